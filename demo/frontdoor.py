@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="frontdoor", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--target-port", type=int, required=True)
-    parser.add_argument("--door-file", type=Path, required=True)
+    parser.add_argument("--maintenance-file", type=Path, required=True)
     options = parser.parse_args(argv)
     handler = partial(_Door, ("127.0.0.1", options.target_port), options.maintenance_file)
     server = _Server(("127.0.0.1", options.port), handler)

@@ -249,7 +249,7 @@ class DemoSite:
         with held():
             self._front = self._spawn(
                 "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
-                "--door-file", str(self.maintenance_file),
+                "--maintenance-file", str(self.maintenance_file),
             )  # fmt: skip
         _wait_for_port(self.front_port, "front door")
 

@@ -1,7 +1,7 @@
-"""Keep the catalogues and docs/messages.md in step with the sentences in the program.
+"""Keep the catalogues and docs/reference/messages.md in step with the sentences in the program.
 
 ``script/messages`` runs it: it rewrites the .po (translations stay), the .mo, messages.json and
-docs/messages.md; with --check it changes nothing.
+messages.md in both languages; with --check it changes nothing.
 
 A new sentence comes into the French .po with an empty msgstr: translate it there, run this again.
 The sentences are found in the source, which is not run, and in templates of pages (``say("...")``).
@@ -38,7 +38,10 @@ PO = PACKAGE / "locale/fr/LC_MESSAGES/ncen_updater.po"
 CLICK = PO.with_name("click.po")
 # The sentences that count, and how English says them of one.
 ENGLISH = PACKAGE / "locale/en/LC_MESSAGES/ncen_updater.po"
-TABLE = ROOT / "docs/messages.md"
+TABLES = {
+    "en": ROOT / "docs/reference/messages.md",
+    "fr": ROOT / "docs/fr/reference/messages.md",
+}
 # Every error; compiled to the .json that the program reads.
 MESSAGES = PACKAGE / "common/messages.toml"
 # How a language counts, for gettext; what a catalogue has as its ``Plural-Forms``.
@@ -410,43 +413,82 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def render_table(found: Source) -> str:
-    """Return docs/messages.md."""
-    lines = [
-        "# Every message with a code",
-        "",
-        "Written by `script/messages` from the source; do not edit it by hand. `{places}` are",
-        "filled when the message is shown. The French words are in",
-        "`ncen_updater/locale/fr/LC_MESSAGES/ncen_updater.po`.",
-        "",
-        "The thousands say where a message comes from: 1 command line and configuration, 2 trust",
-        "and the feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the",
-        "application, 6 the upgrade, 7 the publisher, 8 the stand-in, 9 the service and the agent",
-        "itself.",
-        "",
-        "## Errors",
-        "",
-        "A command ends with the exit code of its error. An error that makes a change fail is",
-        "shown as the cause of NU-6011, which exits with 11. Where the state is `-`, the program",
-        "prints the state that it finds.",
-        "",
-        "| code | title | state | what to do | exit code |",
-        "|---|---|---|---|---|",
-    ]
+#: What stands around the tables of messages, by language.
+HEADINGS = {
+    "en": """\
+# Messages
+
+Written by `script/messages` from the source; do not edit this page by hand. `{places}` are
+filled when a message is shown.
+
+The thousands say where a message comes from: 1 command line and configuration, 2 trust and the
+feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the application, 6 the upgrade,
+7 the publisher, 8 the stand-in, 9 the service and the agent itself.
+
+## Errors
+
+A command ends with the exit code of its error. An error that makes a change fail is shown as the
+cause of NU-6011, which exits with 11. Where the state is `-`, the program prints the state that it
+finds.
+
+| code | title | state | what to do | exit code |
+|---|---|---|---|---|""",
+    "fr": """\
+# Messages
+
+Page écrite par `script/messages` à partir du code ; ne la modifiez pas à la main. Les `{champs}`
+sont remplis quand un message est affiché.
+
+Les milliers indiquent l'origine d'un message : 1 ligne de commande et configuration, 2 confiance
+et dépôt, 3 versions, transfert et versions installées, 4 bases de données et migrations,
+5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9 service et
+agent.
+
+## Erreurs
+
+Une commande se termine avec le code de retour de son erreur. Une erreur qui fait échouer un
+changement est montrée comme la cause de NU-6011, dont le code de retour est 11. Si l'état est `-`,
+le programme affiche l'état qu'il constate.
+
+| code | titre | état | que faire | code de retour |
+|---|---|---|---|---|""",
+}
+FINDINGS = {
+    "en": """\
+
+## Findings
+
+`plan`, `doctor`, `verify` and `ncen-publisher lint` list findings. A blocking finding makes `plan`
+and `doctor` exit with 3, and `verify` with 12.
+
+| code | what is found |
+|---|---|""",
+    "fr": """\
+
+## Constats
+
+`plan`, `doctor`, `verify` et `ncen-publisher lint` énumèrent des constats. Avec un constat
+bloquant, le code de retour de `plan` et de `doctor` est 3, celui de `verify` est 12.
+
+| code | constat |
+|---|---|""",
+}
+
+
+def render_table(found: Source, language: str = "en") -> str:
+    """Return the page of all messages in a language."""
+    french = read_po() if language == "fr" else {}
+
+    def say(template: str) -> str:
+        said = french.get(template, "")
+        return _cell((said if isinstance(said, str) else said.forms[-1]) or template)
+
+    lines = [HEADINGS[language]]
     for row in errors(found):
         if row.name != BASE:
-            texts = " | ".join(map(_cell, (row.what, row.state or "-", row.remedy)))
+            texts = " | ".join(map(say, (row.what, row.state or "-", row.remedy)))
             lines.append(f"| {row.code} | {texts} | {found.exit_codes[row.exit_code]} |")
-    lines += [
-        "",
-        "## Findings",
-        "",
-        "What `plan`, `doctor`, `verify` and `ncen-publisher lint` list. One that blocks makes",
-        "`plan` and `doctor` exit with 3, `verify` with 12.",
-        "",
-        "| code | what is found |",
-        "|---|---|",
-    ]
+    lines.append(FINDINGS[language])
     rows = errors(found)
     known = {row.code for row in rows}
     said = {row.name: row.what for row in rows}
@@ -454,7 +496,7 @@ def render_table(found: Source) -> str:
     for code, uses in sorted(found.findings.items()):
         words = [passed_on.get(text, text) for _, text in uses if text]
         if code not in known:
-            lines.append(f"| {code} | {'; '.join(map(_cell, words))} |")
+            lines.append(f"| {code} | {'; '.join(map(say, words))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -591,8 +633,12 @@ def problems() -> Iterator[str]:
             yield f"out of date: {mo.relative_to(ROOT)}"
     if MESSAGES.with_suffix(".json").read_text("utf-8") != compiled_messages():
         yield f"out of date: {MESSAGES.with_suffix('.json').relative_to(ROOT)}"
-    if not TABLE.exists() or TABLE.read_text("utf-8") != render_table(found):
-        yield f"out of date: {TABLE.relative_to(ROOT)}"
+    pages = {page: render_table(found, language) for language, page in TABLES.items()}
+    yield from (
+        f"out of date: {page.relative_to(ROOT)}"
+        for page, text in pages.items()
+        if not page.exists() or page.read_text("utf-8") != text
+    )
 
 
 def _language(po: Path) -> str:
@@ -613,7 +659,9 @@ def main(arguments: list[str]) -> int:
             po.with_suffix(".mo").write_bytes(render_mo(rows, _language(po)))
         CLICK.with_suffix(".mo").write_bytes(click_mo())
         MESSAGES.with_suffix(".json").write_text(compiled_messages(), "utf-8")
-        TABLE.write_text(render_table(found), "utf-8")
+        for language, table in TABLES.items():
+            table.parent.mkdir(parents=True, exist_ok=True)
+            table.write_text(render_table(found, language), "utf-8")
     left = list(problems())
     for line in left:
         sys.stdout.write(f"{line}\n")

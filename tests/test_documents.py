@@ -55,8 +55,8 @@ def find_repeated(pages: list[Path]) -> list[tuple[str, str, str]]:
 
 
 def unlisted_rooms(root: Path) -> list[str]:
-    """Packages that the list of rooms in docs/architecture.md leaves out."""
-    text = (root / "docs/architecture.md").read_text("utf-8")
+    """Packages that the list of rooms in docs/explanation/architecture.md leaves out."""
+    text = (root / "docs/explanation/architecture.md").read_text("utf-8")
     rooms = [("  ", path.parent) for path in (root / "ncen_updater").glob("*/__init__.py")]
     rooms += [("    ", path.parent) for path in (root / "ncen_updater/agent").glob("*/__init__.py")]
     return sorted(
@@ -66,21 +66,21 @@ def unlisted_rooms(root: Path) -> list[str]:
 
 
 def missing_modules(root: Path) -> list[str]:
-    """Modules that docs/architecture.md names and nobody finds."""
+    """Modules that docs/explanation/architecture.md names and nobody finds."""
     package = root / "ncen_updater"
     places = (root, package, package / "agent", package / "agent/adapters")
-    text = (root / "docs/architecture.md").read_text("utf-8")
+    text = (root / "docs/explanation/architecture.md").read_text("utf-8")
     named = re.findall(r"`([\w/]+/\w+\.py)`", text)
     return sorted(name for name in named if not any((place / name).is_file() for place in places))
 
 
 def unexplained(root: Path) -> list[str]:
-    """Dependencies without a line in the tables of docs/dependencies.md."""
+    """Dependencies without a line in the tables of locks/README.md."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"].values()
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     asked = {Requirement(line).name for line in lines} - {project["name"]}
-    rows = re.findall(r"^\|.*", (root / "docs/dependencies.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\|.*", (root / "locks/README.md").read_text("utf-8"), re.MULTILINE)
     told = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
     return sorted(name for name in asked if name.lower() not in told)
 
@@ -88,7 +88,8 @@ def unexplained(root: Path) -> list[str]:
 def broken_tables(root: Path) -> list[str]:
     """Rows that a blank line parts from their table: they are shown as text with bars in it."""
     found = []
-    for document in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("*/README.md")]
+    for document in sorted(pages):
         lines = document.read_text("utf-8").splitlines()
         for number, (before, line, after) in enumerate(
             zip(["", *lines], lines, [*lines[1:], ""], strict=False), 1
@@ -103,7 +104,9 @@ def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
     for room in (
         "docs/how-to",
+        "docs/explanation",
         "docs/fr",
+        "locks",
         "ncen_updater/right",
         "ncen_updater/forgotten",
         "ncen_updater/agent/lost",
@@ -111,13 +114,15 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / room).mkdir(parents=True)
     for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
-    (tmp_path / "docs/architecture.md").write_text(
+    (tmp_path / "docs/explanation/architecture.md").write_text(
         "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
     )
-    (tmp_path / "docs/dependencies.md").write_text(
+    (tmp_path / "locks/README.md").write_text(
         "another is not in a row\n\n| a | b |\n|---|:-:|\n| x | y |\n\n| one | why |\n"
     )
-    (tmp_path / "docs/README.md").write_text("[a](how-to/linked.md)\n")
+    (tmp_path / "docs/README.md").write_text(
+        "[a](how-to/linked.md) [b](explanation/architecture.md)\n"
+    )
     (tmp_path / "docs/fr/README.md").touch()
     (tmp_path / "docs/how-to/linked.md").write_text(
         "# Linked\n\nThis sentence has ten words and stands on two pages. `sudo x` a b.\n"
@@ -197,6 +202,14 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
     assert len(heads) == len(set(heads))
 
 
+@pytest.mark.parametrize(
+    ("page", "limit"), [("README.md", 700), ("CONTRIBUTING.md", 600), ("CHANGELOG.md", 450)]
+)
+def test_page_is_no_longer_than_its_limit(page: str, limit: int) -> None:
+    text = re.sub(r"\]\([^)]*\)", "]", (ROOT / page).read_text("utf-8"))
+    assert len([word for word in text.split() if re.search(r"\w", word)]) <= limit
+
+
 def test_no_two_decisions_have_one_number() -> None:
     """Numbers are given before decisions are written, so one may be missing for a while."""
     numbers = [path.name[:4] for path in RECORDS]
@@ -211,18 +224,6 @@ def test_a_decision_has_its_form(path: Path) -> None:
     assert re.search(r"^Status: [a-z]+, \d{4}-\d\d-\d\d\..* Binds: ", text, re.MULTILINE)
     assert re.findall(r"^## (.+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
     assert len(text.split()) <= 350
-
-
-def test_what_is_said_to_be_noticed_has_its_test() -> None:
-    """The table of the crash story: a test that is renamed or gone takes its sentence along."""
-    story = (ROOT / "docs/crash-story.md").read_text("utf-8")
-    table = story.partition("the test that shows it\n")[2].partition("\n## ")[0]
-    rows = [line.split("|")[2] for line in table.splitlines() if "`: `" in line]
-    assert len(rows) > 30
-    for row in rows:
-        file, *tests = re.findall(r"`([^`]+)`", row)
-        text = (ROOT / "tests" / file).read_text("utf-8")
-        assert [test for test in tests if f"def {test}(" not in text] == [], file
 
 
 def test_decisions_name_files_that_are_there() -> None:
@@ -247,5 +248,5 @@ def test_no_document_holds_both_sides_of_a_merge() -> None:
 
 
 def test_no_blank_line_is_in_a_table(repository: Path) -> None:
-    assert broken_tables(repository) == ["dependencies.md:7"]
+    assert broken_tables(repository) == ["README.md:7"]
     assert broken_tables(ROOT) == []

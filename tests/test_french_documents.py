@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.prose import GENERATED
+from tests.support.prose import GENERATED, find_pages
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,12 +49,22 @@ def test_a_document_in_two_languages_says_the_same(french: Path) -> None:
     ours, theirs = _kept_in_step(french), _kept_in_step(english)
     assert ours[0] == theirs[0], "headings"
     assert sorted(ours[1]) == sorted(theirs[1]), "lines to be typed"
-    # The table of units is in one language alone: a test compares it with the units.
-    alone = set[str]()
-    if french.name == "installation.md":
-        table = english.read_text("utf-8").partition("## What each unit can write")[2]
-        alone = set(re.findall(r"`([^`]+)`", table))
-    assert theirs[2] - ours[2] - alone == set(), "names and codes"
+    assert theirs[2] - ours[2] == set(), "names and codes"
+
+
+#: The program says agent, paquet hors ligne, essai, plage de maintenance, période d'observation
+#: and indisponibilité.
+OTHER_WORDS = re.compile(
+    r"gestionnaire|lots? hors ligne|essais? à blanc|fenêtres? de maintenance"
+    r"|période de surveillance|interruption de service"
+)
+
+
+@pytest.mark.parametrize(
+    "page", [*find_pages(DOCS / "fr"), DOCS / "reference/glossary.md"], ids=lambda page: page.name
+)
+def test_pages_say_it_as_the_program(page: Path) -> None:
+    assert OTHER_WORDS.findall(page.read_text("utf-8")) == []
 
 
 #: What people at a site and at the Secretariat need in French.

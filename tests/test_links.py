@@ -15,8 +15,8 @@ NAMED = re.compile(r"(?<![\w/.-])docs/[\w./-]+\.md")
 
 def documents(root: Path) -> list[Path]:
     """Every text for people that the project wrote."""
-    found = [*root.glob("*.md"), *(root / "tests").glob("*.md"), *(root / "manifests").glob("*.md")]
-    return sorted([*found, *(root / "docs").rglob("*.md"), *(root / "keys").rglob("*.md")])
+    found = [*root.glob("*.md"), *root.glob("*/README.md"), *(root / "docs").rglob("*.md")]
+    return sorted({*found, *(root / "keys").rglob("*.md")})
 
 
 def anchors(path: Path) -> set[str]:

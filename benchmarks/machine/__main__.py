@@ -1,4 +1,4 @@
-"""``python -m benchmarks.machine``: the machine trial; see ``docs/machine-trial.md``."""
+"""``python -m benchmarks.machine``: the machine trial; see ``benchmarks/README.md``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Every error that people may meet: stable code, what happened, what to do, exit code; one table.
 
 The table is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which is quick
-to read, and prints it as ``docs/messages.md``; the names that may be imported stand below. The
-number of a code is never used twice and never changes its meaning; the thousands say where it comes
-from. Findings of the preflight and of ``lint`` have codes of their own where they are made.
+to read, and prints it as ``docs/reference/messages.md``; the names that may be imported stand
+below. The number of a code is never used twice and never changes its meaning; the thousands say
+where it comes from. Findings of the preflight and of ``lint`` have codes of their own where they
+are made.
 
 This module is on the path of ``ncen-updater status`` and imports nothing heavy.
 """

@@ -13,25 +13,27 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
-    "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "UID", "code",
-    "configuration {path}", "extensions", "local", "note", "signatures", "tables", "types",
-    "verdict", "version",
+    "Audit", "Code", "Configuration", "Date", "Maximum", "Minimum", "Mode", "Navigation",
+    "Options", "Plan", "Signature", "Signatures", "Site", "Table", "UID", "code",
+    "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
+    "signatures", "tables", "timestamp {version}", "type", "types", "version",
+    "{kind}, mode {mode}",
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.
 NAMES = re.compile(
-    r"\{\w+\}|« [^»]* »|\"[^\"]*\"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
+    r"\{\w+\}|«[^»]*»|\"[^\"]*\"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
     r"|ncen-\w+(?: [a-z-]+)?|script/\S+|[A-Z]{3,}[A-Z ]*[\w.]*|commande upgrade"
-    r"|status, history et rollback|le slot de l'autre côté"
+    r"|file d'attente|status, history et rollback|le slot de l'autre côté"
 )
 ENGLISH = re.compile(
     r"\b(?:the|and|with|from|is|are|was|were|not|this|that|which|before|after|of|to|by|it|its|has"
     r"|have|been|will|only|again|every|files?|server|release|officers?|upgrade|rollback|database"
     r"|feed|slot|bundle|dump|approve|changed|found|while|where|there)\b"
 )
-#: What docs/glossary.md says otherwise, and what people stumbled over; with the word in its place.
+#: What the glossary says otherwise, and what people stumbled over; with the word in its place.
 OTHERWISE = {
     r"\bcolis\b": "lot hors ligne",
-    r"\bflux\b": "dépôt",
+    r"\bflux\b(?! (?:d'événements|tronqué))": "dépôt",
     r"mise à jour (?!des statistiques|de ncen-updater)": "mise à niveau",
     r"\brépét(?:er|ée?s?) (?:à|les migrations)": "essai à blanc",
     r"paquets? de différences": "paquet différentiel",
@@ -87,7 +89,7 @@ OF_A_KIND = re.compile(rf"\{{kind\}}[^;.]*\b{MASCULINE}|\{{kind\}}[^;.]*\{{state
 CHANGE = re.compile(r"\b[Cc]hangement[^;.]*\{kind\}")
 #: Two points want a space before them, but in an address, a time or what is quoted.
 TIGHT = re.compile(r"[^\s:]:(?=\s|$)|[^\s;][!?](?=\s|$)")
-QUOTED = re.compile(r"« [^»]* »|\{\w+\}")
+QUOTED = re.compile(r"«[^»]*»|\{\w+\}")
 
 
 @pytest.mark.parametrize(

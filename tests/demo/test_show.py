@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from demo.embedded_postgres import PostgresBinaries
+from demo.session import BLOCK, README, extract_session, normalize
 from demo.show.commands import Commands, ended
 from demo.show.narrator import Narrator
 from demo.show.proof import lost_rows
@@ -69,6 +70,11 @@ def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "FAILED" not in run.stdout
+    if engine == "postgresql":
+        shown = BLOCK.search(README.read_text("utf-8"))
+        assert shown is not None
+        recorded = shown[0].removeprefix(shown[1]).removesuffix(shown[2])
+        assert normalize(extract_session(run.stdout)) == normalize(recorded), "see demo/session.py"
     assert "one of three" in run.stdout
     assert "All checks passed: 12 of 12" in run.stdout
     assert "SIGKILL to the agent's process" in run.stdout

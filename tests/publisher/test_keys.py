@@ -56,7 +56,7 @@ def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
     assert (get_key_owner(key), key.keyid) == ("amina", pair.keyid)
     with refused(WRONG_PASSPHRASE) as wrong:
         open_signer(pair.private, lambda _: "not the one")
-    assert wrong.value.exit_code is ExitCode.USAGE, "as docs/publisher.md says; it was 6"
+    assert wrong.value.exit_code is ExitCode.USAGE, "as docs/reference/commands.md says; it was 6"
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

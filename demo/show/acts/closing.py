@@ -36,12 +36,7 @@ def play(stage: Stage, keep: Path | None) -> None:
     else:
         narrator.good(N_("All checks passed: {all} of {all}"), all=len(stage.rows))
     narrator.lines([""])
-    narrator.say(
-        N_(
-            "Read next: docs/architecture.md, docs/crash-story.md, docs/operator.md,"
-            " docs/how-to/publish-a-release.md"
-        )
-    )
+    narrator.say(N_("Read next: README.md, docs/explanation/crash-safety.md"))
     if keep is not None:
         narrator.say(
             N_(

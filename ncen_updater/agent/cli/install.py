@@ -201,7 +201,7 @@ def render_config(settings: InitialSettings, root: Path) -> str:
     """Return the text of the configuration; pure."""
     quoted = json.dumps  # strings and arrays of JSON are TOML's too
     lines = [
-        "# Made by 'ncen-updater install'. Every setting: docs/configuration.md",
+        "# Made by 'ncen-updater install'. Every setting: docs/reference/configuration.md",
         "schema = 1",
         "",
         "[site]",

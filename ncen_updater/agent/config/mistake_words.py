@@ -13,7 +13,7 @@ from ncen_updater.agent.config.errors import INVALID, InvalidSetting
 from ncen_updater.agent.config.setting_lines import SettingPath, find_line
 from ncen_updater.common.i18n import N_, LazyText
 
-SEE_DOCUMENTATION = LazyText(N_("See docs/configuration.md."))
+SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
 
 # What the form of a setting is, where a pattern alone would say nothing to a person.
 FORMAT_HINTS: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""The form of ``agent.toml``. What each setting means for operators: docs/configuration.md."""
+"""The form of ``agent.toml``; each setting is explained in docs/reference/configuration.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables ``[notify]`` and ``[metrics]``: who is told. See docs/configuration.md."""
+"""The tables ``[notify]`` and ``[metrics]``: who is told. See docs/reference/configuration.md."""
 
 from __future__ import annotations
 

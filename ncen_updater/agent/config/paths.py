@@ -179,7 +179,7 @@ def _read_text(
         remedy = LazyText(N_("Put the value in quotes."))
         mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
     elif pattern and not re.fullmatch(pattern, value):
-        remedy = LazyText(N_("See docs/configuration.md."))
+        remedy = LazyText(N_("See docs/reference/configuration.md."))
         mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
     elif "\0" in value:
         remedy = LazyText(N_("Remove the NUL character."))

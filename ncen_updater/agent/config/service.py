@@ -1,4 +1,4 @@
-"""The table ``[service]``: what the agent does by itself, and when. See docs/configuration.md."""
+"""The table ``[service]``: what the agent does by itself, and when."""
 
 from __future__ import annotations
 

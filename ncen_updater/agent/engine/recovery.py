@@ -4,8 +4,8 @@ Before the commit go back, after it go forward; where the journal and what exist
 other, stop and ask. The truth of the cut-over is the marker in the catalogue (``swapped``), not the
 journal: of seventy servers killed during the commit, four had committed without anyone being told.
 
-The rows are tried from the top; the first that fits decides. ``docs/crash-story.md`` tells why each
-row is safe.
+The rows are tried from the top; the first that fits decides. Why each row is safe:
+docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations

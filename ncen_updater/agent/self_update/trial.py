@@ -3,7 +3,7 @@
 A new agent has confirmed itself once the service went through its loop, has run for a minimum time,
 and a child found journal, lists and databases in reach. Until then it begins nothing but to bring
 an open change to its end. One that cannot confirm itself in ten times that minimum ends, so that
-the failsafe counts it. What is written where, and what a crash leaves: docs/self-update.md.
+the failsafe counts it. What a crash leaves: docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations

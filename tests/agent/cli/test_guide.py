@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli import main as publisher
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
 PROGRAMS = {"ncen-updater": agent, "ncen-publisher": publisher}
 ROWS = [
     (program, name, line)
@@ -62,30 +60,10 @@ def test_every_example_can_be_typed(
     group.make_context(str(group.name), words, parent=context.parent)
 
 
-def test_exit_codes_of_the_agent_are_those_of_its_document() -> None:
+def test_every_exit_code_of_the_agent_has_a_meaning() -> None:
     guide = agent.cli.command_help
     assert guide is not None
-    text = (DOCS / "cli.md").read_text("utf-8")
-    seen = 0
-    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        name = part.split(None, 1)[0]
-        said = re.search(r"Exit\s+codes:(.*?)(?:JSON|\n\n|\Z)", part, re.DOTALL)
-        if said is None or name not in guide.exit_codes:
-            continue
-        told = re.sub(r"\([^)]*\)|NU-\d+", "", said[1])
-        codes = {int(code) for code in re.findall(r"\b\d{1,2}\b", told)} | {0, 1, 2}
-        assert {int(code) for code in guide.list_exit_codes(name)} == codes, name
-        seen += 1
-    assert seen > 20
     assert set(guide.list_exit_codes(None)) == set(ExitCode)
-
-
-def test_exit_codes_of_the_publisher_are_those_of_its_document() -> None:
-    guide = publisher.cli.command_help
-    assert guide is not None
-    text = (DOCS / "publisher.md").read_text("utf-8").partition("| exit code |")[2]
-    codes = re.findall(r"^\| (\d+) \|", text.partition("\n\n")[0], re.MULTILINE)
-    assert [str(int(code)) for code in guide.list_exit_codes(None)] == codes
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

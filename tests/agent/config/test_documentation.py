@@ -39,7 +39,7 @@ def section(text: str, table: str) -> str:
 def test_every_setting_is_explained_with_its_default(
     table: str, name: str, default: object
 ) -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text()
+    text = (ROOT / "docs/reference/configuration.md").read_text()
     if table in ("", "databases") and name in ("schema", "names"):
         assert f"`{name} = 1`" in text or "`[databases.names]`" in text
         return

@@ -44,7 +44,7 @@ def build_openapi_document() -> dict[str, Any]:
         "info": {
             "title": "ncen-updater: the local interface",
             "version": version("ncen-updater"),
-            "description": "Over a Unix socket; the kernel says who asks. See docs/api.md.",
+            "description": "Over a Unix socket; the kernel tells who asks.",
         },
         "servers": [{"url": "http://localhost"}],
         "paths": paths,

@@ -1,8 +1,8 @@
 """Figures for Prometheus, in its text format, for the node exporter's textfile collector.
 
 Written by hand: the usual library would cost the service more memory than all of this room
-(docs/dependencies.md). Times are given as seconds since 1970, so that the age of anything is
-``time() - x`` whenever the file is read. The table of all figures: docs/metrics.md.
+(locks/README.md). Times are given as seconds since 1970, so that the age of anything is
+``time() - x`` whenever the file is read. The table of all figures: docs/reference/monitoring.md.
 """
 
 from __future__ import annotations

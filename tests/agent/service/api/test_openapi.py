@@ -1,4 +1,4 @@
-"""The description against the running server, and against docs/api.md."""
+"""The description against the running server, and against docs/reference/api.md."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_every_answer_is_described() -> None:
 
 
 def test_the_documentation_lists_every_address() -> None:
-    text = (Path(__file__).resolve().parents[4] / "docs" / "api.md").read_text("utf-8")
+    text = (Path(__file__).resolve().parents[4] / "docs/reference/api.md").read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z]+) (\S+)` \| (\w+) \|", text, re.MULTILINE)
     assert rows == [(r.method, r.path_template, r.role.value) for r in ROUTES]
 

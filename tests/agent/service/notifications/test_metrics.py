@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.rehearsal.stops import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.notifications.metrics import (
@@ -31,6 +33,7 @@ from ncen_updater.feed.last_view import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite
 from tests.support.simulated_site import PLACES
 
+MONITORING = Path(__file__).parents[4] / "docs/reference/monitoring.md"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STUCK = replace(CHANGE, state=ChangeState.STUCK)
 FULL = SiteStatus(
@@ -112,9 +115,15 @@ def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> Non
 
 
 def test_every_figure_is_documented() -> None:
-    text = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text()
+    text = MONITORING.read_text("utf-8")
     for name, (kind, _) in METRIC_FAMILIES.items():
         assert f"| `{PREFIX}{name}` | {kind} |" in text
+
+
+def test_every_kind_of_notification_is_documented() -> None:
+    text = MONITORING.read_text("utf-8").partition("### Kinds")[2].partition("###")[0]
+    kinds = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
+    assert sorted(kinds) == sorted(NotificationKind)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -1,0 +1,16 @@
+"""What script/reference.py defines, for tests that compare documents with the programs."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+REFERENCE: dict[str, Any] = runpy.run_path(
+    str(Path(__file__).resolve().parents[2] / "script/reference.py")
+)
+
+
+def list_undocumented_keys(name: str, document: dict[str, object]) -> set[str]:
+    """First keys of a document that the reference does not name below its command."""
+    return set(document) - set(REFERENCE["list_keys"](name))

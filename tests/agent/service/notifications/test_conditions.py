@@ -248,8 +248,8 @@ ROWS = (
     Row(
         "a rollback would lose records",
         at(
-            change=change(ChangeState.COMMITTED, steps=COMMIT),
-            facts=ChangeFacts(needs_operator=True),
+            open_change=change(ChangeState.COMMITTED, steps=COMMIT),
+            last_facts=ChangeFacts(needs_operator=True),
             bad_releases=(BAD,),
         ),
         (NotificationKind.INTERVENTION_REQUIRED,),
@@ -257,17 +257,21 @@ ROWS = (
     Row(
         "a rollback turned bad",
         at(
-            change=change(ChangeState.COMMITTED, steps=COMMIT),
-            facts=ChangeFacts(needs_operator=True),
+            open_change=change(ChangeState.COMMITTED, steps=COMMIT),
+            last_facts=ChangeFacts(needs_operator=True),
         ),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
         "what turned bad could not be taken back",
-        at(owed=PendingRollback(change(ChangeState.FINISHED), MAX_ATTEMPTS)),
+        at(pending_rollback=PendingRollback(change(ChangeState.FINISHED), MAX_ATTEMPTS)),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
-    Row("or is tried again", at(owed=PendingRollback(change(ChangeState.FINISHED), 1)), ()),
+    Row(
+        "or is tried again",
+        at(pending_rollback=PendingRollback(change(ChangeState.FINISHED), 1)),
+        (),
+    ),
     Row(
         "people left it, so they are asked",
         awaiting(replace(NEXT, was_rolled_back=True)),

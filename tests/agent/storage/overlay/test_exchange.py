@@ -51,7 +51,7 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
     assert {t.name: t.outcome.value for t in then.keys} == {
         "a": "unchanged",
         "b": "unchanged",
-        "c": "kept",
+        "c": "unchanged",
     }
 
 

@@ -33,7 +33,7 @@ def _caught(tree: ast.AST) -> Iterator[str]:
             if ast.unparse(node.func).rpartition(".")[2] in ("isinstance", "suppress"):
                 yield from (name for item in node.args for name in _names(item))
             for word in node.keywords:  # which errors of another process arrive as themselves
-                yield from _names(word.value) if word.arg == "expects" else ()
+                yield from _names(word.value) if word.arg == "expected_errors" else ()
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             # Kinds that are gathered to be caught, and tables by class.
             tables: list[ast.expr | None] = []

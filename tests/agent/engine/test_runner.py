@@ -181,7 +181,7 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
     stop.undo_error, stop.reports_undone = None, True
     trial.calls.clear()
     trial.runner().revert(CHANGE.id)
-    assert trial.calls == ["undo stop", "undo close", "undo preflight", "undo build-slot",
+    assert trial.calls == ["undo stop", "undo maintenance-on", "undo preflight", "undo build-slot",
                            "undo fetch"]  # fmt: skip
     assert trial.state() is ChangeState.REVERTED
 

@@ -58,7 +58,7 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
         with pytest.raises(ChangeFailedError, match="journal"):
             trial.runner(checkpoint=strike).run_change(CHANGE.id)
         assert trial.state() is ChangeState.REVERTED
-        assert "undo close" in trial.calls
+        assert "undo maintenance-on" in trial.calls
         assert not reserve.get_reserve_path(journal.path).exists()
         journal.verify_chain()
 
@@ -76,7 +76,7 @@ def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
         with pytest.raises(ChangeFailedError, match="no room for the copy"):
             trial.runner().run_change(CHANGE.id)
         assert trial.state() is ChangeState.REVERTED
-        assert "undo close" in trial.calls
+        assert "undo maintenance-on" in trial.calls
 
 
 def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path) -> None:

@@ -41,7 +41,6 @@ OTHERWISE = {
     r"\bfenêtre\b|\bcréneau\b": "plage horaire",
     r"tenus? (?:dehors|à l'écart)|\bécartés?\b": "interruption de service",
     r"\bdump\b": "export",
-    r"\b[Ll]'agent\b(?! des douanes)": "gestionnaire",
     r"(?<!')(?<![\w-])'[^' ]+'(?!\w)": "« »",
 }
 

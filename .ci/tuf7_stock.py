@@ -1,4 +1,4 @@
-"""Stands in for ``ncen_updater.feed.tufup_client`` on tuf 7: tuf's client in the place of tufup's.
+"""Replace ``feed.guarded_tufup_client`` on tuf 7 by tuf's own client.
 
 tufup's client is a subclass of it whose constructor does not know tuf 7, and the rest of tufup
 cannot be imported there.
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-NAME = "ncen_updater.feed.tufup_client"
+NAME = "ncen_updater.feed.guarded_tufup_client"
 MOST_S = 300
 PLACES = (NAME, "tufup", "tufup.client")
 

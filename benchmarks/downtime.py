@@ -39,9 +39,9 @@ from demo.embedded_postgres import PostgresBinaries
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import LazyText
 from tests.support.sites import site_in_process
@@ -182,7 +182,7 @@ def _postgres(
         site = site_in_process(trial.site)
         classical = Classical(place, binaries, Path(scratch) / "dumps")
         watch, done = SwapWatch(), []
-        swaps = logging.getLogger("ncen_updater.agent.adapters.databases.postgresql.swap")
+        swaps = logging.getLogger("ncen_updater.agent.adapters.databases.postgresql.cut_over")
         swaps.setLevel(logging.INFO)
         swaps.addHandler(watch)
         for number in range(turns):

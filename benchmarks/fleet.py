@@ -24,10 +24,10 @@ from pathlib import Path
 from benchmarks.report import finish, say
 from demo.release_flow import publish_release
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
-from ncen_updater.agent.policy.schedule import compute_next_check
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.agent.policy.feed_schedule import compute_next_check
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.waves import compute_bucket, find_opening_time
+from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
 from ncen_updater.formats.rollout import RolloutWave
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 from tests.support.nginx import Nginx, find_nginx, nginx

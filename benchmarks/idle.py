@@ -170,8 +170,8 @@ def measure_check(server: CountingServer, client: str, site: Path, root: Path) -
 
 def _look(client: str, url: str, site: Path, root: Path) -> None:
     if client == "ours":
-        from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
-        from ncen_updater.agent.config.model import FeedSettings
+        from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
+        from ncen_updater.agent.config.agent_config import FeedSettings
 
         source = make_release_source(
             "ncen", FeedSettings(urls=(url,)), state=site, trusted_root=root

@@ -44,8 +44,8 @@ class Subject:
 SUBJECTS = (
     Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
-    Subject("ncen_updater.feed.waves", "tests/feed/test_waves.py"),
-    Subject("ncen_updater.agent.policy.schedule", "tests/agent/policy/test_schedule.py"),
+    Subject("ncen_updater.feed.upgrade_path", "tests/feed/test_waves.py"),
+    Subject("ncen_updater.agent.policy.feed_schedule", "tests/agent/policy/test_schedule.py"),
     Subject(
         "ncen_updater.agent.adapters.databases.migrations.planner",
         "tests/agent/adapters/databases/migrations/test_planner.py",

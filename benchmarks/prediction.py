@@ -19,11 +19,14 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rehearsal.predictions import list_past_downtimes, list_step_durations
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
+    list_past_downtimes,
+    list_step_durations,
+)
+from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.policy.prediction import RehearsedDurations
+from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process

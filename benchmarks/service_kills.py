@@ -30,7 +30,7 @@ from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH
 from ncen_updater.common.progress import SilentProgress

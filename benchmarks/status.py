@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 
 AIM = 2.0

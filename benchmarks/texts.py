@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import finish, say
-from ncen_updater.agent.storage.overlay.merge import merge_settings, merge_texts
+from ncen_updater.agent.storage.overlay.three_way_merge import merge_settings, merge_texts
 from ncen_updater.formats.manifest import OverlayManifest
-from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry
-from ncen_updater.formats.texts.readers import FORMATS as READERS
-from ncen_updater.formats.texts.readers import read_catalog
-from ncen_updater.formats.texts.shipped import ShippedTexts
+from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
+from ncen_updater.formats.texts.file_formats import FORMATS as READERS
+from ncen_updater.formats.texts.file_formats import read_catalog
+from ncen_updater.formats.texts.shipped_texts import ShippedTexts
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")

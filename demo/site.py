@@ -165,7 +165,7 @@ class DemoSite:
     def _build_slot(self, version: str) -> None:
         """Build the slot as the agent would, from an archive as the publisher would make it."""
         from ncen_updater.agent.storage.slots.store import SlotStore
-        from ncen_updater.publisher.build.build import build_release, scan_release
+        from ncen_updater.publisher.build.release_build import build_release, scan_release
 
         with tempfile.TemporaryDirectory(prefix="nu-slot-") as directory:
             source = assemble(version, Path(directory) / "source")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
 from ncen_updater.agent.service.api.openapi import build_openapi_document  # noqa: E402
-from ncen_updater.common.cli.guide import COMMON_EXIT_CODES  # noqa: E402
+from ncen_updater.common.cli.command_help import COMMON_EXIT_CODES  # noqa: E402
 from ncen_updater.common.cli.lazy import LazyGroup, make_global_options  # noqa: E402
 from ncen_updater.common.cli.session import CliSession  # noqa: E402
 from ncen_updater.common.cli.usage import translate_metavars  # noqa: E402
@@ -314,7 +314,11 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Control and health of the application", "every site", ("agent/adapters/application/",)),
     ("Signed feed, downloads, trust state", "every site", ("feed/*.py",)),
     ("Feed reader with a user of its own", "security teams", ("agent/adapters/feed_reader/",)),
-    ("Delta packs", "sites with slow networks", ("formats/delta/", "publisher/build/deltas.py")),
+    (
+        "Delta packs",
+        "sites with slow networks",
+        ("formats/delta/", "publisher/build/delta_packs.py"),
+    ),
     (
         "Offline bundles",
         "sites without a network",

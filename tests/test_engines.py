@@ -29,9 +29,9 @@ ALLOWED = {
     "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/rules.py": "words for people, who write for both",
-    "publisher/lint/sql.py": "programs that judge the syntax of one engine",
+    "publisher/lint/sql_rules.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
-    "common/database_words.py": "what errors of drivers and programs may say of a row",
+    "common/error_sanitizer.py": "what errors of drivers and programs may say of a row",
     "agent/reports/diagnostics/support_bundle/gather.py": "the library's version, for the journal",
 }
 #: The journal is a file of this library, whatever the application's databases are.
@@ -106,7 +106,7 @@ settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.adapters.databases.base import LiveDatabase, MigrationPlan, MigrationSet
 from ncen_updater.agent.adapters.databases.factory import make_engine
-from ncen_updater.agent.adapters.databases.migrations.render import render_plan_sql
+from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample_values
 from ncen_updater.agent.cli.install import InitialSettings, render_config
 from ncen_updater.formats.manifest import SiteRequirements

@@ -16,7 +16,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
-from ncen_updater.agent.adapters.databases.migrations.checks import run_release_query
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
@@ -25,8 +25,8 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.lint import sql as sql_rules
-from ncen_updater.publisher.lint.lint import lint_release
+from ncen_updater.publisher.lint import sql_rules
+from ncen_updater.publisher.lint.release_lint import lint_release
 from tests.agent.adapters.databases.migrations.making import CHANGE
 from tests.agent.adapters.databases.migrations.test_runner import Database, on_postgres, on_sqlite
 from tests.agent.adapters.databases.postgresql.site import LIMITS, NEWEST

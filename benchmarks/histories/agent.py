@@ -15,10 +15,12 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine import composition, operations, runner
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.engine import change_runner as runner
+from ncen_updater.agent.engine import operations
+from ncen_updater.agent.engine import site_factory as composition
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.feed.tuf_source import TufReleaseSource

@@ -29,7 +29,7 @@ from demo.embedded_postgres import EmbeddedPostgres, find_binaries
 from demo.releases import assemble, releases
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.nursery import Nursery
 from tests.support.postgres import FAST_SETTINGS

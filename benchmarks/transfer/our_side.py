@@ -39,9 +39,9 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
             ``place`` (empty directory).
     """
     from ncen_updater.common.progress import SilentProgress
-    from ncen_updater.publisher.build.build import build_release
-    from ncen_updater.publisher.build.deltas import DeltaPackBuilder
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
+    from ncen_updater.publisher.build.release_build import build_release
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.new.trial import create_feed, create_keys, publish_draft
     from ncen_updater.publisher.signing.draft import draft_releases
 
@@ -90,10 +90,10 @@ def update(order: dict[str, Any]) -> dict[str, object]:
             ``slots`` (the slot of the old release, built).
     """
     hide_publisher()
-    from ncen_updater.agent.engine.build_slot import apply_delta_pack
+    from ncen_updater.agent.engine.slot_builder import apply_delta_pack
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.common.progress import SilentProgress
-    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.http_fetcher import HttpFetcher
     from ncen_updater.feed.release_source import DownloadedPack
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
@@ -119,7 +119,7 @@ def install_old(order: dict[str, Any]) -> dict[str, object]:
     """Install the old release, as an earlier upgrade left it; not measured."""
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.common.progress import SilentProgress
-    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.http_fetcher import HttpFetcher
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
     place = Path(order["place"])

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ncen_updater.common.cli.characters import protect_spacing, strip_control_characters
+from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.render import colorize, supports_color
-from ncen_updater.common.cli.terminal import ProgressDisplay
 from ncen_updater.common.i18n import LazyText, translate
 
 WIDTH = 92

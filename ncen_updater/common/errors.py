@@ -42,7 +42,7 @@ class UpdaterError(Exception):
     #: another process arrives, since only its code crosses.
     code_range: range = range(0)
     #: What a lower layer said that may hold rows of a database, such as the output of a program of
-    #: the application's. Never shown, in no journal: :mod:`ncen_updater.agent.engine.full_words`.
+    #: the application's. Never shown, in no journal: :mod:`ncen_updater.agent.engine.raw_errors`.
     raw_error: str | None = None
 
     def __init__(

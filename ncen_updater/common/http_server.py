@@ -7,9 +7,11 @@ nobody else: start-up stays light.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import Any
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
-from ncen_updater.common.deadlines import DeadlineTimer
 from ncen_updater.common.unix_socket import connect_unix_socket
 
 logger = logging.getLogger(__name__)
@@ -250,3 +251,62 @@ class LimitedServer(wsgi.Server):
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the log of the program."""
         logger.log(level, "%s", msg, exc_info=traceback)
+
+
+class DeadlineTimer:
+    """Calls something once its time has come, if nobody takes that back before.
+
+    What is called must not wait. The thread begins with the first deadline.
+
+    Args:
+        monotonic: The clock.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._clock = monotonic
+        self._due: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def schedule(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have something called after a time; returns what takes that back, at any time."""
+        with self._changed:
+            number = next(self._numbers)
+            self._due[number] = (self._clock() + seconds, callback)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._run_due_calls, name="deadlines", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+        def cancel() -> None:
+            with self._changed:
+                self._due.pop(number, None)
+
+        return cancel
+
+    def close(self) -> None:
+        """End the thread; nothing is called any more."""
+        with self._changed:
+            self._closed, thread = True, self._thread
+            self._due.clear()
+            self._changed.notify()
+        if thread is not None:
+            thread.join()
+
+    def _run_due_calls(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now = self._clock()
+                over = [number for number, (at, _) in self._due.items() if at <= now]
+                calls = [self._due.pop(number)[1] for number in over]
+                if not calls:
+                    first = min((at for at, _ in self._due.values()), default=None)
+                    self._changed.wait(None if first is None else first - now)
+            for call in calls:
+                call()

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.http_routes import find_routes, status_of
+from ncen_updater.common.http_routes import Route, find_routes, status_of
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.messages import (
     CONSOLE_FORM,
@@ -24,8 +24,7 @@ from ncen_updater.common.messages import (
     CONSOLE_TOO_MUCH,
 )
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
-from ncen_updater.console.asking import PageContent, PageRequest
-from ncen_updater.console.entrances import AuthBackend
+from ncen_updater.console.authentication import AuthBackend
 from ncen_updater.console.headers import (
     COOKIE_PREFIX,
     PAGE_POLICY,
@@ -33,13 +32,23 @@ from ncen_updater.console.headers import (
     build_session_cookie,
 )
 from ncen_updater.console.inside import have_place
-from ncen_updater.console.login import SessionEndedError
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages import approve, history, live, now, settings, upgrade
+from ncen_updater.console.pages import audit as proof
+from ncen_updater.console.pages import form_actions as acts
+from ncen_updater.console.pages import jobs as orders
+from ncen_updater.console.pages import support as helping
 from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.password_login import SessionEndedError
 from ncen_updater.console.rendering import render_response
-from ncen_updater.console.requests import WebRequest, parse_request, read_form, require_same_origin
-from ncen_updater.console.routes import ROUTES, FormRoute, PageRoute
-from ncen_updater.console.service import ServiceRefusedError, build_error_document
+from ncen_updater.console.service_client import ServiceRefusedError, build_error_document
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
+from ncen_updater.console.web_request import (
+    WebRequest,
+    parse_request,
+    read_form,
+    require_same_origin,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -366,3 +375,55 @@ def _compute_static_digest() -> str:
     """What tells the files of this version from those of another, which a browser may have."""
     content = b"".join(_read_static_file(name[1:]) for name in sorted(STATIC_FILES))
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class PageRoute(Route):
+    """An address at which a page is.
+
+    Attributes:
+        page: Makes it.
+    """
+
+    build_page: Callable[[PageRequest], PageContent | FileResponse | None]
+
+
+@dataclass(frozen=True)
+class FormRoute(Route):
+    """An address to which a form is sent.
+
+    Attributes:
+        act: Carries it out; returns where that is seen and what there is to say.
+    """
+
+    act: Callable[[PageRequest], tuple[str, LazyText | None]]
+
+
+ROUTES: tuple[PageRoute | FormRoute, ...] = (
+    PageRoute("GET", "/", now.build_page),
+    PageRoute("GET", "/upgrade", upgrade.build_page),
+    PageRoute("GET", "/approve", approve.build_page),
+    FormRoute("POST", "/approve", acts.approve),
+    PageRoute("GET", "/dossier", approve.get_dossier_file),
+    PageRoute("GET", "/live", live.build_page),
+    PageRoute("GET", "/history", history.build_page),
+    PageRoute("GET", "/history/{id}", history.build_change_page),
+    PageRoute("GET", "/rollback-plan", history.build_rollback_page),
+    PageRoute("GET", "/audit-log", proof.build_page),
+    PageRoute("GET", "/help", helping.build_page),
+    PageRoute("GET", "/help/bundle", helping.get_bundle_file),
+    PageRoute("GET", "/settings", settings.build_page),
+    PageRoute("GET", "/orders/{number}", orders.build_page),
+    FormRoute("POST", "/order", acts.submit_job),
+    FormRoute("POST", "/import", acts.import_bundle),
+    PageRoute("GET", "/hold", now.build_hold_page),
+    FormRoute("POST", "/hold", acts.hold),
+    FormRoute("POST", "/unhold", acts.unhold),
+    FormRoute("POST", "/withdraw", acts.withdraw_approval),
+    FormRoute("POST", "/schedule", acts.schedule),
+    FormRoute("POST", "/unschedule", acts.cancel_schedule),
+    FormRoute("POST", "/confirm", acts.confirm_release),
+    FormRoute("POST", "/rollback", acts.start_rollback),
+    FormRoute("POST", "/look", acts.refresh_inspection),
+    FormRoute("POST", "/language", acts.set_language),
+)

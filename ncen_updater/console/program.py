@@ -21,10 +21,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, is_right_to_left
 from ncen_updater.common.messages import CONSOLE_PEER_UNKNOWN
 from ncen_updater.console.app import ConsoleApplication
-from ncen_updater.console.entrances import LinkAuthBackend
+from ncen_updater.console.authentication import LinkAuthBackend
 from ncen_updater.console.inside import UserContext
-from ncen_updater.console.server import LOOPBACK_ADDRESS, can_find_owner, serve_on_loopback
-from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.loopback_server import LOOPBACK_ADDRESS, can_find_owner, serve_on_loopback
+from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import KEY_LIFETIME_S, LoginKeys
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))

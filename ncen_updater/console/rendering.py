@@ -6,10 +6,10 @@ from datetime import datetime, tzinfo
 from functools import partial
 
 from ncen_updater.common.cli.render import format_duration, format_time, group_digest
+from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import LazyText, list_languages, translate
-from ncen_updater.common.pages import render_page
-from ncen_updater.console.asking import PageContent
-from ncen_updater.console.service import HARMLESS_ORDERS, Document
+from ncen_updater.console.page_request import PageContent
+from ncen_updater.console.service_client import HARMLESS_ORDERS, Document
 
 TEMPLATE_PACKAGE = "ncen_updater.console"
 #: Of languages, as those call themselves; another is named by its letters.

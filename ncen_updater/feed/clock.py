@@ -16,8 +16,8 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
-from ncen_updater.common.records import JsonRecord
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)

@@ -49,9 +49,9 @@ from ncen_updater.feed.errors import (
     RoleExpiredError,
     TrustError,
 )
-from ncen_updater.feed.http import MirrorError, NetworkFailure
+from ncen_updater.feed.http_fetcher import MirrorError, NetworkFailure
 from ncen_updater.feed.resumable_download import ConnectionLostError
-from ncen_updater.feed.signed_lists import TufWrongRoleError
+from ncen_updater.feed.role_checks import TufWrongRoleError
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 MAX_CLOCK_SKEW = timedelta(days=1)

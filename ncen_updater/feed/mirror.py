@@ -27,19 +27,19 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import MIRROR_BUSY, MIRROR_NOT_OURS, ROOT_CHAIN_BROKEN
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.common.records import JsonRecord
-from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
-from ncen_updater.feed.signed_lists import get_target_digest, lapses_at
-from ncen_updater.formats.bundle.form import get_member_name
-from ncen_updater.formats.document import (
+from ncen_updater.feed.role_checks import get_target_digest, lapses_at
+from ncen_updater.feed.tuf_client import TrustClient
+from ncen_updater.formats.bundle.zip_format import get_member_name
+from ncen_updater.formats.release_document import (
     Offer,
     get_archive_target_name,
     get_release_target_name,

@@ -13,7 +13,7 @@ from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.last_view import (
+from ncen_updater.feed.feed_summary import (
     SCHEMA,
     FeedSummary,
     WithdrawalNotice,
@@ -21,14 +21,14 @@ from ncen_updater.feed.last_view import (
     read_view_json,
 )
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.document import (
+from ncen_updater.formats.lenient_parsing import parse_leniently
+from ncen_updater.formats.release_document import (
     Offer,
     TargetRef,
     get_archive_target_name,
     get_release_target_name,
 )
-from ncen_updater.formats.forward_compat import parse_leniently
-from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 
 if TYPE_CHECKING:  # reading the last list does not need it
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
 def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
-    Names that are not known are passed over (:mod:`~ncen_updater.formats.forward_compat`). An entry
+    Names that are not known are passed over (:mod:`~.lenient_parsing`). An entry
     that cannot be understood stops the whole list: it may be a required stop.
 
     Raises:

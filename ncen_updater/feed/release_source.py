@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.brakes import KnownEmergencyHalt
-from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.formats.release_document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.formats.tree import Tree
 
 

@@ -35,7 +35,7 @@ from ncen_updater.common.bounded_io import (
 from ncen_updater.common.disk_space import make_space_error, require_space
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.file_parts import ChunkVerifier, ExpectedFile
+from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.errors import DownloadDamagedError
 
 logger = logging.getLogger(__name__)

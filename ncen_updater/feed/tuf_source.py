@@ -33,7 +33,8 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import TrustClock, get_system_time
-from ncen_updater.feed.downloads import TREE_NAME, DownloadStore
+from ncen_updater.feed.delta_packs import get_pack_path
+from ncen_updater.feed.download_store import TREE_NAME, DownloadStore
 from ncen_updater.feed.errors import (
     DocumentMismatchError,
     FeedError,
@@ -42,9 +43,8 @@ from ncen_updater.feed.errors import (
     TargetMissingError,
     TrustError,
 )
-from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.offers import load_view, matches_target, parse_offers, save_view
-from ncen_updater.feed.packs import get_pack_path
 from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.feed.release_source import (
     DownloadedPack,
@@ -52,23 +52,23 @@ from ncen_updater.feed.release_source import (
     FeedView,
     describe_unused_pack,
 )
-from ncen_updater.formats.document import (
+from ncen_updater.formats.errors import DownloadDamagedError, ReleaseDocumentError
+from ncen_updater.formats.release_document import (
     ChunkDigests,
     Offer,
     ReleaseDocument,
     TargetRef,
     get_release_target_name,
 )
-from ncen_updater.formats.errors import DownloadDamagedError, ReleaseDocumentError
-from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-    from ncen_updater.feed.client import TrustClient
     from ncen_updater.feed.fetching import FeedFetcher
-    from ncen_updater.feed.proved import TrustStateStore
-    from ncen_updater.feed.reverify import MetadataVerifier
+    from ncen_updater.feed.metadata_verifier import MetadataVerifier
+    from ncen_updater.feed.trust_state import TrustStateStore
+    from ncen_updater.feed.tuf_client import TrustClient
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class TufReleaseSource(DownloadStore):
         Raises:
             UpdaterError: Of the trust or network family: of the first address that answered.
         """
-        from ncen_updater.feed.offline.store import finish_import, lock_metadata
+        from ncen_updater.feed.offline.import_store import finish_import, lock_metadata
 
         finish_import(self._state)
         with lock_metadata(self._state, exclusive=False):
@@ -154,7 +154,7 @@ class TufReleaseSource(DownloadStore):
                 return self._refresh_from_import(error)
 
     def _refresh_from_import(self, otherwise: UpdaterError) -> FeedView:
-        from ncen_updater.feed.offline.store import StoredMetadataFetcher, read_import_record
+        from ncen_updater.feed.offline.import_store import StoredMetadataFetcher, read_import_record
 
         record = read_import_record(self._state)
         # A bundle may bring the list of agents, too.
@@ -192,7 +192,7 @@ class TufReleaseSource(DownloadStore):
     def _refresh_once(
         self, fetcher: FeedFetcher, grace: timedelta, checked_at: datetime | None
     ) -> FeedView:
-        from ncen_updater.feed.client import TrustClient
+        from ncen_updater.feed.tuf_client import TrustClient
 
         self._client = None
         client = TrustClient(
@@ -223,7 +223,7 @@ class TufReleaseSource(DownloadStore):
         left = load_view(get_view_path(self._state, self._product))
         if left is None or self._memory is None:
             return left
-        from ncen_updater.feed.reverify import verify_view
+        from ncen_updater.feed.metadata_verifier import verify_view
 
         by_medium = max(self._grace, self._feed_grace)
         grace = by_medium if self._offline else self._feed_grace
@@ -236,13 +236,13 @@ class TufReleaseSource(DownloadStore):
             TrustError: If it is older than what was proved here, or does not follow.
         """
         if self._memory is not None:
-            from ncen_updater.feed.reverify import verify_import
+            from ncen_updater.feed.metadata_verifier import verify_import
 
             verify_import(self._make_verifier(self._memory))
         self.load_last_view()
 
     def _make_verifier(self, memory: TrustStateStore) -> MetadataVerifier:
-        from ncen_updater.feed.reverify import MetadataVerifier
+        from ncen_updater.feed.metadata_verifier import MetadataVerifier
 
         return MetadataVerifier(self._state / "metadata", self._trusted_root, memory)
 
@@ -387,7 +387,7 @@ class TufReleaseSource(DownloadStore):
             raise TrustError(OFFER_CHANGED, version=offer.version)
 
     def _prove_offer(self, offer: Offer) -> tuple[int, str]:
-        from ncen_updater.feed.reverify import verify_offer
+        from ncen_updater.feed.metadata_verifier import verify_offer
 
         if self._memory is None:
             raise AssertionError("only who has a memory proves")

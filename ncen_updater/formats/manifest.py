@@ -22,7 +22,7 @@ from pydantic import (
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.formats.errors import ManifestError
-from ncen_updater.formats.reported import get_reported_version
+from ncen_updater.formats.reported_version import get_reported_version
 
 MAX_MANIFEST_BYTES = 1_000_000
 ENGINE_PLACEHOLDER = "{engine}"

@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
 from ncen_updater.common.canonical_json import encode_canonical_json
-from ncen_updater.common.records import within_calendar
+from ncen_updater.common.json_records import within_calendar
 from ncen_updater.formats.manifest import Country, SignedModel
 
 MAX_WAVES = 100

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.application.availability import probe_availability
-from ncen_updater.agent.adapters.application.door import MaintenanceFile
-from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.adapters.application.availability_probe import probe_availability
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceFile
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import LiveSite
@@ -366,8 +366,8 @@ def test_without_a_network_it_is_not_asked(site: TrialSite) -> None:
     configure(site, STOPPED, '["true"]')
     code = (
         "import json, sys; from pathlib import Path;"
-        "from ncen_updater.agent.adapters.application.availability import probe_availability;"
-        "from ncen_updater.agent.config.paths import load_essential_settings;"
+        "from ncen_updater.agent.adapters.application.availability_probe import probe_availability;"
+        "from ncen_updater.agent.config.essential_settings import load_essential_settings;"
         "print(json.dumps(probe_availability(load_essential_settings(Path(sys.argv[1]))).to_json()))"
     )
     done = subprocess.run(

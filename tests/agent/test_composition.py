@@ -10,9 +10,9 @@ import pytest
 
 from demo.site import DemoSite
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 
 

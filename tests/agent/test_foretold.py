@@ -6,10 +6,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ncen_updater.agent.adapters.databases.tried import ColumnRoundTrip, RoundTripResult
+from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
-from ncen_updater.agent.reports.answers import (
+from ncen_updater.agent.reports.command_results import (
     _describe_hop_rollback,
     _format_downtime_lines,
     match_rehearsed_hops,

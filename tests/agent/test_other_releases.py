@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.reports.answers import format_path_lines, list_other_releases
-from ncen_updater.agent.service.assess import list_withheld_releases
+from ncen_updater.agent.reports.command_results import format_path_lines, list_other_releases
+from ncen_updater.agent.service.assessment import list_withheld_releases
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
 

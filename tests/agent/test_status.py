@@ -13,17 +13,17 @@ import pytest
 
 from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import load_essential_settings
-from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.config.essential_settings import load_essential_settings
+from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import (
     MAX_ATTEMPTS,
     MAX_FAILURES,
     find_rolled_back_releases,
 )
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError, JournalUnwritableError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports import status
@@ -37,7 +37,7 @@ from ncen_updater.agent.reports.status import (
     read_status,
     require_part,
 )
-from ncen_updater.agent.storage.journal import file
+from ncen_updater.agent.storage.journal import journal_file as file
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import (

@@ -26,16 +26,16 @@ import pytest
 from ncen_updater.agent.cli.main import _describe_state
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     approve_rollback,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
@@ -44,15 +44,15 @@ from ncen_updater.agent.service.notifications.metrics import collect_metrics, re
 from ncen_updater.agent.service.notifications.notifier import Notifier
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAgent
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.proved import TrustStateStore
+from ncen_updater.feed.trust_state import TrustStateStore
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
@@ -329,7 +329,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
         patch.setattr(os, "statvfs", lambda place: disk)
         if name in OFFICERS:
             patch.setattr(
-                "ncen_updater.agent.adapters.application.availability.probe_availability",
+                "ncen_updater.agent.adapters.application.availability_probe.probe_availability",
                 lambda _: OFFICERS[name],
             )
         if name == "another operation is in progress":

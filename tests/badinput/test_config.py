@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.paths import load_essential_settings
 from tests.agent.cli.site import CONFIG
 from tests.badinput.hostile import DEEP, FEW, HUGE, LARGE, NO_FILES, bounded, spoilt, typed
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from ncen_updater.agent.adapters.feed_reader.child import EXPECTED_ERRORS, WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import (
+    EXPECTED_ERRORS,
+    WorkerReleaseSource,
+)
 from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
 from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
@@ -19,7 +22,7 @@ from ncen_updater.common.messages import READER_FAILED, VIEW_DAMAGED
 from ncen_updater.common.workers import Worker, WorkerError, decode_error, encode_error
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import DigestMismatchError
-from ncen_updater.feed.last_view import read_feed_summary
+from ncen_updater.feed.feed_summary import read_feed_summary
 from ncen_updater.feed.offers import load_view
 from tests.badinput.hostile import (
     DEEP,

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.elapsed import read_retention_ages, record_elapsed_time
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.elapsed_time import read_retention_ages, record_elapsed_time
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalMissingError, JournalUnreadableError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_journal_snapshot
-from ncen_updater.agent.service.report import build_change_report
+from ncen_updater.agent.service.site_report import build_change_report
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE, make_site

@@ -18,10 +18,10 @@ from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.feed.file_parts import ChunkVerifier, ExpectedFile
-from ncen_updater.formats.document import parse_release_document
+from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.errors import ManifestError, ReleaseDocumentError, TreeError
 from ncen_updater.formats.manifest import Manifest, load_manifest, parse_manifest
+from ncen_updater.formats.release_document import parse_release_document
 from ncen_updater.formats.tree import parse_tree, scan_tree
 from tests.badinput.hostile import (
     DEEP,

@@ -240,11 +240,11 @@ def test_no_command_goes_past_the_session() -> None:
     """Who writes to a stream by other ways than the session's is named here."""
     may = {
         "common/cli/session.py",  # the one way
-        "common/cli/terminal.py",  # progress, cleaned sentence by sentence
+        "common/cli/progress_display.py",  # progress, cleaned sentence by sentence
         "common/journald.py",  # the log
         "common/workers.py",  # that who asked has gone
         "agent/failsafe.py",  # of the standard library alone: words of its own
-        "agent/self_update/packaged.py",
+        "agent/self_update/packaged_agent.py",
         "console/program.py",  # a program of its own, without a session; cleaned line by line
         "publisher/build/advisories.py",  # for who builds, cleaned line by line
     }

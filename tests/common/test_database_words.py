@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.common.database_words import sanitize_error, sanitize_program_output
+from ncen_updater.common.error_sanitizer import sanitize_error, sanitize_program_output
 
 PLANTED = "Amina Planted-7"
 ON_POSTGRESQL = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ncen_updater.common.deadlines import DeadlineTimer
+from ncen_updater.common.http_server import DeadlineTimer
 from tests.support.forks import DEADLINE_S
 
 

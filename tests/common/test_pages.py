@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from jinja2 import TemplateNotFound, UndefinedError
 
+from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.pages import render_page
 
 Maker = Callable[..., str]
 NUMBERS = itertools.count()

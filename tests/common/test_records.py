@@ -11,7 +11,7 @@ from enum import StrEnum
 import pytest
 
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.records import JsonRecord, parse_stored_time
+from ncen_updater.common.json_records import JsonRecord, parse_stored_time
 from ncen_updater.formats.rollout import RolloutWave
 
 

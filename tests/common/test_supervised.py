@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
 from tests.support.forks import DEADLINE_S
 
 # Leaves the session, the group and its parent, tells its number through a pipe, and stays. What
@@ -126,11 +126,12 @@ def test_nothing_of_it_outlives_a_killed_agent(
             sys.executable,
             "-c",
             "import os, sys, tempfile\n"
-            "from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess\n"
+            "from ncen_updater.common import supervised_process as module\n"
+            "AllowedLeftovers = module.AllowedLeftovers\n"
             "with tempfile.TemporaryFile() as output:\n"
             "    path = {'PATH': os.environ['PATH']}\n"
             "    left = AllowedLeftovers(sys.argv[1])\n"
-            "    SupervisedProcess(sys.argv[2:], path, "
+            "    module.SupervisedProcess(sys.argv[2:], path, "
             "allowed_leftovers=left, output=output).wait_for_exit(600)\n",
             left,
             *shell,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
 from tests.support.podman import environment_in, forget, podman_settings, rootfs, stored
 from tests.support.processes import with_variable
 
@@ -28,7 +28,7 @@ WORK = "setsid sleep 600 & trap '' TERM INT HUP; sleep 600 & wait"
 AGENT = """
 import os, signal, sys, tempfile
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began the tests may ignore it
-from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
 left, who, *argv = sys.argv[1:]
 become = (int(who), int(who)) if who else None
 with tempfile.TemporaryFile() as output:

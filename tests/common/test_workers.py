@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.service.runner import WORK_VARIABLES
+from ncen_updater.agent.service.apply_runner import WORK_VARIABLES
 from ncen_updater.common import workers
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.i18n import LazyText
@@ -421,7 +421,7 @@ def planted(tmp_path: Path) -> Iterator[Path]:
 
 WORKERS = (
     "ncen_updater.agent.adapters.feed_reader.worker",
-    "ncen_updater.agent.service.notifications.sender",
+    "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.agent.cli.worker",
 )
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from ncen_updater.console.app import ConsoleApplication
-from ncen_updater.console.entrances import LinkAuthBackend
+from ncen_updater.console.authentication import LinkAuthBackend
 from ncen_updater.console.inside import UserContext
-from ncen_updater.console.server import serve_on_loopback
-from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.loopback_server import serve_on_loopback
+from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import LoginKeys
 from tests.support.forks import DEADLINE_S
 

@@ -16,14 +16,14 @@ import pytest
 
 from ncen_updater.agent.model.change import ChangeState, StepName
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.runner import WorkerResult
+from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
 from ncen_updater.console.headers import COOKIE_PREFIX
-from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import KEY_LIFETIME_S, FormOutcome, LoginKeys
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (

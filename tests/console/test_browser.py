@@ -14,8 +14,8 @@ import pytest
 
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobQueue
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering

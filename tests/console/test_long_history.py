@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.console.pages.history import MAX_CHANGES
-from ncen_updater.console.service import Document, ServiceClient
+from ncen_updater.console.service_client import Document, ServiceClient
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.test_long_history import ids, make

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncen_updater.console.looking import InspectionPoller, InspectionState
-from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.inspection_poller import InspectionPoller, InspectionState
+from ncen_updater.console.service_client import ServiceClient
 from tests.agent.service.api.conftest import Counter
 
 

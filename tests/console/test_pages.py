@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.console.looking import InspectionState
+from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.pages.history import build_downtime_bars
 from ncen_updater.console.pages.live import build_live_view
 from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending

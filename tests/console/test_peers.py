@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from ncen_updater.console import server
-from ncen_updater.console.server import (
+from ncen_updater.console import loopback_server as server
+from ncen_updater.console.loopback_server import (
     FORBIDDEN_RESPONSE,
     find_owner,
     list_allowed_uids,

@@ -15,18 +15,18 @@ import pytest
 
 from ncen_updater.agent.cli.site_client import ServiceSiteClient
 from ncen_updater.agent.service.api import server
+from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
 from ncen_updater.agent.service.api.server import TOO_MANY_RESPONSE, AdmissionController
-from ncen_updater.agent.service.api.stream import MAX_STREAMS
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.unix_socket import connect_unix_socket
-from ncen_updater.console.following import EventFollower
-from ncen_updater.console.looking import InspectionPoller
-from ncen_updater.console.service import ServiceClient, ServiceRefusedError
-from ncen_updater.login.bridge import send_request
+from ncen_updater.console.event_follower import EventFollower
+from ncen_updater.console.inspection_poller import InspectionPoller
+from ncen_updater.console.service_client import ServiceClient, ServiceRefusedError
+from ncen_updater.login.user_proxy import send_request
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
@@ -100,7 +100,7 @@ def test_one_that_never_gets_a_place_is_told_why(
     one: OnePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where nobody reads what is sent: why stands in what was answered before."""
-    monkeypatch.setattr("ncen_updater.console.service.MAX_TRIES", 1)
+    monkeypatch.setattr("ncen_updater.console.service_client.MAX_TRIES", 1)
     body = {"reason": "x" * 500_000}
     with one.taken():
         with pytest.raises(ServiceRefusedError, match="NU-9322"):
@@ -158,7 +158,7 @@ def test_pages_follow_without_a_place_for_a_listener(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on is asked for, where nobody tells it."""
-    monkeypatch.setattr("ncen_updater.console.following.RETRY_S", 0.01)
+    monkeypatch.setattr("ncen_updater.console.event_follower.RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 
     class Noted(ServiceClient):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.console.entrances import LOCAL_ORIGIN, TLS_ORIGIN
-from ncen_updater.console.requests import (
+from ncen_updater.console.authentication import LOCAL_ORIGIN, TLS_ORIGIN
+from ncen_updater.console.web_request import (
     MAX_FORM_BYTES,
     WebRequest,
     parse_request,

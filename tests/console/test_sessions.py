@@ -9,7 +9,7 @@ import pytest
 
 from ncen_updater.console import sessions
 from ncen_updater.console.inside import UserContext
-from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import BrowserSessions, FormTokens, LoginKeys
 
 

@@ -23,7 +23,7 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.lint.lint import lint_release
+from ncen_updater.publisher.lint.release_lint import lint_release
 from tests.examples.building import (
     ALEMBIC,
     CONTAINER,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.model import SoakSettings
+from ncen_updater.agent.config.agent_config import SoakSettings
 from tests.examples.building import SOURCES
 
 #: As Celery's worker: what is at work in its child ends well where nobody but the parent is told.

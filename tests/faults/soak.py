@@ -10,8 +10,8 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepPhase,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial

@@ -21,7 +21,7 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError, SoakFailedError, StopError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import STOPPED_BUT_ANSWERS

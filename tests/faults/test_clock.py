@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
+from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.outcome import read_outcome
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared

@@ -12,11 +12,11 @@ from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.retention import find_interrupted_drops, find_prunable, prune
+from ncen_updater.agent.engine.prune import find_interrupted_drops, find_prunable, prune
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory
 from ncen_updater.common.messages import PREFLIGHT_BLOCKED

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.site import version_of
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Broken, Trial

@@ -19,7 +19,7 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.model.change import StepName, StepPhase, StepState
 from ncen_updater.agent.model.errors import InterventionRequiredError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared

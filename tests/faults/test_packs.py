@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.build_slot import ARCHIVE_SOURCE, list_slot_trees
-from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.engine.slot_builder import ARCHIVE_SOURCE, list_slot_trees
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.release_source import DownloadedPack

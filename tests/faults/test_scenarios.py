@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 
 from demo.site import digests, version_of
-from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.outcome import read_outcome
 from ncen_updater.agent.engine.recovery import MAX_RECOVERY_ATTEMPTS
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import (
     ChangeFailedError,
     InterventionRequiredError,
     JournalUnreadableError,
     SoakFailedError,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError

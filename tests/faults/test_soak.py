@@ -16,15 +16,15 @@ import psycopg
 import pytest
 
 from demo.databases import PostgresPlace
-from ncen_updater.agent.adapters.application.parts import ApplicationPart
-from ncen_updater.agent.config.model import SoakSettings
+from ncen_updater.agent.adapters.application.base_application import ApplicationPart
+from ncen_updater.agent.config.agent_config import SoakSettings
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.model.change import Change, StepName, StepPhase
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import SoakFailedError
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import (
+from ncen_updater.agent.model.event_names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
     DATABASES_AVAILABLE,
@@ -33,7 +33,7 @@ from ncen_updater.agent.model.names import (
     DISK_HAS_SPACE,
     JOURNAL_FILE,
 )
-from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import SOAK_DATABASES_DOWN, SOAK_DISK_FULL

@@ -29,12 +29,12 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     apply_attributes,
     read_attributes,
 )
-from ncen_updater.agent.engine.fingerprints import read_schemas
 from ncen_updater.agent.engine.lock import read_lock_holder
+from ncen_updater.agent.engine.observed_state import ADOPTED
+from ncen_updater.agent.engine.schema_fingerprints import read_schemas
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory

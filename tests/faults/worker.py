@@ -13,10 +13,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress

@@ -10,7 +10,7 @@ from datetime import timedelta
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile  # type: ignore[attr-defined]
 
-from ncen_updater.formats.tuf_names import ROLE_FIELD, ROOT_VERSION_FIELD
+from ncen_updater.formats.target_names import ROLE_FIELD, ROOT_VERSION_FIELD
 from tests.support.http_server import Fault, WebServer
 from tests.support.tuf_repository import Feed
 

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadStream
+from ncen_updater.feed.tuf_client import TrustClient
 
 
 class TwoPlaces(HttpFetcher):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.support.http_server import WebServer, serving
 from tests.support.tuf_repository import Feed

@@ -11,7 +11,7 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY, ExitCode
 from ncen_updater.common.progress import SilentProgress

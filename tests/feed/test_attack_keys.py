@@ -13,7 +13,7 @@ from securesystemslib.signer import CryptoSigner
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD, ROOT_VERSION_FIELD
+from ncen_updater.formats.target_names import ISSUE_TIME_FIELD, ROOT_VERSION_FIELD
 from tests.badinput.test_signed import Directory
 from tests.feed.conftest import Agent
 from tests.support.http_server import WebServer, serving

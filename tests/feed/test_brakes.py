@@ -12,21 +12,21 @@ from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.brake_statements import (
+from ncen_updater.feed.emergency_halt_statements import (
     _make_halt,
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.brakes import KnownEmergencyHalt, list_active_halts
-from ncen_updater.feed.proved import TrustState
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
+from ncen_updater.feed.trust_state import TrustState
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     EMERGENCY_HALTS_FIELD,
     EmergencyHaltStatement,
     encode_for_signing,
 )
-from ncen_updater.publisher.feed.brakes import merge_emergency_halts
-from ncen_updater.publisher.feed.feed import FeedState
+from ncen_updater.publisher.feed.emergency_halts import merge_emergency_halts
+from ncen_updater.publisher.feed.feed_directory import FeedState
 
 START = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 AMINA, BO = "a" * 64, "b" * 64

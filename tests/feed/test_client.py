@@ -16,10 +16,10 @@ from tufup.client import Client
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import RoleExpiredError
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
+from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.errors import DownloadDamagedError
 from tests.feed.conftest import Agent
 from tests.support.errors import refused

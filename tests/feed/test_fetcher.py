@@ -13,8 +13,8 @@ import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
-from ncen_updater.feed.limits import TransferTooSlowError
+from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
+from ncen_updater.feed.transfer_limits import TransferTooSlowError
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 NAME = f"{FEED_SCHEME}metadata/x.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import VIEW_DAMAGED
+from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.file_parts import ExpectedFile
-from ncen_updater.feed.last_view import FeedSummary, WithdrawalNotice, read_feed_summary
+from ncen_updater.feed.feed_summary import FeedSummary, WithdrawalNotice, read_feed_summary
 from ncen_updater.feed.offers import load_view, save_view
 from ncen_updater.feed.release_files import (
     DOCUMENT_NAME,

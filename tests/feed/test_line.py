@@ -12,7 +12,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from ncen_updater.common.messages import FEED_PROXY, FEED_TLS
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
+from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import serving

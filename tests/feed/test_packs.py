@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.errors import TargetMissingError
-from ncen_updater.feed.packs import (
+from ncen_updater.feed.delta_packs import (
     choose_pack,
     count_remaining_bytes,
     get_pack_path,
@@ -18,7 +17,8 @@ from ncen_updater.feed.packs import (
     mark_pack_bad,
     read_bad_packs,
 )
-from ncen_updater.formats.document import DeltaRef, ReleaseDocument, TargetRef
+from ncen_updater.feed.errors import TargetMissingError
+from ncen_updater.formats.release_document import DeltaRef, ReleaseDocument, TargetRef
 
 TREES = {"3.1": "1" * 64, "3.2": "2" * 64, "3.3": "3" * 64}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
+from ncen_updater.feed.delta_packs import mark_pack_bad, read_bad_packs
 from ncen_updater.feed.errors import TargetMissingError
-from ncen_updater.feed.packs import mark_pack_bad, read_bad_packs
 from ncen_updater.feed.release_files import discard_release
-from ncen_updater.formats.document import DeltaRef
+from ncen_updater.formats.release_document import DeltaRef
 from tests.badinput.hostile import typed
 from tests.support.errors import says
 

@@ -19,16 +19,16 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.messages import METADATA_NOT_VERIFIED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.errors import TrustedRootMissingError, UnverifiedDownloadError
-from ncen_updater.feed.proved import TrustStateStore
 from ncen_updater.feed.release_source import DownloadedRelease
+from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.document import Offer
+from ncen_updater.formats.release_document import Offer
 from tests.badinput.hostile import typed
 from tests.badinput.test_signed import Directory
 from tests.feed.conftest import Agent
@@ -274,7 +274,7 @@ def test_the_process_of_the_site_proves_what_its_reader_left(
 def test_proving_loads_nothing_that_speaks_http() -> None:
     code = (
         "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None;"  # no site has them
-        "import ncen_updater.feed.reverify;"
+        "import ncen_updater.feed.metadata_verifier;"
         "heavy = {'requests', 'urllib3', 'tuf.ngclient', 'http.client'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

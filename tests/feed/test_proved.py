@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
@@ -33,7 +33,8 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
-from ncen_updater.feed.proved import (
+from ncen_updater.feed.release_source import DownloadedRelease
+from ncen_updater.feed.trust_state import (
     RoleVerification,
     TrustState,
     TrustStateStore,
@@ -42,9 +43,8 @@ from ncen_updater.feed.proved import (
     record_roles,
     record_verified_set,
 )
-from ncen_updater.feed.release_source import DownloadedRelease
-from ncen_updater.formats.document import Offer
-from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD
+from ncen_updater.formats.release_document import Offer
+from ncen_updater.formats.target_names import ISSUE_TIME_FIELD
 from tests.badinput.hostile import typed
 from tests.feed.test_unit import CONFIG
 from tests.support import workers

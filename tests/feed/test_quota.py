@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader import quota
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
-from ncen_updater.agent.adapters.feed_reader.quota import (
+from ncen_updater.agent.adapters.feed_reader import disk_quota as quota
+from ncen_updater.agent.adapters.feed_reader.disk_quota import (
     MARGIN_BYTES,
     MARGIN_INODES,
     RESERVED_BYTES,
@@ -29,6 +28,7 @@ from ncen_updater.agent.adapters.feed_reader.quota import (
     judge_disk_usage,
     measure_usage,
 )
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import InsufficientSpaceError

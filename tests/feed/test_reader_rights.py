@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.workers import INHERITED_VARIABLES
 from tests.feed.test_unit import CONFIG

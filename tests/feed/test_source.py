@@ -22,11 +22,11 @@ from ncen_updater.common.messages import (
     WRONG_PRODUCT,
 )
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed import downloads
+from ncen_updater.feed import download_store as downloads
 from ncen_updater.feed.errors import DocumentMismatchError
-from ncen_updater.feed.last_view import get_view_path, read_feed_summary
+from ncen_updater.feed.feed_summary import get_view_path, read_feed_summary
 from ncen_updater.formats.archive import unpack_archive
-from ncen_updater.formats.document import TargetRef
+from ncen_updater.formats.release_document import TargetRef
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import Fault, WebServer
@@ -105,7 +105,7 @@ def test_discard_leaves_nothing(agent: Agent, server: WebServer) -> None:
 def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> None:
     agent.source(server.url).refresh()
     code = (
-        "import sys, pathlib; from ncen_updater.feed.last_view import *;"
+        "import sys, pathlib; from ncen_updater.feed.feed_summary import *;"
         "view = read_feed_summary(get_view_path(pathlib.Path(sys.argv[1]), 'ncen'));"
         "assert view.versions == ('3.3.0',), view;"
         "heavy = {'tuf', 'tufup', 'requests', 'pydantic', 'packaging'} & set(sys.modules);"

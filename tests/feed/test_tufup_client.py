@@ -14,7 +14,7 @@ from ncen_updater.agent.cli import worker as applying
 
 ALONE = """
 import sys
-from ncen_updater.feed.client import TrustClient
+from ncen_updater.feed.tuf_client import TrustClient
 heavy = {"tufup.repo", "setuptools", "distutils"} & sys.modules.keys()
 assert not heavy, heavy
 import tufup
@@ -24,7 +24,7 @@ assert issubclass(TrustClient, Client)
 """
 AFTER = """
 import tufup
-from ncen_updater.feed.client import TrustClient
+from ncen_updater.feed.tuf_client import TrustClient
 import sys
 assert sys.modules["tufup"] is tufup
 assert issubclass(TrustClient, tufup.client.Client) and tufup.main
@@ -58,9 +58,9 @@ def test_a_reader_asks_for_no_client_of_a_cloud(
     assert worker.main() == 0
     assert sys.modules.pop("boto3") is None
     _run(
-        "from ncen_updater.feed.left_out_imports import block_unused_imports\n"
+        "from ncen_updater.feed.import_blocker import block_unused_imports\n"
         "block_unused_imports()\n"
-        "from ncen_updater.feed.client import TrustClient\n"
+        "from ncen_updater.feed.tuf_client import TrustClient\n"
         "import sys\n"
         "assert 'tuf' in sys.modules and 'botocore' not in sys.modules"
     )

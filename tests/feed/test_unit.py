@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import ACT_LIMITS, WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import ACT_LIMITS, WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import READER_FAILED, READER_TIMED_OUT, READER_UNIT_UNREACHABLE
 from ncen_updater.common.progress import SilentProgress

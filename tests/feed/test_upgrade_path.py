@@ -26,8 +26,8 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.errors import UpgradePathError
 from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
-from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.release_document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.rollout import ReleaseHalt
 from tests.support.errors import refused
 

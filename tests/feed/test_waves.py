@@ -12,10 +12,17 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.common.messages import NO_PATH_TO_TARGET, TARGET_HALTED
-from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
-from ncen_updater.feed.waves import check_waves, compute_bucket, find_opening_time
-from ncen_updater.formats.document import Offer, TargetRef
+from ncen_updater.feed.upgrade_path import (
+    NoUpgradePath,
+    RejectionReason,
+    UpgradePath,
+    check_waves,
+    choose_path,
+    compute_bucket,
+    find_opening_time,
+)
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.release_document import Offer, TargetRef
 from ncen_updater.formats.rollout import RolloutWave
 from tests.support.errors import refused
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tuf.api.exceptions import DownloadError
 
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
-from ncen_updater.feed.limits import TransferTooSlowError
+from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
+from ncen_updater.feed.transfer_limits import TransferTooSlowError
 from tests.badinput.hostile import FEW, HUGE, bounded
 from tests.support.http_server import Fault, serving
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.formats.losses import find_data_loss
+from ncen_updater.formats.data_loss import find_data_loss
 from tests.badinput.hostile import bounded
 
 #: From n to the texts of an ``up`` and a ``down`` file.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from demo.releases import manifests_directory
-from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss, parse_declared_loss
+from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, parse_declared_loss
 from ncen_updater.formats.sql import ENGINE_NAMES
 
 ADDS = "ALTER TABLE cases ADD COLUMN country text;"

@@ -6,7 +6,7 @@ import pytest
 
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import parse_manifest
-from ncen_updater.formats.reported import get_reported_version, matches_reported_version
+from ncen_updater.formats.reported_version import get_reported_version, matches_reported_version
 
 
 @pytest.mark.parametrize(

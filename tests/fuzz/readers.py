@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.adapters.databases.sqlite.noting import (
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     FenceRecord,
     FileSnapshot,
+    RecordStore,
+    SetRecord,
     SetSnapshot,
 )
-from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore, SetRecord
 from ncen_updater.agent.cli.worker import parse_command
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.paths import load_essential_settings
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
@@ -38,19 +39,19 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, SilentProgress
 from ncen_updater.common.workers import decode_error
-from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.offers import load_view
-from ncen_updater.feed.offline.store import read_import_record
-from ncen_updater.feed.proved import TrustState, TrustStateStore, VerifiedRole, VerifiedSet
+from ncen_updater.feed.offline.import_store import read_import_record
 from ncen_updater.feed.release_files import read_document_record
+from ncen_updater.feed.trust_state import TrustState, TrustStateStore, VerifiedRole, VerifiedSet
 from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.form import read_members, verify_checksums
+from ncen_updater.formats.bundle.zip_format import read_members, verify_checksums
+from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.delta.apply import apply_pack
-from ncen_updater.formats.delta.model import LinkMode
-from ncen_updater.formats.document import parse_release_document
-from ncen_updater.formats.losses import find_data_loss
+from ncen_updater.formats.delta.pack_facts import LinkMode
 from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.release_document import parse_release_document
 from ncen_updater.formats.sql import (
     check_migration_sql,
     check_query_sql,
@@ -63,7 +64,7 @@ from ncen_updater.publisher.build.advisories import (
     LockedPackage,
     match_advisory,
 )
-from ncen_updater.publisher.review.sql_marks import find_marks
+from ncen_updater.publisher.review.statement_marks import find_marks
 from ncen_updater.publisher.signing.event_files import read_metadata
 from tests.agent.cli.site import CONFIG
 from tests.badinput import test_journal, test_kept, test_release, test_signed

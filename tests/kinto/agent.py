@@ -10,20 +10,20 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.adopt import adopt_site
-from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.change import Change, StepName, StepPhase
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import create_feed, create_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 from tests.kinto.site import AGENT, CONTROL_DATABASE, DATABASES, OWNER, KintoSite

@@ -84,11 +84,11 @@ def stage_or_skip() -> Path:
     Returns:
         A staging directory of the publisher; must not be written.
     """
-    from ncen_updater.publisher.build import build
-    from ncen_updater.publisher.build.build import build_release
+    from ncen_updater.publisher.build import release_build as build
+    from ncen_updater.publisher.build.release_build import build_release
 
     package = REPOSITORY / "ncen_updater"
-    programs = [package / "publisher/build/build.py"]
+    programs = [package / "publisher/build/release_build.py"]
     programs += sorted((package / "formats").glob("*.py"))
     ours = [path for path in sorted(HERE.rglob("*")) if path.suffix in (".txt", ".ini")]
     ours += [HERE / "build.py", HERE / "tree/bin/release.py"]

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from ncen_updater.login.helper import PAM_SERVICE_NAME, LoginHelper
+from ncen_updater.login.login_throttle import LoginThrottle
 from ncen_updater.login.pam import PamService
-from ncen_updater.login.tries import LoginThrottle
 
 
 def main() -> None:

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.service.api.routes import ROUTES
-from ncen_updater.agent.storage.journal.orders import JobKind
+from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.console import service as console_service
-from ncen_updater.console.login import LoginClient, ProxiedServiceClient
-from ncen_updater.console.service import ServiceRefusedError
-from ncen_updater.login.bridge import HARMLESS_ORDERS, is_allowed
+from ncen_updater.console import service_client as console_service
+from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
+from ncen_updater.console.service_client import ServiceRefusedError
 from ncen_updater.login.helper import REFUSED_S, LoginHelper
+from ncen_updater.login.login_throttle import LoginThrottle
 from ncen_updater.login.pam import PamResult, PamService, PamVerdict
-from ncen_updater.login.tries import LoginThrottle
+from ncen_updater.login.user_proxy import HARMLESS_ORDERS, is_allowed
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
 from tests.login.logins import (

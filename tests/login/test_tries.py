@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.login import tries
-from ncen_updater.login.tries import (
+from ncen_updater.login import login_throttle as tries
+from ncen_updater.login.login_throttle import (
     EVERYBODY,
     FREE_ATTEMPTS,
     MAX_WAIT_S,

@@ -20,7 +20,7 @@ sys.modules["setuptools"] = None  # no site has it
 sys.path.insert(0, sys.argv[1])
 import ncen_updater
 assert ncen_updater.__file__.startswith(sys.argv[1]), ncen_updater.__file__
-from ncen_updater.agent.self_update.imports import main
+from ncen_updater.agent.self_update.import_check import main
 assert main() == 0
 from ncen_updater.agent.cli.main import COMMANDS
 for module, _ in COMMANDS.values():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.config.essential_settings import DEFAULT_PATHS
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.noted_check import VALID
-from ncen_updater.agent.config.paths import DEFAULT_PATHS
+from ncen_updater.agent.config.validation_cache import VALID
 from tests.packaging.test_units import PACKAGING, program
 
 GENERATOR = PACKAGING / "systemd/ncen-updater-generator"

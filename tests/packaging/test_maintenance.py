@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ncen_updater.agent.adapters.application.door import MaintenanceFile
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceFile
 from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer, serving
 from tests.support.nginx import Nginx, find_nginx, nginx

@@ -13,9 +13,12 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.upload import IMMUTABLE_CACHE_CONTROL, MUTABLE_CACHE_CONTROL
+from ncen_updater.publisher.distribute.feed_upload import (
+    IMMUTABLE_CACHE_CONTROL,
+    MUTABLE_CACHE_CONTROL,
+)
 from ncen_updater.publisher.new.trial import create_feed
 from tests.publisher.releases import clock, ring, write_release
 from tests.support.forks import DEADLINE_S

@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
 

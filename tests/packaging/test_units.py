@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import ACT_LIMITS, NETWORK_ACTS
-from ncen_updater.agent.config.model import PathSettings
-from ncen_updater.agent.config.noted_check import VALID
-from ncen_updater.agent.config.paths import DEFAULT_PATHS
+from ncen_updater.agent.adapters.feed_reader.worker_source import ACT_LIMITS, NETWORK_ACTS
+from ncen_updater.agent.config.agent_config import PathSettings
+from ncen_updater.agent.config.essential_settings import DEFAULT_PATHS
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.config.validation_cache import VALID
 from ncen_updater.agent.self_update.slots import IMPORT_CHECK_MODULE, LAUNCHER
-from ncen_updater.agent.service.runner import APPLY_WORKER_LIMITS as ORDER_LIMITS
+from ncen_updater.agent.service.apply_runner import APPLY_WORKER_LIMITS as ORDER_LIMITS
 from ncen_updater.agent.service.serve import RUNNER_VARIABLE
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
 from ncen_updater.common.workers import BEAT_S
@@ -171,9 +171,9 @@ STARTED_BY_NAME = frozenset(
         "ncen_updater.agent.adapters.feed_reader.worker",
         "ncen_updater.agent.cli.main",
         "ncen_updater.agent.cli.worker",
-        "ncen_updater.agent.self_update.imports",
-        "ncen_updater.agent.service.notifications.sender",
-        "ncen_updater.console.behind",
+        "ncen_updater.agent.self_update.import_check",
+        "ncen_updater.agent.service.notifications.send_worker",
+        "ncen_updater.console.reverse_proxy",
         "ncen_updater.login.helper",
     }
 )
@@ -391,10 +391,10 @@ def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
     hidden = hidden_by(PACKAGING / f"systemd/ncen-updater-{unit}.service")
     script = """
 import os, subprocess, sys
-from ncen_updater.agent.adapters.databases.migrations.command import find_migrator_user
-from ncen_updater.agent.service.api.people import identify_caller
+from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
+from ncen_updater.agent.service.api.authorization import identify_caller
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
 for place in sys.argv[1:]:
     empty = not os.listdir(place) if os.path.isdir(place) else not open(place, "rb").read(1)
     assert empty, place

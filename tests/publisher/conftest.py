@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing import keys as key_files
 from tests.publisher.releases import clock, ring, write_release

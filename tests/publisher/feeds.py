@@ -12,13 +12,13 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.feed.feed import DurableWriter, FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import DurableWriter, FeedDirectory
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_releases,
 )
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import create_key, open_signer
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import NOW, PASSPHRASE
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from html import unescape
 from typing import Any
 
-from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.manifest import fill_engine, parse_manifest
+from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.review.evidence import ReviewedRelease
-from ncen_updater.publisher.review.review import EventReview, ReleaseReview, release_page
-from ncen_updater.publisher.review.words import format_annex, format_page, render_html
-from ncen_updater.publisher.signing.carried_papers import list_overlay_digests
+from ncen_updater.publisher.review.event_review import EventReview, ReleaseReview, release_page
+from ncen_updater.publisher.review.review_files import ReviewedRelease
+from ncen_updater.publisher.review.text_page import format_annex, format_page, render_html
+from ncen_updater.publisher.signing.review_attachments import list_overlay_digests
 
 #: A link, in the place of content.
 Link = tuple[str]

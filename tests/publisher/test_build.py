@@ -14,7 +14,7 @@ import pytest
 from backports import zstd
 
 from ncen_updater.formats.tree import parse_tree
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.errors import BuildError
 from tests.publisher.releases import write_release
 
@@ -31,7 +31,7 @@ def digests(staging: Path) -> dict[str, str]:
 def build_in_process(release: Path, staging: Path, cwd: Path, umask: int, **env: str) -> None:
     code = (
         "import os, sys; from pathlib import Path; os.umask(int(sys.argv[3]));"
-        "from ncen_updater.publisher.build.build import build_release;"
+        "from ncen_updater.publisher.build.release_build import build_release;"
         "build_release(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     root = str(Path(__file__).parents[2])
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_the_tree(tmp_path: Path) -> None:
         stream.truncate(300_000_000)
     code = (
         "import sys, resource; from pathlib import Path;"
-        "from ncen_updater.publisher.build.build import build_release;"
+        "from ncen_updater.publisher.build.release_build import build_release;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "build_release(Path(sys.argv[1]), Path(sys.argv[2]));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

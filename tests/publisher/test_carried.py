@@ -13,17 +13,17 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
-from ncen_updater.formats.document import TargetRef
+from ncen_updater.formats.release_document import TargetRef
 from ncen_updater.formats.rollout import ReleaseHalt
 from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource, make_provenance
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_halt_end, draft_releases
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from ncen_updater.publisher.signing.keys import create_key, load_public_key, open_signer
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
 

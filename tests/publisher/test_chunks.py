@@ -12,11 +12,11 @@ import pytest
 
 from demo.release_flow import publish_release
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.document import compute_chunk_bytes, parse_release_document
 from ncen_updater.formats.errors import ReleaseDocumentError
-from ncen_updater.publisher.build.build import compute_chunk_digests
+from ncen_updater.formats.release_document import compute_chunk_bytes, parse_release_document
+from ncen_updater.publisher.build.release_build import compute_chunk_digests
 from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.http_server import serving

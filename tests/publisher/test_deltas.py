@@ -12,19 +12,19 @@ import pytest
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.formats.delta import make
-from ncen_updater.formats.delta.model import DeltaVerificationError
-from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
+from ncen_updater.formats.delta import pack_builder as make
+from ncen_updater.formats.delta.pack_facts import DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.release_document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.build.build import BuiltRelease, build_release
-from ncen_updater.publisher.build.deltas import DeltaPackBuilder, choose_base_releases
+from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder, choose_base_releases
+from ncen_updater.publisher.build.release_build import BuiltRelease, build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildError
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.signing.describe import describe_event
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.signing.draft import draft_releases
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.event_diff import describe_event
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.support.errors import refused
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
 

@@ -27,15 +27,15 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
     ErrorMessage,
 )
-from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.feed.status import read_signature_status
+from ncen_updater.formats.release_document import Withdrawal
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.feed_status import read_signature_status
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
-from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.event_diff import describe_event
 from ncen_updater.publisher.signing.keys import compute_keyid
+from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused

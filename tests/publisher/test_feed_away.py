@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ncen_updater.common.messages import FEED_BROKEN, FEED_DIRECTORY_MISSING
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from tests.support.errors import refused
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.build.release_build import build_release
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import create_feed
-from ncen_updater.publisher.review.grouping import GroupedMarks, LocatedMark, group_marks
-from ncen_updater.publisher.review.review import build_review
-from ncen_updater.publisher.review.sentences import summarize_event
-from ncen_updater.publisher.review.sql_marks import find_marks
-from ncen_updater.publisher.review.words import format_summary
+from ncen_updater.publisher.review.event_review import build_review
+from ncen_updater.publisher.review.event_summary import summarize_event
+from ncen_updater.publisher.review.mark_grouping import GroupedMarks, LocatedMark, group_marks
+from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.review.text_page import format_summary
 from ncen_updater.publisher.signing.draft import draft_initial_roles, draft_releases
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
 

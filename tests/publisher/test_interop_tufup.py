@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from demo.release_flow import publish_release, withdraw
-from ncen_updater.formats.document import Withdrawal
+from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.packs import write_large

@@ -11,11 +11,11 @@ import pytest
 
 from ncen_updater.common.messages import LEDGER_BROKEN, OTHER_DRAFT_SIGNED
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.ledger import SigningLedger
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.signing_ledger import SigningLedger
 from tests.publisher.releases import NOW, PASSPHRASE, clock
 from tests.support.errors import refused
 

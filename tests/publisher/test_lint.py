@@ -9,11 +9,11 @@ from packaging.version import Version
 
 from demo.release_flow import withdraw
 from ncen_updater.common.messages import FEED_BROKEN
-from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import is_version_accepted
-from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.lint.lint import find_previous_release, lint_release
+from ncen_updater.formats.release_document import Withdrawal
+from ncen_updater.publisher.build.release_build import build_release
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint.release_lint import find_previous_release, lint_release
 from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 from tests.support.errors import refused

@@ -10,16 +10,16 @@ import pytest
 
 from demo.release_flow import publish_release
 from ncen_updater.common.findings import Finding
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.lint.lint import (
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint.release_lint import (
     find_previous_release,
     lint_release,
     read_previous_texts,
 )
 from ncen_updater.publisher.new.trial import FeedKeys
-from ncen_updater.publisher.signing.carried_papers import read_overlay_files
+from ncen_updater.publisher.signing.review_attachments import read_overlay_files
 from tests.publisher.releases import clock, write_release
 
 CARRIED = """

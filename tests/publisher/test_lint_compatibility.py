@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.publisher.build.build import build_release, scan_release
+from ncen_updater.publisher.build.release_build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.lint.lint import find_previous_release, lint_release, read_previous_tree
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint.release_lint import (
+    find_previous_release,
+    lint_release,
+    read_previous_tree,
+)
 from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.lint.sql import find_syntax_errors
+from ncen_updater.publisher.lint.sql_rules import find_syntax_errors
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
-from ncen_updater.publisher.review.lowered_protection import check_waves, find_release_warnings
 from ncen_updater.publisher.review.sql_clauses import StatementKind
-from ncen_updater.publisher.review.sql_marks import find_marks
+from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.review.weakened_protection import check_waves, find_release_warnings
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer
 
@@ -153,7 +153,7 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
     assert not (work / "s").exists()
     # Whoever built it with another program does not get it drafted either.
     monkeypatch.setattr(
-        "ncen_updater.publisher.lint.lint.refuse_critical_findings", lambda *_: None
+        "ncen_updater.publisher.lint.release_lint.refuse_critical_findings", lambda *_: None
     )
     officer.json(*build)
     monkeypatch.undo()

@@ -20,9 +20,17 @@ from ncen_updater.common.messages import RELEASE_NOT_EMPTY
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.lint.lint import lint_release
-from ncen_updater.publisher.new.looking import DetectedMigrations, MigratorKind, detect_migrations
-from ncen_updater.publisher.new.writing import ManifestAnswers, make_manifest, read_migrate_program
+from ncen_updater.publisher.lint.release_lint import lint_release
+from ncen_updater.publisher.new.manifest_writer import (
+    ManifestAnswers,
+    make_manifest,
+    read_migrate_program,
+)
+from ncen_updater.publisher.new.migration_detection import (
+    DetectedMigrations,
+    MigratorKind,
+    detect_migrations,
+)
 
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 SAMPLE = MANAGE.replace("shop", "sample")

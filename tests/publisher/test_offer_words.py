@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.signing.describe import describe_offer_field
+from ncen_updater.publisher.signing.event_diff import describe_offer_field
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.draft import draft_initial_roles
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import pack_event, unpack_event
-from ncen_updater.publisher.signing.officer import find_settings_path, load_signer_settings
+from ncen_updater.publisher.signing.signer_settings import find_settings_path, load_signer_settings
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import ceremony_of, drafted
 from tests.publisher.releases import NOW, PASSPHRASE, ring
 from tests.support.errors import refused

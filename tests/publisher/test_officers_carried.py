@@ -13,8 +13,8 @@ from demo.release_flow import publish_release
 from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.messages import REVIEW_FILES_MISSING
 from ncen_updater.publisher.new.trial import create_feed
-from ncen_updater.publisher.review.review import EventReview, build_review
-from ncen_updater.publisher.review.words import render_html
+from ncen_updater.publisher.review.event_review import EventReview, build_review
+from ncen_updater.publisher.review.text_page import render_html
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from tests.publisher.releases import clock, ring
 from tests.publisher.test_lint_carried import all_of, carrying, text, words

@@ -17,12 +17,12 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.common.messages import REVIEW_FILES_MISSING
 from ncen_updater.formats.rollout import RolloutWave
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
-from ncen_updater.publisher.review.review import EventReview, build_review
-from ncen_updater.publisher.review.words import (
+from ncen_updater.publisher.review.event_review import EventReview, build_review
+from ncen_updater.publisher.review.text_page import (
     format_annex,
     format_page,
     group_marked_lines,
@@ -33,8 +33,8 @@ from ncen_updater.publisher.signing.draft import (
     draft_key_change,
     draft_releases,
 )
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused

@@ -29,15 +29,15 @@ from ncen_updater.publisher.build.attachments import (
     check_sbom,
     find_components,
 )
-from ncen_updater.publisher.build.build import build_release, scan_release
+from ncen_updater.publisher.build.release_build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildError
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
-from ncen_updater.publisher.signing.compare_staging import compare_staged_files
 from ncen_updater.publisher.signing.draft import draft_releases
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import create_key, open_signer
+from ncen_updater.publisher.signing.release_comparison import compare_staged_files
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused
 

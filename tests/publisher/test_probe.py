@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.bounded_http import BoundedHttpSession, ReadDeadline, make_bounded_session
-from ncen_updater.publisher.distribute.probe import ServerProbe
+from ncen_updater.feed.http_session import BoundedHttpSession, ReadDeadline, make_bounded_session
+from ncen_updater.publisher.distribute.server_probe import ServerProbe
 from tests.badinput.hostile import bounded
 from tests.feed.test_wire import (
     CHUNKED,

@@ -7,14 +7,14 @@ import pytest
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.tree import EntryType, TreeEntry
-from ncen_updater.publisher.lint.release import describe_path, make_finding
-from ncen_updater.publisher.review.changes import (
+from ncen_updater.publisher.lint.linted_release import describe_path, make_finding
+from ncen_updater.publisher.review.file_changes import (
     MAX_DIRECTORIES,
     FileChange,
     format_programs,
     may_run,
 )
-from ncen_updater.publisher.review.evidence import quote_forms
+from ncen_updater.publisher.review.review_files import quote_forms
 
 WORDS = "WARNING: other programs than before: {paths}"
 

@@ -24,13 +24,13 @@ from ncen_updater.common.messages import (
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
 )
-from ncen_updater.publisher.feed.feed import DurableWriter, FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import DurableWriter, FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import encode_as_words
 from tests.publisher.feeds import (
     client_sees,

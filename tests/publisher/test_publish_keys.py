@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY, FEED_BROKEN
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (

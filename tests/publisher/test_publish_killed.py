@@ -12,15 +12,15 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import KEY_CHANGE_NOT_ATOMIC, STALE_EVENT, WRITE_FAILED
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_initial_roles,
     draft_key_change,
 )
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import (
     Stops,
     ceremony_of,

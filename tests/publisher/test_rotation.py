@@ -20,12 +20,12 @@ from ncen_updater.common.messages import (
     KEY_CHANGE_NOT_ATOMIC,
     PUBLISHER_ROLE_EXPIRED,
 )
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import Draft, draft_key_change, draft_renewal
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import FeedFiles, contents, fresh_signer
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused

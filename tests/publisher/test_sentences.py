@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.formats.tuf_names import OFFER_FIELD
-from ncen_updater.publisher.review.sentences import summarize_event
-from ncen_updater.publisher.review.words import EVENT_TITLES, translate_title
+from ncen_updater.formats.target_names import OFFER_FIELD
+from ncen_updater.publisher.review.event_summary import summarize_event
+from ncen_updater.publisher.review.text_page import EVENT_TITLES, translate_title
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
 FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import HISTORY_BROKEN
-from ncen_updater.publisher.distribute.shown_lists import (
+from ncen_updater.publisher.distribute.metadata_history import (
     MetadataHistory,
     ObservedMetadata,
     find_equivocations,
     find_outdated,
 )
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.test_monitor import Public, _now, public

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.publisher.review.review import EventReview
-from ncen_updater.publisher.review.words import unshown
+from ncen_updater.publisher.review.event_review import EventReview
+from ncen_updater.publisher.review.text_page import unshown
 from tests.publisher.pages import Files, Link, forms_of, page_for, release
 
 UP = "ALTER TABLE cases ADD COLUMN country text;\nCREATE TABLE visits (id int, note text);\n"

@@ -11,13 +11,13 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import BAD_DATES
-from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BuildError
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import contents
 from tests.publisher.releases import NOW
 from tests.support.errors import refused

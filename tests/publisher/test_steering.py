@@ -14,17 +14,16 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.last_view import get_view_path, read_feed_summary
+from ncen_updater.feed.feed_summary import get_view_path, read_feed_summary
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
-from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.formats.rollout import ReleaseHalt, RolloutWave
-from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState
+from ncen_updater.publisher.build.release_build import build_release
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
-from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import (
     Draft,
     draft_audience,
@@ -36,7 +35,8 @@ from ncen_updater.publisher.signing.draft import (
     draft_withdrawal,
     find_offer,
 )
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.event_diff import describe_event
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused
 from tests.support.http_server import WebServer

@@ -15,12 +15,12 @@ import pytest
 from demo.release_flow import publish_release
 from demo.releases import assemble
 from ncen_updater.formats.rollout import RolloutWave
-from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing.draft import Draft, draft_initial_roles, draft_releases
-from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import format_signed_time, format_version_range
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring

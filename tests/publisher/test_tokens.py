@@ -17,13 +17,13 @@ import pytest
 from securesystemslib.signer import HSMSigner
 
 from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, ErrorMessage
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import draft_initial_roles
-from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.tokens import (
     PKCS11_MODULES,
     TokenKey,

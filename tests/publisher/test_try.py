@@ -19,8 +19,8 @@ from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.messages import ALREADY_PUBLISHED, SANDBOX_UNUSABLE, ExitCode
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.new.desk import SandboxSite
-from ncen_updater.publisher.new.rounds import SandboxRun, SandboxStage
+from ncen_updater.publisher.new.sandbox_run import SandboxRun, SandboxStage
+from ncen_updater.publisher.new.sandbox_site import SandboxSite
 from tests.support.rotation import in_turns
 
 Said = dict[str, Any]

@@ -27,9 +27,9 @@ from ncen_updater.common.messages import (
     STORAGE_NO_CREDENTIALS,
 )
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.upload import (
+from ncen_updater.publisher.distribute.feed_upload import (
     IMMUTABLE_CACHE_CONTROL,
     MUTABLE_CACHE_CONTROL,
     DirectoryStorage,
@@ -39,8 +39,8 @@ from ncen_updater.publisher.distribute.upload import (
     sort_for_upload,
     upload_feed,
 )
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused, says

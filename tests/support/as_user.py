@@ -20,15 +20,15 @@ from collections.abc import Mapping, Sequence
 
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.service.client import SiteServiceClient
-from ncen_updater.common.cli import terminal
+from ncen_updater.agent.service.api_client import SiteServiceClient
+from ncen_updater.common.cli import progress_display as terminal
 from tests.support.forks import Forks
 
 __all__ = ["COMMANDS", "become", "run_as"]
 
 #: What commands import when they work on the site themselves.
 WORKING = (
-    "ncen_updater.agent.engine.composition",
+    "ncen_updater.agent.engine.site_factory",
     "ncen_updater.agent.config.loader",
     "ncen_updater.agent.reports.diagnostics.doctor",
     "ncen_updater.agent.reports.diagnostics.support_bundle.bundle",

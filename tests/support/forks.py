@@ -39,11 +39,11 @@ HEAVY = (
     "ncen_updater.agent.adapters.databases.migrations.runner",
     "ncen_updater.agent.adapters.databases.postgresql.engine",
     "ncen_updater.agent.adapters.databases.sqlite.engine",
-    "ncen_updater.agent.engine.preflight.registry",
-    "ncen_updater.agent.service.assess",
+    "ncen_updater.agent.engine.site_preflight",
+    "ncen_updater.agent.service.assessment",
     "ncen_updater.agent.service.serve",
-    "ncen_updater.feed.client",
-    "ncen_updater.feed.http",
+    "ncen_updater.feed.tuf_client",
+    "ncen_updater.feed.http_fetcher",
     "ncen_updater.feed.tuf_source",
 )
 
@@ -310,7 +310,7 @@ def work(
 def main() -> None:
     """Fork for each order that comes through standard input, until that is closed."""
     if sys.argv[1] != PUBLISHER:
-        import_module("ncen_updater.feed.left_out_imports").block_unused_imports()
+        import_module("ncen_updater.feed.import_blocker").block_unused_imports()
         for name in HEAVY:
             import_module(name)
     module = import_module(sys.argv[1])

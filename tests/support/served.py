@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.site import DemoSite
-from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
+from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from tests.support import processes
 from tests.support.as_user import run_as
 from tests.support.forks import DEADLINE_S, Fork, begin_agent, run_agent

@@ -18,16 +18,16 @@ from demo.evidence import case_references, database_digests
 from demo.site import DemoSite, version_of
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import WindowSettings
-from ncen_updater.agent.engine.approvals import approving
-from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 from ncen_updater.agent.engine.lock import read_lock_holder
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.windows import find_open_window
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import (
     SERVICE_STATE_PATH,

@@ -17,11 +17,11 @@ from pathlib import Path
 from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys

@@ -28,14 +28,14 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 )
 
 from ncen_updater.common.canonical_json import compute_sha256
-from ncen_updater.formats.document import (
+from ncen_updater.formats.manifest import parse_manifest
+from ncen_updater.formats.release_document import (
     ReleaseDocument,
     TargetRef,
     get_archive_target_name,
     get_release_target_name,
     get_tree_target_name,
 )
-from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.formats.tree import EntryType, Tree, scan_tree
 
 TOP_ROLES = {"root": (3, 2), "targets": (2, 2), "snapshot": (1, 1), "timestamp": (1, 1)}

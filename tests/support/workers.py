@@ -30,7 +30,7 @@ from tests.support.forks import DEADLINE_S, work, workers_place
 
 #: What is forked, and what that imports while it works.
 FORKED = (
-    "ncen_updater.agent.service.notifications.sender",
+    "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.agent.adapters.feed_reader.worker",
     "ncen_updater.agent.cli.worker",
 )

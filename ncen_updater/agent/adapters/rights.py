@@ -14,7 +14,7 @@ from ncen_updater.agent.adapters.databases.engines import ENGINES, get_engine_de
 from ncen_updater.common.landlock import deny_reads
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.config.agent_config import AgentConfig
 
 
 def drop_server_file_access(config: AgentConfig) -> None:

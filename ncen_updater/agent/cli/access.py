@@ -100,7 +100,7 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
 
 def _read_viewer_group(config: Path) -> str:
     """The group of the configuration; the one of the package where that cannot be read."""
-    from ncen_updater.agent.config.paths import read_viewer_group
+    from ncen_updater.agent.config.essential_settings import read_viewer_group
 
     try:
         return read_viewer_group(config)

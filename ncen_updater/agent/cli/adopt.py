@@ -51,7 +51,7 @@ def adopt(
 ) -> ExitCode:
     from ncen_updater.agent.cli.adopt_restored import adopt_restored
     from ncen_updater.agent.engine import adopt as adopting
-    from ncen_updater.agent.model.names import JOURNAL_FILE
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
 
     session = get_agent_session(context)
     release = parse_version(version)

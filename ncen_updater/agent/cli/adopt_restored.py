@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.adopt_restored import RestoredDatabases
-    from ncen_updater.agent.engine.approvals.model import ApprovalCount
+    from ncen_updater.agent.engine.approvals.approval import ApprovalCount
 
 
 def adopt_restored(

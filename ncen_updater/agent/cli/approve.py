@@ -16,9 +16,9 @@ from ncen_updater.agent.cli.common import (
 )
 from ncen_updater.agent.cli.hold import parse_future_time, show_next_start
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
-from ncen_updater.agent.engine.approvals.outlook import require_approvable
-from ncen_updater.agent.reports.answers import format_rehearsal_lines
+from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
+from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
+from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import group_digest

@@ -8,7 +8,7 @@ import sys
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session
-from ncen_updater.agent.config.paths import (
+from ncen_updater.agent.config.essential_settings import (
     load_essential_settings,
     read_service_socket,
     read_site_timezone,

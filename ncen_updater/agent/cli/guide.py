@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.cli.guide import EXIT_CODE_MEANINGS, CommandHelp
+from ncen_updater.common.cli.command_help import EXIT_CODE_MEANINGS, CommandHelp
 from ncen_updater.common.cli.lazy import make_command_table
 from ncen_updater.common.i18n import N_
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, parse_reason
-from ncen_updater.agent.config.paths import read_site_timezone
+from ncen_updater.agent.config.essential_settings import read_site_timezone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.holds import format_hold
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.json_records import within_calendar
+from ncen_updater.common.labels import format_hold
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
-from ncen_updater.common.records import within_calendar
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
@@ -59,7 +59,7 @@ def show_next_start(
     """
     if start is None:
         return
-    from ncen_updater.agent.policy.beginning import UpgradeStart, describe_start
+    from ncen_updater.agent.policy.upgrade_start import UpgradeStart, describe_start
 
     text = describe_start(UpgradeStart.from_json(start), read_site_timezone(session.config))
     session.add_line(LazyText(template, {"begins": text}))

@@ -63,8 +63,8 @@ def install(
     root: Path,
     dry_run: bool,
 ) -> ExitCode:
+    from ncen_updater.agent.self_update.installation import InstallOptions, build_install_parts
     from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
-    from ncen_updater.agent.self_update.installing import InstallOptions, build_install_parts
 
     session = get_agent_session(context)
     session.adopting = True
@@ -106,13 +106,13 @@ def install(
 def uninstall(
     context: click.Context, purge: bool, root: Path, yes: bool, dry_run: bool
 ) -> ExitCode:
-    from ncen_updater.agent.config.paths import load_essential_settings
-    from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
-    from ncen_updater.agent.self_update.installing import (
+    from ncen_updater.agent.config.essential_settings import load_essential_settings
+    from ncen_updater.agent.self_update.installation import (
         build_uninstall_parts,
         hold_idle_site,
         reject_packaged_install,
     )
+    from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
 
     session = get_agent_session(context)
     session.adopting = True

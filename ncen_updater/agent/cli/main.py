@@ -15,7 +15,7 @@ from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.left_out_imports import block_unused_imports
+from ncen_updater.feed.import_blocker import block_unused_imports
 
 cli = LazyGroup(
     "ncen-updater",

@@ -17,7 +17,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+    from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 
 FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 
@@ -71,7 +71,7 @@ def mirror(
     keep: int | None,
     dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+    from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
     from ncen_updater.agent.config.loader import load_config
 
     session = get_agent_session(context)

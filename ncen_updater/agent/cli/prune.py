@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def prune(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
-    from ncen_updater.agent.engine import retention
+    from ncen_updater.agent.engine import prune as retention
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.model.names import JOURNAL_FILE
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
 
     session = get_agent_session(context)
@@ -71,7 +71,7 @@ def _show_removed(session: AgentSession, removed: Iterable[object], *, dry_run: 
 
 
 def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
-    from ncen_updater.agent.engine import aside
+    from ncen_updater.agent.engine import quarantine as aside
     from ncen_updater.agent.engine.operations import Operations
 
     if dry_run:

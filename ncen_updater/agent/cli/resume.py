@@ -10,8 +10,8 @@ import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import load_essential_settings
-from ncen_updater.agent.reports.answers import format_operation_result
+from ncen_updater.agent.config.essential_settings import load_essential_settings
+from ncen_updater.agent.reports.command_results import format_operation_result
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
@@ -28,7 +28,6 @@ from ncen_updater.common.messages import ExitCode
 @click.pass_context
 def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.adapters.rights import drop_server_file_access
-    from ncen_updater.agent.engine.interruption import SignalHandler
     from ncen_updater.agent.engine.operations import OperationResult, Operations
     from ncen_updater.agent.engine.pending_rollback import PENDING_ROLLBACK_REASON
     from ncen_updater.agent.engine.recovery import (
@@ -37,9 +36,10 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         RecoveryDecision,
         decide_recovery,
     )
-    from ncen_updater.agent.model.names import JOURNAL_FILE
+    from ncen_updater.agent.engine.signal_handling import SignalHandler
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
     from ncen_updater.agent.reports.status import read_status, require_part
-    from ncen_updater.agent.service.watched_time import preempt_soak_for_rollback
+    from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
 
     session = get_agent_session(context)
     if boot and not dry_run and _has_no_open_change(session):
@@ -97,8 +97,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
 
 
 def _has_no_open_change(session: AgentSession) -> bool:
-    from ncen_updater.agent.config.noted_check import find_state
-    from ncen_updater.agent.model.names import JOURNAL_FILE
+    from ncen_updater.agent.config.validation_cache import find_state
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
 
     with Journal.open(find_state(session.config) / JOURNAL_FILE, read_only=True) as journal:

@@ -11,7 +11,7 @@ from ncen_updater.agent.cli.common import (
     yes_option,
 )
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.reports.answers import CommandResult
+from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand

@@ -17,7 +17,7 @@ from ncen_updater.common.messages import ExitCode
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.site_client import LocalSiteClient, SiteClient
     from ncen_updater.agent.engine.site import Site
-    from ncen_updater.agent.reports.answers import CommandResult
+    from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
@@ -51,7 +51,7 @@ class AgentSession(CliSession):
             and SECRETARIAT not in error.message.remedy
         ):
             return None
-        from ncen_updater.agent.config.read import read_raw_config
+        from ncen_updater.agent.config.raw_config import read_raw_config
 
         try:
             site = read_raw_config(self.config).data.get("site")
@@ -70,7 +70,7 @@ class AgentSession(CliSession):
 
         What is wrong with the configuration is said elsewhere.
         """
-        from ncen_updater.agent.config.paths import read_site_timezone
+        from ncen_updater.agent.config.essential_settings import read_site_timezone
 
         try:
             return read_site_timezone(self.config)
@@ -80,7 +80,7 @@ class AgentSession(CliSession):
     def mask_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""
         if self.secret_filter is not None:
-            from ncen_updater.agent.config.read import read_raw_config
+            from ncen_updater.agent.config.raw_config import read_raw_config
             from ncen_updater.agent.config.secrets import find_secrets
 
             self.secret_filter.add_secrets(find_secrets(read_raw_config(self.config).data))
@@ -96,8 +96,8 @@ class AgentSession(CliSession):
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.config.noted_check import load_noted, usable_config
-        from ncen_updater.agent.engine.composition import build_site
+        from ncen_updater.agent.config.validation_cache import load_noted, usable_config
+        from ncen_updater.agent.engine.site_factory import build_site
 
         if recovering:
             self.config = usable_config(self.config)
@@ -119,7 +119,7 @@ class AgentSession(CliSession):
             ConfigError: If the configuration cannot be used.
         """
         from ncen_updater.agent.cli.state import SITE_STATE_PARTS
-        from ncen_updater.agent.config.paths import load_essential_settings
+        from ncen_updater.agent.config.essential_settings import load_essential_settings
         from ncen_updater.agent.reports.status import read_status
 
         wanted = SITE_STATE_PARTS if parts is None else parts
@@ -156,8 +156,8 @@ class AgentSession(CliSession):
 
         What looks for mistakes does not rely on a service that may be one of them.
         """
-        from ncen_updater.agent.config.paths import load_essential_settings
-        from ncen_updater.agent.model.names import JOURNAL_FILE
+        from ncen_updater.agent.config.essential_settings import load_essential_settings
+        from ncen_updater.agent.model.event_names import JOURNAL_FILE
 
         if os.geteuid() == 0:
             return self.get_local_site()

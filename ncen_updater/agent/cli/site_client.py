@@ -26,29 +26,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.paths import load_essential_settings, read_service_socket
-from ncen_updater.agent.engine.approvals.outlook import (
+from ncen_updater.agent.config.essential_settings import (
+    load_essential_settings,
+    read_service_socket,
+)
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, reject_shared_account
+from ncen_updater.agent.engine.approvals.next_upgrade import (
     build_next_upgrade,
     list_other_approved,
     require_approvals,
     require_no_pending_change,
 )
-from ncen_updater.agent.engine.approvals.store import ApprovalStore, reject_shared_account
+from ncen_updater.agent.engine.change_guards import make_hold_error, require_no_hold
+from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.lock import read_lock_holder
-from ncen_updater.agent.engine.outcome import serialize_change
-from ncen_updater.agent.engine.permitted import make_hold_error, require_no_hold
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore, serialize_rehearsal
-from ncen_updater.agent.engine.soaking import confirm_release, require_soaking
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
+from ncen_updater.agent.engine.soak_confirmation import confirm_release, require_soaking
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.model.person import Actor
-from ncen_updater.agent.policy.beginning import (
+from ncen_updater.agent.policy.operation_labels import label_operation
+from ncen_updater.agent.policy.upgrade_start import (
     mark_superseded,
     predict_start,
     predict_start_if_approved,
 )
-from ncen_updater.agent.policy.deeds import label_operation
-from ncen_updater.agent.reports.answers import (
+from ncen_updater.agent.reports.command_results import (
     CommandResult,
     JsonDocument,
     OutputLine,
@@ -69,7 +72,7 @@ from ncen_updater.agent.service.errors import (
     RequestRefusedError,
     parse_error_document,
 )
-from ncen_updater.agent.service.report import (
+from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
     build_change_report,
     build_history_report,
@@ -82,10 +85,10 @@ from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import finding_to_json, format_findings, format_time
-from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,
@@ -105,17 +108,17 @@ from ncen_updater.common.progress import ProgressListener, ProgressUpdate
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from ncen_updater.agent.adapters.databases.tried import RoundTripResult
+    from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.engine.approvals.approving import ApprovalSubject
-    from ncen_updater.agent.engine.approvals.choosing import ApprovedRelease
-    from ncen_updater.agent.engine.approvals.model import ApprovalCount
+    from ncen_updater.agent.engine.approvals.approval import ApprovalCount
+    from ncen_updater.agent.engine.approvals.approved_release import ApprovedRelease
+    from ncen_updater.agent.engine.approvals.upgrade_approvals import ApprovalSubject
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.status import SiteStatus
-    from ncen_updater.agent.service.client import SiteServiceClient
-    from ncen_updater.agent.storage.journal.head import ChainHead
+    from ncen_updater.agent.service.api_client import SiteServiceClient
+    from ncen_updater.agent.storage.journal.chain_head import ChainHead
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 #: How often, and how long after one another, the service is asked whether it has looked.
@@ -360,7 +363,7 @@ class LocalSiteClient:
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
         """Return what people chose by approving it, which comes before the newest."""
-        from ncen_updater.agent.engine.approvals.choosing import find_approved_release
+        from ncen_updater.agent.engine.approvals.approved_release import find_approved_release
         from ncen_updater.feed.errors import TrustError
 
         try:
@@ -450,7 +453,7 @@ class LocalSiteClient:
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        from ncen_updater.agent.engine.approvals import approving
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
 
         site = self._site
@@ -520,7 +523,7 @@ class LocalSiteClient:
         return path.target.version if isinstance(path, UpgradePath) else None
 
     def approve(self, next_upgrade: JsonDocument) -> None:
-        from ncen_updater.agent.engine.approvals import approving
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier.store import write_dossiers
 
         assert self._subject is not None  # noqa: S101 - it was seen
@@ -544,7 +547,7 @@ class LocalSiteClient:
         return count
 
     def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
-        from ncen_updater.agent.engine.approvals import approving
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 
         assert self._subject is not None  # noqa: S101 - it was seen
         with self._open_journal(read_only=False) as journal:
@@ -561,7 +564,7 @@ class LocalSiteClient:
             return ApprovalStore(journal).cancel_schedule(self._person)
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
-        from ncen_updater.agent.engine.approvals.status import (
+        from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,
             make_consent_check,
         )
@@ -583,11 +586,11 @@ class LocalSiteClient:
 
     def check_feed(self) -> CommandResult:
         from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.agent.self_update.renewing import (
+        from ncen_updater.agent.self_update.agent_update import (
             find_offered_agent,
             refresh_agent_metadata,
         )
-        from ncen_updater.feed.offline.store import read_import_record
+        from ncen_updater.feed.offline.import_store import read_import_record
 
         config = self._run.config
         site = self._site
@@ -698,7 +701,7 @@ class LocalSiteClient:
             NOT_PREPARED: If one does not.
         """
         from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.agent.service.assess import is_slot_built
+        from ncen_updater.agent.service.assessment import is_slot_built
         from ncen_updater.common.progress import SilentProgress
         from ncen_updater.feed.upgrade_path import UpgradePath
 
@@ -713,7 +716,7 @@ class LocalSiteClient:
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
         """See :class:`SiteClient`; with ``prepared`` nothing is fetched for it."""
-        from ncen_updater.agent.engine.approvals import approving
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
         from ncen_updater.agent.reports.dossier.document import build_dossier_document
         from ncen_updater.agent.reports.dossier.gather import collect_dossier
@@ -811,7 +814,7 @@ class LocalSiteClient:
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
         """See :class:`SiteClient`; with ``dry_run`` only what would be done."""
-        from ncen_updater.agent.self_update.renewing import (
+        from ncen_updater.agent.self_update.agent_update import (
             create_agent_source,
             get_agent_directory,
             update_agent,
@@ -850,9 +853,9 @@ class LocalSiteClient:
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
         """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
-        from ncen_updater.agent.engine.interruption import SignalHandler
         from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+        from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
+        from ncen_updater.agent.engine.signal_handling import SignalHandler
         from ncen_updater.agent.model.ids import new_change_id
         from ncen_updater.agent.reports.dossier.store import write_dossiers
         from ncen_updater.feed.upgrade_path import UpgradePath
@@ -900,7 +903,7 @@ class LocalSiteClient:
             scheduled: Whether nobody but the service begins it.
             start_before: When the window closes in which officers may be kept out.
         """
-        from ncen_updater.agent.engine.approvals.status import (
+        from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,
             make_consent_check,
         )
@@ -930,7 +933,7 @@ class LocalSiteClient:
             RequestRefusedError: If there is no such order.
         """
         from ncen_updater.agent.storage.inbox import Inbox
-        from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+        from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 
         inbox = Inbox(self._site.state_directory)
         with self._open_journal() as journal:
@@ -948,8 +951,8 @@ class LocalSiteClient:
     def _import_files(
         self, file: Path, actor: str, opener: Callable[[Path], int], *, dry_run: bool
     ) -> CommandResult:
-        from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
-        from ncen_updater.agent.engine.import_bundle import import_bundle
+        from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
+        from ncen_updater.agent.engine.bundle_import import import_bundle
 
         site = self._site
         child = WorkerReleaseSource(site.config, self._run.config)
@@ -1004,7 +1007,7 @@ class LocalSiteClient:
             read_rollback_request,
             require_rollback_consent,
         )
-        from ncen_updater.agent.policy.going_back import RollbackConsent
+        from ncen_updater.agent.policy.rollback_rules import RollbackConsent
 
         needed = self._site.config.service.required_approvals
 
@@ -1024,14 +1027,14 @@ class LocalSiteClient:
         return format_operation_result(result, self._run.language)
 
     def _allow_interruption(self) -> AbstractContextManager[None]:
-        from ncen_updater.agent.service.watched_time import preempt_soak_for_rollback
+        from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
 
         return preempt_soak_for_rollback(self._site.state_directory / JOURNAL_FILE)
 
     @contextmanager
     def _open_operations(self) -> Iterator[tuple[Operations, ProgressListener]]:
-        from ncen_updater.agent.engine.interruption import SignalHandler
         from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.signal_handling import SignalHandler
 
         site, interruption = self._site, SignalHandler()
         with self._run.make_progress() as progress, interruption.handle_signals():
@@ -1388,7 +1391,7 @@ def find_service(run: AgentSession) -> SiteServiceClient | None:
             return None
     except OSError:  # a directory that may not be entered
         return None
-    from ncen_updater.agent.service.client import SiteServiceClient
+    from ncen_updater.agent.service.api_client import SiteServiceClient
 
     client = SiteServiceClient(path, run.language)
     return client if client.is_reachable() else None
@@ -1401,8 +1404,8 @@ def seen_by_unit(run: AgentSession, progress: ProgressListener) -> CommandResult
     waits at its socket, whether the service runs or not.
     """
     from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.service.apply_runner import ApplyRunner
     from ncen_updater.agent.service.inspecting import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
-    from ncen_updater.agent.service.runner import ApplyRunner
     from ncen_updater.agent.service.snapshot import SnapshotStore
 
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ncen_updater.agent.cli.availability_words import format_health_problem
-from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
+from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import JournalMissingError, JournalPermissionError
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer

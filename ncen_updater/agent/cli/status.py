@@ -15,15 +15,15 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.site_client import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.state import format_site_state
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
+from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.model.change import ChangeState, StepState
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, JournalPermissionError
-from ncen_updater.agent.model.names import RESTORED_APPROVAL_PREFIX
+from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.clock import clock_findings
-from ncen_updater.agent.policy.deeds import describe_running_operation, label_operation
-from ncen_updater.agent.reports.answers import RELEASE_EXCLUDED, format_withdrawal_lines
+from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
 from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
+from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -36,12 +36,11 @@ from ncen_updater.common.cli.render import (
     make_sentence,
     strip_unit,
 )
-from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.holds import format_hold
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.labels import format_hold, translate_step_label
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.step_words import translate_step_label
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(

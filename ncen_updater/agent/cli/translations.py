@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.journal.journal import Journal
     from ncen_updater.agent.storage.overlay.layer import FileReport, LocalOverlay, OverlayReport
-    from ncen_updater.agent.storage.overlay.merge import TextOrigins
+    from ncen_updater.agent.storage.overlay.three_way_merge import TextOrigins
 
 
 @click.command(
@@ -120,7 +120,7 @@ def _show_report(
     version: Version,
     table: str | None,
 ) -> ExitCode:
-    from ncen_updater.agent.storage.overlay.words import (
+    from ncen_updater.agent.storage.overlay.report_text import (
         describe_key,
         describe_overlay,
         list_keys_to_review,
@@ -150,7 +150,7 @@ def _show_report(
 
 
 def _build_csv(session: AgentSession, report: OverlayReport) -> str:
-    from ncen_updater.agent.storage.overlay.words import describe_key
+    from ncen_updater.agent.storage.overlay.report_text import describe_key
 
     made = io.StringIO()
     rows = csv.writer(made)
@@ -221,10 +221,10 @@ def _export_texts(
     *,
     everything: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.storage.overlay.exchange import export_untranslated
+    from ncen_updater.agent.storage.overlay.translation_exchange import export_untranslated
     from ncen_updater.formats.manifest import OverlayFormat
-    from ncen_updater.formats.texts.catalogue import UnusableFileError
-    from ncen_updater.formats.texts.readers import FORMATS
+    from ncen_updater.formats.texts.catalog import UnusableFileError
+    from ncen_updater.formats.texts.file_formats import FORMATS
 
     file = _choose_file(layer, version, language, file_name)
     reported = {item.local_path: item for item in layer.make_report(origin, version).files}
@@ -246,7 +246,7 @@ def _export_texts(
 
 
 def _build_unusable_error(path: object, error: Exception) -> UpdaterError:
-    from ncen_updater.formats.texts.catalogue import UnusableFileError
+    from ncen_updater.formats.texts.catalog import UnusableFileError
 
     line = error.line if isinstance(error, UnusableFileError) else None
     place = path if line is None else f"{path}:{line}"
@@ -265,11 +265,11 @@ def _import_texts(
     yes: bool,
 ) -> ExitCode:
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.storage.overlay.exchange import import_translations
-    from ncen_updater.agent.storage.overlay.own_files import OverlayFile, parse_catalogue
+    from ncen_updater.agent.storage.overlay.local_files import OverlayFile, parse_catalogue
+    from ncen_updater.agent.storage.overlay.translation_exchange import import_translations
     from ncen_updater.common.bounded_io import read_file
     from ncen_updater.formats.manifest import OverlayFormat
-    from ncen_updater.formats.texts.catalogue import UnusableFileError
+    from ncen_updater.formats.texts.catalog import UnusableFileError
 
     spoken = language or path.stem
     file = _choose_file(layer, version, spoken, file_name)
@@ -324,7 +324,7 @@ def _import_texts(
 
 def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, own: str) -> None:
     """Say how many of a file's texts are not used: what is taken is not all shown."""
-    from ncen_updater.agent.storage.overlay.merge import KeyOutcome
+    from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome
 
     report = layer.make_report(None, version)
     count = sum(len(f.select(KeyOutcome.REJECTED)) for f in report.files if f.local_path == own)

@@ -15,7 +15,7 @@ from ncen_updater.agent.cli.common import (
     yes_option,
 )
 from ncen_updater.agent.cli.hold import parse_future_time
-from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand

@@ -29,7 +29,7 @@ from ncen_updater.common.messages import ExitCode
 )
 @click.pass_context
 def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) -> ExitCode:
-    from ncen_updater.agent.storage.journal.head import ChainHead
+    from ncen_updater.agent.storage.journal.chain_head import ChainHead
 
     session = get_agent_session(context)
     try:

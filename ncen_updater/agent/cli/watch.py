@@ -13,12 +13,12 @@ from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.site_client import parse_job_result, report_progress, require_service
 from ncen_updater.agent.cli.status import show_last_change
-from ncen_updater.agent.policy.deeds import label_operation
-from ncen_updater.agent.reports.answers import CommandResult, JsonDocument
-from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
+from ncen_updater.agent.policy.operation_labels import label_operation
+from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
+from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.terminal import ProgressDisplay
+from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
@@ -124,7 +124,7 @@ def _show_result(
 
 def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
     from ncen_updater.agent.model.notification_kind import NotificationKind
-    from ncen_updater.agent.service.notifications.words import TITLES
+    from ncen_updater.agent.service.notifications.notification_text import TITLES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
     kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}

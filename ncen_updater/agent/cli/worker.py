@@ -26,15 +26,15 @@ from ncen_updater.agent.self_update.directory_writer import (
     DirectoryAction,
     create_action_handler,
 )
+from ncen_updater.agent.service.apply_runner import RENEWING
 from ncen_updater.agent.service.errors import BadRequestError
-from ncen_updater.agent.service.runner import RENEWING
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.storage.agent_selection import STARTED_BY, VERSION_PATTERN
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.workers import serve_request
-from ncen_updater.feed.left_out_imports import block_unused_imports
+from ncen_updater.feed.import_blocker import block_unused_imports
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def _run_command(
 def _drop_rights(config_path: Path) -> None:
     """Give up what this work does not need."""
     from ncen_updater.agent.adapters.rights import drop_server_file_access
-    from ncen_updater.agent.config.noted_check import load_noted
+    from ncen_updater.agent.config.validation_cache import load_noted
 
     try:
         config = load_noted(config_path)  # the service may not keep it
@@ -242,10 +242,10 @@ def _drop_rights(config_path: Path) -> None:
 
 
 def _run_probe(word: str, config: Path) -> dict[str, object]:
-    from ncen_updater.agent.adapters.application.availability import probe_availability
-    from ncen_updater.agent.config.paths import load_essential_settings
+    from ncen_updater.agent.adapters.application.availability_probe import probe_availability
+    from ncen_updater.agent.config.essential_settings import load_essential_settings
     from ncen_updater.agent.self_update.self_check import run_self_check
-    from ncen_updater.agent.service.assess import assess_site
+    from ncen_updater.agent.service.assessment import assess_site
 
     looks: Mapping[str, Callable[[Path], dict[str, object]]] = {
         "assess": assess_site,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ncen_updater.agent.config.base import EngineSettings, PhysicalName
+from ncen_updater.agent.config.setting_types import EngineSettings, PhysicalName
 
 
 class PostgresSettings(EngineSettings):

@@ -12,12 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ncen_updater.agent.config.disk_checks import PATH_SETTINGS, check_paths, find_root
+from ncen_updater.agent.config.agent_config import AgentConfig, PathSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.mistake_words import make_invalid_setting
-from ncen_updater.agent.config.model import AgentConfig, PathSettings
-from ncen_updater.agent.config.read import read_raw_config
+from ncen_updater.agent.config.path_checks import PATH_SETTINGS, check_paths, find_root
+from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.setting_lines import locate_settings
+from ncen_updater.agent.config.validation_messages import make_invalid_setting
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _ignore_unknown_settings(
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
     """Pass unknown settings over where a newer agent than this one was in use here."""
     from ncen_updater.agent.config.newer_agent import find_newer_agent
-    from ncen_updater.formats.forward_compat import drop_fields
+    from ncen_updater.formats.lenient_parsing import drop_fields
 
     paths = data.get("paths")
     place = paths.get("agent_slots") if isinstance(paths, dict) else None

@@ -11,12 +11,16 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.engine.fingerprints import read_schemas
-from ncen_updater.agent.engine.installed import InstalledRelease, find_mismatch, inspect_installed
+from ncen_updater.agent.engine.installed_release import (
+    InstalledRelease,
+    find_mismatch,
+    inspect_installed,
+)
 from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.engine.observed_state import ADOPTED
+from ncen_updater.agent.engine.schema_fingerprints import read_schemas
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE, RESTORED_ADOPTED
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE, RESTORED_ADOPTED
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
@@ -31,7 +35,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.release_source import DownloadedRelease
 from ncen_updater.formats.archive import unpack_selected_files
-from ncen_updater.formats.document import Offer
+from ncen_updater.formats.release_document import Offer
 
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
 

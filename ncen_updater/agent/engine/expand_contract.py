@@ -19,13 +19,13 @@ import os
 from collections.abc import Callable, Iterator
 
 from ncen_updater.agent.adapters.databases.base import LiveDatabase, MigrationSet
-from ncen_updater.agent.engine.fingerprints import find_schema_drift, read_schemas
-from ncen_updater.agent.engine.full_words import add_raw_error_path, store_raw_error
+from ncen_updater.agent.engine.observed_state import CONTRACTED, EXPANDED, read_recorded_state
+from ncen_updater.agent.engine.raw_errors import add_raw_error_path, store_raw_error
+from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift, read_schemas
 from ncen_updater.agent.engine.site import Site, StepContext
-from ncen_updater.agent.engine.situation import CONTRACTED, EXPANDED, read_recorded_state
 from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, LockUnusableError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
@@ -36,7 +36,7 @@ from ncen_updater.common.messages import (
     EXPAND_RUNNING,
     INTERRUPTED,
 )
-from ncen_updater.common.supervised import try_lock
+from ncen_updater.common.supervised_process import try_lock
 
 #: Whose program works on live databases, in the state directory.
 EXPAND_LOCK = "expand.lock"

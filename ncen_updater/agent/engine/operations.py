@@ -18,19 +18,20 @@ from typing import Any
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
-from ncen_updater.agent.engine import soaking
-from ncen_updater.agent.engine.elapsed import record_elapsed_time
+from ncen_updater.agent.engine import soak_confirmation as soaking
+from ncen_updater.agent.engine.change_guards import require_no_hold
+from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
+from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
+from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
 from ncen_updater.agent.engine.expand_contract import record_live_schemas
-from ncen_updater.agent.engine.interruption import SignalHandler
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
-from ncen_updater.agent.engine.outcome import ChangeOutcome, read_outcome
+from ncen_updater.agent.engine.observed_state import observe_site
 from ncen_updater.agent.engine.pending_rollback import (
     PENDING_ROLLBACK_REASON,
     can_be_superseded,
     find_pending_rollback,
     inherit_facts,
 )
-from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.preconditions import (
     choose_upgrade_path,
     lift_ended_fences,
@@ -44,16 +45,15 @@ from ncen_updater.agent.engine.recovery import (
     RecoveryDecision,
     decide_recovery,
 )
-from ncen_updater.agent.engine.rehearsal.predictions import (
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     find_forecast,
     record_actual_downtime,
     record_forecast,
 )
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, plan_rollback
-from ncen_updater.agent.engine.runner import ChangeRunner, Checkpoint, ignore_checkpoint
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.situation import observe_site
-from ncen_updater.agent.engine.steps.starting import require_healthy
+from ncen_updater.agent.engine.steps.start_verdict import require_healthy
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
@@ -62,6 +62,7 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import (
     ApplicationError,
     ApplicationUnhealthyError,
@@ -71,10 +72,9 @@ from ncen_updater.agent.model.errors import (
     JournalUnwritableError,
     SoakFailedError,
 )
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.event_names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.policy.ought_to_run import RestartDecision, decide_restart
+from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
@@ -124,7 +124,7 @@ class Operations:
         site: What is acted on.
         progress: Told what is being done.
         interruption: Where signals may end a step.
-        checkpoint: For trials, see :mod:`ncen_updater.agent.engine.runner`.
+        checkpoint: For trials, see :mod:`ncen_updater.agent.engine.change_runner`.
         new_id: Gives ids of changes.
     """
 
@@ -297,7 +297,7 @@ class Operations:
                 often.
             REVERT_FAILED: If going back failed once more.
         """
-        from ncen_updater.agent.engine.rehearsal.rehearse import remove_interrupted_rehearsals
+        from ncen_updater.agent.engine.rehearsal.rehearser import remove_interrupted_rehearsals
 
         with self._lock_and_open_journal("resume") as journal:
             change = journal.find_open_change()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ncen_updater.agent.model.change import Change, ChangeKind, StepName, StepState
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Job, JobKind, JobQueue
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import INTERRUPTED
 

@@ -30,13 +30,13 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     plan_site_migrations,
     predict_ledgers,
 )
-from ncen_updater.agent.adapters.databases.migrations.render import render_plan_sql
+from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.build_slot import build_slot, list_slot_trees
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_TITLE
-from ncen_updater.agent.engine.guard import run_preflight
-from ncen_updater.agent.engine.rollback_words import describe_rollback
+from ncen_updater.agent.engine.rollback_text import describe_rollback
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site_preflight import run_preflight
+from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees
 from ncen_updater.agent.engine.steps import make_steps
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
 from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
@@ -44,8 +44,8 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
-from ncen_updater.formats.document import Offer, ReleaseDocument
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect
+from ncen_updater.formats.release_document import Offer, ReleaseDocument
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
@@ -365,7 +365,7 @@ def _serialize_overlay(layer: OverlayReport | None) -> list[dict[str, object]] |
     if layer is None:
         return None
     # Only where a site has texts of its own is it loaded what says them.
-    from ncen_updater.agent.storage.overlay.words import serialize_overlay
+    from ncen_updater.agent.storage.overlay.report_text import serialize_overlay
 
     return serialize_overlay(layer)
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.permitted import require_no_open_change
+from ncen_updater.agent.engine.change_guards import require_no_open_change
+from ncen_updater.agent.engine.observed_state import find_contradiction, observe_site
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
 from ncen_updater.agent.engine.site import Site, make_change_ref
-from ncen_updater.agent.engine.situation import find_contradiction, observe_site
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
-from ncen_updater.formats.document import Offer
+from ncen_updater.formats.release_document import Offer
 
 
 def lift_ended_fences(site: Site, journal: Journal) -> None:

@@ -17,7 +17,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 )
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
-from ncen_updater.agent.engine.rollback_words import describe_rollback
+from ncen_updater.agent.engine.rollback_text import describe_rollback
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change, DatabaseMode
 from ncen_updater.agent.model.errors import LedgerUnreadableError

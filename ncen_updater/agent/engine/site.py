@@ -19,17 +19,17 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import InterventionRequiredError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.formats.document import Offer, ReleaseDocument
-from ncen_updater.formats.reported import matches_reported_version
+from ncen_updater.formats.release_document import Offer, ReleaseDocument
+from ncen_updater.formats.reported_version import matches_reported_version
 
 if TYPE_CHECKING:
     from ncen_updater.agent.adapters.application.base import Application
-    from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.config.agent_config import AgentConfig
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.feed.tuf_source import TufReleaseSource

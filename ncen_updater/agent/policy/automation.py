@@ -31,11 +31,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 
-from ncen_updater.agent.policy.deeds import label_operation
+from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.policy.windows import WeeklyWindow, find_next_opening
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.records import JsonRecord
+from ncen_updater.common.json_records import JsonRecord
 
 #: Waits before the second, third... try of an act that failed; the last one stays.
 RETRY_DELAYS = (

@@ -17,8 +17,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.policy.ought_to_run import ProcessState, stopped_in_order
-from ncen_updater.common.records import JsonRecord
+from ncen_updater.agent.policy.restart_policy import ProcessState, stopped_in_order
+from ncen_updater.common.json_records import JsonRecord
 
 
 class AvailabilityState(StrEnum):

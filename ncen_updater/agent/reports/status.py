@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.noted_check import check_config
-from ncen_updater.agent.config.paths import EssentialSettings
-from ncen_updater.agent.config.read import read_raw_config
-from ncen_updater.agent.engine.approvals.model import (
+from ncen_updater.agent.config.essential_settings import EssentialSettings
+from ncen_updater.agent.config.raw_config import read_raw_config
+from ncen_updater.agent.config.validation_cache import check_config
+from ncen_updater.agent.engine.approvals.approval import (
     Approval,
     ApprovalCount,
     ReleaseApproval,
     RollbackApproval,
     count_approvals,
 )
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.engine.approvals.rollback_approvals import find_installing_upgrade
-from ncen_updater.agent.engine.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.pending_rollback import (
     PendingRollback,
@@ -40,13 +40,13 @@ from ncen_updater.agent.engine.pending_rollback import (
     find_rollback_job,
 )
 from ncen_updater.agent.model.change import Change, ChangeState
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
-from ncen_updater.agent.storage.journal.head import ChainHead
+from ncen_updater.agent.storage.journal.chain_head import ChainHead
+from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Job, JobQueue
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,
@@ -58,18 +58,18 @@ from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.records import parse_stored_time
-from ncen_updater.feed.last_view import FeedSummary, get_view_path, read_feed_summary
+from ncen_updater.common.json_records import parse_stored_time
+from ncen_updater.feed.feed_summary import FeedSummary, get_view_path, read_feed_summary
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.config.agent_config import AgentConfig
     from ncen_updater.agent.engine.recovery import ObservedState
-    from ncen_updater.agent.engine.rehearsal.stops import LastDowntime
-    from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord
+    from ncen_updater.agent.engine.rehearsal.downtime_history import LastDowntime
+    from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
     from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-    from ncen_updater.feed.brakes import KnownEmergencyHalt
+    from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 
@@ -309,7 +309,7 @@ class SiteStatus:
     @property
     def is_work_unfinished(self) -> bool:
         """Whether something was begun that has not come to its end: a change, or a rehearsal."""
-        from ncen_updater.agent.engine.rehearsal.store import RehearsalState
+        from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 
         interrupted = any(
             one.state is RehearsalState.RUNNING for one in require_part(self.rehearsals)
@@ -502,13 +502,13 @@ def _read_journal_parts(
 
 
 def _read_rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
-    from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+    from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 
     return RehearsalStore(journal).list_newest()
 
 
 def _read_last_downtime(journal: Journal) -> LastDowntime | None:
-    from ncen_updater.agent.engine.rehearsal.stops import find_last_downtime
+    from ncen_updater.agent.engine.rehearsal.downtime_history import find_last_downtime
 
     return find_last_downtime(journal)
 
@@ -555,7 +555,7 @@ def _read_soak_seconds(config: Path) -> float:
 def _read_availability(
     places: EssentialSettings, ask: Callable[[], Availability] | None
 ) -> Availability:
-    from ncen_updater.agent.adapters.application.availability import probe_availability
+    from ncen_updater.agent.adapters.application.availability_probe import probe_availability
 
     full = find_full(_databases(places))
     return on_full_disk(ask() if ask else probe_availability(places), full and full[0])
@@ -595,8 +595,8 @@ def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedS
 def _read_emergency_halts(
     places: EssentialSettings, now: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
-    from ncen_updater.feed.brakes import list_active_halts
-    from ncen_updater.feed.proved import TrustStateStore
+    from ncen_updater.feed.emergency_halts import list_active_halts
+    from ncen_updater.feed.trust_state import TrustStateStore
 
     memory = TrustStateStore(places.state, lambda: now)
     return list_active_halts(
@@ -605,7 +605,7 @@ def _read_emergency_halts(
 
 
 def _signed_at(places: EssentialSettings) -> datetime | None:
-    from ncen_updater.feed.proved import TrustStateStore
+    from ncen_updater.feed.trust_state import TrustStateStore
 
     return TrustStateStore(places.state).load().clock_floor
 
@@ -653,7 +653,7 @@ def _compute_free_percent(place: Path) -> float:
 
 
 def _observe_site(site: Site, journal: Part[JournalSnapshot]) -> ObservedState:
-    from ncen_updater.agent.engine.situation import observe_site
+    from ncen_updater.agent.engine.observed_state import observe_site
 
     facts = get_part_or_none(journal)
     return observe_site(site, facts.open_change if facts else None, by_operator=True)

@@ -63,7 +63,7 @@ def create_action_handler(
     file = AgentSelectionFile(directory)
 
     def tidy() -> None:
-        from ncen_updater.agent.self_update import after_confirmation as after
+        from ncen_updater.agent.self_update import housekeeping as after
 
         try:
             after.update_failsafe(directory, after.SYSTEM_PYTHON)

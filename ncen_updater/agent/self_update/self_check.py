@@ -10,9 +10,9 @@ import logging
 from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.disk_space import require_space

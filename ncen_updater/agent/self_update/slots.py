@@ -28,16 +28,16 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.process import run_supervised
 from ncen_updater.agent.model.errors import AgentSlotError
-from ncen_updater.agent.self_update import confined as confine
-from ncen_updater.agent.self_update.confined import MOST_BYTES
+from ncen_updater.agent.self_update import confined_unpacking as confine
+from ncen_updater.agent.self_update.confined_unpacking import MOST_BYTES
 from ncen_updater.agent.storage.agent_selection import VERSION_PATTERN
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.common.supervised import AllowedLeftovers
-from ncen_updater.formats.tuf_names import REQUIREMENTS, WHEELS
+from ncen_updater.common.supervised_process import AllowedLeftovers
+from ncen_updater.formats.target_names import REQUIREMENTS, WHEELS
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ PROGRAM_NAME = "ncen-updater"
 #: Modules by which an agent and the units know the next one: their names stay. The second imports
 #: everything that the service and its children need.
 CLI = "ncen_updater.agent.cli.main"
-IMPORT_CHECK_MODULE = "ncen_updater.agent.self_update.imports"
+IMPORT_CHECK_MODULE = "ncen_updater.agent.self_update.import_check"
 #: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
 #: its slot by itself, since a package moves it.
 LAUNCHER = f"""\

@@ -15,7 +15,7 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
-from ncen_updater.agent.policy.schedule import compute_check_due
+from ncen_updater.agent.policy.feed_schedule import compute_check_due
 from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 

@@ -22,8 +22,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import RequestRefusedError
-from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText, list_languages
 from ncen_updater.common.messages import (

@@ -19,22 +19,22 @@ from ncen_updater.agent.policy.automation import (
     ServiceDecision,
     decide_next_action,
 )
-from ncen_updater.agent.policy.ought_to_run import (
+from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
     RestartDecision,
     decide_restart,
     update_last_running_boot,
 )
 from ncen_updater.agent.reports.status import SiteStatus, require_part
+from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.decision_inputs import build_decision_inputs
 from ncen_updater.agent.service.errors import NOTHING_CHANGED
-from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.orders import Job, JobKind, JournalOrders
+from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
-from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
+from ncen_updater.common.json_output import error_to_json
 from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, ExitCode
 
 logger = logging.getLogger(__name__)

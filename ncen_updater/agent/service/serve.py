@@ -11,21 +11,22 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, ServiceDecision
-from ncen_updater.agent.policy.ought_to_run import ProcessState
-from ncen_updater.agent.policy.schedule import compute_next_check
+from ncen_updater.agent.policy.feed_schedule import compute_next_check
+from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.reports.status import read_mtime_ns, read_status
 from ncen_updater.agent.self_update.directory_writer import own_doer
 from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.api.server import start_api
+from ncen_updater.agent.service.apply_runner import ApplyRunner
 from ncen_updater.agent.service.inspecting import InspectionQueue
 from ncen_updater.agent.service.loop import (
     STATUS_PARTS,
@@ -33,13 +34,12 @@ from ncen_updater.agent.service.loop import (
     ServiceLoop,
     save_service_state,
 )
-from ncen_updater.agent.service.runner import ApplyRunner
 from ncen_updater.agent.service.snapshot import ServiceEvent, SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.waker import WakeupPipe
+from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
+from ncen_updater.agent.storage.journal.jobs import JournalOrders
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JournalOrders
 from ncen_updater.agent.storage.service_state import (
     SERVICE_STATE_PATH,
     ServiceState,

@@ -21,8 +21,8 @@ from typing import Self, cast
 from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
-from ncen_updater.common.records import JsonRecord
 
 #: Variable with which the failsafe says where it lies.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"

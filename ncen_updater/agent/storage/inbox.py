@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.agent.model.names import INBOX_DIRECTORY
+from ncen_updater.agent.model.event_names import INBOX_DIRECTORY
 from ncen_updater.common.disk_space import find_disk_full_error, require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText

@@ -16,8 +16,8 @@ from pathlib import Path
 from ncen_updater.agent.policy.automation import ActionFailure, RehearsalStatus, ServiceAction
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import ExitCode, find_message
-from ncen_updater.common.records import JsonRecord
 
 logger = logging.getLogger(__name__)
 

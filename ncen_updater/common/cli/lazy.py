@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import click
 
-from ncen_updater.common.cli.guide import CommandHelp
+from ncen_updater.common.cli.command_help import CommandHelp
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import translate_metavars
 from ncen_updater.common.errors import UpdaterError

@@ -21,12 +21,12 @@ from ncen_updater.common.cli.errors import CommandInterruptedError, UnexpectedEr
 from ncen_updater.common.cli.render import format_error, supports_color
 from ncen_updater.common.cli.session import CliSession, discard_stream
 from ncen_updater.common.cli.usage import click_in, format_usage_error
-from ncen_updater.common.database_words import sanitize_error
-from ncen_updater.common.documents import error_to_json
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language, read_language_from_environment
+from ncen_updater.common.json_output import error_to_json
 from ncen_updater.common.messages import BAD_USAGE, OUTPUT_LOST, ExitCode
-from ncen_updater.common.told_to_end import TerminationHandler, TerminationRequested
+from ncen_updater.common.termination import TerminationHandler, TerminationRequested
 
 #: Says what runs now, asked only after an error that does not know it itself.
 StateReporter = Callable[[UpdaterError], Sequence[LazyText]]

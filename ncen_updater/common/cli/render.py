@@ -14,7 +14,6 @@ from ncen_updater.common.cli.characters import (
     strip_control_characters,
     wrap_text,
 )
-from ncen_updater.common.documents import error_to_json, to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import (
@@ -25,6 +24,7 @@ from ncen_updater.common.i18n import (
     is_right_to_left,
     translate,
 )
+from ncen_updater.common.json_output import error_to_json, to_json_value
 
 TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")

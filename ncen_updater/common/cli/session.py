@@ -23,14 +23,14 @@ from ncen_updater.common.cli.characters import (
     wrap_data_line,
 )
 from ncen_updater.common.disk_space import find_disk_full_error
-from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, is_right_to_left
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, CONFIRMATION_NEEDED
 from ncen_updater.common.progress import CALLER_PROGRESS
 
 if TYPE_CHECKING:
-    from ncen_updater.common.cli.terminal import ProgressDisplay
+    from ncen_updater.common.cli.progress_display import ProgressDisplay
     from ncen_updater.common.journald import SecretFilter
 
 DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
@@ -203,7 +203,7 @@ class CliSession:
 
     def make_progress(self) -> ProgressDisplay:
         """Return the listener of this run, a context manager."""
-        from ncen_updater.common.cli.terminal import make_progress_display
+        from ncen_updater.common.cli.progress_display import make_progress_display
 
         return make_progress_display(
             quiet=self.quiet, language=self.language, relay=next(iter(CALLER_PROGRESS), None)

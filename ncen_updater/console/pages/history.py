@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ncen_updater.common.step_words import get_step_label
-from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.common.labels import get_step_label
+from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.live import STEP_STATES
-from ncen_updater.console.service import Document
+from ncen_updater.console.service_client import Document
 
 #: So many changes are listed, and of so many stops are drawn, the newest.
 MAX_CHANGES, MAX_BARS = 50, 8

@@ -13,15 +13,15 @@ from datetime import datetime
 
 from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.labels import get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.reasons import explain_code
-from ncen_updater.common.step_words import get_step_label
-from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job_result
 from ncen_updater.console.pages.now import build_headline
-from ncen_updater.console.pages.orders import JOB_KINDS, describe_job_result
 from ncen_updater.console.rendering import parse_time
-from ncen_updater.console.service import Document
+from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while officers can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0

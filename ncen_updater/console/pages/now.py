@@ -8,11 +8,11 @@ from datetime import tzinfo
 from typing import Any
 
 from ncen_updater.common.cli.render import format_time, make_sentence
-from ncen_updater.common.holds import format_hold
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.common.labels import format_hold
+from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import parse_time
-from ncen_updater.console.service import Document, ServiceRefusedError
+from ncen_updater.console.service_client import Document, ServiceRefusedError
 
 #: States of a change in which a person has to do something.
 STUCK_STATE = "stuck"

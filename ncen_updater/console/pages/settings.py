@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.console.asking import PageContent, PageRequest
-from ncen_updater.console.service import ServiceRefusedError
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.service_client import ServiceRefusedError
 
 
 def build_page(asking: PageRequest) -> PageContent:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.console.asking import PageContent, PageRequest
-from ncen_updater.console.looking import InspectionState
+from ncen_updater.console.inspection_poller import InspectionState
+from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import parse_time
-from ncen_updater.console.service import Document, ServiceRefusedError
+from ncen_updater.console.service_client import Document, ServiceRefusedError
 
 #: What no time brings, as the service names it.
 WAIT_REASONS: Mapping[str, str] = {

@@ -39,9 +39,24 @@ from ncen_updater.common.messages import (
     OLD_FILE_ALTERED,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.formats.delta.codec import GroupView
-from ncen_updater.formats.delta.index import decode_plan
-from ncen_updater.formats.delta.layout import (
+from ncen_updater.formats.delta.group_decoder import GroupView
+from ncen_updater.formats.delta.index_reader import decode_plan
+from ncen_updater.formats.delta.lzma_streams import (
+    MalformedColumnError,
+    NumberTooLargeError,
+    ReadAheadFile,
+    ReferenceOutOfRangeError,
+)
+from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
+from ncen_updater.formats.delta.pack_facts import (
+    DeltaError,
+    DeltaLimits,
+    LinkMode,
+    list_capabilities,
+    make_deflater,
+    name_deflate_capability,
+)
+from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
     ArchiveOperationKind,
     ArchiveRecipe,
@@ -52,21 +67,6 @@ from ncen_updater.formats.delta.layout import (
     check_no_trailing_data,
     read_header,
     read_index,
-)
-from ncen_updater.formats.delta.model import (
-    DeltaError,
-    DeltaLimits,
-    LinkMode,
-    list_capabilities,
-    make_deflater,
-    name_deflate_capability,
-)
-from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
-from ncen_updater.formats.delta.streams import (
-    MalformedColumnError,
-    NumberTooLargeError,
-    ReadAheadFile,
-    ReferenceOutOfRangeError,
 )
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 

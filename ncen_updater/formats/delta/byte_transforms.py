@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Final
 
-from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
 
 BLOCK_BYTES: Final = 128 << 10
 STRIP_BYTES: Final = 16 << 10  # what stays in the processor's cache

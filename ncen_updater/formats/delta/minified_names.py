@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ncen_updater.formats.delta.byte_transforms import BATCH_NUMBERS, PLANE_COUNT, join_planes
-from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
 
 # A word of at most three characters that is no property and none of the language's own.
 NAME_PATTERN: Final = re.compile(

@@ -15,10 +15,15 @@ from stat import S_ISREG
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.messages import OLD_FILE_ALTERED
-from ncen_updater.formats.delta.layout import FileReference
-from ncen_updater.formats.delta.model import DeltaError
-from ncen_updater.formats.delta.streams import NumberTooLargeError, ReferenceOutOfRangeError
-from ncen_updater.formats.delta.zips import NotAnArchiveError, ZipTable, count_view_bytes, iter_view
+from ncen_updater.formats.delta.lzma_streams import NumberTooLargeError, ReferenceOutOfRangeError
+from ncen_updater.formats.delta.pack_facts import DeltaError
+from ncen_updater.formats.delta.pack_plan import FileReference
+from ncen_updater.formats.delta.zip_archive import (
+    NotAnArchiveError,
+    ZipTable,
+    count_view_bytes,
+    iter_view,
+)
 from ncen_updater.formats.tree import Tree, TreeEntry
 
 BLOCK = 1 << 20

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from zlib import crc32
 
-from ncen_updater.formats.delta.index import list_changed_files
-from ncen_updater.formats.delta.layout import NewEntry, PackPlan, split_path
-from ncen_updater.formats.delta.streams import compute_dictionary_bytes
+from ncen_updater.formats.delta.index_reader import list_changed_files
+from ncen_updater.formats.delta.lzma_streams import compute_dictionary_bytes
+from ncen_updater.formats.delta.pack_plan import NewEntry, PackPlan, split_path
 from ncen_updater.formats.tree import Tree
 
 # Some bytes after one of a few that are frequent in text or in programs: wherever two files are the

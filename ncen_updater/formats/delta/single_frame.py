@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from ncen_updater.formats.delta.layout import MAX_SINGLE_FRAME_BYTES
-from ncen_updater.formats.delta.streams import (
+from ncen_updater.formats.delta.lzma_streams import (
     Extent,
     MalformedColumnError,
     ReferenceOutOfRangeError,
 )
+from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -25,8 +25,8 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import WHEELS_UNUSABLE
+from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
 from ncen_updater.publisher.errors import describe_system_error
 
 UNITS_DIRECTORY = "units"

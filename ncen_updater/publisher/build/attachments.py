@@ -40,7 +40,8 @@ from ncen_updater.common.messages import (
     SBOM_INVALID,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.formats.document import (
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.release_document import (
     ReleaseDocument,
     TargetRef,
     get_provenance_target_name,
@@ -48,10 +49,9 @@ from ncen_updater.formats.document import (
     get_sbom_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"

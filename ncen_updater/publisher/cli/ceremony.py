@@ -10,7 +10,7 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     FILE_PATH,
     event_option,
     feed_option,
@@ -67,7 +67,7 @@ def init(context: click.Context, ceremony: Path, event: Path, one_signature: boo
 def rekey(
     context: click.Context, ceremony: Path, feed: Path, event: Path, one_signature: bool
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.signing.draft import draft_key_change
 
     agreed = _load_agreed(ceremony, one_signature=one_signature)
@@ -92,10 +92,10 @@ def rekey(
 def renew(
     context: click.Context, roles: tuple[str, ...], feed: Path, event: Path, due: bool
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.feed.status import list_due_roles
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.feed_status import list_due_roles
     from ncen_updater.publisher.signing.draft import draft_renewal
-    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     if due == bool(roles):
         raise CommandUsageError(N_("give ROLES or --due"), context)

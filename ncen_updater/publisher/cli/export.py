@@ -12,7 +12,7 @@ from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_bytes, format_scheduled_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     choose_product,
     get_time,
@@ -108,9 +108,9 @@ def export(
     from importlib.metadata import version
 
     from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.distribute.export import export_bundle
-    from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.distribute.bundle_export import export_bundle
+    from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
     session = get_session(context)
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))

@@ -15,7 +15,7 @@ from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_date, format_table
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
     add_passphrase_options,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from ncen_updater.common.cli.session import CliSession
-    from ncen_updater.publisher.feed.brakes import EmergencyHaltStatus
-    from ncen_updater.publisher.feed.status import ReleaseStatus, RoleStatus, SignedMetadata
+    from ncen_updater.publisher.feed.emergency_halts import EmergencyHaltStatus
+    from ncen_updater.publisher.feed.feed_status import ReleaseStatus, RoleStatus, SignedMetadata
 
 
 def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
@@ -93,9 +93,9 @@ def publish(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.feed.publish import Publisher
-    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.publishing import Publisher
+    from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     session = get_session(context)
     online = open_online_signers(
@@ -125,8 +125,8 @@ def refresh(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.feed.publish import Publisher
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.publishing import Publisher
 
     session = get_session(context)
     online = open_online_signers(
@@ -152,9 +152,9 @@ def refresh(
 )
 @click.pass_context
 def status(context: click.Context, feed: Path, signed: bool) -> None:
-    from ncen_updater.publisher.feed.brakes import list_active_halts, read_emergency_halts
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.feed.status import list_signing_history, read_feed_status
+    from ncen_updater.publisher.feed.emergency_halts import list_active_halts, read_emergency_halts
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.feed_status import list_signing_history, read_feed_status
 
     session = get_session(context)
     if signed:
@@ -276,9 +276,9 @@ def upload(
     endpoint: str | None,
     accept_interruption: bool,
 ) -> None:
-    from ncen_updater.publisher.distribute.upload import open_storage
-    from ncen_updater.publisher.distribute.upload import upload_feed as copy
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.distribute.feed_upload import open_storage
+    from ncen_updater.publisher.distribute.feed_upload import upload_feed as copy
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
     session = get_session(context)
     with session.make_progress() as progress, durable.make_world_readable():

@@ -13,7 +13,8 @@ from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
     SIGNATURE_SLOT,
@@ -32,13 +33,12 @@ from ncen_updater.publisher.cli.common import (
     signer_option,
     write_event,
 )
-from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ncen_updater.formats.rollout import EmergencyHaltStatement
-    from ncen_updater.publisher.feed.feed import FeedState
+    from ncen_updater.publisher.feed.feed_directory import FeedState
 
 
 #: An emergency halt holds no longer.
@@ -108,7 +108,7 @@ def _draft_halt(
     reason: str,
 ) -> None:
     from ncen_updater.formats.rollout import ReleaseHalt
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.signing.draft import draft_halt
 
     try:
@@ -139,11 +139,14 @@ def _publish_emergency_halt(
     passphrase_file: Path | None,
     yes: bool,
 ) -> None:
-    from ncen_updater.feed.brake_statements import read_emergency_halt_keys
+    from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
     from ncen_updater.formats.rollout import format_utc_time
-    from ncen_updater.publisher.feed.brakes import sign_emergency_halt, sign_emergency_halt_end
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.feed.publish import Publisher
+    from ncen_updater.publisher.feed.emergency_halts import (
+        sign_emergency_halt,
+        sign_emergency_halt_end,
+    )
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.publishing import Publisher
     from ncen_updater.publisher.signing.keys import get_key_owner
 
     session, known = get_session(context), load_signer_settings(officer)

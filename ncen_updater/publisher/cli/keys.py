@@ -17,7 +17,7 @@ from ncen_updater.common.cli.lazy import (
 from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
     SIGNATURE_SLOT,

@@ -15,7 +15,7 @@ from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.guide import COMMAND_HELP, COMMANDS
+from ncen_updater.publisher.cli.command_help import COMMAND_HELP, COMMANDS
 
 cli = LazyGroup(
     "ncen-publisher",

@@ -15,8 +15,8 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import DIRECTORY_PATH, FILE_PATH, get_time, show_line
 from ncen_updater.publisher.cli.feed import format_emergency_halt
+from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_time, show_line
 
 TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
 
@@ -83,20 +83,20 @@ def monitor(
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
-    from ncen_updater.feed.bounded_http import ReadDeadline, make_bounded_session
-    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.http_fetcher import HttpFetcher
+    from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
+    from ncen_updater.publisher.distribute.metadata_history import (
+        MetadataHistory,
+        find_equivocations,
+        find_outdated,
+    )
     from ncen_updater.publisher.distribute.monitor import (
         FeedMonitor,
         choose_exit_code,
         make_place_finding,
     )
-    from ncen_updater.publisher.distribute.probe import ServerProbe
-    from ncen_updater.publisher.distribute.shown_lists import (
-        MetadataHistory,
-        find_equivocations,
-        find_outdated,
-    )
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.distribute.server_probe import ServerProbe
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):

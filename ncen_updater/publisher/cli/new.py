@@ -16,10 +16,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import show_line
+from ncen_updater.publisher.cli.options import show_line
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.new.looking import DetectedMigrations
+    from ncen_updater.publisher.new.migration_detection import DetectedMigrations
 
 MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
 DETECTION_TEXTS = {
@@ -89,9 +89,8 @@ def new(
     from ncen_updater.common import atomic_files as durable
     from ncen_updater.common.messages import RELEASE_NOT_EMPTY
     from ncen_updater.publisher.errors import make_write_error
-    from ncen_updater.publisher.lint.lint import lint_release
-    from ncen_updater.publisher.new.looking import DetectedMigrations, MigratorKind
-    from ncen_updater.publisher.new.writing import (
+    from ncen_updater.publisher.lint.release_lint import lint_release
+    from ncen_updater.publisher.new.manifest_writer import (
         MIGRATE_PROGRAM_PATH,
         ManifestAnswers,
         make_manifest,
@@ -99,6 +98,7 @@ def new(
         propose_reported_version,
         read_migrate_program,
     )
+    from ncen_updater.publisher.new.migration_detection import DetectedMigrations, MigratorKind
 
     session = get_session(context)
     manifest = directory / "manifest.toml"
@@ -166,7 +166,7 @@ def _detect_migrations(
     session: CliSession, ask: _Prompter, directory: Path, migrator: str | None, command: str | None
 ) -> DetectedMigrations:
     """Look how the databases are migrated, and ask for a command where there may be one."""
-    from ncen_updater.publisher.new.looking import (
+    from ncen_updater.publisher.new.migration_detection import (
         MigratorKind,
         detect_migrations,
         node_command,

@@ -17,7 +17,7 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
     add_passphrase_options,
@@ -38,8 +38,8 @@ from ncen_updater.publisher.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.build.deltas import FailedPack
-    from ncen_updater.publisher.cli.common import DraftMaker
+    from ncen_updater.publisher.build.delta_packs import FailedPack
+    from ncen_updater.publisher.cli.options import DraftMaker
 
 
 @click.command(
@@ -80,7 +80,7 @@ def inspect(
     context: click.Context, feed: Path, version: str, product: str | None, builder_key: Path | None
 ) -> None:
     from ncen_updater.publisher.build.attachments import check_published_attachments
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.signing.keys import load_public_key
 
     session = get_session(context)
@@ -116,8 +116,8 @@ PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 @click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare migrations"))
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.lint.lint import lint_against
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.lint.release_lint import lint_against
 
     session = get_session(context)
     findings = lint_against(FeedDirectory(feed) if feed else None, directory)
@@ -185,10 +185,10 @@ def build(
     passphrase_file: Path | None,
 ) -> None:
     from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource
-    from ncen_updater.publisher.build.build import DEFAULT_EPOCH, build_release
-    from ncen_updater.publisher.build.deltas import DeltaPackBuilder
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.lint.lint import lint_against, refuse_critical_findings
+    from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
+    from ncen_updater.publisher.build.release_build import DEFAULT_EPOCH, build_release
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.lint.release_lint import lint_against, refuse_critical_findings
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
@@ -295,11 +295,11 @@ def draft(
     waves: tuple[str, ...],
     builder_key: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
-    from ncen_updater.publisher.lint.lint import refuse_critical_findings
-    from ncen_updater.publisher.review.review import build_review
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.lint.release_lint import refuse_critical_findings
+    from ncen_updater.publisher.review.event_review import build_review
     from ncen_updater.publisher.signing.draft import draft_releases
-    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     session = get_session(context)
     from ncen_updater.publisher.signing.keys import load_public_key

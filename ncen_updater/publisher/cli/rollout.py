@@ -12,10 +12,10 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
-from ncen_updater.publisher.cli.common import get_time, parse_wave, versioned_draft
+from ncen_updater.publisher.cli.options import get_time, parse_wave, versioned_draft
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.cli.common import DraftMaker
+    from ncen_updater.publisher.cli.options import DraftMaker
 
 
 @click.command(

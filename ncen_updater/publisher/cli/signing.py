@@ -10,7 +10,7 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.common import (
+from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
     SIGNATURE_SLOT,
@@ -78,7 +78,7 @@ def show(
     officer: Path | None,
     html: Path | None,
 ) -> None:
-    from ncen_updater.publisher.review.review import build_review
+    from ncen_updater.publisher.review.event_review import build_review
 
     known = load_signer_settings(officer)
     root, builder_key = root or known.root, builder_key or known.builder_key
@@ -148,11 +148,11 @@ def sign(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.review.review import build_review
-    from ncen_updater.publisher.review.words import format_summary, unshown
+    from ncen_updater.publisher.review.event_review import build_review
+    from ncen_updater.publisher.review.text_page import format_summary, unshown
     from ncen_updater.publisher.signing.event_files import EVENT_SUFFIX, SIGNATURES_SUFFIX
     from ncen_updater.publisher.signing.keys import get_key_owner
-    from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, SigningLedger
+    from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
 
     session, known = get_session(context), load_signer_settings(officer)
     if key is None and token is None:
@@ -220,8 +220,8 @@ def _ask_digest(context: click.Context) -> str:
 @click.argument("signatures", type=FILE_PATH, nargs=-1)
 @click.pass_context
 def merge(context: click.Context, event: Path, signatures: tuple[Path, ...]) -> None:
-    from ncen_updater.publisher.feed.status import read_signature_status
-    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.feed.feed_status import read_signature_status
+    from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     loaded = SigningEvent.load(event)
     for path in signatures:

@@ -13,10 +13,10 @@ from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import DIRECTORY_PATH, FILE_PATH, get_time, show_line
+from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_time, show_line
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.new.rounds import SandboxStage
+    from ncen_updater.publisher.new.sandbox_run import SandboxStage
 
 AGENT_COMMAND = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
 STAGE_TITLES = {
@@ -69,9 +69,9 @@ def try_(
     from ncen_updater.common.cli.render import format_decimal
     from ncen_updater.common.messages import SANDBOX_UNUSABLE
     from ncen_updater.formats.manifest import load_manifest
-    from ncen_updater.publisher.lint.lint import lint_release, refuse_critical_findings
-    from ncen_updater.publisher.new.desk import load_sandbox
-    from ncen_updater.publisher.new.rounds import SandboxRun, serve_feed
+    from ncen_updater.publisher.lint.release_lint import lint_release, refuse_critical_findings
+    from ncen_updater.publisher.new.sandbox_run import SandboxRun, serve_feed
+    from ncen_updater.publisher.new.sandbox_site import load_sandbox
     from ncen_updater.publisher.new.trial import TrialStore
 
     session = get_session(context)

@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.formats.manifest import Manifest, SchemaCompatibility
 from ncen_updater.publisher.lint import rules
-from ncen_updater.publisher.lint.carried_changes import format_names
-from ncen_updater.publisher.lint.release import LintedRelease
-from ncen_updater.publisher.new.looking import is_migration_file, is_rerun_changelog
+from ncen_updater.publisher.lint.linted_release import LintedRelease
+from ncen_updater.publisher.lint.overlay_changes import format_names
+from ncen_updater.publisher.new.migration_detection import is_migration_file, is_rerun_changelog
 
 
 def check_compatibility(release: LintedRelease) -> Iterator[Finding]:

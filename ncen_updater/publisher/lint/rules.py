@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.lint.release import describe_path
+from ncen_updater.publisher.lint.linted_release import describe_path
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Final
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.publisher.review.sql_marks import find_marks
+from ncen_updater.publisher.review.statement_marks import find_marks
 from ncen_updater.publisher.signing.value_format import join_texts
 
 #: Of a list of more values than this those are told that differ.

@@ -27,7 +27,7 @@ from ncen_updater.publisher.signing.keys import (
     load_public_key,
     refuse_duplicate_keys,
 )
-from ncen_updater.publisher.signing.roles import (
+from ncen_updater.publisher.signing.role_policy import (
     OFFLINE_EXPIRY_DAYS,
     ONLINE_EXPIRY_DAYS,
     ONLINE_ROLES,

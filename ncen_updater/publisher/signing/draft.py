@@ -31,7 +31,8 @@ from ncen_updater.common.messages import (
     NOTHING_TO_DO,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.formats.document import (
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.release_document import (
     Offer,
     ReleaseDocument,
     TargetRef,
@@ -40,16 +41,11 @@ from ncen_updater.formats.document import (
     get_release_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, ReleaseHalt, RolloutWave
-from ncen_updater.formats.tuf_names import (
-    MAX_DOCUMENT_BYTES,
-    OFFER_FIELD,
-    RELEASES_PREFIX,
-)
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_attachments
 from ncen_updater.publisher.errors import BuildError, describe_system_error
-from ncen_updater.publisher.feed.feed import (
+from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedRepository,
     FeedState,
@@ -57,9 +53,9 @@ from ncen_updater.publisher.feed.feed import (
     make_unknown_role_error,
     verify_role,
 )
-from ncen_updater.publisher.signing.carried_papers import collect_review_files
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
-from ncen_updater.publisher.signing.roles import OFFLINE_TOP_ROLES, ONLINE_ROLES
+from ncen_updater.publisher.signing.review_attachments import collect_review_files
+from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES, ONLINE_ROLES
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
-from ncen_updater.formats.tuf_names import ROLE_FIELD
+from ncen_updater.formats.target_names import ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error
 
 MAX_FILE_BYTES: Final = 10_000_000

@@ -13,8 +13,8 @@ import pytest
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.situation import ADOPTED, read_recorded_state
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.observed_state import ADOPTED, read_recorded_state
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site
 from tests.agent.cli.terminal_run import run_on_terminal

@@ -13,9 +13,9 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
-from ncen_updater.agent.service.assess import assess_site
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.service.assessment import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from tests.support.sites import TrialFeed, connect, serve

@@ -22,7 +22,7 @@ import pytest
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import make_sentence
 from tests.agent.cli.terminal_run import run_on_terminal

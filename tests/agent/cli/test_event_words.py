@@ -11,7 +11,7 @@ import pytest
 
 import ncen_updater
 from ncen_updater.agent.cli.event_words import EVENT_FIELD_NAMES, EVENT_KINDS, format_event
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 from ncen_updater.agent.engine.steps.outage import CAUSE_BY_START_EVENT, END_EVENTS
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
 from tests.agent.cli.site import AT

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import group_digest
 from tests.agent.cli.live import LiveSite, live_site

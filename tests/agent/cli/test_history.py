@@ -10,20 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.rehearsal.predictions import DowntimeForecast, record_forecast
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.names import IMPORTED, RECOVERY_STARTED, ROLLBACK_EMERGENCY
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.event_names import IMPORTED, RECOVERY_STARTED, ROLLBACK_EMERGENCY
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.change_lines import format_change
-from ncen_updater.agent.service.report import build_change_report
+from ncen_updater.agent.service.site_report import build_change_report
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
-from ncen_updater.common.documents import to_json_value
-from ncen_updater.common.step_words import translate_step_label
+from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.labels import translate_step_label
 from tests.agent.cli.site import CHANGE, TrialSite
 
 AT = datetime(2026, 11, 24, 22, tzinfo=UTC)

@@ -6,7 +6,7 @@ import dataclasses
 
 from ncen_updater.agent.cli.state import format_site_state
 from ncen_updater.agent.model.errors import JournalPermissionError
-from ncen_updater.agent.reports.answers import format_support_bundle
+from ncen_updater.agent.reports.command_results import format_support_bundle
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError

@@ -14,7 +14,7 @@ import pytest
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import HELD

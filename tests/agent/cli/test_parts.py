@@ -21,10 +21,11 @@ from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import JournalPermissionError, SiteBusyError
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
-from ncen_updater.common.cli import terminal
+from ncen_updater.common.cli import progress_display as terminal
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import run_program, show_error
+from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.render import (
     format_bytes,
     format_count,
@@ -36,11 +37,10 @@ from ncen_updater.common.cli.render import (
     supports_color,
 )
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.cli.terminal import ProgressDisplay
-from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
 from tests.agent.cli.site import CHANGE
 from tests.support.errors import refused

@@ -8,7 +8,7 @@ import pytest
 
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
-from ncen_updater.publisher.cli.common import make_passphrase_prompt
+from ncen_updater.publisher.cli.options import make_passphrase_prompt
 from tests.support.errors import refused
 
 

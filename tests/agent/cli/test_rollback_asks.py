@@ -8,7 +8,7 @@ import pytest
 
 from ncen_updater.agent.cli.rollback import _show_rollback_plan
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.reports.answers import CommandResult
+from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.messages import ROLLBACK_NEEDS_APPROVAL
 from tests.support.errors import refused
 

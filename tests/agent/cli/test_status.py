@@ -15,18 +15,18 @@ import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import _format_approval, _is_on_hold, _show_parts, _show_service
-from ncen_updater.agent.config import noted_check
-from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.config import validation_cache as noted_check
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     approve_rollback,
     find_rollback_to_approve,
 )
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
-from ncen_updater.agent.model.names import JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_status
-from ncen_updater.agent.service.report import SITE_REPORT_PARTS, build_site_report
+from ncen_updater.agent.service.site_report import SITE_REPORT_PARTS, build_site_report
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import (
@@ -37,8 +37,8 @@ from ncen_updater.agent.storage.service_state import (
     WithheldRelease,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.brakes import KnownEmergencyHalt
-from ncen_updater.feed.proved import TrustState, TrustStateStore
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.feed.trust_state import TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")

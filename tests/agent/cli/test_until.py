@@ -13,7 +13,7 @@ from ncen_updater.agent.cli.hold import parse_future_time
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.paths import read_site_timezone
+from ncen_updater.agent.config.essential_settings import read_site_timezone
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ErrorMessage
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused

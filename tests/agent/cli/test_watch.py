@@ -11,17 +11,17 @@ import pytest
 
 from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service.api.queries import build_activity_document
-from ncen_updater.agent.service.client import StreamEvent
+from ncen_updater.agent.service.api_client import StreamEvent
 from ncen_updater.agent.service.snapshot import MAX_PROGRESS_LINES, RunningCommand, SnapshotStore
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
-from ncen_updater.common.documents import to_json_value
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter

@@ -12,14 +12,14 @@ import pytest
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.site_client import describe_job_wait, predates_job
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service.api.queries import build_activity_document
-from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
+from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
-from ncen_updater.common.documents import to_json_value
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter

@@ -7,7 +7,7 @@ from typing import get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.policy.windows import Weekday
 
 ROOT = Path(__file__).parents[3]

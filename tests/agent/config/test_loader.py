@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config import model
+from ncen_updater.agent.config import agent_config as model
+from ncen_updater.agent.config.agent_config import (
+    AgentConfig,
+    PathSettings,
+    SiteSettings,
+    SoakSettings,
+)
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings, SoakSettings
-from ncen_updater.agent.config.paths import (
+from ncen_updater.agent.config.essential_settings import (
     DEFAULT_PATHS,
     DEFAULT_PRODUCT,
     SITE_PATTERNS,
     load_essential_settings,
 )
+from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.reports.status import DEFAULT_SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
@@ -310,9 +315,9 @@ def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
 
 def test_places_need_no_models(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from ncen_updater.agent.config.paths import load_essential_settings "
-        "as l; "
-        "print(l(pathlib.Path(sys.argv[1])).site_id, 'pydantic' in sys.modules)"
+        "import sys, pathlib; from ncen_updater.agent.config import essential_settings; "
+        "found = essential_settings.load_essential_settings(pathlib.Path(sys.argv[1])); "
+        "print(found.site_id, 'pydantic' in sys.modules)"
     )
     out = subprocess.run(
         [sys.executable, "-c", program, str(write(tmp_path, GOOD))],

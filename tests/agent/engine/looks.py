@@ -8,8 +8,8 @@ from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.model.change import Change
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding

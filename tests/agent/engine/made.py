@@ -22,7 +22,7 @@ from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath

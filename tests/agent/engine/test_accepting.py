@@ -15,12 +15,12 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import DatabaseSets
 from ncen_updater.agent.engine import adopt_restored as accepting
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.errors import InterventionRequiredError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -16,7 +16,7 @@ from demo.site import DemoSite, SiteOptions, digests
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.adopt import adopt_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress

@@ -19,7 +19,7 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress

@@ -16,10 +16,11 @@ import pytest
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import classify_sqlstate
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.agent.engine.interruption import SignalHandler
-from ncen_updater.agent.engine.runner import is_release_at_fault
+from ncen_updater.agent.engine.change_runner import is_release_at_fault
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, UNINTERRUPTIBLE_STEPS, StepName
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import (
     ApplicationError,
     ApplicationUnhealthyError,
@@ -30,7 +31,6 @@ from ncen_updater.agent.model.errors import (
     DomainChecksError,
     MigrationFailedError,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError

@@ -19,20 +19,20 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
-from ncen_updater.agent.engine.elapsed import read_retention_ages, record_elapsed_time
+from ncen_updater.agent.engine.elapsed_time import read_retention_ages, record_elapsed_time
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
-from ncen_updater.agent.engine.retention import compute_next_prune, find_prunable, prune
+from ncen_updater.agent.engine.prune import compute_next_prune, find_prunable, prune
 from ncen_updater.agent.engine.site import Site, SystemClock
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
-from ncen_updater.agent.model.names import JOURNAL_FILE
-from ncen_updater.agent.service.assess import assess_upgrade
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.service.assessment import assess_upgrade
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.last_view import get_view_path
-from ncen_updater.feed.proved import TRUST_STATE_NAME
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.trust_state import TRUST_STATE_NAME
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent
 from tests.support.rotation import either_engine, in_turns
@@ -43,12 +43,12 @@ DAYS = 7.0
 KILLED = """
 import os, sys
 from pathlib import Path
-from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.adapters.databases.postgresql import engine as postgresql
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.agent.engine.retention import prune, find_prunable
+from ncen_updater.agent.engine.prune import prune, find_prunable
 from ncen_updater.agent.engine.operations import Operations
 
 path = Path(sys.argv[1])

@@ -22,7 +22,7 @@ from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.model.change import Change, ChangeState, DatabaseMode
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST

@@ -22,7 +22,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rollback_words import describe_contract
+from ncen_updater.agent.engine.rollback_text import describe_contract
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import (
     Change,
@@ -32,8 +32,8 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepPhase,
 )
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import LockUnusableError, SoakFailedError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     CONTRACT_FAILED,

@@ -15,11 +15,11 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import list_planned_steps
-from ncen_updater.agent.engine.rollback_words import EXPAND_TEXT
+from ncen_updater.agent.engine.rollback_text import EXPAND_TEXT
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity

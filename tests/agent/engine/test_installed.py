@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.installed import (
+from ncen_updater.agent.engine.installed_release import (
     InstalledRelease,
     ReportedVersion,
     SchemaProbe,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.build_slot import (
+from ncen_updater.agent.engine.slot_builder import (
     ARCHIVE_SOURCE,
     build_slot,
     list_slot_trees,
@@ -21,11 +21,11 @@ from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed import downloads
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed import download_store as downloads
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.document import Offer
+from ncen_updater.formats.release_document import Offer
 from tests.support.http_server import Fault, WebServer, serving
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed
 
@@ -239,7 +239,7 @@ def test_an_archive_that_has_nearly_arrived_is_not_thrown_away_for_a_pack(place:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 
 state, root, url, digest = sys.argv[1:]

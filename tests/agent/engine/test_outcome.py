@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.engine.outcome import measure_downtime
+from ncen_updater.agent.engine.change_outcome import measure_downtime
 from ncen_updater.agent.model.change import StepName, StepRecord, StepState
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from tests.agent.engine.test_runner import CHANGE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,9 +14,9 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite, version_of
-from ncen_updater.agent.engine.approvals import approving
-from ncen_updater.agent.engine.approvals.status import make_consent_check
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+from ncen_updater.agent.engine.approvals.approval_status import make_consent_check
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.pending_rollback import (
     find_pending_rollback,
@@ -26,13 +26,13 @@ from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.engine.rollback_plan import plan_rollback
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import ChangeKind, StepName, StepPhase
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import (
     ChangeFailedError,
     JournalUnreadableError,
     SoakFailedError,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import (

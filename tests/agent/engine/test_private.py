@@ -14,9 +14,9 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.engine.full_words import RETENTION_S, find_next_expiry, prune_raw_errors
+from ncen_updater.agent.engine.raw_errors import RETENTION_S, find_next_expiry, prune_raw_errors
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.engine.made import (

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from ncen_updater.agent.engine.interruption import SignalHandler
-from ncen_updater.agent.engine.runner import ChangeRunner
+from ncen_updater.agent.engine.change_runner import ChangeRunner
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import Step, make_steps
 from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
@@ -26,6 +26,7 @@ from ncen_updater.agent.model.change import (
     StepPhase,
     StepState,
 )
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import (
     ChangeFailedError,
     CommandError,
@@ -33,8 +34,7 @@ from ncen_updater.agent.model.errors import (
     MigrationFailedError,
     SoakFailedError,
 )
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.storage.journal import reserve
+from ncen_updater.agent.storage.journal import disk_reserve as reserve
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError

@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.application.door import MaintenanceNote
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.plan import list_planned_files
-from ncen_updater.agent.engine.site_files import (
+from ncen_updater.agent.engine.file_snapshots import (
     find_remaining_snapshots,
     must_restore_files,
     prune_snapshots,
     settle_files_by_operator,
 )
+from ncen_updater.agent.engine.plan import list_planned_files
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
@@ -27,15 +27,15 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.model.facts import ChangeFacts, SnapshotPlan
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.site_files.keeping import DirectorySnapshot, get_snapshot_directory
 from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.formats.forward_compat import parse_leniently
+from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect, SiteFilesManifest, load_manifest
 
 

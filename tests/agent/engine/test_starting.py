@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
-from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
-from ncen_updater.agent.engine.runner import is_release_at_fault
+from ncen_updater.agent.adapters.application.health_watch import wait_until_healthy
+from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import application as steps
-from ncen_updater.agent.engine.steps.starting import (
+from ncen_updater.agent.engine.steps.start_verdict import (
     StartFailure,
     classify_failure,
     is_release_to_blame,
@@ -37,7 +37,7 @@ from ncen_updater.common.messages import (
     STOPPED_BUT_REPORTS_VERSION,
     ErrorMessage,
 )
-from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.release_document import ReleaseDocument
 from tests.support.errors import refused
 
 DATABASES, ROOM = Path("/srv/databases"), 1 << 40

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.interrupted import list_interrupted_copies
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
@@ -16,7 +15,8 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.reports.diagnostics.doctor import list_interrupted_copies
 from ncen_updater.agent.storage.journal.journal import Journal
 
 PLAN = {"cases": {"oid": 3_000_000_001}}

@@ -14,7 +14,7 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
 from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NEW_ROWS_WOULD_BE_LOST

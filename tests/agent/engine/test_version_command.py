@@ -17,11 +17,11 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.engine.installed import find_mismatch, inspect_installed
+from ncen_updater.agent.engine.installed_release import find_mismatch, inspect_installed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import (

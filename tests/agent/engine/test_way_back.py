@@ -13,10 +13,10 @@ from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.rollback_words import describe_rollback
+from ncen_updater.agent.engine.rollback_text import describe_rollback
 from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import PREVIOUS_SCHEMA_CHANGED, RECORDS_WOULD_BE_LOST
 from tests.agent.engine.looks import enter, facts, is_there

@@ -12,11 +12,11 @@ import pytest
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, digests, version_of
-from ncen_updater.agent.engine.aside import drop_quarantined
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.quarantine import drop_quarantined
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress

@@ -16,7 +16,7 @@ from ncen_updater.agent.policy.availability import (
     MaintenanceProbe,
     judge_availability,
 )
-from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.restart_policy import ProcessState
 
 SINCE = datetime(2026, 11, 24, 6, tzinfo=UTC)
 OPEN, CLOSED = (

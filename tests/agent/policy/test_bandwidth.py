@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import compute_rate_limit
+from ncen_updater.agent.adapters.feed_reader.feed_factory import compute_rate_limit
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
 ROME = ZoneInfo("Europe/Rome")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.agent.cli.approve import AFTER_APPROVAL
-from ncen_updater.agent.engine.approvals.model import Approval, ApprovalCount
+from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalCount
 from ncen_updater.agent.policy.automation import (
     ActionFailure,
     AutomationInputs,
@@ -20,7 +20,7 @@ from ncen_updater.agent.policy.automation import (
     WaitReason,
     decide_next_action,
 )
-from ncen_updater.agent.policy.beginning import (
+from ncen_updater.agent.policy.upgrade_start import (
     StartKind,
     UpgradeStart,
     describe_start,

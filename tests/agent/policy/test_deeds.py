@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ncen_updater.agent.policy.automation import ServiceAction
-from ncen_updater.agent.policy.deeds import describe_running_operation, label_operation
-from ncen_updater.agent.storage.journal.orders import JobKind
+from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
+from ncen_updater.agent.storage.journal.jobs import JobKind
 
 
 @pytest.mark.parametrize(

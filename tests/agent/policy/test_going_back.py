@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.going_back import (
+from ncen_updater.agent.policy.rollback_rules import (
     RollbackConsent,
     RollbackVerdict,
     compute_rollback_binding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.ought_to_run import (
+from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
     RestartDecision,
     decide_restart,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.policy.pacing import (
+from ncen_updater.agent.policy.notification_pacing import (
     MAX_PER_MESSAGE,
     MessageLimits,
     PendingNotification,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.policy.prediction import (
+from ncen_updater.agent.policy.downtime_prediction import (
     DEFAULT_STEP_SECONDS,
     MIN_COMPARISONS,
     SLACK_S,

@@ -18,7 +18,7 @@ def agent_wheel(version: str, *, agent: str | None = None, imports: str = IMPORT
         "ncen_updater/agent/cli/__init__.py": "",
         "ncen_updater/agent/cli/main.py": agent or f'print("ncen-updater {version}")\n',
         "ncen_updater/agent/self_update/__init__.py": "",
-        "ncen_updater/agent/self_update/imports.py": imports,
+        "ncen_updater/agent/self_update/import_check.py": imports,
     }
     return wheel("ncen_updater", version, files)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.packaged import main, select_packaged_agent
+from ncen_updater.agent.self_update.packaged_agent import main, select_packaged_agent
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,

@@ -15,13 +15,13 @@ from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import build_site, read_agent_version
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site_factory import build_site, read_agent_version
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
 from ncen_updater.agent.model.errors import AgentSlotError, SiteBusyError
-from ncen_updater.agent.model.names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.self_update.renewing import (
+from ncen_updater.agent.model.event_names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.self_update.agent_update import (
     AgentUpdateResult,
     create_agent_source,
     find_offered_agent,

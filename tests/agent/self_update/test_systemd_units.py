@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import installing
+from ncen_updater.agent.self_update import installation as installing
 from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
 from ncen_updater.common.progress import SilentProgress
 

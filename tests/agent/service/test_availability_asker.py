@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.service.availability_asker import (
+from ncen_updater.agent.service.availability_cache import (
     CACHE_FACTOR,
     CACHE_S,
     MAX_CACHE_S,

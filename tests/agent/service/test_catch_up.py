@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.policy.automation import ActionFailure
 from ncen_updater.agent.service.serve import create_check_scheduler, delay_missed_check
 from ncen_updater.agent.storage.service_state import ServiceState

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.unix_http import ServiceUnresponsiveError

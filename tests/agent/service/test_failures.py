@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.model.change import Change, ChangeState
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.automation import ActionFailure, RehearsalStatus, ServiceAction
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus, read_status
-from ncen_updater.agent.service.report import (
+from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
     build_site_report,
     list_unresolved_failures,
@@ -21,7 +21,7 @@ from ncen_updater.agent.service.report import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.feed.last_view import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES
 

@@ -21,12 +21,12 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.system_groups import find_group_id
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.site_client import ServiceSiteClient
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.person import Actor
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage import inbox as trays
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.landlock import get_abi_version

@@ -20,6 +20,7 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.model.change import StepName, StepState
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service import inspecting
+from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.inspecting import (
     InspectionKind,
@@ -27,7 +28,6 @@ from ncen_updater.agent.service.inspecting import (
     InspectionRequest,
     build_inspection_command,
 )
-from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.serve import _create_blocking_check
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal

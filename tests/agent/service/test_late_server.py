@@ -17,7 +17,7 @@ from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.model.change import StepName, StepPhase
-from ncen_updater.agent.model.names import APPLICATION_STARTED, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import APPLICATION_STARTED, JOURNAL_FILE
 from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile

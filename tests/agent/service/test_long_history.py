@@ -16,16 +16,16 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_rollback_to_approve,
 )
 from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
-from ncen_updater.agent.engine.rehearsal.predictions import DowntimeForecast, record_forecast
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import IMPORTED
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import IMPORTED
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_journal_snapshot
-from ncen_updater.agent.service.report import build_change_report, build_history_report
+from ncen_updater.agent.service.site_report import build_change_report, build_history_report
 from ncen_updater.agent.storage.journal import rows
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE

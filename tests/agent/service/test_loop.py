@@ -14,10 +14,10 @@ from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.reports.status import SiteStatus
+from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.loop import ServiceLoop, build_job_command
-from ncen_updater.agent.service.runner import WorkerResult
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.orders import Job, JobKind
+from ncen_updater.agent.storage.journal.jobs import Job, JobKind
 from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.messages import ExitCode
 from tests.support.simulated_site import SimulatedSite

@@ -17,7 +17,7 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.service.api.openapi import build_openapi_document
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.service.test_serving import (
     APPROVER,

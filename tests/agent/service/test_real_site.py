@@ -13,7 +13,7 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.policy.automation import RehearsalStatus, ServiceAction
-from ncen_updater.agent.storage.journal.orders import JobKind
+from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
 from tests.support.described import ordered, undescribed, undescribed_events

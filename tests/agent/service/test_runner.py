@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application import process
-from ncen_updater.agent.adapters.databases.migrations import command
+from ncen_updater.agent.adapters.databases.migrations import migrator as command
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.service import runner
-from ncen_updater.agent.service.runner import EXIT_CANNOT_RUN, WORK_VARIABLES, ApplyRunner
+from ncen_updater.agent.service import apply_runner as runner
+from ncen_updater.agent.service.apply_runner import EXIT_CANNOT_RUN, WORK_VARIABLES, ApplyRunner
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.common.workers import BEAT_S, Worker
 

@@ -17,9 +17,9 @@ from ncen_updater.agent.service import serve
 from ncen_updater.agent.service.loop import ServiceLoop
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.waker import WakeupPipe
+from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue, JournalOrders
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue, JournalOrders
 from ncen_updater.common.i18n import LazyText
 
 #: So many slices of a sleep are no sign that it ends.

@@ -20,11 +20,11 @@ from ncen_updater.agent.cli.worker import ALLOWED_COMMANDS, ALLOWED_OPTIONS, PRO
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import ServiceAction, ServiceDecision
+from ncen_updater.agent.service.apply_runner import EXIT_CANNOT_RUN, ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError
 from ncen_updater.agent.service.loop import build_command, build_job_command
-from ncen_updater.agent.service.runner import EXIT_CANNOT_RUN, ApplyRunner, WorkerResult
 from ncen_updater.agent.service.snapshot import SnapshotStore
-from ncen_updater.agent.storage.journal.orders import Job, JobKind
+from ncen_updater.agent.storage.journal.jobs import Job, JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.workers import Worker

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from ncen_updater.agent.service.waker import WakeupPipe
-from ncen_updater.common.told_to_end import TerminationHandler
+from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
+from ncen_updater.common.termination import TerminationHandler
 
 
 class Clock:

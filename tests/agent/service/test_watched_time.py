@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.interruption import SignalHandler
 from ncen_updater.agent.engine.pending_rollback import find_rollback_job
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL_FILE
-from ncen_updater.agent.service.watched_time import SOAK_ENDED, preempt_soak_for_rollback
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.service.soak_preemption import SOAK_ENDED, preempt_soak_for_rollback
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site

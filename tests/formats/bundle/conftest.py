@@ -13,16 +13,16 @@ from packaging.version import Version
 
 from demo.release_flow import publish_release
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.offline.importing import BundleImporter, ImportSite
-from ncen_updater.feed.offline.store import ImportRecord
+from ncen_updater.feed.http_fetcher import HttpFetcher
+from ncen_updater.feed.offline.bundle_import import BundleImporter, ImportSite
+from ncen_updater.feed.offline.import_store import ImportRecord
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.publisher.distribute.export import ExportedBundle, export_bundle
-from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
-from ncen_updater.publisher.feed.feed import FeedDirectory
-from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.distribute.bundle_export import ExportedBundle, export_bundle
+from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 

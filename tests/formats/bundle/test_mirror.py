@@ -15,19 +15,19 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BUNDLE_OLDER, MIRROR_BUSY, MIRROR_NOT_OURS
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.errors import MetadataRollbackError, RoleExpiredError, TrustError
-from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.mirror import FeedMirror, MirrorReport
-from ncen_updater.feed.offline.fetcher import BundleFetcher, map_bundle_errors
+from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.form import read_members
+from ncen_updater.formats.bundle.zip_format import read_members
 from ncen_updater.publisher.build.attachments import (
     AttachmentBuilder,
     BuildSource,
     check_published_attachments,
 )
-from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.build.release_build import build_release
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication, contents

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
-from ncen_updater.agent.adapters.feed_reader.media import ACTS
+from ncen_updater.agent.adapters.feed_reader.import_and_mirror import ACTS
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MIRROR_FORBIDDEN

@@ -36,7 +36,7 @@ from ncen_updater.common.messages import (
     ExitCode,
 )
 from ncen_updater.feed.errors import RoleExpiredError
-from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
+from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says
@@ -360,7 +360,7 @@ def test_a_gap_in_the_roots(bundle: Path, site: OfflineSite, tmp_path: Path) -> 
 def test_the_newest_root_left_out(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
-    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.new.trial import publish_draft
     from ncen_updater.publisher.signing.draft import draft_renewal
 

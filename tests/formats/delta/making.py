@@ -12,17 +12,17 @@ from pathlib import Path
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.byte_transforms import RUN_BYTES, split_planes
-from ncen_updater.formats.delta.index import encode_index
-from ncen_updater.formats.delta.layout import (
+from ncen_updater.formats.delta.index_reader import encode_index
+from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
+from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
+from ncen_updater.formats.delta.pack_facts import DeltaInfo, DeltaLimits, LinkMode
+from ncen_updater.formats.delta.pack_plan import (
     FileGroup,
     FileReference,
     NewEntry,
     PackPlan,
     encode_header,
 )
-from ncen_updater.formats.delta.make import PackOptions, build_pack
-from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, LinkMode
-from ncen_updater.formats.delta.streams import Extent, compress_stream
 from ncen_updater.formats.tree import EntryType, Tree, scan_tree
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta.apply import apply_pack
-from ncen_updater.formats.delta.layout import FileReference
-from ncen_updater.formats.delta.make import build_pack
-from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, LinkMode
+from ncen_updater.formats.delta.pack_builder import build_pack
+from ncen_updater.formats.delta.pack_facts import DeltaError, DeltaLimits, LinkMode
+from ncen_updater.formats.delta.pack_plan import FileReference
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused

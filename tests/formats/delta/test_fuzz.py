@@ -20,22 +20,10 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_RANGE_REFUSED
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.formats.delta import make
+from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.apply import apply_pack
-from ncen_updater.formats.delta.index import COLUMN_NAMES, GROUP_ENCODINGS_COLUMN
-from ncen_updater.formats.delta.layout import (
-    FileReference,
-    PathChecker,
-    PathRefusedError,
-    check_link,
-    check_name,
-    encode_header,
-    read_header,
-    read_index,
-)
-from ncen_updater.formats.delta.make import build_pack
-from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, LinkMode
-from ncen_updater.formats.delta.streams import (
+from ncen_updater.formats.delta.index_reader import COLUMN_NAMES, GROUP_ENCODINGS_COLUMN
+from ncen_updater.formats.delta.lzma_streams import (
     ColumnReader,
     Extent,
     LzmaReader,
@@ -45,7 +33,19 @@ from ncen_updater.formats.delta.streams import (
     put_signed,
     put_text,
 )
-from ncen_updater.formats.delta.zips import NotAnArchiveError, ZipTable, inflate_member
+from ncen_updater.formats.delta.pack_builder import build_pack
+from ncen_updater.formats.delta.pack_facts import DeltaError, DeltaLimits, LinkMode
+from ncen_updater.formats.delta.pack_plan import (
+    FileReference,
+    PathChecker,
+    PathRefusedError,
+    check_link,
+    check_name,
+    encode_header,
+    read_header,
+    read_index,
+)
+from ncen_updater.formats.delta.zip_archive import NotAnArchiveError, ZipTable, inflate_member
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
 from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write

@@ -21,9 +21,11 @@ from ncen_updater.common.messages import (
     OLD_FILE_ALTERED,
     ExitCode,
 )
-from ncen_updater.formats.delta.codec import GroupView
-from ncen_updater.formats.delta.index import IndexColumns, IndexStep
-from ncen_updater.formats.delta.layout import (
+from ncen_updater.formats.delta.group_decoder import GroupView
+from ncen_updater.formats.delta.index_reader import IndexColumns, IndexStep
+from ncen_updater.formats.delta.lzma_streams import Extent, put_number, put_text
+from ncen_updater.formats.delta.pack_facts import COPIES, EARLIER_FILES
+from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
     ArchiveOperationKind,
     ArchiveRecipe,
@@ -31,8 +33,6 @@ from ncen_updater.formats.delta.layout import (
     FileReference,
     NewEntry,
 )
-from ncen_updater.formats.delta.model import COPIES, EARLIER_FILES
-from ncen_updater.formats.delta.streams import Extent, put_number, put_text
 from ncen_updater.formats.tree import EntryType, scan_tree
 from tests.formats.delta.making import Forge, fresh, group, jar, planes
 from tests.support.errors import refused

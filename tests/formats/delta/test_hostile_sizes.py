@@ -15,8 +15,13 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     ExitCode,
 )
-from ncen_updater.formats.delta.layout import HEADER_STRUCT, MAGIC, MAX_INDEX_BYTES, FileReference
-from ncen_updater.formats.delta.streams import Extent, compress_stream
+from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
+from ncen_updater.formats.delta.pack_plan import (
+    HEADER_STRUCT,
+    MAGIC,
+    MAX_INDEX_BYTES,
+    FileReference,
+)
 from tests.formats.delta.making import Forge, fresh, group, planes
 from tests.support.errors import refused
 

@@ -6,8 +6,8 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
-from ncen_updater.formats.delta.layout import FileReference
 from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
+from ncen_updater.formats.delta.pack_plan import FileReference
 from tests.formats.delta.making import jar, write
 
 

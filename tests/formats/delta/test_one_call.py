@@ -21,15 +21,17 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     INSUFFICIENT_SPACE,
 )
-from ncen_updater.formats.delta import codec, encode, streams
-from ncen_updater.formats.delta.layout import (
+from ncen_updater.formats.delta import group_decoder as codec
+from ncen_updater.formats.delta import group_encoder as encode
+from ncen_updater.formats.delta import lzma_streams as streams
+from ncen_updater.formats.delta.lzma_streams import Extent
+from ncen_updater.formats.delta.pack_facts import EARLIER_FILES, SINGLE_FRAME, list_capabilities
+from ncen_updater.formats.delta.pack_plan import (
     BUFFER_BYTES,
     SINGLE_FRAME_MEMORY_BYTES,
     FileGroup,
     FileReference,
 )
-from ncen_updater.formats.delta.model import EARLIER_FILES, SINGLE_FRAME, list_capabilities
-from ncen_updater.formats.delta.streams import Extent
 from tests.formats.delta.making import Files, Forge, Mode, fresh, group, there
 from tests.support.errors import refused
 

@@ -14,14 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
-from ncen_updater.formats.delta import encode, make, minified_names
+from ncen_updater.formats.delta import group_encoder as encode
+from ncen_updater.formats.delta import minified_names
+from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.byte_transforms import BATCH_NUMBERS
-from ncen_updater.formats.delta.covers import NameCorrections
-from ncen_updater.formats.delta.layout import FileGroup, FileReference, MinifiedNames
-from ncen_updater.formats.delta.make import PackOptions
+from ncen_updater.formats.delta.cover_finder import NameCorrections
+from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
 from ncen_updater.formats.delta.minified_names import MAX_NAMES, NameReplacer, split_names
-from ncen_updater.formats.delta.model import MINIFIED_NAMES, list_capabilities
-from ncen_updater.formats.delta.streams import Extent, compress_stream
+from ncen_updater.formats.delta.pack_builder import PackOptions
+from ncen_updater.formats.delta.pack_facts import MINIFIED_NAMES, list_capabilities
+from ncen_updater.formats.delta.pack_plan import FileGroup, FileReference, MinifiedNames
 from tests.formats.delta.making import Files, Forge, fresh, group, planes, there
 from tests.support.errors import refused
 

@@ -16,7 +16,7 @@ from ncen_updater.formats.delta.byte_transforms import (
     ZeroRunRemover,
     restore_runs,
 )
-from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
 
 
 def _reader(content: bytes) -> Callable[[int], bytes]:

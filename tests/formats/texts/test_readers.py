@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayKind, OverlayManifest
-from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, UnusableFileError
-from ncen_updater.formats.texts.readers import FORMATS, compile_mo, read_catalog
+from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, UnusableFileError
+from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo, read_catalog
 
 PO = """msgid ""
 msgstr "Language: fr\\n"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.manifest import HealthProbe
 

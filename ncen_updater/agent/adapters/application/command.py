@@ -8,25 +8,25 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from ncen_updater.agent.adapters.application.control import (
+from ncen_updater.agent.adapters.application.base_application import (
+    ApplicationPart,
     BaseApplication,
     describe_exit,
     run_checked,
 )
-from ncen_updater.agent.adapters.application.parts import ApplicationPart
 from ncen_updater.agent.adapters.application.process import (
     CommandResult,
     run_command,
     run_supervised,
 )
-from ncen_updater.agent.config.model import ControlSettings
+from ncen_updater.agent.config.agent_config import ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
 from ncen_updater.common.messages import (
     APPLICATION_COMMAND_RUNNING,
     MAINTENANCE_FILE_STUCK,
     STATE_UNKNOWN,
 )
-from ncen_updater.common.supervised import AllowedLeftovers, try_lock
+from ncen_updater.common.supervised_process import AllowedLeftovers, try_lock
 
 EXIT_RUNNING = 0
 EXIT_STOPPED = 3  # as for init scripts: "program is not running"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import Application
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.door import MaintenanceNote
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
 from ncen_updater.agent.adapters.application.systemd import SystemdApplication
-from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.agent.config.agent_config import ApplicationSettings
 
 
 def make_application(

@@ -19,27 +19,27 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from ncen_updater.agent.adapters.application.asking import (
+from ncen_updater.agent.adapters.application.base import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
+)
+from ncen_updater.agent.adapters.application.health_request import (
     DEFAULT_AUTHORIZATION_SCHEME,
     RequestCredentials,
     describe_refusal,
     load_request_credentials,
     parse_version_output,
 )
-from ncen_updater.agent.adapters.application.base import (
-    HealthExpectation,
-    HealthResult,
-    ProbeResult,
-)
 from ncen_updater.agent.adapters.application.process import (
     CommandResult,
     build_minimal_environment,
     run_command,
 )
-from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
-from ncen_updater.formats.reported import extract_version, matches_reported_version
+from ncen_updater.formats.reported_version import extract_version, matches_reported_version
 
 MAX_BODY_BYTES = 1_000_000
 MAIN_ENDPOINT = "health"

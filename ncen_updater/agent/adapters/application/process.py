@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
 
 TAIL_BYTES = 4_000
 INHERITED_VARIABLES = (

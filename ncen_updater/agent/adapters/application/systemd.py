@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.control import (
+from ncen_updater.agent.adapters.application.base_application import (
+    ApplicationPart,
     BaseApplication,
     describe_exit,
     run_checked,
 )
-from ncen_updater.agent.adapters.application.door import MaintenanceNote
-from ncen_updater.agent.adapters.application.parts import ApplicationPart
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
 from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 from ncen_updater.agent.adapters.application.unit_facts import (
@@ -23,9 +23,9 @@ from ncen_updater.agent.adapters.application.unit_facts import (
     UNIT_PROPERTIES,
     seen_of,
 )
-from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
-from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.messages import STATE_UNKNOWN
 
 ORDER_TIMEOUT_S = 30.0

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.restart_policy import ProcessState
 
 STOPPED = frozenset({"inactive", "failed"})
 ACTIVE_STATES = frozenset(

@@ -26,14 +26,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
-from ncen_updater.agent.adapters.databases.tried import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import DATABASE_CLOSED, DATABASE_SET_INCOMPLETE, ROLES_LOCKED_OUT
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.common.records import JsonRecord
-from ncen_updater.formats.losses import DataLoss
+from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.manifest import (
     DatabaseProgram,
     Migration,

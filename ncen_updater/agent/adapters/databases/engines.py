@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.adapters.databases.base import DatabaseEngine
     from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
-    from ncen_updater.agent.config.model import DatabaseSettings
+    from ncen_updater.agent.config.agent_config import DatabaseSettings
 
 #: Name in the configuration, in manifests and in paths of releases, to package. The first one is
 #: what an installation gets that is not told otherwise.
@@ -96,7 +96,7 @@ def get_engine_descriptor(name: str) -> EngineDescriptor:
     Raises:
         KeyError: If there is none of this name.
     """
-    found = importlib.import_module(f"{ENGINES[name]}.kind").KIND
+    found = importlib.import_module(f"{ENGINES[name]}.descriptor").KIND
     assert isinstance(found, EngineDescriptor)  # noqa: S101 - every package says so
     return found
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ncen_updater.agent.adapters.databases.base import DatabaseEngine
-    from ncen_updater.agent.config.model import DatabaseSettings
+    from ncen_updater.agent.config.agent_config import DatabaseSettings
 
 
 def make_engine(

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import serve_request
 from ncen_updater.feed.errors import TargetMissingError, TrustError
-from ncen_updater.feed.left_out_imports import block_unused_imports
-from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.feed.import_blocker import block_unused_imports
+from ncen_updater.formats.target_names import AGENT_PRODUCT
 
 
 def _handle_request(
@@ -21,7 +21,7 @@ def _handle_request(
 ) -> dict[str, object]:
     config = load_config(config_path)
     if order["act"] in ("import", "mirror"):
-        from ncen_updater.agent.adapters.feed_reader.media import ACTS
+        from ncen_updater.agent.adapters.feed_reader.import_and_mirror import ACTS
 
         return {"report": ACTS[str(order["act"])](config, order, progress)}
     paths = config.paths

@@ -6,27 +6,27 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.model import (
+from ncen_updater.agent.engine.approvals.approval import (
     SHARED_UIDS,
     ApprovalCount,
     count_accepted_loss,
     count_approvals,
 )
-from ncen_updater.agent.engine.approvals.store import ApprovalStore, read_accepted_loss
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, read_accepted_loss
+from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
 from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
-from ncen_updater.agent.engine.permitted import require_no_open_change
 from ncen_updater.agent.model.change import Change, ChangeKind
-from ncen_updater.agent.model.names import ROLLBACK_EMERGENCY
+from ncen_updater.agent.model.event_names import ROLLBACK_EMERGENCY
 from ncen_updater.agent.model.person import Actor
-from ncen_updater.agent.policy.going_back import (
+from ncen_updater.agent.policy.rollback_rules import (
     RollbackConsent,
     RollbackVerdict,
     compute_rollback_binding,
     decide_rollback,
 )
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_

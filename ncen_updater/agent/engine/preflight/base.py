@@ -13,14 +13,14 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.application.base import Application
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine, MigrationSet
-from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.disk_space import get_free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressListener, SilentProgress
-from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.release_document import ReleaseDocument
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay

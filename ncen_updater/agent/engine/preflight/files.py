@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncen_updater.agent.config.model import AgentConfig, SiteFilesSettings
+from ncen_updater.agent.config.agent_config import AgentConfig, SiteFilesSettings
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,
     make_blocker,

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.command import resolve_program
+from ncen_updater.agent.adapters.databases.migrations.migrator import resolve_program
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     is_code_only_upgrade,
     is_expand_upgrade,

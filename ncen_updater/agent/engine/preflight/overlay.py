@@ -30,8 +30,8 @@ def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
 def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
     """Say what bars a release, and what people should look at; pure."""
     # Loaded here: only sites with an overlay have a report.
-    from ncen_updater.agent.storage.overlay.merge import BLOCKING_OUTCOMES, KeyOutcome
-    from ncen_updater.agent.storage.overlay.words import describe_key
+    from ncen_updater.agent.storage.overlay.report_text import describe_key
+    from ncen_updater.agent.storage.overlay.three_way_merge import BLOCKING_OUTCOMES, KeyOutcome
 
     for file in report.files:
         if file.problem is not None:

@@ -11,14 +11,14 @@ from packaging.specifiers import SpecifierSet
 
 from ncen_updater.agent.adapters.application.process import run_supervised
 from ncen_updater.agent.adapters.databases.base import MigratorUser
-from ncen_updater.agent.adapters.databases.migrations.command import (
+from ncen_updater.agent.adapters.databases.migrations.migrator import (
     build_migrator_environment,
     find_migrator_user,
 )
 from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.supervised import AllowedLeftovers
+from ncen_updater.common.supervised_process import AllowedLeftovers
 
 LIMIT_S = 10.0
 VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")

@@ -6,7 +6,7 @@ Asked of the live databases, which a fence closes; so before the stop only.
 from __future__ import annotations
 
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.adapters.databases.migrations.checks import run_release_query
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,
     make_advisory,

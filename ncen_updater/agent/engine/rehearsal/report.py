@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ncen_updater.agent.adapters.databases.tried import RoundTripResult
+from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.rehearsal.values_words import list_lost_columns
-from ncen_updater.common.records import JsonRecord
+from ncen_updater.agent.engine.rehearsal.round_trip_text import list_lost_columns
+from ncen_updater.common.json_records import JsonRecord
 
 Value = int | str | None
 

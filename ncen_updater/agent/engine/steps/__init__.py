@@ -10,11 +10,11 @@ from ncen_updater.agent.engine.steps.application import (
     StartStep,
     StopStep,
 )
-from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.databases import CopyStep, CutOverStep, FenceStep, MigrateStep
-from ncen_updater.agent.engine.steps.guards import FinalPreflightStep, PreflightStep
+from ncen_updater.agent.engine.steps.preflight import FinalPreflightStep, PreflightStep
 from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
 from ncen_updater.agent.engine.steps.slot import SwitchStep
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
 
 __all__ = ["Step", "make_steps"]

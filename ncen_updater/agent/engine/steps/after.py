@@ -9,33 +9,33 @@ from ncen_updater.agent.adapters.application.base import (
     HealthResult,
     ProbeResult,
 )
-from ncen_updater.agent.adapters.application.soak import SoakState, run_soak
+from ncen_updater.agent.adapters.application.health_watch import SoakState, run_soak
 from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseRole
-from ncen_updater.agent.engine.elapsed import record_elapsed_time
+from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
 from ncen_updater.agent.engine.expand_contract import (
     needs_contract,
     record_live_schemas,
     run_contract,
 )
-from ncen_updater.agent.engine.full_words import prune_raw_errors
-from ncen_updater.agent.engine.retention import (
+from ncen_updater.agent.engine.planner_statistics import refresh_in_background
+from ncen_updater.agent.engine.prune import (
     apply_retention,
     drop_previous_databases,
     find_interrupted_drops,
 )
+from ncen_updater.agent.engine.raw_errors import prune_raw_errors
 from ncen_updater.agent.engine.site import StepContext, make_change_ref
-from ncen_updater.agent.engine.statistics import refresh_in_background
-from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.outage import (
     OutageTracker,
     RefusalTracker,
     own_places,
     room_of_databases,
 )
-from ncen_updater.agent.engine.steps.starting import start_remaining_parts
+from ncen_updater.agent.engine.steps.start_verdict import start_remaining_parts
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import SoakFailedError
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.collection import ProtectedItems
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.i18n import N_, LazyText

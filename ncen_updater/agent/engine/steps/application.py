@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.engine.steps.starting import (
+from ncen_updater.agent.engine.steps.start_verdict import (
     require_address_free,
     require_healthy,
     require_judgeable,
     start_remaining_parts,
     try_stop,
 )
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import ChangeKind, StepName
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts, DowntimeStart
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts, DowntimeStart
-from ncen_updater.agent.model.names import RECOVERY_STARTED
+from ncen_updater.agent.model.event_names import RECOVERY_STARTED
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MAINTENANCE_PAGE_NOT_SHOWN
 

@@ -7,29 +7,29 @@ from dataclasses import replace
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine import site_files
-from ncen_updater.agent.engine.aside import record_quarantined
-from ncen_updater.agent.engine.fingerprints import (
-    list_differing,
-    read_expected_fingerprints,
-    read_fingerprint_source,
-    read_schemas,
-)
-from ncen_updater.agent.engine.migrating import (
+from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.migration import (
     build_down_target,
     mark_without_migrating,
     migrate_and_check,
 )
+from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.rollback_plan import (
     count_record_loss,
     count_value_loss,
     format_loss,
 )
-from ncen_updater.agent.engine.rollback_words import describe_rollback
+from ncen_updater.agent.engine.rollback_text import describe_rollback
+from ncen_updater.agent.engine.schema_fingerprints import (
+    list_differing,
+    read_expected_fingerprints,
+    read_fingerprint_source,
+    read_schemas,
+)
 from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.engine.steps.base import Step
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import ChangeKind, DatabaseMode, StepName
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (

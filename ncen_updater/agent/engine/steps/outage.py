@@ -21,9 +21,9 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthResult
 from ncen_updater.agent.engine.site import Site, StepContext
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import ApplicationError
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import (
+from ncen_updater.agent.model.event_names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
     DATABASES_AVAILABLE,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncen_updater.agent.engine.build_slot import build_slot, list_slot_trees, name_download
 from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.engine.steps.base import Step
+from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees, name_download
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER

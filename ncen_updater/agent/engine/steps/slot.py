@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.engine.steps.base import Step
+from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.i18n import N_, LazyText
 
 

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
-from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseRole
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseRole
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_essential_settings
-from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.engine.guard import run_preflight
-from ncen_updater.agent.engine.interrupted import list_interrupted_copies
-from ncen_updater.agent.engine.preflight.door import find_unknown_maintenance
 from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
@@ -27,16 +23,19 @@ from ncen_updater.agent.engine.preflight.health import (
     make_credentials_finding,
     unwell,
 )
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.engine.preflight.maintenance_page import find_unknown_maintenance
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.engine.site_preflight import run_preflight
+from ncen_updater.agent.model.change import Change, StepName, StepState
+from ncen_updater.agent.model.change_facts import NO_FACTS
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
-from ncen_updater.agent.model.facts import NO_FACTS
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.clock import clock_findings
-from ncen_updater.agent.policy.deeds import describe_running_operation
+from ncen_updater.agent.policy.operation_labels import describe_running_operation
 from ncen_updater.agent.reports.diagnostics.groups import check_group_access
 from ncen_updater.agent.reports.diagnostics.unknown_names import (
     SERVER_REFUSED_CODE,
@@ -514,3 +513,24 @@ def _check_metadata(status: SiteStatus) -> Iterator[Finding]:
             LazyText(N_("Metadata expired or missing")),
             LazyText(N_("Run: ncen-updater check")),
         )
+
+
+MAX_CHANGES = 20
+
+
+def list_interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
+    """Yield the plans of recent changes that are over and never finished their copy, newest first.
+
+    Args:
+        journal: Open for reading.
+    """
+    for change in journal.list_changes(MAX_CHANGES):
+        plan = journal.read_facts(change.id).copy_plan
+        if change.state.is_open or plan is None:
+            continue
+        done = any(
+            event.kind == f"step-{StepState.DONE}" and event.get("step") == StepName.COPY
+            for event in journal.list_events(change=change.id)
+        )
+        if not done:
+            yield CopyPlan(plan)

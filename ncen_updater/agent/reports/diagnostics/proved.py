@@ -15,15 +15,15 @@ from pathlib import Path
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.offers import load_view
-from ncen_updater.feed.proved import (
+from ncen_updater.feed.trust_state import (
     TRUST_STATE_LOCK_NAME,
     TRUST_STATE_NAME,
     TrustState,
     TrustStateStore,
 )
-from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.formats.target_names import AGENT_PRODUCT
 
 EXAMINE_SERVER = LazyText(N_("Have this server examined, and inform the Secretariat."))
 

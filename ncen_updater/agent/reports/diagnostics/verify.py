@@ -12,17 +12,17 @@ from typing import Any
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.fingerprints import find_schema_drift
+from ncen_updater.agent.engine.observed_state import find_contradiction, observe_site
 from ncen_updater.agent.engine.preflight.migrations import WHOSE, not_applied
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
+from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.situation import find_contradiction, observe_site
 from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.reports.diagnostics.overlay import check_overlay
 from ncen_updater.agent.reports.diagnostics.proved import check_trust_state
-from ncen_updater.agent.storage.journal.head import ChainHead
+from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.slots.compare import SlotDifference
 from ncen_updater.common.findings import Finding, Severity

@@ -1,7 +1,7 @@
 """The dossier: one page for a director to read, print and sign. Knows how to write, not what holds.
 
-The page is ``templates/dossier.html``, filled by ``common/pages.py``, so that no value can be taken
-for markup; it has no scripts and asks for no other file.
+The page is ``templates/dossier.html``, filled by ``html_templates.py``, so that no value can be
+taken for markup; it has no scripts and asks for no other file.
 """
 
 from ncen_updater.agent.reports.dossier.page import render_dossier

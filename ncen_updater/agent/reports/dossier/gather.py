@@ -8,13 +8,19 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.approvals.approving import ApprovalSubject, require_approvable_basis
-from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
+from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
+from ncen_updater.agent.engine.approvals.upgrade_approvals import (
+    ApprovalSubject,
+    require_approvable_basis,
+)
 from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
-from ncen_updater.agent.engine.rehearsal.predictions import DowntimeComparison, list_comparisons
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
+    DowntimeComparison,
+    list_comparisons,
+)
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
-from ncen_updater.agent.engine.rollback_words import (
+from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+from ncen_updater.agent.engine.rollback_text import (
     describe_contract,
     describe_copy_free_downtime,
     describe_rollback,
@@ -280,6 +286,6 @@ def _compute_expiry(basis: ApprovalBasis, days: float) -> datetime | None:
 def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
     if layer is None:
         return ()
-    from ncen_updater.agent.storage.overlay.words import describe_overlay
+    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
 
     return describe_overlay(layer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.approvals.model import Approval
+from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.reports.dossier.document import format_code_mapping, list_table_changes
 from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
 from ncen_updater.common.cli.render import (
@@ -19,8 +19,8 @@ from ncen_updater.common.cli.render import (
     format_time,
 )
 from ncen_updater.common.findings import Severity
+from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure
-from ncen_updater.common.pages import render_page
 
 #: So many earlier upgrades are drawn, the newest; all are in the journal.
 MAX_UPGRADES_DRAWN = 8

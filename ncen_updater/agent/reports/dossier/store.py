@@ -7,10 +7,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals import approving
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.dossier.gather import collect_dossier
 from ncen_updater.agent.reports.dossier.page import compute_approvals_digest, render_dossier
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -9,7 +9,8 @@ import os
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.engine.approvals.model import SHARED_UIDS
+from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackRequest,
     RollbackSubject,
@@ -19,16 +20,15 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     require_loss_accepted,
     require_rollback_consent,
 )
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.outcome import serialize_change
+from ncen_updater.agent.engine.change_guards import require_no_hold, require_no_open_change
+from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.pending_rollback import can_be_superseded
-from ncen_updater.agent.engine.permitted import require_no_hold, require_no_open_change
-from ncen_updater.agent.engine.soaking import confirm_release as confirm_soak
+from ncen_updater.agent.engine.soak_confirmation import confirm_release as confirm_soak
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.reports.status import read_status, require_part
+from ncen_updater.agent.service.api.authorization import ApiRole, Caller
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, JobForm, ScheduleForm
-from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
@@ -37,8 +37,8 @@ from ncen_updater.agent.service.api.queries import (
 )
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.storage.inbox import Inbox
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.errors import UpdaterError

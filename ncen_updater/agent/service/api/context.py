@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.config.paths import EssentialSettings
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.config.essential_settings import EssentialSettings
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.inspecting import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore

@@ -23,7 +23,7 @@ from pydantic import (
 from ncen_updater.agent.service.errors import BadRequestError
 from ncen_updater.agent.storage.inbox import MAX_NAME_LENGTH, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages, match_language
-from ncen_updater.common.records import parse_stored_time
+from ncen_updater.common.json_records import parse_stored_time
 
 MAX_BODY_BYTES = 65_536
 #: SQLite's largest number.

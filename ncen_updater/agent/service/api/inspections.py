@@ -11,12 +11,12 @@ from importlib.metadata import version as installed
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.engine.permitted import require_no_open_change
+from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import InspectionForm, parse_whole_number, validate_form
-from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
@@ -37,8 +37,8 @@ from ncen_updater.agent.service.inspecting import (
 )
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import error_to_json
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,

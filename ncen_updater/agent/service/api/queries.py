@@ -11,33 +11,33 @@ from typing import Any, cast
 from packaging.version import Version
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.read import read_raw_config
+from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.secrets import FREE_FORM_TABLES, strip_credentials
-from ncen_updater.agent.engine.approvals.model import SHARED_UIDS, ApprovalCount
-from ncen_updater.agent.engine.approvals.outlook import build_next_upgrade, list_other_approved
+from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS, ApprovalCount
+from ncen_updater.agent.engine.approvals.approval_store import reject_shared_account
+from ncen_updater.agent.engine.approvals.next_upgrade import build_next_upgrade, list_other_approved
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackSubject,
     find_installing_upgrade,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.approvals.store import reject_shared_account
-from ncen_updater.agent.engine.outcome import serialize_change
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore, serialize_rehearsal
-from ncen_updater.agent.engine.soaking import require_soaking
-from ncen_updater.agent.policy.beginning import (
+from ncen_updater.agent.engine.change_outcome import serialize_change
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
+from ncen_updater.agent.engine.soak_confirmation import require_soaking
+from ncen_updater.agent.policy.operation_labels import label_operation
+from ncen_updater.agent.policy.upgrade_start import (
     mark_superseded,
     predict_start,
     predict_start_if_approved,
 )
-from ncen_updater.agent.policy.deeds import label_operation
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.status import SiteStatus, read_status, require_part
+from ncen_updater.agent.service.api.authorization import ApiRole, Caller, list_group_members
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApiForm, parse_time, parse_whole_number
-from ncen_updater.agent.service.api.people import ApiRole, Caller, list_group_members
 from ncen_updater.agent.service.decision_inputs import build_decision_inputs
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
-from ncen_updater.agent.service.report import (
+from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
     build_change_report,
     build_history_report,
@@ -47,9 +47,9 @@ from ncen_updater.agent.service.report import (
 )
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.storage.inbox import Inbox
-from ncen_updater.agent.storage.journal.orders import Job, JobQueue
+from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.common.documents import to_json_value
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     NOT_THE_NEXT_UPGRADE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ncen_updater.agent.service.api import actions, inspections, queries
+from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (
     ApiForm,
     ApprovalForm,
@@ -13,7 +14,6 @@ from ncen_updater.agent.service.api.forms import (
     JobForm,
     ScheduleForm,
 )
-from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.queries import Handler
 from ncen_updater.common.http_routes import Route
 

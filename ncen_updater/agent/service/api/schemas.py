@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
-from ncen_updater.agent.adapters.databases.tried import RoundTripResult
+from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.recovery import RecoveryAction
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState
 from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
@@ -28,9 +28,10 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.beginning import UpgradeStart
+from ncen_updater.agent.policy.upgrade_start import UpgradeStart
+from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
@@ -38,12 +39,11 @@ from ncen_updater.agent.service.api.forms import (
     JobForm,
     ScheduleForm,
 )
-from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.inspecting import InspectionKind
-from ncen_updater.agent.storage.journal.orders import JobKind
+from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
-from ncen_updater.feed.last_view import WithdrawalNotice
+from ncen_updater.feed.feed_summary import WithdrawalNotice
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

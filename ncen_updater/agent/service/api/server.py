@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ncen_updater.agent.adapters.system_groups import find_group_id
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import EssentialSettings, load_essential_settings
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.essential_settings import EssentialSettings, load_essential_settings
 from ncen_updater.agent.service.api.app import PEER_UID, REQUEST_COMPLETE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.availability_asker import create_availability_cache
+from ncen_updater.agent.service.availability_cache import create_availability_cache
 from ncen_updater.agent.service.errors import NOTHING_CHANGED, RequestRefusedError
 from ncen_updater.agent.service.inspecting import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import ServiceStateFile
-from ncen_updater.common.documents import error_to_json, to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import (
     BACKLOG,
@@ -35,6 +34,7 @@ from ncen_updater.common.http_server import (
     LimitedServer,
 )
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
+from ncen_updater.common.json_output import error_to_json, to_json_value
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE, TOO_MANY_CONNECTIONS
 from ncen_updater.common.unix_socket import get_peer_uid, shorten_socket_path
 

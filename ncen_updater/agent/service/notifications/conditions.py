@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.windows import WeeklyWindow, find_next_opening
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
-from ncen_updater.agent.service.notifications.news import Notification
+from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common.errors import UpdaterError
 
 #: A disk has to have so much more free space, per cent, before it may be told anew.

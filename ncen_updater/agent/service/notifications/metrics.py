@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.agent.service.notifications.outbox import Outbox

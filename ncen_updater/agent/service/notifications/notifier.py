@@ -11,13 +11,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_essential_settings
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.pacing import (
+from ncen_updater.agent.policy.notification_pacing import (
     MessageLimits,
     PendingNotification,
     SendLater,
@@ -38,10 +38,10 @@ from ncen_updater.agent.service.notifications.conditions import (
     detect_new_conditions,
     is_unplanned_outage,
 )
-from ncen_updater.agent.service.notifications.journal_news import collect_notifications
-from ncen_updater.agent.service.notifications.news import MANDATORY_KINDS, Notification
+from ncen_updater.agent.service.notifications.journal_notifications import collect_notifications
+from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, Notification
 from ncen_updater.agent.service.notifications.outbox import DeliveryChannel, Outbox, OutboxFile
-from ncen_updater.agent.service.notifications.sending import Sender
+from ncen_updater.agent.service.notifications.send_runner import Sender
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 

@@ -17,11 +17,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from ncen_updater.agent.policy.pacing import compute_retry_at
-from ncen_updater.agent.service.notifications.news import Notification
+from ncen_updater.agent.policy.notification_pacing import compute_retry_at
+from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.records import JsonRecord
+from ncen_updater.common.json_records import JsonRecord
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from ncen_updater.agent.model.change import (
 )
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.records import parse_stored_time
+from ncen_updater.common.json_records import parse_stored_time
 
 #: Levels of a value; what agents write has a fourth of it.
 MAX_NESTING = 40

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads, parse_optional_time
-from ncen_updater.common.records import parse_stored_time
+from ncen_updater.common.json_records import parse_stored_time
 
 
 @dataclass(frozen=True)

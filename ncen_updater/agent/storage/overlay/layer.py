@@ -20,8 +20,12 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.storage.overlay.coverage import TranslationCoverage, measure_coverage
-from ncen_updater.agent.storage.overlay.merge import (
+from ncen_updater.agent.storage.overlay.local_files import (
+    OverlayDirectory,
+    OverlayFile,
+    parse_catalogue,
+)
+from ncen_updater.agent.storage.overlay.three_way_merge import (
     BLOCKING_OUTCOMES,
     KeyOutcome,
     KeyReport,
@@ -31,10 +35,9 @@ from ncen_updater.agent.storage.overlay.merge import (
     merge_settings,
     merge_texts,
 )
-from ncen_updater.agent.storage.overlay.own_files import (
-    OverlayDirectory,
-    OverlayFile,
-    parse_catalogue,
+from ncen_updater.agent.storage.overlay.translation_coverage import (
+    TranslationCoverage,
+    measure_coverage,
 )
 from ncen_updater.agent.storage.slots.link import parse_slot_name
 from ncen_updater.agent.storage.slots.store import SlotStore
@@ -45,10 +48,10 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
 from ncen_updater.formats.manifest import LANGUAGE_PATTERN, OverlayKind, OverlayManifest
-from ncen_updater.formats.texts.carried_files import fill_language
-from ncen_updater.formats.texts.catalogue import TextCatalog, UnusableFileError
-from ncen_updater.formats.texts.readers import FORMATS, compile_mo
-from ncen_updater.formats.texts.shipped import ShippedTexts, collect_shipped_texts
+from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
+from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo
+from ncen_updater.formats.texts.overlay_files import fill_language
+from ncen_updater.formats.texts.shipped_texts import ShippedTexts, collect_shipped_texts
 
 CURRENT_LINK = "current"
 PARTIAL_SUFFIX = ".partial"

@@ -22,9 +22,9 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.document import ReleaseDocument, parse_release_document
+from ncen_updater.formats.release_document import ReleaseDocument, parse_release_document
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.formats.tree import ENTRY_ADAPTER, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
-from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 TREE_FILE = "tree.json"
 TREE_PREFIX = '{"entries":['

@@ -12,8 +12,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.common.bounded_io import read_file
-from ncen_updater.formats.reported import get_reported_version
-from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
+from ncen_updater.formats.reported_version import get_reported_version
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 #: Below the directory of the slots: what was written down of each.
 RECORDS_DIRECTORY = ".records"

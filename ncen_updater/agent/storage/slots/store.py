@@ -39,7 +39,7 @@ from ncen_updater.common.messages import (
     SLOT_NOT_WRITTEN,
 )
 from ncen_updater.common.progress import ProgressListener, SilentProgress
-from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, get_sealed_mode
 
 logger = logging.getLogger(__name__)

@@ -16,15 +16,15 @@ from ncen_updater.agent.adapters.application.base import (
     ProbeResult,
 )
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.adapters.application.soak import (
+from ncen_updater.agent.adapters.application.health_watch import (
     SoakState,
     SoakVerdict,
     count_check,
     judge_soak,
     run_soak,
+    wait_until_healthy,
 )
-from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
-from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.manifest import HealthProbe
 from tests.support.errors import refused

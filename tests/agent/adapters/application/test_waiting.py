@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
-from ncen_updater.agent.adapters.application.waiting import (
+from ncen_updater.agent.adapters.application.health_watch import (
     SAME_LOOKS,
     HealthWaitResult,
     SameAnswer,

@@ -10,8 +10,8 @@ import pytest
 from ncen_updater.agent.adapters.databases.factory import make_engine
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.config.model import AgentConfig, DatabaseSettings
-from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.config.agent_config import AgentConfig, DatabaseSettings
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.errors import DatabaseError
 
 ROOT = Path(__file__).parents[4]

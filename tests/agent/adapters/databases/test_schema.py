@@ -12,7 +12,7 @@ from ncen_updater.agent.adapters.databases.schema import (
     find_changed_kinds,
     format_kinds,
 )
-from ncen_updater.agent.engine.fingerprints import SchemaDrift, judge_drift
+from ncen_updater.agent.engine.schema_fingerprints import SchemaDrift, judge_drift
 from ncen_updater.formats.manifest import SelfManagedObject
 
 INDEXES, COLUMNS = SchemaKind.INDEXES, SchemaKind.COLUMNS

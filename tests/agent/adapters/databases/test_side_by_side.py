@@ -10,8 +10,8 @@ from types import FrameType
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
-from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from tests.support.errors import refused, says

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.tried import (
+from ncen_updater.agent.adapters.databases.round_trip import (
     ColumnRoundTrip,
     DatabaseSample,
     RoundTripObservation,
@@ -20,7 +20,7 @@ from ncen_updater.agent.adapters.databases.tried import (
     make_similar_texts,
     make_test_texts,
 )
-from ncen_updater.formats.losses import DataLoss, LossKind, parse_declared_loss
+from ncen_updater.formats.data_loss import DataLoss, LossKind, parse_declared_loss
 
 Row = Mapping[str, str | None]
 KEY = ("1",)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.model import (
+from ncen_updater.agent.engine.approvals.approval import (
     Approval,
     ApprovalBasis,
     VoidReason,

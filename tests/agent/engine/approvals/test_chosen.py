@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.choosing import has_passed_since_failure
-from ncen_updater.agent.engine.approvals.outlook import list_other_approved
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approved_release import has_passed_since_failure
+from ncen_updater.agent.engine.approvals.next_upgrade import list_other_approved
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import WaitReason
-from ncen_updater.agent.policy.beginning import StartKind, UpgradeStart, mark_superseded
+from ncen_updater.agent.policy.upgrade_start import StartKind, UpgradeStart, mark_superseded
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.model import ApprovalBasis, count_approvals
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approval import ApprovalBasis, count_approvals
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans, RehearsalReport
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)

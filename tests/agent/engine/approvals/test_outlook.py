@@ -7,7 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.outlook import require_approvals, require_no_pending_change
+from ncen_updater.agent.engine.approvals.next_upgrade import (
+    require_approvals,
+    require_no_pending_change,
+)
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     NOT_REHEARSED,

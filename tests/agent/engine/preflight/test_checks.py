@@ -23,12 +23,12 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
 )
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine.preflight import space
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.engine.preflight import database_server as space
 from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check, run_checks
-from ncen_updater.agent.engine.preflight.exposures import check_role_privileges
+from ncen_updater.agent.engine.preflight.database_server import check_role_privileges
 from ncen_updater.agent.engine.preflight.files import inspect_site_files, judge_directory
-from ncen_updater.agent.engine.preflight.registry import list_checks
+from ncen_updater.agent.engine.site_preflight import list_checks
 from ncen_updater.agent.model.errors import (
     ApplicationError,
     DatabaseUnreachableError,

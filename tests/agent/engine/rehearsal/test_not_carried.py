@@ -11,9 +11,9 @@ import pytest
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.approvals.status import read_approval_status
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.approvals.approval_status import read_approval_status
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_INCOMPLETE_COPY

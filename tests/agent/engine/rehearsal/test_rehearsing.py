@@ -21,32 +21,35 @@ from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine import adopt_restored
-from ncen_updater.agent.engine.approvals.approving import (
+from ncen_updater.agent.engine.approvals.approval_status import (
+    make_consent_check,
+    read_approval_status,
+)
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     find_upgrade_to_approve,
     require_approvable_basis,
 )
-from ncen_updater.agent.engine.approvals.status import make_consent_check, read_approval_status
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
-from ncen_updater.agent.engine.rehearsal.predictions import list_past_downtimes
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser, remove_interrupted_rehearsals
-from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.store import (
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import list_past_downtimes
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalRecord,
     RehearsalState,
     RehearsalStore,
 )
+from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser, remove_interrupted_rehearsals
+from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
-from ncen_updater.agent.service.assess import assess_upgrade
-from ncen_updater.agent.service.report import build_history_report
+from ncen_updater.agent.service.assessment import assess_upgrade
+from ncen_updater.agent.service.site_report import build_history_report
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError

@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalState,
+    RehearsalStore,
+    serialize_rehearsal,
+)
 from ncen_updater.agent.engine.rehearsal.report import (
     RehearsalCopyPlans,
     RehearsalFailure,
     RehearsalReport,
 )
-from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
-from ncen_updater.agent.engine.rehearsal.store import (
-    RehearsalState,
-    RehearsalStore,
-    serialize_rehearsal,
-)
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.records import JsonRecord
+from ncen_updater.common.json_records import JsonRecord
 
 STORED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("stored_reports.json").read_text("utf-8")

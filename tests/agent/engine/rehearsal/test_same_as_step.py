@@ -14,7 +14,7 @@ from packaging.version import Version
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.errors import ChangeFailedError, MigrationFailedError
 from ncen_updater.agent.model.ids import new_change_id

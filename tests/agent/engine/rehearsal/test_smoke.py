@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, digests
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_FAILED
 from tests.agent.engine.made import (

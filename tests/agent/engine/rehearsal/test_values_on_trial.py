@@ -11,13 +11,13 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.databases.tried import (
+from ncen_updater.agent.adapters.databases.round_trip import (
     ColumnRoundTrip,
     RoundTripResult,
     UntestedReason,
 )
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_FAILED, UNDECLARED_DATA_LOSS
 from tests.agent.engine.made import FIRST, operations, rehearse, release, said, served_feed, site_on

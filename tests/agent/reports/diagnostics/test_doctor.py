@@ -14,18 +14,18 @@ import pytest
 
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import StepName, StepPhase
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.proved import TrustStateStore
+from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial

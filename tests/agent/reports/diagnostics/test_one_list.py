@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ncen_updater.agent.engine.preflight.registry import list_checks
-from ncen_updater.agent.engine.steps.guards import LASTING
+from ncen_updater.agent.engine.site_preflight import list_checks
+from ncen_updater.agent.engine.steps.preflight import LASTING
 from ncen_updater.agent.reports import diagnostics
 
 #: Each code that a diagnosis gives as strict itself, and what refuses an upgrade for it.

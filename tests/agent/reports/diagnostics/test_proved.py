@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.proved import FilePermissions, list_trust_state_findings
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
@@ -18,16 +18,16 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.offers import load_view, save_view
-from ncen_updater.feed.proved import (
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.trust_state import (
     TRUST_STATE_LOCK_NAME,
     TRUST_STATE_NAME,
     TrustState,
     TrustStateStore,
     VerifiedRole,
 )
-from ncen_updater.feed.release_source import FeedView
 from tests.faults.full import prepared
 from tests.faults.trial import Trial
 from tests.support.sites import site_in_process

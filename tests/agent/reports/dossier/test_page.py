@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.tried import ColumnRoundTrip, RoundTripResult
+from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
-from ncen_updater.agent.engine.rehearsal.predictions import DowntimeComparison
+from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.document import build_dossier_document

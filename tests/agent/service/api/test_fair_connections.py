@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from ncen_updater.agent.service.api.event_stream import ConnectionLimits
 from ncen_updater.agent.service.api.server import AdmissionController
-from ncen_updater.agent.service.api.stream import ConnectionLimits
 
 EACH, TOGETHER = 3, 5
 

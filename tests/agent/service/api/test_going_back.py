@@ -21,15 +21,15 @@ from ncen_updater.agent.engine.rollback_plan import RollbackPlan
 from ncen_updater.agent.model.change import ChangeState, DatabaseMode, StepName, StepState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.model.person import Actor
-from ncen_updater.agent.policy.going_back import RollbackConsent
-from ncen_updater.agent.reports.answers import format_rollback_plan
+from ncen_updater.agent.policy.rollback_rules import RollbackConsent
+from ncen_updater.agent.reports.command_results import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import build_job_command
-from ncen_updater.agent.service.notifications.journal_news import collect_notifications
-from ncen_updater.agent.service.notifications.news import MANDATORY_KINDS, URGENT_KINDS
+from ncen_updater.agent.service.notifications.journal_notifications import collect_notifications
+from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, URGENT_KINDS
 from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobQueue
 from ncen_updater.common.messages import (
     DATA_LOSS_ABOVE_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
@@ -307,7 +307,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
-    from ncen_updater.agent.engine.approvals.store import ApprovalStore
+    from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)

@@ -9,11 +9,11 @@ import pytest
 
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.service.api import inspections as api
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
+from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.inspecting import InspectionKind
-from ncen_updater.agent.service.runner import WorkerResult
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_socket import connect_unix_socket
 from tests.agent.cli.site import CHANGE

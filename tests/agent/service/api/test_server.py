@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.api import server
+from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
 from ncen_updater.agent.service.api.server import AdmissionController
-from ncen_updater.agent.service.api.stream import MAX_STREAMS
-from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import http_server
 from ncen_updater.common.errors import UpdaterError

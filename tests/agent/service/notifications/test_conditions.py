@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.model import Approval
-from ncen_updater.agent.engine.approvals.store import ScheduleRecord
+from ncen_updater.agent.engine.approvals.approval import Approval
+from ncen_updater.agent.engine.approvals.approval_store import ScheduleRecord
 from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS, PendingRollback
 from ncen_updater.agent.model.change import Change, ChangeState, StepName, StepRecord, StepState
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
@@ -27,7 +27,7 @@ from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAge
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.last_view import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
 

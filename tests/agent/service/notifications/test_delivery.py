@@ -15,9 +15,9 @@ import pytest
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.service.notifications import sender
-from ncen_updater.agent.service.notifications.news import Notification
-from ncen_updater.agent.service.notifications.sending import (
+from ncen_updater.agent.service.notifications import send_worker as sender
+from ncen_updater.agent.service.notifications.notification import Notification
+from ncen_updater.agent.service.notifications.send_runner import (
     Sender,
     create_sender,
     create_worker_sender,
@@ -331,7 +331,7 @@ def words(site: TrialSite) -> list[str]:
         sys.executable,
         "-I",
         "-m",
-        "ncen_updater.agent.service.notifications.sender",
+        "ncen_updater.agent.service.notifications.send_worker",
         str(site.config),
     ]
 

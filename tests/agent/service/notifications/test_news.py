@@ -8,13 +8,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.service.notifications.letter import MessageContext, compose_message
-from ncen_updater.agent.service.notifications.news import (
+from ncen_updater.agent.service.notifications.message import MessageContext, compose_message
+from ncen_updater.agent.service.notifications.notification import (
     ALLOWED_VALUES,
     Notification,
     filter_values,
 )
-from ncen_updater.agent.service.notifications.words import TITLES, format_notification, format_span
+from ncen_updater.agent.service.notifications.notification_text import (
+    TITLES,
+    format_notification,
+    format_span,
+)
 from ncen_updater.common.i18n import PLACEHOLDER
 from ncen_updater.common.reasons import explain_code
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.service.notifications.news import Notification
+from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.outbox import (
     MAX_AGE,
     MAX_PENDING,

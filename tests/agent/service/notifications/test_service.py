@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ncen_updater.agent.model.names import AGENT_CONFIRMED
+from ncen_updater.agent.model.event_names import AGENT_CONFIRMED
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.site import TrialSite
 from tests.agent.service.notifications.receivers import MailBox, dead_port, mail_server

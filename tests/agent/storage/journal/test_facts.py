@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.facts import (
+from ncen_updater.agent.model.change_facts import (
     NO_FACTS,
     ChangeFacts,
     DowntimeStart,
     FingerprintSource,
     SnapshotPlan,
 )
+from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.storage.journal.test_journal import CHANGE
 

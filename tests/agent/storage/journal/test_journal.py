@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
@@ -23,13 +23,13 @@ from ncen_updater.agent.model.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.model.errors import (
     JournalMissingError,
     JournalUnreadableError,
     JournalUnwritableError,
 )
-from ncen_updater.agent.model.facts import ChangeFacts, SnapshotPlan
-from ncen_updater.agent.storage.journal import file as journal_file
+from ncen_updater.agent.storage.journal import journal_file
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_INTERRUPTED, OPEN_CHANGE
@@ -220,7 +220,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.change_facts import ChangeFacts
 journal = Journal.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     journal.store_facts("abcdefgh", ChangeFacts(lost_records=number))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import ChangeFailedError, JournalUnwritableError
-from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.storage.journal import reserve
+from ncen_updater.agent.storage.journal import disk_reserve as reserve
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.engine.test_runner import CHANGE, Trial
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)

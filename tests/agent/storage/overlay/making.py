@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
-from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, TextKey
-from ncen_updater.formats.texts.shipped import ShippedTexts
+from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey
+from ncen_updater.formats.texts.shipped_texts import ShippedTexts
 
 TEXTS: dict[str, Any] = {
     "kind": "translations", "format": "json", "release_path": "app/i18n/{lang}.json",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.storage.overlay.exchange import export_untranslated, import_translations
 from ncen_updater.agent.storage.overlay.layer import FileReport
-from ncen_updater.agent.storage.overlay.merge import merge_texts
+from ncen_updater.agent.storage.overlay.three_way_merge import merge_texts
+from ncen_updater.agent.storage.overlay.translation_exchange import (
+    export_untranslated,
+    import_translations,
+)
 from ncen_updater.formats.manifest import OverlayFormat
-from ncen_updater.formats.texts.catalogue import TextCatalog, UnusableFileError
-from ncen_updater.formats.texts.readers import FORMATS
+from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
+from ncen_updater.formats.texts.file_formats import FORMATS
 from tests.agent.storage.overlay.making import catalogue, declared, shipped
 
 JSON, PO = OverlayFormat.JSON, OverlayFormat.PO

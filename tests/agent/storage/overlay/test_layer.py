@@ -15,8 +15,8 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.preflight.overlay import judge_overlay
 from ncen_updater.agent.storage.overlay.layer import LocalOverlay
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, TextOrigin
-from ncen_updater.agent.storage.overlay.words import describe_overlay
+from ncen_updater.agent.storage.overlay.report_text import describe_overlay
+from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, TextOrigin
 from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.atomic_files import is_partial_file

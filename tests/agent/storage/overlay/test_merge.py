@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ncen_updater.agent.storage.overlay.coverage import AreaCount, measure_coverage
-from ncen_updater.agent.storage.overlay.merge import (
+from ncen_updater.agent.storage.overlay.three_way_merge import (
     KeyOutcome,
     TextOrigin,
     merge_settings,
     merge_texts,
 )
+from ncen_updater.agent.storage.overlay.translation_coverage import AreaCount, measure_coverage
 from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
-from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry
-from ncen_updater.formats.texts.shipped import ShippedTexts
+from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
+from ncen_updater.formats.texts.shipped_texts import ShippedTexts
 from tests.agent.storage.overlay.making import catalogue, declared, shipped
 
 TEXT_FORMATS = [OverlayFormat.JSON, OverlayFormat.PROPERTIES, OverlayFormat.INI]

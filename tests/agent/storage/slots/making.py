@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.formats.document import ReleaseDocument, TargetRef
+from ncen_updater.formats.release_document import ReleaseDocument, TargetRef
 from ncen_updater.formats.tree import Tree, scan_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")

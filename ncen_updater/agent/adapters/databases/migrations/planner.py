@@ -27,7 +27,7 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss, parse_declared_loss
+from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, parse_declared_loss
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 IrreversibleItem = tuple[str, str, str]

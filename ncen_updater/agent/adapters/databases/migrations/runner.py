@@ -29,6 +29,7 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
+from ncen_updater.agent.adapters.databases.migrations.executor import MigrationExecutor
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     MigrationReason,
     find_irreversible_downs,
@@ -36,7 +37,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     plan_database_migrations,
     reduce_ledger,
 )
-from ncen_updater.agent.adapters.databases.migrations.work import MigrationExecutor
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener

@@ -25,7 +25,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     execute,
     fetch_rows,
 )
-from ncen_updater.agent.adapters.databases.postgresql.copying import list_copies
+from ncen_updater.agent.adapters.databases.postgresql.copies import list_copies
 from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, SessionGroup
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText

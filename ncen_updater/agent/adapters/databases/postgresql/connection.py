@@ -21,7 +21,7 @@ from ncen_updater.agent.adapters.databases.postgresql.refusal import (
 )
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import (
     DATABASE_LOGIN_REFUSED,
     DATABASE_UNKNOWN,

@@ -26,9 +26,10 @@ from ncen_updater.agent.adapters.databases.base import (
     MigratorUser,
     TableDigest,
 )
-from ncen_updater.agent.adapters.databases.migrations.command import find_migrator_user
-from ncen_updater.agent.adapters.databases.postgresql import evidence as evidences
-from ncen_updater.agent.adapters.databases.postgresql import reading, trying
+from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
+from ncen_updater.agent.adapters.databases.postgresql import cut_over as evidences
+from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
+from ncen_updater.agent.adapters.databases.postgresql import round_trip as trying
 from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     delete_quarantined,
     find_blockers,
@@ -46,7 +47,6 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     read_disks,
     read_server_major,
 )
-from ncen_updater.agent.adapters.databases.postgresql.cloning import CloneSupport
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
@@ -56,7 +56,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     record_login,
     translate_errors,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import (
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
     ControlDatabase,
     alter_and_renew,
     forget_versions,
@@ -67,16 +67,18 @@ from ncen_updater.agent.adapters.databases.postgresql.control import (
     read_last_event,
     read_recorded_marker,
 )
-from ncen_updater.agent.adapters.databases.postgresql.copying import (
+from ncen_updater.agent.adapters.databases.postgresql.copies import (
+    CloneSupport,
     TemplateCopies,
     build_pre_drop_statements,
     drop_database,
     make_copy_plan,
 )
+from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
+from ncen_updater.agent.adapters.databases.postgresql.inspection import read_schema
 from ncen_updater.agent.adapters.databases.postgresql.migrating import CandidateMigrations
-from ncen_updater.agent.adapters.databases.postgresql.reading import read_schema
-from ncen_updater.agent.adapters.databases.postgresql.rehearsing import (
+from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
     RehearsalCopies,
     find_matching_program,
@@ -89,15 +91,14 @@ from ncen_updater.agent.adapters.databases.postgresql.roles import (
 from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
 from ncen_updater.agent.adapters.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.agent.adapters.databases.postgresql.survey import survey_server
-from ncen_updater.agent.adapters.databases.postgresql.swap import SWAPS, CutOver
+from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
-from ncen_updater.agent.adapters.databases.tried import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import DATABASE_SET_INCOMPLETE
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.formats.losses import DataLoss
+from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.manifest import DatabaseProgram
 
 _SHUT = (

@@ -19,7 +19,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     record_login,
     translate_errors,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import (
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
     ControlDatabase,
     FenceState,
     find_opened_in_transaction,
@@ -34,7 +34,7 @@ from ncen_updater.agent.adapters.databases.postgresql.sessions import (
     forget_visits,
 )
 from ncen_updater.agent.model.errors import DatabaseError, FenceError
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import (
     DATABASE_CLOSED,
     FENCED_BY_OTHER,

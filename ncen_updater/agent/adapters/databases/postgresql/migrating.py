@@ -25,6 +25,7 @@ from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_SCHEMA
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
@@ -33,7 +34,6 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
-from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
@@ -371,7 +371,7 @@ class CandidateMigrations:
         retained: int = -1,
         options: Sequence[str] = (),
     ) -> None:
-        from ncen_updater.agent.adapters.databases.migrations.command import (
+        from ncen_updater.agent.adapters.databases.migrations.migrator import (
             build_migrator_environment,
             database_variables,
             run_migrator,

@@ -31,8 +31,11 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_identifier,
     translate_errors,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import alter_and_renew, mark_opened
-from ncen_updater.agent.adapters.databases.postgresql.reading import begin_read_only
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
+    alter_and_renew,
+    mark_opened,
+)
+from ncen_updater.agent.adapters.databases.postgresql.inspection import begin_read_only
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 
 logger = logging.getLogger(__name__)

@@ -24,12 +24,12 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     fetch_rows,
     quote_identifier,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import (
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
     CutOverEvent,
     read_last_event_time,
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.error_sanitizer import sanitize_error
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Server,
     fetch_rows,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import find_opened
-from ncen_updater.agent.adapters.databases.postgresql.copying import choose_copy_method
+from ncen_updater.agent.adapters.databases.postgresql.control_database import find_opened
+from ncen_updater.agent.adapters.databases.postgresql.copies import choose_copy_method
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ from ncen_updater.agent.adapters.databases.migrations.dialect import (
     MigrationDialect,
     StatementError,
 )
-from ncen_updater.agent.adapters.databases.sqlite.plain import check_after_open, check_before_open
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
+    check_after_open,
+    check_before_open,
+)
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, ErrorMessage
 from ncen_updater.formats.dialects.base import SqlStatement
 from ncen_updater.formats.dialects.sqlite import ALLOWED_PRAGMAS

@@ -21,27 +21,18 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
     MigrationSet,
 )
-from ncen_updater.agent.adapters.databases.sqlite import inspect, trying
-from ncen_updater.agent.adapters.databases.sqlite.copying import (
+from ncen_updater.agent.adapters.databases.round_trip import UntestedReason
+from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
+from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite.copies import (
     checkpoint_and_check,
     copy_files,
     copy_owner_and_modes,
     copy_set,
     open_database,
 )
-from ncen_updater.agent.adapters.databases.sqlite.errors import (
-    DatabaseSetMissingError,
-    NotRegularFileError,
-    RecordUnreadableError,
-)
-from ncen_updater.agent.adapters.databases.sqlite.layout import QUARANTINE_PREFIX
-from ncen_updater.agent.adapters.databases.sqlite.migrating import (
-    mark_files,
-    migrate_files,
-    run_program,
-    unmark_files,
-)
-from ncen_updater.agent.adapters.databases.sqlite.noting import (
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
+    QUARANTINE_PREFIX,
     FenceRecord,
     NoCopyRecord,
     find_changed_files,
@@ -49,13 +40,24 @@ from ncen_updater.agent.adapters.databases.sqlite.noting import (
     snapshot_quiet_set,
     snapshot_set,
 )
-from ncen_updater.agent.adapters.databases.sqlite.plain import open_regular_file
-from ncen_updater.agent.adapters.databases.sqlite.processes import find_holders, is_locked
-from ncen_updater.agent.adapters.databases.sqlite.reading import SqliteReadOperations
-from ncen_updater.agent.adapters.databases.tried import UntestedReason
+from ncen_updater.agent.adapters.databases.sqlite.migrating import (
+    mark_files,
+    migrate_files,
+    run_program,
+    unmark_files,
+)
+from ncen_updater.agent.adapters.databases.sqlite.read_operations import SqliteReadOperations
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
+    DatabaseSetMissingError,
+    NotRegularFileError,
+    RecordUnreadableError,
+    find_holders,
+    is_locked,
+    open_regular_file,
+)
 from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     ALREADY_COMMITTED,

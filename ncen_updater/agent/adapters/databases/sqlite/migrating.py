@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationSet, MigratorUser
-from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check, open_database
-from ncen_updater.agent.adapters.databases.sqlite.plain import open_regular_file
+from ncen_updater.agent.adapters.databases.sqlite.copies import checkpoint_and_check, open_database
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import open_regular_file
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
-from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
@@ -145,8 +145,8 @@ def run_program(
     Raises:
         MigrationFailedError: It failed, or left rows that refer to nothing.
     """
-    from ncen_updater.agent.adapters.databases.migrations import command
-    from ncen_updater.agent.adapters.databases.migrations.work import format_dangling_references
+    from ncen_updater.agent.adapters.databases.migrations import migrator as command
+    from ncen_updater.agent.adapters.databases.migrations.executor import format_dangling_references
 
     variables = command.build_migrator_environment(os.environ, environment, user)
     for name, path in paths.items():

@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.engines import ENGINES
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
     MAX_REHEARSALS,
     PART_NAMES,

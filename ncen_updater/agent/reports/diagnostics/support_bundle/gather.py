@@ -13,15 +13,15 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.essential_settings import EssentialSettings, load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import EssentialSettings, load_essential_settings
-from ncen_updater.agent.config.read import read_raw_config
-from ncen_updater.agent.engine.outcome import read_outcome
+from ncen_updater.agent.config.raw_config import read_raw_config
+from ncen_updater.agent.engine.change_outcome import read_outcome
+from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
-from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
-from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
-from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.support_bundle.masking import (
     LOG_FIELDS,

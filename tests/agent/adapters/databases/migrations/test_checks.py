@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
-from ncen_updater.agent.adapters.databases.migrations.checks import (
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     CheckValue,
     _normalize_value,
     compare_checks,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import MigratorUser
-from ncen_updater.agent.adapters.databases.migrations.command import (
+from ncen_updater.agent.adapters.databases.migrations.migrator import (
     OUTPUT_TAIL_BYTES,
     build_migrator_environment,
     find_migrator_user,
@@ -268,7 +268,7 @@ def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
             sys.executable,
             "-c",
             "import sys; from pathlib import Path\n"
-            "from ncen_updater.agent.adapters.databases.migrations.command import run_migrator\n"
+            "from ncen_updater.agent.adapters.databases.migrations.migrator import run_migrator\n"
             "from ncen_updater.agent.adapters.databases.base import MigratorUser\n"
             "from ncen_updater.common.progress import SilentProgress\n"
             "from ncen_updater.formats.manifest import MigratorCommand\n"

@@ -27,7 +27,7 @@ from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDi
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.adapters.databases.postgresql.reading import run_release_query
+from ncen_updater.agent.adapters.databases.postgresql.inspection import run_release_query
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.model.errors import (
     DatabaseError,

@@ -32,7 +32,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 )
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.model.errors import MigrationRefusedError
-from ncen_updater.formats.losses import DataLoss, LossKind
+from ncen_updater.formats.data_loss import DataLoss, LossKind
 from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility
 from tests.agent.adapters.databases.migrations.making import make
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.postgresql import control
+from ncen_updater.agent.adapters.databases.postgresql import control_database as control
 from tests.agent.adapters.databases.postgresql.site import AGENT, Site
 
 TURNS = itertools.count()

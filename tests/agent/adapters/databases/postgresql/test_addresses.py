@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ncen_updater.agent.adapters.databases.migrations.command import database_variables
+from ncen_updater.agent.adapters.databases.migrations.migrator import database_variables
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     NO_HOST,
     Server,

@@ -38,7 +38,7 @@ from ncen_updater.common.messages import (
     ROLE_LOGIN_REFUSED,
 )
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.formats.losses import DataLoss, LossKind
+from ncen_updater.formats.data_loss import DataLoss, LossKind
 from tests.agent.adapters.databases.postgresql.site import (
     AGENT,
     CHANGE,

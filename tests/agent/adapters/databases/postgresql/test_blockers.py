@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import candidate_name
-from ncen_updater.agent.adapters.databases.postgresql.rehearsing import find_matching_program
+from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import find_matching_program
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site

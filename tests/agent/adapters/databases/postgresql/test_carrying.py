@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.postgresql.carrying import (
+from ncen_updater.agent.adapters.databases.postgresql.dump_portability import (
     CatalogueObject,
     DatabaseContents,
     DumpOptions,

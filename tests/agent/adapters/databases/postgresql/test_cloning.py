@@ -13,8 +13,8 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import CopyPlan
-from ncen_updater.agent.adapters.databases.postgresql import cloning
-from ncen_updater.agent.adapters.databases.postgresql.copying import (
+from ncen_updater.agent.adapters.databases.postgresql import copies as cloning
+from ncen_updater.agent.adapters.databases.postgresql.copies import (
     build_create_statement,
     list_copies,
     make_copy_plan,

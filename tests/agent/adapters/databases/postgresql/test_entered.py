@@ -5,11 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ncen_updater.agent.adapters.databases.postgresql.reading import (
+from ncen_updater.agent.adapters.databases.postgresql.inspection import (
     begin_read_only,
     count_entered_rows,
 )
-from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss
+from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
 from tests.agent.adapters.databases.postgresql.site import NEWEST, Site
 
 TABLES = (

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.adapters.databases.postgresql import reading
+from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.postgresql.sessions import MaintenanceSessions
-from ncen_updater.agent.engine.interruption import SignalHandler
-from ncen_updater.agent.engine.runner import is_release_at_fault
+from ncen_updater.agent.engine.change_runner import is_release_at_fault
+from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, MigrationFailedError
 from ncen_updater.common.i18n import LazyText

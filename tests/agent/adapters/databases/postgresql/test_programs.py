@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.postgresql import rehearsing
+from ncen_updater.agent.adapters.databases.postgresql import rehearsal_copies as rehearsing
 from ncen_updater.agent.adapters.databases.postgresql.connection import Server
-from ncen_updater.agent.adapters.databases.postgresql.rehearsing import (
+from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     find_matching_program,
     find_program,
     read_program_version,

@@ -31,19 +31,19 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_literal,
     split_identifier_list,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import (
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
     CutOverEvent,
     CutOverRecord,
     choose_oid,
 )
-from ncen_updater.agent.adapters.databases.postgresql.copying import (
+from ncen_updater.agent.adapters.databases.postgresql.copies import (
     build_create_statement,
     choose_copy_method,
     list_copies,
     make_copy_plan,
 )
-from ncen_updater.agent.adapters.databases.postgresql.evidence import decide_evidence
-from ncen_updater.agent.adapters.databases.postgresql.reading import count_missing_keys
+from ncen_updater.agent.adapters.databases.postgresql.cut_over import decide_evidence
+from ncen_updater.agent.adapters.databases.postgresql.inspection import count_missing_keys
 from ncen_updater.agent.adapters.databases.postgresql.survey import AgentRights, ServerSurvey
 from ncen_updater.common.findings import Severity
 from tests.agent.adapters.databases.postgresql.site import CHANGE

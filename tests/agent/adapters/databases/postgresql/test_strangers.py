@@ -18,12 +18,14 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import ChangeEvidence, ChangeRef, LiveDatabase
-from ncen_updater.agent.adapters.databases.postgresql import copying, reading, swap
+from ncen_updater.agent.adapters.databases.postgresql import copies as copying
+from ncen_updater.agent.adapters.databases.postgresql import cut_over as swap
+from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     previous_name,
     quarantine_name,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import find_opened
+from ncen_updater.agent.adapters.databases.postgresql.control_database import find_opened
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.postgresql.fence import _SESSIONS
 from ncen_updater.agent.config.engines import PostgresSettings

@@ -15,14 +15,15 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseRole,
     LiveDatabase,
 )
-from ncen_updater.agent.adapters.databases.postgresql import blockers, control
+from ncen_updater.agent.adapters.databases.postgresql import blockers
+from ncen_updater.agent.adapters.databases.postgresql import control_database as control
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseGrant,
     add_marker,
     candidate_name,
     previous_name,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import choose_oid
+from ncen_updater.agent.adapters.databases.postgresql.control_database import choose_oid
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.messages import (
     ALREADY_COMMITTED,

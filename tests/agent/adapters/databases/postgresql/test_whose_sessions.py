@@ -20,7 +20,9 @@ import ncen_updater.agent.adapters.databases.postgresql as room
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.databases.postgresql import carrying, migrating, reading
+from ncen_updater.agent.adapters.databases.postgresql import dump_portability as carrying
+from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
+from ncen_updater.agent.adapters.databases.postgresql import migrating
 from tests.agent.engine.made import execute, operations, rehearse, runs, said
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import TrialFeed, connect, serve

@@ -9,5 +9,6 @@ import pytest
 def sees_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests: what is said of being blind is not what they are about."""
     monkeypatch.setattr(
-        "ncen_updater.agent.adapters.databases.sqlite.facts.can_see_other_users", lambda: True
+        "ncen_updater.agent.adapters.databases.sqlite.read_operations.can_see_other_users",
+        lambda: True,
     )

@@ -16,9 +16,8 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseMarker,
 )
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import DatabaseSets, RecordStore
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
-from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore
 from ncen_updater.common import atomic_files
 from ncen_updater.common.messages import ALREADY_COMMITTED, CUT_OVER_FAILED
 from ncen_updater.common.progress import SilentProgress

@@ -21,7 +21,7 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import (
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     DatabaseSetMissingError,
     NotADatabaseSetError,
 )

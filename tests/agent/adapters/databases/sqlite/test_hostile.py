@@ -24,12 +24,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseMarker, DatabaseRole
-from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check
+from ncen_updater.agent.adapters.databases.sqlite.copies import checkpoint_and_check
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import DatabaseSets
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import NotRegularFileError
-from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
-from ncen_updater.agent.adapters.databases.sqlite.plain import (
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     MASTER_JOURNAL_MAGIC,
+    NotRegularFileError,
     describe_entry_problem,
     mask_modes,
 )

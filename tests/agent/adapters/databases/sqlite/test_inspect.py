@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest, find_changed_kinds
-from ncen_updater.agent.adapters.databases.sqlite.inspect import (
+from ncen_updater.agent.adapters.databases.sqlite.inspection import (
     compute_table_digests,
     count_lost_rows,
     count_newer_rows,

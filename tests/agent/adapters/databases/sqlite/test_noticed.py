@@ -23,16 +23,18 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
-from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check
-from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import RecordUnreadableError
-from ncen_updater.agent.adapters.databases.sqlite.noting import (
+from ncen_updater.agent.adapters.databases.sqlite.copies import checkpoint_and_check
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     FileSnapshot,
     SetSnapshot,
     find_changed_files,
     snapshot_quiet_set,
 )
-from ncen_updater.agent.adapters.databases.sqlite.processes import can_see_other_users
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
+    RecordUnreadableError,
+    can_see_other_users,
+)
 from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import FENCED_FILES_CHANGED

@@ -28,12 +28,15 @@ from ncen_updater.agent.adapters.databases.migrations.runner import (
     OWN_LOCK_TIMEOUT_MS,
     MigrationRunner,
 )
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
+    DatabaseSets,
+    FenceRecord,
+    RecordStore,
+    snapshot_set,
+)
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import DatabaseSetMissingError
-from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
-from ncen_updater.agent.adapters.databases.sqlite.noting import FenceRecord, snapshot_set
-from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import DatabaseSetMissingError
 from ncen_updater.agent.model.errors import FenceError, MigrationFailedError
 from ncen_updater.common.messages import (
     ALREADY_COMMITTED,

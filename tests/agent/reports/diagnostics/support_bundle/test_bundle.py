@@ -16,6 +16,7 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
     CodeMapResult,
     DowntimeRange,
@@ -23,7 +24,6 @@ from ncen_updater.agent.engine.rehearsal.report import (
     RehearsalReport,
     RehearsedHop,
 )
-from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeState, StepName
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
     SupportBundle,
@@ -171,7 +171,9 @@ def test_a_value_of_a_record_is_found(site: TrialSite, value: str, column: str) 
     assert make(site, run=commands(units=value), leave_out=["units.txt"]).leaks == ()
 
 
-FRAME = '  File "/opt/ncen-updater/lib/ncen_updater/agent/engine/runner.py", line 71, in _run'
+FRAME = (
+    '  File "/opt/ncen-updater/lib/ncen_updater/agent/engine/change_runner.py", line 71, in _run'
+)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ FRAME = '  File "/opt/ncen-updater/lib/ncen_updater/agent/engine/runner.py", lin
         ({"UNIT": "ncen-updater.service", "JOB_RESULT": "failed"},
          f"{LINE} UNIT=ncen-updater.service JOB_RESULT=failed"),
         ({"log": f"Traceback\n{FRAME}\nValueError: {PERSON}"},
-         f"{LINE} ncen_updater/agent/engine/runner.py:71:_run"),
+         f"{LINE} ncen_updater/agent/engine/change_runner.py:71:_run"),
         ({"NCEN_CODE": None, "NCEN_EVENT": "x y", "log": f"officer: {PERSON}"}, ""),
         ({"__REALTIME_TIMESTAMP": None}, ""),
     ],

@@ -1,0 +1,343 @@
+"""Asks door, processes and health address whether officers can work: once, and not for long.
+
+It takes what it needs from the file as it is and asks with the rights of whoever looks, so that
+``status`` needs neither the models of the configuration nor more rights than it has; what upgrades
+goes by the application's adapters. A look changes nothing and never raises: what may not or cannot
+be asked is said. Standard library, and what says so in its first lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.adapters.application.unit_facts import ACTIVE_STATES as RUNNING
+from ncen_updater.agent.adapters.application.unit_facts import STOPPED, UNIT_PROPERTIES, seen_of
+from ncen_updater.agent.config.raw_config import read_raw_config
+from ncen_updater.agent.policy.availability import (
+    Availability,
+    AvailabilityState,
+    HealthAnswer,
+    HealthProbe,
+    MaintenanceProbe,
+    judge_availability,
+)
+from ncen_updater.agent.policy.restart_policy import ProcessState
+from ncen_updater.agent.storage.slots.link import read_current_version
+from ncen_updater.agent.storage.slots.reported import read_reported_version
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.formats.reported_version import extract_version, matches_reported_version
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+    from ncen_updater.agent.adapters.application.health_request import RequestCredentials
+    from ncen_updater.agent.config.essential_settings import EssentialSettings
+
+#: For everything that is asked, side by side.
+PROBE_TIMEOUT_S = 2.0
+MAX_MAINTENANCE_FILE_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
+#: What the system says where this process may not use the network at all.
+PERMISSION_ERRNOS = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
+#: As for init scripts: runs, and "program is not running".
+ACTIVE_STATES, INACTIVE_STATES = 0, 3
+
+
+class _ProbeError(Exception):
+    """Something that could not be asked; its text says why."""
+
+
+def probe_availability(
+    paths: EssentialSettings, *, limit_s: float = PROBE_TIMEOUT_S
+) -> Availability:
+    """Look at one site.
+
+    Args:
+        paths: Where it is.
+        limit_s: So long everything may take together.
+    """
+    try:
+        data = read_raw_config(paths.config_path).data
+        settings, root = (
+            _require_table(data, "application"),
+            _require_text(_require_table(data, "paths"), "root", "/"),
+        )
+        version = read_current_version(paths.slots, paths.current)
+        reported = read_reported_version(paths.slots, version) if version else ""
+        asked = _AvailabilityProbe(settings, Path(root), paths.current, reported, limit_s)
+    except (_ProbeError, UpdaterError, OSError, ValueError) as error:
+        return Availability(AvailabilityState.UNKNOWN, unknown_because=_format_error(error))
+    return asked.run()
+
+
+def _format_error(error: Exception) -> str:
+    """What an error says, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error).strip() or type(error).__name__
+
+
+def _require_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise _ProbeError(f"[{name}] is not a table")
+    return table
+
+
+def _require_text(table: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = table.get(name, default)
+    if not isinstance(value, str) or "\0" in value:
+        raise _ProbeError(f"'{name}' is missing or not text")
+    return value
+
+
+def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
+    """What the answer tells: an object of JSON, or the version alone that a pattern finds in it."""
+    try:
+        if pattern:
+            reported = extract_version(body, pattern)
+            return None if reported is None else {field: reported}
+        return json.loads(body)
+    except re.error as error:
+        raise _ProbeError(f"'version_pattern' is no regular expression: {error}") from error
+    except (ValueError, RecursionError):
+        return None
+
+
+def _require_argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
+    argv = table.get(name)
+    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv):
+        raise _ProbeError(f"'{name}' is no list of texts")
+    return argv
+
+
+class _AvailabilityProbe:
+    """Everything that is asked of one site, side by side."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
+    ) -> None:
+        self._settings, self._reported, self._root = settings, reported, root
+        self._door = root / _require_text(settings, "maintenance_file")
+        self._until = time.monotonic() + limit_s
+        self._limit_s = limit_s
+        self._environment = {"NCEN_CURRENT": str(current), "NCEN_MAINTENANCE_FILE": str(self._door)}
+        self._connections: list[HTTPConnection] = []
+        self._found: dict[str, Any] = {}
+
+    def run(self) -> Availability:
+        """Ask, and wait for the answers no longer than the limit."""
+        threads = [
+            threading.Thread(target=self._store_result, args=(name, ask), daemon=True)
+            for name, ask in (("health", self._probe_health), ("processes", self._probe_processes))
+        ]
+        for thread in threads:
+            thread.start()
+        maintenance_file = self._probe_maintenance_file()
+        for thread in threads:
+            thread.join(self._compute_remaining_s())
+        found = dict(self._found)
+        for connection in self._connections:  # one that is late must not be waited for later either
+            with contextlib.suppress(OSError, AttributeError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        late = f"no answer within {self._limit_s:g} seconds"
+        health = found.get("health") or HealthProbe(HealthAnswer.NO_ANSWER, late)
+        if isinstance(health, str):
+            health = HealthProbe(HealthAnswer.NOT_ASKED, health)
+        seen = found.get("processes", late)
+        if isinstance(seen, str):
+            return judge_availability(maintenance_file, seen, health)
+        missing = tuple(name for name, one in list(seen.items())[1:] if one is False)
+        return judge_availability(maintenance_file, seen[""], health, missing)
+
+    def _store_result(self, name: str, ask: Callable[[], object]) -> None:
+        try:
+            self._found[name] = ask()
+        except (_ProbeError, OSError, ValueError) as error:
+            self._found[name] = _format_error(error)
+
+    def _compute_remaining_s(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    # ---- the door --------------------------------------------------------------------------------
+
+    def _probe_maintenance_file(self) -> MaintenanceProbe | str:
+        try:
+            self._door.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return MaintenanceProbe(on=False)
+        except OSError as error:
+            return _format_error(error)
+        since = None
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            # People close it by an empty file, too; then nobody wrote down since when.
+            reported = datetime.fromisoformat(
+                json.loads(read_file(self._door, MAX_MAINTENANCE_FILE_BYTES))["since"]
+            )
+            since = reported if reported.tzinfo else None
+        return MaintenanceProbe(on=True, since=since)
+
+    # ---- the health address ----------------------------------------------------------------------
+
+    def _probe_health(self) -> HealthProbe:
+        import http.client
+        from urllib.parse import urlsplit
+
+        from ncen_updater.agent.adapters.application.health_request import describe_refusal
+
+        parts = urlsplit(_require_text(self._settings, "health_url"))
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise _ProbeError("invalid URL in 'health_url'")
+        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        along = self._read_request_credentials()
+        connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
+        self._connections.append(connection)
+        path = parts.path.rstrip("/") + _require_text(self._settings, "health_path", "/healthz")
+        try:
+            connection.request("GET", path, headers={"Connection": "close", **along.headers})
+            with connection.getresponse() as response:
+                status, body = response.status, response.read(MAX_BODY_BYTES)
+                if response.length and len(body) < MAX_BODY_BYTES:
+                    return HealthProbe(HealthAnswer.NO_ANSWER, "the answer was cut short")
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in PERMISSION_ERRNOS:
+                return HealthProbe(HealthAnswer.NOT_ASKED, _format_error(error))
+            return HealthProbe(HealthAnswer.NO_ANSWER, along.mask_text(_format_error(error)))
+        finally:
+            connection.close()
+        refused = describe_refusal(status, along)
+        if refused:
+            # It says nothing of how the application is, but of what the site sends along.
+            return HealthProbe(HealthAnswer.NOT_ASKED, refused)
+        return self._judge_response(status, along.mask(body))
+
+    def _read_request_credentials(self) -> RequestCredentials:
+        from ncen_updater.agent.adapters.application.health_request import (
+            DEFAULT_AUTHORIZATION_SCHEME,
+            load_request_credentials,
+        )
+
+        headers = self._settings.get("health_headers", {})
+        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+            raise _ProbeError("'health_headers' is not a table of strings")
+        file = _require_text(self._settings, "health_token_file", "")
+        scheme = _require_text(self._settings, "health_token_scheme", DEFAULT_AUTHORIZATION_SCHEME)
+        try:
+            return load_request_credentials(headers, self._root / file if file else None, scheme)
+        except UpdaterError as error:
+            raise _ProbeError(error.title_text.render()) from error
+
+    def _run_version_command(self) -> object:
+        """What the site's command says of the version."""
+        from ncen_updater.agent.adapters.application.health_request import parse_version_output
+
+        status, output = self._run_command(_require_argv(self._settings, "version_command"))
+        return parse_version_output(
+            status, output, _require_text(self._settings, "version_pattern", "") or None
+        )
+
+    def _judge_response(self, status: int, body: bytes) -> HealthProbe:
+        if status != 200:
+            return HealthProbe(HealthAnswer.HTTP_ERROR, str(status))
+        field = _require_text(self._settings, "version_field", "version")
+        if "version_command" in self._settings:
+            reported = self._run_version_command()
+            fields: object = None if reported is None else {field: reported}
+        else:
+            fields = _parse_health_fields(
+                body, field, _require_text(self._settings, "version_pattern", "")
+            )
+        if not isinstance(fields, dict) or field not in fields:
+            return HealthProbe(HealthAnswer.UNREADABLE)
+        writes = self._settings.get("write_probe_field")
+        if isinstance(writes, str) and fields.get(writes) is not True:
+            return HealthProbe(HealthAnswer.CANNOT_WRITE)
+        text = str(fields[field])[:100]
+        well = matches_reported_version(fields[field], self._reported)
+        return HealthProbe(HealthAnswer.HEALTHY if well else HealthAnswer.OTHER_VERSION, text)
+
+    # ---- processes -------------------------------------------------------------------------------
+
+    def _probe_processes(self) -> Mapping[str, ProcessState | str | bool | None]:
+        """Look at the part that is asked for its health, and whether the others run, by name."""
+        parts = self._settings.get("parts", [])
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise _ProbeError("'parts' is not a list of tables")
+        named = {"": self._settings, **{_require_text(part, "name"): part for part in parts}}
+        look = (
+            self._probe_systemd_units
+            if self._settings.get("adapter", "systemd") == "systemd"
+            else self._probe_status_commands
+        )
+        seen = look(named)
+        others = {
+            name: one.runs if isinstance(one, ProcessState) else None
+            for name, one in seen.items()
+            if name
+        }
+        return {"": seen[""], **others}
+
+    def _run_command(self, argv: Sequence[str]) -> tuple[int, str]:
+        from ncen_updater.agent.adapters.application.process import build_minimal_environment
+        from ncen_updater.agent.adapters.application.systemctl import run_systemctl
+
+        more = self._settings.get("environment", {})
+        texts = more.items() if isinstance(more, dict) else ()
+        own = {name: value for name, value in texts if isinstance(value, str)}
+        environment = {**build_minimal_environment(), **own, **self._environment}
+        ended = run_systemctl(argv, environment, self._compute_remaining_s())
+        if ended.status is None:
+            raise _ProbeError(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
+        return ended.status, ended.output
+
+    def _probe_systemd_units(
+        self, parts: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, ProcessState | str]:
+        units = [_require_text(part, "unit") for part in parts.values()]
+        status, output = self._run_command(
+            ("systemctl", "show", f"--property={UNIT_PROPERTIES}", "--", *units)
+        )
+        blocks = [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            for block in output.split("\n\n")
+        ]
+        if status != 0 or len(blocks) != len(units):
+            raise _ProbeError(
+                output.splitlines()[0] if output else f"systemctl ended with {status}"
+            )
+        return dict(zip(parts, map(_parse_unit_state, units, blocks), strict=True))
+
+    def _probe_status_commands(
+        self, parts: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, ProcessState | str]:
+        seen: dict[str, ProcessState | str] = {}
+        for name, part in parts.items():
+            argv = _require_argv(part, "status")
+            status, output = self._run_command(argv)
+            why = f"'{shlex.join(argv)}' ended with {status} {output[:200]}".rstrip()
+            seen[name] = (
+                ProcessState(status == ACTIVE_STATES)
+                if status in (ACTIVE_STATES, INACTIVE_STATES)
+                else why
+            )
+        return seen
+
+
+def _parse_unit_state(name: str, facts: Mapping[str, str]) -> ProcessState | str:
+    state = facts.get("ActiveState", "")
+    if facts.get("LoadState") == "not-found":
+        return f"systemd does not know the unit {name}"
+    if state not in RUNNING | STOPPED:
+        return f"the state of {name} is '{state}'"
+    return seen_of(facts)

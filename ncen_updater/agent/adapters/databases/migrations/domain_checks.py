@@ -1,0 +1,210 @@
+"""Domain checks of a manifest: asked on the live set before, on the candidates after, compared.
+
+Asking needs an engine; comparing is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, DatabaseRef, DatabaseSelector
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
+from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
+from ncen_updater.formats.sql import check_query_sql, split_statements
+
+CheckValue = int | str | None
+
+
+@dataclass(frozen=True)
+class CheckFailure:
+    """A check that does not hold.
+
+    Attributes:
+        check: Its name, in plain words.
+        what: The sentence with the values.
+        before: Value on the side before, None where it was not asked.
+        after: Value on the side after, None where it was not asked.
+    """
+
+    check: str
+    database: str
+    text: LazyText
+    before: CheckValue = None
+    after: CheckValue = None
+
+
+@dataclass(frozen=True)
+class UnmappedReferences:
+    """Rows of a reference table that the new release has no target for.
+
+    Attributes:
+        rows: Code and number of rows, as the manifest's SELECT gives them.
+    """
+
+    name: str
+    database: str
+    strict: bool
+    rows: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        """Number of rows without a target."""
+        return sum(count for _, count in self.rows)
+
+
+def run_checks(
+    engine: DatabaseEngine,
+    select: DatabaseSelector,
+    checks: Sequence[DomainCheck],
+    side: CheckStage,
+) -> dict[str, CheckValue]:
+    """Ask every check that belongs to a side and return its value by name.
+
+    Args:
+        engine: The site's databases.
+        select: Which databases are asked.
+        checks: The manifest's.
+        side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
+
+    Databases are asked side by side, the checks of one database one after the other.
+
+    Raises:
+        QUERY_FAILED: The server refused the question.
+        CHECK_RESULT_INVALID: The answer is not one row with one value.
+    """
+    asked = [check for check in checks if check.when in (side, CheckStage.BOTH)]
+    chains: dict[str, list[DomainCheck]] = {}
+    for check in asked:
+        chains.setdefault(check.database, []).append(check)
+    with engine.hold_sessions():
+        found = run_in_parallel(
+            {
+                name: partial(_run_database_checks, engine, select(name), chain, side)
+                for name, chain in chains.items()
+            },
+            cancel=engine.cancel_sessions,
+        )
+    return {check.name: found[check.database][check.name] for check in asked}
+
+
+def _run_database_checks(
+    engine: DatabaseEngine, place: DatabaseRef, checks: Sequence[DomainCheck], side: CheckStage
+) -> dict[str, CheckValue]:
+    values: dict[str, CheckValue] = {}
+    for check in checks:
+        sql = (check.sql_after or check.sql) if side is CheckStage.AFTER else check.sql
+        rows = run_release_query(engine, place, sql)
+        if len(rows) != 1 or len(rows[0]) != 1:
+            shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
+            raise DatabaseError(
+                CHECK_RESULT_INVALID,
+                check=check.name,
+                database=check.database,
+                shape=shape,
+                detail=sql,
+            )
+        values[check.name] = _normalize_value(rows[0][0])
+    return values
+
+
+def run_release_query(
+    engine: DatabaseEngine, database: DatabaseRef, sql: str
+) -> list[tuple[object, ...]]:
+    """Ask one question of a release.
+
+    Raises:
+        QUERY_FAILED: It is no question, or the server refused it.
+    """
+    refused = check_query_sql(sql, engine.engine_name)
+    if refused is not None:
+        raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refused.reason)
+    return engine.run_query(database, split_statements(sql, engine.engine_name)[0].text)
+
+
+def _normalize_value(value: object) -> CheckValue:
+    """Bring a driver's value to what a manifest can expect: whole numbers, text or nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int)):
+        return int(value)
+    text = str(value)
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdecimal() else text
+
+
+def compare_checks(
+    checks: Sequence[DomainCheck], before: Mapping[str, CheckValue], after: Mapping[str, CheckValue]
+) -> tuple[CheckFailure, ...]:
+    """Return the checks that do not hold; a value that was not asked for does not hold either.
+
+    Args:
+        checks: The manifest's.
+        before: As :func:`run_checks` returned it for BEFORE; empty when that side was not asked
+            yet, then leave the checks of that side out.
+        after: The same for AFTER.
+    """
+    found: list[CheckFailure] = []
+    for check in checks:
+        sides = [(CheckStage.BEFORE, before), (CheckStage.AFTER, after)]
+        asked = [values for side, values in sides if check.when in (side, CheckStage.BOTH)]
+        left, right = before.get(check.name), after.get(check.name)
+        values: dict[str, object] = {"check": check.name, "before": left, "after": right}
+        what: str | None = None
+        if any(check.name not in values_ for values_ in asked):
+            what = N_(
+                "check '{check}' has no result on one side (before: {before}, after: {after})"
+            )
+        elif check.relation is not None:
+            if not _relation_holds(check.relation, left, right):
+                values["relation"] = check.relation.value
+                what = N_("check '{check}' must be {relation} (before: {before}, after: {after})")
+        elif any(values_[check.name] != check.expect for values_ in asked):
+            values["expect"] = check.expect
+            what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")
+        if what is not None:
+            found.append(
+                CheckFailure(check.name, check.database, LazyText(what, values), left, right)
+            )
+    return tuple(found)
+
+
+def _relation_holds(relation: CheckRelation, before: CheckValue, after: CheckValue) -> bool:
+    if relation is CheckRelation.EQUAL:
+        return before == after
+    if not isinstance(before, int) or not isinstance(after, int):
+        return False
+    return after >= before if relation is CheckRelation.NOT_LESS else after <= before
+
+
+def find_unmapped_references(
+    engine: DatabaseEngine, select: DatabaseSelector, maps: Sequence[ReferenceMap]
+) -> tuple[UnmappedReferences, ...]:
+    """Return the reference maps that leave rows without a target; empty when all is mapped.
+
+    Raises:
+        QUERY_FAILED: The server refused the question.
+        CHECK_RESULT_INVALID: The answer is not code and count.
+    """
+    found: list[UnmappedReferences] = []
+    for item in maps:
+        rows: list[tuple[str, int]] = []
+        for row in run_release_query(engine, select(item.database), item.unmapped):
+            count = _normalize_value(row[1]) if len(row) == 2 else None
+            if not isinstance(count, int):
+                shape = f"1 x {len(row)}"
+                raise DatabaseError(
+                    CHECK_RESULT_INVALID,
+                    check=item.name,
+                    database=item.database,
+                    shape=shape,
+                    detail=item.unmapped,
+                )
+            rows.append((str(row[0]), count))
+        if rows:
+            found.append(UnmappedReferences(item.name, item.database, item.strict, tuple(rows)))
+    return tuple(found)

@@ -1,0 +1,223 @@
+"""The application's own migrator, run as a child that cannot outlive the agent, nor leave anything.
+
+How that is made sure of: :mod:`.supervised_process`. It is a program of the release's,
+and so no more to be trusted than the application: root runs it as the application's user.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import MigratorUser
+from ncen_updater.agent.adapters.databases.migrations.runner import HEARTBEAT_S, report_heartbeat
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    MIGRATOR_FAILED,
+    MIGRATOR_MISSING,
+    MIGRATOR_OUTSIDE,
+    MIGRATOR_USER_UNKNOWN,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.supervised_process import AllowedLeftovers, SupervisedProcess
+from ncen_updater.formats.manifest import DatabaseProgram
+
+OUTPUT_TAIL_BYTES = 16_384
+SLOT_PLACEHOLDER = "{slot}"
+INHERITED_VARIABLES = frozenset(
+    {"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
+)
+INHERITED_PREFIX = "PGSSL"
+EXIT_NOT_EXECUTABLE = 126  # as a shell says that a program was found and could not be run
+READ_BYTES = 4096
+
+
+def find_migrator_user(
+    configured: str | None, owner: tuple[int, int] | None = None
+) -> MigratorUser | None:
+    """As whom a migrator runs; None where that is who runs this, who is not root then.
+
+    Args:
+        configured: ``application.user``.
+        owner: User and group of the databases' files, where they are the application's.
+
+    Raises:
+        MIGRATOR_USER_UNKNOWN: Nobody is named, the user is not known here, or is root.
+    """
+    if os.geteuid() != 0:
+        return None
+    found: MigratorUser | None = None
+    if configured is not None:
+        try:
+            entry = pwd.getpwnam(configured)
+        except KeyError as error:
+            raise DatabaseError(MIGRATOR_USER_UNKNOWN, user=configured) from error
+        found = MigratorUser(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    elif owner is not None:
+        found = MigratorUser(str(owner[0]), *owner)
+    if found is None or found.uid == 0:
+        raise DatabaseError(MIGRATOR_USER_UNKNOWN, user=configured or "-")
+    return found
+
+
+def resolve_program(command: DatabaseProgram, slot: Path) -> Path:
+    """The program of a migrator, which is one of its release.
+
+    Raises:
+        MIGRATOR_OUTSIDE: Its path leads out of the slot, or it is a link that does.
+        MIGRATOR_MISSING: It is not there or may not be run.
+    """
+    program = command.argv[0]
+    whole = Path(os.path.realpath(slot))
+    found = Path(os.path.realpath(whole / program))
+    if not command.is_in_slot() or not found.is_relative_to(whole):
+        raise DatabaseError(MIGRATOR_OUTSIDE, program=program)
+    if not found.is_file() or not os.access(found, os.X_OK):
+        raise DatabaseError(MIGRATOR_MISSING, program=program)
+    return slot / program
+
+
+def build_migrator_environment(
+    agent_variables: Mapping[str, str],
+    configured: Mapping[str, str],
+    user: MigratorUser | None = None,
+) -> dict[str, str]:
+    """Return what a migrator inherits: programs, language, time zone, TLS of the server. Pure.
+
+    Nothing that could lead it to a live database, and no secret of the agent's.
+
+    Args:
+        agent_variables: The agent's variables.
+        configured: The operator's, which win.
+        user: Whom it becomes; the agent's own names and places are not its then.
+    """
+    retained = {
+        name: value
+        for name, value in agent_variables.items()
+        if name in INHERITED_VARIABLES or name.startswith(INHERITED_PREFIX)
+    }
+    if user is not None:
+        retained.pop("TMPDIR", None)
+        retained |= {"HOME": user.home, "LOGNAME": user.name, "USER": user.name}
+    return {"PATH": os.defpath, **retained, **configured}
+
+
+def database_variables(name: str, address: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that give a program the address of a database, such as ``..._URL``."""
+    prefix = f"NCEN_DB_{name.upper().replace('-', '_')}"
+    return {f"{prefix}_{part}": text for part, text in address.items()}
+
+
+def run_migrator(
+    declared: DatabaseProgram,
+    slot: Path,
+    environment: Mapping[str, str],
+    progress: ProgressListener,
+    databases: Sequence[str],
+    *,
+    user: MigratorUser | None = None,
+    lock_fd: int = -1,
+    heartbeat_s: float = HEARTBEAT_S,
+) -> str:
+    """Run the migrator and return the end of its output.
+
+    Args:
+        declared: From the manifest; ``{slot}`` in an argument stands for the slot's directory, and
+            the program is one of the slot.
+        slot: Directory of the verified release, also the working directory.
+        environment: The child's whole environment: ``PATH``, ``NCEN_DB_<NAME>_URL`` and so on.
+        progress: Told every two seconds.
+        databases: Logical names of those that it works on, for the words of an error.
+        user: Whom it becomes; root gives one.
+        lock_fd: A descriptor that is held open as long as anything of it is at work.
+        heartbeat_s: Seconds between two signs of life.
+
+    Raises:
+        MIGRATOR_USER_UNKNOWN: It would be run by root as root.
+        MIGRATOR_OUTSIDE: The program is none of the release.
+        MIGRATOR_MISSING: The program is not there or may not be run.
+        MIGRATOR_FAILED: It ended with another status than 0 or ran out of time; its whole group has
+            been ended and ``private`` holds the end of its output.
+    """
+    if os.geteuid() == 0 and (user is None or user.uid == 0):
+        raise DatabaseError(MIGRATOR_USER_UNKNOWN, user=user.name if user else "-")
+    program = resolve_program(declared, slot)
+    argv = [
+        str(program),
+        *(part.replace(SLOT_PLACEHOLDER, str(slot)) for part in declared.argv[1:]),
+    ]
+    named = ", ".join(databases)
+    migrator = SupervisedProcess(
+        argv,
+        environment,
+        allowed_leftovers=AllowedLeftovers.NOTHING,
+        cwd=slot,
+        output=subprocess.PIPE,
+        held_descriptor=lock_fd,
+        run_as=(user.uid, user.gid) if user else None,
+    )
+    stdout = migrator.stdout
+    assert stdout is not None  # noqa: S101 - asked for above
+    tail = OutputTail(partial(os.read, stdout.fileno()), OUTPUT_TAIL_BYTES, 5)
+
+    def tell(seconds: float) -> None:
+        what = N_("{program} has been running for {seconds} s")
+        progress.report(LazyText(what, {"program": declared.argv[0], "seconds": round(seconds)}))
+
+    refused = ""
+    with migrator, report_heartbeat(tell, heartbeat_s):
+        try:
+            status = migrator.wait_for_exit(declared.timeout_s)
+        except OSError as error:
+            status, refused = EXIT_NOT_EXECUTABLE, str(error)
+    output = tail.read_text() or refused
+    stdout.close()
+    if status != 0:
+        how = (
+            LazyText(N_("timed out after {seconds} s"), {"seconds": declared.timeout_s})
+            if status is None
+            else LazyText(
+                N_("exit status {status}"),
+                {"status": status if status >= 0 else 128 - status},  # as a shell says it
+            )
+        )
+        raise MigrationFailedError(
+            MIGRATOR_FAILED,
+            database=named,
+            migration=declared.argv[0],
+            program=declared.argv[0],
+            how=how,
+            detail=refused or None,
+        ).with_raw_error(output)  # a program may print the rows that it stumbles over
+    return output
+
+
+class OutputTail:
+    """Reads what a program says as it comes, so that it never waits for us, and keeps the end.
+
+    Args:
+        read: Reads so many bytes at most; none at the end.
+        max_bytes: So many bytes are kept.
+        wait_s: So long the end is waited for, which a process that escaped may hold back.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], max_bytes: int, wait_s: float) -> None:
+        self._ask, self._most, self._wait_s = read, max_bytes, wait_s
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, name="tail", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while block := self._ask(READ_BYTES):
+            self._kept = (self._kept + block)[-self._most :]
+
+    def read_text(self) -> str:
+        """Return what was kept."""
+        self._thread.join(self._wait_s)
+        return self._kept.decode("utf-8", "replace").strip()

@@ -1,0 +1,584 @@
+"""Copies of the whole set, side by side; and their removal, whatever became of them."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import psycopg
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    DatabaseRow,
+    DataDirectory,
+    apply_attributes,
+    candidate_name,
+    find_data_directory,
+    find_database_directories,
+    is_copy_of,
+    mark_copied,
+    previous_name,
+    read_attributes,
+    read_databases,
+    read_server_major,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    execute,
+    fetch_rows,
+    quote_identifier,
+    quote_literal,
+)
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
+    ControlDatabase,
+    choose_oid,
+    is_being_created,
+)
+from ncen_updater.agent.adapters.databases.postgresql.fence import terminate_sessions
+from ncen_updater.agent.adapters.databases.postgresql.sessions import ActiveSessions
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import COPY_FAILED, DATABASE_SET_INCOMPLETE, ORPHAN_DIRECTORY
+from ncen_updater.common.progress import ProgressListener
+
+logger = logging.getLogger(__name__)
+
+
+# ---- the plan ------------------------------------------------------------------------------------
+
+# Measured: WAL_LOG wins below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY cost more.
+FILE_COPY_FROM_BYTES = 300_000_000
+
+
+@dataclass(frozen=True)
+class DatabaseCopy:
+    """One database of a plan.
+
+    Attributes:
+        oid: Object id of the target; 0 where the server cannot be told (14).
+        method: ``clone``, ``file-copy``, ``wal-log`` or ``template`` (14).
+    """
+
+    name: str
+    source: str
+    target: str
+    oid: int
+    method: str
+    size_bytes: int
+
+
+def choose_copy_method(major: int, size_bytes: int, wanted: str, *, clone: bool = False) -> str:
+    """Return how a database of a size is copied.
+
+    Args:
+        major: Version of the server.
+        size_bytes: Bytes on the disk.
+        wanted: The setting ``copy_method``.
+        clone: Whether the copy can share its blocks with the original.
+    """
+    if major < 15:
+        return "template"
+    if wanted != "auto":
+        return wanted
+    if clone:  # takes as long for every size
+        return "clone"
+    return "file-copy" if size_bytes >= FILE_COPY_FROM_BYTES else "wal-log"
+
+
+def make_copy_plan(
+    change: ChangeRef,
+    names: Mapping[str, str],
+    sizes: Mapping[str, int],
+    taken: Collection[int],
+    major: int,
+    *,
+    copy_method: str,
+    clone: Collection[str] = (),
+) -> CopyPlan:
+    """Return the plan of a change.
+
+    Args:
+        change: The change.
+        names: Logical to physical names.
+        sizes: Bytes of each source, by logical name.
+        taken: Object ids in use, in the catalogue and on the disk.
+        major: Version of the server.
+        copy_method: The setting ``copy_method``.
+        clone: Logical names whose copies can share blocks with their originals.
+    """
+    busy = set(taken)
+    data: dict[str, Mapping[str, object]] = {}
+    for name, physical in names.items():
+        oid = 0 if major < 15 else choose_oid(change.id, name, busy)
+        busy.add(oid)
+        data[name] = {
+            "source": previous_name(physical, change.retained_from)
+            if change.retained_from
+            else physical,
+            "target": candidate_name(physical, change.id),
+            "oid": oid,
+            "method": choose_copy_method(major, sizes[name], copy_method, clone=name in clone),
+            "size_bytes": sizes[name],
+        }
+    return CopyPlan(data)
+
+
+def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
+    """Return the plan's databases as objects, in its order."""
+    return tuple(
+        DatabaseCopy(
+            name=name,
+            source=str(item["source"]),
+            target=str(item["target"]),
+            oid=int(str(item["oid"])),
+            method=str(item["method"]),
+            size_bytes=int(str(item["size_bytes"])),
+        )
+        for name, item in plan.copies.items()
+    )
+
+
+def build_create_statement(copy: DatabaseCopy, owner: str) -> str:
+    """Return the CREATE DATABASE of a copy: closed from its first moment.
+
+    Encoding, locale and tablespace are the template's by default.
+    """
+    parts = [
+        f"CREATE DATABASE {quote_identifier(copy.target)} WITH TEMPLATE "
+        f"{quote_identifier(copy.source)}",
+        f"OWNER {quote_identifier(owner)} ALLOW_CONNECTIONS false",
+    ]
+    if copy.oid:
+        parts.append(f"OID {copy.oid}")
+    if copy.method in ("clone", "file-copy", "wal-log"):
+        strategy = "file-copy" if copy.method == "clone" else copy.method
+        parts.append(f"STRATEGY {strategy.replace('-', '_')}")
+    return " ".join(parts)
+
+
+HEARTBEAT_S = 1.0
+POLL_S = 0.1
+
+
+class TemplateCopies:
+    """Template copies.
+
+    Args:
+        server: The server.
+        control: The control database.
+        clock: Monotonic seconds, for the heartbeat.
+    """
+
+    def __init__(
+        self, server: Server, control: ControlDatabase, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._control = control
+        self._clock = clock
+        self._at_work = ActiveSessions(server)
+
+    def copy_all(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
+        """Make every copy of the plan that is not there yet.
+
+        Raises:
+            COPY_FAILED: With the server's message; copies that are whole stay for ``discard``.
+        """
+        todo = list_copies(plan)
+        self._control.create_if_missing()
+        with self._server.open_control_session() as connection:
+            directory = find_data_directory(self._server, connection)
+        started = self._clock()
+        with self._at_work.track():
+            run_in_parallel(
+                {
+                    copy.name: partial(self._copy_translated, change, copy, directory)
+                    for copy in todo
+                },
+                cancel=self._at_work.terminate_all,
+                heartbeat=partial(self._report_progress, todo, directory, progress, started),
+                heartbeat_s=HEARTBEAT_S,
+            )
+
+    def _copy_translated(
+        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
+    ) -> None:
+        try:
+            self._copy_one(change, copy, directory)
+        except psycopg.Error as error:
+            raise DatabaseError(
+                COPY_FAILED, database=copy.source, detail=sanitize_error(error)
+            ) from error
+
+    def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether every copy is there, was finished, and is the one that was planned."""
+        with self._server.open_control_session() as connection:
+            found = read_databases(connection)
+        return all(_is_complete(found.get(c.target), c, change) for c in list_copies(plan))
+
+    def drop_copies(self, targets: Sequence[str], change: ChangeRef, plan: CopyPlan) -> None:
+        """Drop databases of a change and what interrupted copies left.
+
+        Args:
+            targets: Names of candidates.
+            change: The change.
+            plan: Its copies; their object ids are the only ones that are ever removed by hand.
+
+        Raises:
+            ORPHAN_DIRECTORY: Left by a killed server, out of the agent's sight (only where the
+                server says so).
+        """
+        with self._server.open_control_session(
+            statement_s=self._server.timeouts.long_s
+        ) as connection:
+            for target in targets:
+                self._cancel_creation(connection, target)
+            # Side by side the drops share the checkpoint that each of them waits for.
+            with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
+                for dropped in [pool.submit(self._drop_one, target) for target in targets]:
+                    dropped.result()
+            directory = find_data_directory(self._server, connection)
+            if directory is not None:
+                self._remove_orphans(connection, directory, plan)
+
+    def _drop_one(self, target: str) -> None:
+        with self._server.open_control_session(
+            statement_s=self._server.timeouts.long_s
+        ) as connection:
+            drop_database(connection, target, self._server.timeouts.terminate_s)
+
+    # ---- one copy -------------------------------------------------------------------------------
+
+    def _copy_one(
+        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
+    ) -> None:
+        control = self._server.settings.control_database
+        connection = self._server.open_session(
+            control, purpose=f"copy {change.id}", statement_s=self._server.timeouts.long_s
+        )
+        try:
+            self._at_work.add(connection)
+            self._await_creation(connection, copy.target)
+            found = read_databases(connection)
+            present = found.get(copy.target)
+            source = found.get(copy.source)
+            if source is None or not source.is_valid:
+                raise DatabaseError(DATABASE_SET_INCOMPLETE, database=copy.source)
+            if present is not None and not _is_planned_copy(present, copy):
+                drop_database(connection, copy.target, self._server.timeouts.terminate_s)
+                present = None
+            if present is None:
+                if directory is not None:
+                    self._remove_orphan(connection, directory, copy.oid)
+                terminate_sessions(connection, [copy.source], self._server.timeouts.terminate_s)
+                self._create(connection, copy, source)
+            self.finish_copy(connection, change, copy)
+        finally:
+            connection.close()
+
+    def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
+        # Waiting for the source's lock is part of the work, not a sign of a deadlock.
+        execute(connection, "SET lock_timeout = 0")
+        if copy.method == "clone":
+            execute(connection, SET_CLONE_STATEMENT)
+        try:
+            execute(connection, build_create_statement(copy, source.owner))
+        except psycopg.errors.InvalidParameterValue as error:
+            if copy.oid and "directory" in str(error):
+                raise DatabaseError(
+                    ORPHAN_DIRECTORY,
+                    database=copy.source,
+                    oid=copy.oid,
+                    detail=sanitize_error(error),
+                ) from error
+            raise
+        execute(connection, f"SET lock_timeout = {int(self._server.timeouts.lock_s * 1000)}")
+
+    @staticmethod
+    def finish_copy(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
+        """Give the copy what hangs on the source, and mark it whole: one transaction."""
+        with connection.transaction():
+            execute(connection, "SET LOCAL synchronous_commit = on")
+            comment = read_databases(connection)[copy.source].comment
+            wanted = read_attributes(connection, copy.source)
+            # Nobody but the owner has any business in a candidate before it is live.
+            inside = tuple(g for g in wanted.grants if g.grantee)
+            wanted = replace(wanted, grants=inside, template=False)
+            apply_attributes(connection, wanted, copy.target)
+            marked = mark_copied(comment, change.id)
+            execute(
+                connection,
+                f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {quote_literal(marked)}",
+            )
+
+    # ---- a copy that a dead agent began and the server goes on with -----------------------------
+
+    def _find_creating_backends(self, connection: Connection, target: str) -> list[int]:
+        found = fetch_rows(
+            connection,
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
+            " AND starts_with(query, %s)",
+            [f"CREATE DATABASE {quote_identifier(target)} "],
+        )
+        return [row[0] for row in found]
+
+    def _await_creation(self, connection: Connection, target: str) -> None:
+        deadline = self._clock() + self._server.timeouts.long_s
+        while self._find_creating_backends(connection, target):
+            if self._clock() > deadline:
+                raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
+            time.sleep(POLL_S)
+
+    def _cancel_creation(self, connection: Connection, target: str) -> None:
+        deadline = self._clock() + self._server.timeouts.long_s
+        while found := self._find_creating_backends(connection, target):
+            for pid in found:
+                # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
+                execute(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
+            if self._clock() > deadline:
+                raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
+
+    # ---- orphans --------------------------------------------------------------------------------
+
+    def _remove_orphans(
+        self, connection: Connection, directory: DataDirectory, plan: CopyPlan
+    ) -> None:
+        for copy in list_copies(plan):
+            self._remove_orphan(connection, directory, copy.oid)
+
+    @staticmethod
+    def _remove_orphan(connection: Connection, directory: DataDirectory, oid: int) -> None:
+        if not oid or not directory.list_directories(oid):
+            return
+        # A row, or a CREATE DATABASE still under way, means that the directory has an owner.
+        owned = fetch_rows(
+            connection,
+            "SELECT FROM pg_database WHERE oid = %s::oid UNION ALL SELECT FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND state = 'active'"
+            " AND query LIKE 'CREATE DATABASE %%' AND query LIKE %s",
+            [oid, f"% OID {oid}%"],
+        )
+        if not owned:
+            directory.remove_orphan(oid)
+
+    # ---- progress -------------------------------------------------------------------------------
+
+    def _report_progress(
+        self,
+        todo: Sequence[DatabaseCopy],
+        directory: DataDirectory | None,
+        progress: ProgressListener,
+        started: float,
+    ) -> None:
+        total = sum(copy.size_bytes for copy in todo)
+        if directory is not None and all(copy.oid for copy in todo):
+            done = sum(directory.measure_size(copy.oid) for copy in todo)
+            progress.report(LazyText(N_("copying the databases")), min(done, total), total)
+        else:
+            seconds = int(self._clock() - started)
+            if seconds:
+                words = N_("copying the databases ({seconds} s)")
+                progress.report(LazyText(words, {"seconds": seconds}))
+
+
+def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
+    """Return what has to be altered first; nothing where that was done before a crash."""
+    quoted = quote_identifier(row.name)
+    template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.is_template else []
+    allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow_connections else []
+    return [*template, *allow]
+
+
+def drop_database(connection: Connection, name: str, limit_s: float) -> None:
+    """Drop a database if it is there, ending its sessions; also one whose DROP was interrupted."""
+    row = read_databases(connection).get(name)
+    if row is None:
+        return
+    quoted = quote_identifier(name)
+    if row.is_valid:
+        for statement in build_pre_drop_statements(row):
+            execute(connection, statement)
+        terminate_sessions(connection, [name], limit_s)
+    execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
+
+
+def _is_planned_copy(row: DatabaseRow, copy: DatabaseCopy) -> bool:
+    return row.is_valid and (not copy.oid or row.oid == copy.oid)
+
+
+def _is_complete(row: DatabaseRow | None, copy: DatabaseCopy, change: ChangeRef) -> bool:
+    return row is not None and _is_planned_copy(row, copy) and is_copy_of(row.comment, change.id)
+
+
+CLONE_MIN_MAJOR = 18
+
+
+SET_CLONE_STATEMENT = "SET file_copy_method = clone"
+
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+XFS_GEOMETRY = 0x8100_587E  # linux: XFS_IOC_FSGEOMETRY
+
+
+XFS_GEOMETRY_BYTES = 256
+
+
+XFS_FLAGS_AT = 92
+
+
+XFS_REFLINK = 1 << 20
+
+
+class CloneSupport:
+    """Finds out once, on a tiny database of the agent's own.
+
+    Args:
+        server: The server.
+        names: Logical to physical names.
+    """
+
+    def __init__(self, server: Server, names: Mapping[str, str]) -> None:
+        self._server = server
+        self._names = names
+        self._known: dict[str | None, frozenset[str]] = {}
+
+    @property
+    def trial_database(self) -> str:
+        """Name of the tiny database."""
+        return f"{self._server.settings.control_database}__clone_trial"
+
+    def list_cloneable(self, change: ChangeRef) -> frozenset[str]:
+        """Logical names whose copies can share blocks, as far as :meth:`detect` was asked."""
+        return self._known.get(change.retained_from, frozenset())
+
+    def detect(self, change: ChangeRef) -> None:
+        """Ask file system and server, once; makes and drops the tiny database where both might.
+
+        Raises:
+            DatabaseError: If there is no session to be had.
+        """
+        if self._server.settings.copy_method != "auto" or change.retained_from in self._known:
+            return
+        with self._server.open_control_session(
+            statement_s=self._server.timeouts.long_s
+        ) as connection:
+            self._known[change.retained_from] = self._detect(connection, change)
+
+    def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
+        if read_server_major(connection) < CLONE_MIN_MAJOR:
+            return frozenset()
+        found = read_databases(connection)
+        oids: dict[str, int] = {}
+        for name, physical in self._names.items():
+            row = found.get(
+                previous_name(physical, change.retained_from) if change.retained_from else physical
+            )
+            if row is not None and row.is_valid:
+                oids[name] = row.oid
+        places = find_database_directories(self._server, connection, oids)
+        sharing = frozenset(name for name, place in places.items() if supports_reflink(place))
+        if not sharing or not self._try_clone(connection):
+            return frozenset()
+        return sharing
+
+    def _try_clone(self, connection: Connection) -> bool:
+        """Clone an empty database, and drop it again whatever comes of it."""
+        name = quote_identifier(self.trial_database)
+        try:
+            self.drop_trial(connection)
+            oid = self._choose_trial_oid(connection)
+            execute(connection, SET_CLONE_STATEMENT)
+            execute(
+                connection,
+                f"CREATE DATABASE {name} WITH TEMPLATE template0 ALLOW_CONNECTIONS false"
+                f" OID {oid} STRATEGY file_copy",
+            )
+        except psycopg.Error as error:
+            logger.info("copies cannot share blocks: %s", sanitize_error(error))
+            return False
+        finally:
+            self.drop_trial_if_possible(connection)
+        return True
+
+    def drop_trial_if_possible(self, connection: Connection) -> None:
+        """Drop it as :meth:`drop_trial` does, where that can be done: no way back depends on it."""
+        try:
+            self.drop_trial(connection)
+        except psycopg.Error as error:
+            # It is empty and closed: the next look, or the next collection, drops it.
+            logger.warning("%s stays for now: %s", self.trial_database, sanitize_error(error))
+
+    def _choose_trial_oid(self, connection: Connection) -> int:
+        """A number that can be foretold, without what a killed server left under it."""
+        taken = {row.oid for row in read_databases(connection).values()}
+        oid = choose_oid("clonetry", self.trial_database, taken)
+        directory = find_data_directory(self._server, connection)
+        if directory is not None and not is_being_created(connection, oid):
+            directory.remove_orphan(oid)
+        return oid
+
+    def drop_trial(self, connection: Connection) -> None:
+        """Drop the tiny database if an agent that was killed left it."""
+        if fetch_rows(
+            connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial_database]
+        ):
+            execute(connection, f"DROP DATABASE IF EXISTS {quote_identifier(self.trial_database)}")
+
+
+def supports_reflink(place: Path) -> bool:
+    """Whether the file system of a directory lets two files share blocks; False where it hides it.
+
+    Args:
+        place: A directory that can be reached; it need not be readable.
+    """
+    try:
+        device = place.stat().st_dev
+        kind = _find_filesystem_type(place.resolve(), device)
+        if kind == "btrfs":
+            return True
+        return kind == "xfs" and _xfs_supports_reflink(place, device)
+    except (OSError, ValueError, IndexError, struct.error):
+        return False
+
+
+def _find_filesystem_type(place: Path, device: int) -> str:
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    above: list[tuple[int, str]] = []
+    for line in MOUNTS.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        number, point = before.split()[2], Path(before.split()[4])
+        if number == wanted:
+            return after.split()[0]
+        if place.is_relative_to(point):
+            above.append((len(point.parts), after.split()[0]))
+    # Btrfs gives every subvolume a number of its own, which no line has.
+    return max(above)[1] if above and max(above)[1] == "btrfs" else ""
+
+
+def _xfs_supports_reflink(place: Path, device: int) -> bool:
+    """XFS tells anybody who can open a directory of it: the place's own, or one above."""
+    for directory in (place, *place.resolve().parents):
+        if directory.stat().st_dev != device:
+            break
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:
+            continue
+        try:
+            value = fcntl.ioctl(descriptor, XFS_GEOMETRY, bytes(XFS_GEOMETRY_BYTES))
+        finally:
+            os.close(descriptor)
+        return bool(struct.unpack_from("=I", value, XFS_FLAGS_AT)[0] & XFS_REFLINK)
+    return False

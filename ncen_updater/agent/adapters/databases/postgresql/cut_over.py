@@ -1,0 +1,728 @@
+"""The cut-over and the way back: one transaction for the whole set, decided from the catalogue."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import psycopg
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
+    ChangeRef,
+    DatabaseMarker,
+    DatabaseRole,
+    LiveDatabase,
+)
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
+from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
+from ncen_updater.agent.adapters.databases.postgresql.blockers import (
+    QuarantinedRows,
+    write_quarantined,
+)
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    DatabaseRow,
+    add_marker,
+    append_marker,
+    apply_attributes,
+    candidate_name,
+    is_committed,
+    is_copy_of,
+    keep_last_marker,
+    mark_committed,
+    parse_marker,
+    parse_name,
+    previous_name,
+    quarantine_name,
+    read_attributes,
+    read_databases,
+    remove_copy_mark,
+    remove_last_marker,
+    require,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connect_grants import (
+    restore_connect,
+    restrict_connect,
+    take_saved_grants,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    execute,
+    quote_identifier,
+    quote_literal,
+    translate_errors,
+)
+from ncen_updater.agent.adapters.databases.postgresql.control_database import (
+    ControlDatabase,
+    CutOverEvent,
+    CutOverRecord,
+    FenceState,
+    find_opened,
+    find_opened_in_transaction,
+    forget_versions,
+    is_commit_recorded,
+    open_settled_session,
+    read_cut_over_transaction,
+    read_fences,
+    read_last_event,
+    read_recorded_marker,
+    record_versions,
+)
+from ncen_updater.agent.adapters.databases.postgresql.fence import (
+    DatabaseFence,
+    build_reopen_statement,
+    terminate_sessions,
+    write_fences,
+)
+from ncen_updater.agent.adapters.databases.postgresql.sessions import (
+    DatabaseSessions,
+    flag_foreign_sessions,
+    prepare_visits,
+)
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError, FenceError
+from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    ALREADY_COMMITTED,
+    CUT_OVER_FAILED,
+    DATABASE_UNKNOWN,
+    FENCE_BROKEN,
+    MARKERS_DISAGREE,
+    PREVIOUS_DATABASE_MISSING,
+)
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+# So long are rows counted while officers wait; what is not counted by then is kept.
+COUNT_TIMEOUT_S = 60.0
+UNFENCED = FenceState(allow_connections=True, connection_limit=-1)
+#: What is said of the renames themselves, and not of the commit.
+SWAPS = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED)
+_RETRIED_ERRORS = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
+
+
+class CutOver:
+    """Renames, attributes, comments and the control row, together or not at all.
+
+    Args:
+        server: The server.
+        control: The control database.
+        fencing: To keep sessions out.
+        sessions: Opens live databases to count in them.
+        names: Logical to physical names.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        control: ControlDatabase,
+        fencing: DatabaseFence,
+        sessions: DatabaseSessions,
+        names: Mapping[str, str],
+    ) -> None:
+        self._server = server
+        self._control = control
+        self._fencing = fencing
+        self._names = names
+        self._sessions = sessions
+
+    def read_last_event(self, change: ChangeRef) -> CutOverRecord | None:
+        """Return the last row of the control database about the change's swap."""
+        with open_settled_session(self._server) as connection:
+            return read_last_event(connection, change.id, SWAPS)
+
+    def cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.cut_over`."""
+        record = self.read_last_event(change)
+        if record is not None and record.event is CutOverEvent.CUT_OVER:
+            return
+        if change.no_copy:
+            # Whoever got in since wrote into what stays live.
+            self._fencing.fence(change)
+            self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_without_copy)
+            return
+        with self._server.open_control_session() as connection:
+            _require_no_later_change(read_databases(connection), self._names.values(), change)
+        # Not closed again: whoever got in since the copy may have entered what the copy has not.
+        if not self._fencing.is_standing(change):
+            names = ", ".join(self._names.values())
+            raise DatabaseError(
+                CUT_OVER_FAILED,
+                detail=LazyText("opened or replaced since the copy: {names}", {"names": names}),
+            )
+        self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_copies)
+
+    def check_before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.check_before_commit`.
+
+        What was live before is still as it was.
+        """
+        with open_settled_session(self._server) as connection:
+            found = find_opened(connection, self._previous_names(change))
+        if found:  # people know them by the names that they had
+            names = [
+                live for live in self._names.values() if previous_name(live, change.id) in found
+            ]
+            raise DatabaseError(FENCE_BROKEN, database=", ".join(names))
+
+    def quarantine_written(self, change_id: str) -> bool:
+        """Set aside previous databases that somebody opened; whether it was so.
+
+        What was entered there since the cut-over is nowhere else.
+        """
+        previous = [previous_name(live, change_id) for live in self._names.values()]
+        with self._server.open_control_session() as connection:
+            existing = read_databases(connection)
+            # One that is not there was dropped by ourselves, before a crash.
+            if not {*find_opened(connection, previous)} & {*existing}:
+                return False
+            for name in sorted({*previous} & {*existing}):
+                execute(
+                    connection, f"ALTER DATABASE {quote_identifier(name)} ALLOW_CONNECTIONS false"
+                )
+            terminate_sessions(connection, previous, self._server.timeouts.terminate_s)
+        with self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection:
+            existing = read_databases(connection)
+            written = find_opened(connection, previous)
+            for live in sorted(self._names.values()):
+                name = previous_name(live, change_id)
+                if name in existing and existing[name].is_valid:
+                    _rename_database(connection, name, quarantine_name(live, change_id))
+            forget_versions(connection, previous)
+            write_quarantined(connection, change_id, dict.fromkeys(written))
+        return True
+
+    def _previous_names(self, change: ChangeRef) -> list[str]:
+        return [previous_name(live, change.id) for live in self._names.values()]
+
+    def record_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
+        self._control.create_if_missing()
+        with (
+            translate_errors(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
+        ):
+            record = read_last_event(connection, change.id, SWAPS)
+            found = read_databases(connection)
+            rows = [require(found, live) for live in sorted(self._names.values())]
+            marks = [parse_marker(row.comment) for row in rows]
+            # Without a row the control database was lost: the comments were written with it.
+            value = all(mark is not None and mark.change == change.id for mark in marks)
+            if not (value if record is None else record.event is CutOverEvent.CUT_OVER):
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=LazyText("{id} is not cut over", {"id": change.id})
+                )
+            self._restore_connect(connection, change, found, known=record is not None)
+            for row in rows:
+                _write_comment(connection, row.name, mark_committed(keep_last_marker(row.comment)))
+            if not is_commit_recorded(connection, change.id):
+                self._control.write_event(connection, change, CutOverEvent.COMMITTED)
+
+    def _restore_connect(
+        self,
+        connection: Connection,
+        change: ChangeRef,
+        found: Mapping[str, DatabaseRow],
+        *,
+        known: bool,
+    ) -> None:
+        """Let everybody connect again who could before the cut-over."""
+        if known or all(is_committed(found[n].comment, change.id) for n in self._names.values()):
+            restore_connect(connection, self._names.values())
+            return
+        # What was granted was lost with the control database; what was live before has it, too.
+        for live in sorted(self._names.values()):
+            previous = previous_name(live, change.id)
+            if previous in found:
+                grants = read_attributes(connection, previous).grants
+                apply_attributes(
+                    connection, replace(read_attributes(connection, live), grants=grants), live
+                )
+
+    def revert_cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.revert_cut_over`."""
+        record = self.read_last_event(change)
+        if record is None or record.event is CutOverEvent.REVERTED:
+            return
+        self._fencing.fence(change)
+        if change.no_copy:
+            self._run_transaction(change, CutOverEvent.REVERTED, self._revert_without_copy)
+            return
+        self._run_transaction(
+            change,
+            CutOverEvent.REVERTED,
+            functools.partial(self._revert_copies, self._count_rows_since(change)),
+        )
+
+    def _count_rows_since(self, change: ChangeRef) -> QuarantinedRows:
+        """Count by database and table what was written since the cut-over; None where unknown.
+
+        The application's own writes at its start are among it: a row does not say who wrote it.
+        """
+        with self._control.transaction() as connection:
+            prepare_visits(connection)
+            moment = read_cut_over_transaction(connection, change.id)
+        until = time.monotonic() + COUNT_TIMEOUT_S
+        with self._sessions.active.track():
+            # To enter a closed database takes longer than most are counted.
+            found = run_in_parallel(
+                {
+                    live: functools.partial(self._try_count, name, live, moment, until)
+                    for name, live in sorted(self._names.items(), key=lambda item: item[1])
+                },
+                cancel=self._sessions.active.terminate_all,
+            )
+        return {live: tables for live, tables in found.items() if tables is None or tables}
+
+    def _try_count(
+        self, name: str, live: str, moment: int | None, until: float
+    ) -> dict[str, int] | None:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        try:
+            with self._sessions.counting(
+                LiveDatabase(name), statement_s=left, fenced=True
+            ) as connection:
+                # Who slipped in with us may write once all is counted; who left did it before.
+                with self._server.open_control_session() as outside:
+                    flag_foreign_sessions(outside, [live])
+                return reading.count_newer_rows(connection, moment, until)
+        except DatabaseError as error:
+            # A table that we may not read, a copy that is damaged, or one that is too large to
+            # be read while officers wait must not keep the site from going back: it is kept.
+            # Of a server that is gone the way back itself will hear.
+            logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
+            return None
+
+    # ---- inside the transaction ------------------------------------------------------------------
+
+    def _cut_over_copies(self, connection: Connection, change: ChangeRef) -> None:
+        found = read_databases(connection)
+        _require_no_later_change(found, self._names.values(), change)
+        fences = read_fences(connection)
+        for _name, live in sorted(self._names.items()):
+            candidate, previous = candidate_name(live, change.id), previous_name(live, change.id)
+            row = require(found, live)
+            if not _belongs_to_change(require(found, candidate), change):
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=LazyText(
+                        "{candidate} is not the original copy", {"candidate": candidate}
+                    ),
+                )
+            if previous in found:
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=LazyText("{previous} already exists", {"previous": previous}),
+                )
+            if row.allow_connections or live not in fences:
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
+                )
+            fence = fences[live]
+            # What a change took that was torn before its commit, and whose agent did not come back.
+            restore_connect(connection, [live])
+            attributes = read_attributes(connection, live)
+            comment = add_marker(found[live].comment, change)
+            # Frozen with the limit it had, so that going back finds it as it was.
+            frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
+            execute(connection, build_reopen_statement(live, frozen))
+            _rename_database(connection, live, previous)
+            _rename_database(connection, candidate, live)
+            apply_attributes(connection, attributes, live)
+            execute(connection, build_reopen_statement(live, fence))
+            restrict_connect(connection, change, live, self._server.settings.connect_roles)
+            _write_comment(connection, live, comment)
+        self._require_unopened(connection)
+        record_versions(connection, change, self._previous_names(change))
+
+    def _require_unopened(self, connection: Connection) -> None:
+        """Refuse where somebody opened what was closed; after this transaction altered it.
+
+        Raises:
+            FENCE_BROKEN: With the names.
+        """
+        found = find_opened_in_transaction(self._server, connection, self._names.values())
+        if found:
+            raise DatabaseError(FENCE_BROKEN, database=", ".join(found))
+
+    def _cut_over_without_copy(self, connection: Connection, change: ChangeRef) -> None:
+        """Give the live databases to another release: the marker, behind the one of before."""
+        found = read_databases(connection)
+        _require_no_later_change(found, self._names.values(), change)
+        fences = read_fences(connection)
+        restore_connect(connection, self._names.values())
+        for _name, live in sorted(self._names.items()):
+            row = require(found, live)
+            if row.allow_connections or live not in fences:
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=LazyText(
+                        "{live} was opened or replaced since it was closed", {"live": live}
+                    ),
+                )
+            execute(connection, build_reopen_statement(live, fences[live]))
+            restrict_connect(connection, change, live, self._server.settings.connect_roles)
+            _write_comment(connection, live, append_marker(row.comment, change))
+        self._require_unopened(connection)
+
+    def _revert_without_copy(self, connection: Connection, change: ChangeRef) -> None:
+        """Take the marker away again; what the release wrote meanwhile stays where it is."""
+        found = read_databases(connection)
+        _require_uncommitted(connection, found, self._names.values(), change)
+        restore_connect(connection, self._names.values())
+        for _name, live in sorted(self._names.items()):
+            comment = require(found, live).comment
+            mark = parse_marker(comment)
+            # One that somebody's own comment replaced is healed from what the control row says.
+            if mark is not None and mark.change == change.id:
+                _write_comment(connection, live, remove_last_marker(comment))
+        record_versions(connection, change, self._names.values())
+
+    def _revert_copies(
+        self, counts: QuarantinedRows, connection: Connection, change: ChangeRef
+    ) -> None:
+        found = read_databases(connection)
+        _require_uncommitted(connection, found, self._names.values(), change)
+        record = read_last_event(connection, change.id, SWAPS)
+        fences = dict(read_fences(connection))
+        if record is not None and record.event is CutOverEvent.CUT_OVER:
+            fences.update(record.fences)
+        for live in sorted(self._names.values()):
+            require(found, live)
+            closed = FenceState(
+                allow_connections=False,
+                connection_limit=fences.get(live, UNFENCED).connection_limit,
+            )
+            execute(connection, build_reopen_statement(live, closed))
+        # What somebody wrote who is not the change must not be dropped with its copies.
+        entered = dict.fromkeys(
+            find_opened_in_transaction(self._server, connection, self._names.values())
+        )
+        counts = {**entered, **counts}
+        name_of = quarantine_name if counts else candidate_name
+        for live in self._names.values():  # goes with the set; what was live has its own
+            take_saved_grants(connection, live)
+        for _name, live in sorted(self._names.items()):
+            candidate, previous = name_of(live, change.id), previous_name(live, change.id)
+            retained = found.get(previous)
+            if retained is None or not retained.is_valid:
+                raise DatabaseError(PREVIOUS_DATABASE_MISSING, database=live)
+            if candidate in found:
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=LazyText("{candidate} already exists", {"candidate": candidate}),
+                )
+            fence = fences.get(live, UNFENCED)
+            _rename_database(connection, live, candidate)
+            _rename_database(connection, previous, live)
+            execute(
+                connection,
+                build_reopen_statement(
+                    live,
+                    FenceState(allow_connections=False, connection_limit=fence.connection_limit),
+                ),
+            )
+            _write_comment(connection, live, remove_copy_mark(retained.comment))
+            write_fences(connection, change, {live: fence})
+        forget_versions(connection, self._previous_names(change))
+        record_versions(connection, change, self._names.values())
+        if counts:
+            write_quarantined(connection, change.id, counts)
+
+    # ---- what people did by hand -----------------------------------------------------------------
+
+    def rewrite_marker(self, standing: DatabaseMarker) -> tuple[str, ...]:
+        """Write the marker into comments that lost it; return the names of these databases."""
+        change = ChangeRef(standing.change, standing.generation, standing.release)
+        with (
+            translate_errors(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
+        ):
+            if read_recorded_marker(connection, self._names.values()) != standing:
+                return ()  # another agent was faster, and its marker is newer
+            found = read_databases(connection)
+            lost = [
+                live
+                for live in sorted(self._names.values())
+                if parse_marker(require(found, live).comment) != standing
+            ]
+            for live in lost:
+                comment = add_marker(found[live].comment, change)
+                over = is_commit_recorded(connection, change.id)
+                _write_comment(connection, live, mark_committed(comment) if over else comment)
+            return tuple(lost)
+
+    def reopen_databases(self) -> None:
+        """Let sessions in whatever change had barred them, as they were let in before."""
+        with (
+            translate_errors(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
+        ):
+            restore_connect(connection, self._names.values())
+            self._fencing.open(connection)
+
+    def adopt_restored(self, change: ChangeRef, closes: ChangeRef | None) -> None:
+        """Say of the live databases, as they are, that a change brought them and is committed.
+
+        Args:
+            change: That change.
+            closes: One that had begun with the databases and never came to its end.
+        """
+        names = sorted(self._names.values())
+        with (
+            translate_errors(", ".join(names)),
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
+        ):
+            found = read_databases(connection)
+            for live in names:
+                comment = add_marker(require(found, live).comment, change)
+                _write_comment(connection, live, mark_committed(comment))
+            opened = {
+                live: FenceState(found[live].allow_connections, found[live].connection_limit)
+                for live in names
+            }
+            if closes is not None and read_last_event(connection, closes.id, SWAPS) is not None:
+                self._control.write_event(connection, closes, CutOverEvent.REVERTED, opened)
+            self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
+            self._control.write_event(connection, change, CutOverEvent.COMMITTED, opened)
+
+    # ---- around it -------------------------------------------------------------------------------
+
+    def _run_transaction(
+        self,
+        change: ChangeRef,
+        event: CutOverEvent,
+        act: Callable[[Connection, ChangeRef], None],
+    ) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._terminate_all_sessions(change)
+                with self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection:
+                    begin = time.monotonic()
+                    record = read_last_event(connection, change.id, SWAPS)
+                    if record is not None and record.event is event:
+                        return
+                    act(connection, change)
+                    self._control.write_event(connection, change, event)
+                    if event is CutOverEvent.CUT_OVER:
+                        execute(
+                            connection,
+                            "DELETE FROM public.fences WHERE database = ANY(%s)",
+                            [list(self._names.values())],
+                        )
+                        forget_versions(connection, self._names.values())
+            except (*_RETRIED_ERRORS, FenceError) as error:
+                if attempt == ATTEMPTS:
+                    raise DatabaseError(CUT_OVER_FAILED, detail=sanitize_error(error)) from error
+                logger.warning("cut-over, attempt %d: %s", attempt, sanitize_error(error))
+            except (psycopg.OperationalError, DatabaseUnreachableError) as error:
+                # The answer to COMMIT may have been lost: only the server knows.
+                logger.warning("the server went away in the cut-over: %s", sanitize_error(error))
+                if self._did_commit(change, event):
+                    return
+                raise DatabaseUnreachableError(
+                    CUT_OVER_FAILED, detail=sanitize_error(error)
+                ) from error
+            except psycopg.Error as error:
+                raise DatabaseError(CUT_OVER_FAILED, detail=sanitize_error(error)) from error
+            else:
+                seconds = time.monotonic() - begin
+                logger.info("databases renamed", extra={"event": event, "seconds": seconds})
+                return
+
+    def _terminate_all_sessions(self, change: ChangeRef) -> None:
+        databases = [
+            name
+            for live in self._names.values()
+            for name in (live, candidate_name(live, change.id), previous_name(live, change.id))
+        ]
+        with self._server.open_control_session() as connection:
+            terminate_sessions(connection, databases, self._server.timeouts.terminate_s)
+
+    def _did_commit(self, change: ChangeRef, event: CutOverEvent) -> bool:
+        deadline = time.monotonic() + self._server.timeouts.recovery_s
+        while True:
+            try:
+                record = self.read_last_event(change)
+            except DatabaseError:  # not up yet, or just going down
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return record is not None and record.event is event
+
+
+def _belongs_to_change(row: DatabaseRow, change: ChangeRef) -> bool:
+    """Whether the change made it: as a copy, or as what was live until the way back."""
+    mark = parse_marker(row.comment)
+    return is_copy_of(row.comment, change.id) or (mark is not None and mark.change == change.id)
+
+
+def _require_no_later_change(
+    found: Mapping[str, DatabaseRow], live: Iterable[str], change: ChangeRef
+) -> None:
+    """Refuse where another change came first: its records are not in our copies."""
+    marks = [parse_marker(found[name].comment) for name in live if name in found]
+    others = [mark.change for mark in marks if mark is not None and is_later(mark, change)]
+    if others:
+        raise DatabaseError(
+            CUT_OVER_FAILED,
+            detail=LazyText("change {others} was cut over meanwhile", {"others": others[0]}),
+        )
+
+
+def _require_uncommitted(
+    connection: Connection,
+    found: Mapping[str, DatabaseRow],
+    live: Iterable[str],
+    change: ChangeRef,
+) -> None:
+    comments = [found[name].comment for name in live if name in found]
+    marks = [parse_marker(comment) for comment in comments]
+    if (
+        is_commit_recorded(connection, change.id)
+        or any(is_committed(comment, change.id) for comment in comments)
+        or any(mark is not None and is_later(mark, change) for mark in marks)
+    ):
+        raise DatabaseError(ALREADY_COMMITTED, change=change.id)
+
+
+def _rename_database(connection: Connection, old: str, new: str) -> None:
+    execute(connection, f"ALTER DATABASE {quote_identifier(old)} RENAME TO {quote_identifier(new)}")
+
+
+def _write_comment(connection: Connection, name: str, comment: str | None) -> None:
+    text = "NULL" if comment is None else quote_literal(comment)
+    execute(connection, f"COMMENT ON DATABASE {quote_identifier(name)} IS {text}")
+
+
+def describe_live_set(
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow], fences: Mapping[str, FenceState]
+) -> ChangeEvidence:
+    """Return what there is to say of the live set alone; see :func:`decide_evidence`.
+
+    Whether it is closed the catalogue alone says: a fence that was written down may be long over.
+    """
+    live = names.values()
+    there = {name: found[name] for name in live if name in found and found[name].is_valid}
+    closed = tuple(name for name, row in there.items() if not row.allow_connections)
+    return ChangeEvidence(
+        is_cut_over=False,
+        fenced=bool(closed),
+        missing=tuple(name for name in live if name not in there),
+        closed=closed,
+        fenced_by=tuple(sorted({fences[name].change for name in live if name in fences})),
+    )
+
+
+def decide_evidence(
+    change: ChangeRef,
+    names: Mapping[str, str],
+    databases: Mapping[str, DatabaseRow],
+    record: CutOverRecord | None,
+    *,
+    committed: bool = False,
+) -> ChangeEvidence:
+    """Return the evidence.
+
+    Args:
+        change: The change.
+        names: Logical to physical names.
+        databases: All databases of the server.
+        record: The control database's last word on the change's swap.
+        committed: Whether the control database says that the change was committed.
+    """
+    live = [databases[physical] for physical in names.values() if physical in databases]
+    comments = [row.comment for row in live]
+    marks = [parse_marker(comment) for comment in comments]
+    if record is not None:
+        swapped = record.event is CutOverEvent.CUT_OVER
+    else:
+        # The control database is gone or was never there: the comments were written with it.
+        swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
+    return replace(
+        describe_live_set(names, databases, {}),
+        is_cut_over=swapped,
+        candidates=tuple(n for n, p in names.items() if candidate_name(p, change.id) in databases),
+        previous=tuple(n for n, p in names.items() if previous_name(p, change.id) in databases),
+        # Either word is enough: one that is lost must not let officers' records be cut away.
+        committed=committed or any(is_committed(comment, change.id) for comment in comments),
+        superseded=any(mark is not None and is_later(mark, change) for mark in marks),
+    )
+
+
+def is_later(mark: DatabaseMarker, change: ChangeRef) -> bool:
+    """Whether a marker is that of a change that came after this one."""
+    return mark.change != change.id and mark.generation >= change.generation
+
+
+def reconcile_markers(
+    names: Mapping[str, str],
+    found: Mapping[str, DatabaseRow],
+    recorded: DatabaseMarker | None = None,
+    inside: Callable[[str], DatabaseMarker | None] = lambda _name: None,
+) -> DatabaseMarker | None:
+    """Return what all live databases say.
+
+    A comment is easily lost: anybody's own takes its place, and a plain backup does not bring it
+    back. So what the control database says of the set counts for a database whose comment says
+    something else, where what lies inside that database says the same.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+        recorded: What the control database says of the set.
+        inside: Asked what lies in a database, by its logical name, where comments do not agree.
+
+    Raises:
+        MARKERS_DISAGREE: If one is missing or says something else.
+    """
+    marks: dict[str, DatabaseMarker | None] = {}
+    for name, physical in names.items():
+        row = found.get(physical)
+        if not any(each in found for each in names.values()):
+            raise DatabaseError(DATABASE_UNKNOWN, database=physical)
+        if row is None or not row.is_valid:
+            raise DatabaseError(
+                MARKERS_DISAGREE,
+                reason=LazyText(N_("database {database} not found"), {"database": name}),
+            )
+        marks[name] = parse_marker(row.comment)
+    first = next(iter(marks.values()))
+    if set(marks.values()) == {first} and (first is not None or recorded is None):
+        return first
+    if recorded is not None:
+        states = {name: inside(name) for name in names}
+        if all(recorded in (marks[name], states[name]) for name in names):
+            return recorded
+        # Made anew under the old names, and never cut over since.
+        no_output = not any(marks.values())
+        if no_output and not any(mark and mark.generation for mark in states.values()):
+            return None
+    text = "; ".join(f"{name}: {_format_marker(mark)}" for name, mark in marks.items())
+    raise DatabaseError(MARKERS_DISAGREE, reason=text)
+
+
+def _format_marker(mark: DatabaseMarker | None) -> str:
+    return f"{mark.release} ({mark.generation})" if mark else "-"
+
+
+def list_leftovers(
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow]
+) -> tuple[tuple[str, DatabaseRole, str], ...]:
+    """Return every candidate and previous of the set.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+    """
+    parsed = (parse_name(datname, names) for datname in found)
+    return tuple(sorted({item for item in parsed if item is not None}))

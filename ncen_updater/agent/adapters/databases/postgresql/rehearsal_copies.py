@@ -1,0 +1,455 @@
+"""Copies for a rehearsal: a backup of each live database, restored, while officers work.
+
+A template copy would need the live database without sessions. A dump does not, and that it can be
+restored is worth knowing by itself. It goes from one program to the other without touching a disk.
+
+To restore runs what the application's role left in its databases: defaults, checks, triggers, and
+in a table's place it may put a view while it is dumped. So both programs log in as that role, and
+where it cannot there is no rehearsal.
+
+What a database administrator put in may be more than that role can dump or restore, while a
+template copy has it. Then all the rest is dumped, and restored, without such objects, and they are
+told: nothing was proved of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.migrator import OutputTail
+from ncen_updater.agent.adapters.databases.migrations.runner import report_heartbeat
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    candidate_name,
+    read_databases,
+    read_server_major,
+    require,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    execute,
+    fetch_rows,
+    quote_identifier,
+    quote_literal,
+)
+from ncen_updater.agent.adapters.databases.postgresql.copies import (
+    DatabaseCopy,
+    TemplateCopies,
+    drop_database,
+    list_copies,
+)
+from ncen_updater.agent.adapters.databases.postgresql.dump_portability import (
+    DumpOptions,
+    ExcludedObjects,
+    choose_dump_options,
+    filter_restore_list,
+    find_dump_obstacles,
+    find_excluded_objects,
+    read_database_contents,
+)
+from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.error_sanitizer import sanitize_program_output
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    DUMP_FAILED,
+    PROGRAMS_DIFFER,
+    ROLE_LOGIN_REFUSED,
+    TABLESPACE_CLOSED,
+)
+from ncen_updater.common.progress import ProgressListener
+
+logger = logging.getLogger(__name__)
+
+
+# ---- pg_dump and pg_restore ----------------------------------------------------------------------
+
+# pg_dump and pg_restore of the server's own version.
+#
+# An older pg_dump refuses the server, and a newer pg_restore writes settings that an older server
+# does not know. Machines may have several versions side by side, and what is first on the path is
+# the newest one.
+
+DUMP_PROGRAMS = ("pg_dump", "pg_restore")
+# Where Debian's and the project's own packages have each version.
+PROGRAM_DIRECTORIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
+VERSION_TIMEOUT_S = 30
+
+
+def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
+    """Return where a program is: as set, else that of the version, else what the path has.
+
+    Args:
+        name: Of the program.
+        major: Version of the server.
+        bin_directory: The setting.
+    """
+    if bin_directory is not None:
+        return bin_directory / name
+    places = (Path(place.format(major=major)) / name for place in PROGRAM_DIRECTORIES)
+    return next((place for place in places if place.is_file()), Path(name))
+
+
+def read_program_version(program: Path) -> int | None:
+    """Return the major version of a program, None where it cannot be run."""
+    try:
+        text = subprocess.run(
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(rb"\(PostgreSQL\) (\d+)", text)
+    return int(match[1]) if match else None
+
+
+def format_program_version(version: int | None) -> LazyText:
+    """Say of which version a program is, as the end of a sentence."""
+    if version is None:
+        return LazyText(N_("not found, or not executable"))
+    return LazyText(N_("it belongs to PostgreSQL {version}"), {"version": version})
+
+
+def find_matching_program(server: Server, name: str) -> str:
+    """Return the path of a program that fits the server.
+
+    Raises:
+        PROGRAMS_DIFFER: If there is none of the server's version.
+    """
+    with server.open_control_session() as connection:
+        major = read_server_major(connection)
+    program = find_program(name, major, server.settings.bin_directory)
+    found = read_program_version(program)
+    if found != major:
+        raise DatabaseError(
+            PROGRAMS_DIFFER,
+            program=program,
+            found=found,
+            major=major,
+            which=format_program_version(found),
+        )
+    return str(program)
+
+
+TAIL_BYTES = 4000
+BLOCK = 1 << 20
+
+
+class RehearsalCopies:
+    """Makes the copies of a rehearsal.
+
+    Args:
+        server: The server.
+        copying: Makes template copies.
+        sessions: Opens candidates for programs.
+    """
+
+    def __init__(self, server: Server, copying: TemplateCopies, sessions: DatabaseSessions) -> None:
+        self._server, self._copying, self._sessions = server, copying, sessions
+
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
+    ) -> dict[str, tuple[str, ...]]:
+        """Restore a fresh dump of every live database under the candidate's name.
+
+        Returns:
+            By logical name what was not carried, or not as it was: the objects in the server's own
+            words. Databases that were carried whole are left out.
+
+        Raises:
+            DatabaseError: If the agent cannot log in as the application's role.
+            DatabaseError: With the end of a program's message.
+            PROGRAMS_DIFFER: If there are no programs of the server's version.
+            DATABASE_SET_INCOMPLETE: If a live database is not there.
+            TABLESPACE_CLOSED: If a database cannot be made where the live one is.
+        """
+        lacking: dict[str, tuple[str, ...]] = {}
+        settings = self._server.settings
+        for copy in list_copies(plan):
+            if not self._server.check_owner_login(copy.source):
+                raise DatabaseError(ROLE_LOGIN_REFUSED, user=settings.owner, database=copy.source)
+        programs = {name: find_matching_program(self._server, name) for name in DUMP_PROGRAMS}
+        for copy in list_copies(plan):
+            with self._server.open_control_session(
+                statement_s=self._server.timeouts.long_s
+            ) as connection:
+                require(read_databases(connection), copy.source)
+                drop_database(connection, copy.target, self._server.timeouts.terminate_s)
+                execute(connection, "SET lock_timeout = 0")
+                create_empty_database(connection, copy.source, copy.target, oid=copy.oid)
+
+            def tell(seconds: float, name: str = copy.name) -> None:
+                values = {"database": name, "seconds": int(seconds)}
+                progress.report(LazyText(N_("copying {database} ({seconds} s)"), values))
+
+            with report_heartbeat(tell):
+                lacking[copy.name] = self._dump_and_restore(copy, programs)
+            self._close_copy(change, copy)
+        return {name: words for name, words in lacking.items() if words}
+
+    def _dump_and_restore(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
+        """Dump and restore one database; return what was not carried."""
+        owner = self._server.settings.owner
+        with self._sessions.open_session_block(LiveDatabase(copy.name)) as connection:
+            obstacles = find_dump_obstacles(read_database_contents(connection, owner))
+            how = choose_dump_options(obstacles, owner)
+            left = find_excluded_objects(connection, how)
+        if not obstacles:
+            self._pipe_dump_to_restore(copy, programs)
+            return ()
+        logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
+        self._pipe_dump_to_restore(copy, programs, how, left)
+        words = (obstacle.item.label for obstacle in obstacles)
+        return tuple(dict.fromkeys((*words, *left.labels)))
+
+    @staticmethod
+    def plan_candidate_copy(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
+        """Return a plan that copies the candidates of a rehearsal in place of the live databases.
+
+        Args:
+            change: The rehearsal.
+            plan: A plan from the live databases, made for another change.
+        """
+        data: dict[str, Mapping[str, object]] = {}
+        for name, item in plan.copies.items():
+            source = candidate_name(str(item["source"]), change.id)
+            data[name] = {**item, "source": source}
+        return CopyPlan(data)
+
+    def _close_copy(self, change: ChangeRef, copy: DatabaseCopy) -> None:
+        """Give the copy what hangs on the live one, and shut it."""
+        with self._server.open_control_session() as connection:
+            self._copying.finish_copy(connection, change, copy)
+            name = quote_identifier(copy.target)
+            execute(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+
+    def _pipe_dump_to_restore(
+        self,
+        copy: DatabaseCopy,
+        programs: Mapping[str, str],
+        how: DumpOptions | None = None,
+        left: ExcludedObjects | None = None,
+    ) -> None:
+        """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
+        dumper, restorer = (programs[name] for name in DUMP_PROGRAMS)
+        how, settings = how or DumpOptions(), self._server.settings
+        with (
+            self._start_program(
+                dumper,
+                copy.source,
+                settings.owner,
+                "--format=custom",
+                "--compress=0",
+                *how.dump_arguments,
+                stdout=subprocess.PIPE,
+            ) as dump,
+            contextlib.ExitStack() as stack,
+        ):
+            reported = {"pg_dump": _make_output_tail(dump)}
+            try:
+                options, begun = list(how.restore_arguments), b""
+                if left is not None:
+                    listed, begun = _read_dump_contents(restorer, dump)
+                    retained = stack.enter_context(
+                        tempfile.NamedTemporaryFile("w", encoding="utf-8")
+                    )
+                    retained.write(filter_restore_list(listed, how, left))
+                    retained.flush()
+                    options.append(f"--use-list={retained.name}")
+                restore = stack.enter_context(
+                    self._start_program(
+                        restorer, copy.target, settings.owner,
+                        "--format=custom", "--exit-on-error", *options,
+                        stdin=subprocess.PIPE if begun else dump.stdout,
+                    )
+                )  # fmt: skip
+            except BaseException:
+                dump.kill()
+                raise
+            reported["pg_restore"] = _make_output_tail(restore)
+            pump = _PipeFeeder(begun, dump.stdout, restore.stdin) if begun else None
+            if pump is None and dump.stdout is not None:
+                dump.stdout.close()  # else a dead pg_restore would not end pg_dump
+            try:
+                restored = restore.wait(self._server.timeouts.long_s)
+                if pump is not None:
+                    pump.wait()
+                dumped = dump.wait(60)
+            except BaseException as error:
+                dump.kill()
+                restore.kill()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise DatabaseError(
+                        DUMP_FAILED, program="pg_dump", database=copy.source, detail=str(error)
+                    ) from error
+                raise
+        # A restore that ended early ends the dump by a broken pipe: then it is not the cause.
+        codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
+        failed = [program for program, code in codes.items() if code]
+        if failed:
+            whole = [reported[program].read_text() for program in failed]
+            raise DatabaseError(
+                DUMP_FAILED,
+                program=failed[0],
+                database=copy.source,
+                detail="; ".join(sanitize_program_output(text) for text in whole),
+            ).with_raw_error("\n".join(whole))
+
+    def _start_program(
+        self,
+        program: str,
+        database: str,
+        user: str,
+        *arguments: str,
+        stdin: IO[bytes] | int | None = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        settings = self._server.settings
+        argv = [
+            program,
+            *arguments,
+            f"--host={settings.host}",
+            f"--port={settings.port}",
+            f"--username={user}",
+            "--no-password",
+            f"--dbname={database}",
+        ]
+        try:
+            return subprocess.Popen(
+                argv,
+                env=self._server.build_child_environment(user),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise DatabaseError(
+                DUMP_FAILED, program=program, database=database, detail=str(error)
+            ) from error
+
+
+def _make_output_tail(program: subprocess.Popen[bytes]) -> OutputTail:
+    assert program.stderr is not None  # noqa: S101 - asked for where it was started
+    return OutputTail(program.stderr.read, TAIL_BYTES, 10)
+
+
+def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
+    """Return the list of contents of a dump that is under way, and what was read of it for that.
+
+    The list stands at the beginning, and ``pg_restore --list`` ends once it has it.
+    """
+    begun = bytearray()
+    with subprocess.Popen(
+        [restorer, "--list", "--format=custom"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    ) as lister:
+        lines: list[bytes] = []
+        assert lister.stdout is not None  # noqa: S101 - asked for above
+        reader = threading.Thread(target=lambda out=lister.stdout: lines.append(out.read()))
+        reader.start()
+        source, sink = dump.stdout, lister.stdin
+        while source is not None and sink is not None:
+            block = os.read(source.fileno(), BLOCK)
+            begun += block
+            try:
+                if not block:
+                    break
+                sink.write(block)
+            except BrokenPipeError:
+                break  # it has what it needs
+        with contextlib.suppress(BrokenPipeError):
+            if sink is not None:
+                sink.close()
+        lister.wait()
+        reader.join()
+    return b"".join(lines).decode("utf-8", "replace"), bytes(begun)
+
+
+class _PipeFeeder:
+    """Gives a program what was read already, and then the rest, as it comes."""
+
+    def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
+        self._begun, self._source, self._sink = begun, source, sink
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._source is None or self._sink is None:
+            return
+        # A program that ended early says itself why; closing both ends the other one too.
+        with contextlib.suppress(BrokenPipeError), self._source, self._sink:
+            self._sink.write(self._begun)
+            while block := os.read(self._source.fileno(), BLOCK):
+                self._sink.write(block)
+
+    def wait(self) -> None:
+        """Wait until all is given, once the program that takes it has ended."""
+        self._thread.join()
+
+
+def create_empty_database(
+    connection: Connection, template: str, target: str, *, oid: int = 0
+) -> None:
+    """Make an empty database with encoding, locale and tablespace of another.
+
+    Args:
+        connection: In autocommit mode.
+        template: The database whose form it gets.
+        target: Its name.
+        oid: Its object id; 0 lets the server choose.
+
+    Raises:
+        TABLESPACE_CLOSED: If the agent's role may make nothing where the other one is.
+    """
+    major = read_server_major(connection)
+    locale = "NULL"
+    provider = "'c'"
+    if major >= 15:
+        locale = "d.datlocale" if major >= 17 else "d.daticulocale"
+        provider = "d.datlocprovider::text"
+    owner, encoding, collate, ctype, tablespace, kind, name = fetch_rows(
+        connection,
+        "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
+        f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
+        " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
+        [template],
+    )[0]
+    if tablespace != "pg_default":
+        may = fetch_rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
+        if not may[0][0]:
+            role = connection.info.user
+            raise DatabaseError(
+                TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=template
+            )
+    parts = [
+        f"CREATE DATABASE {quote_identifier(target)} WITH TEMPLATE template0",
+        f"OWNER {quote_identifier(owner)} ENCODING {quote_literal(encoding)}",
+        f"LC_COLLATE {quote_literal(collate)} LC_CTYPE {quote_literal(ctype)}",
+    ]
+    if tablespace != "pg_default":  # to name the default takes a right that copies do not need
+        parts.append(f"TABLESPACE {quote_identifier(tablespace)}")
+    if kind == "i":
+        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {quote_literal(name)}")
+    elif kind == "b":
+        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {quote_literal(name)}")
+    if oid:
+        parts.append(f"OID {oid}")
+    execute(connection, " ".join(parts))
+    execute(connection, f"REVOKE ALL ON DATABASE {quote_identifier(target)} FROM PUBLIC")

@@ -1,0 +1,554 @@
+"""The facts of the SQLite adapter: everything that only looks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    CandidateDatabase,
+    ChangeEvidence,
+    ChangeRef,
+    DatabaseEngine,
+    DatabaseFacts,
+    DatabaseMarker,
+    DatabaseRef,
+    DatabaseRole,
+    DatabaseSelector,
+    LiveDatabase,
+    MigrationPlan,
+    MigrationSet,
+    MigratorUser,
+    TableDigest,
+)
+from ncen_updater.agent.adapters.databases.migrations import ledger
+from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
+from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys
+from ncen_updater.agent.adapters.databases.schema import SchemaDigest
+from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
+from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite.copies import build_uri, open_database
+from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
+    DatabaseSets,
+    FenceRecord,
+    RecordStore,
+)
+from ncen_updater.agent.adapters.databases.sqlite.dialect import LEDGER_TABLES
+from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
+    DatabaseSetMissingError,
+    NotADatabaseSetError,
+    NotRegularFileError,
+    can_see_other_users,
+    check_after_open,
+    check_before_open,
+    find_holders,
+    is_locked,
+)
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
+from ncen_updater.formats.data_loss import DataLoss
+
+QUERY_INSTRUCTIONS = 20_000
+
+logger = logging.getLogger(__name__)
+
+
+class SqliteReadOperations(DatabaseEngine):
+    """What can be asked of a site's SQLite files without changing anything.
+
+    Args:
+        directory: Holds ``live`` and ``sets``; on one file system.
+        names: Logical names; the file is ``<name>.sqlite``.
+        migrator_environment: Further variables of the application's own migrator.
+        records_directory: Where the agent keeps what it noted of the files; a directory of its own,
+            since what another user can write there would be believed. Beside the sets by default.
+        migrator_user: As whom the application's own migrator runs; by default whose the files are.
+    """
+
+    engine_name = "sqlite"
+
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str],
+        migrator_environment: Mapping[str, str] | None = None,
+        records_directory: Path | None = None,
+        migrator_user: str | None = None,
+    ) -> None:
+        retained = (records_directory or directory / "notes").absolute()
+        self._notes = RecordStore(retained, FenceRecord)
+        self._layout = DatabaseSets(directory.absolute(), tuple(names), retained)
+        self._migrator_environment = dict(migrator_environment or {})
+        self._user = migrator_user
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+        return self._layout.names
+
+    # ---- facts ---------------------------------------------------------------------------------
+
+    def read_version(self) -> str:
+        """Version of the SQLite library that this process uses."""
+        return sqlite3.sqlite_version
+
+    def describe_databases(self) -> tuple[DatabaseFacts, ...]:
+        """Facts of each live database."""
+        live = self._layout.find_live_set()
+        found = []
+        for name in self.names:
+            path = self._layout.file_path(live, name)
+            size = sum(item.lstat().st_size for item in self._layout.list_files(live, name))
+            with self._open_for_reading(path, name) as database:
+                mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
+                page = int(database.execute("PRAGMA page_size").fetchone()[0])
+            info = path.lstat()
+            details: dict[str, object] = {
+                "journal_mode": mode, "page_size": page, "uid": info.st_uid, "gid": info.st_gid,
+            }  # fmt: skip
+            found.append(DatabaseFacts(name, str(path), size, details))
+        return tuple(found)
+
+    def find_blockers(
+        self,
+        change: ChangeRef,
+        *,
+        application_stopped: bool,
+        other_bytes: Callable[[Path], int] = lambda _: 0,
+    ) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.find_blockers`."""
+        other = other_bytes(self._layout.directory)
+        return tuple(find_blockers(self._layout, change, other, final=application_stopped))
+
+    def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
+        """What exists for a change, from links and records; else from the files of the set."""
+        layout = self._layout
+        live = layout.find_live_set_or_none()
+        present = layout.list_present(live) if live else ()
+        closed = () if layout.is_open() or live is None else self.names
+        at_rest = ChangeEvidence(
+            is_cut_over=False,
+            fenced=bool(closed),
+            missing=tuple(name for name in self.names if name not in present),
+            closed=closed,
+            fenced_by=layout.fenced_by(),
+        )
+        if change is None:
+            return at_rest
+        candidates: set[str] = set()
+        for path, role in layout.list_roles():
+            if role.role is DatabaseRole.CANDIDATE and role.change == change.id:
+                # One that is being made or removed counts as a whole: not whole, but there.
+                partial = path.name.endswith(".partial")
+                candidates.update(self.names if partial else layout.list_present(path))
+        previous = layout.find_previous_set(change.id)
+        return replace(
+            at_rest,
+            is_cut_over=live is not None and self._is_cut_over(change, live),
+            candidates=tuple(name for name in self.names if name in candidates),
+            previous=layout.list_present(previous) if previous else (),
+            committed=live is not None and change.id in layout.read_committed(live),
+            superseded=live is not None and self._is_later(change, live),
+        )
+
+    def _is_later(self, change: ChangeRef, live: Path) -> bool:
+        """Whether a change that came later brought the live set.
+
+        Where the agent's directory is from an older backup there is no record of the set: then its
+        files are asked.
+        """
+        record = self._layout.read_marker(live)
+        words = [record] if record is not None else self._states(live)
+        return any(
+            word is not None and word.change != change.id and word.generation >= change.generation
+            for word in words
+        )
+
+    def _states(self, live: Path) -> list[DatabaseMarker | None]:
+        """State rows of a set, also beside a journal that a killed application left.
+
+        A file that cannot be read says nothing: a recovery must not fail for it.
+        """
+        found = []
+        for name in () if self._layout.is_plain_directory() else self._layout.list_present(live):
+            path = self._layout.file_path(live, name)
+            for mode in (self._choose_open_mode(path), "frozen"):
+                try:
+                    found.append(self._state_in(_ReadSession(path, mode, name)))
+                    break
+                except (DatabaseError, sqlite3.Error) as error:
+                    logger.warning(
+                        "the state row of %s cannot be read: %s", name, sanitize_error(error)
+                    )
+        return found
+
+    def _is_cut_over(self, change: ChangeRef, live: Path) -> bool:
+        if live == self._layout.candidate_set_path(change.id):
+            return True
+        # Where the databases were left as they are, the set is the same one.
+        marker = self._layout.read_marker(live)
+        return marker is not None and marker.change == change.id
+
+    def read_marker(self) -> DatabaseMarker | None:
+        """What the live set says it is; compared with the state row in every file.
+
+        A record file that was lost (files of a set that were put elsewhere and back) is made up for
+        by the files, where the set bears the name of the change that they speak of.
+        """
+        if self._layout.is_plain_directory():
+            return None  # no agent ever cut over to it
+        live = self._layout.find_live_set()
+        marker = self._layout.read_marker(live)
+        states: dict[str, DatabaseMarker | None] = {}
+        for name in self.names:
+            path = self._layout.file_path(live, name)
+            states[name] = self._read_state(path, name)
+        inside = next(iter(states.values()))
+        if marker is None and inside is not None and set(states.values()) == {inside}:
+            names = {live.name.removeprefix("next_"), *self._layout.read_committed(live)}
+            marker = inside if inside.change in names else None
+        for name, state in states.items():
+            if state != marker:
+                raise DatabaseError(
+                    MARKERS_DISAGREE, reason=f"{name}: {state}; {live.name}: {marker}"
+                )
+        return marker
+
+    def measure_free_bytes(self) -> dict[Path, int]:
+        """See :meth:`DatabaseEngine.measure_free_bytes`."""
+        return {self._layout.directory: get_free_bytes(self._layout.directory)}
+
+    def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
+        """Every candidate or previous that exists."""
+        found: list[tuple[str, DatabaseRole, str]] = []
+        for path, role in self._layout.list_roles():
+            partial = path.name.endswith(".partial")
+            names = self.names if partial else self._layout.list_present(path)
+            found += [(role.change, role.role, name) for name in names]
+        return tuple(found)
+
+    def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
+        """The ledger of a database, oldest first."""
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            if not connection.execute(LEDGER_TABLES.exists).fetchone():
+                return ()
+            return ledger.parse_ledger_rows(connection.execute(LEDGER_TABLES.select_rows))
+
+    def run_query(
+        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """Run one SELECT; the file is opened read-only."""
+        deadline = time.monotonic() + timeout_s
+        path = self._find_path(database)
+        try:
+            with open_database(path, self._choose_open_mode(path)) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.set_progress_handler(
+                    lambda: int(time.monotonic() > deadline), QUERY_INSTRUCTIONS
+                )
+                return [tuple(row) for row in connection.execute(sql)]
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise DatabaseError(
+                QUERY_FAILED, database=database.name, sql=sql, detail=sanitize_error(error)
+            ) from error
+
+    def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
+        """Digest of every user table."""
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return inspect.compute_table_digests(connection)
+
+    def read_schema(self, database: DatabaseRef) -> SchemaDigest:
+        """Digests of the schema."""
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return inspect.read_schema(connection)
+
+    def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.count_lost_rows`: rows that are not so in the kept set."""
+        live = self._layout.find_live_set()
+        previous = self._find_source_set(change)
+        found: dict[str, dict[str, int]] = {}
+        for name in self.names:
+            older = self._layout.file_path(previous, name)
+            with self._open_for_reading(self._layout.file_path(live, name), name) as database:
+                check_before_open(older)
+                database.execute(
+                    "ATTACH ? AS kept", (build_uri(older, self._choose_open_mode(older)),)
+                )
+                check_after_open(database, older, "kept")
+                lost = inspect.count_lost_rows(database)
+            if lost:
+                found[name] = lost
+        return found
+
+    def count_entered_rows(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[DataLoss]]
+    ) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.count_entered_rows`.
+
+        Since when a value is there cannot be told.
+        """
+        del change
+        found: dict[str, dict[str, int]] = {}
+        for name in (name for name in self.names if losses.get(name)):
+            with self._open_for_reading(self._find_path(LiveDatabase(name)), name) as database:
+                entered = inspect.count_entered_rows(database, losses[name])
+            if entered:
+                found[name] = entered
+        return found
+
+    def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
+        """See :meth:`DatabaseEngine.read_sample`."""
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return trying.read_sample(connection, keys)
+
+    def build_migrator_url(self, database: DatabaseRef) -> str:
+        """URL of a database's file."""
+        return f"sqlite:///{self._find_path(database)}"
+
+    def plan_migrations(
+        self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
+    ) -> MigrationPlan:
+        """Compare the ledgers with the releases; for a command, what is known of it."""
+        from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
+
+        by_files = target.migrator is None
+        ledgers = {n: self.read_ledger(select(n)) for n in self.names} if by_files else {}
+        return plan_site_migrations(self.names, ledgers, target, current)
+
+    def find_migrator_user(self) -> MigratorUser | None:
+        """See :meth:`DatabaseEngine.find_migrator_user`."""
+        info = self._layout.file_path(self._layout.find_live_set(), self.names[0]).lstat()
+        return find_migrator_user(self._user, (info.st_uid, info.st_gid))
+
+    def list_quarantined(self) -> tuple[Finding, ...]:
+        """Sets that were kept since somebody wrote to them, also instead of being dropped."""
+        return tuple(find_quarantined(self._layout))
+
+    # ---- ways to a file ------------------------------------------------------------------------
+
+    def _find_path(self, place: DatabaseRef) -> Path:
+        layout, name = self._layout, place.name
+        if isinstance(place, LiveDatabase):
+            # Before an adoption the files lie in a plain directory.
+            return layout.file_path(
+                layout.live if layout.is_plain_directory() else layout.find_live_set(), name
+            )
+        change = place.change.id
+        if isinstance(place, CandidateDatabase):
+            found: Path | None = layout.candidate_set_path(change)
+        else:
+            found = layout.find_previous_set(change)
+        if found is None or not layout.file_path(found, name).is_file():
+            raise DatabaseSetMissingError(database=f"{place.role.value} {name} ({change})")
+        return layout.file_path(found, name)
+
+    def _choose_open_mode(self, path: Path) -> str:
+        """A frozen set is opened without locks, unless a journal beside it must be read too."""
+        if not path.is_file():
+            raise DatabaseSetMissingError(database=path)
+        frozen = not path.lstat().st_mode & 0o200
+        wal = path.with_name(path.name + "-wal")
+        left = os.path.lexists(wal) and wal.lstat().st_size
+        return "frozen" if frozen and not left else "ro"
+
+    def _open_for_reading(self, path: Path, name: str) -> _ReadSession:
+        return _ReadSession(path, self._choose_open_mode(path), name)
+
+    def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
+        return self._state_in(self._open_for_reading(path, name))
+
+    @staticmethod
+    def _state_in(reading: _ReadSession) -> DatabaseMarker | None:
+        with reading as database:
+            if not database.execute(LEDGER_TABLES.exists).fetchone():
+                return None
+            return ledger.parse_state_row(database.execute(LEDGER_TABLES.select_state).fetchall())
+
+    def _find_source_set(self, change: ChangeRef) -> Path:
+        if change.retained_from is None:
+            return self._layout.find_live_set()
+        previous = self._layout.find_previous_set(change.retained_from)
+        if previous is None:
+            raise DatabaseSetMissingError(database=f"previous of {change.retained_from}")
+        return previous
+
+
+class _ReadSession:
+    """An open database for a block; the driver's errors become ours."""
+
+    def __init__(self, path: Path, mode: str, name: str) -> None:
+        self._path = path
+        self._opened = open_database(path, mode)
+        self._name = name
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._opened.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._opened.__exit__(None, None, None)
+        if isinstance(error, sqlite3.Error):
+            raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error
+
+
+# A copy may grow while it is migrated: so much more than its size must be free.
+GROWTH_FACTOR = 1.2
+
+
+def _make_finding(
+    code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
+) -> Finding:
+    return Finding(code, severity, LazyText(what, figures), LazyText(remedy, figures), figures)
+
+
+def find_blockers(
+    layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, final: bool
+) -> Iterator[Finding]:
+    """Yield what stands in a change's way; see ``DatabaseEngine.find_blockers``."""
+    try:
+        live = layout.find_live_set()
+    except NotADatabaseSetError:
+        yield _make_finding(
+            "NU-4240",
+            Severity.CRITICAL,
+            N_("Directory {path} cannot be switched: not yet adopted"),
+            N_("Stop the application, then run: ncen-updater adopt"),
+            {"path": str(layout.live)},
+        )
+        return
+    except DatabaseSetMissingError as error:
+        yield Finding("NU-4241", Severity.CRITICAL, error.title_text, error.remedy_text)
+        return
+    except NotRegularFileError as error:
+        yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
+        return
+    sizes = 0
+    for name in layout.names:
+        path = layout.file_path(live, name)
+        if not os.path.lexists(path):
+            yield _make_finding(
+                "NU-4242",
+                Severity.CRITICAL,
+                N_("Database file {path} not found"),
+                N_("Correct its name in agent.toml, or restore the file."),
+                {"path": str(path)},
+            )
+            continue
+        try:
+            check_before_open(path, finishing=final)
+        except NotRegularFileError as error:
+            yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
+            continue
+        sizes += sum(item.lstat().st_size for item in layout.list_files(live, name))
+        yield from _check_integrity(path)
+        yield from _check_journal(path, final=final)
+        if final and is_locked(path):
+            yield _make_in_use_finding(str(path), 1, "-")
+    if final:
+        files = [path for name in layout.names for path in layout.list_files(live, name)]
+        found = find_holders(files)
+        if found:
+            who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
+            yield _make_in_use_finding(str(live), len({item.pid for item in found}), who)
+    if not can_see_other_users():
+        yield _make_finding(
+            "NU-4250",
+            Severity.WARNING,
+            N_("Cannot see files in {path} opened by other users"),
+            N_("To check them, run as root: fuser -v {path}/*"),
+            {"path": str(live)},
+        )
+    yield from find_quarantined(layout)
+    free = get_free_bytes(layout.directory)
+    needed = int(sizes * GROWTH_FACTOR) + other_bytes
+    if free < needed and not change.no_copy:
+        yield _make_finding(
+            "NU-4243",
+            Severity.CRITICAL,
+            N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
+            N_("Free at least {missing_bytes} there."),
+            {
+                "path": str(layout.directory),
+                "needed_bytes": needed,
+                "free_bytes": free,
+                "missing_bytes": needed - free,
+            },
+        )
+
+
+def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
+    """Yield each set that was kept since somebody wrote to it."""
+    for quarantined in layout.list_quarantined():
+        for place, counts in quarantined.counts.items():
+            rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
+            yield _make_finding(
+                "NU-4251",
+                Severity.WARNING,
+                N_("Databases with unmerged records retained in {path} ({rows})"),
+                N_(
+                    "Review them and enter missing records again, then run: ncen-updater"
+                    " prune --kept {change}"
+                ),
+                {"path": place, "rows": rows or "-", "change": quarantined.change},
+            )
+
+
+def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
+    return _make_finding(
+        "NU-4244",
+        Severity.CRITICAL,
+        N_("Processes using {path}: {count} ({who})"),
+        N_("Stop these programs before the upgrade."),
+        {"path": path, "count": count, "who": who},
+    )
+
+
+def _check_integrity(path: Path) -> Iterator[Finding]:
+    try:
+        with open_database(path, "ro") as database:
+            database.execute("PRAGMA busy_timeout = 5000")
+            found = database.execute("PRAGMA quick_check(5)").fetchall()
+        problem = "; ".join(str(row[0]) for row in found if row[0] != "ok")
+    except sqlite3.Error as error:
+        problem = sanitize_error(error)
+    if problem:
+        yield _make_finding(
+            "NU-4245",
+            Severity.CRITICAL,
+            N_("Database file {path} is damaged or unreadable: {problem}"),
+            N_("Restore it from a backup before the upgrade."),
+            {"path": str(path), "problem": problem},
+        )
+
+
+def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
+    """After the application has stopped, a journal is that of a crash; the copy will finish it."""
+    if not final:
+        return
+    for end in ("-wal", "-journal"):
+        beside = path.with_name(path.name + end)
+        if os.path.lexists(beside) and beside.lstat().st_size:
+            yield _make_finding(
+                "NU-4246",
+                Severity.WARNING,
+                N_("Unfinished transactions of the application in {path}"),
+                N_("No action required: the copy includes them."),
+                {"path": str(beside), "bytes": beside.lstat().st_size},
+            )
+            if beside.lstat().st_uid != path.lstat().st_uid:
+                yield _make_finding(
+                    "NU-4247",
+                    Severity.CRITICAL,
+                    N_("{path} and its database have different owners"),
+                    N_("Find out which program wrote it, then change its owner: chown"),
+                    {"path": str(beside)},
+                )

@@ -1,0 +1,284 @@
+"""Who has a file open: the kernel's list of open files, and SQLite's own locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.messages import (
+    DATABASE_SET_MISSING,
+    FENCE_SNAPSHOT_UNREADABLE,
+    NOT_A_DATABASE_SET,
+    NOT_A_PLAIN_FILE,
+)
+
+# Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
+LOCK_START = 0x4000_0000
+LOCK_BYTES = 512
+CAP_SYS_PTRACE = 19  # linux/capability.h
+
+
+@dataclass(frozen=True)
+class OpenFileHolder:
+    """A process that has one of the files open; ``name`` as the kernel calls it."""
+
+    pid: int
+    name: str
+    file: str
+
+
+def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[OpenFileHolder, ...]:
+    """Return the processes that have any of the files open, as far as we may see them.
+
+    Args:
+        files: Files that exist; others are passed over.
+        proc: The kernel's directory of processes.
+    """
+    wanted: dict[tuple[int, int], str] = {}
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            wanted[info.st_dev, info.st_ino] = path.name
+    found = []
+    for descriptors in proc.glob("[0-9]*/fd"):
+        # A process may end while it is looked at, and those of others are closed to us.
+        with contextlib.suppress(OSError):
+            seen = set()
+            for entry in os.scandir(descriptors):
+                with contextlib.suppress(OSError):
+                    info = entry.stat()
+                    name = wanted.get((info.st_dev, info.st_ino))
+                    if name:
+                        seen.add(name)
+            if seen:
+                process = descriptors.parent
+                called = (process / "comm").read_text("utf-8", "replace").strip()
+                found += [OpenFileHolder(int(process.name), called, name) for name in sorted(seen)]
+    return tuple(sorted(found, key=lambda item: (item.pid, item.file)))
+
+
+def can_see_other_users(proc: Path = Path("/proc")) -> bool:
+    """Whether :func:`find_holders` sees the files of other users' processes.
+
+    The kernel shows them to who may trace these processes. The service may not, nor may an ordinary
+    user, and being root is not enough; an empty answer then says nothing.
+    """
+    for line in (proc / "self" / "status").read_text("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> CAP_SYS_PTRACE & 1)
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock of SQLite on a database file.
+
+    It finds what the list of open files hides from a user without privileges: a transaction, or in
+    WAL mode any connection. Nothing is read or written. Do not call it while this process has the
+    database open: closing the file drops all our locks on it.
+    """
+    with open_regular_file(path, os.O_RDWR) as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, LOCK_START)
+        except OSError:
+            return True
+        fcntl.lockf(stream, fcntl.LOCK_UN, LOCK_BYTES, LOCK_START)
+    return False
+
+
+SETS_DIRECTORY = "sets"
+
+
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
+
+
+MASTER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.
+
+
+RECORD_BYTES = 65_536
+
+
+FILE_BITS, DIRECTORY_BITS = 0o777, 0o3777
+
+
+OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def _find_configured_directory(path: Path) -> Path:
+    """The directory that the configuration names: what is above it is the administrator's."""
+    if path.parent.name == SETS_DIRECTORY:
+        return path.parent.parent
+    return path.parent if path.name == SETS_DIRECTORY else path
+
+
+@contextlib.contextmanager
+def open_set(path: Path) -> Iterator[DirectoryHandle]:
+    """Open a set, or another directory of the site's databases; neither it nor ``sets`` is a link.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        NotRegularFileError: It is a link, or no directory.
+    """
+    top = _find_configured_directory(path)
+    whole = DirectoryHandle(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        handle = whole.open_directory(str(path.relative_to(top)).removeprefix("."))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
+        raise
+    finally:
+        whole.close()
+    try:
+        yield handle
+    finally:
+        handle.close()
+
+
+@contextlib.contextmanager
+def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open a plain file of a set that has one name; what is opened is what was looked at.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        NotRegularFileError: It is anything else.
+    """
+    with open_set(path.parent) as directory:
+        place = directory.duplicate_descriptor()
+        try:
+            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=place)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
+            raise
+        finally:
+            os.close(place)
+        try:
+            _require_regular(path, os.fstat(descriptor), directory.stat_entry(""))
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> str | None:
+    """What is wrong with an entry of a set; None for a plain file of whoever may have it. Pure."""
+    if not stat.S_ISREG(info.st_mode):
+        return f"mode {stat.filemode(info.st_mode)}"
+    if info.st_nlink != 1:
+        return f"{info.st_nlink} names"
+    if info.st_uid == 0 and directory.st_uid != 0:
+        return "it belongs to root"
+    return None
+
+
+def _require_regular(path: Path, info: os.stat_result, directory: os.stat_result) -> None:
+    problem = describe_entry_problem(info, directory)
+    if problem:
+        raise NotRegularFileError(database=path, detail=problem)
+
+
+def check_before_open(path: Path, *, finishing: bool = False) -> None:
+    """Look at a database and what lies beside it, before anything opens them by name.
+
+    Args:
+        path: The database.
+        finishing: Whether a journal would be finished. One that names another file is refused then:
+            SQLite removes that file.
+
+    Raises:
+        NotRegularFileError: One of them is no plain file with one name. A missing one is nothing.
+    """
+    with contextlib.suppress(FileNotFoundError), open_set(path.parent) as directory:
+        owner = directory.stat_entry("")
+        for end in ("", *COMPANION_SUFFIXES):
+            beside = path.with_name(path.name + end)
+            with contextlib.suppress(FileNotFoundError):
+                _require_regular(beside, directory.stat_entry(beside.name), owner)
+        if not finishing:
+            return
+        journal = path.with_name(path.name + "-journal")
+        with contextlib.suppress(FileNotFoundError), open_regular_file(journal) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if os.pread(descriptor, 8, max(0, size - 8)) == MASTER_JOURNAL_MAGIC:
+                raise NotRegularFileError(database=journal, detail="it names another file")
+
+
+def check_after_open(
+    connection: sqlite3.Connection, path: Path, schema: str = "main"
+) -> sqlite3.Connection:
+    """Ask what SQLite opened, before anything is read of it.
+
+    Raises:
+        NotRegularFileError: It is another file than the one that was named.
+    """
+    top = _find_configured_directory(path.parent)
+    expected = Path(os.path.realpath(top), path.relative_to(top))
+    with contextlib.ExitStack() as closing:
+        closing.callback(connection.close)
+        files = {str(row[1]): str(row[2]) for row in connection.execute("PRAGMA database_list")}
+        if Path(os.path.realpath(files[schema])) != expected:
+            raise NotRegularFileError(database=path, detail=files[schema])
+        closing.pop_all()
+    return connection
+
+
+def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
+    """Read a small file that an agent wrote into a set; None where it is not there, or not ours.
+
+    It must belong to root or to who runs this: the application's user can make no such file.
+    """
+    try:
+        descriptor = directory.open_file(name)
+    except OSError:
+        return None
+    try:
+        info = os.fstat(descriptor)
+        plain = stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+        if not plain or info.st_uid not in (0, os.geteuid()) or info.st_size > RECORD_BYTES:
+            return None
+        return os.read(descriptor, RECORD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def mask_modes(modes: Mapping[str, int], names: tuple[str, ...], suffix: str) -> dict[str, int]:
+    """Modes of a set's own directory and of its databases, and of nothing else. Pure."""
+    known = {name + suffix + end for name in names for end in ("", *COMPANION_SUFFIXES)}
+    return {
+        name: mode & (DIRECTORY_BITS if name == "." else FILE_BITS)
+        for name, mode in modes.items()
+        if name == "." or name in known
+    }
+
+
+class NotADatabaseSetError(DatabaseError):
+    """A live directory that no agent has made a set of."""
+
+    message = NOT_A_DATABASE_SET
+
+
+class DatabaseSetMissingError(DatabaseUnreachableError):
+    """A set of files that should be there and is not."""
+
+    message = DATABASE_SET_MISSING
+
+
+class RecordUnreadableError(DatabaseError):
+    """The note of what the files were is not there, or is not the agent's."""
+
+    message = FENCE_SNAPSHOT_UNREADABLE
+
+
+class NotRegularFileError(DatabaseError):
+    """Something else than a file of its own in the place of a database or beside it."""
+
+    message = NOT_A_PLAIN_FILE

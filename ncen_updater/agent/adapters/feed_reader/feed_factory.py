@@ -1,0 +1,84 @@
+"""The feed of a site, made from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.policy.windows import WeeklyWindow, find_open_window
+from ncen_updater.feed.clock import get_system_time
+
+if TYPE_CHECKING:  # what reading the last list does not need
+    from ncen_updater.agent.config.agent_config import FeedSettings
+    from ncen_updater.feed.http_fetcher import HttpFetcher
+    from ncen_updater.feed.trust_state import TrustStateStore
+    from ncen_updater.feed.tuf_source import TufReleaseSource
+
+
+def make_release_source(
+    product: str,
+    feed: FeedSettings,
+    *,
+    state: Path,
+    trusted_root: Path,
+    now: Callable[[], datetime] = get_system_time,
+    zone: tzinfo = UTC,
+    memory: TrustStateStore | None = None,
+) -> TufReleaseSource:
+    """Make the source of a product's releases; hours are wall times of the zone."""
+    from ncen_updater.feed.tuf_source import TufReleaseSource
+
+    return TufReleaseSource(
+        product,
+        state=state,
+        trusted_root=trusted_root,
+        make_fetcher=lambda: make_http_fetcher(feed, now=now, zone=zone),
+        now=now,
+        trust_state=memory,
+        **validity(feed),
+    )
+
+
+def validity(feed: FeedSettings) -> dict[str, Any]:
+    """What the configuration says of lists that lapsed, as the source takes it."""
+    return {
+        "offline": feed.offline,
+        "grace": timedelta(days=feed.offline_grace_days),
+        "feed_grace": timedelta(days=feed.mirror_grace_days),
+    }
+
+
+def make_http_fetcher(
+    feed: FeedSettings, *, now: Callable[[], datetime] = get_system_time, zone: tzinfo = UTC
+) -> HttpFetcher:
+    """Make a fetcher from the agent's configuration; hours are wall times of the zone."""
+    from ncen_updater.feed.http_fetcher import HttpFetcher
+
+    full_speed = tuple(window.to_window() for window in feed.full_speed_windows)
+    return HttpFetcher(
+        feed.urls,
+        timeout_s=feed.timeout_s,
+        minimum_bytes_per_s=feed.minimum_bytes_per_s,
+        proxy=feed.proxy,
+        ca_file=feed.ca_file,
+        client_certificate=feed.client_certificate,
+        rate_limit=lambda: compute_rate_limit(feed.max_bytes_per_s, full_speed, now(), zone),
+    )
+
+
+def compute_rate_limit(
+    cap: int | None, full_speed: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
+) -> int | None:
+    """Return the rate that holds at a moment, bytes a second; None for no limit.
+
+    Args:
+        cap: The rate outside the windows.
+        full_speed: Hours in which the cap does not hold.
+        now: The time, with a zone.
+        zone: The zone of the site.
+    """
+    if cap is None or find_open_window(full_speed, now, zone) is not None:
+        return None
+    return cap

@@ -1,0 +1,129 @@
+"""What the process that reads foreign bytes does besides reading the feed: imports and mirrors."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.feed_reader.feed_factory import make_http_fetcher
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    MIRROR_FORBIDDEN,
+    NO_FEED_TO_MIRROR,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.mirror import FeedMirror
+from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.offline.bundle_import import BundleImporter, ImportSite
+from ncen_updater.feed.resumable_download import DOWNLOAD_PROGRESS
+from ncen_updater.formats.bundle.bundle_file import open_bundle
+
+WorkerRequest = Mapping[str, object]
+
+
+def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
+    """The bundle as the agent opened it: a stick may be readable by its owner alone."""
+    return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
+
+
+class _BundleProgress:
+    """Says of files that come from a medium that they are read, not downloaded."""
+
+    def __init__(self, inner: ProgressListener) -> None:
+        self._inner = inner
+
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        """Pass it on in other words."""
+        if text.template == DOWNLOAD_PROGRESS:
+            text = LazyText(N_("Extracting {name} from the offline bundle (bytes)"), text.values)
+        self._inner.report(text, done, total)
+
+
+def _run_import(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
+    current = order.get("current")
+    site = ImportSite(
+        product=config.site.product,
+        site=config.site.id,
+        country=config.site.country,
+        channel=config.site.channel,
+        current=Version(str(current)) if current is not None else None,
+        agent=Version(str(order["agent"])),
+        grace=timedelta(days=config.feed.offline_grace_days),
+    )
+    paths = config.paths
+    work = BundleImporter(paths.feed_state_directory, paths.resolve(paths.trusted_root), site)
+    reported = _BundleProgress(progress)
+    file, descriptor = _bundle(order)
+    dry_run = order.get("dry_run") is True
+    return work.import_bundle(file, reported, dry_run=dry_run, descriptor=descriptor).to_json()
+
+
+def _run_mirror(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
+    directory = Path(str(order["directory"]))
+    try:
+        if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(f"{directory} belongs to somebody else")
+        with durable.make_world_readable():
+            return _update_mirror(config, order, progress)
+    except PermissionError as error:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        raise UpdaterError(
+            MIRROR_FORBIDDEN, user=user, path=directory, detail=str(error)
+        ) from error
+
+
+def _update_mirror(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
+    paths = config.paths
+    mirror = FeedMirror(
+        Path(str(order["directory"])),
+        state=paths.feed_state_directory,
+        trusted_root=paths.resolve(paths.trusted_root),
+    )
+    keep = cast("int | None", order["keep"])
+    dry_run = order.get("dry_run") is True
+    if order.get("file") is not None:
+        grace = timedelta(days=config.feed.offline_grace_days)
+        with (
+            open_bundle(*_bundle(order)) as bundle,
+            map_bundle_errors(grace),
+        ):
+            members = read_whole(bundle, progress)
+            return mirror.update_mirror(
+                BundleFetcher(bundle, members),
+                _BundleProgress(progress),
+                max_releases=keep,
+                grace=grace,
+                is_available=members.__contains__,
+                dry_run=dry_run,
+            ).to_json()
+    if config.feed.offline:
+        raise UpdaterError(NO_FEED_TO_MIRROR)
+    fetcher = make_http_fetcher(config.feed, zone=config.service.get_timezone())
+    try:
+        grace = timedelta(days=config.feed.mirror_grace_days)
+        return mirror.update_mirror(
+            fetcher, progress, max_releases=keep, grace=grace, dry_run=dry_run
+        ).to_json()
+    finally:
+        fetcher.close()
+
+
+ACTS: Mapping[str, Callable[[AgentConfig, WorkerRequest, ProgressListener], dict[str, object]]] = {
+    "import": _run_import,
+    "mirror": _run_mirror,
+}

@@ -1,0 +1,462 @@
+"""The form of ``agent.toml``; each setting is explained in docs/reference/configuration.md."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from ncen_updater.agent.config.engines import ENGINE_SETTINGS
+from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
+from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.config.setting_types import BaseSettings, EngineSettings, PhysicalName
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,500}[!-~])?$")]
+#: Secrets have a file of their own, and how a request is sent is not the site's to say.
+FORBIDDEN_HEADERS = frozenset(
+    {"authorization", "connection", "content-length", "cookie", "expect", "proxy-authorization",
+     "te", "transfer-encoding", "upgrade"}
+)  # fmt: skip
+
+
+class SiteSettings(BaseSettings):
+    """Who this site is, for audience and waves.
+
+    Attributes:
+        id: Any text that no other site has.
+        country: ISO 3166-1 alpha-2, upper case.
+        contact: Whom to ask, with a telephone number; shown where an error needs somebody.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    country: Country
+    product: ProductName = "ncen"
+    channel: Channel = Channel.STABLE
+    # With a count behind the class (``{1,200}``) the pattern takes 15 MB wherever this is read.
+    contact: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\P{C}+$")] | None
+    ) = None
+
+
+class FeedSettings(BaseSettings):
+    """Where the signed feed is.
+
+    Attributes:
+        offline: Whether releases come by imported bundles alone, and no address is ever asked.
+        urls: Base addresses of the same feed, tried in order; at least one unless offline.
+        offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
+        mirror_grace_days: The same for ``urls``; for sites behind a mirror that media renew.
+        timeout_s: Seconds without a byte after which a server counts as dead.
+        minimum_bytes_per_s: Slower than this over half a minute counts as dead.
+        max_bytes_per_s: The most that the agent takes of the line; no limit by default.
+        full_speed_windows: Hours in which that limit does not hold.
+        proxy: ``http://host:port`` of a proxy, if one is needed.
+        ca_file: Certificates of a private authority.
+        client_certificate: PEM file with certificate and key for mutual TLS.
+    """
+
+    offline: Annotated[bool, Field(strict=True)] = False
+    urls: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")], ...],
+        Field(validate_default=True),
+    ] = ()
+    offline_grace_days: Annotated[int, Field(ge=0, le=180)] = 90
+    mirror_grace_days: Annotated[int, Field(ge=0, le=180)] = 0
+    timeout_s: Seconds = 30.0
+    minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
+    max_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
+    full_speed_windows: tuple[WindowSettings, ...] = ()
+    proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _require_source(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not urls and not info.data.get("offline", False):
+            raise ValueError("missing or empty: set at least one URL, or 'offline = true'")
+        return urls
+
+
+class DatabaseSettings(BaseSettings):
+    """The databases of the site.
+
+    Attributes:
+        engine: A name of :data:`.engines.ENGINE_SETTINGS`; the table of the same name is its own.
+        names: Logical name to the name in the server, where the engine has a server.
+        migrator_environment: Further variables of an application's own migrator.
+    """
+
+    engine: str
+    names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
+    migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """The table of the engine in use.
+
+        Raises:
+            LookupError: There is none, which the validation of a file refuses.
+        """
+        found = getattr(self, self.engine, None)
+        if not isinstance(found, EngineSettings):
+            raise LookupError(self.engine)
+        return found
+
+    @model_validator(mode="after")
+    def _require_engine_table(self) -> DatabaseSettings:
+        if getattr(self, self.engine) is None:
+            raise ValueError(
+                LazyText("missing table [databases.{engine}]", {"engine": self.engine})
+            )
+        if len(set(self.names.values())) != len(self.names):
+            raise ValueError("two names refer to the same database")
+        return self
+
+
+if not TYPE_CHECKING:
+    # To those who read it, the form of the file has a table for each engine.
+    DatabaseSettings = create_model(
+        "DatabaseSettings",
+        __base__=DatabaseSettings,
+        __module__=__name__,
+        engine=(Literal[tuple(ENGINE_SETTINGS)], ...),
+        **{name: (settings | None, None) for name, settings in ENGINE_SETTINGS.items()},
+    )
+
+
+class SiteFilesSettings(BaseSettings):
+    """One directory of files that the site owns and every release sees.
+
+    Attributes:
+        name: What manifests call them, such as ``photographs``.
+        directory: Holds nothing else; no part of its path is a link.
+        keep: ``auto`` gives every file a second name for the time of a change, or a clone where the
+            file system has them; ``copy`` copies all bytes where it has not.
+    """
+
+    name: Identifier
+    directory: Path
+    snapshot_method: Literal["auto", "copy"] = "auto"
+
+    @field_validator("directory")
+    @classmethod
+    def _require_plain_path(cls, directory: Path) -> Path:
+        if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
+            raise ValueError("use a plain path to one directory")
+        return directory
+
+
+class OverlaySettings(BaseSettings):
+    """What the country owns in texts and settings.
+
+    Attributes:
+        directory: The country's own files, as manifests name them in ``[[overlays]]``; the agent
+            only reads there.
+        merged: Where the agent puts what it merges; the application reads below ``current`` in it.
+    """
+
+    directory: Path
+    merged: Path = Path("opt/ncen/overlay")
+
+
+class ControlSettings(BaseSettings):
+    """How something is started, stopped and asked whether it runs.
+
+    Attributes:
+        unit: Unit name for systemd.
+        start: Command that starts what ``current`` points at and returns.
+        stop: Command that returns when it has stopped.
+        status: Command with exit status 0 while it runs, 3 when it does not.
+    """
+
+    unit: str | None = None
+    start: Argv | None = None
+    stop: Argv | None = None
+    status: Argv | None = None
+
+
+class PartSettings(ControlSettings):
+    """A further part of the application: a worker, a scheduler, an import program.
+
+    Attributes:
+        name: For people, in messages.
+        start_after_maintenance: Whether it is started only once officers are in: until then all
+            that it does could be undone.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    start_after_maintenance: Annotated[bool, Field(strict=True)] = False
+
+
+class ApplicationSettings(ControlSettings):
+    """How the application is run.
+
+    Attributes:
+        adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
+        user: The system's user that it runs as; a release's own migrator runs as the same.
+        environment: Further variables of the three commands.
+        stop_timeout_s: After this a stop counts as failed.
+        health_url: Base address of the application's own port, not of the door.
+        public_url: An address of the web server in front, asked for its maintenance page whenever
+            the door was closed; not asked where it is left out.
+        health_path: End point that reports the version, as a JSON object.
+        version_field: Its field that holds the version.
+        version_pattern: Where the answer is no JSON: a regular expression whose one group is the
+            version. None where it is.
+        version_command: Prints the version of what runs, where the application tells it nowhere;
+            then of the answer the status alone counts.
+        health_headers: Sent with each request for the health; no secrets.
+        health_token_file: File (mode 0600) with a token alone, sent as ``Authorization``.
+        health_token_scheme: The word before it; ``Bearer`` where it is left out.
+        schema_field: Its field that holds the release of the databases, if it has one.
+        write_probe_field: Its field that is true once every database took a write, if it has one.
+        health_timeout_s: How long it may take to become healthy after a start.
+        probe_timeout_s: How long one request may take.
+        maintenance_file: While this file exists the web server in front shows the maintenance page.
+        parts: What else belongs to it and is not asked for its health, in the order of starts.
+    """
+
+    adapter: Literal["command", "systemd"] = "systemd"
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = None
+    environment: Annotated[dict[str, str], Field(default_factory=dict)]
+    stop_timeout_s: Seconds = 60.0
+    health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
+    public_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
+    version_field: str = "version"
+    version_pattern: Annotated[str, StringConstraints(max_length=200)] | None = None
+    version_command: Argv | None = None
+    health_headers: (
+        Annotated[dict[HeaderName, HeaderValue], Field(min_length=1, max_length=20)] | None
+    ) = None
+    health_token_file: Path | None = None
+    health_token_scheme: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")] | None
+    ) = None
+    schema_field: str | None = None
+    write_probe_field: str | None = None
+    health_timeout_s: Seconds = 120.0
+    probe_timeout_s: Seconds = 10.0
+    maintenance_file: Path
+    parts: Annotated[tuple[PartSettings, ...], Field(max_length=50)] = ()
+
+    @model_validator(mode="after")
+    def _require_adapter_settings(self) -> ApplicationSettings:
+        controlled: tuple[ControlSettings, ...] = (self, *self.parts)
+        for item in controlled:
+            where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
+            if self.adapter == "systemd" and not item.unit:
+                raise ValueError(
+                    LazyText("the systemd adapter requires 'unit'{where}", {"where": where})
+                )
+            if self.adapter == "command" and not (item.start and item.stop and item.status):
+                raise ValueError(
+                    LazyText(
+                        "the command adapter requires 'start', 'stop' and 'status'{where}",
+                        {"where": where},
+                    )
+                )
+        self._require_version_source()
+        self._require_safe_credentials()
+        names = [part.name for part in self.parts]
+        units = [item.unit for item in controlled if item.unit]
+        for kind, found in (("name", names), ("unit", units)):
+            if len(set(found)) != len(found):
+                raise ValueError(
+                    LazyText("duplicate {kind} in the parts of the application", {"kind": kind})
+                )
+        return self
+
+    def _require_safe_credentials(self) -> None:
+        for name in self.health_headers or ():
+            if name.lower() in FORBIDDEN_HEADERS:
+                raise ValueError(
+                    LazyText(
+                        "header '{name}' not allowed in health_headers; use health_token_file",
+                        {"name": name},
+                    )
+                )
+        if self.health_token_scheme and not self.health_token_file:
+            raise ValueError("'health_token_scheme' requires health_token_file")
+        if self.health_token_file and not _is_safe_for_token(self.health_url):
+            raise ValueError(
+                "a token requires https:// in health_url, or an address of this machine"
+                " such as http://127.0.0.1"
+            )
+
+    def _require_version_source(self) -> None:
+        if self.version_command and (self.schema_field or self.write_probe_field):
+            raise ValueError(
+                "'schema_field' and 'write_probe_field' cannot be combined with version_command"
+            )
+        if not self.version_pattern:
+            return
+        try:
+            groups = re.compile(self.version_pattern).groups
+        except re.error as error:
+            raise ValueError(
+                LazyText("'version_pattern' is not a regular expression: {error}", {"error": error})
+            ) from error
+        if groups != 1:
+            raise ValueError("'version_pattern' requires exactly one group")
+        if self.schema_field or self.write_probe_field:
+            raise ValueError(
+                "'schema_field' and 'write_probe_field' cannot be combined with version_pattern"
+            )
+
+
+def _is_safe_for_token(url: str) -> bool:
+    """Whether what is sent there is encrypted, or does not leave this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return parts.scheme == "https" or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class SoakSettings(BaseSettings):
+    """The watched time after the commit.
+
+    Attributes:
+        seconds: Its length.
+        interval_s: Time between two looks.
+        failures: So many bad looks in a row count as bad.
+        on_failure: ``report`` tells and waits for a person; ``rollback`` goes back keeping records,
+            where the release can.
+    """
+
+    seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0
+    interval_s: Seconds = 10.0
+    max_failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    on_failure: Literal["report", "rollback"] = "rollback"
+
+
+class RetentionSettings(BaseSettings):
+    """What is kept after a change was confirmed good.
+
+    Attributes:
+        previous_days: Days until the previous databases are dropped; 0 drops them at once.
+        slots: Number of slots kept besides the one in use.
+    """
+
+    previous_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    slots: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class PathSettings(BaseSettings):
+    """Places. Relative ones are below ``root``.
+
+    Attributes:
+        received: Lists and downloads, where what talks to the network is another user, who may not
+            write beside the journal; in ``state`` by default.
+    """
+
+    root: Path = Path("/")
+    state: Path = Path("var/lib/ncen-updater")
+    feed_state: Path | None = None
+    slots: Path = Path("opt/ncen/slots")
+    current: Path = Path("opt/ncen/current")
+    trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
+    agent_slots: Path = Path("opt/ncen-updater")
+
+    def resolve(self, path: Path) -> Path:
+        """Return a place as an absolute path."""
+        return self.root / path
+
+    @property
+    def feed_state_directory(self) -> Path:
+        """Where lists and downloads lie, as an absolute path."""
+        return self.resolve(self.state if self.feed_state is None else self.feed_state)
+
+
+class AgentConfig(BaseSettings):
+    """``agent.toml``, whole."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    site: SiteSettings
+    paths: PathSettings = PathSettings()
+    feed: FeedSettings
+    databases: DatabaseSettings
+    files: Annotated[tuple[SiteFilesSettings, ...], Field(max_length=20)] = ()
+    overlay: OverlaySettings | None = None
+    application: ApplicationSettings
+    soak: SoakSettings = SoakSettings()
+    retention: RetentionSettings = RetentionSettings()
+    service: ServiceSettings = ServiceSettings()
+    notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def written_directories(self) -> tuple[Path, ...]:
+        """Return the directories that a change writes to, and of files those above them, too.
+
+        The generator of the units opens these to them, and no others; a test compares the two.
+        """
+        paths, databases = self.paths, self.databases
+        merged = self.overlay.merged.parent if self.overlay else None
+        places = [
+            paths.state,
+            paths.slots,
+            paths.current.parent,
+            self.application.maintenance_file.parent,
+            databases.engine_settings.local_directory,
+            merged,
+            *(item.directory.parent for item in self.files),
+        ]
+        return tuple(paths.resolve(place) for place in places if place is not None)
+
+    @model_validator(mode="after")
+    def _require_separate_directories(self) -> AgentConfig:
+        """What goes back with a change must not hold what brings the change about."""
+        if len({item.name for item in self.files}) != len(self.files):
+            raise ValueError("duplicate name in [[files]]")
+        paths, databases = self.paths, self.databases
+        ours = [
+            paths.state, paths.feed_state, paths.slots, paths.current, paths.trusted_root,
+            paths.agent_slots, self.application.maintenance_file,
+            databases.engine_settings.local_directory,
+        ]  # fmt: skip
+        places = [paths.resolve(item) for item in ours if item is not None]
+        directories = [paths.resolve(item.directory) for item in self.files]
+        if self.overlay is not None:
+            places.append(paths.resolve(self.overlay.merged))
+            # Photographs may lie beside texts; what is merged may not.
+            own = paths.resolve(self.overlay.directory)
+            for other in places:
+                if other.is_relative_to(own) or own.is_relative_to(other):
+                    raise ValueError(
+                        LazyText(
+                            "[overlay] {own} and {other} are nested",
+                            {"own": own, "other": other},
+                        )
+                    )
+        for number, directory in enumerate(directories):
+            for other in (*places, *directories[:number]):
+                if other.is_relative_to(directory) or directory.is_relative_to(other):
+                    raise ValueError(
+                        LazyText(
+                            "[[files]] {directory} and {other} are nested",
+                            {"directory": directory, "other": other},
+                        )
+                    )
+        return self

@@ -1,0 +1,114 @@
+"""Which release people chose by approving it: that comes before the newest on offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.preconditions import choose_upgrade_path
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.feed.errors import UpgradePathError
+from ncen_updater.feed.upgrade_path import UpgradePath
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.formats.release_document import Offer
+
+
+@dataclass(frozen=True)
+class ApprovedRelease:
+    """What people chose by approving.
+
+    Attributes:
+        path: The way to the release that enough people approved last; None where there is none.
+        also: Other releases that enough people approved as well.
+        gone: Those that enough people approved, and that can no longer be taken.
+    """
+
+    path: UpgradePath | None = None
+    also_approved: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """Releases that enough people approved and that can be taken; what comes first is first."""
+        return (self.path.target.version, *self.also_approved) if self.path else ()
+
+    @property
+    def target_version(self) -> Version | None:
+        """The release that comes before the newest."""
+        return Version(self.path.target.version) if self.path else None
+
+
+def find_approved_release(
+    site: Site, journal: Journal, offers: tuple[Offer, ...]
+) -> ApprovedRelease:
+    """Say which release people chose, from what is on the last verified list.
+
+    Whether what they saw is still what would be done is asked where it is begun: a release whose
+    approvals no longer hold stays the chosen one, and waits for them.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        offers: What is on the list.
+    """
+    current = site.slots.read_current()
+    if current is None:
+        return ApprovedRelease()
+    found: list[UpgradePath] = []
+    gone: list[str] = []
+    for name in ApprovalStore(journal).list_approved_releases(
+        site.config.service.required_approvals
+    ):
+        if Version(name) <= current:
+            continue
+        path = find_path_to(site, journal, offers, Version(name))
+        if path is None:
+            gone.append(name)
+        else:
+            found.append(path)
+    also = tuple(path.target.version for path in found[1:])
+    return ApprovedRelease(found[0] if found else None, also, tuple(gone))
+
+
+def find_path_to(
+    site: Site, journal: Journal, offers: tuple[Offer, ...], target: Version
+) -> UpgradePath | None:
+    """Return the way to a release that people name; None where it cannot be taken.
+
+    One that failed here can be, once it passed a rehearsal since: somebody asked for that.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        offers: What is on the list.
+        target: The release.
+    """
+    try:
+        path = choose_upgrade_path(
+            site, offers, journal, target, retry=has_passed_since_failure(journal, target)
+        )
+    except UpgradePathError:
+        return None
+    return path if isinstance(path, UpgradePath) else None
+
+
+def has_passed_since_failure(journal: Journal, target: Version) -> bool:
+    """Whether a release passed a rehearsal after anything up to it had failed here."""
+    failed = [
+        row.last_at
+        for row in SiteHistory(journal).list_bad_releases()
+        if Version(row.version) <= target
+    ]
+    passed = [
+        row.started_at
+        for row in RehearsalStore(journal).list_newest()
+        if row.state is RehearsalState.PASSED and Version(row.to_version) == target
+    ]
+    return bool(failed and passed) and max(passed) > max(failed)

@@ -1,0 +1,134 @@
+"""Approving a path as it stands now, and choosing its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals.approval import ApprovalBasis, ApprovalCount
+from ncen_updater.agent.engine.approvals.approval_status import ApprovalStatus, read_approval_status
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, ScheduleRecord
+from ncen_updater.agent.engine.approvals.approved_release import has_passed_since_failure
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.steps.preflight import refuse_lasting
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import join_texts
+from ncen_updater.common.messages import (
+    NOT_REHEARSED,
+    NOTHING_TO_APPROVE,
+    REHEARSAL_OUTDATED,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
+
+
+@dataclass(frozen=True)
+class ApprovalSubject:
+    """What can be approved now.
+
+    Attributes:
+        target: Where the path leads.
+        plan: The plan.
+        standing: Its rehearsal and what an approval is bound to.
+        people: Who approved it.
+        scheduled: The time that somebody chose.
+    """
+
+    target: str
+    plan: UpgradePlan
+    status: ApprovalStatus
+    count: ApprovalCount
+    schedule: ScheduleRecord | None
+
+    @property
+    def binding(self) -> str:
+        """What approvals carry; empty where nothing can be approved yet."""
+        return self.status.basis.compute_binding() if self.status.basis else ""
+
+
+def find_upgrade_to_approve(
+    site: Site,
+    journal: Journal,
+    progress: ProgressListener,
+    target: Version | None = None,
+    *,
+    retry: bool = False,
+) -> ApprovalSubject:
+    """Say what can be approved, from what is here already; asks no feed.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        progress: Told what is being done.
+        target: The release; what comes next where it is left out.
+        retry: Whether one that failed here is taken, too.
+
+    Raises:
+        NOTHING_TO_APPROVE: If nothing is on offer.
+        FEED_NEVER_READ: If what is on offer is not known yet.
+        UpdaterError: If a database or a slot cannot be read.
+    """
+    again = retry or (target is not None and has_passed_since_failure(journal, target))
+    path: UpgradePath | NoUpgradePath = Operations(site, progress).find_cached_path(
+        journal, target, retry=again
+    )
+    current = site.slots.read_current()
+    if not isinstance(path, UpgradePath) or current is None:
+        raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))
+    plan = make_plan(site, current, path, progress)
+    name = path.target.version
+    standing = read_approval_status(site, journal, plan.digest, name)
+    consent = ApprovalStore(journal)
+    binding = standing.basis.compute_binding() if standing.basis else ""
+    people = consent.count_for_binding(binding, site.config.service.required_approvals)
+    return ApprovalSubject(name, plan, standing, people, consent.find_schedule(binding))
+
+
+def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
+    """Return what an approval would be bound to.
+
+    Raises:
+        PREFLIGHT_BLOCKED: If something stands in the way that no waiting ends.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+    """
+    refuse_lasting(subject.plan.findings)
+    if subject.status.basis is not None:
+        return subject.status.basis
+    if subject.status.void_reasons:
+        reasons = join_texts(void.text for void in subject.status.void_reasons)
+        raise UpdaterError(REHEARSAL_OUTDATED, version=subject.target, reasons=reasons)
+    raise UpdaterError(NOT_REHEARSED, version=subject.target)
+
+
+def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) -> bool:
+    """Write a person's approval; False where they had given it.
+
+    Raises:
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
+        OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
+    """
+    basis = require_approvable_basis(subject)
+    needed = subject.count.needed
+    return ApprovalStore(journal).add(
+        subject.binding, subject.target, basis.to_json(), actor, needed
+    )
+
+
+def schedule_upgrade(
+    journal: Journal, subject: ApprovalSubject, not_before: datetime, actor: Actor
+) -> None:
+    """Choose when the upgrade may begin; it still waits for approvals and the window.
+
+    Raises:
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        OPEN_CHANGE: If a change is open.
+    """
+    require_approvable_basis(subject)
+    ApprovalStore(journal).set_schedule(subject.binding, subject.target, not_before, actor)

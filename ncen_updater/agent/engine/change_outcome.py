@@ -1,0 +1,93 @@
+"""What came of a change, in figures: for people, for ``--json`` and for the next prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ncen_updater.agent.model.change import Change, StepName, StepState
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
+
+
+@dataclass(frozen=True)
+class ChangeOutcome:
+    """One change and its figures.
+
+    Attributes:
+        downtime_s: Seconds for which officers were kept out; None if they were not.
+        step_s: Seconds of each step that ended.
+        facts: What the steps kept.
+    """
+
+    change: Change
+    downtime_s: float | None
+    step_s: Mapping[str, float]
+    facts: ChangeFacts
+
+
+def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
+    """Seconds from the closing of the door until it opened again, on either way.
+
+    Measured where the machine was not restarted between; else by the times of the records, which is
+    not known where the clock was set back meanwhile.
+
+    Args:
+        change: The change.
+        facts: What its steps kept.
+    """
+    if facts.downtime_s is not None:
+        return float(facts.downtime_s)
+    close = change.steps.get(StepName.MAINTENANCE_ON)
+    if close is None:
+        return None
+    opened = change.steps.get(StepName.MAINTENANCE_OFF)
+    ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
+    return measure_seconds(close.started_at, ended) if ended else None
+
+
+def measure_seconds(start: datetime, end: datetime) -> float | None:
+    """Seconds from one record to a later one; None where the clock was set back between them."""
+    seconds = (end - start).total_seconds()
+    return seconds if seconds >= 0 else None
+
+
+def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, object]:
+    """Return a change, with what its steps kept, as JSON has it."""
+    return {
+        "id": change.id,
+        "kind": change.kind.value,
+        "mode": change.mode.value,
+        "state": change.state.value,
+        "product": change.product,
+        "from": change.from_version,
+        "to": change.to_version,
+        "created_at": change.created_at,
+        "ended_at": change.ended_at,
+        "downtime_s": measure_downtime(change, facts),
+        "error_code": change.error_code,
+        "attempts": change.failed_recoveries,
+        "expand_started": facts.expand_started is not None,
+        "contract_abandoned": bool(facts.contract_abandoned),
+        "ended_sessions": list(facts.ended_sessions or ()),
+        "replaced": list(facts.replaced or ()),
+    }
+
+
+def read_outcome(journal: Journal, change_id: str) -> ChangeOutcome:
+    """Read a change with its figures from the journal."""
+    change = journal.read_change(change_id)
+    facts = journal.read_facts(change_id)
+    return ChangeOutcome(
+        change=change,
+        downtime_s=measure_downtime(change, facts),
+        step_s={
+            name.value: round(seconds, 3)
+            for name, record in change.steps.items()
+            if record.ended_at is not None
+            and record.state is StepState.DONE
+            and (seconds := measure_seconds(record.started_at, record.ended_at)) is not None
+        },
+        facts=facts,
+    )

@@ -1,0 +1,71 @@
+"""The time that has passed at this site, kept in the journal: see ``policy.elapsed``.
+
+Whoever is at work looks at the clocks and writes it down; the service does so with each question to
+the feed. What was looked at too seldom is kept longer, never shorter.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.errors import JournalUnwritableError
+from ncen_updater.agent.policy.elapsed_time import ClockReading, advance_reading
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import guard_reads
+from ncen_updater.common.json_records import parse_stored_time
+
+logger = logging.getLogger(__name__)
+
+
+def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
+    """Write down how much time has passed, and since when each set of databases is kept.
+
+    A journal that takes no record is nothing to fail for: what was not counted is kept longer.
+
+    Args:
+        journal: Open for writing.
+        clock: The machine's.
+    """
+    now = _read_clock(journal, clock)
+    try:
+        with journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO elapsed VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET"
+                " boot = excluded.boot, monotonic_s = excluded.monotonic_s, wall = excluded.wall,"
+                " total_s = excluded.total_s",
+                (now.boot, now.monotonic_s, now.wall.isoformat(), now.total_s),
+            )
+            connection.execute(
+                "INSERT INTO kept_since SELECT change, ? FROM previous_sets"
+                " WHERE change NOT IN (SELECT change FROM kept_since)",
+                (now.total_s,),
+            )
+    except JournalUnwritableError as error:
+        logger.warning("the time that has passed was not written down: %s", error)
+
+
+def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, timedelta]:
+    """Return for how long each set of previous databases has been kept. Reads only.
+
+    Args:
+        journal: The journal.
+        clock: The machine's.
+    """
+    now = _read_clock(journal, clock).total_s
+    with guard_reads(journal.path):
+        sets = [row["change"] for row in journal.query("SELECT change FROM previous_sets")]
+        rows = journal.query("SELECT change, total_s FROM kept_since")
+        since: dict[str, float] = {row["change"]: row["total_s"] for row in rows}
+    return {change: timedelta(seconds=max(0.0, now - since.get(change, now))) for change in sets}
+
+
+def _read_clock(journal: Journal, clock: SystemClock) -> ClockReading:
+    last: ClockReading | None = None
+    with guard_reads(journal.path):
+        for row in journal.query("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
+            wall = parse_stored_time(row["wall"])
+            last = ClockReading(row["boot"], row["monotonic_s"], wall, row["total_s"])
+    return advance_reading(last, clock.boot_id(), clock.monotonic(), clock.now())

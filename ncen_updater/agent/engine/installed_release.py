@@ -1,0 +1,307 @@
+"""Which release is installed: asked of the application and the databases, and judged; reads only.
+
+Nobody believes the version that was typed. The application says which it is. The databases cannot
+say it, but they can contradict: the ``verify`` files of a release's migrations and the checks of
+its manifest can be asked of a schema that has what the release needs, and of no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    DatabaseEngine,
+    LiveDatabase,
+    MigrationSet,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.errors import DatabaseError, MigrationRefusedError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    ADOPT_DATABASE_MISMATCH,
+    ADOPT_VERSION_MISMATCH,
+    APPLICATION_UNWELL,
+    QUERY_FAILED,
+    VERSION_NOT_REPORTED,
+)
+from ncen_updater.formats.manifest import CheckStage, DomainCheck, Manifest
+from ncen_updater.formats.reported_version import matches_reported_version
+from ncen_updater.formats.sql import check_verify_sql, make_count_query, split_statements
+
+
+@dataclass(frozen=True)
+class ReportedVersion:
+    """What the application says of itself.
+
+    Attributes:
+        version: Its release in its own spelling; empty where it does not tell.
+        url: Where it was asked; a command where that tells in its place.
+        problem: Why it does not tell, or what else is not well.
+        said: Its answer, where it is not well.
+        from_command: Whether a command of the site tells, and the application nothing.
+    """
+
+    version: str
+    url: str
+    problem: str = ""
+    said: str = ""
+    from_command: bool = False
+
+
+@dataclass(frozen=True)
+class SchemaProbe:
+    """One question of a release to a database.
+
+    Attributes:
+        database: Logical name.
+        name: The migration or check that it belongs to.
+        fits: Whether the database could answer it: tables and columns are there.
+        rows: How many rows contradict the release.
+        newest: Whether no later migration of this database could have outgrown it.
+        detail: What the server said, where it could not.
+    """
+
+    database: str
+    name: str
+    executable: bool
+    rows: int = 0
+    is_newest_migration: bool = True
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer is that of the release."""
+        return self.executable and not self.rows
+
+
+@dataclass(frozen=True)
+class InstalledRelease:
+    """What was seen of the release that is installed.
+
+    Attributes:
+        said: By the application.
+        asked: Of the databases.
+        ledger: Why a ledger of migrations is not that of the release; None where all are, or none
+            is there.
+        reported: What the release that was named reports; empty where it is its version.
+    """
+
+    application: ReportedVersion
+    probes: tuple[SchemaProbe, ...] = ()
+    ledger: tuple[str, LazyText] | None = None
+    reported: str = ""
+
+    def format_lines(self, version: Version) -> Iterator[LazyText]:
+        """Say it, a line each."""
+        if self.application.version:
+            words = N_("Version reported by the application: {said}")
+            if self.application.from_command:
+                words = N_("Version reported by {command}: {said}")
+            yield LazyText(
+                words, {"said": self.application.version, "command": self.application.url}
+            )
+            if self.reported and matches_reported_version(self.application.version, self.reported):
+                words = N_("{version} reports the same version; the build is unknown.")
+                yield LazyText(words, {"version": version})
+        else:
+            words = N_("Application version unknown ({problem})")
+            yield LazyText(words, {"problem": self.application.problem})
+        held = sum(item.passed for item in self.probes)
+        figures = {"held": held, "total": len(self.probes), "version": version}
+        if not self.probes:
+            yield LazyText(N_("{version} declares no checks of its databases."), figures)
+        else:
+            words = N_("Database checks of {version} passed: {held} of {total}")
+            yield LazyText(words, figures)
+        for item in self.probes:
+            if not item.passed:
+                yield LazyText(N_("Check {name} of {database} failed: {problem}"), {
+                    "name": item.name, "database": item.database, "problem": _describe_probe(item),
+                })  # fmt: skip
+
+
+def _describe_probe(item: SchemaProbe) -> LazyText:
+    if not item.executable:
+        return LazyText(N_("query failed: {detail}"), {"detail": item.detail})
+    return LazyText(N_("contradicting rows: {rows}"), {"rows": item.rows})
+
+
+def find_mismatch(
+    installed: InstalledRelease, version: Version, *, vouched: bool
+) -> UpdaterError | None:
+    """Return why the installed release is not the one that was named; None if it is; pure.
+
+    A check of an older migration may be outgrown by a later one, and officers may enter rows that a
+    check did not foresee: neither contradicts an application that says its release. Where a person
+    vouches in its place, the newest checks have to hold.
+
+    Args:
+        installed: What was seen.
+        version: The release that was named.
+        vouched: Whether a person says so in place of an application that does not.
+    """
+    value = installed.application
+    if value.version and not matches_reported_version(
+        value.version, installed.reported or str(version)
+    ):
+        return UpdaterError(
+            ADOPT_VERSION_MISMATCH, reported=value.version, version=version, url=value.url
+        )
+    if installed.ledger is not None:
+        database, reason = installed.ledger
+        return _make_mismatch_error(database, version, reason)
+    for item in installed.probes:
+        if item.is_newest_migration and not (item.executable if value.version else item.passed):
+            values = {"name": item.name, "problem": _describe_probe(item)}
+            return _make_mismatch_error(
+                item.database, version, LazyText(N_("check {name} failed: {problem}"), values)
+            )
+    if value.version and value.problem and not vouched:
+        return UpdaterError(
+            APPLICATION_UNWELL, detail=value.said, problems=value.problem, version=version
+        )
+    if not value.version and not vouched:
+        return UpdaterError(
+            VERSION_NOT_REPORTED, url=value.url, problem=value.problem, version=version
+        )
+    return None
+
+
+def _make_mismatch_error(database: str, version: Version, reason: LazyText) -> UpdaterError:
+    return UpdaterError(ADOPT_DATABASE_MISMATCH, database=database, version=version, reason=reason)
+
+
+def inspect_installed(
+    site: Site,
+    version: Version,
+    manifest: Manifest,
+    migrations: MigrationSet,
+    reported_version: str,
+) -> InstalledRelease:
+    """Ask application and databases.
+
+    Args:
+        site: The site.
+        version: The release that was named.
+        manifest: Its manifest.
+        migrations: Its migrations, wherever their files are.
+        reported_version: Change whose rows in a ledger say nothing: an adoption wrote them.
+
+    Raises:
+        DatabaseError: A database cannot be reached.
+        ApplicationError: The application cannot be asked with the token of the configuration.
+    """
+    with site.database_engine.hold_sessions():
+        asked = (
+            *_run_verify_files(site.database_engine, migrations),
+            *_run_domain_checks(site.database_engine, manifest.checks),
+        )
+        ledger = _find_foreign_ledger(site.database_engine, migrations, reported_version)
+        return InstalledRelease(
+            _ask_application(site, manifest.reported), asked, ledger, manifest.reports or ""
+        )
+
+
+def _ask_application(site: Site, reported: str) -> ReportedVersion:
+    settings = site.config.application
+    unasked = site.application.check_health_token()
+    if unasked is not None:
+        raise unasked
+    command = settings.version_command
+    url = command[0] if command else f"{settings.health_url.rstrip('/')}{settings.health_path}"
+    health = site.application.check_health(HealthExpectation(reported))
+    value = health.reported.get(settings.version_field)
+    if isinstance(value, str) and value.strip():
+        problem = "; ".join(health.problems)
+        return ReportedVersion(value.strip()[:100], url, problem, health.answer_json, bool(command))
+    return ReportedVersion(
+        "", url, "; ".join(health.problems) or f"'{settings.version_field}': {value!r:.100}"
+    )
+
+
+def _run_verify_files(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[SchemaProbe]:
+    if migrations.migrator is not None:
+        return
+    for name, items in migrations.databases.items():
+        asked = [_run_verify_file(engine, name, item) for item in items if item.verify is not None]
+        yield from (dataclasses.replace(item, is_newest_migration=False) for item in asked[:-1])
+        yield from asked[-1:]
+
+
+def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) -> SchemaProbe:
+    assert item.verify is not None  # noqa: S101 - the caller looked
+    sql = item.verify.read_bytes().decode("utf-8")
+    refused = check_verify_sql(sql, engine.engine_name)
+    if refused is not None:
+        return SchemaProbe(database, item.migration.id, executable=False, detail=refused.reason)
+    rows = 0
+    for statement in split_statements(sql, engine.engine_name):
+        try:
+            found = engine.run_query(
+                LiveDatabase(database),
+                make_count_query(statement),
+                timeout_s=item.migration.statement_timeout_ms / 1000,
+            )
+        except DatabaseError as error:
+            return _make_failed_probe(error, database, item.migration.id)
+        rows += int(str(found[0][0]))
+    return SchemaProbe(database, item.migration.id, executable=True, rows=rows)
+
+
+def _run_domain_checks(
+    engine: DatabaseEngine, checks: Sequence[DomainCheck]
+) -> Iterator[SchemaProbe]:
+    """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
+    for check in checks:
+        if check.when is CheckStage.BEFORE:
+            continue
+        try:
+            run_release_query(engine, LiveDatabase(check.database), check.sql_after or check.sql)
+        except DatabaseError as error:
+            yield _make_failed_probe(error, check.database, check.name)
+        else:
+            yield SchemaProbe(check.database, check.name, executable=True)
+
+
+def _make_failed_probe(error: DatabaseError, database: str, name: str) -> SchemaProbe:
+    """Tell a database that cannot answer from one that cannot be reached.
+
+    Raises:
+        DatabaseError: It cannot be reached.
+    """
+    if error.code != QUERY_FAILED.code:
+        raise error
+    return SchemaProbe(
+        database, name, executable=False, detail=(error.detail or str(error.title_text))[:300]
+    )
+
+
+def _find_foreign_ledger(
+    engine: DatabaseEngine, migrations: MigrationSet, own: str
+) -> tuple[str, LazyText] | None:
+    if migrations.migrator is not None:
+        return None
+    for name in engine.names:
+        rows: tuple[AppliedMigration, ...] = engine.read_ledger(LiveDatabase(name))
+        if all(row.change == own for row in rows):
+            continue
+        try:
+            steps = plan_database_migrations(
+                name, rows, migrations.databases.get(name, ()), None
+            ).steps
+        except MigrationRefusedError as error:
+            return name, LazyText("{reason}", {"reason": error.values.get("reason", "-")})
+        for step in steps:
+            words = N_("migration {migration} belongs to it and is not applied")
+            return name, LazyText(words, {"migration": step.id})
+    return None

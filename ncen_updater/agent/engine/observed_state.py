@@ -1,0 +1,193 @@
+"""Looks at a site and says what recovery must know. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.recovery import CurrentSlot, ObservedState
+from ncen_updater.agent.engine.site import Site, make_change_ref
+from ncen_updater.agent.model.change import Change, StepName
+from ncen_updater.agent.model.event_names import RESTORED_ADOPTED
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import JournalEvent
+from ncen_updater.common.i18n import N_, LazyText
+
+#: Event: a site that was installed by hand was taken over.
+ADOPTED = "adopted"
+#: Event: an upgrade was undone, and the live databases keep what its release put into them before.
+EXPANDED = "expanded"
+#: Event: the release in use has brought its migrations to their end, or tried to.
+CONTRACTED = "contracted"
+
+
+def _locate_current(current: Version | None, change: Change) -> CurrentSlot:
+    if current == Version(change.from_version):
+        return CurrentSlot.OLD
+    return CurrentSlot.NEW if current == Version(change.to_version) else CurrentSlot.OTHER
+
+
+def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> ObservedState:
+    """Collect the facts of the open change, or of a site at rest.
+
+    Raises:
+        UpdaterError: If a fact cannot be had; nothing may be decided without it.
+    """
+    if change is None:
+        evidence = site.database_engine.read_evidence(None)
+        return ObservedState(None, fenced=evidence.fenced, database_missing=bool(evidence.missing))
+    evidence = site.database_engine.read_evidence(make_change_ref(change))
+    return ObservedState(
+        state=change.state,
+        committed=change.is_committed,
+        fence=change.get_step_state(StepName.FENCE),
+        cut_over=change.get_step_state(StepName.CUT_OVER),
+        switch=change.get_step_state(StepName.SWITCH),
+        cut_over_done=evidence.is_cut_over,
+        fenced=evidence.fenced,
+        database_missing=bool(evidence.missing),
+        slot=_locate_current(site.slots.read_current(), change),
+        attempts=change.failed_recoveries,
+        by_operator=by_operator,
+        committed_in_databases=evidence.committed,
+        later_change_in_databases=evidence.superseded,
+    )
+
+
+def find_last_committed(journal: Journal) -> Change | None:
+    """The change that brought what runs now; None on a site that was only adopted."""
+    for change in journal.list_changes():
+        if change.is_committed:
+            return change
+    return None
+
+
+def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
+    """Say what code, databases and journal of a whole site disagree about; None if nothing.
+
+    A journal from a backup is a good journal of another time: only the databases know.
+
+    Raises:
+        UpdaterError: If a fact cannot be had.
+    """
+    marker = site.database_engine.read_marker()
+    current = site.slots.read_current()
+    if marker is not None and current != Version(marker.release):
+        return LazyText(
+            N_("code of release {code}, databases of release {databases}"),
+            {"code": current or "-", "databases": marker.release},
+        )
+    generation = read_recorded_state(journal).generation
+    found = marker.generation if marker else 0
+    if found > generation:
+        return LazyText(
+            N_("the databases record a later change than the journal: the journal is outdated")
+        )
+    if found < generation:
+        return LazyText(
+            N_(
+                "the journal records a later change than the databases; if they were"
+                " restored on purpose, run: ncen-updater adopt VERSION --restored"
+            )
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class RecordedState:
+    """What the journal says of the databases, by its newest word.
+
+    Attributes:
+        generation: That they carry; 0 before the first cut-over of an agent.
+        change: The change that brought them; None where people did.
+        fingerprints: Of their schemas, by logical name, as far as they were kept.
+        kinds: Of each kind of things in them, as far as they were kept.
+    """
+
+    generation: int = 0
+    change: Change | None = None
+    fingerprints: Mapping[str, object] = field(default_factory=dict)
+    schema_kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+def read_recorded_state(journal: Journal) -> RecordedState:
+    """Return what the journal says of the databases."""
+    change = find_last_committed(journal)
+    by_hand = _list_adoptions(journal)
+    at = _read_commit_number(journal, change) if change is not None else 0
+    if change is not None and (not by_hand or at > by_hand[-1].number):
+        facts = journal.read_facts(change.id)
+        found = RecordedState(
+            change.generation, change, facts.fingerprints or {}, facts.schema_kinds or {}
+        )
+    elif by_hand:
+        at, data = by_hand[-1].number, by_hand[-1].data
+        generation = data.get("generation")
+        found = RecordedState(
+            generation if isinstance(generation, int) else 0,
+            None,
+            _as_mapping(data.get("fingerprints")),
+            _parse_schema_kinds(data),
+        )
+    else:
+        return RecordedState()
+    since = [e for e in journal.list_events() if e.kind in (EXPANDED, CONTRACTED) and e.number > at]
+    if not since:
+        return found
+    data = since[-1].data
+    return replace(
+        found,
+        fingerprints=_as_mapping(data.get("fingerprints")),
+        schema_kinds=_parse_schema_kinds(data),
+    )
+
+
+def _parse_schema_kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    return {
+        name: _as_mapping(found) for name, found in _as_mapping(data.get("schema_kinds")).items()
+    }
+
+
+def read_release_fingerprints(journal: Journal, release: Version) -> Mapping[str, object]:
+    """Return the fingerprints that the databases of a release had here; empty where none are known.
+
+    Of several, the newest.
+    """
+    found: list[tuple[int, Mapping[str, object]]] = [
+        (event.number, _as_mapping(event.data.get("fingerprints")))
+        for event in _list_adoptions(journal)
+        if Version(str(event.data.get("release"))) == release
+    ]
+    brought = {
+        change.id: change
+        for change in journal.list_changes()
+        if Version(change.to_version) == release and change.is_committed
+    }
+    found += [
+        (_read_commit_number(journal, change), journal.read_facts(change.id).fingerprints or {})
+        for change in brought.values()
+    ]
+    found += [
+        (event.number, _as_mapping(event.data.get("fingerprints")))
+        for event in journal.list_events()
+        if event.kind == CONTRACTED and event.change in brought
+    ]
+    return max(found, key=lambda item: item[0])[1] if found else {}
+
+
+def _list_adoptions(journal: Journal) -> list[JournalEvent]:
+    found = [event for event in journal.list_events() if event.kind in (ADOPTED, RESTORED_ADOPTED)]
+    # An adoption that was corrected says nothing any more.
+    last = max((event.number for event in found if event.kind == ADOPTED), default=0)
+    return [event for event in found if event.kind == RESTORED_ADOPTED or event.number == last]
+
+
+def _read_commit_number(journal: Journal, change: Change) -> int:
+    numbers = [e.number for e in journal.list_events(change=change.id) if e.kind == "committed"]
+    return numbers[-1] if numbers else 0
+
+
+def _as_mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,204 @@
+"""Dropping what an upgrade kept, once its days are over: in a change's last step, or without one.
+
+Previous databases are marked as gone before the first of them is dropped: a way back must never
+lean on a set of which a part is missing. What a crash leaves between the two is found by its name
+and dropped by the next collection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.elapsed_time import read_retention_ages
+from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.quarantine import record_quarantined
+from ncen_updater.agent.engine.raw_errors import find_next_expiry, prune_raw_errors
+from ncen_updater.agent.engine.site import Site, SystemClock
+from ncen_updater.agent.policy.collection import (
+    PreviousDatabases,
+    ProtectedItems,
+    PrunableItems,
+    RetentionRule,
+    find_prunable_slots,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.errors import TrustError
+
+logger = logging.getLogger(__name__)
+
+PRUNE_STARTED, PRUNE_FINISHED = "prune-begun", "prune-ended"
+
+
+def apply_retention(
+    site: Site, journal: Journal, *, origin: Version | None, named: ProtectedItems
+) -> PrunableItems:
+    """Decide by the site's rule what of the slots and previous databases goes. Reads only.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        origin: The slot that was in use before.
+        named: What is still needed.
+    """
+    keep, now = site.config.retention, site.clock.now()
+    ages = read_retention_ages(journal, site.clock)
+    releases = {change.id: Version(change.from_version) for change in journal.list_changes()}
+    return find_prunable_slots(
+        slots=site.slots.list_versions(),
+        current=site.slots.read_current(),
+        previous_slot=origin,
+        previous=[
+            PreviousDatabases(
+                previous.change, now - ages[previous.change], releases.get(previous.change)
+            )
+            for previous in SiteHistory(journal).list_previous_databases()
+            if previous.dropped_at is None
+        ],
+        protected=named,
+        rule=RetentionRule(keep.previous_days, keep.slots),
+        now=now,
+    )
+
+
+def find_prunable(site: Site, journal: Journal) -> PrunableItems:
+    """What may go while no change is open. Reads only.
+
+    What was built ahead for a release on offer stays, and so does the slot that the site came from.
+    Where it is not known or cannot be proved what is on offer, as on a full disk, every newer slot
+    stays: the rest may be what makes room again.
+
+    Raises:
+        UpdaterError: If the databases cannot be looked at.
+    """
+    current = site.slots.read_current()
+    if current is None:
+        return PrunableItems()
+    upgrade = find_last_upgrade(journal.list_changes(), current)
+    origin = Version(upgrade.from_version) if upgrade else None
+    try:
+        view = site.release_source.load_last_view()
+    except TrustError as error:
+        logger.warning("what is on offer cannot be proved: %s", error)
+        view = None
+    if view is None:
+        ahead = set(site.slots.list_versions())
+    else:
+        ahead = {offer.release_version for offer in view.offers}
+    needed = {version for version in ahead if version > current}
+    decided = apply_retention(
+        site,
+        journal,
+        origin=origin,
+        named=ProtectedItems(slots=frozenset(needed | ({origin} if origin else set()))),
+    )
+    return PrunableItems(
+        decided.slots, tuple(sorted({*decided.changes, *find_interrupted_drops(site, journal)}))
+    )
+
+
+def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
+    """Changes of which a part of the databases is there that are marked as gone. Reads only.
+
+    In whatever role: a SQLite set that is half removed looks like one that was never finished.
+    """
+    gone = _list_dropped_changes(SiteHistory(journal))
+    databases = {change for change, _, _ in site.database_engine.list_leftovers() if change in gone}
+    return databases | site_files.find_remaining_snapshots(journal, gone)
+
+
+def drop_previous_databases(
+    site: Site, journal: Journal, changes: Iterable[str], progress: ProgressListener
+) -> None:
+    """Drop what was live before these changes, each set marked as gone before its first database.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        changes: Which; those that a crash left half dropped as well.
+        progress: Told what is being done.
+    """
+    memory = SiteHistory(journal)
+    gone = _list_dropped_changes(memory)
+    for change in changes:
+        progress.report(LazyText(N_("removing the previous databases of change {change}"),
+                           {"change": change}))  # fmt: skip
+        if change not in gone:
+            memory.mark_previous_dropped(change)
+        site_files.prune_snapshots(journal, change)
+        site.database_engine.drop_previous(change)
+        record_quarantined(site, journal, change)
+
+
+def _list_dropped_changes(memory: SiteHistory) -> set[str]:
+    return {
+        previous.change
+        for previous in memory.list_previous_databases()
+        if previous.dropped_at is not None
+    }
+
+
+def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressListener) -> None:
+    """Drop what may go, one thing after the other; may be repeated after a crash at any instant.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        what: What :func:`find_prunable` said.
+        progress: Told what is being done.
+
+    Raises:
+        UpdaterError: If something cannot be dropped; the rest goes at the next collection.
+    """
+    prune_raw_errors(journal.path.parent, site.clock.now().timestamp())
+    if not what:
+        if _was_interrupted(journal):
+            journal.record_event(
+                PRUNE_FINISHED, changes=[], slots=[]
+            )  # it had dropped its last before it died
+        return
+    names = [str(version) for version in what.slots]
+    journal.record_event(PRUNE_STARTED, changes=list(what.changes), slots=names)
+    drop_previous_databases(site, journal, what.changes, progress)
+    for version in what.slots:
+        progress.report(LazyText(N_("removing release {version}"), {"version": version}))
+        site.slots.remove_slot(version)
+    if site.overlay is not None:
+        site.overlay.prune()
+    journal.record_event(PRUNE_FINISHED, changes=list(what.changes), slots=names)
+
+
+def compute_next_prune(
+    journal: Journal, clock: SystemClock, previous_days: float
+) -> datetime | None:
+    """When the next collection is due; None where nothing is kept.
+
+    Looks at the journal, and at the dates of what was said in full, beside it.
+
+    A collection that was torn is due at once.
+    """
+    if _was_interrupted(journal):
+        return clock.now()
+    ages = read_retention_ages(journal, clock)
+    previous = [
+        ages[item.change]
+        for item in SiteHistory(journal).list_previous_databases()
+        if not item.dropped_at
+    ]
+    sets = clock.now() + timedelta(days=previous_days) - max(previous) if previous else None
+    return min((at for at in (sets, find_next_expiry(journal.path.parent)) if at), default=None)
+
+
+def _was_interrupted(journal: Journal) -> bool:
+    last = journal.query(
+        f"SELECT kind FROM events WHERE kind IN ('{PRUNE_STARTED}', '{PRUNE_FINISHED}')"  # noqa: S608 - ours
+        " ORDER BY number DESC LIMIT 1"
+    )
+    return bool(last) and last[0]["kind"] == PRUNE_STARTED

@@ -1,0 +1,104 @@
+"""What a database or a program of the application's said in full, in files that root alone reads.
+
+It may quote rows of case files, so the journal, its backups, messages, the local interface and the
+support bundle hold only what :mod:`ncen_updater.common.error_sanitizer` lets through, and the path
+of such a file: one a failed change or rehearsal, ``failures/<id>.txt`` in the state directory,
+0600. They go with what is kept for :data:`RETENTION_DAYS` days.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ncen_updater.common.atomic_files import make_directory, remove_file, write_file
+from ncen_updater.common.errors import causes
+from ncen_updater.common.i18n import N_, LazyText
+
+logger = logging.getLogger(__name__)
+
+RAW_ERROR_DIRECTORY: Final = "failures"
+RETENTION_DAYS: Final = 30
+RETENTION_S: Final = RETENTION_DAYS * 86_400
+MAX_CHARACTERS: Final = 1_000_000
+
+
+def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None:
+    """Write down in full why something failed, where that may hold rows; return where.
+
+    A later failure of the same name takes its place. That it cannot be written (the disk may be
+    full) must not hide the failure itself: it is logged, and there is no file then.
+
+    Args:
+        state: The state directory.
+        name: Id of the change or rehearsal.
+        error: What ended it, with its causes.
+    """
+    text = "\n\n".join(_iter_raw_texts(error))
+    if not text:
+        return None
+    path = state / RAW_ERROR_DIRECTORY / f"{name}.txt"
+    try:
+        make_directory(path.parent, 0o700)
+        path.parent.chmod(0o700)
+        write_file(path, f"{text[:MAX_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
+    except OSError as failed:
+        logger.warning("what was said in full is not kept: %s", failed)
+        return None
+    return path
+
+
+def _iter_raw_texts(error: BaseException) -> Iterator[str]:
+    """What each error of a chain said that nobody else may read; pure."""
+    for current in causes(error):
+        own = getattr(current, "private", None)
+        if own:
+            yield str(own)
+        elif isinstance(current, sqlite3.Error) or hasattr(current, "sqlstate"):
+            yield f"{type(current).__name__}: {str(current).strip()}"
+
+
+def describe_raw_error_path(path: Path | None) -> LazyText:
+    """Say where all is that was said, if anywhere; pure."""
+    if path is None:
+        return LazyText("")
+    words = N_("The complete error may quote records. It is stored in {path} (root only).")
+    return LazyText(words, {"path": str(path)})
+
+
+def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
+    """Return what to do, and where all is that was said; pure."""
+    if path is None:
+        return remedy
+    return LazyText("{remedy} {place}", {"remedy": remedy, "place": describe_raw_error_path(path)})
+
+
+def find_next_expiry(state: Path) -> datetime | None:
+    """When the oldest of the files is to go; None where there is none."""
+    written = [entry.stat(follow_symlinks=False).st_mtime for entry in _list_files(state)]
+    return datetime.fromtimestamp(min(written) + RETENTION_S, UTC) if written else None
+
+
+def _list_files(state: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(state / RAW_ERROR_DIRECTORY) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+
+
+def prune_raw_errors(state: Path, now_s: float) -> None:
+    """Remove files that are older than :data:`RETENTION_DAYS`; may be repeated.
+
+    Args:
+        state: The state directory.
+        now_s: Seconds since 1970.
+    """
+    for entry in _list_files(state):
+        if entry.stat(follow_symlinks=False).st_mtime + RETENTION_S <= now_s:
+            remove_file(Path(entry.path))

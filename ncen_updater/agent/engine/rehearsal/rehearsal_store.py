@@ -1,0 +1,215 @@
+"""Rehearsals of releases on copies, as the journal remembers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import (
+    guard_reads,
+    parse_optional_time,
+    parse_stored_value,
+)
+from ncen_updater.common.json_records import parse_stored_time
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.rehearsal.report import (
+        RehearsalCopyPlans,
+        RehearsalFailure,
+        RehearsalReport,
+    )
+    from ncen_updater.common.json_records import JsonRecord
+
+_Stored = TypeVar("_Stored", bound="JsonRecord")
+
+
+class RehearsalState(StrEnum):
+    """Where a rehearsal stands."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RehearsalRecord:
+    """One rehearsal.
+
+    Attributes:
+        basis: What it was made on, as :class:`.ApprovalBasis` is written.
+        stored: What it left, as the journal has it: this is sent, and approvals bind to it.
+        journal: Which one.
+    """
+
+    id: str
+    from_version: str
+    to_version: str
+    state: RehearsalState
+    started_at: datetime
+    ended_at: datetime | None = None
+    error_code: str | None = None
+    basis: Mapping[str, object] | None = None
+    stored_result: Mapping[str, object] | None = None
+    journal_path: Path = Path()
+
+    @cached_property
+    def report(self) -> RehearsalReport | None:
+        """What it found; None of one that did not pass.
+
+        Raises:
+            JournalUnreadableError: If what is stored is something else.
+        """
+        from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
+
+        return self._read_result(RehearsalState.PASSED, RehearsalReport)
+
+    @cached_property
+    def failure(self) -> RehearsalFailure | None:
+        """What is known of one that failed; None of any other, or one that was torn.
+
+        Raises:
+            JournalUnreadableError: If what is stored is something else.
+        """
+        from ncen_updater.agent.engine.rehearsal.report import RehearsalFailure
+
+        return self._read_result(RehearsalState.FAILED, RehearsalFailure)
+
+    @cached_property
+    def copies(self) -> RehearsalCopyPlans | None:
+        """Where the copies of one are that runs, or was torn; None of any other.
+
+        Raises:
+            JournalUnreadableError: If what is stored is something else.
+        """
+        from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+
+        return self._read_result(RehearsalState.RUNNING, RehearsalCopyPlans)
+
+    def _read_result(self, state: RehearsalState, kind: type[_Stored]) -> _Stored | None:
+        if self.state is not state or self.stored_result is None:
+            return None
+        with guard_reads(self.journal_path):
+            return kind.from_json(self.stored_result)
+
+    @property
+    def identity(self) -> str:
+        """What names this rehearsal with its report, for a binding."""
+        content = json.dumps(self.stored_result, sort_keys=True, separators=(",", ":")).encode()
+        return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
+
+
+def serialize_rehearsal(record: RehearsalRecord) -> dict[str, object]:
+    """Return a rehearsal as JSON has it."""
+    return {
+        "id": record.id,
+        "from": record.from_version,
+        "to": record.to_version,
+        "state": record.state.value,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "error_code": record.error_code,
+        "report": record.stored_result,
+    }
+
+
+class RehearsalStore:
+    """Reads and writes rehearsals through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def record_start(
+        self, number: str, from_version: str, to_version: str, copies: RehearsalCopyPlans
+    ) -> None:
+        """Write that a rehearsal begins, before its first copy.
+
+        Args:
+            number: Its id.
+            from_version: The release in use.
+            to_version: The release that is tried.
+            copies: Where the copies will be, to remove them after a crash.
+        """
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
+                " VALUES (?,?,?,?,?,?)",
+                (
+                    number,
+                    from_version,
+                    to_version,
+                    RehearsalState.RUNNING,
+                    self._journal.read_time().isoformat(),
+                    json.dumps(copies.to_json(), sort_keys=True),
+                ),
+            )
+            self._journal.append_event(
+                "rehearsal-begun", None, rehearsal=number, from_version=from_version,
+                to_version=to_version,
+            )  # fmt: skip
+
+    def record_end(
+        self,
+        number: str,
+        state: RehearsalState,
+        *,
+        basis: Mapping[str, object] | None = None,
+        result: RehearsalReport | RehearsalFailure | None = None,
+        error_code: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Write what a rehearsal came to, after its last copy is gone.
+
+        ``error`` is what it failed with, in words that quote no record: ``history`` has them.
+        """
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE rehearsals SET state = ?, ended_at = ?, error_code = ?, basis = ?,"
+                " report = ? WHERE id = ?",
+                (
+                    state, self._journal.read_time().isoformat(), error_code,
+                    json.dumps(basis, sort_keys=True) if basis is not None else None,
+                    json.dumps(result.to_json(), sort_keys=True) if result is not None else None,
+                    number,
+                ),
+            )  # fmt: skip
+            failure = {} if error is None else {"error": error[:2000]}
+            self._journal.append_event(
+                f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **failure
+            )
+
+    def list_newest(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals, the one that was begun last first, whatever the clock said then."""
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(
+                f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
+            )
+            return tuple(
+                RehearsalRecord(
+                    row["id"], row["from_version"], row["to_version"],
+                    RehearsalState(row["state"]), parse_stored_time(row["started_at"]),
+                    parse_optional_time(row["ended_at"]), row["error_code"],
+                    parse_stored_value(row["basis"]) if row["basis"] else None,
+                    parse_stored_value(row["report"]) if row["report"] else None,
+                    self._journal.path,
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def find_last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
+        """The newest rehearsal of one way."""
+        wanted = (from_version, to_version)
+        return next(
+            (r for r in self.list_newest() if (r.from_version, r.to_version) == wanted), None
+        )
+
+    def list_interrupted(self) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals that never ended: what they made is to be removed."""
+        return tuple(r for r in self.list_newest() if r.state is RehearsalState.RUNNING)

@@ -1,0 +1,550 @@
+"""A rehearsal: the real migrations on copies of the site's own data, while officers work.
+
+The copies are a backup of each database, restored, so that every rehearsal also proves that a
+backup can be restored; what a backup by the agent's role does not carry is left out and told. They
+are candidates of a change that will never be; whatever happens they
+are removed, and one that was torn is cleaned up by the next rehearsal or resume.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, TableDigest
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
+    CheckValue,
+    find_unmapped_references,
+    run_release_query,
+)
+from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
+from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.approvals.approval_basis import compute_approval_basis
+from ncen_updater.agent.engine.change_runner import is_release_at_fault
+from ncen_updater.agent.engine.migration import (
+    MigrationResult,
+    build_down_target,
+    mark_without_migrating,
+    migrate_and_check,
+)
+from ncen_updater.agent.engine.plan import HopPlan, UpgradePlan, make_plan
+from ncen_updater.agent.engine.raw_errors import add_raw_error_path, store_raw_error
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
+    list_past_downtimes,
+    list_step_durations,
+)
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalRecord,
+    RehearsalState,
+    RehearsalStore,
+)
+from ncen_updater.agent.engine.rehearsal.report import (
+    CodeMapResult,
+    DowntimeRange,
+    RehearsalCopyPlans,
+    RehearsalFailure,
+    RehearsalReport,
+    RehearsedHop,
+)
+from ncen_updater.agent.engine.rehearsal.round_trip import run_round_trip_test
+from ncen_updater.agent.engine.schema_fingerprints import list_differing, read_fingerprints
+from ncen_updater.agent.engine.signal_handling import SignalHandler
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.steps.preflight import refuse_lasting, require_no_blockers
+from ncen_updater.agent.model.errors import (
+    InterventionRequiredError,
+    MigrationFailedError,
+    UndeclaredLossError,
+)
+from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations, predict_downtime
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.error_sanitizer import sanitize_error as words_of
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    PREVIOUS_SCHEMA_CHANGED,
+    REHEARSAL_FAILED,
+    REHEARSAL_INCOMPLETE_COPY,
+    SMOKE_FAILED,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.upgrade_path import UpgradePath
+from ncen_updater.formats.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+#: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
+PARKED_PREFIX = "ncen_kept"
+
+TableDigests = dict[str, dict[str, TableDigest]]
+
+
+def _make_change_ref(number: str, release: str) -> ChangeRef:
+    return ChangeRef(number, 0, release)
+
+
+def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
+    """Remove what rehearsals left that never came to their end; return how many there were.
+
+    Raises:
+        UpdaterError: If something of them cannot be removed.
+    """
+    rehearsals = RehearsalStore(journal)
+    interrupted = rehearsals.list_interrupted()
+    for record in interrupted:
+        copies = record.copies or RehearsalCopyPlans()
+        if copies.second_copy is not None and copies.second_id is not None:
+            second = _make_change_ref(copies.second_id, record.to_version)
+            site.database_engine.discard_candidates(second, CopyPlan(copies.second_copy))
+        if copies.copy is not None:
+            site.database_engine.discard_candidates(
+                _make_change_ref(record.id, record.to_version), CopyPlan(copies.copy)
+            )
+        rehearsals.record_end(record.id, RehearsalState.FAILED, error_code="NU-6010")
+    return len(interrupted)
+
+
+@dataclass
+class _HopMeasurements:
+    """What was found of one hop."""
+
+    plan: HopPlan
+    copy_s: float = 0.0
+    migrate_s: float = 0.0
+    contract_s: float | None = None
+    rollback_s: float | None = None
+    restore_s: float | None = None
+    maps: tuple[CodeMapResult, ...] = ()
+    tables: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    rollback_differences: list[str] = field(default_factory=list)
+    migrated: MigrationResult | None = None
+    ledger_rows_before: dict[str, int] = field(default_factory=dict)
+    round_trip: RoundTripResult | None = None
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the migration changed neither schema nor rows."""
+        return self.migrated is not None and self.migrated.is_unchanged and not self.tables
+
+    @property
+    def checks(self) -> dict[str, tuple[CheckValue, CheckValue]]:
+        """The value of each check before and after."""
+        found = self.migrated
+        if found is None:
+            return {}
+        names = (*found.checks_before, *found.checks_after)
+        return {
+            name: (found.checks_before.get(name), found.checks_after.get(name)) for name in names
+        }
+
+    @property
+    def rollback_path(self) -> RollbackPath:
+        """The way back, with what was seen here."""
+        return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
+
+
+class Rehearser:
+    """Rehearses a path on one site.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        progress: Told what is being done.
+        new_id: Gives ids.
+        interruption: Where signals may end the work.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        progress: ProgressListener,
+        new_id: Callable[[], str],
+        interruption: SignalHandler | None = None,
+    ) -> None:
+        self._site, self._journal, self._progress = site, journal, progress
+        self._new_id = new_id
+        self._interruption = interruption or SignalHandler()
+        self._clock = site.clock.monotonic
+        self._lacking: dict[str, tuple[str, ...]] = {}
+
+    def rehearse(self, path: UpgradePath) -> RehearsalRecord:
+        """Rehearse a path and return what is in the journal of it.
+
+        Raises:
+            REHEARSAL_FAILED: With its cause; the copies are gone.
+            UpdaterError: Nothing was begun.
+        """
+        site, journal = self._site, self._journal
+        current = site.slots.read_current()
+        if current is None:
+            raise InterventionRequiredError(reason="no release is installed")
+        remove_interrupted_rehearsals(site, journal)
+        plan = make_plan(site, current, path, self._progress)
+        number, again = self._new_id(), self._new_id()
+        target = path.target.version
+        reference = _make_change_ref(number, target)
+        blockers = site.database_engine.find_blockers(reference, application_stopped=False)
+        require_no_blockers([f for f in blockers if "missing_bytes" in f.figures])
+        # To restore a backup runs what somebody may have left in the databases.
+        require_no_blockers(site.database_engine.find_exposures(for_rehearsal=True))
+        refuse_lasting(plan.findings)
+        copy = site.database_engine.plan_copy(reference)
+        second = site.database_engine.plan_copy(_make_change_ref(again, target))
+        rehearsals = RehearsalStore(journal)
+        rehearsals.record_start(
+            number, str(current), target,
+            RehearsalCopyPlans(copy.copies, second.copies, again),
+        )  # fmt: skip
+        started = site.clock.now()
+        try:
+            with self._interruption.allow_interruption():
+                basis = compute_approval_basis(site, plan.digest, "", started)
+                report = self._rehearse_path(plan, reference, copy, _make_change_ref(again, target))
+        except BaseException as error:
+            self._drop_copies(reference, copy, again, second)
+            code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+            full = store_raw_error(journal.path.parent, number, error)
+            rehearsals.record_end(
+                number, RehearsalState.FAILED, error_code=code,
+                error=str(error) if isinstance(error, UpdaterError) else words_of(error),
+                # What is not in the copies may be what it failed for.
+                result=RehearsalFailure(
+                    release_at_fault=is_release_at_fault(error) and not self._lacking,
+                    missing_objects=self._lacking or None,
+                ),
+            )  # fmt: skip
+            if isinstance(error, UpdaterError):
+                values: dict[str, Any] = {
+                    "version": target,
+                    "cause": error.title_text,
+                    "cause_code": code,
+                    "detail": error.detail,
+                    "cause_remedy": add_raw_error_path(error.remedy_text, full),
+                }
+                if self._lacking:
+                    raise UpdaterError(
+                        REHEARSAL_INCOMPLETE_COPY,
+                        **values,
+                        objects=format_missing_objects(self._lacking),
+                    ) from error
+                raise UpdaterError(REHEARSAL_FAILED, **values) from error
+            raise
+        self._drop_copies(reference, copy, again, second)
+        rehearsals.record_end(number, RehearsalState.PASSED, basis=basis.to_json(), result=report)
+        found = rehearsals.find_last(str(current), target)
+        assert found is not None  # noqa: S101 - written just now
+        return found
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _drop_copies(
+        self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan
+    ) -> None:
+        self._report_progress(N_("removing the copies of the rehearsal"))
+        self._site.database_engine.discard_candidates(
+            _make_change_ref(again, reference.release), second
+        )
+        self._site.database_engine.discard_candidates(reference, copy)
+
+    def _report_progress(self, words: str, **values: object) -> None:
+        self._progress.report(LazyText(words, values))
+
+    def _measure(self, act: Callable[[], object]) -> float:
+        begin = self._clock()
+        act()
+        return round(self._clock() - begin, 3)
+
+    def _rehearse_path(
+        self, plan: UpgradePlan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
+    ) -> RehearsalReport:
+        engine = self._site.database_engine
+        self._report_progress(N_("backing up the databases and restoring the backup"))
+        backup_s = self._measure(lambda: self._make_copies(reference, copy))
+        self._report_progress(N_("measuring the copy time"))
+        made: list[CopyPlan] = []
+        if any(item.get("method") == "clone" for item in copy.copies.values()):
+            # The first one also flushes all that was just restored, which no upgrade finds.
+            engine.discard_candidates(
+                again, engine.copy_candidates(reference, again, self._progress)
+            )
+        copy_s = self._measure(
+            lambda: made.append(engine.copy_candidates(reference, again, self._progress))
+        )
+        retention_s = self._rehearse_restore(reference, again, str(plan.hops[0].origin))
+        engine.discard_candidates(again, made[0])
+        before = self._read_table_digests(reference)
+        hops = [_HopMeasurements(hop, copy_s=0.0 if hop.no_copy else copy_s) for hop in plan.hops]
+        digests = [before]
+        for hop in hops:
+            self._rehearse_upgrade(hop, reference)
+            if hop.plan.contracts:
+                self._rehearse_contract(hop, reference)
+            self._smoke(hop, reference)
+            digests.append(self._read_table_digests(reference))
+            hop.tables = _list_changed_tables(digests[-2], digests[-1])
+        for hop in hops:
+            if hop.rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
+                hop.restore_s = round(copy_s + retention_s, 3)
+        for number in range(len(hops) - 1, -1, -1):
+            if hops[number].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
+                break  # and with it every hop before: there is no way back over it
+            self._rehearse_rollback(hops[number], reference)
+            hops[number].rollback_differences = _list_rollback_differences(
+                digests[number], self._read_table_digests(reference)
+            )
+        # Last: from here on rows are in the copies that nobody entered.
+        for number, hop in enumerate(hops):
+            if hop.rollback_s is None:
+                continue
+            if hop.rollback_path.code_only:
+                if hop.plan.expands or not hop.plan.no_copy:
+                    self._migrate_again(hop, reference)  # the next one begins there
+                continue
+            hop.round_trip = self._run_round_trip(hop, reference, number)
+            if hop.round_trip.failure is not None:
+                break
+        return RehearsalReport(
+            plan=plan.digest,
+            backup_s=backup_s,
+            missing_objects=self._lacking or None,
+            sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
+            hops=tuple(self._report_hop(hop) for hop in hops),
+        )
+
+    def _rehearse_restore(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
+        """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
+
+        Raises:
+            PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
+        """
+        engine = self._site.database_engine
+        self._report_progress(N_("rehearsing the rollback to the previous databases"))
+        before = read_fingerprints(engine, reference.get_candidate)
+        begin = self._clock()
+        differs = list_differing(before, read_fingerprints(engine, again.get_candidate))
+        if differs:
+            raise UpdaterError(
+                PREVIOUS_SCHEMA_CHANGED, database=", ".join(differs), version=release
+            )
+        engine.mark_candidates(again)
+        return round(self._clock() - begin, 3)
+
+    def _make_copies(self, reference: ChangeRef, copy: CopyPlan) -> None:
+        """Make the copies; keep what they lack."""
+        lacking = self._site.database_engine.copy_online(reference, copy, self._progress)
+        self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
+
+    def _read_table_digests(self, reference: ChangeRef) -> TableDigests:
+        engine = self._site.database_engine
+        return {n: engine.compute_table_digests(reference.get_candidate(n)) for n in engine.names}
+
+    def _rehearse_upgrade(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
+        """What the step *migrate* does, and what a manifest says of its data."""
+        site, engine = self._site, self._site.database_engine
+        manifest = hop.plan.document.manifest
+        step = _make_change_ref(reference.id, manifest.version)
+        self._report_progress(
+            N_("rehearsing the migrations to {version}"), version=manifest.version
+        )
+        hop.maps = self._check_code_maps(manifest, step)
+        hop.ledger_rows_before = {
+            n: len(engine.read_ledger(step.get_candidate(n))) for n in engine.names
+        }
+        if hop.plan.no_copy and not hop.plan.expands:
+            # Neither files nor the release's program run.
+            found = mark_without_migrating(engine, step)
+            hop.migrated = MigrationResult(
+                {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote_rows=False
+            )
+            return
+        origin, begin = site.load_migrations(hop.plan.origin), self._clock()
+        hop.migrated = migrate_and_check(
+            engine,
+            step,
+            manifest.checks,
+            hop.plan.target_migrations,
+            origin,
+            self._progress,
+            up=True,
+        )
+        hop.migrate_s = round(self._clock() - begin, 3)
+
+    def _rehearse_contract(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
+        """What the step *soak* does at its end."""
+        target = hop.plan.target_migrations
+        self._report_progress(
+            N_("rehearsing the deferred migrations of {version}"), version=target.release
+        )
+        if target.contract_program is not None:
+            beside = partial(
+                self._site.database_engine.run_online_program, target.contract_program, target.slot
+            )
+            hop.contract_s = self._measure(lambda: beside(self._progress, change=reference))
+
+    def _smoke(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
+        """Try the code of the release on the migrated copies, as it says that it can be.
+
+        Raises:
+            MigrationFailedError: If it says that it does not work.
+        """
+        target, smoke = hop.plan.target_migrations, hop.plan.document.manifest.smoke
+        if smoke is None:
+            return
+        self._report_progress(N_("testing {version} on the copies"), version=target.release)
+        try:
+            self._site.database_engine.run_online_program(
+                smoke, target.slot, self._progress, change=reference
+            )
+        except MigrationFailedError as error:
+            how = error.values.get("how", error.title_text)  # a file may have been left unwell
+            raise MigrationFailedError(
+                SMOKE_FAILED, version=target.release, program=smoke.argv[0], how=how,
+                detail=error.detail,
+            ).with_raw_error(error.raw_error) from error  # fmt: skip
+
+    def _rehearse_rollback(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
+        """What the step *migrate* does in a rollback."""
+        engine, newer = self._site.database_engine, hop.plan.target_migrations
+        step = _make_change_ref(reference.id, str(hop.plan.origin))
+        self._report_progress(N_("rehearsing the rollback to {version}"), version=hop.plan.origin)
+        if hop.rollback_path.code_only:
+            hop.rollback_s = self._measure(lambda: mark_without_migrating(engine, step))
+            return
+        older = self._site.load_migrations(hop.plan.origin)
+        # All hops are one change here: only the rows beyond those of before are this one's.
+        target = build_down_target(engine, step, newer, older, reference.id, hop.ledger_rows_before)
+        checks = hop.plan.document.manifest.checks
+        hop.rollback_s = self._measure(
+            lambda: migrate_and_check(engine, step, checks, target, newer, self._progress, up=False)
+        )
+
+    def _migrate_again(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
+        step = _make_change_ref(reference.id, hop.plan.document.manifest.version)
+        origin = self._site.load_migrations(hop.plan.origin)
+        self._site.database_engine.migrate(step, hop.plan.target_migrations, origin, self._progress)
+        if hop.plan.contracts:
+            self._rehearse_contract(hop, reference)
+
+    def _run_round_trip(
+        self, hop: _HopMeasurements, reference: ChangeRef, number: int
+    ) -> RoundTripResult:
+        """Try what the way back keeps of values.
+
+        Raises:
+            UpdaterError: If it loses some of which nothing says so.
+        """
+        engine, newer = self._site.database_engine, hop.plan.target_migrations
+        older = self._site.load_migrations(hop.plan.origin)
+        version = hop.plan.document.manifest.version
+        self._report_progress(
+            N_("testing the rollback from {version} with sample values"), version=version
+        )
+        stood = {n: len(engine.read_ledger(reference.get_candidate(n))) for n in engine.names}
+
+        def back() -> None:
+            step = _make_change_ref(reference.id, str(hop.plan.origin))
+            target = build_down_target(engine, step, newer, older, reference.id, stood)
+            engine.migrate(step, target, newer, self._progress)
+
+        found = run_round_trip_test(
+            engine, reference, str(number),
+            upgrade=lambda: self._migrate_again(hop, reference), roll_back=back,
+        )  # fmt: skip
+        lost = find_undeclared_losses(found.columns, hop.rollback_path.losses)
+        if lost:
+            raise UndeclaredLossError(
+                version=version, origin=hop.plan.origin, objects=", ".join(lost)
+            )
+        return found
+
+    def _check_code_maps(self, manifest: Manifest, step: ChangeRef) -> tuple[CodeMapResult, ...]:
+        engine = self._site.database_engine
+        without = {
+            item.name: item.rows
+            for item in find_unmapped_references(
+                engine, step.get_candidate, manifest.reference_maps
+            )
+        }
+        found = []
+        for item in manifest.reference_maps:
+            affected = None
+            if item.affected is not None:
+                rows = run_release_query(engine, step.get_candidate(item.database), item.affected)
+                affected = int(str(rows[0][0])) if rows and rows[0] else 0
+            found.append(
+                CodeMapResult(item.name, item.database, affected, without.get(item.name, ()))
+            )
+        return tuple(found)
+
+    def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
+        # What runs while officers work is none of the stop.
+        in_stop_s = 0.0 if hop.plan.expands else hop.migrate_s
+        prediction = predict_downtime(
+            RehearsedDurations(hop.copy_s, in_stop_s),
+            list_step_durations(self._journal),
+            list_past_downtimes(self._journal),
+        )
+        return RehearsedHop(
+            from_version=str(hop.plan.origin),
+            to_version=hop.plan.document.manifest.version,
+            copy_s=hop.copy_s,
+            migrate_s=hop.migrate_s,
+            contract_s=hop.contract_s,
+            rollback_s=hop.rollback_s,
+            rollback_differences=tuple(hop.rollback_differences),
+            restore_s=hop.restore_s,
+            rollback_path=hop.rollback_path.kind,
+            lost_columns=tuple(hop.rollback_path.lost_objects),
+            round_trip=hop.round_trip,
+            unchanged=hop.is_unchanged,
+            checks=hop.checks,
+            code_maps=hop.maps,
+            changed_tables=hop.tables,
+            downtime=DowntimeRange(
+                round(prediction.low_s, 2), round(prediction.likely_s, 2),
+                round(prediction.high_s, 2), prediction.from_history,
+            ),
+        )  # fmt: skip
+
+
+def format_missing_objects(missing: Mapping[str, Sequence[str]]) -> str:
+    """Say what a backup does not carry: database and objects."""
+    return "; ".join(f"{name}: {', '.join(objects)}" for name, objects in missing.items())
+
+
+def _list_changed_tables(
+    before: TableDigests, after: TableDigests
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Tables whose rows changed: rows before and after; -1 where the table is not there."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for database in after:
+        old, new = before.get(database, {}), after[database]
+        for table in sorted(old.keys() | new.keys()):
+            if old.get(table) != new.get(table):
+                found.setdefault(database, {})[table] = (
+                    _count_rows(old, table),
+                    _count_rows(new, table),
+                )
+    return found
+
+
+def _count_rows(side: Mapping[str, TableDigest], table: str) -> int:
+    return side[table].rows if table in side else -1
+
+
+def _list_rollback_differences(before: TableDigests, after: TableDigests) -> list[str]:
+    """Tables that the way back did not bring to what they were.
+
+    What it parks for the next upgrade is meant to be there.
+    """
+    return [
+        f"{database}.{table}"
+        for database, tables in _list_changed_tables(before, after).items()
+        for table in tables
+        if not table.startswith(PARKED_PREFIX)
+    ]

@@ -1,0 +1,201 @@
+"""Fingerprints of schemas in the journal: what the databases looked like before a change and after.
+
+A way back to kept databases runs nothing of the older release. That they are what that release ran
+on is proven by the fingerprint that the upgrade took of its copies before it migrated them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.adapters.databases.base import (
+    DatabaseEngine,
+    DatabaseSelector,
+    LiveDatabase,
+)
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
+from ncen_updater.agent.adapters.databases.schema import (
+    KINDS_OUTSIDE_FINGERPRINT,
+    SchemaKind,
+    find_changed_kinds,
+    format_kinds,
+)
+from ncen_updater.agent.engine.observed_state import read_recorded_state
+from ncen_updater.agent.model.change_facts import FingerprintSource
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.site import Site
+
+#: Raise it whenever an engine describes a schema in other words than before: what was recorded
+#: until then cannot be compared any more.
+FINGERPRINT_FORMAT = 1
+
+#: What to do about a schema that was changed outside an upgrade.
+WHOSE_SCHEMA = N_(
+    "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
+    " adopt --restored {version} --reason TEXT"
+)
+
+
+@dataclass(frozen=True)
+class DatabaseSchemas:
+    """The schemas of all databases, by logical name.
+
+    Attributes:
+        fingerprints: Of each whole.
+        kinds: Of each kind of things in them.
+    """
+
+    fingerprints: Mapping[str, str]
+    kinds: Mapping[str, Mapping[str, str]]
+
+
+def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSchemas:
+    """Look at the schema of each database, side by side: officers may be out meanwhile."""
+    found = run_in_parallel(
+        {name: partial(engine.read_schema, locate(name)) for name in engine.names},
+        cancel=engine.cancel_sessions,
+    )
+    return DatabaseSchemas(
+        {name: schema.fingerprint for name, schema in found.items()},
+        {name: schema.kinds for name, schema in found.items()},
+    )
+
+
+def read_fingerprints(engine: DatabaseEngine, locate: DatabaseSelector) -> Mapping[str, str]:
+    """Take the fingerprint of each database, side by side."""
+    return read_schemas(engine, locate).fingerprints
+
+
+def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
+    """Yield a finding for each live database whose schema was changed since it was recorded.
+
+    Nothing is yielded where nothing can be compared: no release is in use, nothing was recorded, or
+    another server took it.
+    """
+    engine, current, value = (
+        site.database_engine,
+        site.slots.read_current(),
+        read_recorded_state(journal),
+    )
+    by = journal.read_facts(value.change.id).fingerprint_source if value.change else None
+    if current is None or (by is not None and by != read_fingerprint_source(engine)):
+        return
+    manifest = site.slots.read_document(current).manifest
+    declared = {item.name: item.self_managed or () for item in manifest.databases}
+    for name in engine.names:
+        if name not in value.fingerprints:
+            continue
+        found, then = engine.read_schema(LiveDatabase(name)), value.fingerprints[name]
+        kinds = find_changed_kinds(value.schema_kinds.get(name, {}), found.kinds)
+        same = then == found.fingerprint
+        changed = judge_drift(same=same, kinds=kinds, declared=declared.get(name, ()))
+        if changed is not None:
+            yield changed.to_finding(name, current)
+
+
+@dataclass(frozen=True)
+class SchemaDrift:
+    """A schema that is not as it was recorded.
+
+    Attributes:
+        kinds: In what it is another one; None where that is not known.
+        declared: Whether the release says that the application does this.
+    """
+
+    kinds: tuple[SchemaKind, ...] | None
+    declared: bool = False
+
+    def to_finding(self, database: str, version: Version) -> Finding:
+        """Say it; ``version`` is the release in use."""
+        figures: dict[str, object] = {"database": database}
+        values: dict[str, object] = {"database": database, "version": version}
+        if self.kinds is not None:
+            values["kinds"] = format_kinds(self.kinds)
+            figures["kinds"] = [kind.value for kind in self.kinds]
+        if self.declared:
+            return Finding(
+                "NU-6143",
+                Severity.INFO,
+                LazyText(
+                    N_(
+                        "Schema of {database} changed by the application, as declared by"
+                        " the release: {kinds}"
+                    ),
+                    values,
+                ),
+                LazyText(""),
+                figures,
+            )
+        return Finding(
+            "NU-6106",
+            Severity.CRITICAL,
+            LazyText(
+                N_("Schema of {database} changed outside an upgrade")
+                if self.kinds is None
+                else N_("Schema of {database} changed outside an upgrade: {kinds}"),
+                values,
+            ),
+            LazyText(WHOSE_SCHEMA, values),
+            figures,
+        )
+
+
+def judge_drift(
+    *, same: bool, kinds: tuple[SchemaKind, ...] | None, declared: Collection[str]
+) -> SchemaDrift | None:
+    """Say whether a schema was changed, and by whom; pure.
+
+    Args:
+        same: Whether the fingerprint of the whole is the one that was recorded.
+        kinds: In what it is another one; None where that was not recorded.
+        declared: What the application changes by itself.
+    """
+    if same:
+        # What was not looked at before stands beside the whole.
+        beside = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
+        return SchemaDrift(beside) if beside else None
+    # That nothing differs although the whole does cannot be, and is nobody's excuse.
+    return SchemaDrift(kinds or None, declared=bool(kinds) and set(kinds or ()) <= set(declared))
+
+
+def read_fingerprint_source(engine: DatabaseEngine) -> FingerprintSource:
+    """Return by what fingerprints are taken now."""
+    return FingerprintSource(
+        FINGERPRINT_FORMAT, engine.engine_name, _parse_major(engine.read_version())
+    )
+
+
+def _parse_major(version: str) -> int:
+    try:
+        return Version(version).major
+    except InvalidVersion:
+        return 0
+
+
+def read_expected_fingerprints(
+    journal: Journal, source: str, engine: DatabaseEngine
+) -> Mapping[str, str]:
+    """Return what the databases that an upgrade kept should look like; empty if that is not known.
+
+    Args:
+        journal: The journal.
+        source: The upgrade.
+        engine: The databases; fingerprints that another server took are not compared.
+    """
+    facts = journal.read_facts(source)
+    comparable = facts.fingerprint_source == read_fingerprint_source(engine)
+    return (facts.fingerprints_before or {}) if comparable else {}
+
+
+def list_differing(expected: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the databases whose fingerprint is known and is another; pure."""
+    return tuple(n for n, text in actual.items() if n in expected and expected[n] != text)

@@ -1,0 +1,90 @@
+"""Puts a site together from its configuration. The only place that knows every implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.application.factory import make_application
+from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
+from ncen_updater.agent.adapters.databases.factory import make_engine
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.engine.site import Site, SystemClock
+from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.slots.store import SlotStore
+from ncen_updater.feed.tuf_source import TufReleaseSource
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
+
+MAINTENANCE_REASONS = {
+    ChangeKind.UPGRADE: "The application is being upgraded.",
+    ChangeKind.ROLLBACK: "The application is going back to an earlier release.",
+}
+
+
+def read_agent_version() -> Version:
+    """Version of this agent."""
+    from importlib.metadata import version
+
+    return Version(version("ncen-updater"))
+
+
+def make_maintenance_note(change: Change | None) -> MaintenanceNote:
+    """What the maintenance page may say of a change; pure."""
+    if change is None:
+        return MaintenanceNote()
+    return MaintenanceNote(MAINTENANCE_REASONS[change.kind], change.id, change.to_version)
+
+
+def build_site(
+    config: AgentConfig,
+    config_path: Path,
+    *,
+    source: TufReleaseSource | None = None,
+    clock: SystemClock | None = None,
+) -> Site:
+    """Return the site that a configuration describes. Opens nothing and connects to nothing.
+
+    Args:
+        config: The validated configuration.
+        config_path: Its file, which the process that talks to the network reads again.
+        source: Where releases come from; a process of its own by default.
+        clock: Time; the machine's by default.
+    """
+    paths = config.paths
+    current = paths.resolve(paths.current)
+    state = paths.resolve(paths.state)
+
+    def make_note() -> MaintenanceNote:
+        with Journal.open(state / JOURNAL_FILE, read_only=True) as journal:
+            return make_maintenance_note(journal.find_open_change())
+
+    engine = make_engine(config.databases, paths.root, state, config.application.user)
+    slots = SlotStore(paths.resolve(paths.slots), current)
+    return Site(
+        config=config,
+        database_engine=engine,
+        slots=slots,
+        application=make_application(config.application, current, make_note=make_note),
+        release_source=source or WorkerReleaseSource(config, config_path),
+        state_directory=state,
+        agent_version=read_agent_version(),
+        clock=clock or SystemClock(),
+        overlay=_build_overlay(config, slots),
+    )
+
+
+def _build_overlay(config: AgentConfig, slots: SlotStore) -> LocalOverlay | None:
+    if config.overlay is None:
+        return None
+    # Readers of formats are loaded only where a site has texts of its own.
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
+
+    paths, settings = config.paths, config.overlay
+    return LocalOverlay(paths.resolve(settings.directory), paths.resolve(settings.merged), slots)

@@ -1,0 +1,96 @@
+"""Runs the preflight for a change: gathers what the checks look at."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef
+from ncen_updater.agent.engine.preflight.base import (
+    CHECK_ATTRIBUTE,
+    CheckRegistration,
+    PreflightCheck,
+    PreflightContext,
+    run_checks,
+)
+from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.feed.trust_state import TrustStateStore
+
+
+def run_preflight(
+    site: Site,
+    reference: ChangeRef,
+    origin: Version,
+    progress: ProgressListener | None = None,
+    *,
+    verify_slot: bool = False,
+) -> tuple[Finding, ...]:
+    """Look over the site before a change whose slot is built. Reads only.
+
+    Args:
+        site: The site.
+        reference: The change that is planned or has begun.
+        origin: The release that runs.
+        progress: Told of what takes long.
+        verify_slot: Hash every file of the slot in use.
+    """
+    target = Version(reference.release)
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+        open_change = journal.find_open_change()
+        changes = frozenset(change.id for change in journal.list_changes())
+    leads_up = target > origin
+
+    def schemas() -> tuple[Finding, ...]:
+        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+            return tuple(find_schema_drift(site, journal))
+
+    context = PreflightContext(
+        config=site.config,
+        change=reference,
+        document=site.slots.read_document(target),
+        engine=site.database_engine,
+        slots=site.slots,
+        application=site.application,
+        agent_version=site.agent_version,
+        now=site.clock.now(),
+        # Only the way forward is judged by it: a damaged memory stops nobody from going back.
+        newest_signed_time=TrustStateStore(site.state_directory).load().clock_floor
+        if leads_up
+        else None,
+        target=site.load_migrations(target) if leads_up else None,
+        origin=site.load_migrations(origin) if leads_up else None,
+        slot_built=True,
+        open_change=open_change.id if open_change else None,
+        known_changes=changes,
+        verify_slot=verify_slot,
+        progress=progress or SilentProgress(),
+        overlay=site.overlay,
+        schemas=schemas,
+    )
+    return run_checks(list_checks(upgrade=leads_up), context)
+
+
+def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
+    """Return the checks in the order in which they are reported.
+
+    Args:
+        upgrade: Whether the change is an upgrade; some checks ask of nothing else.
+    """
+    package = __name__.rpartition(".")[0]
+    found: dict[int, PreflightCheck] = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
+            mark = getattr(value, CHECK_ATTRIBUTE, None)
+            if not isinstance(mark, CheckRegistration) or (mark.upgrade_only and not upgrade):
+                continue
+            if found.setdefault(mark.position, value) is not value:
+                raise ValueError(f"two checks have the place {mark.position}")
+    return tuple(check for _place, check in sorted(found.items()))

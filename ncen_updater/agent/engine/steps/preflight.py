@@ -1,0 +1,171 @@
+"""The looks before anything is touched, and once more when the application stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    is_code_only_upgrade,
+    is_expand_upgrade,
+)
+from ncen_updater.agent.engine import expand_contract
+from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.change_guards import require_no_hold
+from ncen_updater.agent.engine.schema_fingerprints import read_fingerprint_source, read_schemas
+from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.engine.site_preflight import run_preflight
+from ncen_updater.agent.engine.steps.step import Step
+from ncen_updater.agent.model.change import ChangeKind, StepName
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import APPROVAL_MISSING, PREFLIGHT_BLOCKED, WINDOW_CLOSED
+
+#: What of the preflight no hour mends, since it is in the databases: nothing is rehearsed or
+#: approved before a person did. All else may be gone by the time of the upgrade.
+LASTING = frozenset({"NU-6106", "NU-6107"})
+
+
+def require_no_blockers(findings: Sequence[Finding]) -> None:
+    """Raise if any finding is strict.
+
+    Raises:
+        PREFLIGHT_BLOCKED: With every strict finding and its remedy.
+    """
+    strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
+    if strict:
+        raise UpdaterError(
+            PREFLIGHT_BLOCKED,
+            problems="; ".join(dict.fromkeys(f"{f.code} {f.title}" for f in strict)),
+            remedies=" ".join(dict.fromkeys(str(f.remedy) for f in strict)),
+            findings=[f.code for f in strict],
+        )
+
+
+def refuse_lasting(findings: Sequence[Finding]) -> None:
+    """Refuse a rehearsal or an approval where waiting mends nothing.
+
+    Raises:
+        PREFLIGHT_BLOCKED: With every such finding and its remedy.
+    """
+    require_no_blockers([finding for finding in findings if finding.code in LASTING])
+
+
+def _require_open_window(context: StepContext) -> None:
+    """Refuse a change whose window has closed: the next step keeps officers out."""
+    until = context.read_facts().start_before
+    if until is not None and context.site.clock.now() >= until:
+        zone = context.site.config.service.get_timezone()
+        raise UpdaterError(WINDOW_CLOSED, until=format_scheduled_time(until, zone))
+
+
+def _require_still_approved(context: StepContext) -> None:
+    """Refuse an upgrade that somebody held or no longer approves since it began.
+
+    Downloading and building may take hours, and nobody is out yet.
+    """
+    if context.change.kind is not ChangeKind.UPGRADE:
+        return
+    site = context.site
+    require_no_hold(context.journal, site.clock.now(), site.config.service.get_timezone())
+    facts = context.read_facts()
+    needed, binding = facts.required_approvals or 0, facts.binding or ""
+    people = ApprovalStore(context.journal).count_for_binding(binding, needed)
+    if not people:
+        raise UpdaterError(
+            APPROVAL_MISSING,
+            version=context.change.to_version,
+            missing=people.missing,
+            needed=people.needed,
+        )
+
+
+def decide_copying(context: StepContext) -> ChangeFacts:
+    """Say whether the databases go to the other release uncopied, and what runs before it.
+
+    Asked once the slot is built and before officers are out. The answer is a fact of the change;
+    of a rollback it is known from its beginning.
+    """
+    site = context.site
+    if context.change.kind is not ChangeKind.UPGRADE:
+        return ChangeFacts(no_copy=context.read_facts().no_copy or None)
+    target, origin = (
+        site.load_migrations(context.target_version),
+        site.load_migrations(context.origin_version),
+    )
+    if site.database_engine.supports_online_programs and is_expand_upgrade(target, origin):
+        return ChangeFacts(no_copy=True, has_expand=True)
+    no_copy = is_code_only_upgrade(
+        site.database_engine.plan_migrations(LiveDatabase, target, origin), target, origin
+    )
+    return ChangeFacts(no_copy=no_copy or None)
+
+
+class PreflightStep(Step):
+    """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
+
+    name = StepName.PREFLIGHT
+    title = LazyText(N_("running preflight checks"))
+
+    def prepare(self, context: StepContext) -> ChangeFacts:
+        """Say which of the site's own files are kept, and how; and whether databases stay."""
+        found = decide_copying(context)
+        return replace(
+            site_files.plan_snapshots(context), no_copy=found.no_copy, has_expand=found.has_expand
+        )
+
+    def do(self, context: StepContext) -> ChangeFacts:
+        """Run every check; strict ones block. Then do what can be done while officers work."""
+        context.site.database_engine.require_live()
+        findings = run_preflight(
+            context.site, context.change_ref, context.origin_version, context.progress
+        )
+        require_no_blockers(findings)
+        context.site.database_engine.prepare_control_storage()
+        if context.read_facts().has_expand:
+            _require_open_window(context)
+            _require_still_approved(context)
+            expand_contract.run_expand(context)
+        site_files.prepare_snapshots(context)
+        _require_open_window(context)
+        _require_still_approved(context)
+        context.site.database_engine.require_live()  # somebody may have closed one meanwhile
+        facts = ChangeFacts(advisories=tuple(f"{f.code} {f.title}" for f in findings))
+        if not context.change_ref.no_copy:
+            return facts
+        engine = context.site.database_engine
+        found = read_schemas(engine, LiveDatabase)
+        return replace(
+            facts,
+            fingerprints_before=found.fingerprints,
+            schema_kinds=found.kinds,
+            fingerprint_source=read_fingerprint_source(engine),
+        )
+
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("removing retained files")) if context.read_facts().snapshots else None
+
+    def undo(self, context: StepContext) -> None:
+        """Remove what was kept of files; they were put back before. What was expanded stays."""
+        site_files.discard_snapshots(context)
+        expand_contract.record_live_schemas(context.site, context.journal, context.change)
+
+
+class FinalPreflightStep(Step):
+    """What blocks the copy, now that every session should be gone."""
+
+    name = StepName.FINAL_PREFLIGHT
+    title = LazyText(N_("rerunning preflight checks on the databases"))
+
+    def do(self, context: StepContext) -> ChangeFacts:
+        """Ask the databases; strict findings block."""
+        require_no_blockers(
+            context.site.database_engine.find_blockers(context.change_ref, application_stopped=True)
+        )
+        return NO_FACTS

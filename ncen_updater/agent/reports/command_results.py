@@ -1,0 +1,664 @@
+"""What a piece of work came to: one document, and the lines for people who asked for it.
+
+The same whoever carries it out: a command alone, or one that the service started for somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    NOBODY_YET,
+    format_accept_loss_option,
+)
+from ncen_updater.agent.engine.change_outcome import serialize_change
+from ncen_updater.agent.engine.rollback_text import (
+    CODE_ONLY_TEXT,
+    describe_contract,
+    describe_copy_free_downtime,
+    describe_rollback,
+)
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.cli.render import (
+    finding_to_json,
+    format_bytes,
+    format_duration,
+    format_findings,
+    format_time,
+)
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import ExitCode
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from packaging.version import Version
+
+    from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
+    from ncen_updater.agent.engine.approvals.rollback_approvals import RollbackSubject
+    from ncen_updater.agent.engine.change_outcome import ChangeOutcome
+    from ncen_updater.agent.engine.operations import OperationResult
+    from ncen_updater.agent.engine.plan import HopPlan, UpgradePlan
+    from ncen_updater.agent.engine.rehearsal.report import (
+        CodeMapResult,
+        RehearsalReport,
+        RehearsedHop,
+    )
+    from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+    from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
+    from ncen_updater.agent.storage.overlay.layer import OverlayReport
+    from ncen_updater.feed.offline.import_store import ImportRecord
+    from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
+    from ncen_updater.formats.release_document import Offer
+
+JsonDocument = Mapping[str, Any]
+OutputLine = LazyText | str
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a piece of work came to.
+
+    Attributes:
+        document: As ``--json`` shows it.
+        words: The lines for people.
+        code: What the command exits with.
+        error: The error that it ended with, where somebody else carried it out.
+    """
+
+    document: JsonDocument
+    lines: Sequence[OutputLine] = ()
+    exit_code: ExitCode = ExitCode.OK
+    error: UpdaterError | None = None
+
+
+# ---- paths and plans -----------------------------------------------------------------------------
+
+
+def serialize_path(
+    path: UpgradePath | NoUpgradePath, language: str, current: str | None = None
+) -> dict[str, object]:
+    """Return a path as JSON has it; ``current`` is where it begins."""
+    hops = getattr(path, "hops", ())
+    origins = (current, *(offer.version for offer in hops))
+    return {
+        "available": bool(hops),
+        "hops": [
+            {
+                "version": offer.version,
+                "required": offer.required,
+                "urgency": offer.urgency.value,
+                "bytes": offer.archive.length,
+                "download_bytes": offer.count_download_bytes(origin),
+            }
+            for offer, origin in zip(hops, origins, strict=False)
+        ],
+        "rejected": [
+            {
+                "version": rejection.offer.version,
+                "reason": rejection.reason.value,
+                "text": rejection.text.render(language),
+            }
+            for rejection in path.rejected
+            if rejection.reason.value != "not-newer"
+        ],
+    }
+
+
+def list_other_releases(
+    path: UpgradePath | NoUpgradePath, offers: Iterable[Offer], current: Version | None
+) -> tuple[str, ...]:
+    """Return newer releases that a person may name, too: neither on the path nor ruled out. Pure.
+
+    Args:
+        path: The way to the newest.
+        offers: What is on the signed list.
+        current: The release in use.
+    """
+    known = {offer.version for offer in getattr(path, "hops", ())}
+    known |= {rejection.offer.version for rejection in path.rejected}
+    rest = [offer.release_version for offer in offers if offer.version not in known]
+    return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
+
+
+#: Why a release that is on the list is not taken here now; ``status`` says it, too.
+RELEASE_EXCLUDED = N_("Not available for this site: {version} ({reason})")
+
+#: Why a release is none of those for this site.
+_EXCLUDED_REASONS = frozenset({"not-newer", "other-country", "other-channel"})
+
+
+def format_path_lines(
+    product: str, current: str, path: UpgradePath | NoUpgradePath, zone: tzinfo | None = None
+) -> Iterator[OutputLine]:
+    """Say where the site would go, and what is not for it.
+
+    Args:
+        product: What is upgraded.
+        current: The release that runs.
+        path: What was chosen.
+        zone: In which times are told, beside UTC; that of the machine by default.
+    """
+    hops = getattr(path, "hops", ())
+    values: dict[str, object] = {"product": product, "current": current}
+    if not hops:
+        revoked = any(
+            one.reason.value not in _EXCLUDED_REASONS
+            or (one.offer.version == current and one.offer.withdrawn is not None)
+            for one in path.rejected
+        )
+        text = (
+            N_("No other release available; {product} {current} stays installed")
+            if revoked
+            else N_("Up to date: {product} {current}")
+        )
+        yield LazyText(text, values)
+    for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
+        size = format_bytes(offer.count_download_bytes(origin))
+        more = {"version": offer.version, "urgency": offer.urgency, "size": size}
+        text = (
+            N_("Available: {product} {version}, required release ({urgency}, {size})")
+            if offer.required
+            else N_("Available: {product} {version} ({urgency}, {size})")
+        )
+        yield LazyText(text, {**values, **more})
+    for rejection in path.rejected:
+        if rejection.reason.value != "not-newer":
+            version = {"version": rejection.offer.version}
+            opens = format_time(rejection.opens, zone) if rejection.opens else None
+            yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
+            if rejection.reason.value == "marked-bad":
+                text = N_("  To retry, run: ncen-updater upgrade {version} --retry")
+                yield LazyText(text, version)
+
+
+def format_withdrawal_lines(
+    product: str, version: str, reason: str, advice: str
+) -> Iterator[OutputLine]:
+    """Say that the release in use here was taken back, and what the officers advise."""
+    values = {
+        "product": product,
+        "version": version,
+        "reason": strip_control_characters(reason),
+        "advice": strip_control_characters(advice),
+    }
+    yield LazyText(
+        N_("WITHDRAWN by the Secretariat: {product} {version}, installed here: {reason}"), values
+    )
+    if advice:
+        yield LazyText(N_("  What to do: {advice}"), values)
+
+
+def match_rehearsed_hops(
+    made: UpgradePlan, report: RehearsalReport | None
+) -> dict[tuple[str, str], RehearsedHop]:
+    """Return what a rehearsal showed of each hop of a plan, by its two releases. Pure.
+
+    Args:
+        made: The plan.
+        report: The report of a rehearsal that passed; one of another plan says nothing.
+    """
+    if report is None or report.plan != made.digest:
+        return {}
+    return {hop.versions: hop for hop in report.hops}
+
+
+def serialize_plan(
+    path: UpgradePath | NoUpgradePath,
+    made: UpgradePlan,
+    language: str,
+    report: RehearsalReport | None = None,
+) -> dict[str, object]:
+    """Return a plan as JSON has it.
+
+    Args:
+        path: The way.
+        made: The plan of it.
+        language: Of sentences.
+        report: The report of the last rehearsal of it that passed.
+    """
+    origin = str(made.hops[0].origin) if made.hops else None
+    findings = [finding_to_json(finding, language) for finding in made.findings]
+    rehearsed = [
+        {
+            "from": hop.from_version, "to": hop.to_version, "downtime_s": hop.downtime.to_json(),
+            "round_trip": hop.round_trip and hop.round_trip.to_json(),
+        }
+        for hop in match_rehearsed_hops(made, report).values()
+    ]  # fmt: skip
+    return {
+        **serialize_path(path, language, origin),
+        "plan": made.to_json(),
+        "findings": findings,
+        "rehearsed": rehearsed,
+    }
+
+
+def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator[OutputLine]:
+    """Say what becomes of the country's texts and settings; nothing where there are none."""
+    if layer is None or not layer.files:
+        return
+    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
+
+    yield LazyText(N_("  Local overlay:"))
+    for words in describe_overlay(layer):
+        yield f"    {strip_control_characters(words.render(language))}"
+
+
+def format_plan_lines(
+    plan: UpgradePlan, language: str, report: RehearsalReport | None = None
+) -> Iterator[OutputLine]:
+    """Say a plan to people.
+
+    Args:
+        plan: The plan.
+        language: Of sentences within lines.
+        report: The report of the last rehearsal of it that passed.
+    """
+    rehearsed = match_rehearsed_hops(plan, report)
+    for hop in plan.hops:
+        yield ""
+        yield f"{hop.origin} -> {hop.offer.version}"
+        for facts in hop.databases:
+            values = {"name": facts.name, "physical": facts.physical_name,
+                      "size": format_bytes(facts.size_bytes)}  # fmt: skip
+            yield LazyText(N_("  database {name} ({physical}), {size}"), values)
+        if hop.copy and any(item.get("method") == "clone" for item in hop.copy.copies.values()):
+            yield LazyText(
+                N_(
+                    "  copies share their blocks with the originals and are no backup: one"
+                    " bad sector damages both"
+                )
+            )
+        spared = describe_copy_free_downtime(no_copy=hop.no_copy, expands=hop.expands)
+        if spared is not None:
+            yield f"  {spared.render(language)}"
+        later = describe_contract(hop.contract_command)
+        if later is not None:
+            yield f"  {later.render(language)}"
+        for step in hop.migrations.steps:
+            migration = {"database": step.database, "id": step.id}
+            yield LazyText(N_("  migration {id} of {database}"), migration)
+        shown = rehearsed.get((str(hop.origin), hop.offer.version))
+        yield f"  {_describe_hop_rollback(hop, shown).render(language)}"
+        if shown is not None:
+            yield from _format_downtime_lines(shown, language)
+        for files in hop.site_files:
+            yield files.text
+        yield from format_overlay_lines(hop.overlay, language)
+    yield ""
+    yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
+    for number, line in enumerate(plan.steps, 1):
+        mark = "*" if line.downtime else "-" if line.skipped_because else " "
+        yield f"  {number:2} {mark} {line.title.render(language)}"
+    yield ""
+    yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
+    yield from format_findings(plan.findings, language)
+    if plan.is_blocked:
+        yield LazyText(N_("Upgrade blocked by preflight checks."))
+
+
+def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
+    """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
+    loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
+    tried = shown is not None or hop.no_copy
+    return describe_rollback(
+        hop.rollback_path.kind, hop.offer.version, hop.origin, loses, rehearsed=tried
+    )
+
+
+def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
+    """Say what a rehearsal foretells of one hop."""
+    stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
+    yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
+    if hop.round_trip is not None:
+        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+
+        yield from format_round_trip(hop.round_trip, language)
+
+
+# ---- changes -------------------------------------------------------------------------------------
+
+
+def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
+    return {
+        **serialize_change(outcome.change, outcome.facts),
+        "step_s": dict(outcome.step_s),
+        "facts": outcome.facts.to_json(),
+    }
+
+
+def format_operation_result(
+    result: OperationResult, language: str, before: Sequence[OutputLine] = ()
+) -> CommandResult:
+    """Return what an operation came to.
+
+    Args:
+        result: The result.
+        language: Of sentences in the document.
+        before: Lines that stand before those on the changes.
+    """
+    document: dict[str, object] = {
+        "changes": [_serialize_outcome(outcome) for outcome in result.outcomes]
+    }
+    if result.path is not None:
+        document["path"] = serialize_path(result.path, language)
+    if result.decision is not None:
+        document["decision"] = {
+            "action": result.decision.action.value,
+            "reason": result.decision.reason.render(language),
+        }
+    return CommandResult(document, (*before, *_format_change_lines(result)))
+
+
+_CHANGE_LINE = N_("Change {id}: {kind} of {product} {origin} -> {version}, {state}")
+
+
+def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
+    for outcome in result.outcomes:
+        change = outcome.change
+        values = {
+            "kind": change.kind, "product": change.product, "id": change.id,
+            "origin": change.from_version, "version": change.to_version,
+            "state": change.state,
+        }  # fmt: skip
+        yield LazyText(_CHANGE_LINE, values)
+        if outcome.downtime_s is not None:
+            stop = {"stop": format_duration(outcome.downtime_s)}
+            yield LazyText(N_("  downtime: {stop}"), stop)
+
+
+_SINGLE_APPROVAL_LINE = N_("An approver approves the rollback by running it.")
+_MISSING_APPROVALS_LINE = N_(
+    "Missing approvals: {missing} (approved by: {who}). Each approver runs: ncen-updater"
+    " approve --rollback{loss}"
+)
+_NO_APPROVAL_LINE = N_("No approval required.")
+_NEXT_COMMAND_LINE = N_("Run: ncen-updater rollback{loss}")
+_APPROVED_LINE = N_("Rollback approved by {who}. Run: ncen-updater rollback{loss}")
+
+
+def format_rollback_plan(
+    plan: RollbackPlan,
+    approval: RollbackSubject,
+    language: str,
+    round_trip: RoundTripResult | None = None,
+) -> CommandResult:
+    """Return how a rollback would go, what it would lose, and who has to approve it yet.
+
+    In the document ``how`` has the lines without what is to be typed, for who gives orders by
+    other means than a terminal.
+
+    Args:
+        plan: The way back.
+        approval: Who may go it.
+        language: Of sentences within lines.
+        round_trip: What the rehearsal of the upgrade saw of values when it went back, as its report
+            has it; None where nothing is known.
+    """
+    document = {
+        "from": plan.origin, "to": plan.target, "mode": plan.mode.value, "lost": plan.lost,
+        "lost_total": plan.lost_total, "uncounted": plan.uncounted, "reason": plan.reason,
+        "undoes": plan.undoes, "no_copy": plan.no_copy,
+        "round_trip": round_trip and round_trip.to_json(),
+        **approval.to_json(),
+    }  # fmt: skip
+    typed = list[LazyText]()
+    words = [plan.summary, *([CODE_ONLY_TEXT] if plan.no_copy else [])]
+    if plan.reason:
+        words.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
+    if plan.lost_total:
+        values = {"count": plan.lost_total, "tables": plan.loss_text}
+        lost = N_("Data loss: {count} records ({tables})")
+        if plan.loses_values:
+            lost = N_("Values lost in {count} rows: {tables}")
+        words.append(LazyText(lost, values))
+        if plan.program_rows_text is not None:
+            words.append(LazyText("{program}.", {"program": plan.program_rows_text}))
+        if plan.loses_values:
+            copy = N_("A copy is retained in the databases of {version} (days: {days}).")
+            words.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
+    if plan.uncounted:
+        passed = N_("Also lost, not counted as records by {version}: {tables}")
+        values = {"version": plan.origin, "tables": plan.uncounted_text}
+        words.append(LazyText(passed, values))
+    if round_trip is not None:
+        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+
+        words += [
+            LazyText(N_("Round-trip test in the rehearsal of {version}:"), {"version": plan.origin})
+        ]
+        words += format_round_trip(round_trip, language)
+        if plan.is_lossless and round_trip.list_columns("lost"):
+            words.append(LazyText(N_("No values entered there so far: no data loss.")))
+    if approval.in_soak:
+        words.append(LazyText(_NO_APPROVAL_LINE))
+        typed.append(
+            LazyText(_NEXT_COMMAND_LINE, {"loss": format_accept_loss_option(plan.lost_total)})
+        )
+    elif approval.count.missing:
+        values = {
+            "missing": approval.count.missing, "who": approval.approver_names or NOBODY_YET,
+            "loss": format_accept_loss_option(plan.lost_total),
+        }  # fmt: skip
+        alone = approval.count.missing + len(approval.count.approvals) == 1
+        (words if alone else typed).append(
+            LazyText(_SINGLE_APPROVAL_LINE if alone else _MISSING_APPROVALS_LINE, values)
+        )
+    elif approval.count.approvals:
+        typed.append(
+            LazyText(
+                _APPROVED_LINE,
+                {
+                    "who": approval.approver_names,
+                    "loss": format_accept_loss_option(approval.accepted_loss),
+                },
+            )
+        )
+    return CommandResult({**document, "how": words}, [*words, *typed])
+
+
+# ---- rehearsals ----------------------------------------------------------------------------------
+
+
+def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[OutputLine]:
+    """Say what a rehearsal found to people.
+
+    Args:
+        found: The rehearsal as :func:`.store.rehearsal_document` returns it.
+        language: Of sentences within lines.
+    """
+    from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
+
+    report = RehearsalReport.from_json(found["report"])
+    values: dict[str, object] = {"origin": found["from"], "version": found["to"]}
+    yield LazyText(N_("Rehearsed on copies of the databases: {origin} -> {version}"), values)
+    backup = {
+        "size": format_bytes(sum(report.sizes.values())),
+        "seconds": format_duration(report.backup_s),
+    }
+    yield LazyText(N_("  backup of {size} created and restored in {seconds}"), backup)
+    for database, objects in (report.missing_objects or {}).items():
+        yield _describe_missing_objects(database, objects)
+    for hop in report.hops:
+        yield from _format_hop_lines(hop, language)
+
+
+def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText:
+    """Say what the backup of a database does not carry, so that nothing was proved of it."""
+    values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
+    return LazyText(
+        N_("  not included in the backup of {database}: {objects}"),
+        values,
+    )
+
+
+def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
+    values: dict[str, object] = {
+        "origin": hop.from_version, "version": hop.to_version,
+        "low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high),
+    }  # fmt: skip
+    yield ""
+    yield LazyText(N_("{origin} -> {version}: downtime {low} to {high}"), values)
+    for item in hop.code_maps:
+        yield from _format_code_map_lines(item)
+    for database, tables in hop.changed_tables.items():
+        for table, (before, after) in tables.items():
+            rows = {"table": f"{database}.{table}", "before": before, "after": after}
+            yield LazyText(_choose_row_count_text(before, after), rows)
+    yield LazyText(N_("  data checks passed: {count}"), {"count": len(hop.checks)})
+    if hop.contract_s is not None:
+        took = {"seconds": format_duration(hop.contract_s)}
+        yield LazyText(N_("  deferred migrations: {seconds}, without downtime"), took)
+    yield from _format_rollback_lines(hop, language)
+
+
+def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
+    words = describe_rollback(
+        hop.rollback_path, hop.to_version, hop.from_version, hop.all_lost_columns
+    )
+    yield f"  {words.render(language)}"
+    if hop.rollback_s is not None:
+        seconds = {"seconds": format_duration(hop.rollback_s)}
+        yield LazyText(N_("  rollback rehearsed: {seconds}"), seconds)
+    elif hop.restore_s is not None:
+        seconds = {"seconds": format_duration(hop.restore_s)}
+        yield LazyText(N_("  restore of the previous databases rehearsed: {seconds}"), seconds)
+    if hop.rollback_differences:
+        tables = {"tables": ", ".join(hop.rollback_differences)}
+        yield LazyText(N_("  tables changed by the rollback: {tables}"), tables)
+    if hop.round_trip is not None:
+        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+
+        yield from format_round_trip(hop.round_trip, language)
+
+
+def _format_code_map_lines(item: CodeMapResult) -> Iterator[OutputLine]:
+    without = item.unmapped_rows
+    values: dict[str, object] = {
+        "name": item.name, "count": item.affected, "without": without,
+    }  # fmt: skip
+    if item.affected is not None:
+        yield LazyText(N_("  {name}: new code for {count} rows"), values)
+    if without:
+        codes = ", ".join(f"{code} ({count})" for code, count in item.unmapped[:20])
+        values["codes"] = codes
+        yield LazyText(N_("  {name}: {without} rows without a target: {codes}"), values)
+
+
+def _choose_row_count_text(before: int, after: int) -> str:
+    if before < 0:
+        return N_("  table {table} added, {after} rows")
+    if after < 0:
+        return N_("  table {table} removed, {before} rows")
+    if before == after:
+        return N_("  table {table}: rows modified, {after} before and after")
+    return N_("  table {table}: {before} rows before, {after} after")
+
+
+# ---- support bundles -----------------------------------------------------------------------------
+
+
+#: Kinds of errors for which a part is missing, in words.
+MISSING_PART_REASONS: Mapping[str, str] = {
+    "CalledProcessError": N_("command failed"),
+    "FileNotFoundError": N_("not found"),
+    "PermissionError": N_("permission denied"),
+    "TimeoutExpired": N_("timed out"),
+}
+
+
+def format_support_bundle(
+    bundle: SupportBundle, show: Sequence[str], archive: str | None
+) -> CommandResult:
+    """Return what a support bundle holds.
+
+    Args:
+        bundle: The bundle.
+        show: Parts whose text is wanted.
+        archive: The bundle as it is written, in base64; None where a value of a database stands in
+            it.
+    """
+    words: list[OutputLine] = []
+    for part in bundle.parts:
+        if part.text is None:
+            known = part.missing_reason in MISSING_PART_REASONS
+            reason = (
+                LazyText(MISSING_PART_REASONS[str(part.missing_reason)])
+                if known
+                else part.missing_reason
+            )
+            values: dict[str, object] = {"part": part.name, "reason": reason}
+            words.append(LazyText(N_("  {part}: missing ({reason})"), values))
+        else:
+            size = format_bytes(len(part.text.encode()))
+            words.append(LazyText("  {part}: {size}", {"part": part.name, "size": size}))
+        if part.name in show:
+            words += [
+                f"    {strip_control_characters(line)}" for line in (part.text or "").splitlines()
+            ]
+    for name, reason in bundle.unread.items():
+        values = {"database": name, "reason": LazyText(MISSING_PART_REASONS.get(reason, reason))}
+        words.append(LazyText(N_("Not compared with database {database}: {reason}"), values))
+    for leak in bundle.leaks:
+        values = {"part": leak.part, "column": leak.column}
+        words.append(LazyText(N_("{part} contains a value of {column}"), values))
+    document: dict[str, object] = {
+        "parts": {
+            part.name: {"missing": part.missing_reason}
+            if part.text is None
+            else {"bytes": len(part.text.encode())}
+            for part in bundle.parts
+        },
+        "shown": {part.name: part.text for part in bundle.parts if part.name in show},
+        "leaks": [{"part": leak.part, "column": leak.column} for leak in bundle.leaks],
+        "not_compared_with": bundle.unread,
+        "archive": archive,
+    }
+    return CommandResult(document, words, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)
+
+
+def format_import(
+    record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = None
+) -> CommandResult:
+    """Return what an import brought, or with ``dry_run`` would have."""
+    words: list[OutputLine] = []
+    values: dict[str, object] = {
+        "product": record.product,
+        "releases": ", ".join(record.releases),
+        "reachable_release": record.reachable_release,
+        "until": format_time(record.usable_until, zone),
+        "agents": ", ".join(record.agents),
+        "reachable_agent": record.reachable_agent,
+    }
+    if record.agents:
+        reported = (
+            N_("Bundle contains ncen-updater {agents}")
+            if dry_run
+            else N_("Imported: ncen-updater {agents}")
+        )
+        words.append(LazyText(reported, values))
+    if record.reachable_agent is not None and not dry_run:
+        hint = N_("The service updates ncen-updater to {agent} automatically.")
+        words.append(LazyText(hint, values))
+    if record.agents and not record.releases:
+        done = N_("No release of {product} in the bundle.")
+    elif not record.releases:
+        done = N_("Bundle valid: newer metadata, no release.")
+    elif dry_run:
+        done = N_("Bundle valid: {product} {releases}. Nothing was imported.")
+    else:
+        done = N_("Imported: {product} {releases}")
+    words.append(LazyText(done, values))
+    if record.reachable_release is not None:
+        words.append(LazyText(N_("Upgrade path from the installed release: {reaches}"), values))
+        if not dry_run:
+            hint = N_("Run: ncen-updater plan {reaches}")
+            words.append(LazyText(hint, values))
+    elif record.releases:
+        words.append(LazyText(N_("No release newer than the installed one."), values))
+    words.append(LazyText(N_("Metadata valid until {until}"), values))
+    return CommandResult({"kept": not dry_run, **record.to_json()}, words)

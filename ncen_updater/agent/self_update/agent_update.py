@@ -1,0 +1,274 @@
+"""The renewal of the agent: fetch, make the slot, choose it. The service then leaves its place.
+
+Under the lock of changes, and never while one is open: whatever a change needs to be brought to its
+end must not be exchanged under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.event_names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.self_update.self_check import check_site
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+    begin_trial,
+    forget_failure,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
+from ncen_updater.formats.archive import unpack_archive
+from ncen_updater.formats.release_document import Offer
+from ncen_updater.formats.target_names import AGENT_PRODUCT
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.agent_config import SiteSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AgentUpdateResult:
+    """What came of it.
+
+    Attributes:
+        origin: The agent that was chosen before.
+        version: The agent on offer; None where there is none.
+        chosen: Whether it was chosen; the service leaves its place to it.
+    """
+
+    origin: str
+    version: str | None = None
+    chosen: bool = False
+
+
+def get_agent_directory(site: Site) -> Path:
+    """Where the slots of the agent are."""
+    return site.config.paths.resolve(site.config.paths.agent_slots)
+
+
+def create_agent_source(site: Site, config_path: Path) -> TufReleaseSource:
+    """The source of the agent's own releases."""
+    return WorkerReleaseSource(site.config, config_path, AGENT_PRODUCT)
+
+
+def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None:
+    """Fetch and verify the list of agents; return why it could not be had.
+
+    That the feed carries no agents, or not now, takes nothing from what it says of the application.
+    Where this agent does not run from a slot, nobody is asked.
+    """
+    try:
+        if AgentSelectionFile(get_agent_directory(site)).load() is not None:
+            create_agent_source(site, config_path).refresh()
+    except UpdaterError as error:
+        logger.warning("the list of agents could not be had: %s", error)
+        return error
+    return None
+
+
+def find_offered_agent(site: Site, config_path: Path) -> str | None:
+    """The agent that comes next, by the last list on the disk; None where there is none.
+
+    None too where this agent does not run from a slot that was chosen, or one is on trial, and for
+    one that no bundle brought to a site without a network.
+    """
+    try:
+        sequence = AgentSelectionFile(get_agent_directory(site)).load()
+        if sequence is None or sequence.state is TrialState.ON_TRIAL:
+            return None
+        source = create_agent_source(site, config_path)
+        view = source.load_last_view()
+        if view is None or sequence.current != str(site.agent_version):
+            return None
+        offer = choose_next_agent(
+            sequence, view.offers, site.config.site, source.get_reference_time()
+        )
+        if (
+            offer is not None
+            and site.config.feed.offline
+            and source.find_downloaded_release(offer) is None
+        ):
+            offer = None  # no bundle brought it
+    except UpdaterError as error:
+        logger.warning("no agent is looked for: %s", error)
+        return None
+    return offer.version if offer else None
+
+
+def update_agent(
+    site: Site,
+    source: TufReleaseSource,
+    slots: AgentSlots,
+    progress: ProgressListener,
+    *,
+    actor: str,
+    target: Version | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+) -> AgentUpdateResult:
+    """Fetch the next agent, make its slot and choose it.
+
+    Args:
+        site: The site.
+        source: Of the agent's own releases.
+        slots: Of the agent.
+        progress: Told what is being done.
+        actor: Who ordered it.
+        target: The version that a person named; the newest by default.
+        retry: Whether agents that were given up here are tried again.
+        dry_run: Only say what would be done.
+
+    Raises:
+        AGENT_NOT_FROM_SLOT: If this agent was not installed in slots.
+        AGENT_ON_TRIAL: If the present one has not confirmed itself.
+        SiteBusyError, OPEN_CHANGE: If the application is being changed.
+        UpdaterError: Whatever stands in the way; the agent in use is as it was.
+    """
+    file = AgentSelectionFile(slots.directory)
+    sequence = _require_confirmed_agent(file, str(site.agent_version))
+    source.refresh()
+    view = source.load_last_view()
+    offers = view.offers if view else ()
+    settings = site.config.site
+    offer = choose_next_agent(
+        sequence, offers, settings, source.get_reference_time(), target=target, retry=retry
+    )
+    if offer is None or dry_run:
+        return AgentUpdateResult(sequence.current, offer.version if offer else None)
+    with _lock_without_open_change(site) as journal:
+        # Another renewal may have been at work before this one had the lock.
+        sequence = _require_confirmed_agent(file, str(site.agent_version))
+        check_site(site)
+        _remove_failed_slots(slots, sequence, offer.version)
+        _build_slot(slots, source, offer, sequence, progress)
+
+        def choose(before: AgentSelection | None) -> AgentSelection:
+            return begin_trial(forget_failure(before or sequence, offer.version), offer.version)
+
+        journal.record_event(
+            AGENT_SELECTED, by=actor, version=offer.version, origin=sequence.current
+        )
+        file.update(choose)
+    source.discard_release(offer)
+    return AgentUpdateResult(sequence.current, offer.version, chosen=True)
+
+
+def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSelection:
+    sequence = file.load()
+    if sequence is None:
+        raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
+    if sequence.state is TrialState.ON_TRIAL:
+        raise UpdaterError(AGENT_ON_TRIAL, version=sequence.current)
+    if sequence.current != version:
+        raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
+    return sequence
+
+
+@contextlib.contextmanager
+def _lock_without_open_change(site: Site) -> Iterator[Journal]:
+    with (
+        hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "self-update"),
+        Journal.open(site.state_directory / JOURNAL_FILE, now=site.clock.now) as journal,
+    ):
+        change = journal.find_open_change()
+        if change is not None:
+            raise UpdaterError(
+                OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+            )
+        yield journal
+
+
+def _remove_failed_slots(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
+    """Remove the slots of agents that were given up: nobody goes back to them."""
+    needed = {sequence.current, sequence.previous, wanted}
+    for version in slots.list_versions():
+        if version in sequence.failed and version not in needed:
+            slots.remove(version)
+
+
+def _build_slot(
+    slots: AgentSlots,
+    source: TufReleaseSource,
+    offer: Offer,
+    sequence: AgentSelection,
+    progress: ProgressListener,
+) -> None:
+    fetched = source.download_release(offer, progress)
+    in_use = {sequence.current, sequence.previous or ""}
+    progress.report(LazyText(N_("unpacking ncen-updater {version}"), {"version": offer.version}))
+
+    def fill(place: Path) -> None:
+        unpack_archive(fetched.archive, fetched.tree, place, progress)
+
+    slots.build(offer.version, offer.archive.sha256, fill, progress, in_use=in_use)
+
+
+def choose_next_agent(
+    selection: AgentSelection,
+    offers: Iterable[Offer],
+    site: SiteSettings,
+    now: datetime,
+    *,
+    target: Version | None = None,
+    retry: bool = False,
+) -> Offer | None:
+    """Return the first step of the way to the newest agent; None where there is none.
+
+    Countries, channel, waves, halts, withdrawals and required stops count as for releases of the
+    application.
+
+    Args:
+        selection: What is chosen here, and what was given up.
+        offers: What the signed list holds.
+        site: Who asks.
+        now: The time by which signed dates are judged (UTC).
+        target: A version that a person named.
+        retry: Whether agents that were given up here count, too.
+
+    Raises:
+        UpgradePathError: If the named version may not be installed.
+    """
+    current = Version(selection.current)
+    path = choose_path(
+        current,
+        offers,
+        site=site.id,
+        country=site.country,
+        channel=site.channel,
+        agent=current,
+        now=now,
+        bad=_list_failed_versions(selection),
+        allow_bad=retry,
+        target=target,
+    )
+    return path.hops[0] if isinstance(path, UpgradePath) else None
+
+
+def _list_failed_versions(sequence: AgentSelection) -> frozenset[Version]:
+    found = set()
+    for name in sequence.failed:
+        try:
+            found.add(Version(name))
+        except InvalidVersion:  # no offer can have it
+            continue
+    return frozenset(found)

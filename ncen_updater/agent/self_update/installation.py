@@ -1,0 +1,431 @@
+"""Installing the agent on a server, and taking it away again, as lists of parts.
+
+Everything is below one root, so that it can be tried without rights. What only the system itself
+has (users, groups, units) is a part only where the root is ``/`` and the user is root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ncen_updater.agent.adapters.application.process import build_minimal_environment
+from ncen_updater.agent.adapters.application.systemctl import run_systemctl
+from ncen_updater.agent.config.agent_config import PathSettings
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.self_update import installation_parts as part
+from ncen_updater.agent.self_update.housekeeping import FAILSAFE_FILE, read_failsafe
+from ncen_updater.agent.self_update.installation_parts import InstallationPart
+from ncen_updater.agent.self_update.slots import PROGRAM_NAME, AgentSlots, require_release
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelectionFile,
+    TrialState,
+    select_installed,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    AGENT_RELEASE_UNUSABLE,
+    CHANGE_STILL_OPEN,
+    INSTALLED_BY_PACKAGE,
+    ROOT_ALREADY_INSTALLED,
+    ROOT_UNUSABLE,
+    SERVICE_STILL_RUNS,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.formats.manifest import load_manifest
+from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS
+
+UNITS_DIRECTORY = "units"
+#: Where the system looks for what comes in ``units``, by the end of its name.
+UNIT_DIRECTORIES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
+SYSTEMD_UNIT_DIRECTORY = Path("etc/systemd/system")
+PROGRAM_PATH = Path("usr/local/bin") / PROGRAM_NAME
+#: Where a package of the system has the unit without which the application does not start.
+PACKAGED_UNIT_PATH = Path("usr/lib/systemd/system/ncen-updater-resume.service")
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What is installed where.
+
+    Attributes:
+        root: Everything is below it.
+        config: The configuration; made from ``settings`` where it is not there yet.
+        release: An unpacked release of the agent.
+        trusted_root: The root that the Secretariat handed over; None where one is installed.
+        settings: Text of a first configuration.
+        python: The interpreter that slots are made with; that of this program by default.
+    """
+
+    root: Path
+    config: Path
+    release: Path
+    trusted_root: Path | None = None
+    settings: str | None = None
+    python: Path | None = None
+
+    @property
+    def is_live_system(self) -> bool:
+        """Whether this is the machine itself."""
+        return self.root == Path("/") and os.geteuid() == 0
+
+    def load_paths(self) -> PathSettings:
+        """The places, by the configuration where there is one."""
+        return (
+            load_config(self.config).paths if self.config.exists() else PathSettings(root=self.root)
+        )
+
+
+def load_trusted_root(path: Path) -> bytes:
+    """Return a trusted root, checked against itself.
+
+    Raises:
+        ROOT_UNUSABLE: If it is none, or not signed by its own keys.
+    """
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
+
+    try:
+        content = path.read_bytes()
+        metadata = Metadata[Root].from_bytes(content)
+        if not isinstance(metadata.signed, Root):
+            raise UpdaterError(
+                ROOT_UNUSABLE,
+                path=path,
+                reason=LazyText("type is '{type}'", {"type": metadata.signed.type}),
+            )
+        metadata.verify_delegate("root", metadata)
+    except (OSError, RepositoryError, ValueError) as error:
+        raise UpdaterError(ROOT_UNUSABLE, path=path, reason=str(error)) from error
+    return content
+
+
+def build_install_parts(
+    options: InstallOptions, progress: ProgressListener
+) -> tuple[InstallationPart, ...]:
+    """Return everything that belongs to an installation, in order.
+
+    Raises:
+        AGENT_RELEASE_UNUSABLE: If the directory is no release of the agent.
+        ROOT_UNUSABLE, ROOT_ALREADY_INSTALLED: If the root cannot be taken.
+        ConfigError: If a configuration is there and has mistakes.
+    """
+    require_release(options.release)
+    manifest = load_manifest(options.release / "manifest.toml")
+    if manifest.product != AGENT_PRODUCT:
+        raise UpdaterError(
+            AGENT_RELEASE_UNUSABLE,
+            path=options.release,
+            reason=LazyText("it belongs to {product}", {"product": manifest.product}),
+        )
+    paths = options.load_paths()
+    agent = paths.resolve(paths.agent_slots)
+    return (
+        *(_build_group_parts() if options.is_live_system else ()),
+        *_build_directory_parts(options, paths),
+        *_build_trusted_root_parts(options, paths),
+        *_build_config_parts(options),
+        _build_slot_part(options, agent, manifest.version, progress),
+        _build_selection_part(agent, manifest.version),
+        _build_failsafe_part(agent),
+        part.build_link_part(
+            LazyText(N_("the command {name}"), {"name": PROGRAM_NAME}),
+            options.root / PROGRAM_PATH,
+            agent / "current/bin" / PROGRAM_NAME,
+        ),
+        *_build_unit_parts(options),
+    )
+
+
+def _build_group_parts() -> Iterator[InstallationPart]:
+    """The groups of the configuration; users of units come with these."""
+    service = ServiceSettings()
+    for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
+        what = LazyText(N_("the group {name}"), {"name": name})
+        yield part.build_command_part(
+            what, ["groupadd", "--system", name], partial(_group_exists, name)
+        )
+
+
+def _group_exists(group: str) -> bool:
+    try:
+        grp.getgrnam(group)
+    except KeyError:
+        return False
+    return True
+
+
+def _build_directory_parts(
+    options: InstallOptions, paths: PathSettings
+) -> Iterator[InstallationPart]:
+    trust = paths.resolve(paths.trusted_root).parent
+    for path, mode in (
+        (options.config.parent, 0o750),
+        (options.config.parent / "hooks", 0o750),
+        (trust, 0o750),
+        (paths.resolve(paths.state), 0o750),
+        (paths.resolve(paths.slots), 0o755),
+        (paths.resolve(paths.agent_slots), 0o755),
+        (options.root / "run/ncen", 0o755),
+    ):
+        yield part.build_directory_part(
+            LazyText(N_("the directory {path}"), {"path": path}), path, mode
+        )
+
+
+def _build_trusted_root_parts(
+    options: InstallOptions, paths: PathSettings
+) -> Iterator[InstallationPart]:
+    place = paths.resolve(paths.trusted_root)
+    if options.trusted_root is None:
+        if not place.exists():
+            raise UpdaterError(ROOT_UNUSABLE, path=place, reason="not found, and none given")
+        return
+    content = load_trusted_root(options.trusted_root)
+    if place.exists() and place.read_bytes() != content:
+        raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
+    values = {"path": place, "digest": compute_sha256(content)}
+    yield part.build_file_part(
+        LazyText(N_("trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
+    )
+
+
+def _build_config_parts(options: InstallOptions) -> Iterator[InstallationPart]:
+    if options.settings is None:
+        return
+    content = options.settings.encode()
+
+    def make() -> None:
+        trial = options.config.with_name(f".{options.config.name}.trial")
+        durable.write_file(trial, content, 0o640)
+        try:
+            load_config(trial)
+        except BaseException:
+            durable.remove_file(trial)
+            raise
+        durable.rename_entry(trial, options.config)
+
+    yield InstallationPart(
+        LazyText(N_("configuration {path}"), {"path": options.config}),
+        options.config.exists,
+        make,
+    )
+
+
+def _build_slot_part(
+    options: InstallOptions, agent: Path, version: str, progress: ProgressListener
+) -> InstallationPart:
+    slots = AgentSlots(agent, options.python)
+    # Every wheel is in it by its digest, the agent's own too.
+    digest = compute_sha256((options.release / REQUIREMENTS).read_bytes())
+
+    def fill(place: Path) -> None:
+        shutil.copytree(options.release, place, dirs_exist_ok=True)
+
+    return InstallationPart(
+        LazyText(N_("installation of ncen-updater {version}"), {"version": version}),
+        lambda: slots.read_source_digest(version) == digest and slots.is_working(version),
+        lambda: slots.build(version, digest, fill, progress),
+    )
+
+
+def _build_selection_part(agent: Path, version: str) -> InstallationPart:
+    sequence = AgentSelectionFile(agent)
+
+    def chosen() -> bool:
+        found = sequence.load()
+        link = agent / "current"
+        return found is not None and found.current == version and link.is_symlink()
+
+    return InstallationPart(
+        LazyText(N_("activation of ncen-updater {version}"), {"version": version}),
+        chosen,
+        lambda: sequence.update(lambda before: select_installed(before, version)),
+    )
+
+
+def _build_failsafe_part(agent: Path) -> InstallationPart:
+    """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
+    made = part.build_file_part(
+        LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
+    )
+
+    def is_there() -> bool:
+        found = AgentSelectionFile(agent).load()
+        on_trial = found is not None and found.state is TrialState.ON_TRIAL
+        return made.is_present() or (on_trial and (agent / FAILSAFE_FILE).exists())
+
+    return InstallationPart(made.description, is_there, made.create)
+
+
+def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
+    units = (
+        sorted((options.release / UNITS_DIRECTORY).glob("*"))
+        if (options.release / UNITS_DIRECTORY).is_dir()
+        else []
+    )
+    changed = []
+    for unit in units:
+        place = locate_unit(options.root, unit)
+        what = LazyText(N_("unit {name}"), {"name": place.name})
+        made = part.build_file_part(what, place, unit.read_bytes(), 0o644)
+        changed.append(made.is_present())
+        yield made
+    if options.is_live_system and not all(changed):
+        what = LazyText(N_("reload systemd"))
+        for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+            if shutil.which(words[0]):
+                yield part.build_command_part(what, words, lambda: False)
+        if SYSTEMD_BOOTED_PATH.is_dir():
+            yield part.build_command_part(what, ["systemctl", "daemon-reload"], lambda: False)
+    if options.is_live_system and shutil.which("systemctl"):
+        yield from build_enable_parts(units)
+
+
+def locate_unit(root: Path, unit: Path) -> Path:
+    """Where a file of ``units`` goes."""
+    if unit.suffix in UNIT_DIRECTORIES:
+        return root / UNIT_DIRECTORIES[unit.suffix] / f"{unit.stem}.conf"
+    return root / SYSTEMD_UNIT_DIRECTORY / unit.name
+
+
+# ---- taking it away ------------------------------------------------------------------------------
+
+
+def reject_packaged_install(root: Path) -> None:
+    """Leave to a package of the system what it brought: its units would stay, and fail.
+
+    Raises:
+        UpdaterError: If it came with one.
+    """
+    if (root / PACKAGED_UNIT_PATH).exists():
+        raise UpdaterError(INSTALLED_BY_PACKAGE, path=root / PACKAGED_UNIT_PATH)
+
+
+@contextlib.contextmanager
+def hold_idle_site(state: Path) -> Iterator[None]:
+    """Keep changes away while the agent is taken away.
+
+    Raises:
+        CHANGE_STILL_OPEN: If one is open.
+        SiteBusyError: If one is at work.
+        SERVICE_STILL_RUNS: If the service runs.
+    """
+    if not state.is_dir():
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hold_change_lock(state / CHANGE_LOCK_FILE, "uninstall"))
+        try:
+            stack.enter_context(hold_change_lock(state / SERVICE_LOCK_FILE, "uninstall"))
+        except SiteBusyError as error:
+            raise UpdaterError(SERVICE_STILL_RUNS) from error
+        if (state / JOURNAL_FILE).exists():
+            with Journal.open(state / JOURNAL_FILE, read_only=True) as journal:
+                change = journal.find_open_change()
+            if change is not None:
+                raise UpdaterError(CHANGE_STILL_OPEN, change=change.id)
+        yield
+
+
+def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[InstallationPart, ...]:
+    """Return everything that goes; the application, its slots and its databases never do.
+
+    Args:
+        root: Everything is below it.
+        config: The configuration.
+        purge: Whether journal, lists and configuration go, too.
+
+    Raises:
+        ConfigError: If the configuration cannot be read: then it is not known what belongs to it.
+    """
+    paths = load_config(config).paths if config.exists() else PathSettings(root=root)
+    agent = paths.resolve(paths.agent_slots)
+    units = sorted((agent / "current/release" / UNITS_DIRECTORY).glob("*"))
+    gone = [locate_unit(root, unit) for unit in units]
+    gone.append(root / PROGRAM_PATH)
+    if purge:
+        gone += [paths.resolve(paths.state), config.parent]
+    gone.append(agent)
+    there = [locate_unit(root, unit) for unit in units]
+    system = root == Path("/") and os.geteuid() == 0 and shutil.which("systemctl") is not None
+    return (
+        *(build_disable_parts(there) if system else ()),
+        *(
+            part.build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path)
+            for path in gone
+        ),
+    )
+
+
+# ---- units that systemd starts by itself ---------------------------------------------------------
+#
+# Enabled with the agent, disabled before its files go. A link that names a unit which is no more
+# would keep the application from starting, since it waits for the unit that resumes. Without that
+# link, an upgrade that a power cut interrupted would not be brought to its end before the
+# application works again.
+
+SYSTEMD_BOOTED_PATH = Path("/run/systemd/system")  # sd_booted(3)
+SYSTEMCTL_S = 60
+#: In a unit that a site switches on itself: what begins with X- is for us, systemd.unit(5).
+OPTIONAL_SECTION = "\n[X-ncen-updater]\nOptional=yes\n"
+
+
+def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
+    """Let systemd start by itself what is meant for that, and not only for sites that want it.
+
+    Args:
+        units: Unit files, in their places or still where they are taken from.
+    """
+    for unit in _list_installable_units(units):
+        if OPTIONAL_SECTION in unit.read_text("utf-8"):
+            continue
+        what = LazyText(N_("enable {name}"), {"name": unit.name})
+        words = ["systemctl", "enable", *_build_now_option(unit), unit.name]
+        yield part.build_command_part(what, words, partial(_is_enabled, unit.name))
+
+
+def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
+    """The opposite. The unit that resumes is not stopped: the application would end with it.
+
+    Args:
+        units: Unit files that are about to go.
+    """
+    for unit in _list_installable_units(units):
+        what = LazyText(N_("disable {name}"), {"name": unit.name})
+        words = ["systemctl", "disable", *_build_now_option(unit), unit.name]
+        yield part.build_command_part(what, words, partial(_is_disabled, unit.name))
+
+
+def _list_installable_units(units: Iterable[Path]) -> Iterator[Path]:
+    for unit in units:
+        if unit.is_file() and "\n[Install]\n" in unit.read_text("utf-8"):
+            yield unit
+
+
+def _build_now_option(unit: Path) -> list[str]:
+    """Sockets wait at once; services when a person or the next start of the machine says so."""
+    return ["--now"] if unit.suffix == ".socket" and SYSTEMD_BOOTED_PATH.is_dir() else []
+
+
+def _is_enabled(name: str) -> bool:
+    words = ["systemctl", "is-enabled", "--quiet", name]
+    return run_systemctl(words, build_minimal_environment(), SYSTEMCTL_S).status == 0
+
+
+def _is_disabled(name: str) -> bool:
+    return not _is_enabled(name)

@@ -1,0 +1,276 @@
+"""The process that sends, by mail or to a webhook: it talks to the network, and to no database.
+
+Asked by :mod:`.sending`. Mail goes over TLS unless the server is
+said to need none. A webhook gets JSON, signed with a shared secret: the header
+``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
+computes the same, compares in constant time, and refuses what is older than some minutes.
+``NCEN-Message`` is the same for each try of one message. Secrets come from a file or a systemd
+credential, never from an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import smtplib
+import ssl
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
+from ncen_updater.agent.service.notifications.message import (
+    MessageContext,
+    NotificationError,
+    NotificationMessage,
+    compose_message,
+)
+from ncen_updater.agent.service.notifications.notification import Notification
+from ncen_updater.agent.storage.journal.chain_head import ChainHead
+from ncen_updater.common.messages import (
+    MAIL_REFUSED,
+    MAIL_UNREACHABLE,
+    NOTIFICATION_TLS_FAILED,
+    SECRET_EXPOSED,
+    SECRET_MISSING,
+    WEBHOOK_REFUSED,
+    WEBHOOK_UNREACHABLE,
+    WORKER_REQUEST_INVALID,
+    WRONG_PASSWORD,
+)
+from ncen_updater.common.reasons import explain_code
+from ncen_updater.common.secret_file import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
+from ncen_updater.common.workers import serve_request
+
+
+def build_email(
+    message: NotificationMessage, settings: MailSettings, now: datetime
+) -> EmailMessage:
+    """Return the letter as a mail; its ``Message-ID`` is the same for each try."""
+    mail = EmailMessage()
+    mail["From"] = settings.sender
+    mail["To"] = ", ".join(settings.to)
+    mail["Subject"] = message.subject
+    mail["Date"] = format_datetime(now)
+    mail["Message-ID"] = f"<{message.id}@{settings.sender.partition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines
+    if message.urgent:
+        mail["Importance"] = "high"
+    mail.set_content(message.body)
+    return mail
+
+
+def send_mail(
+    message: NotificationMessage,
+    settings: MailSettings,
+    environment: Mapping[str, str],
+    now: datetime,
+) -> int:
+    """Deliver a letter.
+
+    Returns:
+        How many addresses the server did not take while it took others.
+
+    Raises:
+        NotificationError: If it was not delivered to anybody.
+    """
+    place: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    password = (
+        read_secret(settings.password_file, settings.password_credential, environment)
+        if settings.user
+        else None
+    )
+    try:
+        with _connect(settings) as server:
+            if settings.user and password is not None:
+                server.login(settings.user, password)
+            return len(server.send_message(build_email(message, settings, now)))
+    except smtplib.SMTPAuthenticationError as error:
+        raise NotificationError(WRONG_PASSWORD, **place) from error
+    except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
+        raise NotificationError(
+            NOTIFICATION_TLS_FAILED, **place, detail=type(error).__name__
+        ) from error
+    except smtplib.SMTPRecipientsRefused as error:
+        status = next(iter(error.recipients.values()))[0]
+        raise NotificationError(MAIL_REFUSED, **place, status=status) from error
+    except smtplib.SMTPServerDisconnected as error:
+        raise NotificationError(MAIL_UNREACHABLE, **place) from error
+    except smtplib.SMTPResponseException as error:
+        raise NotificationError(MAIL_REFUSED, **place, status=error.smtp_code) from error
+    except (OSError, smtplib.SMTPException) as error:
+        raise NotificationError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
+
+
+def _connect(settings: MailSettings) -> smtplib.SMTP:
+    if settings.security == "none":
+        return smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
+    try:
+        trust = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise NotificationError(
+            SECRET_MISSING, name=settings.ca_file, reason=type(error).__name__
+        ) from error
+    if settings.security == "tls":
+        return smtplib.SMTP_SSL(
+            settings.host, settings.port, timeout=settings.timeout_s, context=trust
+        )
+    server = smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
+    try:
+        server.starttls(context=trust)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+MIN_SECRET_CHARS = 16
+
+
+def sign_body(secret: str, body: bytes, at: int) -> str:
+    """Return the value of ``NCEN-Signature``.
+
+    Args:
+        secret: What both sides know.
+        body: The bytes of the message.
+        at: When it was signed, seconds since 1970.
+    """
+    signed = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256)
+    return f"t={at},v1={signed.hexdigest()}"
+
+
+def post_webhook(
+    message: NotificationMessage,
+    settings: WebhookSettings,
+    environment: Mapping[str, str],
+    now: datetime,
+) -> None:
+    """Deliver a letter.
+
+    Raises:
+        NotificationError: If it was not taken.
+    """
+    import requests
+
+    address = urlsplit(settings.url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    place: dict[str, Any] = {"host": address.hostname, "port": port}
+    secret = read_secret(
+        settings.secret_file, settings.secret_credential, environment, MIN_SECRET_CHARS
+    )
+    if settings.ca_file is not None and not settings.ca_file.is_file():
+        raise NotificationError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
+    body = json.dumps(message.document, ensure_ascii=False, sort_keys=True).encode()
+    with requests.Session() as session:
+        session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
+        if settings.proxy:
+            session.proxies = {"http": settings.proxy, "https": settings.proxy}
+        session.verify = str(settings.ca_file) if settings.ca_file else True
+        try:
+            with session.post(
+                settings.url,
+                data=body,
+                headers={
+                    "Content-Type": "application/json",
+                    "User-Agent": "ncen-updater",
+                    "NCEN-Message": message.id,
+                    "NCEN-Signature": sign_body(secret, body, int(now.timestamp())),
+                },
+                timeout=settings.timeout_s,
+                allow_redirects=False,  # what was signed for one place is not carried to another
+                stream=True,  # the answer's body is not read
+            ) as answer:
+                status = answer.status_code
+        except requests.exceptions.SSLError as error:
+            raise NotificationError(NOTIFICATION_TLS_FAILED, **place) from error
+        except requests.exceptions.RequestException as error:
+            raise NotificationError(
+                WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__
+            ) from error
+    if not 200 <= status < 300:
+        raise NotificationError(WEBHOOK_REFUSED, **place, status=status)
+
+
+def read_secret(
+    file: Path | None, credential: str | None, environment: Mapping[str, str], min_chars: int = 1
+) -> str:
+    """Return a secret, without the line's end.
+
+    Args:
+        file: Its file; others may not read it.
+        credential: Name of a credential that systemd passed on, used where there is no file.
+        environment: Where ``CREDENTIALS_DIRECTORY`` is looked for.
+        min_chars: So many characters it has to have.
+
+    Raises:
+        SECRET_MISSING: If it cannot be read, or is too short.
+        SecretExposedError: If others may read the file.
+    """
+    if file is not None:
+        path = file
+    else:
+        directory = environment.get("CREDENTIALS_DIRECTORY")
+        if not directory or credential is None:
+            raise NotificationError(
+                SECRET_MISSING, name=credential, reason="CREDENTIALS_DIRECTORY is not set"
+            )
+        path = Path(directory) / credential
+    try:
+        # systemd gives a credential to one user, with an access list that shows as a group's.
+        text = read_secret_file(path, listed=file is None)
+    except SecretExposedError as error:
+        raise NotificationError(SECRET_EXPOSED, name=path) from error
+    except SecretUnreadableError as error:
+        raise NotificationError(SECRET_MISSING, name=path, reason=str(error)) from error
+    if len(text) < min_chars:
+        raise NotificationError(SECRET_MISSING, name=path, reason=f"{len(text)} < {min_chars}")
+    return text
+
+
+def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
+    """Send what an order says; return how many addresses were refused beside others.
+
+    Raises:
+        UpdaterError: If it was not delivered.
+    """
+    config = load_config(config_path)
+    try:
+        way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
+        head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
+        news = [Notification.from_json(item) for item in request["news"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
+    reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
+    if not news:
+        raise NotificationError(WORKER_REQUEST_INVALID)
+    letter = compose_message(number, news, left_out, reader, explain_code, head)
+    now = datetime.now(UTC)
+    if way == "mail" and config.notify.mail is not None:
+        return send_mail(letter, config.notify.mail, os.environ, now)
+    if way == "webhook" and config.notify.webhook is not None:
+        post_webhook(letter, config.notify.webhook, os.environ, now)
+        return 0
+    raise NotificationError(WORKER_REQUEST_INVALID)
+
+
+def main() -> int:
+    """Send one message; return the exit status."""
+    config = Path(sys.argv[1])
+    # Bound to the service: nobody would write down that the message was taken.
+    return serve_request(lambda order, _: {"sent": True, "refused": deliver_message(config, order)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,607 @@
+"""What the disk and the journal say of a site, as documents: for ``status``, ``history`` and JSON.
+
+Standard library only: this module is on the path of ``status``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals.approval import (
+    count_approvals,
+    count_provisional_loss,
+    list_approved_releases,
+)
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.change_outcome import measure_seconds, serialize_change
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.model.change import (
+    DOWNTIME_STEPS,
+    STEPS_BEFORE_COMMIT,
+    Change,
+    ChangeKind,
+    ChangeState,
+    StepName,
+    StepRecord,
+    StepState,
+)
+from ncen_updater.agent.model.errors import JournalPermissionError
+from ncen_updater.agent.model.event_names import (
+    IMPORT_REFUSED,
+    IMPORTED,
+    RECOVERY_STARTED,
+    RESTORED_ADOPTED,
+    ROLLBACK_EMERGENCY,
+)
+from ncen_updater.agent.policy.automation import (
+    RETRY_DELAYS,
+    ActionFailure,
+    RehearsalStatus,
+    ServiceAction,
+)
+from ncen_updater.agent.policy.clock import clock_findings
+from ncen_updater.agent.reports.status import (
+    JournalSnapshot,
+    SiteStatus,
+    get_part_or_none,
+    require_part,
+    require_zones,
+)
+from ncen_updater.agent.storage.journal.jobs import Job
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
+from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
+from ncen_updater.common.disk_space import MARGIN_BYTES
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_output import error_to_json
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.storage.service_state import Assessment
+
+Document = dict[str, object]
+
+
+#: Among so many rehearsals those that failed are looked for.
+REHEARSALS_SEARCHED = 100
+#: Parts of a site that :func:`build_site_report` tells of.
+#: Steps that are torn where they are cut off; a release that is watched is watched on.
+_INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT)
+_STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
+SITE_REPORT_PARTS = frozenset(
+    {
+        "current", "configuration_error", "maintenance_on", "availability", "lock_holder",
+        "journal", "required_approvals", "soak_s", "feed_view", "emergency_halts", "service_state",
+        "full_disk", "signed_at",
+    }
+)  # fmt: skip
+
+
+def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
+    """Say what runs, what the agent did last, and what is on offer.
+
+    Args:
+        status: The parts :data:`SITE_REPORT_PARTS` of the site.
+        language: Of errors that stand in the place of what could not be had.
+
+    Returns:
+        The document, and these errors.
+    """
+    document: Document = {
+        "site": status.paths.site_id,
+        "country": status.paths.country,
+        "product": status.paths.product,
+        "at": status.now,
+    }
+    parts: Mapping[str, Callable[[SiteStatus], Document | None]] = {
+        "running": _build_running,
+        "journal": _build_journal,
+        "feed": _build_feed,
+        "configuration": _build_configuration,
+        "clock": _clock,
+    }
+    errors: list[UpdaterError] = []
+    for name, part in parts.items():
+        try:
+            document[name] = part(status)
+        except (UpdaterError, OSError) as error:
+            if isinstance(error, PermissionError):
+                known: UpdaterError = JournalPermissionError(
+                    path=error.filename or status.paths.state
+                )
+            else:
+                known = (
+                    error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
+                )
+            errors.append(known)
+            value = error_to_json(known, [], language)
+            document[name] = {"error": {**value, "exit_code": int(known.exit_code)}}
+    return document, errors
+
+
+def _build_running(status: SiteStatus) -> Document:
+    version, closed = require_part(status.current), require_part(status.maintenance_on)
+    return {
+        "version": version,
+        "open_to_officers": None if closed is None else not closed,
+        "officers": require_part(status.availability).to_json(),
+        **_build_full_disk(status),
+    }
+
+
+def _clock(status: SiteStatus) -> Document | None:
+    """What is wrong with the clock, by what was signed; None where nothing is."""
+    newest = get_part_or_none(status.signed_at)
+    found = clock_findings(status.now, newest, None)
+    return {"code": found[0].code, "signed_at": newest} if found else None
+
+
+def _build_full_disk(status: SiteStatus) -> Document:
+    """What fails for want of room is told by others in their words, as a server that is away."""
+    found = get_part_or_none(status.full_disk)
+    if found is None:
+        return {}
+    return {"full_disk": {"path": str(found[0]), "free": found[1], "needed": MARGIN_BYTES}}
+
+
+def _build_configuration(status: SiteStatus) -> Document:
+    wrong = status.configuration_error
+    if isinstance(wrong, Exception):  # a mistake, or why it could not be checked
+        raise wrong
+    return {"checked": True}
+
+
+def _build_journal(status: SiteStatus) -> Document:
+    holder, journal = require_part(status.lock_holder), require_part(status.journal)
+    last, pending = journal.last_change, journal.pending_rollback
+    return {
+        "lock_holder": holder,
+        "chain_head": journal.head or None,
+        "open_change": build_open_change(status),
+        "pending_rollback": pending
+        and {
+            "version": pending.change.to_version,
+            "attempts": pending.attempts,
+            "automatic": pending.is_automatic,
+        },
+        "last_change": serialize_change(last, journal.last_facts) if last else None,
+        "waiting_job": journal.waiting_job and _build_job(journal.waiting_job),
+        "holds": list(journal.holds),
+        "bad_releases": [
+            bad for bad in journal.bad_releases if not _is_resolved(status, journal, bad)
+        ],
+        "approvals": _build_approvals(
+            journal, get_part_or_none(status.required_approvals), status.next_upgrade
+        ),
+        "rollback_approved": _build_rollback_approvals(
+            journal, get_part_or_none(status.required_approvals), get_part_or_none(status.current)
+        ),
+        "consumed_approvals": list(journal.consumed_approvals),
+        "confirmed_by": journal.last_facts.confirmed_by,
+    }
+
+
+def _build_job(job: Job) -> Document:
+    """What somebody ordered and nobody has begun."""
+    return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
+
+
+def _build_approvals(
+    journal: JournalSnapshot, needed: int | None, assessment: Assessment | None
+) -> list[dict[str, object]]:
+    """Return who approved which release, what comes first at the head; pure.
+
+    Whether that still holds is known of what the service looked at after the last event alone.
+    Nothing is told where it is not known how many have to approve: why not is told elsewhere.
+    """
+    if needed is None:
+        return []
+    seen = _discard_outdated(assessment, journal)
+    gone = seen.unavailable if seen else ()
+    enough = list_approved_releases(journal.upgrade_approvals, needed)
+    first = next((version for version in enough if version not in gone), None)
+    rest = dict.fromkeys(one.target_version for one in reversed(journal.upgrade_approvals))
+    rows: list[dict[str, object]] = []
+    for version in dict.fromkeys((*enough, *rest)):
+        mine = [one.approval for one in journal.upgrade_approvals if one.target_version == version]
+        bindings = dict.fromkeys(approval.binding for approval in reversed(mine))
+        counts = [count_approvals(mine, binding, needed) for binding in bindings]
+        best = min(counts, key=lambda count: count.missing)
+        if best.approvals:  # root counts as none where two have to
+            of_it = seen.find_release(version) if seen else None
+            rows.append(
+                {
+                    "version": version,
+                    "approvers": [approval.actor for approval in best.approvals],
+                    "missing": best.missing,
+                    "next": version == first,
+                    "unavailable": version in gone,
+                    "holds": None if of_it is None else of_it.binding == best.approvals[0].binding,
+                }
+            )
+    return rows
+
+
+def _build_rollback_approvals(
+    journal: JournalSnapshot, needed: int | None, current: str | None
+) -> dict[str, object] | None:
+    """Return who approved going back from the release in use, and up to what loss; pure.
+
+    None where nobody did, and where it is not known how many have to; and while a change is open or
+    a rollback is owed, which nobody has to approve.
+    """
+    if (
+        needed is None
+        or current is None
+        or journal.open_change is not None
+        or journal.pending_rollback is not None
+    ):
+        return None
+    given = [one for one in journal.rollback_approvals if Version(one.origin) == Version(current)]
+    last = given[-1] if given else None
+    people = journal.count_approvals(last.approval.binding if last else "", needed)
+    if last is None or not people.approvals:  # root counts as none where two have to
+        return None
+    return {
+        "from": last.origin,
+        "version": last.target,
+        "approvers": [approval.actor for approval in people.approvals],
+        "missing": people.missing,
+        "accept_loss": count_provisional_loss(given, people),
+    }
+
+
+def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
+    """Whether a failure is history: the release came well to its end, or a newer one is in use."""
+    well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
+    if well is not None and well >= bad.last_at:
+        return True
+    same = bad.product == status.paths.product
+    return same and current is not None and Version(bad.version) < Version(current)
+
+
+def list_unresolved_failures(
+    failures: Mapping[ServiceAction, ActionFailure],
+    assessment: Assessment | None,
+    status: SiteStatus,
+) -> Iterator[tuple[ServiceAction, ActionFailure]]:
+    """Yield what the service did in vain and nobody has done since. Pure.
+
+    Args:
+        failures: As the service keeps them.
+        assessment: What is next, as it found last.
+        status: The parts :data:`SITE_REPORT_PARTS` of the site.
+    """
+    view, journal = get_part_or_none(status.feed_view), get_part_or_none(status.journal)
+    last = journal.last_change if journal else None
+    went_well = last is not None and (
+        last.is_open_after_commit or last.state is ChangeState.FINISHED
+    )
+    for deed, failure in failures.items():
+        walked = went_well and last is not None and last.created_at >= failure.at
+        over = {
+            ServiceAction.CHECK_FEED: view is not None and view.checked_at >= failure.at,
+            ServiceAction.RESUME: journal is not None
+            and (journal.open_change is None or journal.open_change.created_at > failure.at),
+            ServiceAction.PREPARE: walked
+            or (assessment is not None and (not assessment.target or assessment.slot_built)),
+            ServiceAction.REHEARSE: walked
+            or (
+                assessment is not None
+                and (not assessment.target or assessment.rehearsal_status is RehearsalStatus.PASSED)
+            ),
+            ServiceAction.UPGRADE: walked
+            or _is_reported_by_change(last, failure)
+            or (assessment is not None and not assessment.target),
+            ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent_version is None,
+            ServiceAction.PRUNE: assessment is not None and assessment.prune_at is None,
+            ServiceAction.RUN_JOB: True,  # whoever gave it was told
+        }
+        if not over.get(deed, False):
+            yield deed, failure
+
+
+def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
+    """Whether an undone change says of itself what failed: the next try would have come later."""
+    if last is None or last.state is not ChangeState.REVERTED or last.ended_at is None:
+        return False
+    return last.ended_at <= failure.at < last.ended_at + RETRY_DELAYS[0]
+
+
+def _build_feed(status: SiteStatus) -> Document | None:
+    view = require_part(status.feed_view)
+    if view is None:
+        return None
+    return {
+        "checked_at": view.checked_at,
+        "expires_at": view.expires_at,
+        "stale": view.is_stale(status.now),
+        "version": view.version,
+        "versions": list(view.versions),
+        "comes_next": _find_next_release(status),
+        "withheld": list(_list_withheld_releases(status)),
+        "withdrawn": list(view.withdrawn),
+        "running_withdrawn": view.notices.get(str(require_part(status.current))),
+        "emergency_halts": [
+            {"version": one.version, "until": one.ends, "owner": one.owner, "reason": one.reason}
+            for one in get_part_or_none(status.emergency_halts) or ()
+        ],
+    }
+
+
+def _find_next_release(status: SiteStatus) -> str | None:
+    """The release for this site that the service found last; None where that is not known now."""
+    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
+    return seen.target if seen else None
+
+
+def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
+    """Newer releases that the Secretariat keeps back, but for those that a brake tells of."""
+    current, brakes = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
+    for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
+        reported = any(
+            halt.version == one.version
+            and one.explanation.startswith(f"{halt.reason} [{halt.owner}, ")
+            for halt in brakes
+        )
+        if not reported and current is not None and Version(one.version) > Version(current):
+            yield {
+                "version": one.version,
+                "reason": one.reason,
+                "explanation": one.explanation,
+                "opens": one.opens,
+            }
+
+
+def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -> Assessment | None:
+    """What the service looked at after the last event; None where it has yet to look again."""
+    return (
+        assessment
+        if assessment is not None and assessment.last_event == journal.last_event
+        else None
+    )
+
+
+def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
+    """The step that a change is in: the one that was touched last."""
+    order = list(StepName)
+    records = [
+        r for r in change.steps.values() if r.state in (StepState.INTENDED, StepState.UNDOING)
+    ]
+    records = records or list(change.steps.values())
+    if not records:
+        return None
+    record = max(records, key=lambda r: order.index(r.name))
+    return record.name, record.state
+
+
+def build_open_change(status: SiteStatus) -> Document | None:
+    """Return the change that has not come to its end, and until when its release is watched.
+
+    Args:
+        status: The parts ``journal`` and ``soak_s`` of the site.
+    """
+    journal = require_part(status.journal)
+    if journal.open_change is None:
+        return None
+    step = _find_current_step(journal.open_change)
+    return {
+        **serialize_change(journal.open_change, journal.last_facts),
+        "step": step[0].value if step else None,
+        "step_state": step[1].value if step else None,
+        "soak_ends_at": status.soak_until,
+        "contracting": status.is_contracting,
+    }
+
+
+def compute_step_seconds(record: StepRecord) -> float | None:
+    """Seconds that a step took, None where it has not ended, was undone, or that is not known."""
+    if record.ended_at is None or record.state is not StepState.DONE:
+        return None
+    return measure_seconds(record.started_at, record.ended_at)
+
+
+def build_history_report(journal: Journal, limit: int, before: str | None = None) -> Document:
+    """Return changes, imports and failed rehearsals, each newest first; as much is read as told.
+
+    Args:
+        journal: The journal.
+        limit: At most so many of each.
+        before: Only changes that were begun before this one.
+
+    Raises:
+        KeyError: If the journal knows none of this id.
+        JournalUnreadableError: If it holds what no agent wrote.
+    """
+    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_ranges
+
+    changes = (
+        journal.list_changes(limit)
+        if before is None
+        else _list_changes_before(journal, before, limit)
+    )
+    facts = {change.id: journal.read_facts(change.id) for change in changes}
+    foretold = find_predicted_ranges(journal, set(facts))
+    return {
+        "changes": [
+            {
+                **serialize_change(change, facts[change.id]),
+                "predicted_downtime_s": _build_range(foretold.get(change.id)),
+                "turned_bad": bool(facts[change.id].soak_error),
+            }
+            for change in changes
+        ],
+        "imports": [
+            {"at": event.at, "kind": event.kind, **event.data}
+            for event in _list_newest_events(journal, (IMPORTED, IMPORT_REFUSED), limit)
+        ],
+        "failed_rehearsals": list(_list_failed_rehearsals(journal, limit)),
+        "accepted": [
+            {
+                "at": event.at,
+                "version": event.data.get("release"),
+                "by": event.data.get("by"),
+                "reasons": event.data.get("reasons", []),
+            }
+            for event in _list_newest_events(journal, (RESTORED_ADOPTED,), limit)
+        ],
+    }
+
+
+def _list_failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
+    """Rehearsals that failed, the newest first: no change tells of them."""
+    known = {
+        record.id: record for record in RehearsalStore(journal).list_newest(REHEARSALS_SEARCHED)
+    }
+    for event in _list_newest_events(journal, (f"rehearsal-{RehearsalState.FAILED}",), limit):
+        record = known.get(str(event.data.get("rehearsal")))
+        if record is not None:
+            yield {
+                "at": event.at, "from": record.from_version, "version": record.to_version,
+                "code": record.error_code, "error": event.data.get("error"),
+            }  # fmt: skip
+
+
+def _list_changes_before(journal: Journal, change_id: str, limit: int) -> tuple[Change, ...]:
+    """Changes that were begun before one, newest first."""
+    ids = [row["id"] for row in journal.query("SELECT id FROM changes ORDER BY rowid DESC")]
+    if change_id not in ids:
+        raise KeyError(change_id)
+    begin = ids.index(change_id) + 1
+    return tuple(map(journal.read_change, ids[begin : begin + limit]))
+
+
+def _list_newest_events(
+    journal: Journal, kinds: Sequence[str], limit: int
+) -> tuple[JournalEvent, ...]:
+    """Events of some kinds, newest first."""
+    wanted = ", ".join(f"'{kind}'" for kind in kinds)
+    with guard_reads(journal.path):
+        rows = journal.query(
+            f"SELECT * FROM events WHERE kind IN ({wanted})"  # noqa: S608 - words of ours
+            f" ORDER BY number DESC LIMIT {limit:d}"
+        )
+        return tuple(JournalEvent(row) for row in rows)
+
+
+def _build_range(predicted: tuple[float, float] | None) -> Document | None:
+    return None if predicted is None else {"low": predicted[0], "high": predicted[1]}
+
+
+def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
+    """Where a change failed last, and by what."""
+    failed = [e for e in events if e.kind == "step-failed"]
+    if not failed:
+        return None
+    data = failed[-1].data
+    return {"at": failed[-1].at, **{name: data.get(name) for name in ("step", "code", "error")}}
+
+
+def _find_interruption(events: Sequence[JournalEvent]) -> Document | None:
+    """What a change was at when it was cut off last, and when somebody brought it to its end.
+
+    Not of one that was only watched: there is nothing that failed.
+    """
+    found, step = None, None
+    for event in events:
+        if event.kind.startswith("step-"):
+            step = event
+        elif event.kind == RECOVERY_STARTED and step is not None:
+            name = str(step.data.get("step"))
+            if name in _INTERRUPTIBLE_STEPS:
+                during = step.kind in _STEP_IN_PROGRESS_EVENTS
+                found = {"step": name, "at": step.at, "during": during, "resumed_at": event.at}
+            step = None
+    return found
+
+
+def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
+    """The rollback that took an upgrade back, if one did."""
+    with guard_reads(journal.path):
+        rows = journal.query(
+            "SELECT change, value FROM facts JOIN changes ON id = change"
+            " WHERE name IN ('undone_upgrade', 'failed_soak_upgrade') ORDER BY changes.rowid DESC"
+        )
+        backs = dict.fromkeys(
+            r["change"] for r in rows if parse_stored_value(r["value"]) == change.id
+        )
+    for later in map(journal.read_change, backs):
+        if later.state is ChangeState.FINISHED or later.is_open_after_commit:
+            return later.id
+    return None
+
+
+def _find_requester(journal: Journal, change: Change) -> str | None:
+    """Who ordered a change: one order is carried out at a time.
+
+    Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
+    their order.
+    """
+    at = change.created_at.astimezone(UTC).isoformat()
+    with guard_reads(journal.path):
+        rows = journal.query(
+            "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
+            f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+    return rows[0]["who"] if rows else None
+
+
+def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
+    """Who went back without the approvals that it takes, and why; None where nobody did.
+
+    It is written down right before the rollback begins, and nothing else comes between.
+    """
+    if change.kind is not ChangeKind.ROLLBACK:
+        return None
+    with guard_reads(journal.path):
+        rows = journal.query(
+            f"SELECT * FROM events WHERE kind IN ('{ROLLBACK_EMERGENCY}', 'begun')"  # noqa: S608
+            f" AND number < {begun:d} ORDER BY number DESC LIMIT 1"
+        )
+        found = next(map(JournalEvent, rows), None)
+    if found is None or found.kind != ROLLBACK_EMERGENCY:
+        return None
+    return {"actor": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
+
+
+def build_change_report(journal: Journal, change_id: str) -> Document:
+    """Return one change whole: steps, facts, events, and what they came to for people.
+
+    Raises:
+        KeyError: If the journal knows none of this id.
+        JournalUnreadableError: If it holds what no agent wrote.
+    """
+    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_range
+
+    change = journal.read_change(change_id)
+    require_zones(journal, change)
+    facts = journal.read_facts(change_id)
+    events = journal.list_events(change=change_id)
+    return {
+        **serialize_change(change, facts),
+        "approved_by": list(ApprovalStore(journal).list_consumed_by(change_id, facts.binding)),
+        "ordered_by": _find_requester(journal, change),
+        "emergency": _find_emergency(journal, change, events[0].number) if events else None,
+        "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
+        "failure": _find_failure(events),
+        "cut_off": _find_interruption(events),
+        "taken_back_by": _find_rolled_back_by(journal, change),
+        "steps": [
+            {
+                "name": record.name.value,
+                "state": record.state.value,
+                "started_at": record.started_at,
+                "ended_at": record.ended_at,
+                "seconds": compute_step_seconds(record),
+            }
+            for record in sorted(change.steps.values(), key=lambda r: r.started_at)
+        ],
+        "facts": facts.to_json(),
+        "events": [
+            {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
+        ],
+    }

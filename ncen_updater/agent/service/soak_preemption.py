@@ -1,0 +1,98 @@
+"""The watched time after a commit, and the order to go back that ends it.
+
+The process that watches holds the lock of changes for as long as an hour. Who orders to go back
+does not wait for that: the watching is ended, which is written down before, and the rollback takes
+the change over under the lock, as where the watching was cut off. A crash in between leaves the
+release watched, or the order waiting: the next service carries it out before it watches
+on. On the path of ``status``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ncen_updater.agent.engine.pending_rollback import find_rollback_job
+from ncen_updater.agent.storage.journal.jobs import Job
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import INTERRUPTED, SOAK_ENDED_BY_ROLLBACK
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked whether somebody gave an order.
+POLL_INTERVAL_S = 1.0
+#: The watching ends, since somebody ordered to go back.
+SOAK_ENDED = "watching-ended"
+
+
+@contextmanager
+def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
+    """End the watching of this process, whoever began it, once somebody ordered to go back.
+
+    Inside of :meth:`.Interruption.handled`: it is ended by the signal that a person would send.
+
+    Args:
+        path: The journal.
+
+    Raises:
+        SOAK_ENDED_BY_ROLLBACK: In the place of an interruption by that.
+    """
+    over, found = threading.Event(), list[Job]()
+
+    def look() -> None:
+        seen = -1
+        while not over.wait(POLL_INTERVAL_S):
+            changed = _read_mtime(path)
+            if changed == seen:
+                continue
+            try:
+                order = _record_soak_end(path)
+            except UpdaterError as error:
+                # It is watched on; the next look may fare better.
+                logger.warning("whether somebody ordered to go back is not known: %s", error)
+                continue
+            seen = changed
+            if order is not None:
+                found.append(order)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    looking = threading.Thread(target=look, name="orders", daemon=True)
+    looking.start()
+    try:
+        yield
+    except UpdaterError as error:
+        if found and error.code == INTERRUPTED.code:
+            order = found[0]
+            raise UpdaterError(
+                SOAK_ENDED_BY_ROLLBACK, order=order.id, who=order.actor.name
+            ) from error
+        raise
+    finally:
+        over.set()
+        looking.join()
+
+
+def _record_soak_end(path: Path) -> Job | None:
+    """Write down that the watching ends, and for whom; None where it does not."""
+    with Journal.open(path, read_only=True) as journal:
+        order, change = find_rollback_job(journal), journal.find_open_change()
+    if order is None or change is None:
+        return None
+    with Journal.open(path) as journal:
+        journal.record_event(SOAK_ENDED, change.id, order=order.id, by=order.actor.name)
+    logger.info("the watching ends: %s ordered to go back", order.actor.name)
+    return order
+
+
+def _read_mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

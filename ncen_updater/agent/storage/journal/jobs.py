@@ -1,0 +1,193 @@
+"""What somebody asked the service to do. A request only writes it down; the service does it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import (
+    guard_reads,
+    parse_optional_time,
+    parse_stored_value,
+)
+from ncen_updater.common.json_records import parse_stored_time
+
+
+class JobKind(StrEnum):
+    """What can be ordered."""
+
+    CHECK = "check"
+    PREPARE = "prepare"
+    REHEARSE = "rehearse"
+    UPGRADE = "upgrade"
+    ROLLBACK = "rollback"
+    RESUME = "resume"
+    CONFIRM = "confirm"
+    SELF_UPDATE = "self-update"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One order.
+
+    Attributes:
+        data: JSON-able details, such as ``version`` or ``accept_loss``.
+        result: Exit code and document of the command that did it.
+    """
+
+    id: int
+    kind: JobKind
+    data: Mapping[str, object]
+    actor: Actor
+    requested_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    result: Mapping[str, object] | None = None
+
+
+class JobQueue:
+    """Reads and writes orders through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def enqueue(
+        self,
+        kind: JobKind,
+        data: Mapping[str, object],
+        actor: Actor,
+        check: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Write an order down and return its number.
+
+        Args:
+            kind: What is ordered.
+            data: Details.
+            actor: Who orders.
+            check: Raises to refuse; asked while nobody else writes.
+        """
+        at = self._journal.read_time().isoformat()
+        with self._journal.transaction() as connection:
+            check()
+            number = connection.execute(
+                "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
+                (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
+            ).lastrowid
+            self._journal.append_event(
+                "ordered", None, order=number, what=kind, data=dict(data), by=actor.name,
+                uid=actor.uid,
+            )  # fmt: skip
+        assert number is not None  # noqa: S101 - an INSERT has a row id
+        return number
+
+    def mark_started(self, number: int) -> None:
+        """Mark an order as begun."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE orders SET started_at = ? WHERE id = ?",
+                (self._journal.read_time().isoformat(), number),
+            )
+            named = "SELECT kind, who FROM orders WHERE id = ?"
+            row = connection.execute(named, (number,)).fetchone()
+            self._journal.append_event(
+                "order-taken", None, order=number, what=row["kind"], by=row["who"]
+            )
+
+    def mark_ended(self, number: int, result: Mapping[str, object]) -> None:
+        """Mark an order as ended, with what it came to."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE orders SET ended_at = ?, result = ? WHERE id = ?",
+                (self._journal.read_time().isoformat(), json.dumps(result, sort_keys=True), number),
+            )
+            self._journal.append_event(
+                "order-ended", None, order=number, exit_code=result.get("exit_code")
+            )
+
+    def find_next(self) -> Job | None:
+        """The oldest order that has not ended.
+
+        One that was begun and not ended was torn by a crash: what it did is in the journal, and a
+        resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
+        """
+        return next(
+            (order for order in self._list_unfinished(limit=100) if order.started_at is None), None
+        )
+
+    def list_interrupted(self) -> tuple[Job, ...]:
+        """Orders that were begun and never ended."""
+        return tuple(
+            order
+            for order in self._list_unfinished(limit=100)
+            if order.started_at is not None and order.ended_at is None
+        )
+
+    def find(self, number: int) -> Job | None:
+        """One order."""
+        return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
+
+    def list_newest(self, limit: int) -> tuple[Job, ...]:
+        """Orders of any state, newest first."""
+        return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
+
+    def list_unfinished(self) -> tuple[Job, ...]:
+        """Orders that wait or are being carried out, oldest first."""
+        return self._list_unfinished(limit=100)
+
+    def _list_unfinished(self, limit: int) -> tuple[Job, ...]:
+        return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
+
+    def _select(self, where: str) -> tuple[Job, ...]:
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
+            return tuple(_build_job(row) for row in rows)
+
+
+class JournalOrders:
+    """Marks orders for the service; opens the journal for each mark, and never holds it open.
+
+    Args:
+        path: The journal.
+
+    Attributes:
+        torn: Whether one may have been begun whose end is not written down.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.torn = True
+
+    def take(self, number: int) -> None:
+        """See :meth:`JobQueue.mark_started`."""
+        with Journal.open(self._path) as journal:
+            JobQueue(journal).mark_started(number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """See :meth:`JobQueue.mark_ended`."""
+        with Journal.open(self._path) as journal:
+            JobQueue(journal).mark_ended(number, result)
+
+    def end_interrupted(self) -> None:
+        """End the orders that a killed service had begun; what they did is in the journal."""
+        with Journal.open(self._path) as journal:
+            orders = JobQueue(journal)
+            for order in orders.list_interrupted():
+                orders.mark_ended(order.id, {"exit_code": None, "interrupted": True})
+        self.torn = False
+
+
+def _build_job(row: sqlite3.Row) -> Job:
+    return Job(
+        row["id"], JobKind(row["kind"]), parse_stored_value(row["data"]),
+        Actor(row["who"], row["uid"]), parse_stored_time(row["at"]),
+        parse_optional_time(row["started_at"]), parse_optional_time(row["ended_at"]),
+        parse_stored_value(row["result"]) if row["result"] else None,
+    )  # fmt: skip

@@ -1,0 +1,176 @@
+"""What becomes of the country's texts and settings, in sentences. Pure; no value of a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
+from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
+from ncen_updater.agent.storage.overlay.translation_coverage import TranslationCoverage
+from ncen_updater.common.i18n import N_, LazyText
+
+#: So many keys are listed; the rest is counted, and in ``translations report --csv``.
+MAX_KEYS_SHOWN = 20
+
+#: What a key's outcome is called where keys are listed.
+OUTCOME_TEXTS: dict[KeyOutcome, str] = {
+    KeyOutcome.UNCHANGED: N_("local"),
+    KeyOutcome.BOTH_CHANGED: N_("local; the release changed its text too"),
+    KeyOutcome.OUTDATED: N_("local; the source text changed"),
+    KeyOutcome.REJECTED: N_("unusable; the text of the release is shown"),
+    KeyOutcome.REMOVED: N_("no longer in the release"),
+    KeyOutcome.NEW: N_("new, not translated"),
+    KeyOutcome.COLLISION: N_("name reused by the release; its text is shown"),
+    KeyOutcome.ADDED: N_("local only"),
+    KeyOutcome.DEFAULT_CHANGED: N_("local; the release changed its value"),
+    KeyOutcome.MISSING: N_("value required"),
+    KeyOutcome.INVALID: N_("value rejected by the release"),
+}
+
+
+def describe_key(key: KeyReport) -> LazyText:
+    """Say what became of one key."""
+    if key.missing_placeholders:
+        return LazyText(
+            N_("unusable: {places} missing; the text of the release is shown"),
+            {"places": ", ".join(key.missing_placeholders)},
+        )
+    if key.unknown_placeholders:
+        return LazyText(
+            N_("unusable: unknown {places}; the text of the release is shown"),
+            {"places": ", ".join(key.unknown_placeholders)},
+        )
+    if key.outcome is KeyOutcome.INVALID:
+        return LazyText(N_("allowed values: {rule}"), {"rule": key.problem})
+    return LazyText(OUTCOME_TEXTS[key.outcome])
+
+
+def describe_coverage(coverage: TranslationCoverage) -> LazyText:
+    """Say how much of the application speaks a language, and what it was before."""
+    values: dict[str, object] = {
+        "language": coverage.language,
+        "translated": coverage.translated,
+        "total": coverage.total,
+        "percent": coverage.percent,
+        "before": coverage.percent_before,
+    }
+    if coverage.percent == coverage.percent_before:
+        return LazyText(N_("{language}: {percent} % translated ({translated} of {total})"), values)
+    return LazyText(
+        N_("{language}: {percent} % translated ({translated} of {total}), previously {before} %"),
+        values,
+    )
+
+
+def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[LazyText]:
+    if not found.new or found.language == source:
+        return
+    values: dict[str, object] = {"count": found.new, "source": source}
+    yield LazyText(N_("new texts shown in '{source}': {count}"), values)
+    for area in found.areas:
+        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.label})
+
+
+_TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
+    (KeyOutcome.OUTDATED, N_("local texts with a changed source: {count}")),
+    (
+        KeyOutcome.BOTH_CHANGED,
+        N_("local texts also changed by the release: {count}"),
+    ),
+    (KeyOutcome.REJECTED, N_("unusable local texts: {count}")),
+    (KeyOutcome.COLLISION, N_("local texts replaced by texts of the same name: {count}")),
+    (KeyOutcome.REMOVED, N_("local texts no longer in the release: {count}")),
+)
+_SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
+    (KeyOutcome.DEFAULT_CHANGED, N_("local settings also changed by the release: {count}")),
+    (KeyOutcome.REMOVED, N_("unknown local settings: {count}")),
+    (KeyOutcome.COLLISION, N_("local settings with a name now used by the release: {count}")),
+    (KeyOutcome.MISSING, N_("settings without a required value: {count}")),
+    (KeyOutcome.INVALID, N_("settings with a value rejected by the release: {count}")),
+)  # fmt: skip
+
+
+def _describe_file(report: FileReport) -> Iterator[LazyText]:
+    problem = report.problem
+    if problem is not None:
+        place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+        yield LazyText(
+            N_("cannot read {path} ({why}); the file of the release is used"),
+            {"path": place, "why": problem.reason},
+        )
+    if report.coverage is not None:
+        yield describe_coverage(report.coverage)
+        for words in _describe_new_texts(report.coverage, report.declared.source):
+            yield LazyText(N_("  {words}"), {"words": words})
+    else:
+        retained = len(
+            report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
+        )
+        yield LazyText(
+            N_("{path}: local settings: {count}"), {"path": report.local_path, "count": retained}
+        )
+    for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
+        count = len(report.select(outcome))
+        if count:
+            words = LazyText(sentence, {"count": count})
+            yield LazyText(N_("  {words}"), {"words": words})
+
+
+def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
+    """Say everything in a few lines: a file or a language each, and what is to be looked at."""
+    return tuple(words for item in report.files for words in _describe_file(item))
+
+
+def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
+    """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
+    order = (
+        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
+        KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
+    )  # fmt: skip
+    found = [
+        (file, reported)
+        for outcome in order
+        for file in report.files
+        for reported in file.select(outcome)
+    ]
+    return tuple(found[:MAX_KEYS_SHOWN])
+
+
+def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
+    """The same for programs; the keys to look at, and every count."""
+    return [
+        {
+            "path": item.path,
+            "local_path": item.local_path,
+            "language": item.language,
+            "kind": item.declared.kind.value,
+            "coverage": _serialize_coverage(item.coverage),
+            "counts": {o.value: len(item.select(o)) for o in KeyOutcome if item.select(o)},
+            "problem": None if item.problem is None else vars(item.problem),
+            "keys": [
+                {
+                    "key": reported.name,
+                    "outcome": reported.outcome.value,
+                    "text": str(describe_key(reported)),
+                }
+                for reported in item.keys
+                if reported.outcome not in (KeyOutcome.UNCHANGED, KeyOutcome.ADDED)
+            ][:MAX_KEYS_SHOWN],
+        }
+        for item in report.files
+    ]
+
+
+def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "translated": found.translated,
+        "total": found.total,
+        "percent": found.percent,
+        "translated_before": found.translated_before,
+        "total_before": found.total_before,
+        "percent_before": found.percent_before,
+        "new": found.new,
+        "areas": [{"label": area.label, "count": area.count} for area in found.areas],
+    }

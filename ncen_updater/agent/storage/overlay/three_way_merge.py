@@ -1,0 +1,296 @@
+"""Three ways, by key: what the country wrote, what the release ships, and what it shipped before.
+
+Pure. The slots are immutable and signed, so what was shipped before is there for nothing. A merge
+never asks and translations never stop it: each key has one outcome, which people read before they
+agree. What comes out is the same wherever it is done, so it is done once more in the stop, on what
+lies there then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
+from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, format_key
+from ncen_updater.formats.texts.overlay_files import describe_rule_violation
+from ncen_updater.formats.texts.placeholders import compare_placeholders
+from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+
+
+class KeyOutcome(StrEnum):
+    """What became of one key."""
+
+    UNCHANGED = "unchanged"  # the country's own, nothing to say
+    BOTH_CHANGED = "both-changed"  # the country's own; the release words it anew too
+    OUTDATED = "outdated"  # the country's own, made for a text that has changed
+    REJECTED = "rejected"  # the release's: the country's does not fit what the program fills in
+    REMOVED = "removed"  # in no file: the release has no such key any more
+    NEW = "new"  # nobody has translated it yet
+    COLLISION = "collision"  # the release's: the country had a key of its own of that name
+    ADDED = "added"  # a key of the country's own, which no release has
+    DEFAULT_CHANGED = "default-changed"  # a setting of the country's whose default changed
+    MISSING = "missing"  # a setting that must have a value
+    INVALID = "invalid"  # a value that the release does not take
+
+
+#: Texts of the country that the application reads.
+USED_OUTCOMES = frozenset(
+    {KeyOutcome.UNCHANGED, KeyOutcome.BOTH_CHANGED, KeyOutcome.OUTDATED, KeyOutcome.ADDED}
+)
+#: Settings that the release cannot run with.
+BLOCKING_OUTCOMES = frozenset({KeyOutcome.MISSING, KeyOutcome.INVALID})
+
+
+@dataclass(frozen=True)
+class TextOrigin:
+    """What one text of the country was written for.
+
+    Attributes:
+        digest: Of what the country wrote.
+        source: The source text of then.
+    """
+
+    digest: str
+    source: tuple[str, ...]
+
+
+TextOrigins = Mapping[TextKey, TextOrigin]
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """One key that people may want to know of.
+
+    Attributes:
+        key: Which.
+        outcome: What became of it.
+        own: What the country has; never told of a setting.
+        theirs: What the release has; the same.
+        before: The source text that the country's was made for, where it changed.
+        missing: Placeholders that the country's lacks.
+        unknown: Placeholders in the country's that nothing fills.
+        why: What is wrong with a setting, without its value.
+    """
+
+    key: TextKey
+    outcome: KeyOutcome
+    local: tuple[str, ...] = ()
+    shipped: tuple[str, ...] = ()
+    old_source: tuple[str, ...] = ()
+    missing_placeholders: tuple[str, ...] = ()
+    unknown_placeholders: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The key for people."""
+        return format_key(self.key)
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """One merged file.
+
+    Attributes:
+        catalogue: What the application reads.
+        told: Every key with an outcome, in order.
+        text_origins: What the country's texts were made for, to be kept beside the file.
+    """
+
+    catalogue: TextCatalog
+    keys: tuple[KeyReport, ...]
+    text_origins: TextOrigins = field(default_factory=dict)
+
+    def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
+        """The keys of some outcomes."""
+        return tuple(item for item in self.keys if item.outcome in outcomes)
+
+
+def _apply_renames(
+    own: TextCatalog, names: Mapping[str, str], known: Iterable[TextKey]
+) -> Iterator[tuple[TextKey, TextKey, TextEntry]]:
+    """Yield the country's entries: the key of now, that of before, and what it says."""
+    by_name = {format_key(key): key for key in known} if names else {}
+    for key, entry in own.entries.items():
+        yield by_name.get(names.get(format_key(key), ""), key), key, entry
+
+
+@dataclass(frozen=True)
+class _KeyIndex:
+    """The keys of the release that is gone to."""
+
+    keys: Mapping[TextKey, None]
+    above: frozenset[TextKey]
+
+    @classmethod
+    def build(cls, keys: Mapping[TextKey, None]) -> _KeyIndex:
+        return cls(keys, frozenset(key[:n] for key in keys for n in range(1, len(key))))
+
+    def conflicts(self, key: TextKey) -> bool:
+        """Whether an object would have to be a value, or the other way round."""
+        return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
+
+
+def merge_texts(
+    declared: OverlayManifest,
+    base: ShippedTexts | None,
+    shipped: ShippedTexts,
+    local: TextCatalog,
+    text_origins: TextOrigins,
+) -> MergeResult:
+    """Merge the translations of one language.
+
+    Args:
+        declared: What the newer release says of them.
+        base: What the release shipped that is left; None where there is none, then nothing counts
+            as changed.
+        shipped: What the release ships that is gone to.
+        local: What the country wrote; empty texts are none.
+        text_origins: What its texts were made for, as the last merge kept it.
+    """
+    before = base or shipped
+    known, knew = _KeyIndex.build(shipped.list_keys()), before.list_keys()
+    reported: list[KeyReport] = []
+    used: dict[TextKey, TextEntry] = {}
+    retention: dict[TextKey, TextOrigin] = {}
+    for key, was, entry in _apply_renames(local, declared.renamed, known.keys):
+        if entry.is_empty:
+            continue
+        made = text_origins.get(key) or text_origins.get(was)
+        if made is None or made.digest != entry.digest:
+            # Whoever wrote it saw the release that runs; gettext's texts say themselves for what.
+            seen = before.get_source_text(was) if was in knew else ()
+            made = TextOrigin(entry.digest, seen or _derive_source(declared, key))
+        retention[key] = made
+        item = _judge_text(
+            key, entry, made, _PreviousText(before, was) if was in knew else None, shipped, known
+        )
+        reported.append(item)
+        if item.outcome in USED_OUTCOMES:
+            used[key] = entry
+    merged: dict[TextKey, TextEntry] = {}
+    for key in known.keys:
+        found = used.pop(key, None) or shipped.own.find_entry(key)
+        if found is not None:
+            merged[key] = _update_source(found, shipped, key)
+        elif key not in knew:
+            reported.append(KeyReport(key, KeyOutcome.NEW, shipped=shipped.get_source_text(key)))
+    merged.update(used)
+    header = shipped.own.header or local.header or shipped.source.header
+    return MergeResult(TextCatalog(merged, header), tuple(reported), retention)
+
+
+def _derive_source(declared: OverlayManifest, key: TextKey) -> tuple[str, ...]:
+    return (key[-1],) if declared.format is OverlayFormat.PO else ()
+
+
+def _read_forms(shipped: ShippedTexts, key: TextKey) -> tuple[str, ...]:
+    entry = shipped.own.find_entry(key)
+    return entry.forms if entry is not None else ()
+
+
+@dataclass(frozen=True)
+class _PreviousText:
+    """One key of the release that is left."""
+
+    shipped: ShippedTexts
+    key: TextKey
+
+
+def _judge_text(
+    key: TextKey,
+    entry: TextEntry,
+    made: TextOrigin,
+    before: _PreviousText | None,
+    theirs: ShippedTexts,
+    known: _KeyIndex,
+) -> KeyReport:
+    own = entry.forms
+    if key not in known.keys:
+        if before is not None:
+            return KeyReport(key, KeyOutcome.REMOVED, own)
+        return KeyReport(
+            key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED, own
+        )
+    if before is None and not made.source:
+        return KeyReport(key, KeyOutcome.COLLISION, own, _read_forms(theirs, key))
+    source = theirs.get_source_text(key) or _read_forms(theirs, key)
+    shipped = _read_forms(theirs, key)
+    if not own:
+        return KeyReport(key, KeyOutcome.REJECTED, shipped=shipped, problem="not a string")
+    missing, unknown = (
+        compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
+    )
+    if missing or unknown:
+        return KeyReport(
+            key,
+            KeyOutcome.REJECTED,
+            own,
+            shipped,
+            missing_placeholders=missing,
+            unknown_placeholders=unknown,
+        )
+    if made.source[:1] != source[:1] and made.source and theirs.get_source_text(key):
+        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, old_source=made.source)
+    if before is not None and shipped and _read_forms(before.shipped, before.key) != shipped:
+        return KeyReport(key, KeyOutcome.BOTH_CHANGED, own, shipped)
+    return KeyReport(key, KeyOutcome.UNCHANGED, own, shipped)
+
+
+def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:
+    """Write a text with the plural that the release has for it now."""
+    there = theirs.own.entries.get(key) or theirs.source.entries.get(key)
+    if there is None:
+        return entry
+    return TextEntry(entry.value, entry.plural, there.source, there.source_plural)
+
+
+def merge_settings(
+    declared: OverlayManifest, base: ShippedTexts | None, theirs: ShippedTexts, own: TextCatalog
+) -> MergeResult:
+    """Merge settings: the release's, with the country's in their places. No value is told."""
+    before = base or theirs
+    reported: list[KeyReport] = []
+    merged = dict(theirs.own.entries)
+    known = _KeyIndex.build(dict.fromkeys(theirs.own))
+    for key, was, entry in _apply_renames(own, declared.renamed, known.keys):
+        if key in theirs.own.entries:
+            old, new = before.own.entries.get(was), theirs.own.entries[key]
+            if base is not None and old is None:
+                outcome = KeyOutcome.COLLISION
+            elif old is not None and not old.has_same_text(new):
+                outcome = KeyOutcome.DEFAULT_CHANGED
+            else:
+                outcome = KeyOutcome.UNCHANGED
+        elif key in before.own.entries:
+            reported.append(KeyReport(key, KeyOutcome.REMOVED))
+            continue
+        elif known.conflicts(key):
+            reported.append(KeyReport(key, KeyOutcome.REJECTED, problem="a table has this name"))
+            continue
+        else:
+            outcome = KeyOutcome.ADDED
+        # A setting is what the country says, also where the release names one of that name now.
+        merged[key] = entry
+        reported.append(KeyReport(key, outcome))
+    reported += _check_settings(declared, merged)
+    return MergeResult(TextCatalog(merged, theirs.own.header), tuple(reported))
+
+
+def _check_settings(
+    declared: OverlayManifest, merged: Mapping[TextKey, TextEntry]
+) -> Iterable[KeyReport]:
+    by_name = {format_key(key): (key, entry) for key, entry in merged.items()}
+    for name in declared.required:
+        if name not in by_name or by_name[name][1].is_empty:
+            yield KeyReport(
+                (name,) if name not in by_name else by_name[name][0], KeyOutcome.MISSING
+            )
+    for rule in declared.rules:
+        found = by_name.get(rule.key)
+        if found is not None and not found[1].is_empty:
+            why = describe_rule_violation(rule, found[1].value)
+            if why:
+                yield KeyReport(found[0], KeyOutcome.INVALID, problem=why)

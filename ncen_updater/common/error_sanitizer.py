@@ -1,0 +1,88 @@
+"""What a database said, without what may hold a row: for messages, the journal, everybody's eyes.
+
+A server quotes rows: ``Failing row contains (7, ...)``, ``Key (name)=(...) already exists``,
+``invalid input syntax for type integer: "..."``, the lines of CONTEXT, and whatever a release's own
+``RAISE`` says. So of a refusal only its SQLSTATE, its name and the names of table, column and
+constraint are told, and its words only where they are about the statement or the server. All of it
+goes into a file that root alone reads, see :mod:`ncen_updater.agent.engine.raw_errors`.
+
+Looks at attributes only and loads no driver.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import Final
+
+#: Classes of SQLSTATE whose first sentence is about the statement, the session or the server.
+_SAFE_SQLSTATE_CLASSES: Final = frozenset(
+    {"03", "08", "0A", "25", "28", "2B", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+)
+_OBJECT_ATTRIBUTES: Final = (
+    ("table", "table_name"),
+    ("column", "column_name"),
+    ("constraint", "constraint_name"),
+    ("type", "datatype_name"),
+)
+# What the library of SQLite says of the text of a statement, or of names alone.
+_SAFE_SQLITE_MESSAGES: Final = re.compile(
+    r"(?:no such |near \"|unrecognized token|incomplete input|duplicate column name|ambiguous"
+    r"|table \S+ (?:already exists|has )|index \S+ already exists|there is already|view \S+ "
+    r"|cannot |not authorized|foreign key mismatch|wrong number of arguments|misuse of|\d+ values"
+    r"|all VALUES|sub-select|no tables specified|no query solution|error in )"
+)
+# What the programs of PostgreSQL pass on of the server's words, and what of that is about no row.
+_SERVER_MESSAGE: Final = re.compile(
+    r"(?P<before>.*?\b(?:ERROR|FATAL|PANIC|WARNING)): *(?P<words>.*)"
+)
+_CLIENT_PROGRAM: Final = re.compile(r"\S*\b(?:pg_dump|pg_restore|psql)\b\S*: ")
+_SAFE_SERVER_MESSAGES: Final = re.compile(
+    r"permission denied|does not exist|already exists|must be |row-level security|terminat|cancel"
+    r"|connection|shutting down|starting up|memory|No space left|no space left|disk|too many"
+    r"|not supported|unsupported|unrecognized configuration|out of|could not open|read-only"
+)
+
+
+def sanitize_error(error: BaseException) -> str:
+    """Return the words of an exception; of a database's, only what holds no row."""
+    if isinstance(error, sqlite3.Error):
+        return _sanitize_sqlite_error(error)
+    state = getattr(error, "sqlstate", None)
+    diagnosis = getattr(error, "diag", None)
+    if state is None or diagnosis is None:
+        return str(error).strip()  # the client's own, or no database's at all
+    words = getattr(diagnosis, "message_primary", None)
+    # Text that was put together while it ran may quote what it was put together from.
+    made = getattr(diagnosis, "internal_query", None)
+    if words and state[:2] in _SAFE_SQLSTATE_CLASSES and not made:
+        return f"{words} ({state})"
+    names = [
+        f"{kind} {name}"
+        for kind, attribute in _OBJECT_ATTRIBUTES
+        if (name := getattr(diagnosis, attribute, None))
+    ]
+    return ", ".join([f"{type(error).__name__} ({state})", *names])
+
+
+def _sanitize_sqlite_error(error: sqlite3.Error) -> str:
+    words, name = str(error), getattr(error, "sqlite_errorname", None)
+    if name is None:  # Python's own
+        return words.partition(" with text ")[0]
+    if name == "SQLITE_CONSTRAINT_TRIGGER" or name.startswith("SQLITE_CONSTRAINT_FUNCTION"):
+        return str(name)  # the words of a trigger of the release or the application
+    if name == "SQLITE_ERROR" and not _SAFE_SQLITE_MESSAGES.match(words):
+        return str(name)
+    return words
+
+
+def sanitize_program_output(text: str) -> str:
+    """Return what the output of pg_dump, pg_restore or psql tells of no row; pure."""
+    retained = []
+    for line in text.splitlines():
+        passed = _SERVER_MESSAGE.match(line)
+        if passed and not _SAFE_SERVER_MESSAGES.search(passed["words"]):
+            retained.append(passed["before"])
+        elif passed or _CLIENT_PROGRAM.match(line):
+            retained.append(line.strip())
+    return "\n".join(retained)

@@ -1,0 +1,78 @@
+"""A hold in one sentence: on a terminal and in a browser. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Final
+
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.i18n import N_, LazyText, translate
+
+
+def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> LazyText:
+    """Say since when upgrades are on hold, until when, and who set that.
+
+    Args:
+        hold: As the document of a site has it.
+        zone: Zone of the site; that of the machine by default.
+    """
+    values: dict[str, object] = {
+        "by": strip_control_characters(hold["actor"] or "-"),
+        "reason": strip_control_characters(hold["reason"] or "-"),
+        "since": format_time(datetime.fromisoformat(hold["since"] or ""), zone),
+    }
+    until = hold.get("until")
+    if until is None:
+        return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
+    words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
+    return LazyText(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})
+
+
+#: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
+STEP_LABELS: Final[Mapping[str, str]] = {
+    "fetch": N_("downloading and verifying the release"),
+    "build-slot": N_("unpacking the release"),
+    "preflight": N_("running preflight checks"),
+    "maintenance-on": N_("showing the maintenance page"),
+    "stop": N_("stopping the application"),
+    "fence": N_("closing the databases to connections"),
+    "final-preflight": N_("rerunning preflight checks on the databases"),
+    "copy": N_("copying the databases"),
+    "migrate": N_("migrating the databases"),
+    "cut-over": N_("switching to the migrated databases"),
+    "switch": N_("switching to the new release"),
+    "start": N_("starting the application"),
+    "health": N_("waiting for the health check"),
+    "commit": N_("committing the change"),
+    "maintenance-off": N_("removing the maintenance page"),
+    "soak": N_("soak period"),
+    "prune": N_("pruning"),
+}
+
+
+#: What a step does on the way back, where that is something else: that asks no feed.
+_ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
+
+
+def get_step_label(name: str, kind: str) -> str:
+    """Return what a step does, in the words of the source; a name of a newer journal as it stands.
+
+    Args:
+        name: As the journal has it.
+        kind: Of the change: ``upgrade`` or ``rollback``.
+    """
+    back = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
+    return back.get(name) or STEP_LABELS.get(name, name)
+
+
+def translate_step_label(name: str, kind: str, language: str) -> str:
+    """Return what a step does, in a language.
+
+    Args:
+        name: As the journal has it.
+        kind: Of the change: ``upgrade`` or ``rollback``.
+        language: Of the session.
+    """
+    return translate(get_step_label(name, kind), language)

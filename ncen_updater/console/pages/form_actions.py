@@ -1,0 +1,184 @@
+"""What forms do: each is one request to the service, and says where its outcome is seen."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText, match_language
+from ncen_updater.common.json_records import within_calendar
+from ncen_updater.common.messages import CONSOLE_FORM, CONSOLE_LOSS_COUNT_MISMATCH
+from ncen_updater.console.page_request import PageRequest
+from ncen_updater.console.service_client import HARMLESS_ORDERS
+
+#: Addresses of pages.
+PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
+FormResult = tuple[str, LazyText | None]
+JOB_SUBMITTED = N_("Job {number} queued.")
+#: What a person may have looked at anew, and the page that shows it.
+INSPECTION_PAGES = {
+    "plan": "/upgrade", "dossier": "/upgrade", "rollback-plan": "/rollback-plan",
+    "findings": "/help",
+    "audit-log": "/audit-log", "verify": "/audit-log", "support-bundle": "/help",
+}  # fmt: skip
+
+
+def _require_field(asking: PageRequest, name: str) -> str:
+    """Return what a form says.
+
+    Raises:
+        UpdaterError: If it does not.
+    """
+    found = asking.form.get(name, "").strip()
+    if not found:
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("'{name}' is missing", {"name": name}))
+    return found
+
+
+def submit_job(asking: PageRequest) -> FormResult:
+    """Have the service do something; its number is there at once."""
+    kind = _require_field(asking, "kind")
+    wanted: dict[str, object] = {"kind": kind, "language": asking.language}
+    if asking.form.get("version"):
+        wanted["version"] = asking.form["version"]
+    if asking.form.get("retry") == "yes":
+        wanted["retry"] = True
+    if kind == "upgrade" and asking.form.get("agreed") != "yes":
+        raise UpdaterError(CONSOLE_FORM, reason="confirmation of the downtime is missing")
+    if kind in ("rollback", "import"):
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("use the form for {kind}", {"kind": kind}))
+    return _post_job(asking, wanted)
+
+
+def import_bundle(asking: PageRequest) -> FormResult:
+    """Import a bundle that lies in the tray."""
+    file = _require_field(asking, "file")
+    return _post_job(asking, {"kind": "import", "language": asking.language, "file": file})
+
+
+def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
+    given = asking.call_service if job["kind"] in HARMLESS_ORDERS else asking.call_with_password
+    number = given("POST", "/v1/orders", job)["id"]
+    return f"/orders/{number}", LazyText(JOB_SUBMITTED, {"number": str(number)})
+
+
+def start_rollback(asking: PageRequest) -> FormResult:
+    """Go back; what would be lost was counted, and the count is typed by who agrees."""
+    wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
+    wanted["undoes"] = _require_field(asking, "undoes")
+    wanted |= _read_accepted_loss(asking)
+    if asking.form.get("emergency_reason", "").strip():
+        wanted["emergency_reason"] = asking.form["emergency_reason"].strip()
+    return _post_job(asking, wanted)
+
+
+def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
+    """The count of what would be lost, which who agrees has to type."""
+    lost = asking.form.get("lost", "0")
+    if lost == "0":
+        return {}
+    typed = "".join(c for c in asking.form.get("typed", "") if c.isdecimal())
+    if typed != lost:
+        raise UpdaterError(CONSOLE_LOSS_COUNT_MISMATCH)
+    return {"accept_loss": int(lost)}
+
+
+def approve(asking: PageRequest) -> FormResult:
+    """Say yes to what was seen."""
+    of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
+    wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "change_kind": of}
+    if of == "rollback":
+        wanted |= _read_accepted_loss(asking)
+    given = asking.call_with_password("POST", "/v1/approvals", wanted)
+    text = N_("Approval recorded.") if given["given"] else N_("Already approved by you.")
+    return _find_approval_page(asking), LazyText(text)
+
+
+def _find_approval_page(asking: PageRequest) -> str:
+    """Where a yes is seen; how going back would go is looked at anew, since that tells of each."""
+    if asking.form.get("change_kind") != "rollback":
+        return "/approve"
+    asking.inspections.discard("rollback-plan")
+    return "/rollback-plan"
+
+
+def withdraw_approval(asking: PageRequest) -> FormResult:
+    """Take one's own yes back."""
+    binding = _require_field(asking, "binding")
+    if not (binding.isascii() and binding.isalnum()):
+        raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
+    asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
+    return _find_approval_page(asking), LazyText(N_("Approval withdrawn."))
+
+
+def hold(asking: PageRequest) -> FormResult:
+    """Forbid upgrades."""
+    until = _parse_time(asking, "until")
+    wanted = {"reason": _require_field(asking, "reason"), "until": until}
+    asking.call_with_password("POST", "/v1/holds", wanted)
+    return "/", LazyText(N_("Upgrades on hold."))
+
+
+def unhold(asking: PageRequest) -> FormResult:
+    """Allow upgrades again."""
+    asking.call_with_password("DELETE", "/v1/holds")
+    return "/", LazyText(N_("All holds removed."))
+
+
+def schedule(asking: PageRequest) -> FormResult:
+    """Choose when what was seen may begin."""
+    wanted = {"binding": _require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
+    if wanted["not_before"] is None:
+        raise UpdaterError(CONSOLE_FORM, reason="'at' is missing")
+    asking.call_with_password("PUT", "/v1/schedule", wanted)
+    return "/upgrade", LazyText(N_("Upgrade scheduled."))
+
+
+def cancel_schedule(asking: PageRequest) -> FormResult:
+    """Take the time back."""
+    asking.call_with_password("DELETE", "/v1/schedule")
+    return "/upgrade", LazyText(N_("Schedule cancelled."))
+
+
+def confirm_release(asking: PageRequest) -> FormResult:
+    """End the watched time."""
+    asking.call_with_password("POST", "/v1/confirmation")
+    return "/", LazyText(N_("Release confirmed. The soak period has ended."))
+
+
+def refresh_inspection(asking: PageRequest) -> FormResult:
+    """Have something looked at once more."""
+    kind = _require_field(asking, "kind")
+    if kind not in INSPECTION_PAGES:
+        raise UpdaterError(CONSOLE_FORM, reason="unknown 'kind'")
+    asking.inspections.discard(kind)
+    begins = "?look=" + kind if kind in ("verify", "support-bundle", "rollback-plan") else ""
+    return INSPECTION_PAGES[kind] + begins, None
+
+
+def set_language(asking: PageRequest) -> FormResult:
+    """Show everything in another language."""
+    known = match_language(_require_field(asking, "language"))
+    if known is not None:
+        asking.session.language = known
+    back = asking.form.get("back", "/")
+    return back if PAGE_PATH.fullmatch(back) else "/", None
+
+
+def _parse_time(asking: PageRequest, name: str) -> str | None:
+    """Return a time as a browser's field has it, which is the site's; None where it is empty.
+
+    Raises:
+        UpdaterError: If it is none.
+    """
+    text = asking.form.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
+    except ValueError as error:
+        raise UpdaterError(
+            CONSOLE_FORM, reason=LazyText("'{name}' is not a time", {"name": name})
+        ) from error

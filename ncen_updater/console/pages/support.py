@@ -1,0 +1,67 @@
+"""*Help*: what would stand in the way, what a code says, and the bundle for the Secretariat."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import CONSOLE_NO_PAGE
+from ncen_updater.common.reasons import explain_code
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.files import FileResponse
+
+_CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
+#: Of each part of a bundle so much is shown.
+PREVIEW_CHARS = 4_000
+
+
+def build_page(asking: PageRequest) -> PageContent:
+    """Where to look, and whom to ask."""
+    status = asking.get_status()
+    mark = f"{status['journal'].get('chain_head')}"
+    doctor = asking.inspect("findings", mark)
+    operates = "operate" in status["you"]["roles"]
+    wanted = operates and asking.query.get("look") == "support-bundle"
+    gathered = asking.inspect("support-bundle", "") if wanted else None
+    both = [one for one in (doctor, gathered) if one is not None]
+    typed = asking.query.get("code", "")
+    loading = any(one.is_loading for one in both)
+    return PageContent(
+        "helping",
+        {
+            "status": status,
+            "doctor": doctor,
+            "bundle": gathered,
+            "may": None if operates else asking.find_missing_role("operate"),
+            "typed": typed[:20],
+            "meaning": _explain_code(typed),
+            "preview": PREVIEW_CHARS,
+        },
+        "loading" if loading else "stale" if doctor.stale else "ready",
+        refresh_s=2 if loading else 0,
+    )
+
+
+def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
+    """Return what a code says: the code, what happened, what to do; None for one not known."""
+    found = _CODE.fullmatch(typed.strip())
+    code = f"NU-{found[1]}" if found else ""
+    known = explain_code(code)
+    return (code, *known) if known else None
+
+
+def get_bundle_file(asking: PageRequest) -> FileResponse:
+    """The bundle that was gathered, as a file."""
+    gathered = asking.inspect("support-bundle", "")
+    archive = gathered.document["archive"] if gathered.document is not None else None
+    try:
+        content = base64.b64decode(archive or "", validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not content:
+        raise UpdaterError(CONSOLE_NO_PAGE, path="/help/bundle")
+    name = 'attachment; filename="ncen-support-bundle.tar.gz"'
+    return FileResponse(content, "application/gzip", (("Content-Disposition", name),))

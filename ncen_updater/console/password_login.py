@@ -1,0 +1,246 @@
+"""The process that looks at passwords, and the one of each person that asks the service for them.
+
+The console itself may not speak with the service: it is nobody there. It names what it wants on a
+line to a process that became the person (``ncen_updater.login``), and is handed the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.common.cli.render import format_duration
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    CONSOLE_EXPIRED,
+    CONSOLE_LOGIN_THROTTLED,
+    CONSOLE_NO_LOGIN,
+    CONSOLE_NOT_LOGGED_IN,
+    CONSOLE_PASSWORD,
+    CONSOLE_SECOND_SECRET,
+    ErrorMessage,
+)
+from ncen_updater.common.unix_http import ServiceUnresponsiveError
+from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.console.service_client import Document, ServiceClient
+
+#: PAM lets whoever was wrong wait, and there may be a directory behind it that is far away.
+LOGIN_TIMEOUT_S = 60.0
+MAX_REPLY_BYTES = 4096
+REFUSAL_MESSAGES: Mapping[str, ErrorMessage] = {
+    "wrong": CONSOLE_PASSWORD,
+    "wait": CONSOLE_LOGIN_THROTTLED,
+    "expired": CONSOLE_EXPIRED,
+    "more": CONSOLE_SECOND_SECRET,
+    "away": ServiceUnresponsiveError.message,
+}
+
+
+class SessionEndedError(UpdaterError):
+    """The process of a person has ended: their session is over."""
+
+    message = CONSOLE_NOT_LOGGED_IN
+
+
+class LoginClient:
+    """Has passwords looked at.
+
+    Args:
+        path: The socket of who looks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def log_in(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
+        """Return a line on which requests of a person are named, and who that is.
+
+        Args:
+            user: The name that was typed.
+            password: What was typed with it.
+            address: Where that was.
+
+        Raises:
+            UpdaterError: If they are not let in.
+        """
+        line = self._connect({"user": user, "password": password, "address": address})
+        try:
+            value, _ = _receive_reply(line)
+            who = str(_raise_if_refused(value)["name"])
+            line.settimeout(LOGIN_TIMEOUT_S)
+        except BaseException as error:
+            line.close()
+            if isinstance(error, OSError | ValueError | KeyError):
+                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+            raise
+        return line, who
+
+    def send_confirmed(self, first: Mapping[str, object]) -> socket.socket:
+        """Have one request made that a person answers for; returns the line with its answer.
+
+        Args:
+            first: Their name, password and address, and the request.
+
+        Raises:
+            UpdaterError: If the password is not theirs.
+            ServiceUnresponsiveError: If the service did not take it.
+        """
+        with self._connect(first) as line:
+            try:
+                value, found = _receive_reply(line)
+            except (OSError, ValueError) as error:
+                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+        _raise_if_refused(value)
+        return _adopt_descriptor(found)
+
+    def _connect(self, first: Mapping[str, object]) -> socket.socket:
+        try:
+            line = connect_unix_socket(self._path, LOGIN_TIMEOUT_S)
+            line.sendall(json.dumps(first).encode() + b"\n")
+        except OSError as error:
+            raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+        return line
+
+
+class ProxiedServiceClient(ServiceClient):
+    """Asks the service by the process of a person.
+
+    Args:
+        connection: To that process.
+        user: The person.
+        login: Looks at their password once more, for what they answer for.
+    """
+
+    requires_password = True
+
+    def __init__(self, connection: socket.socket, user: str, login: LoginClient) -> None:
+        super().__init__(Path())
+        self._line, self._who, self._login = connection, user, login
+        self._one = threading.Lock()
+        self._ended = False
+
+    def replace_connection(self, line: socket.socket) -> bool:
+        """Go on by the process of a session that came in later; False where all have left.
+
+        It lives longer than the one of before, whose time ends first.
+        """
+        with self._one:
+            if self._ended:
+                return False
+            before, self._line = self._line, line
+        _close_socket(before)
+        return True
+
+    def call_with_password(
+        self, method: str, address: str, language: str, body: Mapping[str, object] | None,
+        secret: str, origin: str = "",
+    ) -> Document:  # fmt: skip
+        """Have something done that a person answers for, with their password.
+
+        Raises:
+            UpdaterError: If the password is not theirs.
+            ServiceUnresponsiveError: If no answer came that can be understood.
+            ServiceRefusedError: If it was refused.
+        """
+        request = {"method": method, "address": address, "body": body, "language": language}
+        first = {"user": self._who, "password": secret, "address": origin, "act": request}
+        connection = self._login.send_confirmed(first)
+        try:
+            with _read_response(connection, method, LOGIN_TIMEOUT_S) as response:
+                return self._parse_response(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
+
+    def close(self) -> None:
+        """Let the process of the person go."""
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)  # also one that is waited for
+        with self._one:
+            self._ended = True
+            _close_socket(self._line)
+
+    @contextlib.contextmanager
+    def _request(
+        self, method: str, address: str, body: Mapping[str, object] | None, language: str,
+        timeout_s: float,
+    ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
+        request = {"method": method, "address": address, "body": body, "language": language}
+        with self._one:
+            try:
+                self._line.sendall(json.dumps(request).encode() + b"\n")
+                value, found = _receive_reply(self._line)
+            except (OSError, ValueError) as error:
+                raise SessionEndedError from error
+        _raise_if_refused(value)
+        with _read_response(_adopt_descriptor(found), method, timeout_s) as response:
+            yield response
+
+
+def _close_socket(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()
+
+
+@contextlib.contextmanager
+def _read_response(
+    connection: socket.socket, method: str, timeout_s: float
+) -> Iterator[http.client.HTTPResponse]:
+    with connection:
+        connection.settimeout(timeout_s)
+        response = http.client.HTTPResponse(connection, method=method)
+        try:
+            response.begin()
+            yield response
+        finally:
+            response.close()
+
+
+def _receive_reply(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
+    """Read one line, and the connection that may come with it.
+
+    Raises:
+        OSError: If the line has ended.
+        ValueError: If it says what cannot be understood.
+    """
+    content, found = b"", list[int]()
+    while not content.endswith(b"\n"):
+        part, given, _, _ = socket.recv_fds(line, MAX_REPLY_BYTES, 1)
+        found += given
+        if not part or len(content) > MAX_REPLY_BYTES:
+            for one in found:
+                socket.close(one)
+            raise ConnectionError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        content += part
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value, found
+
+
+def _raise_if_refused(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    refused = reply.get("refused")
+    if refused is None:
+        return reply
+    message = REFUSAL_MESSAGES.get(str(refused), CONSOLE_NO_LOGIN)
+    wait = format_duration(float(reply.get("seconds", 0)))
+    raise UpdaterError(message, wait=wait, reason=str(refused))
+
+
+def _adopt_descriptor(descriptors: list[int]) -> socket.socket:
+    if not descriptors:
+        raise ServiceUnresponsiveError(reason="connection refused")
+    return socket.socket(fileno=descriptors[0])
+
+
+def _format_reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__

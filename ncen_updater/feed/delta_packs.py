@@ -1,0 +1,113 @@
+"""Which delta pack a site should fetch, if any; and the packs that failed here.
+
+``refused.json`` beside the downloads of a release names every pack that arrived wrong or did not
+give the signed tree, so that it is not fetched a second time. It goes with the downloads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    parse_json,
+    read_file,
+)
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.release_files import open_download_directory
+from ncen_updater.feed.resumable_download import count_downloaded_bytes
+from ncen_updater.formats.release_document import DeltaRef, ReleaseDocument, TargetRef
+
+logger = logging.getLogger(__name__)
+
+BAD_PACKS_NAME = "refused.json"
+MAX_BAD_PACKS_BYTES = 1_000_000
+
+
+def list_usable_packs(
+    document: ReleaseDocument,
+    installed_trees: Collection[str],
+    capabilities: Collection[str],
+    bad_packs: Collection[str],
+) -> list[DeltaRef]:
+    """The packs that a site could apply; pure.
+
+    Args:
+        document: The release.
+        installed_trees: Digests of the trees that the site has a slot of.
+        capabilities: What its agent is capable of.
+        bad_packs: SHA-256 of the packs that failed here.
+    """
+    return [
+        ref
+        for ref in document.deltas
+        if ref.from_tree in installed_trees
+        and ref.sha256 not in bad_packs
+        and set(ref.needs) <= set(capabilities)
+    ]
+
+
+def choose_pack(
+    document: ReleaseDocument,
+    packs: Collection[DeltaRef],
+    remaining: Callable[[TargetRef], int],
+) -> DeltaRef | None:
+    """The pack with the fewest bytes left to fetch; None if the archive has fewer still; pure."""
+    best = min(packs, key=lambda ref: (remaining(ref), ref.sha256), default=None)
+    if best is None or remaining(best) >= remaining(document.archive) + remaining(document.tree):
+        return None
+    return best
+
+
+def get_pack_path(place: Path, ref: DeltaRef) -> Path:
+    """Where a pack lies among the downloads of its release."""
+    return place / ref.target.rpartition("/")[2]
+
+
+def count_remaining_bytes(path: Path, ref: TargetRef) -> int:
+    """Bytes of a file that have not arrived yet."""
+    return max(0, ref.length - count_downloaded_bytes(path, ref.length, ref.sha256))
+
+
+def read_bad_packs(place: Path) -> Mapping[str, str]:
+    """Code of the failure of every pack that failed here, by its SHA-256.
+
+    A damaged file counts as none: then a pack is tried once more, and fails once more.
+    """
+    try:
+        data = parse_json(read_file(place / BAD_PACKS_NAME, MAX_BAD_PACKS_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, NotRegularFileError, FileTooLargeError) as error:
+        logger.warning("%s is damaged and counts as empty: %s", place / BAD_PACKS_NAME, error)
+        return {}
+    if not isinstance(data, dict):
+        logger.warning("%s is damaged and counts as empty", place / BAD_PACKS_NAME)
+        return {}
+    return {str(key): str(value) for key, value in data.items()}
+
+
+def clear_bad_packs(place: Path) -> None:
+    """Forget which packs failed here: they came anew, or the slot was put right."""
+    durable.remove_file(place / BAD_PACKS_NAME)
+
+
+def mark_pack_bad(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
+    """Remember that a pack failed, and delete it.
+
+    Raises:
+        LOCAL_STORE_FAILED: If what lies there is not what was left, or the disk fails.
+    """
+    known = {**read_bad_packs(place), ref.sha256: error.code}
+    # Who chooses what is fetched reads it, as another user.
+    with durable.make_world_readable(), open_download_directory(place) as (below, name):
+        below.ensure_directory(name)
+        below.replace_file(f"{name}/{BAD_PACKS_NAME}", json.dumps(known, sort_keys=True).encode())
+        with contextlib.suppress(FileNotFoundError):
+            below.remove_file(f"{name}/{get_pack_path(place, ref).name}")

@@ -1,0 +1,160 @@
+"""Brakes out of a timestamp: verified, noted in the memory, and put on the offers.
+
+The rules are in :mod:`.brakes`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import Key, Signature
+from tuf.api.metadata import Root, Timestamp  # type: ignore[attr-defined]
+
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.formats.lenient_parsing import parse_leniently
+from ncen_updater.formats.release_document import Offer
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALT_KEYS_FIELD,
+    EMERGENCY_HALTS_FIELD,
+    MAX_DURATION,
+    EmergencyHaltStatement,
+    ReleaseHalt,
+    encode_for_signing,
+    newest_by_key,
+)
+
+logger = logging.getLogger(__name__)
+
+KEY_OWNER_FIELD: Final = "x-ncen-keyowner"
+MAX_OWNER_CHARS: Final = 200
+
+
+def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
+    """The keys that may brake; none in a root that names none, or names them in another form."""
+    named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
+    keys: dict[str, Key] = {}
+    for keyid, data in named.items() if isinstance(named, dict) else ():
+        try:
+            keys[keyid] = Key.from_dict(keyid, dict(data))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("the brake key %.16s cannot be used: %s", keyid, error)
+    return keys
+
+
+def verify_emergency_halts(
+    root: Root, timestamp: Timestamp
+) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
+    """The statements of a timestamp that a key of the root signed, each with the key's owner.
+
+    Args:
+        root: The newest root; verified.
+        timestamp: Verified under it.
+    """
+    return tuple((statement, owner) for statement, owner, _ in iter_verified_halts(root, timestamp))
+
+
+def iter_verified_halts(
+    root: Root, timestamp: Timestamp
+) -> Iterator[tuple[EmergencyHaltStatement, str, Mapping[str, Any]]]:
+    """As :func:`verify_emergency_halts`, each with what stands in the timestamp.
+
+    The signature is over that.
+    """
+    keys = read_emergency_halt_keys(root)
+    found = list(_iter_verified(keys, timestamp))
+    places = newest_by_key(statement for statement, _ in found)
+    for statement, data in found:
+        if statement in places:
+            yield statement, _get_owner(keys[statement.keyid]), data
+
+
+def _iter_verified(
+    keys: Mapping[str, Key], timestamp: Timestamp
+) -> Iterator[tuple[EmergencyHaltStatement, Mapping[str, Any]]]:
+    carried = timestamp.unrecognized_fields.get(EMERGENCY_HALTS_FIELD)
+    for data in carried if keys and isinstance(carried, list) else ():
+        try:
+            statement = parse_leniently(EmergencyHaltStatement, data)
+            key = keys[statement.keyid]
+            key.verify_signature(
+                Signature(statement.keyid, statement.sig), encode_for_signing(data)
+            )
+        except (
+            ValidationError, ValueError, KeyError, TypeError, RecursionError,
+            UnverifiedSignatureError, VerificationError,
+        ) as error:  # fmt: skip
+            logger.warning("a brake that does not count is passed over: %.200s", error)
+            continue
+        yield statement, data
+
+
+def _get_owner(key: Key) -> str:
+    """Whose key it is, as far as a line takes it; the officers of the root wrote it."""
+    value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
+    if not isinstance(value, str):
+        return str(key.keyid)[:12]
+    return value[:MAX_OWNER_CHARS].encode("utf-8", "replace").decode()
+
+
+def update_known_halts(
+    known_statements: Mapping[str, KnownEmergencyHalt],
+    statements: Iterable[tuple[EmergencyHaltStatement, str]],
+    product: str,
+    versions: Collection[str],
+    reference: datetime,
+) -> dict[str, KnownEmergencyHalt]:
+    """Return the memory after a timestamp was proved; pure.
+
+    Args:
+        known_statements: What is remembered, by key and release.
+        statements: The statements of the timestamp.
+        product: Whose list was proved with it; of others nothing is learned.
+        versions: Releases that its officers signed: no more is ever remembered.
+        reference: The time by which signed dates are judged.
+    """
+    seen = {
+        place: replace(known, still_published=False) if known.product == product else known
+        for place, known in known_statements.items()
+    }
+    for statement, owner in sorted(statements, key=lambda item: item[0].since):
+        if statement.product != product or statement.version not in versions:
+            continue
+        place = f"{statement.keyid}/{product}/{statement.version}"
+        known = seen.get(place)
+        if known is None:
+            ends = min(statement.until, reference + MAX_DURATION)
+            seen[place] = KnownEmergencyHalt(
+                product, statement.version, statement.since, ends, statement.reason, owner
+            )
+        elif known.since == statement.since:
+            seen[place] = replace(
+                known, ends=min(known.ends, statement.until), still_published=True
+            )
+    return seen
+
+
+def apply_emergency_halts(
+    offers: Sequence[Offer], halts: Sequence[KnownEmergencyHalt]
+) -> tuple[Offer, ...]:
+    """The offers as this site takes them: one that is braked is as one that is halted; pure."""
+    by_version: dict[str, KnownEmergencyHalt] = {}
+    for halt in halts:  # the one that ends last speaks
+        by_version.setdefault(halt.version, halt)
+    return tuple(
+        offer
+        if offer.halted is not None or offer.version not in by_version
+        else offer.model_copy(update={"halted": _make_halt(by_version[offer.version])})
+        for offer in offers
+    )
+
+
+def _make_halt(halt: KnownEmergencyHalt) -> ReleaseHalt:
+    """In no language but that of the reason: who, and until when."""
+    ends = f"{halt.ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return ReleaseHalt(reason=f"{halt.reason} [{halt.owner}, -> {ends}]")

@@ -1,0 +1,385 @@
+"""Fetching from plain web servers: several addresses of one feed, with limits on time and length.
+
+A server can only refuse us something here; whether bytes are right is decided elsewhere. Whatever
+``requests`` or ``urllib3`` raise becomes one of the exceptions of this module or of ``tuf``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TypeVar
+
+import requests
+import urllib3
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+)
+
+from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.feed.http_session import ReadDeadline, RedirectedError, make_bounded_session
+from ncen_updater.feed.resumable_download import ConnectionLostError, DownloadStream
+from ncen_updater.feed.transfer_limits import (
+    MAX_PAUSE_S,
+    Throttle,
+    TransferRateMonitor,
+    TransferTooSlowError,
+    compute_backoff_s,
+    parse_retry_after_s,
+)
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
+#: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
+ROOT_ABSENT_STATUSES = frozenset({403, 404})
+TRANSIENT_FAILURES = frozenset({"unreachable", "cut"})
+MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed try
+MAX_LENGTH_DIGITS = 18
+#: What OpenSSL puts around its words: the name of the failure and a line of C.
+TLS_LIBRARY_PREFIX = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
+
+
+def strip_password(text: str) -> str:
+    """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
+    return re.sub(r"(://)[^/\s]*@", r"\1", text)
+
+
+def get_root_cause(error: BaseException) -> str:
+    """Return what is at the bottom of an error of the HTTP libraries, without their own names."""
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        bottom = here
+        inner = (getattr(here, "reason", None), here.__cause__, *here.args)
+        here = next((one for one in inner if isinstance(one, BaseException)), None)
+    words = bottom.strerror if isinstance(bottom, OSError) and bottom.strerror else str(bottom)
+    return TLS_LIBRARY_PREFIX.sub("", words)
+
+
+class NetworkFailure(StrEnum):
+    """In what way a mirror failed."""
+
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    CAPTIVE_PORTAL = "portal"
+    CONNECTION_LOST = "cut"
+    PROXY = "proxy"
+    REDIRECTED = "redirected"
+
+
+class MirrorError(DownloadError, ConnectionLostError):
+    """A mirror that did not give the file."""
+
+    def __init__(self, message: str, kind: NetworkFailure) -> None:
+        super().__init__(strip_password(message))
+        self.kind = kind
+
+
+class MirrorStatusError(DownloadHTTPError):
+    """A mirror that answered with a status.
+
+    Attributes:
+        pause_s: How long it asks us to wait, seconds; None if it does not say.
+    """
+
+    def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
+        super().__init__(strip_password(message), status)
+        self.pause_s = pause_s
+
+
+class HttpFetcher(FeedFetcher):
+    """Fetches by name from the first address that gives the file.
+
+    Args:
+        urls: Base addresses of the same feed, tried in order; one that failed goes to the end.
+        timeout_s: Seconds without a byte after which a server counts as dead. Bytes that are none
+            of the file keep it alive no longer than this and the window together.
+        minimum_bytes_per_s: Slower than this over the window counts as dead.
+        window_s: Length of that window, seconds.
+        metadata_deadline_s: How long one signed list may take.
+        target_deadline_s: How long one connection may last; a download goes on with the next.
+        attempts: Tries for one address when it does not answer or says "later".
+        backoff_s: Seconds before the second try, in the middle; doubled each time. A server that
+            asks for another pause gets it, up to two minutes.
+        proxy: ``http://host:port``.
+        ca_file: Certificates of a private authority.
+        client_certificate: PEM file with certificate and key.
+        rate_limit: The rate, bytes a second, that may not be passed at this moment; None for none.
+        sleep: Waits between tries.
+        clock: A monotonic clock, seconds.
+        chance: A number from 0 to 1, another one each time.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        urls: tuple[str, ...],
+        *,
+        timeout_s: float = 30.0,
+        minimum_bytes_per_s: int = 200,
+        window_s: float = 30.0,
+        metadata_deadline_s: float = 600.0,
+        target_deadline_s: float = 6 * 3600.0,
+        attempts: int = 2,
+        backoff_s: float = 1.0,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        client_certificate: Path | None = None,
+        rate_limit: Callable[[], int | None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._order = [url if url.endswith("/") else f"{url}/" for url in urls]
+        self._timeout = timeout_s
+        self._minimum, self._window = minimum_bytes_per_s, window_s
+        self._metadata_deadline, self._target_deadline = metadata_deadline_s, target_deadline_s
+        self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
+        self._clock, self._chance, self._now = clock, chance, now
+        self._throttle = Throttle(rate_limit, sleep, clock)
+        self._cuts = 0  # connections in a row that broke with next to nothing
+        self._session = make_bounded_session(ReadDeadline(timeout_s + window_s, clock))
+        if proxy is not None:
+            self._session.proxies = {"http": proxy, "https": proxy}
+        if ca_file is not None:
+            self._session.verify = str(ca_file)
+        if client_certificate is not None:
+            self._session.cert = str(client_certificate)
+        #: The ``Date`` of the last answer: a hint for words about the clock, never trusted.
+        self.server_date: datetime | None = None
+
+    @property
+    def mirror_count(self) -> int:
+        """How many addresses there are."""
+        return len(self._order)
+
+    def demote_mirror(self) -> None:
+        """Put the address that is tried first to the end."""
+        self._order.append(self._order.pop(0))
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._session.close()
+
+    # -- the interface of tuf ------------------------------------------------------------------
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        part = self.open_stream(url, 0)
+        with contextlib.closing(part):
+            yield from part.chunks
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a small file whole; the next address is tried when one fails midway."""
+
+        def read(base: str) -> bytes:
+            part = self._open_at_mirror(base, url, 0, self._metadata_deadline)
+            content = bytearray()
+            with contextlib.closing(part):
+                for chunk in part.chunks:
+                    content += chunk
+                    if len(content) > max_length:
+                        raise DownloadLengthMismatchError(
+                            f"{url}: more than {max_length} bytes from {strip_password(base)}"
+                        )
+            if content[:200].lstrip().startswith(b"<"):
+                raise MirrorError(f"{base}: a web page", NetworkFailure.CAPTIVE_PORTAL)
+            return bytes(content)
+
+        root = url.endswith(".root.json")
+        return self._try_mirrors(read, ROOT_ABSENT_STATUSES if root else frozenset())
+
+    @contextlib.contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """Yield a small file as a stream in memory: nothing is ever spooled in TMPDIR."""
+        yield BytesIO(self.download_bytes(url, max_length))
+
+    # -- for large files -----------------------------------------------------------------------
+
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
+        """Open a file from an offset; large files go on from there after a break."""
+        if (
+            self._cuts >= self.mirror_count
+        ):  # each has broken the line: more of the same does not help
+            self._sleep(
+                compute_backoff_s(self._cuts - self.mirror_count, self._backoff, self._chance())
+            )
+        return self._try_mirrors(
+            lambda base: self._open_at_mirror(base, url, offset, self._target_deadline)
+        )
+
+    def _try_mirrors(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
+        """Do something with the first address that lets us; raise what says most if none does.
+
+        A status in ``final`` is an answer, and no other address is asked.
+        """
+        failures: list[DownloadError] = []
+        for base in tuple(self._order):
+            try:
+                return self._retry(base, action)
+            except DownloadError as error:
+                missing = isinstance(error, DownloadHTTPError) and error.status_code == 404
+                # Each refresh ends its walk of the roots at one that is not there yet.
+                logger.log(
+                    logging.DEBUG if missing else logging.WARNING, "feed address failed: %s", error
+                )
+                if isinstance(error, DownloadHTTPError) and error.status_code in final:
+                    raise
+                failures.append(error)
+                self._move_to_end(base)
+        failure = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
+        for other in failures:
+            if other is not failure:
+                failure.add_note(str(other))
+        raise failure
+
+    def _retry(self, base: str, action: Callable[[str], T]) -> T:
+        for attempt in range(self._attempts):
+            try:
+                return action(base)
+            except (MirrorError, MirrorStatusError) as error:
+                pause_s = self._compute_retry_pause_s(error, attempt)
+                if pause_s is None or attempt + 1 == self._attempts:
+                    raise
+                self._sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _compute_retry_pause_s(
+        self, error: MirrorError | MirrorStatusError, attempt: int
+    ) -> float | None:
+        """Seconds before the same address is asked again; None where that cannot help."""
+        pause_s = compute_backoff_s(attempt, self._backoff, self._chance())
+        if isinstance(error, MirrorError):
+            return pause_s if error.kind in TRANSIENT_FAILURES else None
+        if error.status_code not in RETRY_STATUSES:
+            return None
+        asked_s = error.pause_s or 0.0
+        return max(pause_s, asked_s) if asked_s <= MAX_PAUSE_S else None
+
+    def _move_to_end(self, base: str) -> None:
+        self._order.remove(base)
+        self._order.append(base)
+
+    def _open_at_mirror(
+        self, base: str, url: str, offset: int, deadline_s: float
+    ) -> DownloadStream:
+        name = url.removeprefix(FEED_SCHEME)
+        address = base + name
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        response = self._send_request(address, headers)
+        try:
+            self._record_server_date(response)
+            start = self._check_response(response, address, offset)
+        except BaseException:
+            response.close()
+            raise
+        name = strip_password(address)
+        pace = TransferRateMonitor(self._minimum, self._window, deadline_s, name, self._clock)
+        return DownloadStream(
+            start=start,
+            chunks=self._read_chunks(response, base, address, pace),
+            origin=strip_password(base),
+            etag=response.headers.get("ETag"),
+            close=response.close,
+        )
+
+    def _send_request(self, address: str, headers: dict[str, str]) -> requests.Response:
+        try:
+            return self._session.send_request(
+                "GET", address, headers=headers, timeout=self._timeout, origins=self._order
+            )
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
+            kind = NetworkFailure.UNREACHABLE
+            if isinstance(error, requests.exceptions.ProxyError):
+                kind = NetworkFailure.PROXY
+            elif isinstance(error, requests.exceptions.SSLError):
+                kind = NetworkFailure.TLS
+            elif isinstance(error, RedirectedError):
+                kind = NetworkFailure.REDIRECTED
+            reason = f"no answer from {address}: {get_root_cause(error)}"
+            raise MirrorError(reason, kind) from error
+
+    def _record_server_date(self, response: requests.Response) -> None:
+        try:
+            moment = parsedate_to_datetime(response.headers.get("Date", ""))
+            self.server_date = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
+            return  # only a hint; its absence changes nothing
+
+    def _check_response(self, response: requests.Response, address: str, offset: int) -> int:
+        """Return where the answer's bytes begin, or raise what is wrong with it."""
+        status = response.status_code
+        if status == HTTP_RANGE and offset:
+            raise MirrorError(
+                f"{address}: no bytes from {offset} on", NetworkFailure.CONNECTION_LOST
+            )
+        if status == HTTP_PROXY:
+            raise MirrorError(f"{address}: the proxy answered {status}", NetworkFailure.PROXY)
+        if status not in (HTTP_OK, HTTP_PARTIAL):
+            pause_s = parse_retry_after_s(response.headers.get("Retry-After"), self._now())
+            wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
+            raise MirrorStatusError(f"{address}: status {status}{wait}", status, pause_s)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise MirrorError(f"{address}: a web page", NetworkFailure.CAPTIVE_PORTAL)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise MirrorError(f"{address}: sent in another encoding", NetworkFailure.CAPTIVE_PORTAL)
+        if status == HTTP_OK:
+            return 0
+        unit, _, span = response.headers.get("Content-Range", "").partition(" ")
+        first = span.partition("-")[0]
+        if unit != "bytes" or first != str(offset):
+            raise MirrorError(
+                f"{address}: another range than asked for", NetworkFailure.CONNECTION_LOST
+            )
+        return offset
+
+    def _read_chunks(
+        self, response: requests.Response, base: str, address: str, pace: TransferRateMonitor
+    ) -> Iterator[bytes]:
+        # read1 returns what is there: a drip is seen at each byte, not after a whole block.
+        text = response.headers.get("Content-Length", "")
+        sized = text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
+        expected = int(text) if sized else 0
+        count = 0
+        try:
+            while chunk := self._session.read_body(response, self._throttle.get_block_size()):
+                pace.count_bytes(len(chunk))
+                count += len(chunk)
+                pace.exclude_pause(self._throttle.wait_for_rate(len(chunk)))
+                yield chunk
+            if count < expected:
+                raise MirrorError(
+                    f"{address}: ended after {count} bytes", NetworkFailure.CONNECTION_LOST
+                )
+            self._cuts = 0
+        except (MirrorError, TransferTooSlowError):
+            self._record_lost_connection(base, count)
+            raise
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
+            self._record_lost_connection(base, count)
+            reason = f"the answer of {address} breaks off: {get_root_cause(error)}"
+            raise MirrorError(reason, NetworkFailure.CONNECTION_LOST) from error
+
+    def _record_lost_connection(self, base: str, count: int) -> None:
+        self._move_to_end(base)
+        self._cuts = self._cuts + 1 if count < MIN_PROGRESS_BYTES else 0

@@ -1,0 +1,210 @@
+"""HTTP as far as a hostile server can reach it: every answer is bounded before it is understood.
+
+``requests`` and ``http.client`` trust a server in four ways that are not theirs to choose here. A
+redirection's body is read whole, and unpacked. Interim answers, and what follows the last piece of
+a body, may go on for ever. A time-out is counted anew with each byte. Cookies are kept. So a
+session of this module hands out each answer with its body unread, redirections too, and gives the
+other side a time for everything that is no body.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import IO, Any
+from urllib.parse import urljoin
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import parse_url
+
+from ncen_updater.feed.transfer_limits import TransferTooSlowError
+
+MAX_REDIRECTS = 5
+
+
+class RedirectedError(requests.RequestException):
+    """A redirect to a server that is none of the feed's."""
+
+
+class ReadDeadline:
+    """How long the other side may take for what brings no byte of a file.
+
+    Args:
+        seconds: For the head of an answer, and from one piece of its body to the next.
+        clock: A monotonic clock, seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds, self._clock = seconds, clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now."""
+        self._until = self._clock() + self._seconds
+
+    def check_expired(self) -> None:
+        """Look at the clock, before each read of the line.
+
+        Raises:
+            TransferTooSlowError: If the time is over.
+        """
+        if self._clock() > self._until:
+            raise TransferTooSlowError(f"no more of an answer came within {self._seconds:.0f} s")
+
+
+class _ResponseStream(io.RawIOBase):
+    """The line of one answer."""
+
+    def __init__(self, line: io.RawIOBase, patience: ReadDeadline) -> None:
+        self._line, self._patience = line, patience
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as the base class has it
+        self._patience.check_expired()
+        return self._line.readinto(buffer)
+
+    def close(self) -> None:
+        self._line.close()
+        super().close()
+
+
+class _ResponseSocket:
+    """What an answer knows of its socket."""
+
+    def __init__(self, side: socket.socket, patience: ReadDeadline) -> None:
+        self._socket, self._patience = side, patience
+
+    def makefile(self, _mode: str) -> IO[bytes]:
+        return io.BufferedReader(_ResponseStream(self._socket.makefile("rb", 0), self._patience))
+
+
+class BoundedHttpSession(requests.Session):
+    """A session whose answers are bounded; nothing of the environment decides in it."""
+
+    read_deadline: ReadDeadline
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: :meth:`send_request` follows by itself, and reads no body on the way."""
+
+    def send_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float | tuple[float, float],
+        origins: Iterable[str],
+    ) -> requests.Response:
+        """Ask, and follow redirects within some origins, never out of TLS; the body is not read.
+
+        Args:
+            method: Of HTTP.
+            url: The address.
+            headers: Of the request.
+            timeout: Seconds, as ``requests`` takes it.
+            origins: Addresses whose scheme, host and port a redirect may name.
+
+        Raises:
+            requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
+            RedirectedError: If it leads to another origin.
+            TransferTooSlowError: If the head of an answer does not come.
+            OSError: If the line fails in a way that ``requests`` does not name.
+            ValueError: If an answer or a place makes no sense.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
+            try:
+                led = _get_redirect_url(response)
+            except ValueError:
+                response.close()
+                raise
+            if led is None:
+                return response
+            response.close()
+            if url.startswith("https:") and not led.lower().startswith("https:"):
+                raise requests.exceptions.SSLError("redirected to an unencrypted URL")
+            if _origin(led) not in map(_origin, origins):
+                raise RedirectedError(f"redirected to {led[:80]!r}")
+            url = led
+        raise requests.TooManyRedirects(f"led on more than {MAX_REDIRECTS} times")
+
+    def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
+        """Return what has come of a body, at most so many bytes; nothing at its end.
+
+        Raises:
+            TransferTooSlowError: If nothing comes, whatever else does.
+            urllib3.exceptions.HTTPError: If the line breaks.
+        """
+        self.read_deadline.restart()
+        return bytes(response.raw.read1(max_bytes))
+
+
+def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
+    """Make a session."""
+
+    class HttpAnswer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            read_deadline.restart()  # the request was sent; of the proxy's tunnel, too
+            super().__init__(_ResponseSocket(sock, read_deadline), *args, **kwargs)  # type: ignore[arg-type]
+
+        def begin(self) -> None:
+            super().begin()
+            if "," in ",".join(self.headers.get_all("Content-Length", [])):
+                # Said here, the connection is closed; urllib3 says it when it has forgotten it.
+                raise http.client.HTTPException("response with two lengths")
+
+    class Plain(HTTPConnection):
+        response_class = HttpAnswer
+
+    class Secure(HTTPSConnection):
+        response_class = HttpAnswer
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    pools = {"http": PlainPool, "https": SecurePool}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            manager = super().proxy_manager_for(*args, **kwargs)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+    session = BoundedHttpSession()
+    session.read_deadline = read_deadline
+    session.trust_env = False  # the agent's configuration decides, nothing else
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in pools:
+        session.mount(f"{scheme}://", Adapter())
+    return session
+
+
+def _get_redirect_url(response: requests.Response) -> str | None:
+    """Where an answer leads to; None if it is the last.
+
+    Raises:
+        ValueError: If that cannot be understood.
+    """
+    if not response.is_redirect:
+        return None
+    return urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    parts = parse_url(url)  # as whoever connects reads it: others take "bad\\@good" for good
+    return parts.scheme, parts.host, parts.port or {"https": 443}.get(parts.scheme or "", 80)

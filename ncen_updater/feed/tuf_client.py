@@ -1,0 +1,353 @@
+"""The TUF client of the agent: ``tufup``'s, with every seam closed that lets a failure look well.
+
+What is changed, and why:
+
+* Errors. tufup turns an unreachable feed and a bad signature into "no update". Here every failure
+  of a public method is an :class:`~ncen_updater.common.errors.UpdaterError` (``mapping``).
+* Expiry is judged by :class:`~ncen_updater.feed.clock.TrustClock`; a grace, for media carried by
+  hand, moves it back for timestamp and snapshot only.
+* A missing or damaged local root is restored from the installed one; the chain is walked again.
+* Writes are flushed. The metadata directory is the protection against rollback: it is shared by all
+  versions of the agent and never emptied.
+* Delegated roles are listed, and only the paths that are delegated to them.
+* A role that two roles delegate to is verified under each of them.
+* A list that was signed for another role is refused, though its signatures fit.
+* Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
+* Nothing is unpacked or installed here: tufup would do so without a filter. Of its own interface
+  nothing is used.
+
+One instance serves one cycle: after a failure make a new one. Only one process at a time may use a
+metadata directory; the caller holds the agent's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.ngclient.config import UpdaterConfig
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.chunk_verifier import ExpectedFile
+from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.error_mapping import (
+    FeedErrorContext,
+    TufMixedRolesError,
+    TufRoleExpiredError,
+    map_errors,
+)
+from ncen_updater.feed.errors import TrustError
+from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.feed.guarded_tufup_client import Client
+from ncen_updater.feed.metadata_verifier import RootChain
+from ncen_updater.feed.resumable_download import download_file
+from ncen_updater.feed.role_checks import (
+    get_max_role_bytes,
+    get_target_digest,
+    is_safe_target_path,
+    lapses_at,
+    parse_unverified,
+    read_issue_time,
+    require_role,
+    restore_root,
+)
+from ncen_updater.formats.release_document import ChunkDigests
+from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIELD, TARGETS_PREFIX
+
+logger = logging.getLogger(__name__)
+
+#: No bound of ours: each root was signed by the officers of the one before it and is kept at once,
+#: and only the newest is held. An interrupted walk goes on where it stopped.
+MAX_ROOT_ROTATIONS = 1 << 31
+
+
+class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
+    """Verified lists and files of one product.
+
+    Args:
+        product: The delegated role that is read.
+        metadata_directory: What was verified so far.
+        trusted_root: The root that was installed with the agent.
+        fetcher: Brings files by their name in the feed.
+        clock: By which expiry is judged.
+        grace: How long timestamp and snapshot count beyond their expiry.
+    """
+
+    def __init__(
+        self,
+        product: str,
+        *,
+        metadata_directory: Path,
+        trusted_root: Path,
+        fetcher: FeedFetcher,
+        clock: TrustClock,
+        grace: timedelta = timedelta(0),
+    ) -> None:
+        self.product = product
+        self._clock, self._grace = clock, grace
+        self._seen: set[tuple[str, str]] = set()
+        self._received: dict[str, bytes] = {}
+        self._refreshed = False
+        self._facts = FeedErrorContext("root", clock.get_reference_time(), clock.now(), None, 0)
+        with map_errors(self._facts):
+            restore_root(metadata_directory, trusted_root)
+            super().__init__(
+                app_name=product,
+                app_install_dir=metadata_directory,  # what tufup installs itself, nobody asks for
+                current_version="0",
+                metadata_dir=metadata_directory,
+                metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
+                target_dir=metadata_directory,
+                target_base_url=FEED_SCHEME + TARGETS_PREFIX,
+                config=UpdaterConfig(MAX_ROOT_ROTATIONS),
+            )
+        self._roots = RootChain(trusted_root, metadata_directory)
+        self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
+        self._set_reference_time()
+
+    # -- public --------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Fetch and verify the top-level lists; a second call does nothing.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        if self._refreshed:
+            return
+        with self._map_errors("root"):
+            super().refresh()
+            self._check_expiry_without_grace("targets")
+            self._roots.download_missing_roots(self.root_version, self._download_root)
+            self._refreshed = True
+
+    def load_product_role(self) -> Targets:
+        """Return the verified list of the product.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        self.refresh()
+        with self._map_errors(self.product):
+            delegations = self._trusted_set.targets.delegations
+            roles = delegations.roles if delegations is not None else None
+            if not roles or self.product not in roles:
+                raise TrustError(PRODUCT_NOT_IN_FEED, product=self.product)
+            targets = self._load_targets(self.product, "targets")
+            self._check_expiry_without_grace(self.product)
+            return targets
+
+    def list_product_targets(self) -> dict[str, TargetFile]:
+        """Return the files of the product's list that its role was allowed to name."""
+        role = self.load_product_role()
+        delegation = self._trusted_set.targets.delegations.roles[self.product]
+        allowed = {
+            path: target
+            for path, target in role.targets.items()
+            if delegation.is_delegated_path(path) and is_safe_target_path(path)
+        }
+        for path in role.targets.keys() - allowed.keys():
+            logger.warning("role %s may not name %r: left out", self.product, path)
+        return allowed
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the timestamp lapses."""
+        return lapses_at(self._trusted_set.timestamp)
+
+    @property
+    def timestamp_version(self) -> int:
+        """Version of the timestamp."""
+        return int(self._trusted_set.timestamp.version)
+
+    @property
+    def root_version(self) -> int:
+        """Number of the newest root."""
+        return int(self._trusted_set.root.version)
+
+    def list_products(self) -> tuple[str, ...]:
+        """Products that have a list, in the order of the delegations."""
+        delegations = self._trusted_set.targets.delegations
+        named = self._trusted_set.snapshot.meta
+        roles = (delegations.roles or {}) if delegations is not None else {}
+        return tuple(name for name in roles if f"{name}.json" in named)
+
+    def get_usable_until(self) -> datetime:
+        """When the first of the lists lapses; timestamp and snapshot with their grace."""
+        trusted = self._trusted_set
+        roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
+        times = [lapses_at(trusted[role]) for role in roles]
+        times += [lapses_at(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
+        return min(times)
+
+    def download_target_file(
+        self,
+        target: TargetFile,
+        path: Path,
+        progress: ProgressListener,
+        chunks: ChunkDigests | None = None,
+    ) -> None:
+        """Download and verify a file, going on where an earlier attempt stopped.
+
+        Args:
+            target: What the signed list says of it.
+            path: Where it will be.
+            progress: Told the bytes.
+            chunks: Digests of its parts, if they were signed.
+
+        Raises:
+            UpdaterError: Of the trust, network or transfer family.
+        """
+        with self._map_errors(target.path):
+            algorithm, digest = get_target_digest(target)
+            parts = (chunks.size, chunks.sha256) if chunks else (0, ())
+            wanted = ExpectedFile(target.path, target.length, digest, *parts, algorithm=algorithm)
+            directory, _, base = target.path.rpartition("/")
+            if self._trusted_set.root.consistent_snapshot:
+                base = f"{digest}.{base}"
+            name = f"{directory}/{base}" if directory else base
+            url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
+            download_file(
+                lambda offset: self._fetcher.open_stream(url, offset),
+                path,
+                wanted,
+                progress,
+                mirror_count=self._fetcher.mirror_count,
+                on_wrong_bytes=self._fetcher.demote_mirror,
+            )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _map_errors(self, name: str) -> AbstractContextManager[FeedErrorContext]:
+        facts = self._facts
+        facts.name = name
+        facts.server = getattr(self._fetcher, "server_date", None)
+        return map_errors(facts)
+
+    def _set_reference_time(self, signed: datetime | None = None) -> None:
+        reference = self._clock.get_reference_time()
+        now = reference if signed is None else max(reference, signed)
+        self._facts.now, self._facts.system = now, self._clock.now()
+        self._trusted_set.reference_time = now - self._grace
+
+    def _check_expiry_without_grace(self, name: str) -> None:
+        """Judge again after loading: without grace, and by the time that officers signed.
+
+        That time becomes the clock's floor only if the lists hold under it: else officers whose
+        clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
+        """
+        trusted = self._trusted_set
+        times = [read_issue_time(trusted[role]) for role in ("root", "targets", name)]
+        signed = max((time for time in times if time is not None), default=None)
+        self._set_reference_time(signed)
+        now = self._facts.now
+        for role in ("root", "targets", name):
+            if trusted[role].is_expired(now):
+                raise TufRoleExpiredError(role, trusted[role].expires)
+        for role in ("timestamp", "snapshot"):
+            if trusted[role].is_expired(trusted.reference_time):
+                raise TufRoleExpiredError(role, trusted[role].expires)
+        if signed is not None:
+            self._clock.raise_floor(signed)
+
+    def _download_root(self, version: int) -> bytes:
+        return self._download_metadata("root", get_max_role_bytes("root"), version)
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        if rolename == "root":
+            self._roots.store_root(self.root_version, data)
+        durable.write_file(Path(self._dir) / f"{quote(rolename, '')}.json", data)
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        self._facts.name = rolename
+        most = min(length, get_max_role_bytes(rolename))
+        try:
+            data = cast("bytes", super()._download_metadata(rolename, most, version))
+            self._received[rolename] = data
+            return data
+        finally:
+            self._facts.server = getattr(self._fetcher, "server_date", None)
+
+    def _load_root(self) -> None:
+        super()._load_root()
+        self._facts.root_version = self._trusted_set.root.version
+
+    def _load_timestamp(self) -> None:
+        try:
+            super()._load_timestamp()
+        except ExpiredMetadataError as error:
+            lapsed = self._find_expired_role("root", "timestamp")
+            if lapsed is not None and lapsed.role == "root":
+                # A gap in the chain looks like a lapsed root. The list was not verified and cannot
+                # be: it only chooses between two refusals.
+                self._require_newest_root(parse_unverified(self._received["timestamp"]))
+            raise lapsed or error from error
+        self._require_newest_root(self._trusted_set.timestamp)
+
+    def _require_newest_root(self, timestamp: Signed | None) -> None:
+        fields = timestamp.unrecognized_fields if timestamp is not None else {}
+        newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
+        if isinstance(newest, int) and newest > have:  # another publisher's has no field
+            raise TrustError(ROOTS_HIDDEN, version=have, newest=newest)
+
+    def _load_snapshot(self) -> None:
+        try:
+            super()._load_snapshot()
+        except ExpiredMetadataError as error:
+            raise self._find_expired_role("timestamp", "snapshot") or error from error
+        except BadVersionNumberError as error:
+            wanted = self._trusted_set.timestamp.snapshot_meta.version
+            self._facts.name = "snapshot"
+            if Metadata.from_bytes(self._received["snapshot"]).signed.version != wanted:
+                raise TufMixedRolesError(str(error)) from error
+            raise
+
+    def _find_expired_role(self, *roles: str) -> TufRoleExpiredError | None:
+        trusted = self._trusted_set
+        for role in roles:
+            if role in trusted and trusted[role].is_expired(trusted.reference_time):
+                return TufRoleExpiredError(role, trusted[role].expires)
+        return None
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        # Not "role in trusted": another delegator may have loaded it under other keys.
+        if (role, parent_role) in self._seen:
+            return cast("Targets", trusted[role])
+        try:
+            targets = trusted.update_delegated_targets(
+                self._load_local_metadata(role), role, parent_role
+            )
+            require_role(targets, role)
+        except (OSError, RepositoryError) as error:
+            logger.debug("stored %s is not the current one: %s", role, error)
+            targets = self._download_role(role, parent_role)
+        self._seen.add((role, parent_role))
+        return cast("Targets", targets)
+
+    def _download_role(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        self._facts.name = role
+        meta = trusted.snapshot.meta.get(f"{role}.json")
+        if meta is None:
+            raise TufMixedRolesError(f"snapshot does not name {role}")
+        version = meta.version if trusted.root.consistent_snapshot else None
+        data = self._download_metadata(role, meta.length or self.config.targets_max_length, version)
+        try:
+            targets = trusted.update_delegated_targets(data, role, parent_role)
+        except ExpiredMetadataError as error:
+            # Signatures, digest and version were verified before expiry was looked at.
+            raise TufRoleExpiredError(role, Metadata.from_bytes(data).signed.expires) from error
+        except BadVersionNumberError as error:
+            raise TufMixedRolesError(str(error)) from error
+        require_role(targets, role)
+        self._persist_metadata(role, data)
+        return cast("Targets", targets)

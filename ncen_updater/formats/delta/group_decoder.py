@@ -1,0 +1,250 @@
+"""Turning streams into the files of a group: covers of old bytes, corrected, between literals.
+
+A cover says: go on in the reference at *o*, after *g* literal bytes, for *l* bytes.
+"""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, compress
+from typing import Protocol
+
+from ncen_updater.formats.delta.byte_transforms import (
+    BATCH_NUMBERS,
+    BLOCK_BYTES,
+    PLANE_COUNT,
+    add_bytes,
+    join_planes,
+    read_blocks,
+    restore_runs,
+    split_by_lengths,
+)
+from ncen_updater.formats.delta.lzma_streams import Extent, LzmaReader, ReferenceOutOfRangeError
+from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, NameReplacer
+from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, FileGroup
+
+EMPTY_EXTENT = Extent(0, 0, 0)
+
+
+class ReferenceBytes(Protocol):
+    """All old files of a group as one long string of bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes altogether."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return exactly these bytes, which are within ``size``."""
+
+
+class GroupView:
+    """The bytes of a group's files one after the other, made as they are read.
+
+    Args:
+        descriptor: The pack.
+        group: The group.
+        reference: Its old files.
+    """
+
+    def __init__(self, descriptor: int, group: FileGroup, reference: ReferenceBytes) -> None:
+        self._group, self._reference = group, reference
+        self._control = LzmaReader(descriptor, group.control)
+        self._zeros = LzmaReader(descriptor, group.zeros)
+        self._differences = LzmaReader(descriptor, group.differences)
+        self._corrections = _PieceReader(
+            restore_runs(group.runs, self._zeros.read, self._differences.read, group.matched)
+        )
+        self._literals = LzmaReader(
+            descriptor, EMPTY_EXTENT if group.single_frame else group.literals
+        )
+        self._names: LzmaReader | None = None
+        if group.minified_names is not None:
+            corrections = group.minified_names.corrections
+            self._names = LzmaReader(descriptor, corrections)
+            self._renamer = NameReplacer(
+                corrections.plain_bytes // CORRECTION_BYTES, self._names.read
+            )
+        self._blocks = self._decode()
+        if group.single_frame:
+            # Late: few packs have it, and all that reads packs would load the library.
+            from ncen_updater.formats.delta.single_frame import decompress_frame
+
+            if reference.size > MAX_SINGLE_FRAME_BYTES:
+                raise ReferenceOutOfRangeError("call too long")
+            before = reference.read(0, reference.size)
+            self._blocks = decompress_frame(descriptor, group.literals, before)
+        self._buffer, self._at = b"", 0
+
+    def read_pieces(self, length: int) -> Iterator[bytes]:
+        """Yield the next bytes, in pieces.
+
+        Raises:
+            ReferenceOutOfRangeError: If the group does not have them.
+        """
+        while length:
+            if self._at == len(self._buffer):
+                self._buffer, self._at = next(self._blocks, b""), 0
+                if not self._buffer:
+                    raise ReferenceOutOfRangeError("length mismatch")
+            piece = self._buffer[self._at : self._at + length]
+            self._at += len(piece)
+            length -= len(piece)
+            yield piece
+
+    def read(self, length: int) -> bytes:
+        """Return the next bytes at once; for a few only."""
+        return b"".join(self.read_pieces(length))
+
+    def check_exhausted(self) -> None:
+        """Check that everything was used.
+
+        Raises:
+            ReferenceOutOfRangeError: If a stream has more than the files of the group.
+        """
+        if self._at != len(self._buffer) or next(self._blocks, b""):
+            raise ReferenceOutOfRangeError("length mismatch")
+        self._corrections.check_exhausted()
+        for stream in (self._control, self._zeros, self._differences, self._literals):
+            stream.check_exhausted()
+        if self._names is not None:
+            self._renamer.check_exhausted()
+            self._names.check_exhausted()
+
+    def _decode(self) -> Iterator[bytes]:
+        """Blocks of the view, each of as many covers as fit into it, and what comes after them."""
+        left = self._group.view
+        for block in self._decode_covers():
+            left -= len(block)
+            if left < 0:
+                raise ReferenceOutOfRangeError("cover out of range")
+            yield block
+        yield from read_blocks(self._literals.read, left)
+
+    def _decode_covers(self) -> Iterator[bytes]:
+        left = self._group.view
+        for batch in self._read_cover_batches():
+            ends = list(accumulate(map(operator.add, batch.gaps, batch.lengths)))
+            # How long what has names comes out is seen when it does.
+            left -= sum(batch.gaps) if batch.named else ends[-1]
+            if left < 0:
+                raise ReferenceOutOfRangeError("cover out of range")
+            at = passed = 0
+            while at < len(ends):
+                end = bisect_right(ends, passed + BLOCK_BYTES, at)
+                if end > at:
+                    yield self._apply_short_covers(batch, at, end)
+                else:
+                    end = at + 1
+                    yield from read_blocks(self._literals.read, batch.gaps[at])
+                    yield from self._apply_long_cover(batch, at)
+                at, passed = end, ends[end - 1]
+
+    def _read_cover_batches(self) -> Iterator[_CoverBatch]:
+        """Batches of covers. Each is in the reference and has bytes."""
+        there, left = 0, self._group.covers
+        while left:
+            count = min(BATCH_NUMBERS, left)
+            left -= count
+            jumps = join_planes(self._control.read(PLANE_COUNT * count))
+            gaps = join_planes(self._control.read(PLANE_COUNT * count))
+            lengths = join_planes(self._control.read(PLANE_COUNT * count))
+            named = b""
+            if self._names is not None:
+                named = bytes(length & 1 for length in lengths)
+                lengths = array("I", [length >> 1 for length in lengths])
+                if max(compress(lengths, named), default=0) > BLOCK_BYTES:
+                    raise ReferenceOutOfRangeError("cover too long")
+            if 0 in lengths:  # so that each takes us further, however many there are
+                raise ReferenceOutOfRangeError("empty cover or run")
+            starts = []
+            for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
+                there += gap + ((jump >> 1) ^ -(jump & 1))
+                starts.append(there)
+                there += length
+            if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
+                raise ReferenceOutOfRangeError("cover out of range")
+            yield _CoverBatch(gaps, starts, lengths, named)
+
+    def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:
+        """Many short covers at once, almost without a loop."""
+        gaps, lengths = batch.gaps[at:end], batch.lengths[at:end]
+        old = b"".join(map(self._reference.read, batch.starts[at:end], lengths))
+        pieces = split_by_lengths(add_bytes(old, self._corrections.read(len(old))), lengths)
+        if any(batch.named[at:end]):
+            named = zip(pieces, batch.named[at:end], strict=True)
+            pieces = [
+                self._renamer.replace_names(piece) if name else piece for piece, name in named
+            ]
+        parts = [b""] * (2 * len(gaps))
+        parts[::2] = split_by_lengths(self._literals.read(sum(gaps)), gaps)
+        parts[1::2] = pieces
+        return b"".join(parts)
+
+    def _apply_long_cover(self, batch: _CoverBatch, index: int) -> Iterator[bytes]:
+        """A cover that does not fit into a block with the literals before it."""
+        start, length = batch.starts[index], batch.lengths[index]
+        named = any(batch.named[index : index + 1])
+        for at in range(start, start + length, BLOCK_BYTES):
+            old = self._reference.read(at, min(BLOCK_BYTES, start + length - at))
+            piece = add_bytes(old, self._corrections.read(len(old)))
+            yield self._renamer.replace_names(piece) if named else piece
+
+
+@dataclass(frozen=True, slots=True)
+class _CoverBatch:
+    """Covers.
+
+    Attributes:
+        gaps: Bytes of literals before each.
+        starts: Where it is in the reference.
+        lengths: How many bytes.
+        named: Whether its names were given anew; empty where none can be.
+    """
+
+    gaps: array[int]
+    starts: list[int]
+    lengths: array[int]
+    named: bytes
+
+
+class _PieceReader:
+    """Reads pieces of any length as one string of bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._buffer, self._at = pieces, b"", 0
+
+    def read(self, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        Raises:
+            ReferenceOutOfRangeError: If there are fewer.
+        """
+        end = self._at + size
+        if end <= len(self._buffer):
+            piece = self._buffer[self._at : end]
+            self._at = end
+            return piece
+        parts = [self._buffer[self._at :]]
+        have = len(parts[0])
+        while have < size:
+            self._buffer = next(self._pieces, b"")
+            if not self._buffer:
+                raise ReferenceOutOfRangeError("length mismatch")
+            parts.append(self._buffer)
+            have += len(self._buffer)
+        self._at = len(self._buffer) - (have - size)
+        parts[-1] = self._buffer[: self._at]
+        return b"".join(parts)
+
+    def check_exhausted(self) -> None:
+        """Check that nothing is left.
+
+        Raises:
+            ReferenceOutOfRangeError: If something is.
+        """
+        if self._at != len(self._buffer) or next(self._pieces, b""):
+            raise ReferenceOutOfRangeError("length mismatch")

@@ -1,0 +1,401 @@
+"""What a pack says, as it is used and as it lies in a file; which paths it may name.
+
+The file is a magic word, the lengths of the index, the index, the streams::
+
+    8 bytes   NCENDLT1
+    32 bytes  digest of the tree that it starts from
+    32 bytes  digest of the tree that it gives
+    4 bytes   length of the index as it stands here (little endian)
+    4 bytes   length of the index when it is unpacked
+    ...       the index: raw LZMA2
+    ...       the streams of the groups, without gaps, to the end of the file
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import unicodedata
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from ncen_updater.formats.delta.lzma_streams import (
+    Extent,
+    LzmaReader,
+    MalformedColumnError,
+    NumberTooLargeError,
+    compress_stream,
+    compute_dictionary_bytes,
+)
+from ncen_updater.formats.delta.pack_facts import (
+    COPIES,
+    EARLIER_FILES,
+    MINIFIED_NAMES,
+    SINGLE_FRAME,
+)
+from ncen_updater.formats.tree import EntryType
+
+MAX_NAME_BYTES = 255
+MAX_PATH_CHARS = 1000
+DRIVE_PREFIX_LENGTH = 2
+
+
+class PathRefusedError(ValueError):
+    """A path that no release may have."""
+
+
+def split_path(path: str) -> list[str]:
+    """What trees are sorted by: part by part, so that a directory stands before what is in it."""
+    return path.split("/")
+
+
+def check_name(name: str) -> None:
+    """Check one part of a path.
+
+    Raises:
+        PathRefusedError: If it is not one plain name.
+    """
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise PathRefusedError(f"{name!r} is not a plain name")
+    if len(name) >= DRIVE_PREFIX_LENGTH and name[1] == ":" and name[0].isalpha():
+        raise PathRefusedError(f"{name!r} begins like the name of a drive")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise PathRefusedError(f"{name!r} is not UTF-8") from error
+    if length > MAX_NAME_BYTES:
+        raise PathRefusedError(f"{name[:40]!r}... is longer than {MAX_NAME_BYTES} bytes")
+    if not name.isascii() and unicodedata.normalize("NFC", name) != name:
+        raise PathRefusedError(f"{name!r} is not in the composed form (NFC)")
+
+
+def check_link(path: str, target: str) -> None:
+    """Check where a link leads.
+
+    Only the beginning of the target may go up, and not further than the release: so every link ends
+    inside, also through other links, all of which do.
+
+    Raises:
+        PathRefusedError: If it may lead out.
+    """
+    if not target or target.startswith("/") or "\\" in target or "\0" in target:
+        raise PathRefusedError(f"{path!r} leads to {target!r}")
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = 0
+    while up < len(parts) and parts[up] == "..":
+        up += 1
+    if up > path.count("/") or ".." in parts[up:] or len(target) > MAX_PATH_CHARS:
+        raise PathRefusedError(f"{path!r} leads to {target!r}")
+
+
+class PathChecker:
+    """Looks at the paths of a tree in their order."""
+
+    def __init__(self) -> None:
+        self._last: list[str] = []
+        self._directories: list[list[str]] = []
+        self._folded: set[str] = set()
+
+    def check_path(self, path: str, *, is_directory: bool) -> None:
+        """Check the next path.
+
+        Raises:
+            PathRefusedError: If it is not after the last one, is not in a directory of this tree,
+                or differs from another only by case or composition.
+        """
+        parts = split_path(path)
+        if parts <= self._last:
+            raise PathRefusedError(f"{path!r} is named twice, or not in order")
+        for part in parts[len(self._common(parts)) :]:
+            check_name(part)
+        if len(path) > MAX_PATH_CHARS:
+            raise PathRefusedError(f"{path[:40]!r}... is longer than {MAX_PATH_CHARS} characters")
+        while self._directories and self._directories[-1] != parts[: len(self._directories[-1])]:
+            self._directories.pop()
+        parent = self._directories[-1] if self._directories else []
+        if parts[:-1] != parent:
+            raise PathRefusedError(f"{path!r} is not in a directory of this release")
+        folded = (
+            unicodedata.normalize("NFC", path.casefold()) if not path.isascii() else path.lower()
+        )
+        if folded in self._folded:
+            raise PathRefusedError(f"{path!r} differs from another path only by case")
+        self._folded.add(folded)
+        self._last = parts
+        if is_directory:
+            self._directories.append(parts)
+
+    def _common(self, parts: list[str]) -> list[str]:
+        """The directory part that was already checked with the last path."""
+        end = 0
+        for one, other in zip(parts, self._last, strict=False):
+            if one != other:
+                break
+            end += 1
+        return parts[:end]
+
+
+COVER_MEMORY_BYTES = 12
+MAX_SINGLE_FRAME_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
+SINGLE_FRAME_MEMORY_BYTES = (
+    2 * MAX_SINGLE_FRAME_BYTES
+)  # in memory: the library keeps old and new once more
+BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry of the new tree that is not in the old one under the same path, with all the same.
+
+    Attributes:
+        path: Where it goes.
+        type: What it is.
+        mode: Permission bits.
+        size: Bytes, of a file.
+        origin: Index of the old entry that it has the content of; None if the pack builds it.
+        target: Where a link leads.
+        copy_of: Which of the entries it has the content of, one before it that the pack builds.
+        like: Index of the old file that it was paired with by name; only the maker looks at it.
+    """
+
+    path: str
+    type: EntryType
+    mode: int
+    size: int = 0
+    origin: int | None = None
+    target: str | None = None
+    copy_of: int | None = None
+    similar_to: int | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the pack brings its content."""
+        return self.type is EntryType.FILE and self.origin is None and self.copy_of is None
+
+
+class ArchiveOperationKind(IntEnum):
+    """A piece of an archive that is rebuilt."""
+
+    PLAIN = 0  # bytes of the stream as they are
+    MEMBERS = 1  # members of the old archive, compressed as they were, between bytes of the stream
+    DEFLATE = 2  # bytes of the stream, deflated
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOperation:
+    """One piece.
+
+    Attributes:
+        kind: Which.
+        count: Bytes of the stream for PLAIN and DEFLATE, number of members for MEMBERS.
+        argument: First member for MEMBERS, level for DEFLATE.
+    """
+
+    kind: ArchiveOperationKind
+    count: int
+    argument: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRecipe:
+    """How an archive is rebuilt.
+
+    Attributes:
+        target: Which file of the group.
+        source: Which of the group's references is the old archive.
+        ops: Its pieces in order.
+    """
+
+    target: int
+    source: int
+    operations: tuple[ArchiveOperation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """A file that the group's streams refer to.
+
+    Attributes:
+        origin: Index of the entry in the old tree; in the new one if it is ``built``.
+        members: None for the file as it is. For an archive: it is seen without its members, but
+            with these, unpacked, in their places.
+        built: Whether it is no old file, but one that a group before this one built.
+    """
+
+    origin: int
+    members: tuple[int, ...] | None = None
+    is_built: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MinifiedNames:
+    """Short names in covers are what they became the last time, but for corrections.
+
+    Attributes:
+        matched: Bytes of the reference that the covers take.
+        corrections: Where a name became something else: see ``renaming``.
+    """
+
+    matched: int
+    corrections: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class FileGroup:
+    """Files that are built together from one set of streams.
+
+    Attributes:
+        files: Number of files, in the order of the tree.
+        refs: Old files, seen one after the other as one long reference.
+        recipes: For those of the files that are archives to be rebuilt.
+        view: Bytes of all files together, archives as the recipes see them.
+        covers: Number of places that are taken from the reference.
+        runs: Number of places where nothing is added to many of these bytes in a row.
+        control: Where the covers are: see ``codec``.
+        zeros: Where these runs are: see ``runs``.
+        differences: What is added to the bytes of the reference, without the runs.
+        literals: What is in no cover.
+        renaming: Where names in its covers may have been given anew.
+        call: Whether the literals are one frame of zstd, which refers to the old files.
+    """
+
+    files: int
+    references: tuple[FileReference, ...]
+    recipes: tuple[ArchiveRecipe, ...]
+    view: int
+    covers: int
+    runs: int
+    control: Extent
+    zeros: Extent
+    differences: Extent
+    literals: Extent
+    minified_names: MinifiedNames | None = None
+    single_frame: bool = False
+
+    @property
+    def streams(self) -> tuple[Extent, ...]:
+        """All of them, as they follow each other in the pack."""
+        named = () if self.minified_names is None else (self.minified_names.corrections,)
+        return (self.control, self.zeros, self.differences, self.literals, *named)
+
+    @property
+    def covered(self) -> int:
+        """Bytes of the view that are in covers."""
+        return self.view - self.literals.plain_bytes
+
+    @property
+    def matched(self) -> int:
+        """Bytes of the reference that are in covers, as often as they are."""
+        return self.covered if self.minified_names is None else self.minified_names.matched
+
+    @property
+    def memory_bytes(self) -> int:
+        """What building it takes: a dictionary a stream, and buffers."""
+        if self.single_frame:
+            return BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
+        return BUFFER_BYTES + sum(
+            compute_dictionary_bytes(s.plain_bytes) for s in self.streams if s.packed_bytes
+        )
+
+
+@dataclass
+class PackPlan:
+    """The new tree, and how its files are built.
+
+    Attributes:
+        entries: In order: an index into the old tree where nothing differs, or what is new.
+        groups: Together they build every entry that is built, in order.
+    """
+
+    entries: list[int | NewEntry] = field(default_factory=list)
+    groups: list[FileGroup] = field(default_factory=list)
+
+    @property
+    def required_capabilities(self) -> tuple[str, ...]:
+        """What of the format it uses that not every agent knows."""
+        used = {
+            SINGLE_FRAME: any(group.single_frame for group in self.groups),
+            COPIES: any(isinstance(e, NewEntry) and e.copy_of is not None for e in self.entries),
+            EARLIER_FILES: any(ref.is_built for group in self.groups for ref in group.references),
+            MINIFIED_NAMES: any(group.minified_names is not None for group in self.groups),
+        }
+        return tuple(name for name, there in used.items() if there)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What building it takes at most: that of its largest group."""
+        return max((group.memory_bytes for group in self.groups), default=BUFFER_BYTES)
+
+
+MAGIC = b"NCENDLT1"
+HEADER_STRUCT = struct.Struct("<8s32s32s2I")
+MAX_INDEX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class PackHeader:
+    """The start of a pack.
+
+    Attributes:
+        from_tree: Digest of the old tree, hexadecimal.
+        to_tree: Digest of the new one.
+        index: Where the index is.
+    """
+
+    from_tree: str
+    to_tree: str
+    index: Extent
+
+    @property
+    def streams_start(self) -> int:
+        """Offset of the first stream."""
+        return self.index.start + self.index.packed_bytes
+
+
+def read_header(descriptor: int) -> PackHeader:
+    """Read the start of a pack.
+
+    Raises:
+        MalformedColumnError: If it is no pack.
+        FileTooLargeError: If its index is larger than any can be.
+    """
+    content = os.pread(descriptor, HEADER_STRUCT.size, 0)
+    if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
+        raise MalformedColumnError("not a delta pack")
+    _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
+    if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
+        raise NumberTooLargeError(f"an index of {plain} bytes")
+    return PackHeader(origin.hex(), result.hex(), Extent(HEADER_STRUCT.size, packed, plain))
+
+
+def read_index(descriptor: int, header: PackHeader) -> bytes:
+    """Unpack the index.
+
+    Raises:
+        MalformedColumnError: If it is damaged.
+    """
+    reader = LzmaReader(descriptor, header.index)
+    content = reader.read(header.index.plain_bytes)
+    reader.check_exhausted()
+    return content
+
+
+def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) -> None:
+    """Check that the streams are all there, and nothing after them.
+
+    Raises:
+        MalformedColumnError: If the file has another length.
+    """
+    end = header.streams_start
+    if plan.groups:
+        last = plan.groups[-1].streams[-1]
+        end = last.start + last.packed_bytes
+    if os.fstat(descriptor).st_size != end:
+        raise MalformedColumnError(f"the file has another length than {end} bytes")
+
+
+def encode_header(from_tree: str, to_tree: str, index: bytes) -> bytes:
+    """Return the start of a pack, with its index."""
+    packed = compress_stream(index)
+    origin, result = bytes.fromhex(from_tree), bytes.fromhex(to_tree)
+    return HEADER_STRUCT.pack(MAGIC, origin, result, len(packed), len(index)) + packed

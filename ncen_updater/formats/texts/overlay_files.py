@@ -1,0 +1,94 @@
+"""Which files of a release its ``[[overlays]]`` mean. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ncen_updater.formats.manifest import (
+    LANGUAGE_PATTERN,
+    LANGUAGE_PLACEHOLDER,
+    OverlayKind,
+    OverlayManifest,
+    SettingRule,
+)
+
+#: No file of texts or settings is larger.
+MAX_OVERLAY_FILE_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class OverlayFile:
+    """One file that a release ships of what it declares.
+
+    Attributes:
+        declared: What the release says of it.
+        path: Its path in the release.
+        language: Which; None for settings, and for a template.
+    """
+
+    declared: OverlayManifest
+    path: str
+    language: str | None = None
+
+
+def fill_language(path: str, language: str | None) -> str:
+    """Fill a language into a path of the manifest."""
+    return path if language is None else path.replace(LANGUAGE_PLACEHOLDER, language)
+
+
+def list_overlay_files(
+    overlays: Iterable[OverlayManifest], paths: Iterable[str]
+) -> list[OverlayFile]:
+    """Return the files of a release that are carried, in the order of what declares them.
+
+    Args:
+        overlays: What the release declares.
+        paths: Every path of the release.
+    """
+    there = sorted(paths)
+    return [found for declared in overlays for found in _match_files(declared, there)]
+
+
+def _match_files(declared: OverlayManifest, paths: list[str]) -> Iterator[OverlayFile]:
+    if declared.kind is OverlayKind.SETTINGS:
+        if declared.release_path in paths:
+            yield OverlayFile(declared, declared.release_path)
+        return
+    if declared.template is not None and declared.template in paths:
+        yield OverlayFile(declared, declared.template)
+    before, _, after = declared.release_path.partition(LANGUAGE_PLACEHOLDER)
+    for path in paths:
+        language = path[len(before) : len(path) - len(after)]
+        if path == f"{before}{language}{after}" and re.fullmatch(LANGUAGE_PATTERN, language):
+            yield OverlayFile(declared, path, language)
+
+
+BOOLEANS = frozenset({"true", "false", "yes", "no", "1", "0"})
+
+
+def describe_rule_violation(rule: SettingRule, value: object) -> str:
+    """Say in what a value breaks a rule, without telling the value; empty where it does not."""
+    number = _parse_number(rule, value)
+    if rule.type in ("integer", "number") and number is None:
+        return f"{rule.type}"
+    if rule.type == "boolean" and str(value).lower() not in BOOLEANS:
+        return "boolean"
+    size = number if number is not None else float(len(str(value)))
+    if rule.least is not None and size < rule.least:
+        return f">= {rule.least:g}"
+    if rule.most is not None and size > rule.most:
+        return f"<= {rule.most:g}"
+    if rule.one_of and str(value) not in rule.one_of:
+        return " | ".join(rule.one_of)
+    return ""
+
+
+def _parse_number(rule: SettingRule, value: object) -> float | None:
+    if rule.type not in ("integer", "number") or isinstance(value, bool):
+        return None
+    try:
+        return float(int(str(value), 10)) if rule.type == "integer" else float(str(value))
+    except ValueError:
+        return None

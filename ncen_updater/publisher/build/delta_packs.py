@@ -1,0 +1,232 @@
+"""Delta packs of a release that is being built, from releases that the feed still offers.
+
+A pack leads from one earlier release straight to the new one. Each is applied where it is made, and
+the tree that comes out is compared, before anybody is asked to sign.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from packaging.specifiers import SpecifierSet
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.chunk_verifier import ExpectedFile
+from ncen_updater.feed.resumable_download import is_complete
+from ncen_updater.formats.archive import unpack_archive
+from ncen_updater.formats.delta.pack_facts import DeltaBuildError, DeltaVerificationError
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.release_document import (
+    DeltaRef,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    get_archive_target_name,
+    get_delta_target_name,
+    get_release_target_name,
+    parse_release_document,
+)
+from ncen_updater.formats.tree import EntryType, Tree, get_sealed_mode, hash_file
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState
+
+logger = logging.getLogger(__name__)
+
+MAX_BASE_RELEASES: Final = 5
+MAX_SIZE_RATIO: Final = 0.8  # a pack that is not below this part of the archive is not kept
+
+
+@dataclass(frozen=True)
+class DroppedPack:
+    """A pack that was made and not kept, since it would save too little."""
+
+    from_version: str
+    pack_bytes: int
+    archive_bytes: int
+
+
+def choose_base_releases(
+    offers: Sequence[Offer], manifest: Manifest, wanted: Sequence[str] | None
+) -> tuple[Offer, ...]:
+    """From which releases packs are made; pure.
+
+    Args:
+        offers: What the feed offers of the product.
+        manifest: The new release.
+        wanted: Versions that were asked for; None for the newest five that it may be installed
+            over.
+
+    Raises:
+        UNKNOWN_RELEASE: If a version that was asked for is not on offer.
+        BuildError: If the new release may not be installed over it.
+    """
+    admits = SpecifierSet(manifest.upgrade_from)
+    admitted = [
+        offer
+        for offer in offers
+        if offer.withdrawn is None and admits.contains(offer.release_version, prereleases=True)
+    ]
+    if wanted is None:
+        newest = sorted(admitted, key=lambda offer: offer.release_version)[-MAX_BASE_RELEASES:]
+        return tuple(reversed(newest))
+    known = {offer.version: offer for offer in offers if offer.withdrawn is None}
+    for version in wanted:
+        if version not in known:
+            raise UpdaterError(UNKNOWN_RELEASE, product=manifest.product, version=version)
+        if known[version] not in admitted:
+            reason = f"upgrade_from does not admit {version}, so it needs no delta pack"
+            raise BuildError(path=manifest.version, reason=reason)
+    return tuple(known[version] for version in dict.fromkeys(wanted))
+
+
+@dataclass(frozen=True)
+class FailedPack:
+    """A pack that cannot be made; sites fetch the archive.
+
+    Attributes:
+        from_version: The release that it would start from.
+        error: Why.
+    """
+
+    from_version: str
+    error: DeltaBuildError
+
+
+@dataclass
+class DeltaPackBuilder:
+    """Makes the packs of one release.
+
+    Attributes:
+        feed: The published feed; earlier releases are unpacked from it.
+        progress: Told what is being done.
+        wanted: As for :func:`choose_base_releases`.
+        scratch: Where releases are unpacked; the system's own place by default.
+        dropped: Filled while it works: what was not worth keeping.
+        failed: Likewise: what could not be made.
+    """
+
+    feed: FeedDirectory
+    progress: ProgressListener
+    base_versions: Sequence[str] | None = None
+    scratch: Path | None = None
+    dropped: list[DroppedPack] = field(default_factory=list)
+    failed: list[FailedPack] = field(default_factory=list)
+
+    def build_packs(
+        self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
+    ) -> tuple[DeltaRef, ...]:
+        """Make every pack into ``targets``; return what the release document says of them.
+
+        Args:
+            directory: The new release.
+            tree: Its tree.
+            manifest: Its manifest.
+            archive: Its archive, which a pack must be smaller than.
+            targets: Where targets are written.
+
+        Raises:
+            UNKNOWN_RELEASE, BuildError: As :func:`choose_base_releases`.
+            FEED_BROKEN: If the feed does not hold what it lists.
+            DeltaVerificationError: If a pack does not give the tree: releases change while they are
+                read, or the program errs, and neither may be passed over.
+        """
+        from ncen_updater.publisher.signing.draft import list_offers
+
+        state = self.feed.read_state()
+        role = state.delegated.get(manifest.product)
+        offers = list_offers(role.signed) if role else []
+        made = []
+        for offer in choose_base_releases(offers, manifest, self.base_versions):
+            try:
+                ref = self._build_pack(state, offer, directory, tree, manifest, targets)
+            except DeltaVerificationError:
+                raise
+            except DeltaBuildError as error:
+                logger.warning("no delta pack from %s: %s", offer.version, error)
+                self.failed.append(FailedPack(offer.version, error))
+                continue
+            if ref.length < archive.length * MAX_SIZE_RATIO:
+                made.append(ref)
+            else:
+                self.dropped.append(DroppedPack(offer.version, ref.length, archive.length))
+                durable.remove_file(targets / ref.target)
+        return tuple(made)
+
+    def _build_pack(
+        self,
+        state: FeedState,
+        offer: Offer,
+        directory: Path,
+        tree: Tree,
+        manifest: Manifest,
+        targets: Path,
+    ) -> DeltaRef:
+        from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
+
+        document = parse_release_document(
+            self._find_target_file(
+                state, get_release_target_name(offer.product, offer.version)
+            ).read_bytes(),
+            offer.version,
+        )
+        name = get_delta_target_name(manifest.product, offer.version, manifest.version)
+        pack = targets / name
+        durable.make_directory(pack.parent)
+        with tempfile.TemporaryDirectory(prefix="nu-delta-", dir=self.scratch) as folder:
+            old = Path(folder) / "old"
+            old_tree = self._unpack_base(state, document, old)
+            options = PackOptions(scratch=Path(folder))
+            info = build_pack(old, old_tree, directory, tree, pack, self.progress, options)
+        return DeltaRef(
+            target=name,
+            length=pack.stat().st_size,
+            sha256=hash_file(pack),
+            from_version=offer.version,
+            from_tree=info.from_tree,
+            out_bytes=info.out_bytes,
+            out_files=info.out_files,
+            max_memory_bytes=info.max_memory_bytes,
+            needs=info.required_capabilities,
+        )
+
+    def _unpack_base(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:
+        from ncen_updater.feed.release_files import read_tree
+
+        tree = read_tree(document, self._find_target_file(state, document.tree.target))
+        version = document.manifest.version
+        archive = self._find_target_file(
+            state, get_archive_target_name(document.manifest.product, version)
+        )
+        unpack_archive(archive, tree, place, self.progress)
+        for entry in tree.entries:  # read-only, so that the proof of a pack need not copy them
+            if entry.type is EntryType.FILE:
+                (place / entry.path).chmod(get_sealed_mode(entry))
+        return tree
+
+    def _find_target_file(self, state: FeedState, name: str) -> Path:
+        """Where a target of the feed lies, hashed."""
+        for role in state.delegated.values():
+            target = role.signed.targets.get(name)
+            if target is not None:
+                path = self.feed.get_target_path(target)
+                if is_complete(path, ExpectedFile(name, target.length, target.hashes["sha256"])):
+                    return path
+                raise UpdaterError(
+                    FEED_BROKEN,
+                    path=self.feed.directory,
+                    reason=LazyText("{name} is missing or modified", {"name": name}),
+                )
+        raise UpdaterError(
+            FEED_BROKEN,
+            path=self.feed.directory,
+            reason=LazyText("{name} is not listed", {"name": name}),
+        )

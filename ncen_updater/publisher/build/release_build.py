@@ -1,0 +1,359 @@
+"""A release directory to TUF targets, reproducibly.
+
+The directory holds ``manifest.toml`` and, beside it, everything that goes into the slot. The
+manifest itself travels inside the release document. Out come, below ``targets/`` of the staging
+directory, the archive, the tree and the release document; what else lies there for this release
+(delta packs, an SBOM) is taken along when the release is drafted.
+
+The archive has the same bytes from the same files, on any machine, at any time: sorted, owned by 0,
+one time for all, permissions of two kinds, no name of a user, nothing of the clock. What still may
+differ is the compressor: another build of zlib can write other bytes for the same content, so two
+builders compare archives made with the same Python image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.errors import TreeError
+from ncen_updater.formats.manifest import Manifest, Migration, fill_engine, load_manifest
+from ncen_updater.formats.release_document import (
+    ChunkDigests,
+    DeltaRef,
+    ReleaseDocument,
+    TargetRef,
+    compute_chunk_bytes,
+    get_archive_target_name,
+    get_release_target_name,
+    get_tree_target_name,
+)
+from ncen_updater.formats.sql import ENGINE_NAMES
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan_tree
+from ncen_updater.publisher.build.attachments import AttachmentBuilder, write_target
+from ncen_updater.publisher.errors import BuildError, describe_system_error
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
+
+BLOCK: Final = 1 << 20
+
+
+def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
+    """Read a file part by part; None where it is a single part.
+
+    Args:
+        path: The file.
+        length: Its length, bytes.
+    """
+    size = compute_chunk_bytes(length)
+    if length <= size:
+        return None
+    digests = []
+    with path.open("rb") as stream:
+        for start in range(0, length, size):
+            digest = hashlib.sha256()
+            while block := stream.read(min(BLOCK, start + size - stream.tell())):
+                digest.update(block)
+            digests.append(digest.hexdigest())
+    return ChunkDigests(size=size, sha256=tuple(digests))
+
+
+DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that every tool understands
+LEVEL: Final = 9
+OWNER_EXECUTES: Final = 0o100
+
+
+def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
+    """The same tree with permissions of two kinds: 0755 for directories and programs, else 0644.
+
+    Args:
+        tree: As the directory was scanned.
+        excluded_paths: Paths at the top that do not belong to the release.
+    """
+    return Tree(
+        entries=tuple(
+            replace(entry, mode=_get_mode(entry))
+            for entry in tree.entries
+            if entry.path not in excluded_paths
+        )
+    )
+
+
+def _get_mode(entry: TreeEntry) -> int:
+    if entry.type is EntryType.SYMLINK:
+        return 0o777
+    if entry.type is EntryType.DIRECTORY or entry.mode & OWNER_EXECUTES:
+        return 0o755
+    return 0o644
+
+
+class _CountingStream(io.RawIOBase):
+    """Passes bytes on and keeps their number and digest."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override] # bytes-like is enough
+        self.digest.update(data)
+        self.length += len(data)
+        return self._stream.write(data)
+
+
+class _HashingReader(io.RawIOBase):
+    """Reads a file and keeps the digest of what was read."""
+
+    def __init__(self, stream: IO[bytes], on_bytes: Callable[[int], None] | None) -> None:
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(BLOCK if size < 0 else size)
+        self.digest.update(data)
+        if self._on_bytes:
+            self._on_bytes(len(data))
+        return data
+
+
+def write_archive(
+    root: Path,
+    tree: Tree,
+    path: Path,
+    name: str,
+    epoch: int = DEFAULT_EPOCH,
+    on_bytes: Callable[[int], None] | None = None,
+) -> TargetRef:
+    """Pack a tree; memory does not grow with its size.
+
+    Args:
+        root: Where the files are.
+        tree: What goes in, with the permissions to be written; every file is checked against it.
+        path: The archive to write; it appears whole or not at all.
+        name: Name of the target.
+        epoch: Seconds since 1970 that every member is dated with.
+        on_bytes: Told the bytes of each block read.
+
+    Raises:
+        BuildError: If a file changed since the tree was scanned.
+    """
+    durable.make_directory(path.parent)
+    with durable.open_for_replace(path) as stream:
+        counting = _CountingStream(stream)
+        with (
+            gzip.GzipFile("", "wb", LEVEL, counting, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for entry in tree.entries:
+                _add_entry(tar, root, entry, epoch, on_bytes)
+    return TargetRef(target=name, length=counting.length, sha256=counting.digest.hexdigest())
+
+
+def _add_entry(
+    tar: tarfile.TarFile,
+    root: Path,
+    entry: TreeEntry,
+    epoch: int,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    info = tarfile.TarInfo(entry.path)
+    info.mode, info.mtime = entry.mode, epoch
+    if entry.type is EntryType.DIRECTORY:
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    elif entry.type is EntryType.SYMLINK:
+        info.type, info.linkname = tarfile.SYMTYPE, entry.target or ""
+        tar.addfile(info)
+    else:
+        info.size = entry.size
+        source = root / entry.path
+        try:
+            with source.open("rb") as stream:
+                reader = _HashingReader(stream, on_bytes)
+                tar.addfile(info, reader)
+        except OSError as error:
+            raise BuildError(
+                path=root,
+                reason=LazyText(
+                    "cannot read {path}: {error}",
+                    {"path": entry.path, "error": describe_system_error(error)},
+                ),
+            ) from error
+        if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
+            raise BuildError(
+                path=root,
+                reason=LazyText("{path} changed during packing", {"path": entry.path}),
+            )
+
+
+MANIFEST_NAME: Final = "manifest.toml"
+# Fixed, so that the same tree gives the same bytes; higher levels gain nothing on lists of digests.
+ZSTD_LEVEL: Final = 12
+
+
+@dataclass(frozen=True)
+class BuiltRelease:
+    """What ``build`` wrote.
+
+    Attributes:
+        staging: The staging directory; the targets lie in its ``targets``.
+        document: The release document.
+        targets: Every target written, by name.
+    """
+
+    staging: Path
+    document: ReleaseDocument
+    targets: tuple[TargetRef, ...]
+
+
+def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
+    """The tree of a release directory as it will stand in a slot.
+
+    Raises:
+        BuildError: If it holds what no release may hold.
+    """
+    try:
+        tree = scan_tree(directory, on_bytes)
+        tree.to_canonical_json()
+    except (TreeError, UnicodeEncodeError) as error:
+        raise BuildError(
+            path=directory, reason=getattr(error, "detail", describe_system_error(error))
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BuildError(path=directory, reason=describe_system_error(error)) from error
+    return normalize_modes(tree, frozenset({MANIFEST_NAME}))
+
+
+def list_migration_files(
+    migration: Migration, tree_files: frozenset[str]
+) -> tuple[list[str], list[str]]:
+    """Files of a migration that are there, and those that are missing.
+
+    A path with ``{engine}`` has a file for each engine that the migration supports; it supports an
+    engine when its ``up`` is there for it, and it must support at least one.
+    """
+    paths = [path for path in (migration.up, migration.down, migration.verify) if path]
+    engines = [e for e in ENGINE_NAMES if fill_engine(e, migration.up) in tree_files]
+    wanted = sorted(
+        {fill_engine(engine, path) for path in paths for engine in engines or ENGINE_NAMES[:1]}
+    )
+    present = [path for path in wanted if path in tree_files]
+    return present, [path for path in wanted if path not in tree_files]
+
+
+def build_release(
+    directory: Path,
+    staging: Path,
+    epoch: int = DEFAULT_EPOCH,
+    on_bytes: Callable[[int], None] | None = None,
+    deltas: DeltaPackBuilder | None = None,
+    attachments: AttachmentBuilder | None = None,
+) -> BuiltRelease:
+    """Build a release; twice the same bytes.
+
+    Args:
+        directory: The release as the Secretariat wrote it.
+        staging: Where ``targets/`` is written.
+        epoch: Seconds since 1970 for all members of the archive.
+        on_bytes: Told the bytes of each block read; every file is read twice.
+        deltas: Makes the delta packs; None for none.
+        attachments: Makes SBOM and provenance; none of either by default.
+
+    Raises:
+        ManifestError: If the manifest is not valid.
+        BuildError: If the directory holds what no release may hold, a file that the manifest
+            names is missing, or something changed during the build.
+    """
+    manifest = load_manifest(directory / MANIFEST_NAME)
+    tree = scan_release(directory, on_bytes)
+    digests = _compute_migration_digests(directory, manifest, tree)
+    product, version = manifest.product, manifest.version
+    targets = staging / "targets"
+    archive = write_archive(
+        directory,
+        tree,
+        targets / get_archive_target_name(product, version),
+        get_archive_target_name(product, version),
+        epoch,
+        on_bytes,
+    )
+    packs = deltas.build_packs(directory, tree, manifest, archive, targets) if deltas else ()
+    _remove_old_packs(targets, manifest, packs)
+    content = tree.to_canonical_json()
+    packed = compress_tree(content)
+    tree_ref = write_target(targets, get_tree_target_name(product, version), packed)
+    maker = attachments or AttachmentBuilder()
+    sbom = maker.make_sbom(directory, tree, manifest, targets, epoch)
+    built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
+    provenance = maker.make_provenance(manifest, built, targets, epoch)
+    document = ReleaseDocument.model_validate(
+        {
+            "schema": 1,
+            "manifest": manifest,
+            "archive": archive,
+            "archive_chunks": compute_chunk_digests(targets / archive.target, archive.length),
+            "tree": tree_ref,
+            "tree_digest": compute_sha256(content),
+            "tree_bytes": len(content),
+            "unpacked_bytes": tree.total_bytes,
+            "migrations": digests,
+            "deltas": packs,
+            "sbom": sbom,
+            "provenance": provenance,
+        }
+    )
+    document_ref = write_target(
+        targets, get_release_target_name(product, version), document.to_canonical_json()
+    )
+    return BuiltRelease(
+        staging, document, (document_ref, *built, *([provenance] if provenance else []))
+    )
+
+
+def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, ...]) -> None:
+    """Packs of an earlier build of the same version lead to another tree."""
+    made = {targets / ref.target for ref in packs}
+    for path in (targets / "deltas" / manifest.product).glob(f"*--{manifest.version}"):
+        if path not in made:
+            durable.remove_file(path)
+
+
+def compress_tree(content: bytes) -> bytes:
+    """The tree as it travels: one zstd frame with its length and a checksum."""
+    from backports import zstd
+
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: ZSTD_LEVEL,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    return zstd.compress(content, options=options)
+
+
+def _compute_migration_digests(directory: Path, manifest: Manifest, tree: Tree) -> dict[str, str]:
+    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    names = frozenset(files)
+    digests: dict[str, str] = {}
+    for database in manifest.databases:
+        for migration in database.migrations:
+            present, missing = list_migration_files(migration, names)
+            if missing:
+                raise BuildError(path=directory, reason=f"missing: {', '.join(missing)}")
+            digests |= {path: files[path] for path in present}
+    return digests

@@ -1,0 +1,279 @@
+"""Bundles for sites without a network: what they need on their path, and nothing else.
+
+No key is needed: a bundle holds the published lists as they are. It is written beside its place,
+imported by the agent's own client into an empty site for each destination, and only then named.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    FILE_TOO_LARGE,
+    PUBLISHER_BUNDLE_EXISTS,
+    UNUSABLE_BUNDLE,
+)
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.feed.offers import parse_offers
+from ncen_updater.formats.bundle.zip_format import (
+    INDEX_NAME,
+    MemberSource,
+    encode_bundle,
+    get_member_name,
+    plan_layout,
+)
+from ncen_updater.formats.target_names import AGENT_PRODUCT
+from ncen_updater.publisher.distribute.export_selection import (
+    ExportRequest,
+    ExportSite,
+    find_agent_paths,
+    list_agent_targets,
+    list_bundle_targets,
+    list_hops,
+)
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedDirectory,
+    FeedState,
+    make_unknown_role_error,
+)
+
+#: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
+DEFAULT_GRACE = timedelta(days=90)
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExportedBundle:
+    """A bundle that was written and tried.
+
+    Attributes:
+        file: Where it is.
+        bytes: Its size.
+        releases: Version to how it is in it: ``delta`` or ``archive``.
+        lapses: When the first of its lists lapses.
+        usable_until: Until when sites with the usual grace take it.
+        agents: Versions of the agent that are in it, oldest first.
+    """
+
+    file: Path
+    bytes: int
+    releases: dict[str, str]
+    expires_at: datetime
+    usable_until: datetime
+    agents: tuple[str, ...] = ()
+
+
+def export_bundle(
+    feed: FeedDirectory,
+    order: ExportRequest,
+    output: Path,
+    *,
+    clock: Callable[[], datetime],
+    progress: ProgressListener,
+    dry_run: bool = False,
+) -> ExportedBundle:
+    """Write a bundle.
+
+    Args:
+        feed: The published feed; read only.
+        order: What it shall hold.
+        output: The file.
+        clock: The time (UTC).
+        progress: Told what is done.
+        dry_run: Make and try it, and throw it away.
+
+    Raises:
+        PUBLISHER_BUNDLE_EXISTS: If there is such a file already.
+        NOTHING_TO_EXPORT: If there is no release for one of the sites.
+        RELEASE_NOT_FOR_SITE: If the named target may not be installed at one of them.
+        FILE_TOO_LARGE: If the file system of the output holds no file of that size.
+        UNUSABLE_BUNDLE: If a site would refuse it; nothing was written.
+        FEED_BROKEN, FEED_BUSY: If the feed cannot be read.
+    """
+    with feed.lock():
+        state = feed.read_state()
+        role = state.delegated.get(order.product)
+        if role is None:
+            raise make_unknown_role_error(state, order.product)
+        listed = role.signed.targets
+        now = clock()
+        ways = find_agent_paths(order, state, now) if order.with_agent else {}
+        hops = list_hops(order, parse_offers(order.product, listed), ways, now)
+        wanted, releases = list_bundle_targets(feed, order, hops, listed)
+        progress.report(LazyText(N_("reading the feed")))
+        sources = [*_list_metadata(feed, state), *_list_targets(feed, listed, wanted)]
+        agents = sorted({hop.release_version for way in ways.values() for hop in way})
+        if agents:
+            known = state.delegated[AGENT_PRODUCT].signed.targets
+            sources += _list_targets(feed, known, list_agent_targets(feed, known, agents))
+        products = (order.product, AGENT_PRODUCT) if agents else (order.product,)
+        lapses, usable_until = _compute_expiry(state, products)
+        index = {
+            "format": "ncen-bundle",
+            "schema": 1,
+            "product": order.product,
+            "from": str(order.origin),
+            "for": [f"{place.country}/{place.site}" for place in order.sites],
+            "releases": releases,
+            "agents": [str(version) for version in agents],
+            "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
+            "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
+            "files": {source.name: source.size for source in sources},
+        }
+        sources.insert(0, _make_member(INDEX_NAME, encode_canonical_json(index)))
+        _, total, _ = plan_layout(sources)
+        if output.exists():
+            raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
+        progress.report(LazyText(N_("writing and verifying the bundle")))
+        try:
+            _write_bundle(output, sources, feed, order, clock, dry_run=dry_run)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise UpdaterError(FILE_TOO_LARGE, path=output, bytes=total) from error
+    agents_in = tuple(map(str, agents))
+    return ExportedBundle(output, total, releases, lapses, usable_until, agents_in)
+
+
+def _make_member(name: str, content: bytes) -> MemberSource:
+    return MemberSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+
+
+def _list_metadata(feed: FeedDirectory, state: FeedState) -> Iterator[MemberSource]:
+    numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.read_roots()}
+    names = [f"{name}.json" for name in numbered]
+    names.append("timestamp.json")
+    if state.snapshot is None:
+        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="no snapshot")
+    names.append(f"{state.snapshot.signed.version}.snapshot.json")
+    for role, meta in sorted(state.snapshot.signed.meta.items()):
+        names.append(f"{meta.version}.{role}")
+    for name in names:
+        try:
+            content = (feed.metadata_directory / name).read_bytes()
+        except OSError as error:
+            raise UpdaterError(
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
+            ) from error
+        yield _make_member(f"metadata/{name}", content)
+
+
+def _list_targets(
+    feed: FeedDirectory, listed: dict[str, TargetFile], wanted: Sequence[str]
+) -> Iterator[MemberSource]:
+    for name in wanted:
+        target = listed[name]
+        path = feed.get_target_path(target)
+        digest, crc, size = hashlib.sha256(), 0, 0
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+                    crc, size = zlib.crc32(block, crc), size + len(block)
+        except OSError as error:
+            raise UpdaterError(
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
+            ) from error
+        if digest.hexdigest() != target.hashes["sha256"]:
+            raise UpdaterError(
+                FEED_BROKEN,
+                path=feed.directory,
+                reason=LazyText("digest mismatch: {name}", {"name": name}),
+            )
+        member = get_member_name(name, digest.hexdigest())
+
+        def reader(place: Path = path) -> io.BufferedReader:
+            return place.open("rb")
+
+        yield MemberSource(member, size, crc, reader)
+
+
+def _compute_expiry(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
+    strict = [state.get_role(role) for role in ("root", "targets", *products)]
+    online = [state.get_role(role) for role in ("timestamp", "snapshot")]
+    late = [metadata.signed.expires for metadata in strict if metadata is not None]
+    early = [metadata.signed.expires for metadata in online if metadata is not None]
+    return min(late + early), min(late + [moment + DEFAULT_GRACE for moment in early])
+
+
+def _write_bundle(
+    output: Path,
+    sources: Sequence[MemberSource],
+    feed: FeedDirectory,
+    order: ExportRequest,
+    clock: Callable[[], datetime],
+    *,
+    dry_run: bool,
+) -> None:
+    """Write beside the output, try it, and only then give it its name."""
+    durable.make_directory(output.parent)
+    prefix = f".{output.name}{durable.PARTIAL_PREFIX}"
+    for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
+        shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
+        written = Path(folder) / output.name
+        with durable.open_for_replace(written) as stream:
+            stream.writelines(encode_bundle(sources))
+        for number, place in enumerate(order.sites):
+            _test_import(written, Path(folder) / f"site-{number}", place, feed, order, clock)
+        if not dry_run:
+            durable.rename_entry(written, output)
+
+
+def _test_import(
+    bundle: Path,
+    state: Path,
+    place: ExportSite,
+    feed: FeedDirectory,
+    order: ExportRequest,
+    clock: Callable[[], datetime],
+) -> None:
+    """Import the bundle into an empty site, with no grace at all."""
+    from ncen_updater.feed.offline.bundle_import import BundleImporter, ImportSite
+
+    site = ImportSite(
+        product=order.product,
+        site=place.site,
+        country=place.country,
+        channel=order.channel,
+        current=order.origin,
+        agent=order.agent,
+        grace=timedelta(0),
+    )
+    root = feed.metadata_directory / "1.root.json"
+    try:
+        record = BundleImporter(state, root, site, clock).import_bundle(
+            bundle, SilentProgress(), dry_run=True
+        )
+    except UpdaterError as error:
+        raise UpdaterError(UNUSABLE_BUNDLE,
+            site=f"{place.country}/{place.site}", code=error.code, why=error.title_text,
+            detail=error.detail,
+        ) from error  # fmt: skip
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    if record.reachable_release is None:
+        raise UpdaterError(
+            UNUSABLE_BUNDLE,
+            site=f"{place.country}/{place.site}",
+            code="-",
+            why=json.dumps(record.releases),
+        )

@@ -1,0 +1,434 @@
+"""Copy a published feed to a place, so that a client sees the old feed or the new one.
+
+The directory that ``publish`` writes stays the record; a place is a copy of it: a directory, or an
+S3-compatible object store. It knows names, bytes and nothing of feeds. Names are written in the
+order of :mod:`.publishing`, each is read back, and nothing is ever deleted.
+What was interrupted is completed by the same call: what is there in the right size is left; the
+metadata, which are small, are compared byte by byte each time. Each write leaves the old object or
+the new one, whole; stores promise that of a single object, and directories are written through
+``durable``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    KEY_CHANGE_NOT_ATOMIC,
+    OTHER_FEED,
+    STORAGE_AHEAD,
+    STORAGE_DIFFERS,
+    STORAGE_FAILED,
+    STORAGE_INVALID,
+    STORAGE_NO_CREDENTIALS,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedDirectory,
+    FeedState,
+    list_delegated_roles,
+    verify_role,
+)
+from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
+
+BLOCK = 1 << 20
+#: The timestamp is the one file that changes under its name; caches must ask for it each time.
+MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
+IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
+
+
+def get_cache_control(name: str) -> str:
+    """How long caches on the way may keep an object."""
+    return MUTABLE_CACHE_CONTROL if name == "metadata/timestamp.json" else IMMUTABLE_CACHE_CONTROL
+
+
+class FeedStorage(Protocol):
+    """Somewhere to copy to. Names are relative, with slashes."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    def list_sizes(self) -> Mapping[str, int]:
+        """Bytes of every object, by its name."""
+
+    def read_object(self, name: str) -> bytes:
+        """A small object, whole."""
+
+    def compute_sha256(self, name: str) -> str:
+        """Digest of an object, read back from where it lies."""
+
+    def write_object(self, name: str, source: Path) -> None:
+        """Write or replace an object, in one step."""
+
+
+class DirectoryStorage:
+    """A directory, for example one that another machine mounts.
+
+    Args:
+        directory: Made if it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.name = str(directory)
+
+    def list_sizes(self) -> Mapping[str, int]:
+        """Bytes of every file; unfinished ones are left out."""
+        with self._map_errors():
+            return {
+                path.relative_to(self._directory).as_posix(): path.stat().st_size
+                for path in self._directory.rglob("*")
+                if path.is_file() and not path.name.startswith(".")
+            }
+
+    def read_object(self, name: str) -> bytes:
+        """A small file, whole."""
+        with self._map_errors():
+            return (self._directory / name).read_bytes()
+
+    def compute_sha256(self, name: str) -> str:
+        """Digest of a file."""
+        with self._map_errors(), (self._directory / name).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def write_object(self, name: str, source: Path) -> None:
+        """Write or replace a file."""
+        path = self._directory / name
+        with self._map_errors():
+            durable.make_directory(path.parent)
+            with source.open("rb") as reader, durable.open_for_replace(path) as stream:
+                shutil.copyfileobj(reader, stream, BLOCK)
+
+    @contextlib.contextmanager
+    def _map_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UpdaterError(
+                STORAGE_FAILED, place=self.name, detail=describe_system_error(error)
+            ) from error
+
+
+class ObjectStorage:
+    """A bucket, or a part of one, through fsspec's s3fs.
+
+    Credentials come from where AWS's tools look for them: variables, ``~/.aws``, or the machine's
+    role; never from the command line.
+
+    Args:
+        url: ``s3://BUCKET/PREFIX``.
+        endpoint: Address of a store that is not Amazon's.
+
+    Raises:
+        STORAGE_INVALID: If the address has no bucket or the library is not installed.
+    """
+
+    def __init__(self, url: str, endpoint: str | None = None) -> None:
+        self.name = url
+        self._root = url.removeprefix("s3://").strip("/")
+        if not self._root:
+            raise UpdaterError(STORAGE_INVALID, place=url)
+        try:
+            from botocore.exceptions import (
+                BotoCoreError,
+                ClientError,
+                NoCredentialsError,
+                PartialCredentialsError,
+            )
+            from s3fs import S3FileSystem
+        except ImportError as error:
+            raise UpdaterError(
+                STORAGE_INVALID, place=url, detail=describe_system_error(error)
+            ) from error
+        self._errors = (OSError, BotoCoreError, ClientError)
+        self._no_credentials = (NoCredentialsError, PartialCredentialsError)
+        # What another machine wrote a second ago must be seen: no listing is remembered.
+        self._store: Any = S3FileSystem(
+            endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
+        )
+
+    def list_sizes(self) -> Mapping[str, int]:
+        """Bytes of every object below the prefix."""
+        with self._map_errors():
+            found = self._store.find(self._root, detail=True)
+        return {
+            path.removeprefix(f"{self._root}/"): int(info["size"]) for path, info in found.items()
+        }
+
+    def read_object(self, name: str) -> bytes:
+        """A small object, whole."""
+        with self._map_errors():
+            return bytes(self._store.cat_file(f"{self._root}/{name}"))
+
+    def compute_sha256(self, name: str) -> str:
+        """Digest of an object, downloaded again in blocks."""
+        digest = hashlib.sha256()
+        with self._map_errors(), self._store.open(f"{self._root}/{name}", "rb", BLOCK) as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def write_object(self, name: str, source: Path) -> None:
+        """Write or replace an object; large ones in parts that appear together."""
+        kind = "application/json" if name.endswith(".json") else "application/octet-stream"
+        with self._map_errors():
+            self._store.put_file(
+                str(source),
+                f"{self._root}/{name}",
+                CacheControl=get_cache_control(name),
+                ContentType=kind,
+            )
+
+    @contextlib.contextmanager
+    def _map_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._no_credentials as error:
+            raise UpdaterError(STORAGE_NO_CREDENTIALS, place=self.name) from error
+        except self._errors as error:
+            raise UpdaterError(
+                STORAGE_FAILED, place=self.name, detail=describe_system_error(error)
+            ) from error
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def open_storage(address: str, endpoint: str | None = None) -> FeedStorage:
+    """Open a place by its address: a path, or ``s3://BUCKET/PREFIX``.
+
+    Raises:
+        STORAGE_INVALID: If it is neither.
+    """
+    if address.startswith("s3://"):
+        return ObjectStorage(address, endpoint)
+    # A word with a colon is meant as an address: "s3:/bucket" would be a directory here.
+    if not address or _SCHEME.match(address):
+        raise UpdaterError(STORAGE_INVALID, place=address)
+    return DirectoryStorage(Path(address))
+
+
+TIMESTAMP = "metadata/timestamp.json"
+METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9-]*)\.json")
+
+
+@dataclass(frozen=True)
+class UploadReport:
+    """What a copy came to.
+
+    Attributes:
+        written: Names in the order in which they were written.
+        kept: How many were there already.
+        timestamp: Version of the timestamp that clients are served now.
+    """
+
+    written: tuple[str, ...]
+    unchanged: int
+    timestamp: int
+
+
+def sort_for_upload(names: Iterable[str], *, root_last: bool) -> list[str]:
+    """Names in the order in which they may be written; what is no part of a feed is left out. Pure.
+
+    Args:
+        names: Relative to the feed.
+        root_last: Whether the timestamp goes before new roots, see :func:`upload_feed`.
+    """
+    ranks = {"targets": 2, "snapshot": 3, "root": 6 if root_last else 4}
+
+    def rank(name: str) -> tuple[int, int, str] | None:
+        if name == TIMESTAMP:
+            return (5, 0, name)
+        if name.startswith("targets/"):
+            return (0, 0, name)
+        found = METADATA.fullmatch(name)
+        if found is None or found["role"] == "timestamp":
+            return None
+        return (ranks.get(found["role"], 1), int(found["version"]), name)
+
+    ranked = [(place, name) for name in names if (place := rank(name)) is not None]
+    return [name for _, name in sorted(ranked)]
+
+
+def upload_feed(
+    feed: FeedDirectory,
+    storage: FeedStorage,
+    progress: ProgressListener,
+    accept_interruption: bool = False,
+) -> UploadReport:
+    """Bring a place up to what a feed holds.
+
+    Args:
+        feed: Published, whole; verified first.
+        storage: Where to.
+        progress: Told each name.
+        accept_interruption: Go on even where a change of keys makes clients that ask between two
+            writes fail once.
+
+    Raises:
+        FEED_BROKEN, FEED_BUSY: If the feed is not whole, or being published to.
+        OTHER_FEED, STORAGE_AHEAD: If the place holds what must not be written over.
+        KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
+        STORAGE_FAILED, STORAGE_DIFFERS: If the place does not take or keep what it is given.
+    """
+    with feed.lock():
+        state = feed.read_state()
+        if state.timestamp is None:
+            raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="no timestamp")
+        local = {
+            path.relative_to(feed.directory).as_posix(): path
+            for path in feed.directory.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        there = storage.list_sizes()
+        served = _read_served_state(feed, state, storage, there)
+        root_last = _must_write_root_last(served, state, there, accept_interruption)
+        written: list[str] = []
+        order = sort_for_upload(local, root_last=root_last)
+        retained = {name for name in order if _is_uploaded(local[name], name, storage, there)}
+        for number, name in enumerate(order):
+            if name in retained:
+                continue
+            progress.report(LazyText(N_("uploading {name}"), {"name": name}), number, len(order))
+            storage.write_object(name, local[name])
+            if storage.compute_sha256(name) != hash_file(local[name]):
+                raise UpdaterError(STORAGE_DIFFERS, name=name, place=storage.name)
+            written.append(name)
+        return UploadReport(tuple(written), len(retained), state.timestamp.signed.version)
+
+
+def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, int]) -> bool:
+    """Whether an object need not be written; a list that others signed otherwise is not ours."""
+    if name.startswith("targets/"):
+        return there.get(name) == path.stat().st_size
+    if name not in there:
+        return False
+    content, mine = place.read_object(name), path.read_bytes()
+    if content != mine and name != TIMESTAMP:
+        try:
+            other = Metadata.from_bytes(content).signed
+        except RepositoryError:
+            return False  # damaged on the way; written anew
+        if other != Metadata.from_bytes(mine).signed:
+            raise UpdaterError(
+                STORAGE_AHEAD,
+                place=place.name,
+                reason=LazyText("another {name}", {"name": name}),
+            )
+    return content == mine
+
+
+def _read_served_state(
+    feed: FeedDirectory, state: FeedState, place: FeedStorage, there: Mapping[str, int]
+) -> FeedState | None:
+    """What clients of the place see now, out of our own files; None before the first copy."""
+    first = "metadata/1.root.json"
+    if first in there and place.read_object(first) != (feed.directory / first).read_bytes():
+        raise UpdaterError(OTHER_FEED, place=place.name, feed=feed.directory)
+    newest = max((n for n in map(_parse_root_version, there) if n), default=0)
+    roots = feed.read_roots()
+    if newest > len(roots):
+        raise UpdaterError(
+            STORAGE_AHEAD,
+            place=place.name,
+            reason=LazyText(
+                "root {newest}, feed has {roots}", {"newest": newest, "roots": len(roots)}
+            ),
+        )
+    if TIMESTAMP not in there:
+        return None
+    content = place.read_object(TIMESTAMP)
+    mine = state.timestamp
+    try:
+        timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
+        version = timestamp.signed.version
+        number = timestamp.signed.snapshot_meta.version
+    except (RepositoryError, AttributeError) as error:
+        raise UpdaterError(
+            STORAGE_AHEAD,
+            place=place.name,
+            reason=LazyText(
+                "cannot read its timestamp ({error})", {"error": describe_system_error(error)}
+            ),
+        ) from error
+    if mine is None or version > mine.signed.version:
+        raise UpdaterError(
+            STORAGE_AHEAD,
+            place=place.name,
+            reason=LazyText("timestamp {version}", {"version": version}),
+        )
+    if version == mine.signed.version and timestamp.signed != mine.signed:
+        raise UpdaterError(
+            STORAGE_AHEAD,
+            place=place.name,
+            reason=LazyText("another timestamp {version}", {"version": version}),
+        )
+    snapshot: Metadata[Snapshot] = _find_own_metadata(feed, f"{number}.snapshot.json", place)
+    lists: dict[str, Metadata[Targets]] = {
+        name.removesuffix(".json"): _find_own_metadata(feed, f"{meta.version}.{name}", place)
+        for name, meta in snapshot.signed.meta.items()
+    }
+    targets = lists.pop("targets")
+    known = list_delegated_roles(targets.signed)
+    delegated = {role: lists[role] for role in known if role in lists}
+    root = roots[max(newest, 1) - 1]
+    return FeedState(root, targets, delegated, snapshot, timestamp)
+
+
+def _find_own_metadata(feed: FeedDirectory, name: str, place: FeedStorage) -> Metadata:  # type: ignore[type-arg]
+    try:
+        return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
+    except (OSError, RepositoryError) as error:
+        raise UpdaterError(
+            STORAGE_AHEAD, place=place.name, reason=LazyText("{name} present", {"name": name})
+        ) from error
+
+
+def _parse_root_version(name: str) -> int:
+    found = METADATA.fullmatch(name)
+    return int(found["version"]) if found and found["role"] == "root" else 0
+
+
+def _must_write_root_last(
+    served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
+) -> bool:
+    """Whether the timestamp has to go before new roots; as the publisher decides for one step."""
+    if served is None or served.root.signed.version == state.root.signed.version:
+        return False
+    if _is_verifiable(replace(served, root=state.root)):
+        return False
+    named = (
+        state.timestamp.signed.unrecognized_fields.get(ROOT_VERSION_FIELD) if state.timestamp else 0
+    )
+    names_it = isinstance(named, int) and f"metadata/{named}.root.json" not in there
+    if _is_verifiable(replace(state, root=served.root)) and not names_it:
+        return True
+    if accept:
+        return False
+    raise UpdaterError(
+        KEY_CHANGE_NOT_ATOMIC,
+        reason="the published and the new metadata are not valid under each other's root",
+    )
+
+
+def _is_verifiable(state: FeedState) -> bool:
+    roles = ("targets", *state.delegated, *ONLINE_ROLES)
+    return all(bool(verify_role(state, role)) for role in roles)

@@ -1,0 +1,269 @@
+"""Single questions to the public server: is the file there, how long is it, may caches keep it.
+
+Signed metadata say what must be there; what a server and the caches in front of it say of a file is
+not signed, and is where feeds break: an old ``timestamp.json`` from a cache, a "not found" for the
+next root that a cache remembers, files that are compressed on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import requests
+import urllib3
+
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.http_fetcher import get_root_cause
+from ncen_updater.feed.http_session import BoundedHttpSession
+from ncen_updater.feed.transfer_limits import TransferTooSlowError
+from ncen_updater.publisher.errors import describe_system_error
+
+TIMEOUT_S: Final = (20.0, 60.0)
+BLOCK: Final = 1 << 16
+#: A cached timestamp is at most so old; the timestamp itself is valid for days.
+TIMESTAMP_MAX_AGE_S: Final = 600
+#: Sites ask for the next root at every check, and must see it soon after it is there.
+ABSENT_MAX_AGE_S: Final = 600
+UNREACHABLE: Final = "NU-7211"
+NO_RANGES: Final = "NU-7215"
+OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
+#: Servers that answer a HEAD so may still give the file; some stores want a right of its own.
+NO_HEAD: Final = frozenset({403, 405, 501})
+
+
+class ServerProbe:
+    """Asks one server.
+
+    Args:
+        url: Address of the feed.
+        session: Proxy and certificates are set in it.
+    """
+
+    def __init__(self, url: str, session: BoundedHttpSession) -> None:
+        self._url = url if url.endswith("/") else f"{url}/"
+        self._session = session
+
+    def check_metadata(self, prefix: str, root_version: int, names: list[str]) -> list[Finding]:
+        """Look at the headers of the lists, and at the answer for a root that is not there."""
+        found: list[Finding] = []
+        following = f"{prefix}{root_version + 1}.root.json"
+        for name in [*(prefix + name for name in names), following]:
+            try:
+                answer = self._send_head(name)
+            except requests.RequestException as error:
+                found.append(_make_unreachable_finding(name, error))
+                continue
+            age = _parse_max_age(answer)
+            if name == following:
+                found += _check_absent_root(name, answer.status_code, age)
+            elif answer.status_code not in (OK, PARTIAL):
+                found.append(_make_missing_finding(name, answer.status_code))
+            elif name.endswith("timestamp.json") and (age is None or age > TIMESTAMP_MAX_AGE_S):
+                found.append(_make_caching_finding(name, age))
+        return found
+
+    def check_target(self, name: str, length: int, sha256: str, deep: bool) -> list[Finding]:
+        """Look whether a signed file is there, and whole.
+
+        Args:
+            name: Below the feed's address.
+            length: Signed length, bytes.
+            sha256: Signed digest.
+            deep: Fetch and hash it.
+        """
+        try:
+            if deep:
+                return self._check_digest(name, length, sha256)
+            answer = self._send_head(name)
+            if answer.status_code not in (OK, PARTIAL):
+                return [_make_missing_finding(name, answer.status_code)]
+            reported = _parse_length(answer)
+            ranged = self._send_head(name, "bytes=0-0") if length else answer
+            if reported is None:
+                reported = _parse_length(ranged)
+        except requests.RequestException as error:
+            return [_make_unreachable_finding(name, error)]
+        if reported is not None and reported != length:
+            return [_make_length_finding(name, reported, length)]
+        if length and ranged.status_code != PARTIAL:
+            return [_make_range_finding(name)]
+        return []
+
+    def _send_head(self, name: str, wanted: str | None = None) -> requests.Response:
+        """A question whose body is never read."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
+        method = "GET" if wanted else "HEAD"
+        answer = self._send_request(method, name, headers)
+        answer.close()
+        if method == "HEAD" and answer.status_code in NO_HEAD:
+            return self._send_head(name, "bytes=0-0")
+        return answer
+
+    def _check_digest(self, name: str, length: int, sha256: str) -> list[Finding]:
+        headers = {"Accept-Encoding": "identity"}
+        digest, count = hashlib.sha256(), 0
+        with self._send_request("GET", name, headers) as answer:
+            if answer.status_code != OK:
+                return [_make_missing_finding(name, answer.status_code)]
+            while block := self._read_block(answer):
+                digest.update(block)
+                count += len(block)
+                if count > length:
+                    break
+        if count != length:
+            return [_make_length_finding(name, count, length)]
+        return [] if digest.hexdigest() == sha256 else [_make_altered_finding(name)]
+
+    def _send_request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
+        with _map_errors():
+            return self._session.send_request(
+                method, self._url + name, headers=headers, timeout=TIMEOUT_S, origins=[self._url]
+            )
+
+    def _read_block(self, answer: requests.Response) -> bytes:
+        with _map_errors():
+            return self._session.read_body(answer, BLOCK)
+
+
+@contextlib.contextmanager
+def _map_errors() -> Iterator[None]:
+    """Whatever way an answer fails in, one finding tells of it."""
+    try:
+        yield
+    except requests.RequestException:
+        raise
+    except (TransferTooSlowError, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise requests.RequestException(describe_system_error(error)) from error
+
+
+def _parse_max_age(answer: requests.Response) -> int | None:
+    """Seconds for which a cache may keep an answer; None if that is not said."""
+    value = answer.headers.get("Cache-Control", "").lower()
+    if "no-store" in value or "no-cache" in value:
+        return 0
+    ages = re.findall(r"(?:s-maxage|max-age)\s*=\s*\"?(\d{1,10})", value)
+    return max(map(int, ages)) if ages else None
+
+
+def _parse_length(answer: requests.Response) -> int | None:
+    reported = answer.headers.get("Content-Length", "")
+    if answer.status_code == PARTIAL:
+        reported = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(reported) if re.fullmatch(r"\d{1,18}", reported) else None
+
+
+def _make_unreachable_finding(name: str, error: requests.RequestException) -> Finding:
+    return Finding(
+        UNREACHABLE,
+        Severity.CRITICAL,
+        LazyText(
+            N_("Cannot download '{name}': {detail}"),
+            {"name": name, "detail": get_root_cause(error)},
+        ),
+        LazyText(N_("Check the public server, its DNS name, its certificate and the network.")),
+        {"name": name},
+    )
+
+
+def _make_missing_finding(name: str, status: int) -> Finding:
+    return Finding(
+        "NU-7212",
+        Severity.CRITICAL,
+        LazyText(
+            N_("'{name}' not found (status {status})"),
+            {"name": name, "status": status},
+        ),
+        LazyText(N_("Upload the feed again.")),
+        {"name": name, "status": status},
+    )
+
+
+def _make_length_finding(name: str, reported: int, length: int) -> Finding:
+    values = {"name": name, "told": reported, "length": length}
+    return Finding(
+        "NU-7213",
+        Severity.CRITICAL,
+        LazyText(N_("'{name}' has {told} bytes, expected {length}"), values),
+        LazyText(N_("Upload the file again and disable compression on the server.")),
+        values,
+    )
+
+
+def _make_altered_finding(name: str) -> Finding:
+    return Finding(
+        "NU-7214",
+        Severity.CRITICAL,
+        LazyText(N_("digest mismatch: '{name}'"), {"name": name}),
+        LazyText(N_("Find out who changed it, then upload the feed again.")),
+        {"name": name},
+    )
+
+
+def _make_range_finding(name: str, count: int = 1) -> Finding:
+    values = {"name": name, "count": count}
+    return Finding(
+        NO_RANGES,
+        Severity.WARNING,
+        LazyText(N_("Range requests not supported ({count} files, such as '{name}')"), values),
+        LazyText(N_("Enable Range requests on the server.")),
+        values,
+    )
+
+
+def merge_range_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """Say once of all files together that the server sends no parts: it is so of every file."""
+    parts = [finding for finding in findings if finding.code == NO_RANGES]
+    others = [finding for finding in findings if finding.code != NO_RANGES]
+    return [
+        *others,
+        *([_make_range_finding(str(parts[0].figures["name"]), len(parts))] if parts else []),
+    ]
+
+
+def _make_caching_finding(name: str, age: int | None) -> Finding:
+    values = {"name": name, "age": "-" if age is None else age, "most": TIMESTAMP_MAX_AGE_S}
+    words = N_("Cache lifetime of '{name}' is {age} seconds (at most {most})")
+    if age is None:
+        words = N_("No cache lifetime for '{name}' (at most {most} seconds)")
+    return Finding(
+        "NU-7216",
+        Severity.WARNING if age is None else Severity.CRITICAL,
+        LazyText(words, values),
+        LazyText(N_("Send 'Cache-Control: no-cache, max-age=60'.")),
+        values,
+    )
+
+
+def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]:
+    if status not in (FORBIDDEN, NOT_FOUND, GONE):
+        return [
+            Finding(
+                "NU-7217",
+                Severity.CRITICAL,
+                LazyText(
+                    N_("Server returns {status} for missing file '{name}'"),
+                    {"name": name, "status": status},
+                ),
+                LazyText(N_("Make the server return 404 for missing files.")),
+                {"name": name, "status": status},
+            )
+        ]
+    if age is None or age <= ABSENT_MAX_AGE_S:
+        return []
+    return [
+        Finding(
+            "NU-7218",
+            Severity.CRITICAL,
+            LazyText(
+                N_("Missing '{name}' is cached for {age} seconds"),
+                {"name": name, "age": age},
+            ),
+            LazyText(N_("Disable caching of status 404 for '*.root.json'.")),
+            {"name": name, "age": age},
+        )
+    ]

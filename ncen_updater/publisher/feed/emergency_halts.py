@@ -1,0 +1,211 @@
+"""Brakes at the publisher: one is signed by an officer alone, and carried by the timestamp."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from securesystemslib.signer import Signer
+
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    EMERGENCY_HALT_ALREADY_USED,
+    EMERGENCY_HALT_INVALID,
+    KEY_NOT_ALLOWED,
+    TOO_MANY_EMERGENCY_HALTS,
+)
+from ncen_updater.feed.emergency_halt_statements import (
+    iter_verified_halts,
+    read_emergency_halt_keys,
+    verify_emergency_halts,
+)
+from ncen_updater.formats.rollout import (
+    BRAKES_A_KEY,
+    MOST_BYTES_A_KEY,
+    EmergencyHaltStatement,
+    encode_for_signing,
+    format_utc_time,
+    newest_first,
+)
+from ncen_updater.publisher.feed.feed_directory import FeedState
+from ncen_updater.publisher.signing.draft import list_offers
+from ncen_updater.publisher.signing.keys import get_key_owner
+
+#: A brake that is over is carried for so long, so that its key is not used for it once more.
+RETENTION = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class EmergencyHaltStatus:
+    """A brake that holds.
+
+    Attributes:
+        owner: Who set it.
+        until: When it ends by itself.
+    """
+
+    product: str
+    version: str
+    owner: str
+    until: str
+    reason: str
+
+
+def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
+    """What the timestamp carries, signed by who may, with the owner of each."""
+    if state.timestamp is None:
+        return ()
+    return verify_emergency_halts(state.root.signed, state.timestamp.signed)
+
+
+def list_active_halts(
+    found: Sequence[tuple[EmergencyHaltStatement, str]], now: datetime
+) -> tuple[EmergencyHaltStatus, ...]:
+    """Those that hold."""
+    return tuple(
+        EmergencyHaltStatus(one.product, one.version, owner, format_utc_time(one.until), one.reason)
+        for one, owner in found
+        if one.until > now
+    )
+
+
+def sign_emergency_halt(
+    state: FeedState,
+    signer: Signer,
+    product: str,
+    version: str,
+    reason: str,
+    now: datetime,
+    hours: int,
+) -> EmergencyHaltStatement:
+    """Sign a brake.
+
+    Raises:
+        KEY_NOT_ALLOWED: If the root does not name the key.
+        EMERGENCY_HALT_ALREADY_USED: If the key was used for this release before.
+        EMERGENCY_HALT_INVALID: If the feed offers no such release, or the reason cannot be one.
+    """
+    _require_halt_key(state, signer, product)
+    product_role = state.get_role(product)
+    known = list_offers(product_role.signed) if product_role is not None else []
+    if version not in {offer.version for offer in known}:
+        raise UpdaterError(
+            EMERGENCY_HALT_INVALID,
+            product=product,
+            version=version,
+            detail="not in the feed",
+        )
+    for one, owner in read_emergency_halts(state):
+        if (one.keyid, one.product, one.version) == (signer.public_key.keyid, product, version):
+            raise UpdaterError(
+                EMERGENCY_HALT_ALREADY_USED, product=product, version=version, owner=owner,
+                until=format_time(one.until),
+            )  # fmt: skip
+    since = now.replace(microsecond=0)
+    until = since + timedelta(hours=hours)
+    return _sign_statement(signer, product, version, since, until, reason)
+
+
+def sign_emergency_halt_end(
+    state: FeedState, signer: Signer, product: str, version: str, now: datetime
+) -> EmergencyHaltStatement:
+    """Sign the end of a brake, by the key that set it.
+
+    Raises:
+        KEY_NOT_ALLOWED: If the root does not name the key.
+        EMERGENCY_HALT_INVALID: If this key has no brake of this release that holds.
+    """
+    _require_halt_key(state, signer, product)
+    for one, _ in read_emergency_halts(state):
+        mine = (one.keyid, one.product, one.version) == (
+            signer.public_key.keyid, product, version,
+        )  # fmt: skip
+        if mine and one.until > now:
+            until = max(one.since, now.replace(microsecond=0))
+            return _sign_statement(signer, product, version, one.since, until, one.reason)
+    raise UpdaterError(
+        EMERGENCY_HALT_INVALID,
+        product=product,
+        version=version,
+        detail="no emergency halt by this key",
+    )
+
+
+def _require_halt_key(state: FeedState, signer: Signer, product: str) -> None:
+    if signer.public_key.keyid not in read_emergency_halt_keys(state.root.signed):
+        raise UpdaterError(
+            KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="emergency_halt_keys"
+        )
+    if product not in state.delegated:
+        from ncen_updater.publisher.feed.feed_directory import make_unknown_role_error
+
+        raise make_unknown_role_error(state, product)
+
+
+def _sign_statement(
+    signer: Signer, product: str, version: str, since: datetime, until: datetime, reason: str
+) -> EmergencyHaltStatement:
+    keyid = signer.public_key.keyid
+    data: dict[str, Any] = {
+        "product": product, "version": version, "since": format_utc_time(since),
+        "until": format_utc_time(until), "reason": reason, "keyid": keyid,
+    }  # fmt: skip
+    try:
+        EmergencyHaltStatement.model_validate(data)
+    except ValidationError as error:
+        detail = "; ".join(f"{item['loc']}: {item['msg']}" for item in error.errors())
+        raise UpdaterError(
+            EMERGENCY_HALT_INVALID, product=product, version=version, detail=detail
+        ) from error
+    content = encode_for_signing(data)
+    signature = signer.sign(content)
+    signer.public_key.verify_signature(signature, content)
+    return EmergencyHaltStatement.model_validate({**data, "sig": signature.signature})
+
+
+def merge_emergency_halts(
+    state: FeedState, new: EmergencyHaltStatement, now: datetime
+) -> list[dict[str, Any]]:
+    """What the next timestamp carries.
+
+    Raises:
+        TOO_MANY_EMERGENCY_HALTS: If this key has as many brakes of newer releases as a site reads.
+        EMERGENCY_HALT_INVALID: If it is longer than a timestamp can carry.
+    """
+    place = (new.keyid, new.product, new.version)
+    timestamp = state.timestamp
+    found = (
+        iter_verified_halts(state.root.signed, timestamp.signed) if timestamp is not None else ()
+    )
+    # As they were signed: a newer program may have said more, and the signature is over that, too.
+    retained = [
+        (one, dict(data))
+        for one, _, data in found
+        if (one.keyid, one.product, one.version) != place and one.until > now - RETENTION
+    ]
+    value = new.model_dump(mode="json")
+    if not _has_room([(new, value)], new.keyid):
+        raise UpdaterError(
+            EMERGENCY_HALT_INVALID,
+            product=new.product,
+            version=new.version,
+            detail="reason too long",
+        )
+    while not _has_room([*retained, (new, value)], new.keyid):
+        mine = [one for one, _ in retained if one.keyid == new.keyid]
+        # One that is over gives its place first, then one of an older release.
+        (last,) = [one for one in mine if one.until <= now][:1] or newest_first([*mine, new])[-1:]
+        if last == new:
+            raise UpdaterError(TOO_MANY_EMERGENCY_HALTS, count=len(mine))
+        retained = [pair for pair in retained if pair[0] != last]
+    return [*(data for _, data in retained), value]
+
+
+def _has_room(carried: Sequence[tuple[EmergencyHaltStatement, dict[str, Any]]], keyid: str) -> bool:
+    mine = [data for one, data in carried if one.keyid == keyid]
+    return len(mine) <= BRAKES_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY

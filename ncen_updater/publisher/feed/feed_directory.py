@@ -1,0 +1,406 @@
+"""The published directory: read and verified whole, edited as drafts, written file by file.
+
+``metadata/`` and ``targets/`` below one directory that any static web server can serve. The feed is
+its own record: what it holds is what the publisher builds on, so nothing beside it can disagree.
+
+:class:`FeedRepository` is the one place for version, expiry, issue time and signing. Offline roles
+come out as drafts without signatures; online roles come out signed, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    DelegatedRole,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+    VerificationResult,
+)
+from tuf.repository import Repository  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    FEED_BUSY,
+    FEED_DIRECTORY_MISSING,
+    UNKNOWN_PRODUCT,
+)
+from ncen_updater.formats.target_names import ROLE_FIELD
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.role_policy import FeedPolicy, read_policy, stamp_metadata
+
+MAX_METADATA_BYTES = 5_000_000
+COPY_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FeedState:
+    """One consistent set of metadata.
+
+    Attributes:
+        root: The newest root.
+        targets: The top-level targets that the snapshot names.
+        delegated: One role for each product that was published at least once.
+        snapshot: None before the first publication, as is ``timestamp``.
+        chain: All published roots, from the first to the newest.
+    """
+
+    root: Metadata[Root]
+    targets: Metadata[Targets]
+    delegated: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
+    snapshot: Metadata[Snapshot] | None = None
+    timestamp: Metadata[Timestamp] | None = None
+    previous_roots: tuple[Metadata[Root], ...] = ()
+
+    def get_role(self, role: str) -> Metadata[Any] | None:
+        """Metadata of a role, or None if it has none yet."""
+        if role in ("root", "targets", "snapshot", "timestamp"):
+            return cast("Metadata[Any] | None", getattr(self, role))
+        return self.delegated.get(role)
+
+    def replace_roles(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
+        """The same with other versions of some roles; the originals stay as they are.
+
+        A product that new targets no longer delegate to is gone.
+        """
+        top: dict[str, Any] = {
+            k: v for k, v in changed.items() if k in ("root", "targets", "snapshot", "timestamp")
+        }
+        known = list_delegated_roles(changed.get("targets", self.targets).signed)
+        delegated = {**self.delegated, **{k: v for k, v in changed.items() if k not in top}}
+        delegated = {role: metadata for role, metadata in delegated.items() if role in known}
+        return replace(self, delegated=delegated, **top)
+
+    @property
+    def policy(self) -> FeedPolicy:
+        """What the officers agreed on beside keys and thresholds."""
+        return read_policy(self.root.signed)
+
+    def list_offline_roles(self) -> list[str]:
+        """Roles that officers sign and that have a version."""
+        return ["root", "targets", *self.delegated]
+
+
+def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
+    """The delegations of the top-level targets, in the order in which they are asked."""
+    if targets.delegations is None or targets.delegations.roles is None:
+        return {}
+    return dict(targets.delegations.roles)
+
+
+def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
+    """The error that names the roles that there are; nobody holds a ceremony for a slip."""
+    known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
+    return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
+
+
+def verify_role(state: FeedState, role: str) -> VerificationResult:
+    """Count the signatures of a role against the keys that its delegator names in ``state``.
+
+    The root is counted against itself only; the step from the previous root is checked where a
+    new root is published.
+    """
+    metadata = state.get_role(role)
+    if metadata is None:
+        raise KeyError(role)
+    delegator: Root | Targets = (
+        state.root.signed
+        if role in ("root", "targets", "snapshot", "timestamp")
+        else state.targets.signed
+    )
+    return delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+
+
+def get_target_file_name(target: TargetFile) -> str:
+    """Path of a target below ``targets/``: the digest goes before the last part of the name."""
+    directory, _, name = target.path.rpartition("/")
+    hashed = f"{target.hashes['sha256']}.{name}"
+    return f"{directory}/{hashed}" if directory else hashed
+
+
+class SourceChangedError(Exception):
+    """A file that is not what it was when it was looked at."""
+
+
+class FeedWriter(Protocol):
+    """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write or replace a small file."""
+
+    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one.
+
+        Raises:
+            SourceChangedError: If it is not the one with this digest; nothing was written.
+        """
+
+
+class DurableWriter:
+    """Temporary file, flush, rename, flush of the directory."""
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write or replace a small file."""
+        durable.make_directory(path.parent)
+        durable.write_file(path, content)
+
+    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
+        durable.make_directory(path.parent)
+        digest = hashlib.sha256()
+        with source.open("rb") as reader, durable.open_for_replace(path) as stream:
+            while block := reader.read(COPY_BLOCK):
+                digest.update(block)
+                stream.write(block)
+            if digest.hexdigest() != sha256:
+                raise SourceChangedError(source)
+
+
+class FeedDirectory:
+    """A feed directory.
+
+    Args:
+        directory: What the web server serves; holds ``metadata`` and ``targets``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.metadata_directory = directory / "metadata"
+        self.targets_directory = directory / "targets"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a first publication was ever finished here: the timestamp is written last."""
+        return (self.metadata_directory / "timestamp.json").exists()
+
+    @contextlib.contextmanager
+    def lock(self, *, make: bool = False) -> Iterator[None]:
+        """Keep other publishers out until the block ends; the lock dies with its holder.
+
+        Args:
+            make: Whether a feed may begin here; else a mistyped name makes no directory.
+
+        Raises:
+            FEED_DIRECTORY_MISSING: If the directory is not there.
+            FEED_BUSY: If another one is in.
+        """
+        if make:
+            durable.make_directory(self.directory)
+        try:
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise UpdaterError(FEED_DIRECTORY_MISSING, path=self.directory) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UpdaterError(FEED_BUSY, path=self.directory) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read_roots(self) -> list[Metadata[Root]]:
+        """All roots, from the first on.
+
+        Raises:
+            FEED_DIRECTORY_MISSING: If the directory is not there.
+            FEED_BROKEN: If there is none, one is missing in between, or one does not follow from
+                the one before it.
+        """
+        numbers = sorted(
+            int(path.name.split(".")[0])
+            for path in self.metadata_directory.glob("*.root.json")
+            if re.fullmatch(r"[0-9]{1,9}", path.name.split(".")[0])
+        )
+        if not self.directory.exists():
+            raise UpdaterError(FEED_DIRECTORY_MISSING, path=self.directory)
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            raise self._make_broken_error(f"roots 1 to N must all be there, found {numbers}")
+        chain: list[Metadata[Root]] = []
+        for number in numbers:
+            root: Metadata[Root] = self._read_metadata(f"{number}.root.json", Root, number)
+            previous = chain[-1].signed if chain else None
+            if not root.signed.get_root_verification_result(
+                previous, root.signed_bytes, root.signatures
+            ):
+                raise self._make_broken_error(f"root {number} is not signed by enough officers")
+            chain.append(root)
+        return chain
+
+    def read_state(self, verify: bool = True) -> FeedState:
+        """Read what a client would see and verify every signature and version, but no expiry.
+
+        Args:
+            verify: False to leave out the thresholds of all roles but the root, where a change of
+                keys may have been interrupted and is about to be completed.
+
+        Raises:
+            FEED_BROKEN: Naming what is missing or wrong.
+        """
+        chain = tuple(self.read_roots())
+        timestamp: Metadata[Timestamp] = self._read_metadata("timestamp.json", Timestamp, None)
+        number = timestamp.signed.snapshot_meta.version
+        snapshot: Metadata[Snapshot] = self._read_metadata(
+            f"{number}.snapshot.json", Snapshot, number
+        )
+        versions = {
+            name.removesuffix(".json"): meta.version for name, meta in snapshot.signed.meta.items()
+        }
+        if "targets" not in versions:
+            raise self._make_broken_error("no targets in snapshot")
+        loaded: dict[str, Metadata[Targets]] = {
+            role: self._read_metadata(f"{version}.{role}.json", Targets, version)
+            for role, version in versions.items()
+        }
+        targets = loaded.pop("targets")
+        known = list_delegated_roles(targets.signed)
+        delegated = {role: loaded[role] for role in known if role in loaded}
+        state = FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
+        for role in ("timestamp", "snapshot", "targets", *delegated) if verify else ():
+            result = verify_role(state, role)
+            if not result:
+                raise self._make_broken_error(
+                    f"{role} has {len(result.signed)} of {result.threshold}"
+                )
+        try:
+            state.policy  # noqa: B018 - read for its check
+        except ValueError as error:
+            raise self._make_broken_error(describe_system_error(error)) from error
+        return state
+
+    def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
+        """Every version that is here of every list that officers sign, with its role.
+
+        Raises:
+            FEED_BROKEN: If one cannot be read, or says that it is another.
+        """
+        for path in sorted(self.metadata_directory.glob("*.json")):
+            found = re.fullmatch(r"([0-9]{1,9})\.([a-z][a-z0-9-]*)\.json", path.name)
+            if found is not None and found[2] not in ("snapshot", "timestamp"):
+                kind = Root if found[2] == "root" else Targets
+                yield found[2], self._read_metadata(path.name, kind, int(found[1]))
+
+    def get_metadata_path(self, role: str, version: int) -> Path:
+        """Where a version of a role lies."""
+        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+        return self.metadata_directory / name
+
+    def get_target_path(self, target: TargetFile) -> Path:
+        """Where a target lies."""
+        return self.targets_directory / get_target_file_name(target)
+
+    def _make_broken_error(self, reason: str) -> UpdaterError:
+        return UpdaterError(FEED_BROKEN, path=self.directory, reason=reason)
+
+    def _read_metadata(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
+        path = self.metadata_directory / name
+        try:
+            metadata: Metadata[Any] = Metadata.from_bytes(read_file(path, MAX_METADATA_BYTES))
+        except (OSError, RepositoryError) as error:
+            raise self._make_broken_error(
+                f"{name} cannot be read: {describe_system_error(error)}"
+            ) from error
+        role = name.removesuffix(".json").rpartition(".")[2]
+        value = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
+        if not isinstance(metadata.signed, kind) or value != role:
+            raise self._make_broken_error(f"{name} holds another role")
+        if version is not None and metadata.signed.version != version:
+            raise self._make_broken_error(f"{name} holds version {metadata.signed.version}")
+        return metadata
+
+
+class FeedRepository(Repository):
+    """New versions of roles on top of a state.
+
+    Args:
+        state: What they stand on, never changed; None for the first versions of a feed.
+        policy: Where the periods come from; that of the newest root.
+        now: Moment of the edit (UTC); issue time and expiry count from it.
+        signers: Signers of the online roles.
+
+    Attributes:
+        changed: The new versions, by role.
+    """
+
+    def __init__(
+        self,
+        state: FeedState | None,
+        policy: FeedPolicy,
+        now: datetime,
+        signers: Mapping[str, Sequence[Signer]] | None = None,
+    ) -> None:
+        self._state = state
+        self._policy = policy
+        self._now = now.astimezone(UTC).replace(microsecond=0)
+        self._signers = signers or {}
+        self.changed: dict[str, Metadata[Any]] = {}
+
+    def open(self, role: str) -> Metadata[Any]:
+        """Return a copy of the role's newest version, or a first one."""
+        known = self.changed.get(role) or self._get_published(role)
+        if known is not None:
+            return deepcopy(known)
+        kinds: dict[str, type[Any]] = {"snapshot": Snapshot, "timestamp": Timestamp}
+        return Metadata(kinds.get(role, Targets)(version=1))
+
+    def _get_published(self, role: str) -> Metadata[Any] | None:
+        return None if self._state is None else self._state.get_role(role)
+
+    def _now_known(self) -> FeedState:
+        if self._state is None:
+            raise RuntimeError("publish the offline roles first")
+        return self._state.replace_roles(self.changed)
+
+    def close(self, role: str, md: Metadata[Any]) -> None:
+        """Number, date and sign a new version; one step above the state, however often edited."""
+        before = self._get_published(role)
+        md.signed.version = (before.signed.version if before else 0) + 1
+        days = self._policy.expiry_days[role]
+        md.signed.expires = self._now + timedelta(days=days)
+        stamp_metadata(md.signed, role, self._now)
+        md.signatures.clear()
+        for signer in self._signers.get(role, ()):
+            signature = md.sign(signer, append=True)
+            # A token whose key is not the one of its public file signs without complaint.
+            signer.public_key.verify_signature(signature, md.signed_bytes)
+        self.changed[role] = md
+
+    @property
+    def targets_infos(self) -> dict[str, MetaFile]:
+        """Versions of the roles that the next snapshot names."""
+        state = self._now_known()
+        return {
+            "targets.json": MetaFile(version=state.targets.signed.version),
+            **{
+                f"{role}.json": MetaFile(version=metadata.signed.version)
+                for role, metadata in state.delegated.items()
+            },
+        }
+
+    @property
+    def snapshot_info(self) -> MetaFile:
+        """Version of the snapshot that the next timestamp names."""
+        snapshot = self._now_known().snapshot
+        if snapshot is None:
+            raise RuntimeError("publish snapshot before timestamp")
+        return MetaFile(version=snapshot.signed.version)

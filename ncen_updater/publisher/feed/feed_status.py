@@ -1,0 +1,217 @@
+"""What a feed holds, what an event still needs, and who signed what was published.
+
+The minutes are read from the lists themselves, which a feed keeps for ever; nothing is written down
+for them. A list without its signatures is none, so that the minutes cannot be lost, nor say another
+thing than what sites believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState, verify_role
+from ncen_updater.publisher.signing.draft import list_offers
+from ncen_updater.publisher.signing.keys import get_key_owner, list_key_owners
+from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES, read_issue_time
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+
+
+@dataclass(frozen=True)
+class RoleStatus:
+    """One role of a feed.
+
+    Attributes:
+        days_left: Whole days until it expires; negative when it has.
+        holders: Who may sign it.
+        due: Whether it is to be signed anew by now.
+    """
+
+    role: str
+    version: int
+    issued: str
+    expires: str
+    days_left: int
+    signed: int
+    threshold: int
+    holders: tuple[str, ...]
+    due: bool
+
+
+@dataclass(frozen=True)
+class ReleaseStatus:
+    """One release that the feed offers.
+
+    Attributes:
+        countries: For which it is; for all if there is none.
+        waves: How many waves open it.
+        halted: Why no further site shall begin with it.
+        withdrawn: Why it was taken back.
+    """
+
+    product: str
+    version: str
+    channel: str
+    required: bool
+    countries: tuple[str, ...]
+    waves: int
+    halted: str | None
+    withdrawn: str | None
+
+
+@dataclass(frozen=True)
+class SignatureStatus:
+    """What a draft has and needs.
+
+    Attributes:
+        signed: Owners whose signatures are there and count.
+        missing: Owners who may still sign.
+        lacking: How many signatures are missing.
+        complete: Whether it may be published.
+    """
+
+    role: str
+    version: int
+    signed: tuple[str, ...]
+    threshold: int
+    missing: tuple[str, ...]
+    missing_count: int
+    complete: bool
+
+
+def read_feed_status(
+    state: FeedState, now: datetime
+) -> tuple[list[RoleStatus], list[ReleaseStatus]]:
+    """Roles with their dates, and releases, of a feed."""
+    roles = []
+    for role in (*state.list_offline_roles(), *ONLINE_ROLES):
+        metadata = state.get_role(role)
+        if metadata is None:
+            continue
+        result = verify_role(state, role)
+        expires: datetime = metadata.signed.expires
+        roles.append(
+            RoleStatus(
+                role=role,
+                version=metadata.signed.version,
+                issued=read_issue_time(metadata.signed),
+                expires=f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+                days_left=(expires - now).days,
+                signed=len(result.signed),
+                threshold=result.threshold,
+                holders=list_key_owners((result.signed | result.unsigned).values()),
+                due=expires - now < state.policy.get_renewal_window(role),
+            )
+        )
+    releases = [
+        ReleaseStatus(
+            offer.product,
+            offer.version,
+            offer.channel.value,
+            offer.required,
+            offer.countries,
+            len(offer.waves),
+            offer.halted.reason if offer.halted else None,
+            offer.withdrawn.reason if offer.withdrawn else None,
+        )
+        for metadata in state.delegated.values()
+        for offer in list_offers(metadata.signed)
+    ]
+    return roles, releases
+
+
+def list_due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
+    """Roles that officers sign, and that are to be signed anew by now."""
+    roles, _ = read_feed_status(state, now)
+    return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
+
+
+def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
+    """For each draft who signed, and whether it is enough.
+
+    Raises:
+        UpdaterError: If a signature file does not belong to the event.
+    """
+    signed = event.apply_signatures()
+    newest = {role: signed.get(role) or event.base[role] for role in ("root", "targets")}
+    previous = event.base.get("root")
+    found = []
+    for role, metadata in signed.items():
+        payload, signatures = metadata.signed_bytes, metadata.signatures
+        delegator = newest["root" if role in ("root", "targets") else "targets"].signed
+        results = [delegator.get_verification_result(role, payload, signatures)]
+        if role == "root" and previous is not None:
+            results.append(previous.signed.get_verification_result(role, payload, signatures))
+        have = {k: v for result in results for k, v in result.signed.items()}
+        lack = {k: v for result in results for k, v in result.unsigned.items()}
+        found.append(
+            SignatureStatus(
+                role=role,
+                version=metadata.signed.version,
+                signed=tuple(sorted(get_key_owner(key) for key in have.values())),
+                threshold=max(result.threshold for result in results),
+                missing=list_key_owners(lack.values()),
+                missing_count=max(max(0, r.threshold - len(r.signed)) for r in results),
+                complete=all(bool(result) for result in results),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class SignedMetadata:
+    """One list that officers signed.
+
+    Attributes:
+        drafted: When it was drafted (UTC); empty if it does not say.
+        signed: Who signed it: owners of keys that some list of this feed names.
+    """
+
+    role: str
+    version: int
+    drafted: str
+    signed: tuple[str, ...]
+
+
+def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
+    """Every version of every list that officers sign, the newest first.
+
+    Raises:
+        FEED_BROKEN: If one cannot be read.
+    """
+    found = list(feed.iter_signed_metadata())
+    keys: dict[str, Key] = {}
+    for _, metadata in found:
+        keys |= _list_keys(metadata.signed)
+    lines = [
+        SignedMetadata(
+            role,
+            metadata.signed.version,
+            read_issue_time(metadata.signed),
+            tuple(sorted(_list_signers(metadata, keys))),
+        )
+        for role, metadata in found
+    ]
+    return tuple(sorted(lines, key=lambda line: (line.drafted, line.version, line.role))[::-1])
+
+
+def _list_keys(signed: Root | Targets) -> Mapping[str, Key]:
+    if isinstance(signed, Root):
+        return signed.keys
+    return signed.delegations.keys if signed.delegations is not None else {}
+
+
+def _list_signers(metadata: Metadata[Any], keys: Mapping[str, Key]) -> Iterator[str]:
+    for keyid, signature in metadata.signatures.items():
+        if keyid in keys:
+            try:
+                keys[keyid].verify_signature(signature, metadata.signed_bytes)
+            except UnverifiedSignatureError:
+                continue  # it counted for nobody
+            yield get_key_owner(keys[keyid])

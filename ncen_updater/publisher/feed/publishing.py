@@ -1,0 +1,460 @@
+"""Publishing: thresholds first, then the online roles, then the files in an order that is safe.
+
+What a client sees at each instant. It reads ``timestamp.json``, then the snapshot and roles that
+it names by version; of the root it takes every next number that is there. So:
+
+1. targets, 2. product roles, 3. targets role, 4. snapshot: new names that nothing points to yet;
+5. the new root, if there is one: the old metadata are still valid under it (this is checked);
+6. ``timestamp.json``, replaced by a rename: from here on a client sees the new feed.
+
+A kill between any two of these leaves the old feed or the new one. Where a change of keys makes the
+old metadata invalid under the new root, the timestamp goes first, if the new metadata are valid
+under the old root as well (old and new keys have both signed). Where neither holds, there is no
+safe order, and nothing is written unless that is accepted explicitly.
+
+A publication that was killed is completed by the same call. Nothing that was published is ever
+deleted; what was left half-written is, by the next call that writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    KEY_CHANGE_NOT_ATOMIC,
+    KEY_NOT_ALLOWED,
+    PUBLISHER_TARGET_MISSING,
+    STALE_EVENT,
+)
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
+from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.publisher.errors import describe_system_error, make_write_error
+from ncen_updater.publisher.feed.emergency_halts import merge_emergency_halts
+from ncen_updater.publisher.feed.feed_directory import (
+    DurableWriter,
+    FeedDirectory,
+    FeedRepository,
+    FeedState,
+    FeedWriter,
+    SourceChangedError,
+    get_target_file_name,
+    list_delegated_roles,
+    verify_role,
+)
+from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.metadata_rules import (
+    refuse_clock_behind,
+    refuse_expired_roles,
+    refuse_invalid_dates,
+    refuse_invalid_drafts,
+    require_signatures,
+    require_threshold,
+)
+from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
+from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
+
+OnlineSigners = Mapping[str, Sequence[Signer]]
+"""Signers of ``snapshot`` and ``timestamp``; two of a role while its key is being changed."""
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What a publication wrote.
+
+    Attributes:
+        versions: The version of every role as it is served now.
+        new_roles: Roles that got a new version.
+        new_targets: Targets that were copied.
+    """
+
+    versions: Mapping[str, int]
+    new_roles: tuple[str, ...]
+    new_targets: tuple[str, ...] = ()
+
+
+class Publisher:
+    """Writes to one feed.
+
+    Args:
+        feed: Where to.
+        clock: The time (UTC).
+        writer: How files are written; tests put one in its place that stops half-way.
+        progress: Told what is being written.
+    """
+
+    def __init__(
+        self,
+        feed: FeedDirectory,
+        clock: Callable[[], datetime],
+        writer: FeedWriter | None = None,
+        progress: ProgressListener | None = None,
+    ) -> None:
+        self._feed = feed
+        self._clock = clock
+        self._progress = progress or SilentProgress()
+        self._writer = writer or DurableWriter()
+
+    def publish_event(
+        self,
+        event: SigningEvent,
+        staging: Sequence[Path],
+        online: OnlineSigners,
+        accept_interruption: bool = False,
+    ) -> PublishReport:
+        """Publish an event whose every role has its signatures.
+
+        Args:
+            event: With the signatures that officers gave.
+            staging: Where new target files lie, each with a ``targets`` directory.
+            online: Keys of snapshot and timestamp.
+            accept_interruption: Publish a change of keys even where clients that ask between two
+                writes fail once.
+
+        Raises:
+            BELOW_THRESHOLD: If a role has too few signatures; also those of the previous root.
+            STALE_EVENT: If the feed moved on since the event was drafted.
+            PUBLISHER_ROLE_EXPIRED: If a role that officers sign has expired.
+            TargetMissingError: If a file that the metadata name is not there or is another.
+            KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
+            DUPLICATE_KEY, KEY_NOT_ALLOWED: If keys are used as they must not be.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+        """
+        with self._feed.lock(make=not event.base):
+            self._progress.report(LazyText(N_("verifying the signatures and the feed")))
+            drafts = event.apply_signatures()
+            base = self._read_base(event, drafts)
+            state = _apply_drafts(base, drafts)
+            now = self._clock()
+            refuse_clock_behind(base, now)
+            self._check_drafts(state, base, drafts, now)
+            new_files = self._find_targets(state, base, drafts, staging)
+            online_roles = self._sign_online(state, base, online, now)
+            whole = state.replace_roles(online_roles)
+            root_last = self._must_write_root_last(base, whole, accept_interruption)
+            if root_last and base is not None:
+                # The timestamp goes out before the root; it must not name a root that is not there.
+                online_roles = self._sign_online(state, base, online, now, base.root.signed.version)
+                whole = state.replace_roles(online_roles)
+            for role in ONLINE_ROLES:
+                _require_signatures(whole, role)
+            self._write(drafts, online_roles, new_files, root_last)
+            return _make_report(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
+
+    def refresh_online_roles(self, online: OnlineSigners) -> PublishReport:
+        """Sign the online roles that are due, and write nothing if none is.
+
+        A role is due when its signing window has begun, when its signatures are not those that the
+        newest root asks for (a change of keys was interrupted), or when it does not name the newest
+        version of what it points to.
+
+        Returns:
+            What is served now; ``new_roles`` is empty if nothing was due.
+
+        Raises:
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            BELOW_THRESHOLD, KEY_NOT_ALLOWED: If the online keys are not those of the root.
+            BAD_DATES: If this machine's clock is behind.
+        """
+        with self._feed.lock():
+            state = self._feed.read_state(verify=False)
+            for role in state.list_offline_roles():
+                _require_signatures(state, role)
+            for role in ONLINE_ROLES:
+                self._require_once_signed(state, role)
+            now = self._clock()
+            refuse_clock_behind(state, now)
+            self._refuse_other_keys(state, state, online)
+            if not (self._is_snapshot_due(state, state, now) or self._is_timestamp_due(state, now)):
+                return _make_report(state, [])
+            online_roles = self._sign_online(state, state, online, now)
+            whole = state.replace_roles(online_roles)
+            for role in ONLINE_ROLES:
+                _require_signatures(whole, role)
+            self._write({}, online_roles, [], root_last=False)
+            return _make_report(whole, list(online_roles))
+
+    def publish_emergency_halt(
+        self,
+        statement: Callable[[FeedState, datetime], EmergencyHaltStatement],
+        online: OnlineSigners,
+    ) -> PublishReport:
+        """Carry a brake, or its end, to the sites: nothing but the timestamp is signed for it.
+
+        Args:
+            statement: Signs it for the feed as it is.
+            online: Keys of snapshot and timestamp.
+
+        Raises:
+            TOO_MANY_EMERGENCY_HALTS: If there are as many as a site reads.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            KEY_NOT_ALLOWED, BAD_DATES: As :meth:`refresh_online_roles`.
+        """
+        with self._feed.lock():
+            state = self._feed.read_state()
+            now = self._clock()
+            refuse_clock_behind(state, now)
+            carried = merge_emergency_halts(state, statement(state, now), now)
+            online_roles = self._sign_online(state, state, online, now, brakes=carried)
+            whole = state.replace_roles(online_roles)
+            for role in ONLINE_ROLES:
+                _require_signatures(whole, role)
+            self._write({}, online_roles, [], root_last=False)
+            return _make_report(whole, list(online_roles))
+
+    def _require_once_signed(self, state: FeedState, role: str) -> None:
+        """What neither the newest root nor the one before vouches for may be anybody's."""
+        if not any(
+            verify_role(replace(state, root=root), role) for root in state.previous_roots[-2:]
+        ):
+            raise UpdaterError(
+                FEED_BROKEN,
+                path=self._feed.directory,
+                reason=LazyText(
+                    "signature threshold not reached for {role} under the last two roots",
+                    {"role": role},
+                ),
+            )
+
+    # What is published stands on what is there.
+
+    def _read_base(
+        self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]
+    ) -> FeedState | None:
+        if not self._feed.exists:
+            if event.base:
+                raise UpdaterError(FEED_BROKEN, path=self._feed.directory, reason="no timestamp")
+            started = (self._feed.metadata_directory / "1.root.json").exists()
+            # A first publication that was killed; only the same one may complete it.
+            if started and compute_signed_digest(
+                self._feed.read_roots()[0]
+            ) != compute_signed_digest(drafts["root"]):
+                raise UpdaterError(STALE_EVENT, role="root", found=1)
+            return None
+        state = self._feed.read_state(verify=False)
+        for role, draft in drafts.items():
+            live = state.get_role(role)
+            found = live.signed.version if live else 0
+            known = event.base.get(role)
+            fits = (compute_signed_digest(live) if live else None) in (
+                compute_signed_digest(draft),
+                compute_signed_digest(known) if known else None,
+            )
+            if not fits:
+                raise UpdaterError(STALE_EVENT, role=role, found=found)
+        return state
+
+    def _check_drafts(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        drafts: Mapping[str, Metadata[Any]],
+        now: datetime,
+    ) -> None:
+        root = state.root.signed
+        refuse_invalid_drafts(root, state.targets.signed, drafts)
+        refuse_invalid_dates(root, drafts, now)
+        previous: Root | None = None
+        if "root" in drafts and base is not None and root.version > 1:
+            previous = self._feed.read_roots()[root.version - 2].signed
+        require_signatures(state, previous, state.list_offline_roles())
+        refuse_expired_roles(state, now)
+
+    def _find_targets(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        drafts: Mapping[str, Metadata[Any]],
+        staging: Sequence[Path],
+    ) -> list[tuple[TargetFile, Path]]:
+        roles = list_delegated_roles(state.targets.signed)
+        missing: list[tuple[TargetFile, Path]] = []
+        for role in [r for r in drafts if r != "root"]:
+            before = base.get_role(role) if base else None
+            for path, target in drafts[role].signed.targets.items():
+                if role in roles and not roles[role].is_delegated_path(path):
+                    raise UpdaterError(
+                        PUBLISHER_TARGET_MISSING,
+                        target=path,
+                        detail=LazyText("{role} is not authorized for this name", {"role": role}),
+                    )
+                place = self._feed.get_target_path(target)
+                old = before.signed.targets.get(path) if before else None
+                if old is not None and old.hashes == target.hashes and place.is_file():
+                    continue
+                if place.is_file() and _is_target_file(place, target):
+                    continue
+                source = next(
+                    (p for p in _list_source_files(staging, target) if _is_target_file(p, target)),
+                    None,
+                )
+                if source is None:
+                    raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path)
+                if all(get_target_file_name(t) != get_target_file_name(target) for t, _ in missing):
+                    missing.append((target, source))
+        return missing
+
+    def _sign_online(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        online: OnlineSigners,
+        now: datetime,
+        root_seen: int | None = None,
+        brakes: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Metadata[Any]]:
+        self._refuse_other_keys(state, base, online)
+        repository = FeedRepository(state, state.policy, now, online)
+        repository.do_snapshot(force=self._is_snapshot_due(state, base, now))
+        with repository.edit_timestamp() as timestamp:
+            timestamp.snapshot_meta = repository.snapshot_info
+            timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (
+                root_seen or state.root.signed.version
+            )
+            if brakes is not None:
+                timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = list(brakes)
+        return repository.changed
+
+    def _refuse_other_keys(
+        self, state: FeedState, base: FeedState | None, online: OnlineSigners
+    ) -> None:
+        for role in ONLINE_ROLES:
+            allowed = set(state.root.signed.roles[role].keyids)
+            allowed |= set(base.root.signed.roles[role].keyids) if base else set()
+            for signer in online.get(role, ()):
+                if signer.public_key.keyid not in allowed:
+                    raise UpdaterError(
+                        KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role=role
+                    )
+
+    def _is_snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
+        if base is None or state.snapshot is None or not verify_role(state, "snapshot"):
+            return True
+        expires: datetime = state.snapshot.signed.expires
+        return expires - now < state.policy.get_renewal_window("snapshot")
+
+    def _is_timestamp_due(self, state: FeedState, now: datetime) -> bool:
+        if state.timestamp is None or not verify_role(state, "timestamp"):
+            return True
+        signed = state.timestamp.signed
+        named = signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
+        expires: datetime = signed.expires
+        left = expires - now
+        return named != state.root.signed.version or left < state.policy.get_renewal_window(
+            "timestamp"
+        )
+
+    def _must_write_root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
+        if base is None or whole.root.signed.version == base.root.signed.version:
+            return False
+        if _is_verifiable(replace(base, root=whole.root)):
+            return False
+        if _is_verifiable(replace(whole, root=base.root)):
+            return True
+        if accept:
+            return False
+        raise UpdaterError(
+            KEY_CHANGE_NOT_ATOMIC,
+            reason="the published and the new metadata are not valid under each other's root",
+        )
+
+    def _write(
+        self,
+        drafts: Mapping[str, Metadata[Any]],
+        online_roles: Mapping[str, Metadata[Any]],
+        files: Sequence[tuple[TargetFile, Path]],
+        root_last: bool,
+    ) -> None:
+        try:
+            self._remove_leftovers()
+            self._write_in_order(drafts, online_roles, files, root_last)
+        except OSError as error:
+            raise make_write_error(error) from error
+
+    def _remove_leftovers(self) -> None:
+        """What a publication that was killed left half-written; nobody else writes meanwhile."""
+        for path in self._feed.directory.rglob(".*"):
+            if path.is_file() and durable.is_partial_file(path):
+                durable.remove_file(path)
+
+    def _write_in_order(
+        self,
+        drafts: Mapping[str, Metadata[Any]],
+        online_roles: Mapping[str, Metadata[Any]],
+        files: Sequence[tuple[TargetFile, Path]],
+        root_last: bool,
+    ) -> None:
+        for number, (target, source) in enumerate(files):
+            words = LazyText(N_("copying {target}"), {"target": target.path})
+            self._progress.report(words, number + 1, len(files))
+            try:
+                self._writer.copy_file(
+                    self._feed.get_target_path(target), source, target.hashes["sha256"]
+                )
+            except SourceChangedError as error:
+                raise UpdaterError(
+                    PUBLISHER_TARGET_MISSING,
+                    target=target.path,
+                    detail=describe_system_error(error),
+                ) from error
+        self._progress.report(LazyText(N_("writing the metadata")))
+        order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
+        order += ["timestamp", "root"] if root_last else ["root", "timestamp"]
+        for role in order:
+            metadata = drafts.get(role) or online_roles.get(role)
+            if metadata is None:
+                continue
+            path = self._feed.get_metadata_path(role, metadata.signed.version)
+            content = metadata.to_bytes()
+            if not (
+                path.is_file() and compute_sha256(path.read_bytes()) == compute_sha256(content)
+            ):
+                self._writer.write_file(path, content)
+
+
+def _apply_drafts(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -> FeedState:
+    if base is not None:
+        return base.replace_roles(drafts)
+    rest = {r: m for r, m in drafts.items() if r not in ("root", "targets")}
+    return FeedState(drafts["root"], drafts["targets"], rest)
+
+
+def _require_signatures(state: FeedState, role: str) -> None:
+    require_threshold(role, verify_role(state, role))
+
+
+def _is_verifiable(state: FeedState) -> bool:
+    roles = [*state.list_offline_roles()[1:], *ONLINE_ROLES]
+    return all(bool(verify_role(state, role)) for role in roles)
+
+
+def _list_source_files(staging: Sequence[Path], target: TargetFile) -> list[Path]:
+    return [p for folder in staging if (p := folder / "targets" / target.path).is_file()]
+
+
+def _is_target_file(path: Path, target: TargetFile) -> bool:
+    return path.stat().st_size == target.length and hash_file(path) == target.hashes["sha256"]
+
+
+def _make_report(
+    state: FeedState, roles: Sequence[str], targets: Sequence[str] = ()
+) -> PublishReport:
+    versions = {
+        role: metadata.signed.version
+        for role in (*state.list_offline_roles(), *ONLINE_ROLES)
+        if (metadata := state.get_role(role)) is not None
+    }
+    return PublishReport(versions, tuple(sorted(set(roles))), tuple(targets))

@@ -1,0 +1,287 @@
+"""Rules of ``lint`` about what countries word and set anew: its files, and what sites meet in it.
+
+A country's texts never bar an upgrade, so what they lose is advised. A setting bars it where the
+release says so, and a file that no site can read would be shown to officers: these forbid it, or
+are said as what they are. No more than a few keys are named in a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.common.findings import Finding
+from ncen_updater.formats.manifest import (
+    OverlayFormat,
+    OverlayKind,
+    OverlayManifest,
+    SettingRule,
+)
+from ncen_updater.formats.texts.catalog import (
+    TextCatalog,
+    UnusableFileError,
+    format_key,
+    matches_pattern,
+)
+from ncen_updater.formats.texts.file_formats import read_catalog
+from ncen_updater.formats.texts.overlay_files import (
+    OverlayFile,
+    describe_rule_violation,
+    fill_language,
+    list_overlay_files,
+)
+from ncen_updater.formats.texts.placeholders import compare_placeholders
+from ncen_updater.formats.tree import EntryType
+from ncen_updater.publisher.lint import rules
+from ncen_updater.publisher.lint.linted_release import LintedRelease
+from ncen_updater.publisher.lint.overlay_changes import (
+    OverlayChange,
+    compare_overlays,
+    format_names,
+    list_source_forms,
+    read_shipped_catalog,
+)
+
+#: Findings that do not forbid a release, and bar its way at sites or end what a country did.
+SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
+#: Findings that every officer should have seen, as most releases have some.
+COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
+
+
+def _list_overlay_files(release: LintedRelease) -> list[OverlayFile]:
+    return list_overlay_files(release.manifest.overlays, release.files)
+
+
+def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
+    """What is declared is there, and can be read as what it is declared to be."""
+    links = {e.path for e in release.tree.entries if e.type is EntryType.SYMLINK}
+    for declared in release.manifest.overlays:
+        for path in _list_expected_paths(release, declared):
+            if path in links:
+                yield make_unreadable_finding(path, UnusableFileError("it is a link"))
+            elif path not in release.files:
+                yield rules.CARRIED_FILE_MISSING.report(path=path)
+        if _lacks_source(release, declared):
+            yield rules.SOURCE_TEXTS_MISSING.report(
+                path=declared.release_path, language=declared.source
+            )
+    for file in _list_overlay_files(release):
+        content = release.texts.get(file.path)
+        try:
+            if content is not None:
+                read_catalog(content, file.declared)
+        except UnusableFileError as error:
+            yield make_unreadable_finding(file.path, error)
+
+
+def _list_expected_paths(release: LintedRelease, declared: OverlayManifest) -> list[str]:
+    if declared.kind is OverlayKind.SETTINGS:
+        return [declared.release_path]
+    if declared.template is not None:
+        return [declared.template]
+    # Gettext's files tell the text of the source beside; the others are nothing without it.
+    value = declared.format is OverlayFormat.PO and list_overlay_files([declared], release.files)
+    return [] if value else [fill_language(declared.release_path, declared.source)]
+
+
+def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
+    return (
+        declared.format is OverlayFormat.PO
+        and declared.template is None
+        and fill_language(declared.release_path, declared.source) not in release.files
+        and bool(list_overlay_files([declared], release.files))
+    )
+
+
+def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
+    """A carried file that is not what the release says of it."""
+    return rules.CARRIED_FILE_UNREADABLE.report(
+        path=path if error.line is None else f"{path}:{error.line}", why=error.why
+    )
+
+
+def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
+    """The release's own translations have the places of their texts."""
+    for file in _list_overlay_files(release):
+        declared = file.declared
+        if file.language is None or file.language == declared.source:
+            continue
+        own = read_shipped_catalog(declared, release.texts.get(file.path))
+        sources = list_source_forms(declared, release.texts) or {}
+        lacks: dict[str, None] = {}
+        invents: dict[str, None] = {}
+        for key, entry in (own.entries if own else {}).items():
+            source = sources.get(key, ())
+            if entry.is_empty or entry.fuzzy or not source or not entry.forms:
+                continue
+            missing, unknown = compare_placeholders(entry.forms, source, entry.formats)
+            if any(_is_substituted(place) for place in unknown):
+                invents[format_key(key)] = None
+            elif missing or unknown:
+                lacks[format_key(key)] = None
+        if invents:
+            yield rules.PLACEHOLDERS_UNKNOWN.report(path=file.path, keys=format_names([*invents]))
+        if lacks:
+            yield rules.PLACEHOLDERS_MISSING.report(path=file.path, keys=format_names([*lacks]))
+
+
+def _is_substituted(place: str) -> bool:
+    """Whether a program fills it in; a tag or a shortcut it does not."""
+    return place.startswith(("%", "{", "${"))
+
+
+def check_settings(release: LintedRelease) -> Iterator[Finding]:
+    """Settings agree with what is asked of them, and what is named is there."""
+    for declared in release.manifest.overlays:
+        known = list_source_forms(declared, release.texts)
+        if known is None:
+            continue
+        names = {format_key(key) for key in known}
+        if declared.kind is OverlayKind.SETTINGS:
+            values = (
+                read_shipped_catalog(declared, release.texts.get(declared.release_path))
+                or TextCatalog()
+            )
+            yield from _check_own_values(declared, values)
+            named = [rule.key for rule in declared.rules]
+            unmet = [n for n in named if n not in names and n not in declared.required]
+        else:
+            unmet = [
+                a.keys for a in declared.areas if not any(matches_pattern(k, a.keys) for k in known)
+            ]
+        unmet += [new for new in declared.renamed.values() if new not in names]
+        if unmet:
+            yield rules.CARRIED_NAMES_UNKNOWN.report(
+                names=format_names(unmet), path=declared.release_path
+            )
+
+
+def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterator[Finding]:
+    by_name = {format_key(key): entry for key, entry in values.entries.items()}
+    for rule in declared.rules:
+        entry = by_name.get(rule.key)
+        wrong = (
+            describe_rule_violation(rule, entry.value)
+            if entry is not None and not entry.is_empty
+            else ""
+        )
+        if wrong:
+            yield rules.SETTING_BREAKS_RULE.report(
+                path=declared.release_path, key=rule.key, rule=wrong
+            )
+
+
+def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
+    """What countries meet in it that was otherwise in the release before."""
+    before = release.previous.manifest if release.previous else None
+    yield from _check_required_settings(release)
+    if before is None:
+        return
+    now = {item.site_path: item for item in release.manifest.overlays}
+    for then in before.overlays:
+        declared = now.get(then.site_path)
+        if declared is None:
+            yield rules.CARRIED_DROPPED.report(overlay=then.site_path, last=before.version)
+        elif _describe_format(then) != _describe_format(declared):
+            yield rules.CARRIED_FORM_CHANGED.report(
+                overlay=then.site_path, old=_describe_format(then), new=_describe_format(declared)
+            )
+    if release.texts_before is None:
+        return
+    yield from _check_languages(release)
+    for change in compare_overlays(release.manifest, release.texts, before, release.texts_before):
+        if _describe_format(change.previous) == _describe_format(change.declared):
+            settings = change.declared.kind is OverlayKind.SETTINGS
+            found = _check_changed_settings if settings else _check_changed_texts
+            yield from found(change, before.version)
+
+
+def _describe_format(declared: OverlayManifest) -> str:
+    return f"{declared.kind} ({declared.format}, {declared.encoding})"
+
+
+def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
+    """Settings that each site has to have before it can upgrade, and that nobody asked before."""
+    previous = release.previous.manifest if release.previous else None
+    old = {item.site_path: item for item in previous.overlays} if previous else {}
+    for declared in release.manifest.overlays:
+        values = list_source_forms(declared, release.texts)
+        if values is None:
+            continue
+        filled = {format_key(key) for key, forms in values.items() if any(forms)}
+        then = old.get(declared.site_path)
+        was: set[str] = set()
+        if then is not None and release.texts_before is not None:
+            before = list_source_forms(then, release.texts_before) or {}
+            was = set(then.required) - {
+                format_key(key) for key, forms in before.items() if any(forms)
+            }
+        bare = [key for key in declared.required if key not in filled and key not in was]
+        if bare:
+            yield rules.SETTINGS_REQUIRED.report(
+                keys=format_names(bare), overlay=declared.site_path
+            )
+
+
+def _check_languages(release: LintedRelease) -> Iterator[Finding]:
+    assert release.previous is not None and release.texts_before is not None  # noqa: S101
+    last = release.previous.manifest
+    for then in last.overlays:
+        declared = next(
+            (d for d in release.manifest.overlays if d.site_path == then.site_path), None
+        )
+        if declared is None:
+            continue
+        old = {f.language for f in list_overlay_files([then], release.texts_before) if f.language}
+        new = {f.language for f in list_overlay_files([declared], release.files) if f.language}
+        if old - new:
+            yield rules.LANGUAGES_DROPPED.report(
+                path=declared.release_path,
+                last=last.version,
+                languages=format_names(sorted(old - new)),
+                source=declared.source,
+            )
+
+
+def _check_changed_texts(change: OverlayChange, last: str) -> Iterator[Finding]:
+    values: dict[str, object] = {"path": change.declared.release_path, "last": last}
+    if change.added or change.changed or change.removed:
+        yield rules.TEXTS_CHANGED.report(
+            added=len(change.added), changed=len(change.changed), gone=len(change.removed), **values
+        )
+    if change.placeholders_changed:
+        yield rules.PLACEHOLDERS_CHANGED.report(
+            keys=change.format_keys(change.placeholders_changed), **values
+        )
+    if change.renamed:
+        pairs = [f"{format_key(old)} -> {format_key(new)}" for old, new in change.renamed.items()]
+        yield rules.KEYS_RENAMED.report(keys=format_names(pairs), **values)
+
+
+def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Finding]:
+    values: dict[str, object] = {"path": change.declared.release_path, "last": last}
+    if change.removed:
+        yield rules.SETTINGS_DROPPED.report(keys=change.format_keys(change.removed), **values)
+    if change.changed:
+        yield rules.SETTINGS_CHANGED.report(keys=change.format_keys(change.changed), **values)
+    old = {format_key(key) for key in change.before}
+    stricter = [
+        rule.key
+        for rule in change.declared.rules
+        if rule.key in old and _is_stricter_rule(rule, change.previous)
+    ]
+    if stricter:
+        yield rules.SETTING_RULES_STRICTER.report(keys=format_names(stricter), **values)
+
+
+def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:
+    """Whether a rule may refuse what was taken before; one that only takes more does not."""
+    old = next((item for item in then.rules if item.key == rule.key), SettingRule(key=rule.key))
+    if old == rule:
+        return False
+    kind = rule.type not in (old.type, "text") and (old.type, rule.type) != ("integer", "number")
+    return (
+        kind
+        or (rule.least is not None and (old.least is None or rule.least > old.least))
+        or (rule.most is not None and (old.most is None or rule.most < old.most))
+        or (bool(rule.one_of) and (not old.one_of or not set(old.one_of) <= set(rule.one_of)))
+    )

@@ -1,0 +1,415 @@
+"""What is wrong with a release directory, said before anybody signs it.
+
+Every rule is a function from what was read to findings. Strict findings forbid the release,
+advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of the rules.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.messages import LINT_REFUSES
+from ncen_updater.feed.release_files import read_tree
+from ncen_updater.formats.errors import ManifestError
+from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.release_document import (
+    ReleaseDocument,
+    get_release_target_name,
+    parse_release_document,
+)
+from ncen_updater.formats.target_names import AGENT_PRODUCT
+from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
+from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.publisher.build.release_build import (
+    MANIFEST_NAME,
+    list_migration_files,
+    scan_release,
+)
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint import rules
+from ncen_updater.publisher.lint.compatibility import check_compatibility
+from ncen_updater.publisher.lint.linted_release import (
+    LintedRelease,
+    list_files,
+    list_known_migrations,
+    list_migration_content,
+)
+from ncen_updater.publisher.lint.overlay_rules import (
+    check_overlay_files,
+    check_overlay_history,
+    check_placeholders,
+    check_settings,
+)
+from ncen_updater.publisher.lint.sql_rules import (
+    check_down_migrations,
+    check_queries,
+    check_readable_files,
+    check_sql_accepted,
+    check_unmapped_codes,
+)
+from ncen_updater.publisher.signing.draft import impossible, list_offers
+from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
+from ncen_updater.publisher.signing.review_attachments import (
+    find_previous_document,
+    read_overlay_files,
+)
+
+REQUIRED_LANGUAGES: Final = ("en", "fr")
+SUSPICIOUS_NAMES: Final = frozenset(
+    {".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"}
+)
+SUSPICIOUS_SUFFIXES: Final = (".p12", ".pfx", ".jks")
+#: Certificates, which everybody may read, have these names as well: what is in them decides.
+KEY_SUFFIXES: Final = (".pem", ".key")
+PRIVATE_KEY: Final = b"PRIVATE KEY-----"
+PEEK_BYTES: Final = 100_000
+LintRule = Callable[[LintedRelease], Iterator[Finding]]
+
+
+def lint_release(
+    directory: Path,
+    previous: ReleaseDocument | None = None,
+    texts_before: Mapping[str, bytes] | None = None,
+    tree_before: Tree | None = None,
+) -> list[Finding]:
+    """Apply every rule.
+
+    Args:
+        directory: The release as it would be built.
+        previous: The newest published release of the same product, where there is one.
+        texts_before: Its files of texts and settings, by path.
+        tree_before: Its tree.
+
+    Returns:
+        Findings, strict ones first.
+    """
+    try:
+        manifest = load_manifest(directory / MANIFEST_NAME)
+    except ManifestError as error:
+        return [rules.INVALID_MANIFEST.report(mistakes=error.detail)]
+    try:
+        tree = scan_release(directory)
+    except BuildError as error:
+        return [rules.FORBIDDEN_ENTRY.report(reason=error.values["reason"])]
+    paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
+    texts = {
+        file.path: _read_beginning(directory / file.path, MAX_OVERLAY_FILE_BYTES + 1)
+        for file in list_overlay_files(manifest.overlays, paths)
+    }
+    return lint_tree(
+        manifest,
+        tree,
+        previous,
+        lambda path: (directory / path).read_bytes(),
+        texts=texts,
+        texts_before=texts_before,
+        tree_before=tree_before,
+        peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
+    )
+
+
+def lint_against(feed: FeedDirectory | None, directory: Path) -> list[Finding]:
+    """Apply every rule, against the release of a feed that comes before, where there is one.
+
+    Raises:
+        UpdaterError: As :func:`find_previous_release`, :func:`read_previous_texts` and
+            :func:`read_previous_tree`.
+    """
+    if feed is None:
+        return lint_release(directory)
+    previous = find_previous_release(feed, directory)
+    return lint_release(
+        directory, previous, read_previous_texts(feed, previous), read_previous_tree(feed, previous)
+    )
+
+
+def _read_beginning(path: Path, most: int) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(most)
+
+
+def lint_tree(
+    manifest: Manifest,
+    tree: Tree,
+    previous: ReleaseDocument | None,
+    read_bytes: Callable[[str], bytes],
+    *,
+    texts: Mapping[str, bytes] | None = None,
+    texts_before: Mapping[str, bytes] | None = None,
+    tree_before: Tree | None = None,
+    peek: Callable[[str], bytes | None] = lambda _path: None,
+) -> list[Finding]:
+    """Apply every rule to a release that may lie elsewhere than in a directory.
+
+    Args:
+        manifest: Its manifest.
+        tree: Its tree.
+        previous: The release before, where there is one.
+        read_bytes: Reads one of its SQL files by its path.
+        texts: Its files of texts and settings, by path.
+        texts_before: Those of the release before; None where they are not at hand.
+        tree_before: The tree of the release before; None likewise.
+        peek: The beginning of any of its files; None where it is not at hand.
+
+    Returns:
+        Findings, strict ones first.
+    """
+    release = LintedRelease(
+        manifest,
+        tree,
+        list_files(tree),
+        previous,
+        read_bytes,
+        texts=texts or {},
+        texts_before=texts_before,
+        files_before=None if tree_before is None else list_files(tree_before),
+        peek=peek,
+    )
+    found = [finding for rule in RULES for finding in rule(release)]
+    order = list(Severity)
+    return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
+
+
+def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
+    """Refuse to go on with a release that has a strict finding.
+
+    Raises:
+        LINT_REFUSES: With the first of them.
+    """
+    for found in findings:
+        if found.severity is Severity.CRITICAL:
+            raise UpdaterError(LINT_REFUSES, name=name, what=found.title, detail=found.code)
+
+
+def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
+    """The published release with which the one in ``directory`` is compared, if there is one.
+
+    The newest; one that was withdrawn only where this release can be installed over it, or has a
+    number that is used.
+
+    Raises:
+        FEED_BROKEN: If the feed cannot be read, or a root is missing in it.
+        DUPLICATE_KEY: If one public key stands under two ids.
+        ReleaseDocumentError: If the published document cannot.
+    """
+    try:
+        manifest = load_manifest(directory / MANIFEST_NAME)
+    except ManifestError:
+        return None  # lint says so itself, with every mistake
+    state = feed.read_state()
+    refuse_invalid_drafts(state.root.signed, state.targets.signed, {})
+    role = state.delegated.get(manifest.product)
+    offers = list_offers(role.signed) if role else []
+    if role is None or not offers:
+        return None
+    newest = offers[-1]
+    if manifest.release_version <= newest.release_version:
+        target = role.signed.targets[get_release_target_name(manifest.product, newest.version)]
+    elif (found := find_previous_document(manifest, role.signed.targets)) is not None:
+        target = found
+    else:
+        return None
+    path = feed.get_target_path(target)
+    return parse_release_document(path.read_bytes(), str(path))
+
+
+def read_previous_texts(
+    feed: FeedDirectory, previous: ReleaseDocument | None
+) -> dict[str, bytes] | None:
+    """The files of texts and settings of the published release, by path; None without one.
+
+    Raises:
+        BuildError: If its archive does not hold them as its tree says.
+        UpdaterError: If the feed cannot be read.
+    """
+    if previous is None:
+        return None
+    if not previous.manifest.overlays:
+        return {}
+    role = feed.read_state().delegated[previous.manifest.product]
+    listed = role.signed.targets
+    return read_overlay_files(
+        previous,
+        feed.get_target_path(listed[previous.tree.target]),
+        feed.get_target_path(listed[previous.archive.target]),
+    )
+
+
+def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
+    """The tree of the published release; None without one.
+
+    Raises:
+        TrustError: If it is not the one that the document names.
+        UpdaterError: If the feed cannot be read.
+    """
+    if previous is None:
+        return None
+    listed = feed.read_state().delegated[previous.manifest.product].signed.targets
+    return read_tree(previous, feed.get_target_path(listed[previous.tree.target]))
+
+
+def _check_version(release: LintedRelease) -> Iterator[Finding]:
+    if release.previous is None:
+        return
+    last = release.previous.manifest.version
+    if release.manifest.release_version <= Version(last):
+        yield rules.VERSION_NOT_NEWER.report(version=release.manifest.version, last=last)
+    elif not release.manifest.accepts_version(Version(last)):
+        yield rules.NEWEST_SITES_EXCLUDED.report(last=last)
+
+
+def _check_missing_files(release: LintedRelease) -> Iterator[Finding]:
+    names = frozenset(release.files)
+    for database, migration in release.iter_migrations():
+        for path in list_migration_files(migration, names)[1]:
+            yield rules.MIGRATION_FILE_MISSING.report(
+                path=path, migration=migration.id, database=database
+            )
+    smoke = release.manifest.smoke
+    if smoke and smoke.argv[0] not in {entry.path for entry in release.tree.entries}:
+        yield rules.SMOKE_PROGRAM_MISSING.report(path=smoke.argv[0])
+
+
+def _check_history(release: LintedRelease) -> Iterator[Finding]:
+    """What was published is never edited, dropped, or preceded by something new."""
+    if release.previous is None:
+        return
+    published = release.previous.migrations
+    edited = {p for p, digest in published.items() if release.files.get(p, digest) != digest}
+    before = {
+        (database.name, migration.id): list_migration_content(migration, published)
+        for database in release.previous.manifest.databases
+        for migration in database.migrations
+    }
+    for database, migration in release.iter_migrations():
+        was = before.get((database, migration.id), {})
+        for key, (path, digest) in list_migration_content(migration, release.files).items():
+            _, old = was.get(key, ("", None))
+            if old is not None and digest is not None and digest != old:
+                edited.add(path)  # also where another file was put in its place
+    for path in sorted(edited):
+        yield rules.PUBLISHED_FILE_CHANGED.report(
+            path=path, version=release.previous.manifest.version
+        )
+    present = {(database, migration.id) for database, migration in release.iter_migrations()}
+    for database, ids in list_known_migrations(release.previous).items():
+        for identifier in sorted(ids):
+            if (database, identifier) not in present:
+                yield rules.PUBLISHED_MIGRATION_MISSING.report(
+                    migration=identifier,
+                    database=database,
+                    version=release.previous.manifest.version,
+                )
+        newest = max(ids, default="")
+        for name, migration in release.iter_new_migrations():
+            if name == database and migration.id < newest:
+                yield rules.MIGRATION_OUT_OF_ORDER.report(
+                    migration=migration.id, database=database, newest=newest
+                )
+
+
+def _check_notes(release: LintedRelease) -> Iterator[Finding]:
+    if not release.manifest.notes:
+        yield rules.NOTES_MISSING.report()
+        return
+    for language in REQUIRED_LANGUAGES:
+        notes = release.manifest.notes.get(language)
+        if notes is None:
+            yield rules.NOTES_LANGUAGE_MISSING.report(language=language)
+
+
+def _check_case(release: LintedRelease) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for entry in release.tree.entries:
+        alike = unicodedata.normalize("NFC", entry.path.casefold())
+        other = seen.setdefault(alike, entry.path)
+        if other != entry.path:
+            yield rules.PATHS_ALIKE.report(first=other, second=entry.path)
+
+
+def _check_rollback(release: LintedRelease) -> Iterator[Finding]:
+    for database, migration in release.iter_new_migrations():
+        values: dict[str, object] = {"migration": migration.id, "database": database}
+        if migration.irreversible is not None:
+            yield rules.MIGRATION_IRREVERSIBLE.report(reason=migration.irreversible, **values)
+        if migration.verify is None:
+            yield rules.MIGRATION_UNVERIFIED.report(**values)
+
+
+def _check_health(release: LintedRelease) -> Iterator[Finding]:
+    if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
+        return  # an agent confirms itself; nobody asks it over HTTP
+    serves = bool(release.manifest.databases or release.manifest.migrator)
+    yield rules.HEALTH_PROBE_MISSING.report(Severity.CRITICAL if serves else Severity.WARNING)
+
+
+def _check_secrets(release: LintedRelease) -> Iterator[Finding]:
+    found = [entry.path for entry in release.tree.entries if _is_secret(release, entry.path)]
+    if found:
+        yield rules.SECRETS_SUSPECTED.report(
+            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])])
+        )
+
+
+def _is_secret(release: LintedRelease, path: str) -> bool:
+    name = PurePosixPath(path).name
+    if name in SUSPICIOUS_NAMES or name.endswith(SUSPICIOUS_SUFFIXES):
+        return True
+    if path not in release.files or not name.endswith(KEY_SUFFIXES):
+        return False
+    content = release.peek(path)
+    return content is not None and PRIVATE_KEY in content
+
+
+def _check_countries(release: LintedRelease) -> Iterator[Finding]:
+    for code in impossible(release.manifest.countries):
+        yield rules.COUNTRY_UNKNOWN.report(country=code)
+
+
+def _check_upgrade_from(release: LintedRelease) -> Iterator[Finding]:
+    if not release.manifest.upgrade_from:
+        yield rules.UPGRADE_FROM_EMPTY.report()
+
+
+def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
+    reports = release.manifest.reports
+    try:
+        value = Version(reports) if reports else None
+    except InvalidVersion:
+        return  # a name, which nothing can be said of
+    own = release.manifest.release_version
+    if value is not None and Version(value.base_version) != Version(own.base_version):
+        yield rules.REPORTED_VERSION_DIFFERS.report(version=own, reports=reports)
+
+
+RULES: Final[tuple[LintRule, ...]] = (
+    _check_version,
+    _check_reported_version,
+    _check_missing_files,
+    _check_history,
+    _check_notes,
+    _check_case,
+    check_readable_files,
+    check_sql_accepted,
+    _check_rollback,
+    check_down_migrations,
+    check_queries,
+    check_unmapped_codes,
+    _check_health,
+    _check_secrets,
+    _check_upgrade_from,
+    check_compatibility,
+    _check_countries,
+    check_overlay_files,
+    check_placeholders,
+    check_settings,
+    check_overlay_history,
+)

@@ -1,0 +1,387 @@
+"""Rules of ``lint`` about SQL: migrations, ways down, checks, and maps of reference data.
+
+What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a way down
+does not keep, by :mod:`.data_loss`. Plain mistakes of syntax, which a site would
+only find while it runs, are judged without a server by other programs, in their own words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
+from ncen_updater.formats.dialects import DIALECTS
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.manifest import ENGINE_PLACEHOLDER, Migration, fill_engine
+from ncen_updater.formats.sql import (
+    ENGINE_NAMES,
+    RefusalKind,
+    SqlRefusal,
+    check_file_content,
+    check_migration_sql,
+    check_query_sql,
+    check_verify_sql,
+    make_count_query,
+    split_statements,
+)
+from ncen_updater.publisher.build.release_build import list_migration_files
+from ncen_updater.publisher.lint import rules
+from ncen_updater.publisher.lint.linted_release import LintedRelease
+
+#: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
+SyntaxQuery = tuple[str, bool]
+
+TIMEOUT_S: Final = 120.0
+# What the library says about the text alone, and not about tables that are not there.
+_SYNTAX_MESSAGES: Final = re.compile(r"syntax error|incomplete input|unrecognized token")
+_NO_TABLE: Final = re.compile(r"no such table: (?:\w+\.)?(?P<name>.+)", re.DOTALL)
+
+
+class SyntaxUncheckedError(Exception):
+    """That nobody has looked at the syntax, and why."""
+
+    def __init__(self, reason: LazyText) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _find_sqlite_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str]:
+    found = {(sql, verifies): _find_sqlite_error(sql, verifies=verifies) for sql, verifies in asked}
+    return {item: value for item, value in found.items() if value is not None}
+
+
+def _find_sqlite_error(sql: str, *, verifies: bool) -> str | None:
+    """The first mistake: every statement is compiled in an empty database, and none is run."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in split_statements(sql, "sqlite"):
+            text = make_count_query(statement) if verifies else statement.text
+            message = _compile(database, replace(statement, text=text))
+            if message is not None:
+                return f"line {statement.line}: {message}"
+    return None
+
+
+def _compile(database: sqlite3.Connection, statement: SqlStatement) -> str | None:
+    explain = "" if statement.words[:1] == ("EXPLAIN",) else "EXPLAIN "
+    try:
+        database.execute(f"{explain}{statement.text}")
+    except sqlite3.OperationalError as error:
+        missing = _NO_TABLE.match(str(error))
+        if missing and "TRIGGER" in statement.words[:3]:
+            # The body of a trigger is looked at only where its table is.
+            name = missing["name"].replace('"', '""')
+            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it is there
+                database.execute(f'CREATE TABLE "{name}" (x)')
+                return _compile(database, statement)
+            return None
+        return str(error) if _SYNTAX_MESSAGES.search(str(error)) else None
+    except sqlite3.Error:
+        return None  # not about the text alone: a rehearsal tells
+    return None
+
+
+def _find_postgresql_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str]:
+    texts = dict.fromkeys(sql for sql, _ in asked)
+    numbered = {f"{number}.sql": text for number, text in enumerate(texts)}
+    if not numbered:
+        return {}
+    program = _find_squawk()
+    if program is None:
+        raise SyntaxUncheckedError(LazyText(N_("squawk is not installed")))
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in numbered.items():
+            Path(directory, name).write_text(text, "utf-8", newline="")
+        # Its rules about style are not ours, and no file of somebody's may switch this one off.
+        argv = [str(program), "--config", os.devnull, "--reporter", "json", *numbered]
+        try:
+            done = subprocess.run(
+                argv, cwd=directory, env={}, capture_output=True, timeout=TIMEOUT_S, check=False
+            )
+            found = json.loads(done.stdout)
+            mistakes: dict[str, str] = {}
+            for item in found:
+                if item["rule_name"] == "syntax-error":
+                    message = f"line {int(item['line']) + 1}: syntax error: {item['message']}"
+                    mistakes.setdefault(numbered[Path(item["file"]).name], message)
+        except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
+            label = LazyText(N_("squawk failed ({detail})"), {"detail": error})
+            raise SyntaxUncheckedError(label) from error
+    return {item: mistakes[item[0]] for item in asked if item[0] in mistakes}
+
+
+def _find_squawk() -> Path | None:
+    """Return the program of the package squawk-cli; whatever else has its name is none of ours."""
+    try:
+        files = metadata.distribution("squawk-cli").files or []
+    except metadata.PackageNotFoundError:
+        return None
+    places = (Path(str(file.locate())) for file in files if file.name == "squawk")
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+#: Who knows an engine's syntax; of another engine nobody says anything.
+_CHECKERS: Final[Mapping[str, Callable[[Collection[SyntaxQuery]], dict[SyntaxQuery, str]]]] = {
+    "postgresql": _find_postgresql_errors,
+    "sqlite": _find_sqlite_errors,
+}
+
+
+def find_syntax_errors(engine: str, asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str]:
+    """Return the first mistake of each text that has one, with its line.
+
+    Args:
+        engine: For which it is.
+        asked: The texts.
+
+    Raises:
+        SyntaxUncheckedError: The program that knows is not installed, or did not answer.
+    """
+    judge = _CHECKERS.get(engine)
+    return judge(asked) if judge is not None and asked else {}
+
+
+@dataclass(frozen=True)
+class SqlText:
+    """One text that sites run, and what they say to it.
+
+    Attributes:
+        name: Path of the file, or name of the check.
+        database: Where it runs.
+        sql: The text.
+        refusals: By each engine it is for; None where it runs.
+        certain: Whether the release is for all of these engines: else nobody can tell, and that
+            one of them refuses is left to the officer.
+        file: The file that it is; None where it is a question.
+    """
+
+    name: str
+    database: str
+    sql: str
+    refusals: Mapping[str, SqlRefusal | None]
+    engines_declared: bool
+    file: MigrationSqlFile | None = None
+
+
+def _list_engines(release: LintedRelease) -> tuple[str, ...]:
+    """The engines that the release is for, as far as it has files for them by name; else none."""
+    places = {m.up for _, m in release.iter_migrations() if ENGINE_PLACEHOLDER in m.up}
+    return tuple(
+        engine
+        for engine in ENGINE_NAMES
+        if any(fill_engine(engine, place) in release.files for place in places)
+    )
+
+
+@dataclass(frozen=True)
+class MigrationSqlFile:
+    """A file of a new migration that is there, and the engines that would run it."""
+
+    database: str
+    migration: Migration
+    path: str
+    engines: tuple[str, ...]
+    verifies: bool
+
+    def check_sql(self, sql: str, engine: str) -> SqlRefusal | None:
+        """What a site with this engine says."""
+        if self.verifies:
+            return check_verify_sql(sql, engine)
+        return check_migration_sql(sql, engine, transactional=self.migration.transactional)
+
+
+def _list_sql_files(release: LintedRelease) -> Iterator[MigrationSqlFile]:
+    named = _list_engines(release) or ENGINE_NAMES
+    for database, migration in release.iter_new_migrations():
+        supported = [e for e in named if fill_engine(e, migration.up) in release.files]
+        for place in filter(None, (migration.up, migration.down, migration.verify)):
+            paths: dict[str, list[str]] = {}
+            for engine in supported:
+                paths.setdefault(fill_engine(engine, place), []).append(engine)
+            for path in (path for path in paths if path in release.files):
+                engines = tuple(paths[path])
+                yield MigrationSqlFile(
+                    database, migration, path, engines, place == migration.verify
+                )
+
+
+def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
+    """What no site takes up, whatever it says."""
+    for file in _list_sql_files(release):
+        bad = check_file_content(release.read_bytes(file.path))
+        if bad:
+            yield _make_unusable_finding(file.path, file.database, bad[0])
+
+
+def _make_unusable_finding(path: str, database: str, reason: str) -> Finding:
+    return rules.SQL_FILE_UNUSABLE.report(path=path, database=database, reason=LazyText(reason))
+
+
+def _list_sql_texts(release: LintedRelease) -> Iterator[SqlText]:
+    named = _list_engines(release)
+    for file in _list_sql_files(release):
+        content = release.read_bytes(file.path)
+        if not check_file_content(content):
+            sql = content.decode("utf-8")
+            values = {engine: file.check_sql(sql, engine) for engine in file.engines}
+            yield SqlText(file.path, file.database, sql, values, bool(named), file)
+    manifest = release.manifest
+    asked = [(c.name, c.database, sql) for c in manifest.checks for sql in (c.sql, c.sql_after)]
+    asked += [
+        (m.name, m.database, sql)
+        for m in manifest.reference_maps
+        for sql in (m.unmapped, m.affected)
+    ]
+    for name, database, question in asked:
+        if question:
+            values = {engine: check_query_sql(question, engine) for engine in named or ENGINE_NAMES}
+            yield SqlText(name, database, question, values, bool(named))
+
+
+def _make_syntax_query(text: SqlText) -> SyntaxQuery:
+    return text.sql, text.file is not None and text.file.verifies
+
+
+def _add_syntax_errors(text: SqlText, reported: Mapping[str, Mapping[SyntaxQuery, str]]) -> SqlText:
+    """Add what is no SQL at all to what was refused."""
+    refusals = dict(text.refusals)
+    for engine, refused in text.refusals.items():
+        mistake = reported[engine].get(_make_syntax_query(text))
+        if refused is None and mistake:
+            refusals[engine] = SqlRefusal(RefusalKind.SYNTAX, mistake)
+    return replace(text, refusals=refusals)
+
+
+def check_sql_accepted(release: LintedRelease) -> Iterator[Finding]:
+    """Every text is one that sites run."""
+    texts = list(_list_sql_texts(release))
+    values: dict[str, Mapping[SyntaxQuery, str]] = {}
+    for engine in ENGINE_NAMES:
+        asked = dict.fromkeys(
+            _make_syntax_query(t) for t in texts if t.refusals.get(engine, t) is None
+        )
+        try:
+            values[engine] = find_syntax_errors(engine, asked)
+        except SyntaxUncheckedError as error:
+            values[engine] = {}
+            yield rules.SYNTAX_UNCHECKED.report(engine=DIALECTS[engine].title, reason=error.reason)
+    for text in texts:
+        yield from _make_refusal_findings(_add_syntax_errors(text, values))
+        if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
+            yield rules.SQL_EMPTY.report(path=text.name, database=text.database)
+
+
+def _is_empty(text: SqlText) -> bool:
+    return not any(split_statements(text.sql, engine) for engine in text.refusals)
+
+
+_REFUSALS: Final = {
+    RefusalKind.FORBIDDEN: rules.SQL_FORBIDDEN,
+    RefusalKind.NOT_TRANSACTIONAL: rules.SQL_OUTSIDE_TRANSACTION,
+    RefusalKind.NOT_SINGLE_STATEMENT: rules.SQL_NOT_ALONE,
+    RefusalKind.NOT_A_QUERY: rules.SQL_NO_QUESTION,
+    RefusalKind.SYNTAX: rules.SQL_SYNTAX_ERROR,
+}
+
+
+def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
+    by_refusal: dict[SqlRefusal, list[str]] = {}
+    for engine, refused in text.refusals.items():
+        if refused is not None:
+            by_refusal.setdefault(refused, []).append(DIALECTS[engine].title)
+    everywhere = all(text.refusals.values())
+    severity = Severity.CRITICAL if text.engines_declared or everywhere else Severity.WARNING
+    for refused, engines in by_refusal.items():
+        values: dict[str, object] = {
+            "name": text.name,
+            "database": text.database,
+            "engines": ", ".join(engines),
+            "reason": refused.reason,
+        }
+        yield _REFUSALS[refused.kind].report(severity, **values)
+
+
+def check_queries(release: LintedRelease) -> Iterator[Finding]:
+    """There is a question about lost records, and unmapped rows stop the upgrade."""
+    manifest = release.manifest
+    for item in manifest.reference_maps:
+        if not item.strict:
+            yield rules.UNMAPPED_ROWS_PASS.report(name=item.name)
+    if manifest.databases and any(release.iter_new_migrations()) and not manifest.checks:
+        yield rules.CHECKS_MISSING.report()
+
+
+def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
+    """Every old code of a map stands, quoted, in a migration of its database.
+
+    This reads text and does not understand SQL: it finds the class that was forgotten, and not the
+    one that is mapped to the wrong place.
+    """
+    names = frozenset(release.files)
+    for item in release.manifest.reference_maps:
+        text = "\n".join(
+            release.read_bytes(path).decode("utf-8", errors="replace")
+            for database, migration in release.iter_migrations()
+            if database == item.database
+            for path in list_migration_files(migration, names)[0]
+        )
+        for code in item.codes:
+            if f"'{code}'" not in text:
+                yield rules.CODE_UNMAPPED.report(name=item.name, code=code)
+
+
+def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
+    """A way down keeps what was entered, or the release says what it does not keep."""
+    for database, migration in release.iter_new_migrations():
+        declared = {name.lower() for name in migration.data_loss or ()}
+        found: dict[tuple[str, bool, bool], DataLoss] = {}
+        for loss in _find_data_loss(release, migration):
+            found.setdefault(
+                (loss.object_name, loss.kind is LossKind.REFUSES, loss.is_release_table), loss
+            )
+        for loss in found.values():
+            if not {loss.object_name, loss.table} & declared:
+                yield _make_data_loss_finding(database, migration, loss)
+        if migration.data_loss:
+            yield rules.DECLARED_LOSSES.report(
+                down=migration.down, database=database, objects=", ".join(migration.data_loss)
+            )
+
+
+def _find_data_loss(release: LintedRelease, migration: Migration) -> Iterator[DataLoss]:
+    if migration.down is None:
+        return
+    for engine in ENGINE_NAMES:
+        paths = [fill_engine(engine, place) for place in (migration.up, migration.down)]
+        if not all(path in release.files for path in paths):
+            continue
+        contents = [release.read_bytes(path) for path in paths]
+        if not any(check_file_content(content) for content in contents):
+            up, down = (content.decode("utf-8") for content in contents)
+            yield from find_data_loss(up, down, engine)
+
+
+def _make_data_loss_finding(database: str, migration: Migration, loss: DataLoss) -> Finding:
+    values: dict[str, object] = {
+        "down": migration.down,
+        "database": database,
+        "object": loss.object_name,
+        "line": loss.line,
+    }
+    if loss.kind is LossKind.REFUSES:
+        return rules.ROLLBACK_MAY_FAIL.report(**values)
+    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.is_release_table else rules.ROLLBACK_LOSES_DATA
+    return rule.report(**values)

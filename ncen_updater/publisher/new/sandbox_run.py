@@ -1,0 +1,263 @@
+"""A whole round of a release at a site on the desk: over to it, and back, by the agent itself.
+
+The agent is started as a process, as a person would: nothing of it is imported here. Where a schema
+changed by itself meanwhile, it says what a manifest may declare of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.messages import SANDBOX_UNUSABLE, ExitCode
+from ncen_updater.formats.manifest import SelfManagedObject
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.new.sandbox_site import SandboxSite, strip_own_libraries
+
+#: Of the agent's finding that a schema is not as it was recorded.
+SCHEMA_CHANGED = "NU-6106"
+
+
+def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[LazyText]:
+    """Yield by database the line that would cover what changed, or that none does.
+
+    Args:
+        findings: As ``verify`` has them for programs.
+        version: Of the release that ran.
+    """
+    declarable = {kind.value for kind in SelfManagedObject}
+    for found in findings:
+        figures = found.get("figures", {})
+        if found.get("code") != SCHEMA_CHANGED or not figures.get("kinds"):
+            continue
+        kinds = [str(kind) for kind in figures["kinds"]]
+        values = {"database": str(figures.get("database")), "version": version}
+        if set(kinds) <= declarable:
+            line = f"self_managed = {json.dumps(kinds)}"
+            words = N_(
+                "If {version} makes this change itself on purpose, add it to [[databases]]"
+                " {database} in the manifest: {line}"
+            )
+            yield LazyText(words, {**values, "line": LocalizedFigure(line)})
+        else:
+            words = N_(
+                "Cannot be declared: {kinds} of {database}. Make the change in the migrator, or"
+                " wait until it is complete."
+            )
+            code = [kind for kind in kinds if kind not in declarable]
+            yield LazyText(words, {**values, "kinds": LocalizedFigure(", ".join(code))})
+
+
+TIMEOUT_S = 24 * 3600.0
+#: Of an error as programs have it, what a person needs.
+ERROR_KEYS = ("title", "remedy", "detail")
+#: An application that writes by itself raises the number that was asked for; so often it is asked.
+MAX_LOSS_CONFIRMATIONS = 3
+
+
+@dataclass(frozen=True)
+class SandboxStage:
+    """One command of the agent.
+
+    Attributes:
+        name: What was tried, for people and programs: ``adopt``, ``rehearse``, ...
+        status: How the agent ended.
+        seconds: How long it took.
+        code: Of its error; empty where there is none.
+        said: What it said, whole.
+        document: What it said for programs.
+    """
+
+    name: str
+    status: int
+    seconds: float
+    code: str
+    output: str
+    document: dict[str, Any]
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether it came to a good end."""
+        return self.status == ExitCode.OK
+
+
+@contextlib.contextmanager
+def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
+    """Serve a feed where the site looks for it, for as long as the block lasts.
+
+    Raises:
+        UpdaterError: If the port is taken.
+    """
+    handler = functools.partial(_SilentRequestHandler, directory=str(directory))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
+    except OSError as error:
+        reason = f"port {desk.port} of its feed: {describe_system_error(error)}"
+        raise UpdaterError(SANDBOX_UNUSABLE, path=desk.config, reason=reason) from error
+    with server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _SilentRequestHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+class SandboxRun:
+    """Runs the agent for one site.
+
+    Args:
+        desk: The site.
+        agent: The agent's program and its first words.
+        language: In which it speaks.
+        report: Is told each stage that ended.
+    """
+
+    def __init__(
+        self,
+        desk: SandboxSite,
+        agent: Sequence[str],
+        language: str,
+        report: Callable[[SandboxStage], None],
+    ) -> None:
+        self._desk = desk
+        self._agent = tuple(agent)
+        self._language = language
+        self._tell = report
+
+    def run_stages(
+        self, previous: str, release: str, passed: Sequence[str] = ()
+    ) -> list[SandboxStage]:
+        """Take the site over, try the release in every way, and go back.
+
+        Args:
+            previous: The version that the site has.
+            release: The one that is tried.
+            passed: Stages of an earlier run, which are left out.
+
+        Returns:
+            The stages, up to the first that failed.
+
+        Raises:
+            UpdaterError: If the application of the desk cannot be started or stopped.
+        """
+        done: list[SandboxStage] = []
+        for stage in self._run_each_stage(previous, release, passed):
+            done.append(stage)
+            self._tell(stage)
+            if not stage.is_passed:
+                break
+        return done
+
+    def suggest_manifest_lines(
+        self, stages: Sequence[SandboxStage], before: str, release: str
+    ) -> tuple[LazyText, ...]:
+        """Return what a manifest might say where a changed schema ended the round.
+
+        Args:
+            stages: As :meth:`run_stages` returned them.
+            before: The version that the site had.
+            release: The one that was tried.
+        """
+        last = stages[-1]
+        if last.is_passed or SCHEMA_CHANGED not in last.output:
+            return ()
+        found = self._run_stage("verify", "verify").document.get("findings")
+        ran = release if last.name == "verify" else before
+        return tuple(declarations(found, ran)) if isinstance(found, list) else ()
+
+    def _run_each_stage(
+        self, before: str, release: str, passed: Sequence[str]
+    ) -> Iterator[SandboxStage]:
+        was_up = self._desk.is_running()
+        again = ["--retry"] if passed else []  # what failed here is tried once more
+        stages = {
+            "adopt": ["adopt", before, *([] if was_up else ["--application-is-down"])],
+            "check": ["check"],
+            "plan": ["plan", release],
+            "rehearse": ["rehearse", release, *again],
+            "upgrade": ["upgrade", release, "--yes", *again],
+            "verify": ["verify"],
+            "rollback": [],
+            "verify again": ["verify"],
+        }
+        for name, words in stages.items():
+            if name not in passed:
+                if name != "adopt" and not self._desk.is_running():
+                    self._desk.start_application()
+                yield self._run_stage(name, *words) if words else self._roll_back()
+
+    def _roll_back(self) -> SandboxStage:
+        """Go back; what would be lost is nobody's, and is agreed to as it is counted."""
+        stage = self._run_stage("rollback", "rollback", "--dry-run")
+        for _ in range(MAX_LOSS_CONFIRMATIONS):
+            asked = _get_requested_loss(stage)
+            agreed = [] if asked is None else ["--accept-loss", str(asked)]
+            stage = self._run_stage("rollback", "rollback", "--yes", *agreed)
+            if stage.status != ExitCode.APPROVAL_MISSING:
+                break
+            way = self._run_stage("rollback", "rollback", "--dry-run")
+            stage = SandboxStage(
+                stage.name, stage.status, stage.seconds, stage.code, stage.output, way.document
+            )
+        return stage
+
+    def _run_stage(self, name: str, *words: str) -> SandboxStage:
+        begin = time.monotonic()
+        environment = strip_own_libraries(os.environ)
+        environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
+        try:
+            ended = subprocess.run(
+                [*self._agent, *words, "--json", "--text", "--lang", self._language],
+                env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = f"the agent cannot be run: {describe_system_error(error)}"
+            raise UpdaterError(SANDBOX_UNUSABLE, path=self._desk.config, reason=reason) from error
+        document = _parse_output(ended.stdout)
+        shown = document.pop("lines", [])
+        failure = document.get("error")
+        code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
+        reported = ended.stderr.decode("utf-8", "replace").strip()
+        # Why it failed stands in the answer: an error, or the lines about what blocks a plan.
+        why = [failure.get(part, "") for part in ERROR_KEYS] if isinstance(failure, dict) else []
+        text = "\n".join(line for line in (reported, *shown, *why) if line)
+        seconds = time.monotonic() - begin
+        return SandboxStage(name, ended.returncode, seconds, code, text, document)
+
+
+def _get_requested_loss(stage: SandboxStage) -> int | None:
+    """How many records a person has to give up by their word, also 0; None where nobody has to."""
+    failure = stage.document.get("error")
+    values = failure.get("values") if isinstance(failure, dict) else None
+    if stage.status == ExitCode.APPROVAL_MISSING and isinstance(values, dict):
+        count = values.get("count")
+        return count if isinstance(count, int) else None
+    return stage.document.get("lost_total") or None
+
+
+def _parse_output(output: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(output)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

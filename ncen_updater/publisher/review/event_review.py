@@ -1,0 +1,464 @@
+"""All that an officer reads of an event, gathered once, shown on a terminal and on paper."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import REVIEW_FILES_MISSING
+from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
+from ncen_updater.formats.manifest import Migration, fill_engine
+from ncen_updater.formats.sql import ENGINE_NAMES
+from ncen_updater.formats.target_names import AGENT_PRODUCT
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.lint.linted_release import list_migration_content
+from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
+from ncen_updater.publisher.lint.release_lint import lint_tree
+from ncen_updater.publisher.review.event_summary import summarize_event
+from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
+from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
+from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
+from ncen_updater.publisher.review.review_files import (
+    ReviewedRelease,
+    ReviewFiles,
+    ReviewSources,
+    find_older_document,
+    format_overlay_changes,
+    list_added_releases,
+)
+from ncen_updater.publisher.review.statement_marks import StatementMark, find_marks
+from ncen_updater.publisher.review.weakened_protection import (
+    find_release_warnings,
+    find_weakened_protection,
+    is_rollback_code_only,
+)
+from ncen_updater.publisher.signing.event_diff import DiffLine, describe_event
+from ncen_updater.publisher.signing.review_attachments import list_overlay_digests
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+
+CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")
+NEW_PROGRAMS_WARNING = N_("WARNING: new executable files: {paths}")
+NO_FILES = N_("no previous release to compare with")
+
+
+@dataclass(frozen=True)
+class SqlReview:
+    """One SQL file of a new migration, whole.
+
+    Attributes:
+        path: Its path in the release.
+        database: Which one it changes.
+        migration: Its id.
+        direction: ``up``, ``down`` or ``verify``.
+        lines: Its text.
+        marks: Statements to look at.
+    """
+
+    path: str
+    database: str
+    migration: str
+    direction: str
+    lines: tuple[str, ...]
+    marks: tuple[StatementMark, ...]
+
+    def find_mark(self, number: int) -> StatementMark | None:
+        """The mark whose statement begins in this line."""
+        return next((mark for mark in self.marks if mark.line == number), None)
+
+    def is_marked(self, number: int) -> bool:
+        """Whether a marked statement stands in this line, from 1."""
+        return any(mark.line <= number <= mark.last_line for mark in self.marks)
+
+
+@dataclass(frozen=True)
+class ReleaseReview:
+    """One release that an event adds.
+
+    Attributes:
+        product: What it is of.
+        version: Its version.
+        before: The version before; empty for a first one.
+        notes: Title and text by language.
+        rollback: What becomes of a site that goes back, in sentences.
+        manifest: Each field of its manifest that is not as in the release before.
+        files: What changed since the release before; None where nothing could be compared.
+        carried: What it words or sets otherwise of what countries own; None without any.
+        sql: Every SQL file of its new migrations.
+        known_migration_count: How many migrations it brings along that were published before.
+        findings: What lint says, here and now.
+        grave: What of the release itself is to be decided before all.
+        warnings: What else of it is marked.
+        harmless: How many statements touch nothing but what the release itself made.
+        missing: Files that were not found, so that nobody has read them.
+    """
+
+    product: str
+    version: str
+    before: str
+    notes: Mapping[str, tuple[str, str]]
+    rollback: tuple[LazyText, ...]
+    manifest: tuple[LazyText, ...]
+    files: tuple[FileChange, ...] | None
+    overlays: tuple[LazyText, ...] | None
+    sql: tuple[SqlReview, ...]
+    known_migration_count: int
+    findings: tuple[Finding, ...]
+    critical: tuple[LazyText, ...]
+    warnings: tuple[LazyText, ...]
+    info_count: int
+    missing: tuple[str, ...] = ()
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The lists of its page, each whole."""
+        of = f"{self.product} {self.version}"
+        files: tuple[LazyText, ...] = (LazyText(NO_FILES),)
+        if self.files is not None:
+            files = tuple(change.text for change in self.files)
+        found = [
+            Section(N_("Changes of the manifest"), self.manifest, of),
+            Section(N_("Changed files of the application"), files, of),
+        ]
+        if self.overlays is not None:
+            words = N_("Local overlay")
+            found.append(Section(words, self.overlays, of))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class EventReview:
+    """The page.
+
+    Attributes:
+        title: Of the event, as its drafter wrote it.
+        sentences: What happens to whom and when.
+        grave: What is marked and to be decided before all.
+        warnings: What else is marked: most releases have such lines.
+        harmless: How many statements touch nothing but what a release itself made.
+        releases: What it adds.
+        lines: Everything that changes in the lists, in sentences.
+        annex: The digests.
+        digest: Of the event.
+    """
+
+    title: str
+    sentences: tuple[LazyText, ...]
+    critical: tuple[LazyText, ...]
+    warnings: tuple[LazyText, ...]
+    info_count: int
+    releases: tuple[ReleaseReview, ...]
+    lines: tuple[DiffLine, ...]
+    annex: tuple[DiffLine, ...]
+    digest: str
+
+    @property
+    def annexes(self) -> tuple[Section, ...]:
+        """The long lists of the page."""
+        return tuple(one for page in self.releases for one in page.sections if one.annexed)
+
+
+def build_review(
+    event: SigningEvent,
+    staging: Path | None = None,
+    feed: Path | None = None,
+    *,
+    complete: bool = False,
+) -> EventReview:
+    """Gather the page of an event.
+
+    Args:
+        event: The event, loaded.
+        staging: What ``build`` wrote, where it travels along: lines are counted.
+        feed: The published feed, likewise.
+        complete: Refuse where something could not be read: nobody signs what was not shown.
+
+    Raises:
+        REVIEW_FILES_MISSING: If something could not be read, where that is refused.
+        BuildError, TrustError, TransferError: If files do not agree with each other.
+    """
+    with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
+        scratch = Path(folder) if staging is not None else None
+        evidence = ReviewFiles(event, ReviewSources(staging, feed, scratch))
+        releases = tuple(_review_releases(event, evidence))
+    if complete:
+        for name in (name for page in releases for name in page.missing):
+            raise UpdaterError(REVIEW_FILES_MISSING, name=name)
+    value = describe_event(event)
+    marked = [
+        line.text for line in value if line.text.template.startswith(("WARNING", "WITHDRAWN"))
+    ]
+    critical = [*marked, *find_weakened_protection(event)]
+    critical += [text for page in releases for text in page.critical]
+    return EventReview(
+        title=event.title,
+        sentences=tuple(summarize_event(event)),
+        critical=tuple({text.render(): text for text in critical}.values()),
+        warnings=tuple(text for page in releases for text in page.warnings),
+        info_count=sum(page.info_count for page in releases),
+        releases=releases,
+        lines=tuple(line for line in value if not line.annex),
+        annex=tuple(line for line in value if line.annex),
+        digest=event.digest,
+    )
+
+
+def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[ReleaseReview]:
+    for role in event.drafts:
+        for name, target in list_added_releases(event, role):
+            shown = evidence.load_release(name, target)
+            if shown is None:
+                raise UpdaterError(REVIEW_FILES_MISSING, name=name)
+            earlier = find_older_document(shown.document, event, role)
+            last = evidence.load_release(earlier.path, earlier) if earlier else None
+            page = release_page(shown, last, first=earlier is None)
+            lost = [] if last or earlier is None else [earlier.path]
+            lost += [last.document.tree.target] if last and last.tree is None else []
+            lost += _list_missing_texts(shown, last) if last else []
+            unread = LazyText(
+                N_("WARNING: {files} not readable, therefore not shown"),
+                {"files": ", ".join([*page.missing, *lost])},
+            )
+            if page.missing or lost:
+                page = replace(
+                    page,
+                    missing=(*page.missing, *lost),
+                    critical=(unread, *page.critical),
+                )
+            yield page
+
+
+def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[str]:
+    """Files of texts of the release before without which nothing can be compared."""
+    if last.tree is None or not shown.document.manifest.overlays:
+        return []
+    return [
+        path for path in list_overlay_digests(last.document, last.tree) if path not in last.texts
+    ]
+
+
+def release_page(
+    shown: ReviewedRelease, last: ReviewedRelease | None, *, first: bool = False
+) -> ReleaseReview:
+    """Make the page of one release.
+
+    Args:
+        shown: The release.
+        last: The release before; None where it could not be read, or there is none.
+        first: Whether there is none.
+    """
+    manifest = shown.document.manifest
+    known = {
+        (database.name, migration.id): _get_migration_facts(migration, last)
+        for database in (last.document.manifest.databases if last else ())
+        for migration in database.migrations
+    }
+    migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
+    # One that was published with other files, or another way back, is shown once more.
+    fresh = [
+        (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
+    ]
+    sql = tuple(page for item in fresh for page in _review_sql(*item, shown))
+    files: tuple[FileChange, ...] | None = None
+    before_tree = Tree(entries=()) if first else last.tree if last else None
+    if shown.tree is not None and before_tree is not None:
+        reported_below = {*shown.document.migrations, *shown.texts}
+        old = last.read_file if last else shown.read_file
+        files = tuple(
+            replace(change, told=change.path in reported_below)
+            for change in compare_trees(before_tree, shown.tree, old, shown.read_file)
+        )
+    findings: tuple[Finding, ...] = ()
+    if shown.tree is not None and not shown.missing:
+        findings = tuple(
+            lint_tree(
+                manifest,
+                shown.tree,
+                last.document if last else None,
+                shown.sql.__getitem__,
+                texts=shown.texts,
+                texts_before=last.texts if last else None,
+                tree_before=last.tree if last else None,
+            )
+        )
+    programs = tuple(c.path for c in files or () if c.is_program and not c.is_new_program)
+    # What can be run as it lies is told by itself: it is not lost among what is only named so.
+    new = [
+        tuple(c.path for c in files or () if c.is_new_program and c.became_executable is runs)
+        for runs in (True, False)
+    ]
+    reported = [text for paths in new for text in format_programs(paths, NEW_PROGRAMS_WARNING)]
+    fields = manifest_changes(manifest, last.document.manifest if last else None)
+    value = list(manifest_marks(fields))
+    critical = (
+        *_find_critical(shown, last, fresh, findings),
+        *reported,
+        *(text for bad, text in value if bad),
+    )
+    placed = (
+        LocatedMark((page.database, page.migration, page.direction), page.path, mark)
+        for page in sql
+        for mark in page.marks
+    )
+    found = group_marks(placed, manifest.product)
+    return ReleaseReview(
+        product=manifest.product,
+        version=manifest.version,
+        before=last.document.manifest.version if last else "",
+        notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
+        manifest=tuple(change.text for change in fields),
+        rollback=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
+        files=files,
+        overlays=tuple(format_overlay_changes(shown, last)) if manifest.overlays else None,
+        sql=sql,
+        known_migration_count=len(migrations) - len(fresh),
+        findings=findings,
+        critical=(*critical, *found.critical),
+        warnings=(
+            *found.warnings,
+            *format_programs(programs, CHANGED_PROGRAMS_WARNING),
+            *(text for bad, text in value if not bad),
+            *_find_advised(findings),
+        ),
+        info_count=found.info_count,
+        missing=shown.missing,
+    )
+
+
+def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
+    """All of a migration that officers decided, wherever its files lie."""
+    files = list_migration_content(migration, shown.document.migrations if shown else {})
+    value = migration.model_dump(exclude={"up", "down", "verify"})
+    return value, {key: digest for key, (_, digest) in files.items()}
+
+
+def _review_sql(database: str, migration: Migration, shown: ReviewedRelease) -> Iterator[SqlReview]:
+    def text_of(path: str | None) -> str:
+        return shown.sql.get(path or "", b"").decode("utf-8", "replace")
+
+    places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
+    for direction, place in places:
+        engines: dict[str, list[str]] = {}
+        for engine in ENGINE_NAMES if place else ():
+            engines.setdefault(fill_engine(engine, place or ""), []).append(engine)
+        for path, runs in engines.items():
+            if path in shown.sql:
+                text = text_of(path)
+                ways = {fill_engine(engine, migration.up) for engine in runs}
+                # Where each engine has another file, nothing is proven by one of them.
+                forth = text_of(ways.pop()) if len(ways) == 1 else ""
+                found = tuple(find_marks(text, runs, direction, up=forth))
+                lines = tuple(text.split("\n"))
+                yield SqlReview(path, database, migration.id, direction, lines, found)
+
+
+def _find_critical(
+    shown: ReviewedRelease,
+    last: ReviewedRelease | None,
+    fresh: list[tuple[str, Migration]],
+    findings: tuple[Finding, ...],
+) -> Iterator[LazyText]:
+    manifest = shown.document.manifest
+    name = f"{manifest.product} {manifest.version}"
+    if manifest.product == AGENT_PRODUCT:
+        words = N_("WARNING: {name} is ncen-updater itself: it runs as root on every site")
+        yield LazyText(words, {"name": name})
+    yield from find_release_warnings(manifest, last.document.manifest if last else None)
+    for database, migration in fresh:
+        if migration.irreversible is not None:
+            words = N_("WARNING: no rollback of {migration} of {database}: {reason}")
+            values: dict[str, object] = {
+                "migration": migration.id,
+                "database": database,
+                "reason": migration.irreversible,
+            }
+            yield LazyText(words, values)
+    for finding in findings:
+        if finding.severity is Severity.CRITICAL:
+            yield LazyText(
+                N_("WARNING: blocked by lint ({code}): {what}"),
+                {"code": finding.code, "what": finding.title},
+            )
+        elif finding.code in SITE_BLOCKING_CODES:
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
+
+
+def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
+    for finding in findings:
+        if finding.code in COUNTRY_NOTICE_CODES:
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
+
+
+def _describe_rollback(
+    fresh: list[tuple[str, Migration]],
+    shown: ReviewedRelease,
+    last: ReviewedRelease | None,
+    beyond: int,
+) -> Iterator[LazyText]:
+    manifest = shown.document.manifest
+    no_copy = is_rollback_code_only(manifest, last.document.manifest if last else None)
+    if no_copy and (manifest.migrator is not None or not fresh):
+        yield LazyText(N_("Rollback changes no database and keeps all records."))
+        return
+    if manifest.migrator is not None:
+        reason = {"reason": manifest.migrator.no_rollback_reason}
+        yield LazyText(N_("Rollback loses all records entered since the upgrade: {reason}"), reason)
+        return
+    for database, migration in fresh:
+        if migration.irreversible is not None:
+            values: dict[str, object] = {
+                "migration": migration.id,
+                "database": database,
+                "reason": migration.irreversible,
+            }
+            words = N_(
+                "Rollback of {migration} of {database} loses all records entered since the upgrade:"
+                " {reason}"
+            )
+            yield LazyText(words, values)
+    for database, migration in fresh:
+        yield from _describe_data_loss(database, migration, shown)
+    if not fresh:
+        yield LazyText(N_("Rollback changes no database: no new migrations."))
+    elif beyond:
+        words = N_("Rollback does more than undo this release: {count} statements, marked above.")
+        yield LazyText(words, {"count": beyond})
+    elif all(migration.irreversible is None for _, migration in fresh):
+        yield LazyText(N_("Rollback keeps all records, with the SQL files below."))
+
+
+def _describe_data_loss(
+    database: str, migration: Migration, shown: ReviewedRelease
+) -> Iterator[LazyText]:
+    """What a way down does not keep, as lint and the sites read it."""
+    found: dict[tuple[str, str], tuple[str, DataLoss]] = {}
+    for engine in ENGINE_NAMES:
+        up, down = (fill_engine(engine, place or "") for place in (migration.up, migration.down))
+        if up in shown.sql and down in shown.sql:
+            one, other = (shown.sql[path].decode("utf-8", "replace") for path in (up, down))
+            for loss in find_data_loss(one, other, engine):
+                found.setdefault((loss.object_name, _format_loss(loss)), (down, loss))
+    for path, loss in found.values():
+        values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
+        yield LazyText(_format_loss(loss), values)
+    for name in migration.data_loss or ():
+        words = N_("Rollback loses the content of {database}.{object} (declared by the release).")
+        yield LazyText(words, {"database": database, "object": name})
+
+
+def _format_loss(loss: DataLoss) -> str:
+    if loss.kind is LossKind.REFUSES:
+        return N_(
+            "Rollback may fail because of values entered in {database}.{object} ({path}, line"
+            " {line})."
+        )
+    if loss.is_release_table:
+        return N_(
+            "Rollback restores only the rows of {database}.{object} that the release inserts"
+            " ({path}, line {line})."
+        )
+    return N_("Rollback loses values entered in {database}.{object} ({path}, line {line}).")

@@ -1,0 +1,508 @@
+"""What a person has to look at in the SQL of a release. Pure.
+
+It is no judgement: a good migration deletes and changes, too. Whatever is not known to be harmless
+is marked, so that a way of saying it that nobody thought of is marked as unusual. What going back
+does not keep is no matter of marks: :mod:`.data_loss` reads it, for this page, for
+``lint`` and for the sites.
+
+A function, a trigger, a rule or a DO is one thing with what stands in it. The head of a trigger or
+of a rule names what it waits for (``AFTER UPDATE ON cases``): that changes nothing. What its body
+does, or the body of a function, happens when it runs.
+
+Statements that touch nothing but what the release itself made, or exactly undo that, are found so
+that less of what is harmless is shown: that rather says no too often. What a statement calls is not
+looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.data_loss import is_plain
+from ncen_updater.formats.dialects import DIALECTS
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.sql import list_lexemes, split_statements
+from ncen_updater.publisher.review.sql_clauses import (
+    EMPTIED,
+    StatementKind,
+    calls_unknown,
+    known_kinds,
+    split_parts,
+    tokens_of,
+    unknown_kind,
+)  # fmt: skip
+
+_MODIFIERS: Final = {"OR", "REPLACE", "CONSTRAINT", "EVENT", "TEMP", "TEMPORARY"}
+_CALLED: Final = {"FUNCTION", "PROCEDURE"}
+_BY_ITSELF: Final = {"TRIGGER", "RULE"}
+#: Languages whose words are those of SQL.
+_READ: Final = {"SQL", "PLPGSQL"}
+
+
+@dataclass(frozen=True)
+class SqlProgram:
+    """What a statement defines, or runs at once.
+
+    Attributes:
+        by_itself: Whether the database runs it when something else happens.
+        head: The words of the statement outside its body.
+        inside: The words of each statement in its body.
+        unread: Whether there is something in it that cannot be read here.
+    """
+
+    by_itself: bool
+    head: tuple[str, ...]
+    inside: tuple[tuple[str, ...], ...] = ()
+    unread: bool = False
+
+
+def parse_program(statement: SqlStatement, engine: str) -> SqlProgram | None:
+    """Return the program of a statement; None where it defines and runs none.
+
+    Args:
+        statement: One statement of a file.
+        engine: As which engine it is read.
+    """
+    words, thing = statement.words, _find_program_kind(statement.words)
+    if thing in _BY_ITSELF:
+        begin = "BEGIN" if thing == "TRIGGER" else "DO"
+        body = words[words.index(begin) + 1 :] if begin in words else ()
+        return SqlProgram(True, words[:2], _split_body(body))
+    if thing in _CALLED:
+        for place, pair in enumerate(itertools.pairwise(words)):
+            if pair == ("BEGIN", "ATOMIC"):
+                return SqlProgram(False, words[:place], _split_body(words[place + 2 :]))
+    if thing in _CALLED or thing == "DO":
+        return _parse_quoted_body(statement, engine, thing)
+    return None
+
+
+def supports_programs(statement: SqlStatement, engine: str) -> bool:
+    """Whether an engine has such programs at all: one that has not refuses the whole file."""
+    thing, bodies = _find_program_kind(statement.words), DIALECTS[engine].bodies
+    if thing == "TRIGGER":  # with a body of its own, or the name of a function
+        return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
+    return thing is None or "FUNCTION" in bodies
+
+
+def _find_program_kind(words: Sequence[str]) -> str | None:
+    """What a statement defines or runs; None where that is no program."""
+    if words[:1] == ("DO",):
+        return "DO"
+    if words[:1] != ("CREATE",):
+        return None
+    named = next((word for word in words[1:] if word not in _MODIFIERS), "")
+    return named if named in _CALLED | _BY_ITSELF else None
+
+
+def _split_body(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Statements of a body that was read with the statement around it."""
+    parts = [tuple(part) for is_end, part in itertools.groupby(words, ";".__eq__) if not is_end]
+    return tuple(part for part in parts if part != ("END",))
+
+
+def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlProgram:
+    """A program whose body is a text of its own, in a language that stands beside it."""
+    words, found = statement.words, list_lexemes(statement.text, engine)
+    language = "PLPGSQL" if thing == "DO" else "SQL"
+    if "LANGUAGE" in words[:-1]:
+        language = found[words.index("LANGUAGE") + 1].strip("'\"").upper()
+    for place, (before, word) in enumerate(itertools.pairwise(words), 1):
+        begins = before == "AS" or (thing == "DO" and before != "LANGUAGE")
+        if begins and word == "" and (text := _unquote_text(found[place])) is not None:
+            more = words[place + 1 : place + 2] == ("",)  # a text that goes on in the next line
+            escaped = found[place][:1] not in "'$"
+            head = (*words[:place], *words[place + 1 :])
+            if language not in _READ:
+                return SqlProgram(False, head, unread=True)
+            inside = tuple(one.words for one in split_statements(text, engine))
+            return SqlProgram(False, head, inside, escaped or more or _is_dynamic(inside))
+    return SqlProgram(False, words)
+
+
+def _is_dynamic(inside: Sequence[Sequence[str]]) -> bool:
+    """Whether a body runs statements that it puts together itself."""
+    return any("EXECUTE" in words and "GRANT" not in words for words in inside)
+
+
+def _unquote_text(token: str) -> str | None:
+    """What stands between the quotes of a text; None where it is a quoted name."""
+    if token.startswith("$"):
+        tag = token[: token.index("$", 1) + 1]
+        return token.removeprefix(tag).removesuffix(tag)
+    if token.endswith("'"):
+        return token[token.index("'") + 1 : -1].replace("''", "'")
+    return None
+
+
+# ruff: noqa: S608 - these are patterns, and no SQL
+
+
+_NAME: Final = r"[\w$]+(?: \. [\w$]+)?"
+_NUMBER: Final = r"'3[0-9](?:2e|3[0-9])*'"  # a version, as a token
+_MADE: Final = re.compile(rf"CREATE TABLE (?!IF NOT EXISTS )({_NAME}) (?:\(|AS ).*")
+_ADDED: Final = re.compile(rf"ALTER ({_NAME}) ADD (?!IF |CONSTRAINT )([\w$]+) .*")
+#: What a file does, and what exactly undoes it.
+_UNDONE_BY: Final = tuple(
+    (re.compile(form), undo)
+    for form, undo in (
+        (_MADE.pattern, r"DROP TABLE \1"),
+        (_ADDED.pattern, r"ALTER \1 DROP \2"),
+        (rf"CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?(?!IF )({_NAME}) ON .*", r"DROP INDEX \1"),
+        (rf"CREATE (VIEW|TYPE|SEQUENCE) (?!IF )({_NAME})(?: .*)?", r"DROP \1 \2"),
+        (rf"ALTER ({_NAME}) ADD CONSTRAINT ([\w$]+) .*", r"ALTER \1 DROP CONSTRAINT \2"),
+        (rf"ALTER ({_NAME}) RENAME ([\w$]+) TO ([\w$]+)", r"ALTER \1 RENAME \3 TO \2"),
+        (rf"ALTER ({_NAME}) ALTER ([\w$]+) DROP NOT NULL", r"ALTER \1 ALTER \2 SET NOT NULL"),
+        # A release writes its own number into the one row of the product.
+        (rf"UPDATE (\w+_RELEASE) SET (RELEASE|VERSION) = {_NUMBER}", r"UPDATE \1 SET \2 = 0"),
+    )
+)
+_PARKED: Final = r"NCEN_KEPT(?: \. |__)[\w$]+"
+_PARKS: Final = re.compile(
+    rf"(?!.* (?:CONFLICT|DELETE|INSERT|MERGE|UPDATE) )"
+    rf"(?:INSERT INTO|CREATE TABLE(?: IF NOT EXISTS)?) {_PARKED} .*"
+)
+_WRITES: Final = re.compile(
+    r"(?!.* (?:DELETE|INSERT|MERGE|UPDATE) )(?:"
+    rf"(?:INSERT INTO|DELETE FROM) (?P<all>{_NAME})(?: .*)?"
+    rf"|UPDATE (?P<table>{_NAME}) SET (?P<column>[\w$]+) = [^,]*)"
+)
+
+
+def fills_own(up: str, engine: str) -> list[bool]:
+    """Say of each statement of an ``up`` file whether it writes into what the file made before."""
+    statements = _read(up, engine)
+    plain = is_plain(up, engine) and not _has_referential_actions(statements)
+    moved, made = _find_renamed(statements), set[str]()
+    found = []
+    for units in statements:
+        mine = False
+        for unit in units if plain else ():
+            made |= {undo for undo in _undoing(unit) if undo.split()[-1] not in moved}
+            if unit.startswith("DROP "):
+                moved.add(unit.split()[-1])  # it may be another one from here on
+            written = _WRITES.fullmatch(unit)
+            if written is not None:
+                into = {undo for undo in made & _places(written) if undo.split()[-1] not in moved}
+                mine = bool(into)
+                # What people entered stands there from here on.
+                made -= into if "NCEN_KEPT" in unit else set()
+        found.append(mine)
+    return found
+
+
+def undoes(up: str, down: str, engine: str) -> list[bool]:
+    """Say of each statement of a ``down`` file whether it only undoes ``up``, or parks."""
+    there, back = _read(up, engine), _read(down, engine)
+    if not (is_plain(up, engine) and is_plain(down, engine)):
+        return [False] * len(back)
+    moved, writes = _find_renamed([*there, *back]), not _has_referential_actions(there)
+    undoing = {
+        undo
+        for units in there
+        for unit in units
+        for undo in _undoing(unit)
+        if " DROP " not in f" {undo}" or undo.split()[-1] not in moved
+    }
+
+    def is_undoing(unit: str) -> bool:
+        written = _WRITES.fullmatch(unit) if writes else None
+        mine = written is not None and bool(undoing & _places(written))
+        known = {unit, re.sub(_NUMBER, "0", unit)}
+        return mine or not undoing.isdisjoint(known) or _PARKS.fullmatch(unit) is not None
+
+    return [all(map(is_undoing, units)) for units in back]
+
+
+def made_tables(sql: str, engine: str) -> frozenset[str]:
+    """The tables that a file makes, as far as that is plain to see."""
+    plain = is_plain(sql, engine)
+    units = {unit for units in _read(sql, engine) for unit in units} if plain else set[str]()
+    made = {found[1] for unit in units if (found := _MADE.fullmatch(unit))}
+    return frozenset(name for name in made if f"DROP TABLE {name}" not in units)
+
+
+def _places(written: re.Match[str]) -> set[str]:
+    table = written["all"] or written["table"]
+    return {f"DROP TABLE {table}", f"ALTER {table} DROP {written['column']}"}
+
+
+def _undoing(unit: str) -> Iterator[str]:
+    for form, undo in _UNDONE_BY:
+        if found := form.fullmatch(unit):
+            yield found.expand(undo)
+
+
+def _find_renamed(statements: Sequence[list[str]]) -> set[str]:
+    """What has, or had, another name: it is not what it is called."""
+    renames = [unit.split() for units in statements for unit in units if " RENAME " in unit]
+    return {name for words in renames for name in (words[-1], words[-3])}
+
+
+def _has_referential_actions(statements: Sequence[list[str]]) -> bool:
+    """Whether rows of a table follow those of another."""
+    return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
+
+
+@lru_cache(maxsize=8)  # each of a page's files is asked for more than once
+def _read(sql: str, engine: str) -> list[list[str]]:
+    return [
+        list(_units(tokens_of(statement, engine))) for statement in split_statements(sql, engine)
+    ]
+
+
+def _units(tokens: Sequence[str]) -> Iterator[str]:
+    """What a statement does, one text for each part of it."""
+    words = " ".join(token.strip('"') for token in tokens)
+    words = words.replace(" IF EXISTS ", " ").replace(" COLUMN ", " ")
+    head = re.match(rf"(ALTER) TABLE (?:ONLY )?({_NAME}) |(DROP \w+) (?!.*\()", words)
+    begin = " ".join(part for part in head.groups() if part) if head else ""
+    for part in split_parts(words[head.end() :].split()) if head else [words.split()]:
+        yield f"{begin} {' '.join(part)}".strip()
+
+
+@dataclass(frozen=True)
+class StatementMark:
+    """One statement to look at.
+
+    Attributes:
+        line: Of its first character, from 1.
+        last: Of its last character.
+        kinds: What it does.
+        inside: What the program does that it defines or runs.
+        text: Its beginning, in one line.
+        own: Whether it touches nothing but what the release itself made, or undoes it.
+        same: All of it in one form, in which both engines' statements are compared.
+    """
+
+    line: int
+    last_line: int
+    kinds: tuple[StatementKind, ...]
+    text: str
+    own_kind: bool = False
+    normalized: str = ""
+    inside: tuple[StatementKind, ...] = ()
+
+    @property
+    def descriptions(self) -> tuple[LazyText, ...]:
+        """What it does, one sentence each."""
+        body = N_("body: {kind}")
+        return (
+            *(LazyText(kind.value) for kind in self.kinds),
+            *(LazyText(body, {"kind": LazyText(kind.value)}) for kind in self.inside),
+        )
+
+
+_DROPS = {"DROP", "DETACH"}
+_RIGHTS = {
+    "AUTHORIZATION", "GRANT", "GROUP", "OWNED", "OWNER", "POLICY", "PRIVILEGES", "REVOKE", "ROLE",
+    "SECURITY", "SECURITY_INVOKER", "USER",
+}  # fmt: skip
+_CODE = {
+    "AGGREGATE", "CALL", "CAST", "DO", "EXECUTE", "EXTENSION", "FUNCTION", "LANGUAGE", "LOAD",
+    "OPERATOR", "PROCEDURE", "PROGRAM", "PUBLICATION", "ROUTINE", "RULE", "SERVER", "SUBSCRIPTION",
+    "TRIGGER", "WRAPPER",
+}  # fmt: skip
+#: A word of these sets says it wherever it stands, for heads that define something.
+_DEFINES = {"ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "REASSIGN", "SECURITY"}
+#: What is only about rights, whatever it names that somebody may do.
+_RIGHTS_ONLY = {("CREATE", "POLICY"), ("ALTER", "DEFAULT")}
+#: In the head of a program: with whose rights it runs.
+_OF_OTHERS = {("SECURITY", "DEFINER"), ("SET", "ROLE"), ("SET", "SESSION")}
+_SWITCHES = {"DISABLE", "ENABLE"}
+#: Of these their kind says all; whatever else a file begins with is compared with known clauses.
+_SAID_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
+_QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
+MAX_SHOWN_CHARS = 100
+
+
+def find_marks(
+    sql: str, engines: Sequence[str], direction: str = "up", *, up: str = ""
+) -> list[StatementMark]:
+    """Every statement to look at, as each of the engines reads the text.
+
+    Args:
+        sql: An ``up``, ``down`` or ``verify`` file, or a question of the manifest.
+        engines: Those that it may run on.
+        direction: Which of these; a question is a ``verify``, which a site asks and which changes
+            nothing there.
+        up: For a ``down`` file, what it goes back from.
+    """
+    found: dict[tuple[int, int, str], StatementMark] = {}
+    read = {engine: _split_with_offsets(sql, engine) for engine in engines}
+    for engine in engines:
+        mine, harmless = fills_own(sql, engine), {StatementKind.ADDS, StatementKind.CHANGES}
+        if direction == "down":
+            mine, harmless = undoes(up, sql, engine), set(StatementKind) - {StatementKind.CALLS}
+        made, pieces = made_tables(sql, engine), _pieces(engine, read)
+        for number, (start, statement) in enumerate(read[engine]):
+            before = bisect_right(pieces, (start, len(sql)))
+            if before and start < pieces[before - 1][1]:
+                continue
+            program = parse_program(statement, engine)
+            tokens = tokens_of(statement, engine)
+            named = set(_find_kinds(statement, tokens, program, made))
+            if direction == "verify":
+                named = set(_find_query_kinds(tokens))
+            elif direction == "up" and EMPTIED.fullmatch(" ".join(tokens)):
+                named = {StatementKind.EMPTIES} | (named & {StatementKind.CALLS})
+            inside = set(_find_body_kinds(program))
+            if not named:
+                continue
+            last = statement.line + statement.text.count("\n")
+            place = (statement.line, last, statement.text)
+            own = mine[number] and not program and named <= harmless
+            if known := found.get(place):  # two engines may read it as two things
+                named |= set(known.kinds)
+                inside |= set(known.inside)
+                own = own and known.own_kind
+            kinds, within = (
+                tuple(k for k in StatementKind if k in text) for text in (named, inside)
+            )
+            same = _normalize(list_lexemes(statement.text, engine))
+            short = _shorten(statement)
+            found[place] = StatementMark(statement.line, last, kinds, short, own, same, within)
+    return [found[place] for place in sorted(found, key=lambda place: place[:2])]
+
+
+def _split_with_offsets(sql: str, engine: str) -> list[tuple[int, SqlStatement]]:
+    """Each statement with the place of its first character."""
+    found, end = [], 0
+    for statement in split_statements(sql, engine):
+        start = sql.index(statement.text, end)
+        end = start + len(statement.text)
+        found.append((start, statement))
+    return found
+
+
+def _pieces(
+    engine: str, read: Mapping[str, Sequence[tuple[int, SqlStatement]]]
+) -> list[tuple[int, int]]:
+    """Where the other engine reads a program whole, of which this one cuts pieces, and runs none.
+
+    An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
+    refuses the program's head, and with it the file.
+    """
+    refused = {
+        place for place, statement in read[engine] if not supports_programs(statement, engine)
+    }
+    return [
+        (place, place + len(statement.text))
+        for other, statements in read.items()
+        for place, statement in statements
+        if place in refused and other != engine and supports_programs(statement, other)
+    ]
+
+
+def _normalize(words: Sequence[str]) -> str:
+    """One text for a statement, whatever its spaces and wherever the engine parks."""
+    text = " ".join(words)
+    return text.replace("NCEN_KEPT . ", "NCEN_KEPT__")
+
+
+def _shorten(statement: SqlStatement) -> str:
+    text = " ".join(statement.text.split())
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def _find_kinds(
+    statement: SqlStatement,
+    tokens: Sequence[str],
+    program: SqlProgram | None,
+    made: Collection[str],
+) -> Iterator[StatementKind]:
+    words = statement.words
+    head = words[0] if words else ""
+    if program is not None:
+        yield StatementKind.BY_ITSELF if program.by_itself else StatementKind.CODE
+        if set(_list_pairs(program.head)) & _OF_OTHERS:
+            yield StatementKind.RIGHTS
+        return
+    if head in ("GRANT", "REVOKE") or words[:2] in _RIGHTS_ONLY:
+        yield StatementKind.RIGHTS  # it names what others may do, and does none of it
+        return
+    known = known_kinds(tokens, made)
+    found = list(
+        known
+        if known is not None
+        else (*_find_row_kinds(words), *_find_definition_kinds(head, words))
+    )
+    if (
+        head not in ("COMMENT", "DROP")
+        and StatementKind.CODE not in found
+        and calls_unknown(tokens)
+    ):
+        found.append(StatementKind.CALLS)
+    if (
+        known is None
+        and head not in _SAID_BY_KIND
+        and not set(found) - {StatementKind.ADDS, StatementKind.RENAMES}
+    ):
+        found.append(unknown_kind(tokens))
+    yield from found
+
+
+def _find_query_kinds(tokens: Sequence[str]) -> Iterator[StatementKind]:
+    """What a question does that a site asks in a transaction that may only read."""
+    yield from _find_row_kinds(tuple(tokens))
+    if calls_unknown(tokens):
+        yield StatementKind.CALLS
+
+
+def _find_body_kinds(program: SqlProgram | None) -> Iterator[StatementKind]:
+    if program is None:
+        return
+    for words in program.inside:
+        yield from _find_row_kinds(words)
+        if "GRANT" in words or "REVOKE" in words:
+            yield StatementKind.RIGHTS
+    if program.unread:
+        yield StatementKind.UNREAD
+
+
+def _list_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(("", *words), words, strict=False))
+
+
+def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
+    """What is done to records and to parts of the database."""
+    head, pairs = words[0] if words else "", _list_pairs(words)
+    if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
+        yield StatementKind.DELETES
+    if any(
+        word == "MERGE"
+        or (word == "UPDATE" and before not in ("ON", "FOR", "KEY"))
+        or (word == "REPLACE" and before in ("", "OR") and head != "CREATE")
+        for before, word in pairs
+    ):
+        yield StatementKind.CHANGES
+    if words[:2] == ("ALTER", "TABLE") and "TYPE" in words:  # it may hold less
+        yield StatementKind.CHANGES
+    if "INSERT" in words or head == "REPLACE":
+        yield StatementKind.ADDS
+    if _DROPS & set(words):
+        code = (words[1:2] and words[1] in _CODE) or words[1:3] == ("EVENT", "TRIGGER")
+        yield StatementKind.UNCODES if head == "DROP" and code else StatementKind.DROPS
+    if "RENAME" in words or (head == "ALTER" and ("SET", "SCHEMA") in pairs):
+        yield StatementKind.RENAMES
+
+
+def _find_definition_kinds(head: str, words: tuple[str, ...]) -> Iterator[StatementKind]:
+    """What is made of the database, and what runs for it."""
+    defines = head in _DEFINES
+    if "GRANT" in words or "REVOKE" in words or (defines and _RIGHTS & set(words)):
+        yield StatementKind.RIGHTS
+    runs = head in ("CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
+    if head == "ALTER" and _SWITCHES & set(words) and {"TRIGGER", "RULE"} & set(words):
+        yield StatementKind.SWITCHES
+    elif runs or (defines and head != "DROP" and _CODE & set(words)):
+        yield StatementKind.CODE
+    if head in _QUESTIONS:
+        yield StatementKind.CALLS

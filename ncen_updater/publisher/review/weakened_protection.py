@@ -1,0 +1,271 @@
+"""What an event changes that lowers what protects sites: said as warnings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.publisher.signing.draft import impossible
+from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
+from ncen_updater.publisher.signing.role_policy import (
+    OFFLINE_EXPIRY_DAYS,
+    ONLINE_EXPIRY_DAYS,
+    ONLINE_ROLES,
+    POLICY_FIELD,
+    read_issue_time,
+)
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.value_format import format_signed_time, parse_signed_time
+
+#: Longer than until now by this factor is much.
+PERIOD_GROWTH_LIMIT: Final = 1.5
+#: What a first ceremony may agree on without a word, as a multiple of the usual period.
+DEFAULT_PERIOD_FACTOR: Final = 2
+#: A wave that opened so long before it was drafted is a slip of the pen.
+PAST_TOLERANCE: Final = timedelta(days=1)
+ALL_PERCENT: Final = 100
+
+
+def find_weakened_protection(event: SigningEvent) -> list[LazyText]:
+    """Every warning about keys, thresholds, periods, waves and countries."""
+    found: list[LazyText] = []
+    for role, draft in event.drafts.items():
+        base = event.base.get(role)
+        old, new = base.signed if base else None, draft.signed
+        if isinstance(new, Root):
+            found += _compare_holders(_read_root_holders(old), _read_root_holders(new))
+            found += _compare_periods(old, new)
+        elif isinstance(new, Targets):
+            found += _compare_holders(_read_targets_holders(old), _read_targets_holders(new))
+            found += _compare_offers(old, new)
+    signed = (draft.signed for draft in event.drafts.values())
+    found += _check_duplicate_owners(each for each in signed if isinstance(each, Root | Targets))
+    return found
+
+
+def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyText]:
+    """Two keys under one name: the fingerprint that was read out is that of one of them."""
+    held: dict[str, set[str]] = {}
+    for signed in lists:
+        named: list[tuple[str, str]] = []
+        if isinstance(signed, Root):
+            named = [
+                (get_key_owner(key), compute_fingerprint(key))
+                for key in read_emergency_halt_keys(signed).values()
+            ]
+        roles = (
+            _read_root_holders(signed)
+            if isinstance(signed, Root)
+            else _read_targets_holders(signed)
+        )
+        for _threshold, keys in roles.values():
+            named += [(owner, mark) for mark, owner in keys.items()]
+        for owner, mark in named:
+            held.setdefault(owner, set()).add(mark)
+    for owner, marks in sorted(held.items()):
+        if len(marks) > 1:
+            words = N_(
+                "WARNING: {owner} has several keys: {keys}; compare each fingerprint with {owner}"
+            )
+            text = ", ".join(f"{mark[:8]}..." for mark in sorted(marks))
+            yield LazyText(words, {"owner": owner, "keys": text})
+
+
+def _read_root_holders(root: Root | None) -> dict[str, tuple[int, dict[str, str]]]:
+    """Threshold and keys (fingerprint to owner) of each role."""
+    if root is None:
+        return {}
+    return {
+        name: (
+            role.threshold,
+            {compute_fingerprint(root.keys[i]): get_key_owner(root.keys[i]) for i in role.keyids},
+        )
+        for name, role in root.roles.items()
+    }
+
+
+def _read_targets_holders(targets: Targets | None) -> dict[str, tuple[int, dict[str, str]]]:
+    if targets is None or targets.delegations is None:
+        return {}
+    keys = targets.delegations.keys
+    return {
+        name: (
+            role.threshold,
+            {compute_fingerprint(keys[i]): get_key_owner(keys[i]) for i in role.keyids},
+        )
+        for name, role in (targets.delegations.roles or {}).items()
+    }
+
+
+def _compare_holders(
+    old: Mapping[str, tuple[int, Mapping[str, str]]],
+    new: Mapping[str, tuple[int, Mapping[str, str]]],
+) -> Iterator[LazyText]:
+    for name, (threshold, keys) in new.items():
+        was, held = old.get(name, (0, {}))
+        if threshold < was:
+            words = N_("WARNING: {name}: signature threshold lowered from {old} to {threshold}")
+            yield LazyText(words, {"name": name, "threshold": threshold, "old": was})
+        if threshold == 1 and was != 1 and name not in ONLINE_ROLES:
+            words = N_("WARNING: {name}: signature threshold is 1")
+            yield LazyText(words, {"name": name})
+        gone = {owner: mark for mark, owner in held.items() if mark not in keys}
+        for mark, owner in keys.items():
+            if mark not in held and owner in gone:
+                words = N_(
+                    "WARNING: {name}: key of {owner} changes from {old}... to {new}...; compare the"
+                    " fingerprint with {owner}"
+                )
+                marks = {"new": mark[:8], "old": gone[owner][:8]}
+                yield LazyText(words, {"name": name, "owner": owner, **marks})
+
+
+def _read_periods(root: Root | None) -> Mapping[str, Any]:
+    policy = root.unrecognized_fields.get(POLICY_FIELD) if root is not None else None
+    days = policy.get("expiry_days") if isinstance(policy, dict) else None
+    return days if isinstance(days, dict) else {}
+
+
+def _compare_periods(old: Root | None, new: Root) -> Iterator[LazyText]:
+    before = _read_periods(old)
+    for name, days in sorted(_read_periods(new).items()):
+        usual = ONLINE_EXPIRY_DAYS.get(name, OFFLINE_EXPIRY_DAYS)
+        was = before.get(name)
+        limit = was * PERIOD_GROWTH_LIMIT if isinstance(was, int) else usual * DEFAULT_PERIOD_FACTOR
+        if isinstance(days, int) and days > limit:
+            words = N_(
+                "WARNING: {name}: metadata is valid for {days} days (before: {old}); outdated"
+                " metadata stays acceptable that long"
+            )
+            yield LazyText(words, {"name": name, "days": days, "old": was or "-"})
+
+
+def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
+    issued = read_issue_time(new)
+    drafted = parse_signed_time(issued)
+    for path, target in sorted(new.targets.items()):
+        offer = (target.custom or {}).get(OFFER_FIELD)
+        if not path.startswith(RELEASES_PREFIX) or not isinstance(offer, dict):
+            continue
+        known = old.targets.get(path) if old else None
+        before = ((known.custom or {}) if known else {}).get(OFFER_FIELD) or {}
+        name = f"{offer.get('product')} {offer.get('version')}"
+        waves, was = offer.get("waves") or [], before.get("waves") or []
+        if waves != was:
+            yield from check_waves(name, waves, drafted)
+        countries = [*(offer.get("countries") or [])]
+        for wave in waves:
+            countries += wave.get("countries") or []
+        for code in impossible(countries):
+            yield LazyText(
+                N_("WARNING: {name}: unknown country {country}"),
+                {"name": name, "country": code},
+            )
+
+
+def check_waves(
+    name: str, waves: Sequence[Mapping[str, Any]], drafted: datetime | None
+) -> Iterator[LazyText]:
+    """What is odd in a schedule.
+
+    Args:
+        name: The release, for the sentences.
+        waves: As they are signed.
+        drafted: When; None where nobody knows.
+    """
+    highest: dict[tuple[str, ...], int] = {}
+    everybody = 0
+    for wave in sorted(waves, key=lambda wave: str(wave.get("opens"))):
+        opens = parse_signed_time(str(wave.get("opens")))
+        percent = int(wave.get("percent") or 0)
+        values = {"name": name, "opens": format_signed_time(wave.get("opens")), "percent": percent}
+        if drafted is not None and opens is not None and opens < drafted - PAST_TOLERANCE:
+            words = N_(
+                "WARNING: {name}: the wave of {opens} is in the past: {percent} % of its sites can"
+                " start immediately"
+            )
+            yield LazyText(words, values)
+        where = tuple(sorted(wave.get("countries") or []))
+        before = max(highest.get(where, 0), everybody)
+        if percent < before:
+            words = N_(
+                "WARNING: {name}: the wave of {opens} ({percent} %) has no effect after one with"
+                " {before} %"
+            )
+            yield LazyText(words, {**values, "before": before})
+        highest[where] = max(highest.get(where, 0), percent)
+        if not where:
+            everybody = max(everybody, percent)
+    stuck = [where for where, top in highest.items() if max(top, everybody) < ALL_PERCENT]
+    if waves and stuck:
+        top = max(max(highest[where], everybody) for where in stuck)
+        words = N_(
+            "WARNING: {name}: the waves end at {percent} %; the other sites need another wave"
+        )
+        yield LazyText(words, {"name": name, "percent": top})
+
+
+def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
+    """Whether both releases say that the one before runs on the databases of this one."""
+    new, old = manifest.compatibility, before.compatibility if before else None
+    return new is not None and old is not None and old.schema_number >= new.compatible_down_to
+
+
+def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterator[LazyText]:
+    """What of a release itself an officer must have decided.
+
+    Args:
+        manifest: The release.
+        before: The release before; None if there is none.
+    """
+    name = f"{manifest.product} {manifest.version}"
+    migrator, was = manifest.migrator, before.migrator if before else None
+    if migrator is not None:
+        values: dict[str, object] = {
+            "name": name,
+            "command": LocalizedFigure(" ".join(migrator.argv)),
+        }
+        words = N_("WARNING: {name} runs its own program on the databases: {command}")
+        if was == migrator:
+            words = N_(
+                "WARNING: {name} runs its own program on the databases, unchanged: {command}"
+            )
+        elif was is not None:
+            words = N_("WARNING: {name} runs its own program on the databases, changed: {command}")
+        yield LazyText(words, values)
+        if migrator.contract is not None:
+            later = LocalizedFigure(" ".join(migrator.contract.argv))
+            words = N_(
+                "WARNING: after the soak period, a program of {name} changes the live databases and"
+                " cannot be undone: {command}"
+            )
+            yield LazyText(words, {"name": name, "command": later})
+        if not is_rollback_code_only(manifest, before):
+            lost = {"name": name, "reason": migrator.no_rollback_reason}
+            yield LazyText(N_("WARNING: rollback of {name} loses records: {reason}"), lost)
+    vouched = manifest.compatibility
+    if vouched is not None and (before is None or before.compatibility != vouched):
+        words = N_(
+            "WARNING: {name} declares its databases compatible down to schema number"
+            " {compatible_down_to}."
+            " At schema number {number}, sites make no previous databases."
+        )
+        values = {
+            "name": name,
+            "compatible_down_to": vouched.compatible_down_to,
+            "number": vouched.schema_number,
+        }
+        yield LazyText(words, values)
+    if vouched is not None and vouched.expand and migrator is not None:
+        words = N_(
+            "WARNING: a program of {name} changes the live databases before the downtime,"
+            " without a copy, and cannot be undone (schema number {compatible_down_to} or later)"
+        )
+        yield LazyText(words, {"name": name, "compatible_down_to": vouched.compatible_down_to})

@@ -1,0 +1,681 @@
+"""The difference between published metadata and a draft, in words that an officer can read.
+
+An officer signs bytes. Whatever in them differs from what is published and has no sentence of its
+own is listed raw, so that nothing can be signed unseen, not even a field that nobody thought of.
+
+Everything that differs is said: what is known in its own words, what is not known by its name. A
+key is shown with its owner and its fingerprint, because the owner's name is only what the key says
+of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.cli.render import format_date, group_digest
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.manifest import Urgency
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
+from ncen_updater.formats.target_names import (
+    DELTAS_PREFIX,
+    ISSUE_TIME_FIELD,
+    OFFER_FIELD,
+    ROLE_FIELD,
+)
+from ncen_updater.publisher.signing.keys import (
+    KEY_OWNER,
+    compute_fingerprint,
+    get_key_owner,
+    list_key_owners,
+)
+from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_issue_time
+from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.value_format import (
+    format_signed_time,
+    format_version_range,
+    join_texts,
+)
+
+#: Fields of an offer that :func:`describe_rollout_changes` speaks of.
+ROLLOUT_FIELDS = ("waves", "halted", "channel", "countries")
+_URGENCIES = {urgency.value: urgency for urgency in Urgency}
+
+
+def describe_rollout_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[LazyText]:
+    """Say what becomes of waves, halt, channel and countries; nothing where they stay.
+
+    Args:
+        old: The offer that is published; empty for a new release.
+        new: The offer that is drafted.
+    """
+    name = {"product": new.get("product"), "version": new.get("version")}
+    if old.get("halted") != new.get("halted"):
+        halt = new.get("halted")
+        yield (
+            LazyText(N_("HALTED: {product} {version}: {reason}"), {**name, **halt})
+            if halt
+            else LazyText(N_("{product} {version}: halt ends"), name)
+        )
+    if old and old.get("channel") != new.get("channel"):
+        values = {**name, "channel": new.get("channel"), "old": old.get("channel")}
+        yield LazyText(N_("{product} {version}: channel '{channel}' (before: '{old}')"), values)
+    elif not old:
+        yield LazyText(
+            N_("{product} {version}: channel '{channel}'"), {**name, "channel": new.get("channel")}
+        )
+    yield from _describe_countries(name, old, new)
+    yield from _describe_waves(name, old.get("waves") or [], new.get("waves") or [])
+
+
+def _describe_countries(
+    name: Mapping[str, object], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[LazyText]:
+    before, after = old.get("countries") or [], new.get("countries") or []
+    if before == after:
+        return
+    values = {**name, "countries": ", ".join(after), "old": ", ".join(before)}
+    if not after:
+        yield LazyText(N_("{product} {version}: all countries (before: {old})"), values)
+    elif not before and old:
+        yield LazyText(N_("{product} {version}: only {countries} (before: all countries)"), values)
+    elif not before:
+        yield LazyText(N_("{product} {version}: only {countries}"), values)
+    else:
+        yield LazyText(N_("{product} {version}: only {countries} (before: {old})"), values)
+
+
+def _describe_waves(
+    name: Mapping[str, object], old: list[dict[str, Any]], new: list[dict[str, Any]]
+) -> Iterator[LazyText]:
+    if old == new:
+        return
+    if not new:
+        yield LazyText(N_("{product} {version}: all sites at once"), name)
+    for wave in new:
+        values = {
+            **name,
+            "opens": wave.get("opens"),
+            "at": format_signed_time(wave.get("opens")),
+            "percent": wave.get("percent"),
+            "countries": ", ".join(wave.get("countries") or []),
+        }
+        if values["countries"]:
+            template = N_("{product} {version}: {percent} % in {countries} from {at}")
+        else:
+            template = N_("{product} {version}: {percent} % of all sites from {at}")
+        yield LazyText(template, values)
+    for wave in [wave for wave in old if wave not in new]:
+        opens = wave.get("opens")
+        values = {
+            **name,
+            "opens": opens,
+            "at": format_signed_time(opens),
+            "percent": wave.get("percent"),
+        }
+        template = N_("WARNING: {product} {version}: wave of {at} ({percent} %) removed")
+        yield LazyText(template, values)
+
+
+def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
+    """Say what an offer says of its release; None for what has no words, or another form.
+
+    Args:
+        offer: The offer that is drafted.
+        key: The field.
+    """
+    name = {"product": offer.get("product"), "version": offer.get("version")}
+    match key, offer.get(key):
+        case "agent", str(wanted):
+            words = N_("{product} {version}: needs ncen-updater {range}")
+            return LazyText(words, {**name, "agent": wanted, "range": format_version_range(wanted)})
+        case "deltas", dict(packs) if all(type(size) is int for size in packs.values()):
+            words = N_("{product} {version}: delta packs from {origins}")
+            one = N_("{origin} ({size_bytes})")
+            lines = [LazyText(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
+            return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines)})
+        case "required", True:
+            return LazyText(N_("{product} {version}: required release"), name)
+        case "required", False:
+            return LazyText(N_("{product} {version}: optional release"), name)
+        case "unpacked_bytes", int(size) if type(size) is int:
+            words = N_("{product} {version}: {unpacked_bytes} unpacked")
+            return LazyText(words, {**name, "unpacked_bytes": size})
+        case "upgrade_from", str(admitted) if not admitted.strip():
+            words = N_("{product} {version}: first installation only")
+            return LazyText(words, {**name, "upgrade_from": admitted})
+        case "upgrade_from", str(admitted):
+            words = N_("{product} {version}: upgrade from {range}")
+            return LazyText(
+                words, {**name, "upgrade_from": admitted, "range": format_version_range(admitted)}
+            )
+        case "urgency", str(urgency) if urgency in _URGENCIES:
+            words = N_("{product} {version}: urgency: {urgency}")
+            return LazyText(words, {**name, "urgency": _URGENCIES[urgency]})
+    return None
+
+
+ENVELOPE_FIELDS: Final = {
+    "_type",
+    "spec_version",
+    "version",
+    "expires",
+    ISSUE_TIME_FIELD,
+    ROLE_FIELD,
+}
+HOLDER_FIELDS: Final = {"name", "keyids", "threshold"}
+DELEGATION_FIELDS: Final = HOLDER_FIELDS | {"terminating", "paths", "path_hash_prefixes"}
+SCHEMES: Final = {
+    ("ed25519", "ed25519"),
+    ("ecdsa", "ecdsa-sha2-nistp256"),
+    ("ecdsa", "ecdsa-sha2-nistp384"),
+}
+PERIODS: Final = {"expiry_days", "signing_days"}
+REMOVED: Final = None
+
+FieldPath = tuple[str, ...]
+
+
+def find_undescribed_changes(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the new value (None where it is gone) of what has no sentence.
+
+    Args:
+        old: The published version as a dictionary, empty if there is none.
+        new: The draft as a dictionary.
+    """
+    was = dict(_iter_leaves((), _index_by_name(old))) if old else {}
+    now = dict(_iter_leaves((), _index_by_name(new)))
+    used = _list_used_keys(new) | _list_used_keys(old)
+    for place in sorted(was.keys() | now.keys()):
+        value = now.get(place, REMOVED)
+        if place in was and place in now and _is_equal(was[place], value):
+            continue
+        if not _is_described(place, value, new, used):
+            yield "/".join(place), value
+
+
+def _is_equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON
+    return type(one) is type(other) and bool(one == other)
+
+
+def _iter_leaves(place: FieldPath, value: Any) -> Iterator[tuple[FieldPath, Any]]:  # noqa: ANN401 - JSON
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _iter_leaves((*place, str(key)), inner)
+    else:
+        yield place, value
+
+
+def _index_by_name(signed: Mapping[str, Any]) -> dict[str, Any]:
+    """Delegations by their names instead of their numbers; their order has a sentence."""
+    delegations = signed.get("delegations")
+    if not isinstance(delegations, dict) or not isinstance(delegations.get("roles"), list):
+        return dict(signed)
+    roles = delegations["roles"]
+    named = {str(role["name"]): role for role in roles}
+    return {**signed, "delegations": {**delegations, "roles": named}}
+
+
+def _list_used_keys(signed: Mapping[str, Any]) -> set[str]:
+    delegations = _index_by_name(signed).get("delegations") or {}
+    holders = [*(signed.get("roles") or {}).values(), *(delegations.get("roles") or {}).values()]
+    return {keyid for holder in holders for keyid in holder.get("keyids", ())}
+
+
+def _is_described(place: FieldPath, value: Any, new: Mapping[str, Any], used: set[str]) -> bool:  # noqa: ANN401
+    match place:
+        case ("keys", keyid, *rest) | ("delegations", "keys", keyid, *rest):
+            return keyid in used and _is_key_described(tuple(rest), value, place, new)
+        case ("roles", _, fact):
+            return fact in HOLDER_FIELDS
+        case (name, _, *rest) if name == EMERGENCY_HALT_KEYS_FIELD:
+            return _is_key_described(tuple(rest), value, place, new)
+        case (name, fact, _) if name == POLICY_FIELD:
+            return fact in PERIODS
+        case ("delegations", "roles", _, fact):
+            return fact in DELEGATION_FIELDS
+        case ("targets", path, *rest):
+            return _is_target_described(tuple(rest), (new.get("targets") or {}).get(path))
+        case ("delegations",) | ("targets",):
+            return not value
+        case (name,):
+            return name in ENVELOPE_FIELDS or name == "consistent_snapshot"
+    return False
+
+
+def _is_key_described(
+    rest: FieldPath,
+    value: Any,  # noqa: ANN401
+    place: FieldPath,
+    new: Mapping[str, Any],
+) -> bool:
+    if rest == ("scheme",) and value is not REMOVED:
+        keys: Any = new
+        for step in place[:-1]:
+            keys = keys[step]
+        return (keys.get("keytype"), value) in SCHEMES
+    return rest in {("keytype",), ("scheme",), ("keyval", "public"), (KEY_OWNER,)}
+
+
+def _is_target_described(rest: FieldPath, target: Mapping[str, Any] | None) -> bool:
+    if target is None or rest in {("length",), ("hashes", "sha256")}:
+        return True
+    if rest[:1] != ("custom",):
+        return False
+    # Custom fields without an offer are said whole; beside an offer, only the offer is.
+    custom = target.get("custom")
+    return not isinstance(custom, dict) or OFFER_FIELD not in custom or rest[1:2] == (OFFER_FIELD,)
+
+
+NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version}: withdrawal ends")
+#: What an archive says to clients that are plain tufup, in these bytes alone.
+PLAIN_CUSTOM_TEXTS = {
+    '{"tufup": {"required": false}, "user": {}}': N_("{path}: optional for plain tufup clients"),
+    '{"tufup": {"required": true}, "user": {}}': N_("{path}: required for plain tufup clients"),
+}
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """One sentence, and the same for programs.
+
+    Attributes:
+        role: The role that it is about; empty for the whole event.
+        text: The sentence.
+        heading: Whether the lines after it belong below it.
+        figures: The same for programs.
+        annex: Whether it only names what was hashed: what a machine compares, and no person judges.
+    """
+
+    role: str
+    text: LazyText
+    heading: bool = False
+    figures: Mapping[str, object] = field(default_factory=dict)
+    annex: bool = False
+
+
+def describe_event(event: SigningEvent) -> list[DiffLine]:
+    """Say everything that an event changes."""
+    lines = [
+        _make_line("", N_("{title}"), heading=True, title=event.title),
+        _make_line("", N_("Event digest: {digest}"), annex=True, digest=group_digest(event.digest)),
+    ]
+    if event.roots:
+        lines.append(
+            _make_line(
+                "",
+                N_("based on root version {version}, digest {digest}"),
+                annex=True,
+                version=event.roots[-1].signed.version,
+                digest=group_digest(compute_signed_digest(event.roots[-1])),
+            )
+        )
+    for role, draft in event.drafts.items():
+        lines += _diff_role(event, role, draft)
+    return list(_shorten_repeated_keys(lines))
+
+
+#: A key that is told, and the same where its fingerprint stands above.
+KEY_HOLDER_LINE = N_("{name}: {owner} can sign ({kind} key {fingerprint})")
+EMERGENCY_HALT_KEY_LINE = N_("emergency halt: {owner}, key {fingerprint}")
+SAME_KEY_LINES = {
+    KEY_HOLDER_LINE: N_("{name}: {owner} can sign (same key, {beginning}...)"),
+    EMERGENCY_HALT_KEY_LINE: N_("emergency halt: {owner} (same key, {beginning}...)"),
+}
+
+
+def _shorten_repeated_keys(lines: Iterable[DiffLine]) -> Iterator[DiffLine]:
+    """Tell the whole fingerprint of a key once: nobody compares the same one eight times."""
+    seen: set[object] = set()
+    for line in lines:
+        mark = line.figures.get("fingerprint")
+        if line.text.template in SAME_KEY_LINES and mark in seen:
+            values = {**line.text.values, "beginning": str(mark).partition(" ")[0]}
+            line = replace(line, text=LazyText(SAME_KEY_LINES[line.text.template], values))  # noqa: PLW2901
+        elif line.text.template in SAME_KEY_LINES:
+            seen.add(mark)
+        yield line
+
+
+def _make_line(
+    role: str, template: str, *, heading: bool = False, annex: bool = False, **values: object
+) -> DiffLine:
+    return _make_verbatim_line(role, LazyText(template, values), heading=heading, annex=annex)
+
+
+def _make_verbatim_line(
+    role: str, text: LazyText, *, heading: bool = False, annex: bool = False
+) -> DiffLine:
+    """A line whose figures are what stands in the lists, and not how it is told."""
+    reported = (LazyText, LocalizedFigure)
+    figures = {key: value for key, value in text.values.items() if not isinstance(value, reported)}
+    return DiffLine(role, text, heading, figures, annex)
+
+
+def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[DiffLine]:
+    before = event.base.get(role)
+    old = before.signed if before else None
+    new = draft.signed
+    yield _make_line(
+        role,
+        N_("{name}: version {old} to {new}") if old else N_("{name}: first version, {new}"),
+        heading=True,
+        name=role,
+        old=old.version if old else 0,
+        new=new.version,
+    )
+    yield _make_line(
+        role,
+        N_("{name}: digest {digest}"),
+        annex=True,
+        name=role,
+        digest=group_digest(compute_signed_digest(draft)),
+    )
+    yield _make_line(
+        role,
+        N_("drafted {at}, valid until {day} (before: {day_before})")
+        if old
+        else N_("drafted {at}, valid until {day}"),
+        issued=read_issue_time(new),
+        at=format_signed_time(read_issue_time(new)),
+        expires=f"{new.expires:%Y-%m-%d}",
+        day=format_date(new.expires),
+        before=f"{old.expires:%Y-%m-%d}" if old else "-",
+        day_before=format_date(old.expires) if old else "-",
+    )
+    names = list_key_owners(event.list_signers(role).values())
+    yield _make_line(role, N_("can be signed by: {names}"), names=", ".join(names))
+    lines = list(
+        _diff_root(role, old, new) if isinstance(new, Root) else _diff_targets(role, old, new)
+    ) + list(_diff_rest(role, old, new))
+    nothing = N_("no other changes") if old else N_("empty")
+    yield from lines or [_make_line(role, nothing)]
+
+
+def _diff_root(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+    for name, holder in new.roles.items():
+        yield from _diff_holders(
+            role,
+            name,
+            _select_keys(old.roles[name].keyids, old.keys) if old and name in old.roles else {},
+            _select_keys(holder.keyids, new.keys),
+            old.roles[name].threshold if old and name in old.roles else 0,
+            holder.threshold,
+        )
+    yield from _diff_emergency_halt_keys(role, old, new)
+    yield from _diff_periods(role, old, new)
+    if not new.consistent_snapshot:
+        yield _make_line(role, N_("WARNING: consistent snapshots disabled"))
+
+
+def _diff_emergency_halt_keys(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+    before, after = (
+        read_emergency_halt_keys(root) if root is not None else {} for root in (old, new)
+    )
+    for keyid, key in before.items():
+        if keyid not in after:
+            words = N_("emergency halt: {owner} removed, key {fingerprint}")
+            mark = group_digest(compute_fingerprint(key))
+            yield _make_line(role, words, owner=get_key_owner(key), fingerprint=mark)
+    for keyid, key in after.items():
+        if keyid not in before:
+            mark = group_digest(compute_fingerprint(key))
+            yield _make_line(
+                role, EMERGENCY_HALT_KEY_LINE, owner=get_key_owner(key), fingerprint=mark
+            )
+
+
+def _diff_periods(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+    before, after = _read_periods(old), _read_periods(new)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            days, signing = after.get(name, ("-", "-"))
+            old_days, old_signing = before.get(name, ("-", "-"))
+            yield _make_line(
+                role,
+                N_(
+                    "{name}: valid for {days} days, renewed in the last {signing}"
+                    " (before: {old_days}, {old_signing})"
+                )
+                if name in before
+                else N_("{name}: valid for {days} days, renewed in the last {signing}"),
+                name=name,
+                days=days,
+                signing=signing,
+                old_days=old_days,
+                old_signing=old_signing,
+            )
+
+
+def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
+    policy = root.unrecognized_fields.get(POLICY_FIELD) if root is not None else None
+    if not isinstance(policy, dict):
+        return {}
+    days, signing = (policy.get(key) for key in ("expiry_days", "signing_days"))
+    if not isinstance(days, dict) or not isinstance(signing, dict):
+        return {}
+    return {
+        name: (days.get(name, "-"), signing.get(name, "-"))
+        for name in sorted(days.keys() | signing.keys())
+    }
+
+
+def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[DiffLine]:
+    was, now = _read_delegations(old), _read_delegations(new)
+    for name in was.keys() - now.keys():
+        yield _make_line(role, N_("product {name} removed from the feed"), name=name)
+    for name, (holder, keys) in now.items():
+        old_holder, old_keys = was.get(name, (None, {}))
+        yield from _diff_holders(
+            role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
+        )
+        facts = {
+            "paths": N_("{name}: file names: {value}"),
+            "terminating": N_("{name}: its file names are exclusive")
+            if holder.terminating
+            else N_("WARNING: {name}: its file names are shared with other products"),
+            "path_hash_prefixes": N_("{name}: prefixes of file name digests: {value}"),
+        }
+        for fact, words in facts.items():
+            value, before = getattr(holder, fact), getattr(old_holder, fact, None)
+            if value != before:
+                yield _make_line(role, words, name=name, value=", ".join(map(str, _as_list(value))))
+    if was and list(was) != list(now):
+        yield _make_line(role, N_("order of products: {order}"), order=", ".join(now))
+    yield from _diff_files(role, old.targets if old else {}, new.targets)
+
+
+def _as_list(value: object) -> list[object]:
+    """A list of a fact that may be missing."""
+    return value if isinstance(value, list) else []
+
+
+def _read_delegations(targets: Targets | None) -> dict[str, tuple[Any, dict[str, Key]]]:
+    if targets is None or targets.delegations is None:
+        return {}
+    delegations = targets.delegations
+    return {
+        name: (holder, _select_keys(holder.keyids, delegations.keys))
+        for name, holder in (delegations.roles or {}).items()
+    }
+
+
+def _select_keys(keyids: list[str], keys: Mapping[str, Key]) -> dict[str, Key]:
+    return {keyid: keys[keyid] for keyid in keyids if keyid in keys}
+
+
+def _diff_holders(
+    role: str,
+    name: str,
+    old: Mapping[str, Key],
+    new: Mapping[str, Key],
+    old_threshold: int,
+    threshold: int,
+) -> Iterator[DiffLine]:
+    for keyid in old.keys() - new.keys():
+        yield _make_line(
+            role,
+            N_("{name}: {owner} removed (key {fingerprint}...)"),
+            name=name,
+            owner=get_key_owner(old[keyid]),
+            fingerprint=compute_fingerprint(old[keyid])[:8],
+        )
+    for keyid, key in new.items():
+        if keyid not in old:
+            yield _make_line(
+                role,
+                KEY_HOLDER_LINE,
+                name=name,
+                owner=get_key_owner(key),
+                kind=key.keytype,
+                fingerprint=group_digest(compute_fingerprint(key)),
+            )
+        elif old[keyid].to_dict() != key.to_dict():
+            yield _make_line(role, N_("WARNING: {name}: key {key} changes"), name=name, key=keyid)
+    if (old_threshold, len(old)) != (threshold, len(new)):
+        yield _make_line(
+            role,
+            N_("{name}: signature threshold {threshold} of {count} (before: {old} of {old_count})")
+            if old_threshold
+            else N_("{name}: signature threshold {threshold} of {count}"),
+            name=name,
+            threshold=threshold,
+            count=len(new),
+            old=old_threshold,
+            old_count=len(old),
+        )
+
+
+def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[DiffLine]:
+    for path in sorted(old.keys() - new.keys()):
+        yield _make_line(role, N_("removed: {path}"), path=path)
+    for path in sorted(new):
+        target, before = new[path], old.get(path)
+        pack = _parse_pack_name(path)
+        if before is None and pack is not None:
+            yield _make_line(
+                role,
+                N_("added: delta pack from {origin} to {version}, {size_bytes}, sha256 {digest}"),
+                annex=True,
+                origin=pack[0],
+                version=pack[1],
+                size_bytes=target.length,
+                digest=group_digest(target.hashes["sha256"]),
+            )
+        elif before is None:
+            yield _make_line(
+                role,
+                N_("added: {path}, {size_bytes}, sha256 {digest}"),
+                annex=True,
+                path=path,
+                size_bytes=target.length,
+                digest=group_digest(target.hashes["sha256"]),
+            )
+        elif (before.length, before.hashes) != (target.length, target.hashes):
+            yield _make_line(
+                role,
+                N_("WARNING: replaced: {path}, {size_bytes}, sha256 {digest}"),
+                path=path,
+                size_bytes=target.length,
+                digest=group_digest(target.hashes["sha256"]),
+            )
+        value = (before.custom if before else None) or {}
+        if value != (target.custom or {}):
+            yield from _diff_custom(role, path, value, target.custom)
+
+
+def _parse_pack_name(path: str) -> tuple[str, str] | None:
+    """The two versions of a delta pack's name."""
+    if not path.startswith(DELTAS_PREFIX):
+        return None
+    origin, _, version = path.rpartition("/")[2].partition("--")
+    return (origin, version) if origin and version else None
+
+
+def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - JSON
+    new = new or {}
+    offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
+    if offer is None:
+        content = _format_json(new)
+        yield _make_line(
+            role,
+            PLAIN_CUSTOM_TEXTS.get(content, N_("{path} set to {value}")),
+            path=path,
+            value=content,
+        )
+        return
+    for text in describe_rollout_changes(before, offer):
+        yield _make_verbatim_line(role, text)
+    for key, value in sorted(offer.items()):
+        if key in ROLLOUT_FIELDS:
+            continue
+        if key in ("archive", "product", "version") and key not in before:
+            continue
+        if before.get(key) == value or (key == "deltas" and not value and key not in before):
+            continue
+        if key == "withdrawn" and value is None:
+            yield _make_line(
+                role,
+                NO_LONGER_WITHDRAWN,
+                product=offer.get("product"),
+                version=offer.get("version"),
+            )
+        elif key == "withdrawn":
+            yield _make_line(
+                role,
+                N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
+                product=offer.get("product"),
+                version=offer.get("version"),
+                reason=str(value.get("reason")).rstrip("."),
+                advice=(value.get("advice") or "-").rstrip("."),
+            )
+        elif (worded := describe_offer_field(offer, key)) is not None:
+            yield _make_verbatim_line(role, worded)
+        else:
+            yield _make_line(
+                role,
+                N_("{path}: {key} set to {value}"),
+                path=path,
+                key=key,
+                value=_format_json(value),
+            )
+    for key in sorted(before.keys() - offer.keys() - set(ROLLOUT_FIELDS)):
+        if key == "withdrawn" and before[key] is not None:
+            yield _make_line(
+                role,
+                NO_LONGER_WITHDRAWN,
+                product=offer.get("product"),
+                version=offer.get("version"),
+            )
+            continue
+        yield _make_line(role, N_("{path}: {key} removed"), path=path, key=key)
+
+
+def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
+    """Whatever the sentences above do not know."""
+    for place, value in find_undescribed_changes(old.to_dict() if old else {}, new.to_dict()):
+        if place == f"{POLICY_FIELD}/plain_tufup" and value == []:
+            yield _make_line(role, N_("no product for plain tufup clients"))
+            continue
+        if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
+            words = N_("products for plain tufup clients: {products}")
+            yield _make_line(role, words, products=", ".join(value))
+            continue
+        words = N_("{key} set to {value}") if value is not None else N_("{key} removed")
+        yield _make_line(role, words, key=place, value=_format_json(value))
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _format_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

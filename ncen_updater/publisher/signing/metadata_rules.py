@@ -1,0 +1,327 @@
+"""What every set of metadata must hold before anybody signs or publishes it. Pure.
+
+The same rules stand at both ends: an officer's program refuses to sign what breaks them, and the
+publisher refuses to publish it, so neither has to trust the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
+
+from ncen_updater.common.cli.render import format_date, format_scheduled_time
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    BAD_DATES,
+    BELOW_THRESHOLD,
+    KEY_NOT_ALLOWED,
+    PUBLISHER_ROLE_EXPIRED,
+    UNSOUND_DRAFT,
+)
+from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.release_document import Offer
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
+from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.publisher.feed.feed_directory import FeedState, list_delegated_roles, verify_role
+from ncen_updater.publisher.signing.keys import (
+    compute_fingerprint,
+    compute_keyid,
+    get_key_owner,
+    list_key_owners,
+    refuse_duplicate_keys,
+)
+from ncen_updater.publisher.signing.role_policy import (
+    ONLINE_ROLES,
+    POLICY_FIELD,
+    read_issue_time,
+    read_policy,
+)
+from ncen_updater.publisher.signing.value_format import format_signed_time
+
+#: The issue time becomes the least time of every site's clock: one in the future would shut them
+#: out for good. Two days, since an officer's machine without network has no exact clock.
+CLOCK_TOLERANCE: Final = timedelta(days=2)
+# Printable ASCII without backslash and without what a shell, a URL or a terminal may take amiss.
+TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
+
+
+def refuse_invalid_drafts(
+    root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
+) -> None:
+    """Refuse drafts that no officer should have to judge.
+
+    Args:
+        root: The newest root, drafted or published.
+        targets: The newest top-level targets.
+        drafts: The new versions.
+
+    Raises:
+        UNSOUND_DRAFT: Naming the first thing that is wrong.
+        DUPLICATE_KEY: If one public key stands under two ids.
+        KEY_NOT_ALLOWED: If an online key may sign what is signed offline.
+    """
+    for role, problem in _find_problems(root, targets, drafts):
+        raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
+    delegations = targets.delegations
+    products = list(delegations.keys.values()) if delegations else []
+    brakes = list(read_emergency_halt_keys(root).values())
+    if len(brakes) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
+        raise UpdaterError(UNSOUND_DRAFT, role="root", reason="unusable emergency halt key")
+    refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *brakes])
+    online = {
+        compute_fingerprint(root.keys[keyid]): root.keys[keyid]
+        for name in ONLINE_ROLES
+        for keyid in root.roles[name].keyids
+    }
+    officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
+    for key in (*officers, *products, *brakes):
+        if compute_fingerprint(key) in online:
+            raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role="targets")
+
+
+def _find_problems(
+    root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
+) -> Iterator[tuple[str, str]]:
+    if not root.consistent_snapshot:
+        yield "root", "consistent snapshots are switched off"
+    try:
+        read_policy(root)
+    except ValueError as error:
+        yield "root", str(error)
+    yield from (("root", text) for text in _find_key_problems(root.keys))
+    yield from (("root", text) for text in _find_key_problems(read_emergency_halt_keys(root)))
+    for name, holder in root.roles.items():
+        yield from (("root", text) for text in _find_holder_problems(name, holder, root.keys))
+    delegations = targets.delegations
+    if delegations is not None:
+        yield from (("targets", text) for text in _find_key_problems(delegations.keys))
+        for name, holder in (delegations.roles or {}).items():
+            yield from (
+                ("targets", text) for text in _find_holder_problems(name, holder, delegations.keys)
+            )
+            if not holder.terminating or holder.paths is None:
+                yield "targets", f"{name} does not end the search by paths"
+        if delegations.succinct_roles is not None:
+            yield "targets", "hash bins are not used here"
+    products = list_delegated_roles(targets)
+    for role, metadata in drafts.items():
+        if role not in ("root", "targets") and role not in products:
+            yield role, "no such product"
+        if isinstance(metadata.signed, Targets):
+            for path, target in metadata.signed.targets.items():
+                yield from ((role, text) for text in _find_target_problems(path, target))
+                yield from ((role, text) for text in _find_offer_problems(path, metadata.signed))
+                if role in products and not products[role].is_delegated_path(path):
+                    yield role, f"it may not name {path!r}"
+            yield from (
+                ("targets", text) for text in _find_foreign_archives(role, metadata.signed, targets)
+            )
+
+
+def _find_key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
+    for keyid, key in keys.items():
+        try:
+            compute_fingerprint(key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield f"the key {keyid[:16]} cannot be used: {error}"
+            continue
+        if compute_keyid(key) != keyid:
+            yield f"the id {keyid[:16]} does not belong to its key"
+
+
+def _find_holder_problems(name: str, holder: Any, keys: Mapping[str, Key]) -> Iterator[str]:  # noqa: ANN401
+    if any(keyid not in keys for keyid in holder.keyids):
+        yield f"{name} names a key that is not there"
+    if holder.threshold > len(holder.keyids):
+        yield f"{name}: {holder.threshold} of {len(holder.keyids)} keys cannot be met"
+
+
+def _find_target_problems(path: str, target: TargetFile) -> Iterator[str]:
+    if not TARGET_NAME.fullmatch(path) or any(p in ("", ".", "..") for p in path.split("/")):
+        yield f"{path!r} is no name of a target"
+    digest = target.hashes.get("sha256", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(digest)) or target.length < 0:
+        yield f"{path!r} has no digest or no length"
+
+
+def _find_foreign_archives(role: str, product: Targets, top: Targets) -> Iterator[str]:
+    """Archives that plain tufup clients find at the top have to be the product's own."""
+    for path in product.targets.keys() & top.targets.keys():
+        one, other = product.targets[path], top.targets[path]
+        if (one.length, one.hashes) != (other.length, other.hashes):
+            yield f"{path!r} is another file than {role} names"
+
+
+def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
+    if not path.startswith(RELEASES_PREFIX):
+        return
+    target = targets.targets[path]
+    custom = target.custom if isinstance(target.custom, dict) else {}
+    try:
+        offer = Offer.model_validate(custom[OFFER_FIELD])
+    except (KeyError, ValidationError) as error:
+        yield f"{path!r} holds no valid offer: {error}"
+        return
+    if path != f"{RELEASES_PREFIX}{offer.product}/{offer.version}.json":
+        yield f"{path!r} offers {offer.product} {offer.version}"
+    archive = targets.targets.get(offer.archive.target)
+    named = (offer.archive.length, offer.archive.sha256)
+    if archive is None or (archive.length, archive.hashes.get("sha256")) != named:
+        yield f"{path!r} names an archive that is not signed beside it"
+
+
+def refuse_invalid_dates(
+    root: Root, drafts: Mapping[str, Metadata[Any]], now: datetime | None = None
+) -> None:
+    """Refuse drafts that last longer than the officers agreed on, or come from the future.
+
+    Args:
+        root: The newest root; its policy says how long each role may last.
+        drafts: The new versions.
+        now: The time (UTC); None to leave the clock out.
+
+    Raises:
+        BAD_DATES: Naming the role.
+    """
+    periods = read_policy(root).expiry_days
+    for role, metadata in drafts.items():
+        text = read_issue_time(metadata.signed)
+        issued = _parse_time(role, text)
+        if role not in periods:
+            raise UpdaterError(
+                BAD_DATES,
+                role=role,
+                reason=LazyText("no expiry period in {policy}", {"policy": POLICY_FIELD}),
+            )
+        if metadata.signed.expires - issued > timedelta(days=periods[role]):
+            raise UpdaterError(
+                BAD_DATES,
+                role=role,
+                reason=LazyText("valid for more than {days} days", {"days": periods[role]}),
+            )
+        if now is not None and issued - now > CLOCK_TOLERANCE:
+            words = N_("drafted in the future ({at})")
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=LazyText(words, {"at": format_signed_time(text)})
+            )
+
+
+def refuse_backdated(
+    base: Mapping[str, Metadata[Any]], drafts: Mapping[str, Metadata[Any]]
+) -> None:
+    """Refuse drafts that are older than what they replace: the drafter's clock is behind.
+
+    They would lapse as much earlier than was agreed.
+
+    Args:
+        base: What is published, by role.
+        drafts: The new versions.
+
+    Raises:
+        BAD_DATES: Naming the role.
+    """
+    for role, metadata in drafts.items():
+        before = read_issue_time(base[role].signed) if role in base else ""
+        text = read_issue_time(metadata.signed)
+        if before and _parse_time(role, before) - _parse_time(role, text) > CLOCK_TOLERANCE:
+            words = N_("drafted ({at}) before the version it replaces ({before})")
+            values = {"at": format_signed_time(text), "before": format_signed_time(before)}
+            raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
+
+
+def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
+    """Refuse to sign by a clock that has not reached what officers signed already.
+
+    What it signed would have lapsed for every site.
+
+    Args:
+        published: What is served; None before the first publication.
+        now: The time (UTC).
+
+    Raises:
+        BAD_DATES: Naming the role.
+    """
+    if published is None:
+        return
+    for role in published.list_offline_roles():
+        metadata = published.get_role(role)
+        text = read_issue_time(metadata.signed) if metadata is not None else ""
+        if text and _parse_time(role, text) - now > CLOCK_TOLERANCE:
+            words = N_("published at {at}, but the clock of this machine shows {now}")
+            values = {"at": format_signed_time(text), "now": format_scheduled_time(now)}
+            raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
+
+
+def _parse_time(role: str, text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise UpdaterError(
+            BAD_DATES,
+            role=role,
+            reason=LazyText("invalid issue time {text}", {"text": repr(text)}),
+        ) from error
+
+
+def require_threshold(role: str, result: VerificationResult) -> None:
+    """Require the threshold of one count of signatures.
+
+    Raises:
+        BELOW_THRESHOLD: Naming who may still sign.
+    """
+    if not result:
+        raise UpdaterError(
+            BELOW_THRESHOLD,
+            role=role,
+            signed=len(result.signed),
+            threshold=result.threshold,
+            missing=", ".join(list_key_owners(result.unsigned.values())),
+        )
+
+
+def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[str]) -> None:
+    """Require the threshold of every role; of a new root also that of the root before it.
+
+    Args:
+        state: What would be served.
+        previous: The root before a new one; None where the root stays or is the first.
+        roles: Which roles to count.
+
+    Raises:
+        BELOW_THRESHOLD: If one has too few signatures.
+    """
+    root = state.root
+    step = root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures)
+    require_threshold("root", step.first)
+    require_threshold("root", step.second)
+    for role in roles:
+        require_threshold(role, verify_role(state, role))
+    for role in list_delegated_roles(state.targets.signed):
+        if role not in state.delegated:
+            raise UpdaterError(BELOW_THRESHOLD, role=role, signed=0, threshold=1, missing="-")
+
+
+def refuse_expired_roles(state: FeedState, now: datetime) -> None:
+    """Refuse to publish where a role that officers sign has expired.
+
+    Raises:
+        PUBLISHER_ROLE_EXPIRED: Naming all of them, since they have to be renewed in one event.
+    """
+    lapsed = {
+        role: metadata.signed.expires
+        for role in state.list_offline_roles()
+        if (metadata := state.get_role(role)) is not None and metadata.signed.is_expired(now)
+    }
+    if lapsed:
+        raise UpdaterError(
+            PUBLISHER_ROLE_EXPIRED,
+            role=", ".join(lapsed),
+            expires=format_date(min(lapsed.values())),
+        )

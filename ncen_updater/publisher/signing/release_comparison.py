@@ -1,0 +1,239 @@
+"""Comparing what a release is made of with the lists that an officer is asked to sign.
+
+An event holds the lists, and of each release that it adds the small files: its document and its
+papers, by their digests. An officer's program reads these before it signs. An officer who is given
+the staging directory too can let it hash every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import (
+    NOTHING_TO_DO,
+    PUBLISHER_TARGET_MISSING,
+    REVIEW_FILES_MISSING,
+)
+from ncen_updater.formats.release_document import (
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    parse_release_document,
+)
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
+from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.signing.draft import list_target_refs
+from ncen_updater.publisher.signing.event_files import (
+    MAX_REVIEW_FILE_BYTES,
+    REVIEW_DIRECTORY,
+    read_regular_file,
+)
+from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+
+
+@dataclass(frozen=True)
+class ComparedRelease:
+    """A release that is what an event says of it.
+
+    Attributes:
+        product: What it is of.
+        version: Its version.
+        files: How many files were hashed; None where only what the event carries was read.
+        papers: What its papers say.
+    """
+
+    product: str
+    version: str
+    files: int | None
+    attachments: AttachmentReport
+
+
+def compare_staged_files(
+    event: SigningEvent, staging: Path, builder: Key | None
+) -> list[ComparedRelease]:
+    """Hash every file of the releases that an event adds, and check their papers.
+
+    Args:
+        event: The event.
+        staging: What 'build' wrote, here or elsewhere.
+        builder: The builder's public key, where a release has a provenance.
+
+    Raises:
+        TargetMissingError: If a file is not there, or is another one.
+        BuildError: If a document says something else than the lists.
+        NOTHING_TO_DO: If the event adds no release.
+        SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
+    """
+    root, found = staging / "targets", []
+    named: set[str] = set()
+    for name, added in _list_releases(event):
+        content = _read_target(root / name, added[name])
+        document = _read_document(content, name, added, staging)
+        refs = list_target_refs(document)
+        named |= {name, *(ref.target for ref in refs)}
+        for ref in refs:
+            _require_target_file(root, added[ref.target])
+        files = {ref.target: root / ref.target for ref in refs}
+        found.append(
+            _make_result(document, len(files) + 1, check_attachments(document, files, builder))
+        )
+    _refuse_unnamed_files(event, named)
+    if not found:
+        raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
+    return found
+
+
+def compare_event_files(
+    event: SigningEvent, builder: Key | None, *, unread: bool = False
+) -> list[ComparedRelease]:
+    """Check the documents and papers that an event carries against its lists.
+
+    Args:
+        event: The event.
+        builder: The builder's public key, where a release has a provenance.
+        unread: Leave a provenance alone where no key is given; only to show, never to sign.
+
+    Returns:
+        The releases that it adds; none for an event about something else.
+
+    Raises:
+        REVIEW_FILES_MISSING: If the event does not carry one of them, or carries another file.
+        BuildError: If a document says something else than the lists, or names too little.
+        SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
+    """
+    found = []
+    named: set[str] = set()
+    for name, added in _list_releases(event):
+        content = _read_event_file(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
+        document = _read_document(content, name, added, event.directory)
+        named |= {name, *(ref.target for ref in list_target_refs(document))}
+        attachments = [ref for ref in (document.sbom, document.provenance) if ref is not None]
+        for ref in attachments:
+            _read_event_file(event, ref.target, ref.sha256, MAX_REVIEW_FILE_BYTES)
+        files = {ref.target: event.directory / REVIEW_DIRECTORY / ref.sha256 for ref in attachments}
+        checked = check_attachments(document, files, builder, allow_unchecked=unread)
+        found.append(_make_result(document, None, checked))
+    _refuse_unnamed_files(event, named)
+    return found
+
+
+def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
+    """Refuse files that no release names; a client that knows no documents would install them."""
+    products = [
+        d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP_ROLES
+    ]
+    for role in event.drafts:
+        for name in _list_added_targets(event, role):
+            again = role == "targets" and any(name in targets for targets in products)
+            if name not in named and not again:
+                raise BuildError(
+                    path=event.directory,
+                    reason=LazyText("no release refers to {name}", {"name": name}),
+                )
+
+
+def _make_result(
+    document: ReleaseDocument, files: int | None, attachments: AttachmentReport
+) -> ComparedRelease:
+    manifest = document.manifest
+    return ComparedRelease(manifest.product, manifest.version, files, attachments)
+
+
+def _list_releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
+    """The release documents that an event adds, each with all that its role adds."""
+    for role in event.drafts:
+        added = _list_added_targets(event, role)
+        for name in added:
+            if name.startswith(RELEASES_PREFIX):
+                yield name, added
+
+
+def _list_added_targets(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
+    new = event.drafts[role].signed
+    if not isinstance(new, Targets):
+        return {}
+    before = event.base[role].signed.targets if role in event.base else {}
+    return {
+        name: target
+        for name, target in new.targets.items()
+        if name not in before or before[name].hashes != target.hashes
+    }
+
+
+def _read_document(
+    content: bytes, name: str, added: Mapping[str, TargetFile], place: Path
+) -> ReleaseDocument:
+    """Read a document; refuse one that says something else than the lists."""
+    document = parse_release_document(content, name)
+    offer = Offer.model_validate((added[name].custom or {})[OFFER_FIELD])
+    if not document.to_offer().is_same_release(offer):
+        raise BuildError(
+            path=place,
+            reason=LazyText("{name} does not match the offered release", {"name": name}),
+        )
+    for ref in list_target_refs(document):
+        if not _matches_target(added.get(ref.target), ref):
+            raise BuildError(
+                path=place,
+                reason=LazyText(
+                    "the event does not match the description of {target}",
+                    {"target": ref.target},
+                ),
+            )
+    return document
+
+
+def _matches_target(target: TargetFile | None, ref: TargetRef) -> bool:
+    return target is not None and (target.length, target.hashes["sha256"]) == (
+        ref.length,
+        ref.sha256,
+    )
+
+
+def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
+    try:
+        content = read_regular_file(event.directory / REVIEW_DIRECTORY / sha256, limit)
+    except (OSError, ValueError) as error:
+        raise UpdaterError(
+            REVIEW_FILES_MISSING, name=name, detail=describe_system_error(error)
+        ) from error
+    if compute_sha256(content) != sha256:
+        raise UpdaterError(
+            REVIEW_FILES_MISSING,
+            name=name,
+            detail=LazyText(
+                "digest mismatch: {papers}/{sha}", {"papers": REVIEW_DIRECTORY, "sha": sha256}
+            ),
+        )
+    return content
+
+
+def _read_target(path: Path, target: TargetFile) -> bytes:
+    try:
+        content = read_regular_file(path, MAX_DOCUMENT_BYTES)
+    except (OSError, ValueError) as error:
+        raise UpdaterError(
+            PUBLISHER_TARGET_MISSING, target=target.path, detail=describe_system_error(error)
+        ) from error
+    if compute_sha256(content) != target.hashes["sha256"]:
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
+    return content
+
+
+def _require_target_file(root: Path, target: TargetFile) -> None:
+    path = root / target.path
+    if not (path.is_file() and path.stat().st_size == target.length):
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
+    if hash_file(path) != target.hashes["sha256"]:
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)

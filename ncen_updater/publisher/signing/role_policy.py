@@ -1,0 +1,108 @@
+"""Which roles a feed has, which paths each may sign, and the policy kept in the signed root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
+
+from ncen_updater.formats.target_names import ISSUE_TIME_FIELD, ROLE_FIELD
+
+POLICY_FIELD: Final = "x-ncen-policy"
+OFFLINE_TOP_ROLES: Final = ("root", "targets")
+ONLINE_ROLES: Final = ("snapshot", "timestamp")
+TOP_ROLES: Final = (*OFFLINE_TOP_ROLES, *ONLINE_ROLES)
+OFFLINE_EXPIRY_DAYS: Final = 365
+ONLINE_EXPIRY_DAYS: Final = {"snapshot": 30, "timestamp": 7}
+
+Days = Annotated[int, Field(ge=1, le=3660)]
+
+
+class FeedPolicy(BaseModel):
+    """What the officers agreed on beside keys and thresholds; part of the signed root.
+
+    Attributes:
+        expiry_days: For each role, how many days a version is valid.
+        signing_days: For each role, how many days before its expiry it is to be signed anew.
+        plain_tufup: Products whose archives are signed in the top-level targets role as well, for
+            clients that look nowhere else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    expiry_days: dict[str, Days]
+    signing_days: dict[str, Days] = Field(default_factory=dict)
+    plain_tufup: tuple[str, ...] = ()
+
+    def get_renewal_window(self, role: str) -> timedelta:
+        """How long before its expiry a role is to be signed anew; never longer than it is valid."""
+        days = self.expiry_days[role]
+        return timedelta(
+            days=min(days, self.signing_days.get(role) or compute_default_window(role, days))
+        )
+
+
+def compute_default_window(role: str, days: int) -> int:
+    """Days before the expiry at which a role is signed anew where the officers said nothing.
+
+    The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
+    at half time; what officers sign with time to bring them together.
+    """
+    if role == "timestamp":
+        return max(1, days - 1)
+    if role == "snapshot":
+        return (days + 1) // 2
+    return max(1, min(90 if role == "root" else 60, days // 2))
+
+
+def read_policy(root: Root) -> FeedPolicy:
+    """Read the policy of a root.
+
+    Raises:
+        ValueError: If it has none or it is not valid.
+    """
+    try:
+        return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
+    except (KeyError, ValidationError) as error:
+        raise ValueError(f"no valid policy in the root: {error}") from error
+
+
+def list_target_patterns(product: str) -> list[str]:
+    """Patterns of the targets that a product's role may sign.
+
+    The archive's pattern asks for a digit after the name, so that ``ncen`` never covers an archive
+    of ``ncen-updater``, whatever the order of the delegations.
+    """
+    return [
+        f"{product}-[0-9]*.tar.gz",
+        f"releases/{product}/*",
+        f"trees/{product}/*",
+        f"deltas/{product}/*",
+        f"sbom/{product}/*",
+        f"provenance/{product}/*",
+    ]
+
+
+def sort_delegations(products: Iterable[str]) -> list[str]:
+    """Products in the order in which they are asked, the longest name first.
+
+    Terminating delegations are walked in order and the first that matches decides, so a product
+    whose name begins with another's has to be asked before it.
+    """
+    return sorted(products, key=lambda name: (-len(name), name))
+
+
+def stamp_metadata(signed: Signed, role: str, now: datetime) -> None:
+    """Note what role a version is for and when it was made."""
+    signed.unrecognized_fields[ROLE_FIELD] = role
+    signed.unrecognized_fields[ISSUE_TIME_FIELD] = now.astimezone(UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
+
+
+def read_issue_time(signed: Signed) -> str:
+    """When a version was made, as it is written in it; empty if it does not say."""
+    return str(signed.unrecognized_fields.get(ISSUE_TIME_FIELD, ""))

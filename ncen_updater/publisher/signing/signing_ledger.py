@@ -1,0 +1,128 @@
+"""What an officer signed before: one line a list, so that no list of one number is signed twice.
+
+Two drafts of one version with enough signatures each are two true lists. Whoever holds the online
+keys could then show one of them to some countries and the other to the rest, and nobody would see
+it. An officer's program remembers, and asks why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import LEDGER_BROKEN, OTHER_DRAFT_SIGNED
+from ncen_updater.formats.rollout import format_utc_time
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.event_files import read_regular_file
+from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.value_format import format_signed_time
+
+LEDGER_SUFFIX: Final = ".signed.jsonl"
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _LedgerEntry(BaseModel):
+    """One list that was signed.
+
+    Attributes:
+        feed: Digest of the feed's first root: an officer may serve several.
+        role: Which list.
+        version: Its number.
+        digest: Of the bytes that were signed.
+        title: Of the event.
+        at: When (UTC).
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may note more
+
+    feed: Sha256
+    role: str
+    version: Annotated[int, Field(ge=1)]
+    digest: Sha256
+    title: str
+    at: str
+
+
+@dataclass(frozen=True)
+class SigningLedger:
+    """The file, beside the officer's key.
+
+    Attributes:
+        path: Where it lies; it need not be there.
+    """
+
+    path: Path
+
+    def refuse_second_draft(self, event: SigningEvent, roles: Sequence[str]) -> None:
+        """Refuse another draft of a list that was signed.
+
+        Args:
+            event: What is to be signed.
+            roles: Which lists of it.
+
+        Raises:
+            OTHER_DRAFT_SIGNED: Naming what was signed.
+            LEDGER_BROKEN: If the file cannot be read.
+        """
+        known = {(one.feed, one.role, one.version): one for one in self._read_entries()}
+        for new in self._make_entries(event, roles, ""):
+            before = known.get((new.feed, new.role, new.version))
+            if before is not None and before.digest != new.digest:
+                raise UpdaterError(
+                    OTHER_DRAFT_SIGNED,
+                    role=new.role,
+                    version=new.version,
+                    title=before.title,
+                    at=format_signed_time(before.at),
+                )
+
+    def record_signing(self, event: SigningEvent, roles: Sequence[str], now: datetime) -> None:
+        """Write down what is about to be signed; what stands there already stays as it is.
+
+        Raises:
+            LEDGER_BROKEN: If the file cannot be read.
+        """
+        known = self._read_entries()
+        there = {(one.feed, one.role, one.version, one.digest) for one in known}
+        fresh = [
+            one
+            for one in self._make_entries(event, roles, format_utc_time(now))
+            if (one.feed, one.role, one.version, one.digest) not in there
+        ]
+        if fresh:
+            lines = [json.dumps(one.model_dump(), sort_keys=True) for one in [*known, *fresh]]
+            durable.write_file(self.path, ("\n".join(lines) + "\n").encode(), 0o600)
+
+    def _make_entries(
+        self, event: SigningEvent, roles: Sequence[str], at: str
+    ) -> Iterator[_LedgerEntry]:
+        first = event.roots[0] if event.roots else event.drafts["root"]
+        for role in roles:
+            draft = event.drafts[role]
+            yield _LedgerEntry(
+                feed=compute_signed_digest(first),
+                role=role,
+                version=draft.signed.version,
+                digest=compute_signed_digest(draft),
+                title=event.title,
+                at=at,
+            )
+
+    def _read_entries(self) -> list[_LedgerEntry]:
+        try:
+            lines = read_regular_file(self.path).decode().splitlines()
+            return [_LedgerEntry.model_validate(json.loads(line)) for line in lines if line]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            raise UpdaterError(
+                LEDGER_BROKEN, path=self.path, detail=describe_system_error(error)[:500]
+            ) from error

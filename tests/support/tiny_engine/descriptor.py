@@ -1,0 +1,70 @@
+"""What the agent asks before there is a database to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine
+from ncen_updater.agent.adapters.databases.engines import EngineDescriptor, QueryFunction
+from ncen_updater.agent.adapters.databases.migrations.ledger import (
+    LedgerTables,
+    build_ledger_tables,
+)
+from ncen_updater.agent.config.setting_types import EngineSettings
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.agent_config import DatabaseSettings
+
+
+class TinySettings(EngineSettings):
+    """Its table."""
+
+    path_settings = ("directory",)
+    directory: Path
+
+    @property
+    def local_directory(self) -> Path:
+        """The same."""
+        return self.directory
+
+
+class TinyKind(EngineDescriptor):
+    """One table with one name in it."""
+
+    initial_settings = MappingProxyType({"directory": "srv/tiny"})
+    text_columns_query = "columns"
+
+    def make_engine(
+        self,
+        settings: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
+    ) -> DatabaseEngine:
+        """Its adapter is of the module that is imported only here."""
+        from tests.support.tiny_engine.engine import tiny_engine
+
+        return tiny_engine(tuple(settings.names))
+
+    @property
+    def ledger_tables(self) -> LedgerTables:
+        """As any engine without schemas has them."""
+        return build_ledger_tables(None, "own_", "?", "integer", "exists")
+
+    def format_timeouts(
+        self, lock_ms: int, statement_ms: int, *, in_transaction: bool
+    ) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def build_sample_query(
+        self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
+    ) -> tuple[str, Sequence[str]]:
+        """All rows."""
+        return ", ".join(columns), ("",)
+
+
+KIND = TinyKind()

@@ -113,7 +113,8 @@ class RehearsedHop(JsonRecord):
         unchanged: Whether neither schema nor rows changed.
         checks: By name the value of each check before and after.
         code_maps: What maps of reference data do.
-        changed_tables: By database and table the rows before and after, where they changed; -1 for none.
+        changed_tables: By database and table the rows before and after, where they changed;
+            -1 for none.
         downtime: The predicted stop.
     """
 

@@ -182,7 +182,7 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
         container = box.container
         wait_for(lambda: serves(container), PATIENCE_S)
         chosen, before = sequence(container), _chosen(ground)
-        if chosen.get("bad") or chosen.get("current") != before or running(container) != before:
+        if chosen.get("failed") or chosen.get("current") != before or running(container) != before:
             wrong.append(f"the agent was given up: {chosen}, {running(container)} runs")
         if seconds is None:
             wrong.append("officers are not in")

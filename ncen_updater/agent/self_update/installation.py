@@ -152,7 +152,7 @@ def build_install_parts(
 
 
 def _build_group_parts() -> Iterator[InstallationPart]:
-    """Yield the groups of the configuration; the users of units are created by their units."""
+    """Yield the parts that create the default viewer, operator and approver groups."""
     service = ServiceSettings()
     for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
         what = LazyText(N_("the group {name}"), {"name": name})

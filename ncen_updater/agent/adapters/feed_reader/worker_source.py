@@ -301,7 +301,7 @@ class WorkerReleaseSource(TufReleaseSource):
     def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
         """Return the disk space everything may take in total.
 
-        None where metadata cannot be verified, or has yet to be downloaded.
+        None where the metadata on the disk cannot be verified.
         """
         offers: list[Offer] = []
         for source in self._lists:

@@ -48,7 +48,7 @@ class MaintenanceOnStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record whether an operator had switched maintenance on, and when the downtime starts.
 
-        Where the change supersedes one that had not switched maintenance off, that one knew.
+        Where the change supersedes one that left maintenance on, the fact of that change counts.
         """
         known = context.read_facts().maintenance_was_on
         closed = context.site.application.is_in_maintenance() if known is None else known
@@ -173,7 +173,7 @@ class StartStep(Step):
     title = LazyText(N_("starting the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Record that maintenance is to end switched off where an operator switched it off."""
+        """Record that maintenance ends with the change where an operator ended it meanwhile."""
         closed = context.site.application.is_in_maintenance()
         return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 

@@ -220,7 +220,7 @@ def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _translate_unknown_database(finding: Finding) -> Finding:
-    """Replace a server's refusal by the finding that it has no such database, where it says so."""
+    """Replace a server's refusal by a clear finding where it means an unknown database."""
     detail = finding.figures.get("detail")
     words = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
     name = find_unknown_database(words) if finding.code == SERVER_REFUSED_CODE else None

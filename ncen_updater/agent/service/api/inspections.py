@@ -90,7 +90,7 @@ def get_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document | HtmlPage]:
-    """Return the dossier for a decision: its facts, its page, and the binding of approvals."""
+    """Return the dossier: the facts for a decision, their page, and the binding of approvals."""
     form = request.query.get("form", "json")
     if form not in ("json", "html"):
         raise BadRequestError(reason="'form' must be json or html")

@@ -115,9 +115,8 @@ class JobQueue:
     def find_next(self) -> Job | None:
         """Return the oldest job that has not been started.
 
-        A job that was started and has not ended was interrupted by a crash: what it did is in the
-        journal, and a resume has brought that to its end, so it is not done twice;
-        :meth:`list_interrupted` returns it.
+        A job that was started and has not ended was interrupted by a crash. A resume has completed
+        what the journal holds of it, so it is not run again; :meth:`list_interrupted` returns it.
         """
         return next(
             (order for order in self._list_unfinished(limit=100) if order.started_at is None), None

@@ -330,7 +330,7 @@ class CandidateMigrations:
             self._run_migrator(program, slot, change.get_candidate, progress, retained)
 
     def _build_online_options(self) -> tuple[str, ...]:
-        """Build the session settings of an online program: its name, no long lock waits.
+        """Build the session settings of an online program: its name and short lock waits.
 
         Whatever waits for a lock lets everybody wait behind it, users too. Without the connection
         check, the server finishes the statement of a program that was ended, perhaps hours later.

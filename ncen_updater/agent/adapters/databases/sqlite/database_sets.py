@@ -221,7 +221,7 @@ class DatabaseSets:
         return self._records.read(_record_name(path)) or SetRecord()
 
     def find_previous_set(self, change: str) -> Path | None:
-        """Find the set that was set aside as the previous one of a change."""
+        """Find the set that holds the previous databases of a change."""
         for path, role in self.list_roles():
             if role.role is DatabaseRole.PREVIOUS and role.change == change:
                 return path

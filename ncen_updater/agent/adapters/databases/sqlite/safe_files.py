@@ -170,7 +170,10 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> str | None:
-    """Return what is wrong with an entry of a set; None for a plain file. Pure."""
+    """Return what is wrong with an entry of a set; None for a plain file of an allowed owner.
+
+    Pure.
+    """
     if not stat.S_ISREG(info.st_mode):
         return f"mode {stat.filemode(info.st_mode)}"
     if info.st_nlink != 1:

@@ -86,10 +86,7 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
 
 
 def _find_error_code(change: Document) -> str | None:
-    """Return what a change failed with.
-
-    Of one that came to its end, what its release turned bad by.
-    """
+    """Return the error code of a change, or why its release was marked bad afterwards."""
     code: str | None = change["error_code"]
     return code or (SOAK_FAILED.code if change["turned_bad"] else None)
 

@@ -73,7 +73,7 @@ class Site:
     overlay: LocalOverlay | None = None
 
     def load_migrations(self, version: Version) -> MigrationSet:
-        """Return the migrations of a release, as they lie in its slot."""
+        """Load the migrations of a release from its slot."""
         document = self.slots.read_document(version)
         return load_migrations(
             document.manifest,
@@ -84,7 +84,7 @@ class Site:
 
 
 def make_change_ref(change: Change) -> ChangeRef:
-    """Return the change as the databases know it."""
+    """Make the reference by which the databases know a change."""
     return ChangeRef(
         id=change.id,
         generation=change.generation,
@@ -160,7 +160,7 @@ class StepContext:
         return self.site.slots.read_document(self.origin_version)
 
     def read_newer_release(self) -> ReleaseDocument:
-        """Return the newer of the two: the one whose checks and ways down count."""
+        """Return the newer of the two releases, whose checks and down migrations apply."""
         return self.read_target() if self.leads_to_newer else self.read_origin()
 
     @property

@@ -158,9 +158,9 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:
-        """Return the change whose agent closed the door.
+        """Return the id of the change that switched maintenance on.
 
-        Empty where it is open or people closed it.
+        Empty where maintenance is off, or an operator switched it on.
         """
 
     @abc.abstractmethod

@@ -167,9 +167,9 @@ class BaseApplication(Application):
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
-        """Return the change whose agent closed the door.
+        """Return the id of the change that switched maintenance on.
 
-        Empty where it is open or people closed it.
+        Empty where maintenance is off, or an operator switched it on.
         """
         return self._door.read_change()
 

@@ -299,9 +299,9 @@ class WorkerReleaseSource(TufReleaseSource):
         return report
 
     def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
-        """Return what may lie there in all.
+        """Return the disk space everything may take in total.
 
-        None where no list can be proved, or one is still to come.
+        None where the metadata on the disk cannot be verified.
         """
         offers: list[Offer] = []
         for source in self._lists:

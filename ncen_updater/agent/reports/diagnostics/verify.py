@@ -258,7 +258,7 @@ _CHECK_TYPING_REMEDY = LazyText(
 
 
 def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> Iterator[Finding]:
-    """Yield a finding where a chain head that an operator kept is no longer in the log."""
+    """Yield a finding where a chain head that an operator noted is no longer in the audit log."""
     for head in chain_heads:
         there = journal.read_event_hash(head.number)
         if there is None:
@@ -353,7 +353,7 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
 
 
 def _format_paths(differences: Sequence[SlotDifference]) -> str:
-    """Return the first paths, for people; programs get more of them."""
+    """Format the first paths, for people; programs get more of them."""
     first = ", ".join(difference.path for difference in differences[:MAX_PATHS_SHOWN])
     return f"{first}, ..." if len(differences) > MAX_PATHS_SHOWN else first
 
@@ -369,10 +369,7 @@ def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator
 
 
 def _find_online_migration(journal: Journal) -> Change | None:
-    """Return the change whose program works on the live databases while officers do.
-
-    Or was cut off.
-    """
+    """Find the change whose online program works on the live databases or was interrupted."""
     change = journal.find_open_change()
     if change is None:
         return None

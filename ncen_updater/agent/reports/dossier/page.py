@@ -65,7 +65,7 @@ class ChartRange:
 
 
 def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
-    """Return the likely stop as one bar: copying, migrating, and the rest.
+    """Build the bars of the likely downtime: copying, migrating and the rest.
 
     Empty where it is not known.
     """
@@ -121,12 +121,10 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
 
 
 def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
-    """Return what databases and programs take before, during and after.
+    """Build the bars of the disk space of databases and programs before, during and after.
 
-    Empty where there is no database.
-
-    The databases of before are kept beside the new ones for some days; the program of the release
-    comes while officers still work.
+    Empty where there is no database. The previous databases are retained beside the new ones for
+    some days; the program of the release is installed while users still work.
     """
     databases = sum(dossier.sizes.values())
     programs = sum(hop.unpacked_bytes for hop in dossier.hops)

@@ -270,9 +270,9 @@ class MigrationRunner:
 
     @contextlib.contextmanager
     def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
-        """Provide what the driver refuses inside is the failure of a migration.
+        """Turn an error of the driver inside the block into the failure of the migration.
 
-        Or of what is below it.
+        Where the environment is at fault (a full disk, a lost server), it becomes that fault.
         """
         try:
             yield

@@ -89,9 +89,9 @@ class PostgresDialect(MigrationDialect):
         return self._connect()
 
     def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """Return the driver's own: where the session is gone.
+        """Open the driver's own transaction.
 
-        The reason for that is what is raised.
+        Where the session is lost, the reason for that is what is raised.
         """
         block: contextlib.AbstractContextManager[object] = driver.transaction()
         return block

@@ -349,7 +349,7 @@ class MetadataVerifier:
 
         Args:
             product: The product.
-            versions: Its releases, as its signers signed them.
+            versions: Its releases, as signed.
 
         Raises:
             RepositoryError, OSError: If the signatures do not lead to the timestamp.

@@ -133,7 +133,7 @@ def finish_import(state: Path) -> None:
 
 
 def finish_import_locked(state: Path) -> None:
-    """Finish an import as :func:`finish_import` does, while the caller holds the exclusive lock."""
+    """Do the work of :func:`finish_import` while the caller holds the exclusive lock."""
     if (state / READY_DIRECTORY).is_dir():
         install_import(state)
     if (state / PARTIAL_DIRECTORY).is_dir():

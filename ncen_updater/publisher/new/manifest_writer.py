@@ -63,7 +63,7 @@ def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...
 
 
 def propose_reported_version(version: str) -> str | None:
-    """Return the version that an application with a build number reports; None for others.
+    """Propose the version that the application reports if the given one has a build number.
 
     A local part (``2.0+7``) is by its definition not the application's own; what comes after a
     ``post`` may be either's.

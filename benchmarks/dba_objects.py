@@ -200,7 +200,7 @@ class Trial:
         """Yield what becomes of each act, in their order.
 
         Raises:
-            Spoilt: If the site is no good for the next object.
+            UnusableSiteError: If the site is no good for the next object.
         """
         self.sql(*thing.make)
         digests = database_digests(self.everything)
@@ -214,7 +214,7 @@ class Trial:
         else:
             yield "-"
         if version_of(self.demo).whole != OLD:
-            raise Spoilt
+            raise UnusableSiteError
         self.sql(*thing.drop)
 
     def _operations(self) -> Operations:
@@ -226,7 +226,7 @@ class Trial:
         with operations.lock_idle_site("rehearse") as journal:
             path = operations.find_cached_path(journal, Version(ONE_WAY), retry=True)
             if not isinstance(path, UpgradePath):
-                raise Spoilt
+                raise UnusableSiteError
             record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
         return "done, told" if record.report and record.report.missing_objects else "done"
 
@@ -280,7 +280,7 @@ class Trial:
         return ""
 
 
-class Spoilt(Exception):
+class UnusableSiteError(Exception):
     """A site that cannot be used for the next object."""
 
 
@@ -343,7 +343,7 @@ def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str
                     try:
                         cells += made.try_all(thing)
                         done = True
-                    except (Spoilt, psycopg.Error) as error:
+                    except (UnusableSiteError, psycopg.Error) as error:
                         say(f"a new site: {error!r}")
                         done = False
                     say(f"{binaries.major}: {thing.name}: {', '.join(cells)}")

@@ -26,7 +26,7 @@ LOOKING = b"ncen_updater.agent.cli.worker"
 
 
 def _below(process: int, *, ours: bool = False) -> Iterator[int]:
-    """Processes that look for a service, and those that they started."""
+    """Yield the inspection processes of a service, and their descendants."""
     for children in Path(f"/proc/{process}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
             looks = ours or LOOKING in Path(f"/proc/{child}/cmdline").read_bytes()

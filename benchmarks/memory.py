@@ -161,7 +161,7 @@ def _run(config: Path, version: str) -> tuple[Peaks, float]:
 
 
 def _case(peaks: Peaks, seconds: float) -> dict[str, Any]:
-    """Return what one upgrade took, MB."""
+    """Return the peak memory of one upgrade, MB, and its duration."""
     return {
         "process_mb": {name: round(value / 1e6, 1) for name, value in peaks.highest.items()},
         "together_mb": round(peaks.total / 1e6, 1),

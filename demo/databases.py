@@ -70,7 +70,7 @@ class PostgresPlace:
         return f"host={self.host} port={self.port} user={user} dbname={database}"
 
     def address(self, name: str) -> str:
-        """Return what the application opens for a logical name."""
+        """Return the connection string that the application uses for a logical name."""
         return self.conninfo(self.names[name], self.owner)
 
 
@@ -92,7 +92,7 @@ class SqlitePlace:
         return {name: name for name in DATABASES}
 
     def address(self, name: str) -> str:
-        """Return what the application opens for a logical name."""
+        """Return the path that the application opens for a logical name."""
         return str(self.directory / "live" / f"{name}.sqlite")
 
 

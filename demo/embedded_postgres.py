@@ -29,7 +29,7 @@ from ncen_updater.common.messages import ErrorMessage
 START_SECONDS = 60
 
 
-class PostgresUnavailable(UpdaterError):
+class PostgresUnavailableError(UpdaterError):
     """No server binaries, or a server that does not start."""
 
     message = ErrorMessage(
@@ -57,7 +57,7 @@ def _major(directory: Path) -> int:
     ).stdout
     match = re.search(r"(\d+)", out)
     if match is None:
-        raise PostgresUnavailable(reason=out.strip())
+        raise PostgresUnavailableError(reason=out.strip())
     return int(match[1])
 
 
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
         """Make the cluster if it is new, start the server and wait until it answers.
 
         Raises:
-            PostgresUnavailable: With the end of the server's log.
+            PostgresUnavailableError: With the end of the server's log.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._give_away(self.directory)
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + START_SECONDS
         while any(_alive(process) for process in processes):
             if time.monotonic() > deadline:
-                raise PostgresUnavailable(reason="the server does not stop")
+                raise PostgresUnavailableError(reason="the server does not stop")
             time.sleep(0.01)
 
     def pid(self) -> int | None:
@@ -230,7 +230,7 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
                     tail = self.log.read_text("utf-8", "replace")[-2000:]
-                    raise PostgresUnavailable(reason=str(error), detail=tail) from error
+                    raise PostgresUnavailableError(reason=str(error), detail=tail) from error
                 time.sleep(0.05)
             else:
                 return

@@ -7,7 +7,7 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ErrorMessage
 
 
-class NoReleaseSource(UpdaterError):
+class ReleaseSourceNotFoundError(UpdaterError):
     """A release of the stand-in that is not among the sources."""
 
     message = ErrorMessage(
@@ -17,7 +17,7 @@ class NoReleaseSource(UpdaterError):
     )
 
 
-class BadReleaseSource(UpdaterError):
+class InvalidReleaseSourceError(UpdaterError):
     """A source of the stand-in that cannot be laid out."""
 
     message = ErrorMessage(
@@ -27,7 +27,7 @@ class BadReleaseSource(UpdaterError):
     )
 
 
-class StandInFailed(UpdaterError):
+class StandInError(UpdaterError):
     """A process of the stand-in that does not start or stop."""
 
     message = ErrorMessage(

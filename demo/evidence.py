@@ -83,7 +83,7 @@ def database_digests(place: SiteDatabases) -> dict[str, str]:
 
 
 def case_references(place: SiteDatabases) -> dict[str, set[str]]:
-    """References of cases by where they are: the cases themselves, and links from the others."""
+    """Return case references by database: of the cases, and of links in the other databases."""
     return {
         "seizures": {str(r[0]) for r in select(place, "seizures", "SELECT case_ref FROM cases")},
         "suspects": {

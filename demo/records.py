@@ -90,12 +90,12 @@ class _Ids:
 
 
 def case_reference(number: int) -> str:
-    """Reference of the generated case with this number, counted from 1."""
+    """Return the reference of the generated case with this number, counted from 1."""
     return f"MU-{START.year + number % 10}-{number:07d}"
 
 
 def photo_content(file_name: str) -> bytes:
-    """Return what the picture file of this name holds: a small text, not a picture."""
+    """Return the content of a picture file: a short text, not a picture."""
     return f"stand-in picture {file_name}\n".encode() * 40
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from demo.errors import BadReleaseSource, NoReleaseSource
+from demo.errors import InvalidReleaseSourceError, ReleaseSourceNotFoundError
 from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Manifest, fill_engine, load_manifest
@@ -93,14 +93,14 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
         ``destination``, with ``manifest.toml``, ``app/`` and ``migrations/``.
 
     Raises:
-        NoReleaseSource: If there is no such release.
-        BadReleaseSource: If a file that it names is missing.
+        ReleaseSourceNotFoundError: If there is no such release.
+        InvalidReleaseSourceError: If a file that it names is missing.
         ManifestError: If its manifest is not valid.
     """
     root = source or manifests_directory()
     own = root / name
     if name not in {release.version for release in _RELEASES} or not own.is_dir():
-        raise NoReleaseSource(name=name)
+        raise ReleaseSourceNotFoundError(name=name)
     destination.mkdir(parents=True)
     text = _expand(root, own / "manifest.toml", name)
     (destination / "manifest.toml").write_text(text, "utf-8")
@@ -113,7 +113,7 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
     for path in sorted(set(_named_files(manifest))):
         found = next((p for p in (own / path, root / "base" / path) if p.is_file()), None)
         if found is None:
-            raise BadReleaseSource(name=name, detail=path)
+            raise InvalidReleaseSourceError(name=name, detail=path)
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, destination / path)
     return destination
@@ -149,8 +149,8 @@ def _expand(root: Path, path: Path, name: str) -> str:
             piece = (root / match[1]).read_text("utf-8").rstrip("\n")
             text = text[: match.start()] + piece + text[match.end() :]
     except OSError as error:
-        raise BadReleaseSource(name=name, detail=str(error)) from error
-    raise BadReleaseSource(
+        raise InvalidReleaseSourceError(name=name, detail=str(error)) from error
+    raise InvalidReleaseSourceError(
         name=name,
         detail=LazyText(
             "{path}: more than {max_includes} includes",

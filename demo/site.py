@@ -26,7 +26,7 @@ from demo.databases import (
     SqlitePlace,
     create_site_databases,
 )
-from demo.errors import StandInFailed
+from demo.errors import StandInError
 from demo.evidence import SiteVersion, database_digests, site_version
 from demo.generator import Generated, generate
 from demo.releases import assemble, declare
@@ -221,7 +221,7 @@ class DemoSite:
         }
 
     def own_words(self) -> dict[str, dict[str, Any]]:
-        """Return the table with which the country has texts and settings of its own."""
+        """Return the settings table that enables the local overlay, and make its directory."""
         self.country.mkdir(parents=True, exist_ok=True)
         return {"overlay": {"directory": str(self.country)}}
 
@@ -265,12 +265,12 @@ class DemoSite:
         """Stop the officers; returns their summary (see :class:`~.traffic.Summary`)."""
         process, self._traffic = self._traffic, None
         if process is None:
-            raise StandInFailed(part="traffic", wanted="stopped", detail="not started")
+            raise StandInError(part="traffic", wanted="stopped", detail="not started")
         output = _end(process)
         try:
             summary: dict[str, Any] = json.loads(output)
         except ValueError as error:
-            raise StandInFailed(part="traffic", wanted="stopped", detail=str(error)) from error
+            raise StandInError(part="traffic", wanted="stopped", detail=str(error)) from error
         return summary
 
     def close(self) -> None:
@@ -287,7 +287,7 @@ class DemoSite:
             ended = self._run_control(act)
         if ended.returncode != 0:
             detail = ended.stderr + _tail(self.run / "ncen.log")
-            raise StandInFailed(part="application", wanted=act, detail=detail)
+            raise StandInError(part="application", wanted=act, detail=detail)
 
     def _control_words(self, act: str) -> list[str]:
         # Needs nothing that was installed; what is asked again and again needs no interpreter.
@@ -351,7 +351,7 @@ def _wait_for_port(port: int, part: str) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise StandInFailed(part=part, wanted="running", detail=str(error)) from error
+                raise StandInError(part=part, wanted="running", detail=str(error)) from error
             time.sleep(0.01)
         else:
             return

@@ -86,7 +86,7 @@ class Tally:
 
 
 def acknowledged(log: Path) -> tuple[str, ...]:
-    """References of every case that was acknowledged, from the log of the officers.
+    """Return the references of all acknowledged cases, from the log of the simulated users.
 
     The last line is left out if the process was killed while it wrote it.
     """

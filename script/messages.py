@@ -250,10 +250,7 @@ class Words:
                 self._said.append((node.lineno, node.targets[0].id, _string(node.value) or ""))
 
     def of(self, node: ast.expr) -> str:
-        """Return the sentence of a variable, or the marked name of an error's class.
-
-        "" for others.
-        """
+        """Return the text of a variable, or of the title of an error class; "" for others."""
         name = node.value if isinstance(node, ast.Attribute) and node.attr == "title_text" else node
         if not isinstance(name, ast.Name):
             return ""
@@ -262,7 +259,7 @@ class Words:
 
 
 def _first_text(nodes: list[ast.expr], words: Words) -> str:
-    """Return the first sentence below some expressions, in the order of the source."""
+    """Return the first text below some expressions, in source order."""
     for node in nodes:
         named = words.of(node)
         if named:
@@ -276,7 +273,7 @@ def _first_text(nodes: list[ast.expr], words: Words) -> str:
 
 
 def _bare(node: ast.expr | None) -> str | None:
-    """Return a sentence without places that is handed on as words alone."""
+    """Return a text without placeholders that is passed on as a plain string."""
     said = _string(node) if isinstance(node, ast.Constant) else None
     return said if said and "{" not in said and TWO_WORDS.search(said) else None
 
@@ -315,7 +312,7 @@ def _call(
 
 
 def _code(node: ast.expr, constants: Mapping[str, str], *, numbered: bool) -> str | None:
-    """Return the code of a finding: written whole, as a constant, or as the number of one."""
+    """Return the code of a finding: a string, a constant, or a number."""
     if isinstance(node, ast.Name):
         return constants.get(node.id)
     value = node.value if isinstance(node, ast.Constant) else None
@@ -376,7 +373,7 @@ def _page(content: str, where: str, found: Source) -> None:
 
 
 def _said(node: nodes.Expr) -> Iterator[str]:
-    """Yield the sentences that an expression chooses from."""
+    """Yield the texts that an expression chooses from."""
     if isinstance(node, nodes.Const) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, nodes.CondExpr):
@@ -595,7 +592,7 @@ def counts(template: str) -> bool:
 
 
 def _faults(template: str, said: str | Forms, counting: str | Forms | None) -> Iterator[str]:
-    """Yield what is wrong with a translation of a sentence."""
+    """Yield the errors in a translation of a text."""
     forms = said.forms if isinstance(said, Forms) else (said,)
     if not all(forms):
         yield f"not translated: {template}"

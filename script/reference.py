@@ -259,7 +259,7 @@ EXPOSURES = {
 
 
 def list_units(language: str) -> Iterator[str]:
-    """Yield what each unit may write and reach, from its file alone."""
+    """Yield the table of what each unit may write and reach, from its file."""
     del language
     yield "| unit | user | capabilities | writes | network | exposure |"
     yield "|---|---|---|---|---|---|"

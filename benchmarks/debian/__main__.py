@@ -32,7 +32,7 @@ CUT = "can do nothing but say its version"
 
 
 def now() -> datetime:
-    """Return the time of the feed."""
+    """Return the current time, for the feed."""
     return datetime.now(UTC)
 
 

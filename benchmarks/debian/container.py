@@ -126,10 +126,10 @@ class Container:
         return True
 
     def up(self) -> bool | None:
-        """Return true once its units are up.
+        """Return True once the units are up, None before.
 
         Raises:
-            RuntimeError: If it has ended.
+            RuntimeError: If the container has ended.
         """
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError("the container ended")

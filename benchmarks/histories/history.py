@@ -433,7 +433,7 @@ class History:
         self._untrue += [f"{words} [{dba.did}]" for words in found]
 
     def _text(self, *words: str) -> str:
-        """Return what a command says to people."""
+        """Run a command, and return its text output."""
         argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--local", *words]
         return "".join(self.stage.nursery.run(argv))
 
@@ -553,10 +553,7 @@ class History:
         return found
 
     def _told(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
-        """Return sets that are named by a finding.
-
-        An outcome or an event beyond the ordinary ones.
-        """
+        """Return the database sets that a finding, an unusual value or an unusual event names."""
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
@@ -593,7 +590,7 @@ class _Striker:
         self._whole = kind in ("application slow to start", "application slow to stop")
 
     def begin(self, nursery: Nursery) -> None:
-        """What is there from the beginning, and timers."""
+        """Prepare the faults that exist from the start, and start the timers."""
         self._nursery = nursery
         fault = self._fault
         if fault is None:
@@ -781,7 +778,7 @@ class _Striker:
 
 
 def _document(output: str) -> dict[str, Any]:
-    """Return the JSON document in what a command said."""
+    """Extract the JSON document from the output of a command; empty without one."""
     start, end = output.find("{"), output.rfind("}")
     with contextlib.suppress(ValueError):
         found = json.loads(output[start : end + 1])

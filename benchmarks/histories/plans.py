@@ -243,7 +243,7 @@ def choose(
 def _least(
     chance: random.Random, tried: Counter[str], kind: str, weights: Mapping[str, float]
 ) -> str:
-    """Return the one that is farthest behind its weight; chance decides between near ones."""
+    """Choose the name farthest behind its weight; chance decides between close ones."""
     name = min(
         weights,
         key=lambda n: (tried[f"{kind}|{n}"] + chance.random()) / weights[n],

@@ -304,10 +304,7 @@ class Stage:
         return {str(name): bool(may) for name, may in rows if name not in live}
 
     def live_now(self) -> dict[str, bool | None]:
-        """Return the live databases, and whether each takes sessions.
-
-        None for one that is missing.
-        """
+        """Return for each live database whether it accepts connections; None if it is missing."""
         if isinstance(self.place, SqlitePlace):
             live = self.place.directory / "live"
             fenced = next(self.place.directory.glob("live.fenced-*"), live)

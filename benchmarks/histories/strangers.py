@@ -197,7 +197,7 @@ class Ledger:
             self.records.clear()
 
     def all(self) -> list[Record]:
-        """Return what there is now."""
+        """Return all current records."""
         with self._lock:
             return list(self.records.values())
 

@@ -26,7 +26,7 @@ _libc.ptrace.restype = ctypes.c_long
 
 
 def state_of(pid: int) -> str:
-    """Return the letter of a process's state, empty when it is gone."""
+    """Return the state letter of a process; empty when it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (OSError, IndexError):
@@ -47,7 +47,7 @@ def wait_stopped(pid: int, seconds: float = 60.0) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes that a process started, and those that these did."""
+    """List the descendants of a process."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

@@ -109,7 +109,7 @@ EDITED = {
 
 
 def now() -> datetime:
-    """Return the time of the feed."""
+    """Return the current time, for the feed."""
     return datetime.now(UTC)
 
 
@@ -161,7 +161,7 @@ class Secretariat:
         publish_release(feed, [source], self._keys, now)
 
     def feed_with(self, version: str) -> Path:
-        """Return a feed with one release more, beside the other."""
+        """Return a second feed with one more release."""
         feed = self._work / f"feed-{version}"
         if not feed.exists():
             shutil.copytree(self.feed, feed)

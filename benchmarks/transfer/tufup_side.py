@@ -66,7 +66,7 @@ def make(order: dict[str, Any]) -> dict[str, object]:
 
 
 def _install(src_dir: Path, dst_dir: Path, **_: object) -> None:
-    """What tufup's installer for macOS does; it has none for Linux."""
+    """Install as tufup does on macOS; it has no installer for Linux."""
     shutil.copytree(src_dir, dst_dir, symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(src_dir)
 

@@ -52,7 +52,7 @@ def step_state(site: DemoSite, name: StepName) -> StepState | None:
 
 
 def as_superuser(server: EmbeddedPostgres) -> psycopg.Connection[Any]:
-    """Return a session that sees everything and belongs to none of the site's databases."""
+    """Open a superuser session that belongs to none of the site's databases."""
     import psycopg
 
     return psycopg.connect(server.conninfo(), autocommit=True)
@@ -65,9 +65,6 @@ def migrating_session(session: psycopg.Connection[Any]) -> tuple[str, str] | Non
 
 
 def renamed_but_waiting(session: psycopg.Connection[Any]) -> str | None:
-    """Return the rename at which the transaction of the cut-over waits.
-
-    After others were done in it.
-    """
+    """Return the rename at which the cut-over waits after other renames were done; else None."""
     row = session.execute(WAITING.encode()).fetchone()
     return str(row[0]) if row else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from demo.embedded_postgres import (
     EmbeddedPostgres,
     PostgresBinaries,
-    PostgresUnavailable,
+    PostgresUnavailableError,
     find_binaries,
 )
 
@@ -41,7 +41,7 @@ def running_server() -> Iterator[EmbeddedPostgres]:
     """Run the first server that starts.
 
     Raises:
-        PostgresUnavailable: If none does, with the reason of each.
+        PostgresUnavailableError: If none does, with the reason of each.
     """
     reasons = []
     for binaries in by_preference(find_binaries()):
@@ -51,7 +51,7 @@ def running_server() -> Iterator[EmbeddedPostgres]:
                 place = Path(stack.enter_context(_directory("ncen-demo-pg-")))
                 usable = _usable(binaries, stack)
                 server = stack.enter_context(EmbeddedPostgres(usable, place, SETTINGS))
-            except (PostgresUnavailable, OSError, subprocess.CalledProcessError) as error:
+            except (PostgresUnavailableError, OSError, subprocess.CalledProcessError) as error:
                 said = getattr(error, "stderr", None)
                 why = said.decode(errors="replace").strip() if isinstance(said, bytes) else ""
                 reasons.append(f"PostgreSQL {binaries.major}: {why or error}")
@@ -59,7 +59,7 @@ def running_server() -> Iterator[EmbeddedPostgres]:
                 continue
             yield server
             return
-    raise PostgresUnavailable(reason="; ".join(reasons) or "no server programs were found")
+    raise PostgresUnavailableError(reason="; ".join(reasons) or "no server programs were found")
 
 
 def _directory(prefix: str) -> tempfile.TemporaryDirectory[str]:

@@ -173,7 +173,7 @@ class ConsoleApplication:
         )
 
     def _find_zone(self, session: BrowserSession) -> tzinfo | None:
-        """Return the zone of the site: told at the start, or by the service to who is in."""
+        """Return the site's time zone: as configured at the start, or as the service reports it."""
         service = session.user_context.service
         if self._zone is None and service.get_last_status() is None:
             with contextlib.suppress(
@@ -372,10 +372,7 @@ def _read_static_file(name: str) -> bytes:
 
 @cache
 def _compute_static_digest() -> str:
-    """Return what tells the files of this version from those of another.
-
-    Which a browser may have.
-    """
+    """Return a digest of the static files, so that browsers reload those of a new version."""
     content = b"".join(_read_static_file(name[1:]) for name in sorted(STATIC_FILES))
     return hashlib.sha256(content).hexdigest()[:12]
 

@@ -78,7 +78,7 @@ class AuthBackend(Protocol):
         """
 
     def close(self) -> None:
-        """The console ends."""
+        """Release what the backend holds when the console ends."""
 
 
 class LinkAuthBackend:

@@ -117,5 +117,5 @@ class PageRequest:
         return self.inspections.inspect(kind, revision, {**data, "language": self.language})
 
     def get_notice(self) -> LazyText | None:
-        """Return what there is to say of the form that led here."""
+        """Return the notice about the form that was submitted before this page."""
         return self.session.form_tokens.get_notice(self.query.get("done", ""))

@@ -26,7 +26,7 @@ MAX_FLOOR_BYTES = 10_000
 
 
 def get_system_time() -> datetime:
-    """Return the system clock, UTC."""
+    """Return the system time in UTC."""
     return datetime.now(UTC)
 
 
@@ -73,7 +73,7 @@ class TrustClock:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
     def get_reference_time(self) -> datetime:
-        """Return the time by which expiry is judged."""
+        """Return the time against which expiry is checked."""
         now, floor = self.now(), self.floor
         return now if floor is None else max(now, floor)
 

@@ -36,10 +36,7 @@ MAX_OWNER_CHARS: Final = 200
 
 
 def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
-    """Return the keys that may brake.
-
-    None in a root that names none, or names them in another form.
-    """
+    """Return the emergency halt keys of a root; empty if it names none in a known form."""
     named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
     keys: dict[str, Key] = {}
     for keyid, data in named.items() if isinstance(named, dict) else ():
@@ -53,9 +50,7 @@ def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
 def verify_emergency_halts(
     root: Root, timestamp: Timestamp
 ) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
-    """Return the statements of a timestamp that a key of the root signed.
-
-    Each with the key's owner.
+    """Return the emergency halts of a timestamp that a key of the root signed, with the key owners.
 
     Args:
         root: The newest root; verified.
@@ -147,10 +142,7 @@ def update_known_halts(
 def apply_emergency_halts(
     offers: Sequence[Offer], halts: Sequence[KnownEmergencyHalt]
 ) -> tuple[Offer, ...]:
-    """Return the offers as this site takes them: one that is braked is as one that is halted.
-
-    Pure.
-    """
+    """Apply the emergency halts to a site's offers: a halted offer is marked as such. Pure."""
     by_version: dict[str, KnownEmergencyHalt] = {}
     for halt in halts:  # the one that ends last speaks
         by_version.setdefault(halt.version, halt)

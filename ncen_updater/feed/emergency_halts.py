@@ -48,7 +48,7 @@ class KnownEmergencyHalt(JsonRecord):
 def list_active_halts(
     known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
-    """Return the brakes of a product that hold now, the one that ends last first; pure."""
+    """List the active emergency halts of a product, the last to expire first. Pure."""
     held = [
         known
         for known in known.values()

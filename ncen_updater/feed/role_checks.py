@@ -45,9 +45,9 @@ class TufWrongRoleError(RepositoryError):
 
 
 def get_max_role_bytes(role: str) -> int:
-    """Return the most bytes of a list.
+    """Return the maximum size of a role's metadata.
 
-    Whatever the list says that names it: one key alone signs that.
+    It does not depend on the length in the metadata that names it, which one key alone may sign.
     """
     return MAX_ROLE_BYTES.get(role, MAX_ROLE_BYTES["targets"])
 
@@ -129,7 +129,7 @@ def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
 
 
 def get_target_digest(target: TargetFile) -> tuple[str, str]:
-    """Return the algorithm that a file is judged by, and its digest.
+    """Return the algorithm and the digest against which a file is checked.
 
     Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
 

@@ -124,10 +124,10 @@ class TufReleaseSource(DownloadStore):
             self._fetcher.close()
 
     def get_reference_time(self) -> datetime:
-        """Return the system clock, but never earlier than what officers signed.
+        """Return the system time, but never earlier than the newest signed time.
 
-        A clock that is ahead by more than the timestamp is valid makes the list a lapsed one; it
-        opens no wave.
+        A clock that is ahead by more than the timestamp's validity makes the metadata expired; it
+        opens no rollout wave.
         """
         return (self._memory or self._clock).get_reference_time()
 
@@ -214,7 +214,7 @@ class TufReleaseSource(DownloadStore):
         return view
 
     def load_last_view(self) -> FeedView | None:
-        """Return the last verified list, however old.
+        """Load the last verified view of the feed, however old.
 
         Raises:
             VIEW_DAMAGED: If the stored copy cannot be read.

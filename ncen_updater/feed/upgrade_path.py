@@ -119,10 +119,10 @@ class OfferRejection:
         return self.format(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
 
     def format(self, opens: str | None) -> LazyText:
-        """Return the reason in words.
+        """Format the reason as text.
 
         Args:
-            opens: When the offer opens to this site, as it is shown to who reads it.
+            opens: When the offer opens to this site, formatted for the reader.
         """
         offer = self.offer
         why = offer.withdrawn or offer.halted
@@ -163,7 +163,7 @@ class NoUpgradePath:
     rejected: tuple[OfferRejection, ...]
 
     def __bool__(self) -> bool:
-        """False, so that ``if path:`` reads well."""
+        """Return False, so that ``if path:`` reads well."""
         return False
 
 
@@ -349,7 +349,7 @@ BUCKETS = 100
 
 
 def compute_bucket(site: str, product: str, version: str) -> int:
-    """Return the place of a site among a hundred, for one release.
+    """Return the bucket of a site for one release, from 0 to 99.
 
     Args:
         site: Id of the site.

@@ -162,7 +162,7 @@ class SiteRequirements(SignedModel):
     programs: Annotated[tuple[ProgramNeed, ...], Field(min_length=1, max_length=20)] | None = None
 
     def get_specifier(self, engine: str) -> str:
-        """Accepted versions of an engine; empty where any is."""
+        """Return the accepted versions of an engine; empty where any is accepted."""
         return str(getattr(self, engine, ""))
 
 

@@ -111,10 +111,7 @@ class EmergencyHaltStatement(SignedModel):
 
 
 def encode_for_signing(statement: Mapping[str, Any]) -> bytes:
-    """Return what the signature is over: all of a statement.
-
-    Also what a newer program put into it.
-    """
+    """Return the bytes to sign: the whole statement, including fields of newer programs."""
     values = {name: value for name, value in statement.items() if name != "sig"}
     return encode_canonical_json({**values, "_type": STATEMENT_TYPE})
 

@@ -112,7 +112,7 @@ class LoginThrottle:
         return wait
 
     def clear_attempts(self, limits: Sequence[TryLimit]) -> None:
-        """A password was right: forget the tries of that person.
+        """Clear the attempts of a person whose password was right.
 
         Errors as in :meth:`record_attempt`.
         """
@@ -138,7 +138,7 @@ class LoginThrottle:
 
 
 def _parse_records(content: bytes) -> dict[str, tuple[int, float]]:
-    """Return what is kept; a file that was torn holds nothing, as after a start of the machine."""
+    """Parse the stored attempts; a damaged file holds none, as after a restart of the machine."""
     try:
         found: Mapping[str, Any] = json.loads(content)
         return {str(name): (int(count), float(last)) for name, (count, last) in list(found.items())}

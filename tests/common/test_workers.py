@@ -115,12 +115,12 @@ def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
 
 
 def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
-    class Ours(UpdaterError):
+    class OwnError(UpdaterError):
         code = "NU-0000"
 
     body = 'raise InsufficientSpaceError(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
     with pytest.raises(WorkerError, match="it reported NU-3101"):
-        run(serving(body), expected_errors=(Ours,))
+        run(serving(body), expected_errors=(OwnError,))
 
 
 def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:

@@ -21,7 +21,7 @@ from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 from tests.agent.service.test_long_history import make
 from tests.console.browsers import NARROW, PAGES, WIDE, consoled, entered, origin, settled
-from tests.support.axe import NoAxe, axe_source, violations
+from tests.support.axe import AxeUnavailableError, axe_source, violations
 from tests.support.rotation import in_turns
 from tests.support.webdriver import Browser, missing
 
@@ -34,7 +34,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The script that judges."""
     try:
         return axe_source(tmp_path_factory.mktemp("axe"))
-    except NoAxe as error:
+    except AxeUnavailableError as error:
         pytest.skip(str(error))
 
 

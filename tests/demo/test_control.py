@@ -44,18 +44,18 @@ def test_two_who_ask_at_once_do_not_see_each_other(tmp_path: Path) -> None:
 def test_a_start_is_not_left_out_for_who_only_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Again(Exception):
+    class NoAnswersLeftError(Exception):
         pass
 
     control, answers = loaded(), [None]
 
     def take(place: Path) -> None:
         if not answers:
-            raise Again
+            raise NoAnswersLeftError
         return answers.pop()
 
     monkeypatch.setattr(control, "take", take)
-    with pytest.raises(Again):
+    with pytest.raises(NoAnswersLeftError):
         control.start(tmp_path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.errors import BadReleaseSource, NoReleaseSource
+from demo.errors import InvalidReleaseSourceError, ReleaseSourceNotFoundError
 from demo.releases import assemble, manifests_directory, releases
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.formats.manifest import Manifest, load_manifest
@@ -57,7 +57,7 @@ def test_what_the_bad_ones_ask(tmp_path: Path) -> None:
 
 
 def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoReleaseSource):
+    with pytest.raises(ReleaseSourceNotFoundError):
         assemble("9.9.9", tmp_path / "x")
 
 
@@ -65,6 +65,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     copy = tmp_path / "manifests"
     shutil.copytree(manifests_directory(), copy)
     (copy / "base/migrations/sqlite/suspects/0002_v330.down.sql").unlink()
-    with pytest.raises(BadReleaseSource) as caught:
+    with pytest.raises(InvalidReleaseSourceError) as caught:
         assemble("3.3.0", tmp_path / "x", source=copy)
     assert caught.value.detail == "migrations/sqlite/suspects/0002_v330.down.sql"

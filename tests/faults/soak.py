@@ -14,7 +14,7 @@ from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
-from tests.faults.trial import OLD, Broken, Outcome, Trial
+from tests.faults.trial import OLD, BrokenPromiseError, Outcome, Trial
 
 
 def soak_strikes() -> Iterator[Strike]:
@@ -30,14 +30,14 @@ def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
     The old version has to run then: what was killed is taken up again, or goes on.
 
     Raises:
-        Broken: A promise was not kept, see :meth:`Trial.settle`.
+        BrokenPromiseError: A promise was not kept, see :meth:`Trial.settle`.
     """
     trial.reset(OLD)
     trial.operate("upgrade", (Strike(StepName.SOAK, StepPhase.BEFORE_EFFECT, Fault.SIGKILL),))
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change = journal.find_open_change()
         if change is None or not change.is_open_after_commit:
-            raise Broken("the upgrade did not come to its soak")
+            raise BrokenPromiseError("the upgrade did not come to its soak")
         journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
     output = trial.operate("resume-auto", (strike,))
     return Outcome(*trial.settle(), output.count("strike ") == 1)

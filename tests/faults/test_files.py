@@ -23,7 +23,7 @@ from ncen_updater.common.messages import PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import Killed, kill, operations
-from tests.faults.trial import NEW, OLD, Broken, Trial, more_pictures, pictures
+from tests.faults.trial import NEW, OLD, BrokenPromiseError, Trial, more_pictures, pictures
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -244,11 +244,11 @@ def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: T
 def test_the_judge_sees_pictures(trial: Trial) -> None:
     picture = next(trial.demo.photos.glob("*.*"))
     picture.rename(picture.with_name("elsewhere.jpg"))
-    with pytest.raises(Broken, match="pictures"):
+    with pytest.raises(BrokenPromiseError, match="pictures"):
         trial.judge()
 
 
 def test_the_judge_sees_what_was_kept_and_left(trial: Trial) -> None:
     (get_snapshot_directory(trial.demo.photos) / "of-nobody").mkdir(parents=True)
-    with pytest.raises(Broken, match="kept pictures"):
+    with pytest.raises(BrokenPromiseError, match="kept pictures"):
         trial.judge()

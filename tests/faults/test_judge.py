@@ -11,7 +11,7 @@ from demo.site import version_of
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.full import prepared
-from tests.faults.trial import OLD, Broken, Trial
+from tests.faults.trial import OLD, BrokenPromiseError, Trial
 
 
 @pytest.fixture(scope="module")
@@ -35,33 +35,33 @@ def _sql(made: Trial, name: str, sql: str) -> None:
 
 def test_a_lost_row(made: Trial) -> None:
     _sql(made, "seizures", "DELETE FROM photographs WHERE rowid = 1")
-    with pytest.raises(Broken, match="rows of"):
+    with pytest.raises(BrokenPromiseError, match="rows of"):
         made.judge()
 
 
 def test_a_mixture(made: Trial) -> None:
     _sql(made, "suspects", "UPDATE ncen_release SET release = '3.3.0'")
     assert version_of(made.demo).whole is None
-    with pytest.raises(Broken, match="mixture"):
+    with pytest.raises(BrokenPromiseError, match="mixture"):
         made.judge()
 
 
 def test_officers_kept_out(made: Trial) -> None:
     made.demo.maintenance_file.write_text("{}")
-    with pytest.raises(Broken, match="kept out"):
+    with pytest.raises(BrokenPromiseError, match="kept out"):
         made.judge()
 
 
 def test_an_application_that_does_not_run(made: Trial) -> None:
     made.demo.stop_app()
-    with pytest.raises(Broken, match="nothing that runs"):
+    with pytest.raises(BrokenPromiseError, match="nothing that runs"):
         made.judge()
 
 
 def test_a_changed_schema(made: Trial) -> None:
     _sql(made, "companies", "CREATE INDEX of_nobody ON companies (name)")
     with (
-        pytest.raises(Broken, match="verify"),
+        pytest.raises(BrokenPromiseError, match="verify"),
         Journal.open(made.demo.state / JOURNAL_FILE) as journal,
     ):
         journal.record_event("adopted", None, fingerprints={"companies": "another"})

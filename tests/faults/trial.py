@@ -55,7 +55,7 @@ MOST_RESUMES = 6
 WORDS, OWN_WORDS = "i18n/sw.json", '{"title": "nCEN", "menu": {"search": "Tafuta"}}'
 
 
-class Broken(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise that was not kept."""
 
 
@@ -99,10 +99,14 @@ class Trial:
         self.run(Cell("upgrade", ()))
         self._pictures[NEW] = pictures(demo.photos)
         if self._pictures[NEW] == self._pictures[OLD]:
-            raise Broken("the new release touches no picture: the trial would show nothing")
+            raise BrokenPromiseError(
+                "the new release touches no picture: the trial would show nothing"
+            )
         self.expected[NEW] = digests(demo)
         if (self.expected[NEW] == self.expected[OLD]) is not kind.same_rows:
-            raise Broken("the releases do not differ in their rows: the trial would show nothing")
+            raise BrokenPromiseError(
+                "the releases do not differ in their rows: the trial would show nothing"
+            )
 
     # ---- one cell ------------------------------------------------------------------------------
 
@@ -110,7 +114,7 @@ class Trial:
         """Try one cell from a fresh site.
 
         Raises:
-            Broken: If a promise was not kept; the message names it.
+            BrokenPromiseError: If a promise was not kept; the message names it.
         """
         self.reset(NEW if cell.operation == "rollback" else OLD)
         output = self.operate(cell.operation, cell.strikes)
@@ -124,7 +128,7 @@ class Trial:
             lines.append(line)
             if line.startswith("strike hang"):
                 if read_lock_holder(self.demo.state / CHANGE_LOCK_FILE) is None:
-                    raise Broken("a process at work does not hold the lock")
+                    raise BrokenPromiseError("a process at work does not hold the lock")
                 self._nursery.kill()
         return "".join(lines) + f"exit {self._nursery.returncode}\n"
 
@@ -151,18 +155,18 @@ class Trial:
                 break
             resumes += 1
             if resumes >= MOST_RESUMES:
-                raise Broken(f"recovery does not come to an end: {output}")
+                raise BrokenPromiseError(f"recovery does not come to an end: {output}")
         return self.judge(), resumes
 
     def judge(self) -> str:
         """Return the one whole version that the site runs, with every record.
 
         Raises:
-            Broken: If it is not so.
+            BrokenPromiseError: If it is not so.
         """
         seen = version_of(self.demo)
         if seen.whole is None or seen.reported is None:
-            raise Broken(f"a mixture, or nothing that runs: {seen}")
+            raise BrokenPromiseError(f"a mixture, or nothing that runs: {seen}")
         rows = digests(self.demo)
         expected = self.expected.get(seen.whole, rows)
         if seen.whole == OLD:
@@ -170,17 +174,19 @@ class Trial:
             rows = {key: digest for key, digest in rows.items() if key in expected}
         if rows != expected:
             different = {k for k in rows if rows[k] != expected.get(k)}
-            raise Broken(f"rows of {seen.whole} differ in {sorted(different)}")
+            raise BrokenPromiseError(f"rows of {seen.whole} differ in {sorted(different)}")
         if self.demo.maintenance_file.exists():
-            raise Broken("officers are kept out")
+            raise BrokenPromiseError("officers are kept out")
         site = site_in_process(self.demo)
         candidates = [
             row for row in site.database_engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
         ]
         if candidates:
-            raise Broken(f"copies were left: {candidates}")
+            raise BrokenPromiseError(f"copies were left: {candidates}")
         if site.database_engine.list_quarantined():
-            raise Broken(f"kept although nobody wrote: {site.database_engine.list_quarantined()}")
+            raise BrokenPromiseError(
+                f"kept although nobody wrote: {site.database_engine.list_quarantined()}"
+            )
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             strict = [
                 f
@@ -193,13 +199,13 @@ class Trial:
                 if change.get_step_state(StepName.COMMIT) is StepState.DONE
             ]
         if strict:
-            raise Broken(f"verify finds {[f'{f.code} {f.title}' for f in strict]}")
+            raise BrokenPromiseError(f"verify finds {[f'{f.code} {f.title}' for f in strict]}")
         should = committed[0] if committed else self._began
         if seen.whole != should:
-            raise Broken(f"the journal committed {should}, the site runs {seen.whole}")
+            raise BrokenPromiseError(f"the journal committed {should}, the site runs {seen.whole}")
         self._judge_words(site, seen.whole, committed)
         if self._attributes() != self.attributes:
-            raise Broken(f"owner, grants or settings differ: {self._attributes()}")
+            raise BrokenPromiseError(f"owner, grants or settings differ: {self._attributes()}")
         self._no_orphans()
         self._judge_pictures(seen.whole, committed)
         return seen.whole
@@ -210,11 +216,13 @@ class Trial:
         if layer is None:
             return  # a trial that configures the site anew
         if (self.demo.country / WORDS).read_text("utf-8") != OWN_WORDS:
-            raise Broken("the country's own file was changed")
+            raise BrokenPromiseError("the country's own file was changed")
         if len(committed) == (self._began == NEW) and layer.read_current() != self._words:
-            raise Broken(f"merged texts are {layer.read_current()}, and were {self._words}")
+            raise BrokenPromiseError(
+                f"merged texts are {layer.read_current()}, and were {self._words}"
+            )
         if not layer.is_built_for(Version(version)):
-            raise Broken(f"{version} runs with the texts of {layer.read_current()}")
+            raise BrokenPromiseError(f"{version} runs with the texts of {layer.read_current()}")
 
     def _judge_pictures(self, version: str, committed: list[str]) -> None:
         """Every picture where this version looks for it; exactly as before if nothing came of it.
@@ -237,13 +245,13 @@ class Trial:
             found = {path: item for path, item in found.items() if path in expected}
         if found != expected:
             wrong = {p for p in {*found, *expected} if found.get(p) != expected.get(p)}
-            raise Broken(f"pictures of {version} differ: {sorted(wrong)[:10]}")
+            raise BrokenPromiseError(f"pictures of {version} differ: {sorted(wrong)[:10]}")
         place = get_snapshot_directory(self.demo.photos)
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             done = {c.id for c in journal.list_changes() if c.get_step_state(StepName.COMMIT)}
         left = {item.name for item in place.iterdir()} - done if place.exists() else set()
         if left:
-            raise Broken(f"kept pictures were left: {left}")
+            raise BrokenPromiseError(f"kept pictures were left: {left}")
 
     def _is_open(self) -> bool:
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
@@ -289,7 +297,7 @@ class Trial:
         if version == NEW:
             output = self.operate("upgrade")
             if not output.endswith("exit 0\n"):
-                raise Broken(f"a plain upgrade failed: {output}")
+                raise BrokenPromiseError(f"a plain upgrade failed: {output}")
             self._began = NEW
             self._words = self._chosen()
             self._pictures[NEW] = pictures(self.demo.photos)
@@ -319,7 +327,7 @@ class Trial:
                         "SELECT datname FROM pg_database WHERE oid = %s", (original,)
                     ).fetchone()
                     if row is None:
-                        raise Broken(f"the original of {physical} is gone")
+                        raise BrokenPromiseError(f"the original of {physical} is gone")
                     connection.execute(f'ALTER DATABASE "{row[0]}" ALLOW_CONNECTIONS true')
                     connection.execute(f'ALTER DATABASE "{row[0]}" RENAME TO "{physical}"')
             rows = connection.execute(
@@ -378,7 +386,7 @@ class Trial:
         import psycopg
 
         if self.server is None:
-            raise Broken("no server")
+            raise BrokenPromiseError("no server")
         with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
             yield connection
 
@@ -408,7 +416,7 @@ class Trial:
         there = {item.name for item in (self.server.data / "base").iterdir()}
         orphans = {name for name in there if name.isdigit()} - known
         if orphans:
-            raise Broken(f"directories of interrupted copies were left: {orphans}")
+            raise BrokenPromiseError(f"directories of interrupted copies were left: {orphans}")
 
 
 def more_pictures(directory: Path) -> None:

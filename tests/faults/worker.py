@@ -24,7 +24,7 @@ from tests.faults.cells import Fault, Strike, decode
 from tests.faults.landlock import forbid_writing
 
 
-class InjectedFault(Exception):
+class InjectedFaultError(Exception):
     """What nobody foresaw."""
 
 
@@ -41,7 +41,7 @@ class Striker:
         print(f"strike {strike.fault} {step} {phase}", flush=True)
         match strike.fault:
             case Fault.EXCEPTION:
-                raise InjectedFault(f"{step} {phase}")
+                raise InjectedFaultError(f"{step} {phase}")
             case Fault.SIGKILL:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Fault.DISK_FULL:

@@ -43,7 +43,7 @@ class Fault(enum.Enum):
     HEALTH = f"{NEW}.post2"
 
 
-class PackageIndexUnreachable(Exception):
+class PackageIndexUnreachableError(Exception):
     """The packages are not in the cache and cannot be fetched."""
 
 
@@ -59,7 +59,7 @@ def assemble(version: str, destination: Path, fault: Fault | None = None) -> Pat
         fault: A mistake to build in (``NEW`` only). The release gets a version of its own.
 
     Raises:
-        PackageIndexUnreachable: With the end of pip's message.
+        PackageIndexUnreachableError: With the end of pip's message.
     """
     shutil.copytree(_packages(version), destination / "app/site", symlinks=True)
     shutil.copytree(HERE / "tree", destination, dirs_exist_ok=True, ignore=_no_caches)
@@ -124,7 +124,7 @@ def assemble_or_skip(version: str, destination: Path, fault: Fault | None = None
     """Like :func:`assemble`, and skips the test with the reason when the index is out of reach."""
     try:
         return assemble(version, destination, fault)
-    except PackageIndexUnreachable as error:
+    except PackageIndexUnreachableError as error:
         pytest.skip(
             f"Kinto {version} is not cached and the package index is not reachable: {error}"
         )
@@ -155,11 +155,11 @@ def _packages(version: str) -> Path:
         if ended.returncode != 0:
             if "THESE PACKAGES DO NOT MATCH THE HASHES" in ended.stderr:
                 raise ValueError(ended.stderr)
-            raise PackageIndexUnreachable(ended.stderr.strip()[-500:])
+            raise PackageIndexUnreachableError(ended.stderr.strip()[-500:])
         _clean(partial)
         partial.rename(place)
     except subprocess.TimeoutExpired as error:
-        raise PackageIndexUnreachable("no answer within ten minutes") from error
+        raise PackageIndexUnreachableError("no answer within ten minutes") from error
     except OSError:
         if not place.is_dir():  # else another run was faster
             raise

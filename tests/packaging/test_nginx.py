@@ -77,17 +77,17 @@ def source(feed: Path, state: Path, server: Nginx) -> TufReleaseSource:
 def test_a_site_fetches_and_goes_on_where_it_was_cut(
     feed: Path, server: Nginx, tmp_path: Path
 ) -> None:
-    class LineBreaks(Exception):
+    class ConnectionLostError(Exception):
         pass
 
     class Cuts(SilentProgress):
         def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
             if done and done > LARGE / 3 and total and total > LARGE / 2:
-                raise LineBreaks
+                raise ConnectionLostError
 
     agent = source(feed, tmp_path / "site", server)
     offer = agent.refresh().offers[0]
-    with pytest.raises(LineBreaks):
+    with pytest.raises(ConnectionLostError):
         agent.download_release(offer, Cuts())
     agent.close()
     again = source(feed, tmp_path / "site", server)

@@ -22,7 +22,7 @@ axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['
 """
 
 
-class NoAxe(Exception):
+class AxeUnavailableError(Exception):
     """It cannot be had here; the words say why."""
 
 
@@ -30,18 +30,18 @@ def axe_source(directory: Path) -> str:
     """Fetch it into a directory; returns the script.
 
     Raises:
-        NoAxe: If there is no npm, or its registry does not answer.
+        AxeUnavailableError: If there is no npm, or its registry does not answer.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise NoAxe("axe-core was not fetched: this machine has no npm")
+        raise AxeUnavailableError("axe-core was not fetched: this machine has no npm")
     try:
         subprocess.run(
             [npm, "pack", "--silent", "--ignore-scripts", PACKAGE], cwd=directory, check=True,
             capture_output=True, timeout=FETCH_S, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (subprocess.SubprocessError, OSError) as error:
-        raise NoAxe(f"{PACKAGE} was not fetched: {error}") from error
+        raise AxeUnavailableError(f"{PACKAGE} was not fetched: {error}") from error
     archive = next(directory.glob("axe-core-*.tgz"))
     with tarfile.open(archive) as content:
         member = content.extractfile("package/axe.min.js")

@@ -27,7 +27,7 @@ Expected = Mapping[str, Mapping[str, str]]
 
 
 def begin(stage: Stage) -> None:
-    """The country words and sets for itself; a setting that 3.3.0 does not take is refused."""
+    """Apply a local overlay; show that a setting which 3.3.0 does not accept is refused."""
     say, run = stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Local overlay"))
     say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 
-from demo.errors import StandInFailed
+from demo.errors import StandInError
 from demo.evidence import case_references, parked_rows
 from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, LazyText
@@ -56,5 +56,5 @@ def _enter_cultural_case(stage: Stage) -> str:
     answer = json.loads(connection.getresponse().read())
     connection.close()
     if "case_ref" not in answer:
-        raise StandInFailed(part="application", wanted="taking a case", detail=str(answer))
+        raise StandInError(part="application", wanted="taking a case", detail=str(answer))
     return str(answer["case_ref"])

@@ -128,7 +128,7 @@ class CliSession:
         self._write_stdout(self.format_for_stream(data, sys.stdout))
 
     def _write_stdout(self, data: str) -> None:
-        """A reader who has gone away does not change what the command came to."""
+        """Write to stdout; a closed pipe does not change the result of the command."""
         try:
             click.echo(data)
         except BrokenPipeError:

@@ -41,7 +41,7 @@ class DowntimeBar:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Return what was done."""
+    """Build the history page."""
     status = asking.get_status()
     before = asking.query.get("before", "")
     older = f"&before={quote(before, safe='')}" if before else ""

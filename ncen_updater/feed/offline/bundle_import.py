@@ -297,10 +297,7 @@ class BundleImporter:
         )
 
     def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
-        """Return the releases that are in the bundle.
-
-        For this country, with their documents read.
-        """
+        """Return the bundle's releases for this country, after reading their documents."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
         meant = [o for o in inside if not o.countries or country in o.countries]
@@ -318,7 +315,7 @@ class BundleImporter:
         contents: BundleContents,
         agent: Version,
     ) -> str | None:
-        """Return the newest release that can be reached with what is in the bundle and on the disk.
+        """Return the newest release that the bundle and the disk make reachable.
 
         Raises:
             BUNDLE_DOES_NOT_FIT: If there are newer ones in it and none can be reached.

@@ -81,7 +81,7 @@ def write_import_record(state: Path, record: ImportRecord) -> None:
 
 
 def read_import_record(state: Path) -> ImportRecord | None:
-    """Return what was imported last; None if nothing ever was.
+    """Return the record of the last import; None if nothing was ever imported.
 
     Raises:
         VIEW_DAMAGED: If the record cannot be read.
@@ -133,7 +133,7 @@ def finish_import(state: Path) -> None:
 
 
 def finish_import_locked(state: Path) -> None:
-    """The same, for whoever holds the lock alone."""
+    """Do the work of :func:`finish_import` while the caller holds the exclusive lock."""
     if (state / READY_DIRECTORY).is_dir():
         install_import(state)
     if (state / PARTIAL_DIRECTORY).is_dir():

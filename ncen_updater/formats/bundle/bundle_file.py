@@ -91,9 +91,6 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
-    """Return the system's own words.
-
-    Without a number, and without the name, which is told already.
-    """
+    """Make the error for an unreadable bundle, with the system's message but not its number."""
     text = error.strerror if isinstance(error, OSError) else None
     return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=text or str(error))

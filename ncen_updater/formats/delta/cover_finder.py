@@ -139,9 +139,9 @@ class _CoverReader:
             raise DeltaBuildError(detail="unsupported hdiffpatch format")
 
     def _read_number(self, bits: int = 8) -> int:
-        """Return a number whose first byte has some bits of it, each further one seven.
+        """Read a variable-length number, highest bits first.
 
-        Highest first.
+        Its first byte holds ``bits - 1`` bits of it, each further byte seven.
         """
         byte = self._content[self._at]
         self._at += 1
@@ -330,7 +330,7 @@ def _find_differences(before: bytes, after: bytes) -> list[tuple[int, int]]:
 
 
 def _find_gaps(runs: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield what is not in any of some runs, where it is worth a cover."""
+    """Yield the gaps between runs that are long enough for a cover."""
     for first, last in (*runs, (end, end)):
         if start <= first <= end:
             if first - start >= MIN_COVER_BYTES:

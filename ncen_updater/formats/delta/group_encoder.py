@@ -179,7 +179,7 @@ def encode_single_frame(
 def _split_covers_at_differences(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[Cover]:
-    """Yield the same covers cut wherever a byte is another one; those bytes are literals then."""
+    """Yield the covers split wherever a byte differs; differing bytes become literals."""
     for old, new, length in covers:
         for at in range(0, length, BLOCK_BYTES):
             size = min(BLOCK_BYTES, length - at)
@@ -289,7 +289,7 @@ def _write_stream(
 
 
 def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
-    """Yield the covers; with ``flags`` the lowest bit of a length tells of new names."""
+    """Yield the encoded covers; with ``flags`` the lowest bit of a length marks new names."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
     for (old, new, length), made, named in zip(covers, covers.made, covers.named, strict=True):
@@ -311,7 +311,7 @@ def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
 def _encode_differences(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[bytes]:
-    """Yield what must be added to the old bytes; many short covers are dealt with at once."""
+    """Yield the bytes to add to the old ones; many short covers are processed at once."""
     new_parts: list[bytes] = []
     old_parts: list[bytes] = []
     have = 0

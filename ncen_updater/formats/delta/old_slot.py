@@ -159,7 +159,7 @@ class GroupReference:
             os.close(self._open.popitem()[1])
 
     def get_descriptor(self, at: int) -> int:
-        """Return an open descriptor of one of the files; good until the next call."""
+        """Return an open descriptor of a file; it is valid until the next call."""
         if at in self._open:
             self._open.move_to_end(at)
             return self._open[at]
@@ -169,7 +169,7 @@ class GroupReference:
         return self._open[at]
 
     def get_zip_table(self, at: int) -> ZipTable:
-        """Return the members of one of the files.
+        """Return the table of members of an archive.
 
         Raises:
             ReferenceOutOfRangeError: If it is not referred to as an archive.

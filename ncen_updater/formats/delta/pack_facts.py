@@ -111,10 +111,7 @@ def name_deflate_capability(level: int) -> str:
 
 
 def make_deflater(level: int) -> zlib._Compress:
-    """Return a compressor for members of archives: no header.
-
-    And the settings that their makers use.
-    """
+    """Return a compressor for archive members: raw deflate, with the settings of common tools."""
     return zlib.compressobj(level, zlib.DEFLATED, -15, 8)
 
 

@@ -45,10 +45,7 @@ class PathRefusedError(ValueError):
 
 
 def split_path(path: str) -> list[str]:
-    """Return what trees are sorted by: part by part.
-
-    So that a directory stands before what is in it.
-    """
+    """Return the sort key of a path: its parts, so that a directory precedes its content."""
     return path.split("/")
 
 
@@ -129,7 +126,7 @@ class PathChecker:
             self._directories.append(parts)
 
     def _common(self, parts: list[str]) -> list[str]:
-        """Return the directory part that was already checked with the last path."""
+        """Return the leading directories that were already checked with the last path."""
         end = 0
         for one, other in zip(parts, self._last, strict=False):
             if one != other:

@@ -87,7 +87,7 @@ class TextCatalog:
         return len(self.entries)
 
     def find_entry(self, key: TextKey) -> TextEntry | None:
-        """Return an entry that says something, or None."""
+        """Return the entry of a key; None if it is missing or empty."""
         found = self.entries.get(key)
         return None if found is None or found.is_empty else found
 

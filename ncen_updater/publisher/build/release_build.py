@@ -74,9 +74,7 @@ OWNER_EXECUTES: Final = 0o100
 
 
 def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
-    """Return the same tree with permissions of two kinds: 0755 for directories and programs.
-
-    Else 0644.
+    """Return the tree with normalized permissions: 0755 for directories and programs, else 0644.
 
     Args:
         tree: As the directory was scanned.
@@ -226,7 +224,7 @@ class BuiltRelease:
 
 
 def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
-    """Return the tree of a release directory as it will stand in a slot.
+    """Scan a release directory; return its tree as it will be in a slot.
 
     Raises:
         BuildError: If it holds what no release may hold.
@@ -338,7 +336,7 @@ def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, 
 
 
 def compress_tree(content: bytes) -> bytes:
-    """Return the tree as it travels: one zstd frame with its length and a checksum."""
+    """Compress a tree for transfer: one zstd frame with its length and a checksum."""
     from backports import zstd
 
     options: dict[int, int] = {

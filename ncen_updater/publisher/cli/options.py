@@ -93,7 +93,7 @@ signer_option = click.option(
 
 
 def load_signer_settings(named: Path | None) -> SignerSettings:
-    """Return what the officer's file remembers.
+    """Load the settings of the signer.
 
     Raises:
         UpdaterError: If it is named and not there, or not in order.
@@ -130,7 +130,7 @@ product_option = click.option(
 
 
 def choose_product(state: FeedState, named: str | None) -> str:
-    """Return the product that is named, else the only one that is no agent.
+    """Return the named product, else the only one that is not the agent.
 
     Raises:
         PRODUCT_NEEDED: Where none is named and there are several, with their names.
@@ -190,7 +190,7 @@ def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_time() -> datetime:
-    """Return the time (UTC)."""
+    """Return the current time (UTC)."""
     return datetime.now(UTC)
 
 
@@ -450,7 +450,7 @@ def check_event_releases(
 
 
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
-    """Return what the papers of a release say, in sentences."""
+    """Describe the attachments of a release."""
     parts = LazyText(N_("No SBOM"))
     if attachments.component_count is not None:
         parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.component_count})
@@ -610,7 +610,7 @@ class SigningKey:
 
 
 def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
-    """Return a private key file.
+    """Load a private key file.
 
     Raises:
         UpdaterError: If its public half cannot be used.
@@ -630,7 +630,7 @@ def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
 def load_token_key(
     held: TokenKey, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
 ) -> SigningKey:
-    """Return a key on a token.
+    """Load a key on a token.
 
     Args:
         held: The token.

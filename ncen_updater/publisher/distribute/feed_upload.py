@@ -70,7 +70,7 @@ class FeedStorage(Protocol):
         """Bytes of every object, by its name."""
 
     def read_object(self, name: str) -> bytes:
-        """Return a small object, whole."""
+        """Read a small object whole."""
 
     def compute_sha256(self, name: str) -> str:
         """Digest of an object, read back from where it lies."""
@@ -100,7 +100,7 @@ class DirectoryStorage:
             }
 
     def read_object(self, name: str) -> bytes:
-        """Return a small file, whole."""
+        """Read a small file whole."""
         with self._map_errors():
             return (self._directory / name).read_bytes()
 
@@ -174,7 +174,7 @@ class ObjectStorage:
         }
 
     def read_object(self, name: str) -> bytes:
-        """Return a small object, whole."""
+        """Read a small object whole."""
         with self._map_errors():
             return bytes(self._store.cat_file(f"{self._root}/{name}"))
 
@@ -339,9 +339,9 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
 def _read_served_state(
     feed: FeedDirectory, state: FeedState, place: FeedStorage, there: Mapping[str, int]
 ) -> FeedState | None:
-    """Return what clients of the place see now, out of our own files.
+    """Return the state that clients of the storage see; None before the first copy.
 
-    None before the first copy.
+    It is read from our own files.
     """
     first = "metadata/1.root.json"
     if first in there and place.read_object(first) != (feed.directory / first).read_bytes():

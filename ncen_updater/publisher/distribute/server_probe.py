@@ -95,7 +95,7 @@ class ServerProbe:
         return []
 
     def _send_head(self, name: str, wanted: str | None = None) -> requests.Response:
-        """Return a question whose body is never read."""
+        """Send a request whose body is not read, and return the response."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
         method = "GET" if wanted else "HEAD"
         answer = self._send_request(method, name, headers)

@@ -57,7 +57,7 @@ class EmergencyHaltStatus:
 
 
 def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
-    """Return what the timestamp carries, signed by who may, with the owner of each."""
+    """Return the emergency halts of the timestamp that a valid key signed, with the key owners."""
     if state.timestamp is None:
         return ()
     return verify_emergency_halts(state.root.signed, state.timestamp.signed)
@@ -171,10 +171,10 @@ def _sign_statement(
 def merge_emergency_halts(
     state: FeedState, new: EmergencyHaltStatement, now: datetime
 ) -> list[dict[str, Any]]:
-    """Return what the next timestamp carries.
+    """Return the emergency halts for the next timestamp: the retained ones and the new one.
 
     Raises:
-        TOO_MANY_EMERGENCY_HALTS: If this key has as many brakes of newer releases as a site reads.
+        TOO_MANY_EMERGENCY_HALTS: If this key has as many halts of newer releases as a site reads.
         EMERGENCY_HALT_INVALID: If it is longer than a timestamp can carry.
     """
     place = (new.keyid, new.product, new.version)

@@ -79,7 +79,7 @@ class FeedState:
         return self.delegated.get(role)
 
     def replace_roles(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
-        """Return the same with other versions of some roles; the originals stay as they are.
+        """Return a state with new versions of some roles; this one is not changed.
 
         A product that new targets no longer delegate to is gone.
         """
@@ -102,14 +102,14 @@ class FeedState:
 
 
 def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
-    """Return the delegations of the top-level targets, in the order in which they are asked."""
+    """Return the delegations of the top-level targets, in their order of search."""
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
 
 
 def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
-    """Return the error that names the roles that there are; nobody holds a ceremony for a slip."""
+    """Make the error for an unknown role, which names the existing ones."""
     known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
     return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
 
@@ -372,7 +372,10 @@ class FeedRepository(Repository):
         return self._state.replace_roles(self.changed)
 
     def close(self, role: str, md: Metadata[Any]) -> None:
-        """Number, date and sign a new version; one step above the state, however often edited."""
+        """Set version, expiry and signatures of new metadata.
+
+        The version is one above the published one, however often it is edited.
+        """
         before = self._get_published(role)
         md.signed.version = (before.signed.version if before else 0) + 1
         days = self._policy.expiry_days[role]

@@ -216,7 +216,7 @@ class Publisher:
             return _make_report(whole, list(online_roles))
 
     def _require_once_signed(self, state: FeedState, role: str) -> None:
-        """What neither the newest root nor the one before vouches for may be anybody's."""
+        """Refuse a role that neither of the last two roots verifies."""
         if not any(
             verify_role(replace(state, root=root), role) for root in state.previous_roots[-2:]
         ):
@@ -385,7 +385,7 @@ class Publisher:
             raise make_write_error(error) from error
 
     def _remove_leftovers(self) -> None:
-        """What a publication that was killed left half-written; nobody else writes meanwhile."""
+        """Remove partial files that an interrupted publication left behind, under its lock."""
         for path in self._feed.directory.rglob(".*"):
             if path.is_file() and durable.is_partial_file(path):
                 durable.remove_file(path)

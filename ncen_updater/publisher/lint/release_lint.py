@@ -190,9 +190,7 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
 
 
 def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
-    """Return the published release with which the one in ``directory`` is compared.
-
-    If there is one.
+    """Return the published release with which the one in ``directory`` is compared, if any.
 
     The newest; one that was withdrawn only where this release can be installed over it, or has a
     number that is used.
@@ -226,7 +224,7 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
 def read_previous_texts(
     feed: FeedDirectory, previous: ReleaseDocument | None
 ) -> dict[str, bytes] | None:
-    """Return the files of texts and settings of the published release, by path; None without one.
+    """Read the texts and settings of the previous release, by path; None without one.
 
     Raises:
         BuildError: If its archive does not hold them as its tree says.
@@ -246,7 +244,7 @@ def read_previous_texts(
 
 
 def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
-    """Return the tree of the published release; None without one.
+    """Read the tree of the previous release; None without one.
 
     Raises:
         TrustError: If it is not the one that the document names.
@@ -281,7 +279,7 @@ def _check_missing_files(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _check_history(release: LintedRelease) -> Iterator[Finding]:
-    """Yield what was published is never edited, dropped, or preceded by something new."""
+    """Check that no published migration is edited, dropped, or preceded by a new one."""
     if release.previous is None:
         return
     published = release.previous.migrations

@@ -65,10 +65,7 @@ def _find_sqlite_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str
 
 
 def _find_sqlite_error(sql: str, *, verifies: bool) -> str | None:
-    """Return the first mistake: every statement is compiled in an empty database.
-
-    And none is run.
-    """
+    """Return the first error: each statement is compiled in an empty database, and none is run."""
     with closing(sqlite3.connect(":memory:")) as database:
         for statement in split_statements(sql, "sqlite"):
             text = make_count_query(statement) if verifies else statement.text
@@ -180,10 +177,7 @@ class SqlText:
 
 
 def _list_engines(release: LintedRelease) -> tuple[str, ...]:
-    """Return the engines that the release is for, as far as it has files for them by name.
-
-    Else none.
-    """
+    """List the engines for which the release has files with an engine in the name."""
     places = {m.up for _, m in release.iter_migrations() if ENGINE_PLACEHOLDER in m.up}
     return tuple(
         engine
@@ -203,7 +197,7 @@ class MigrationSqlFile:
     verifies: bool
 
     def check_sql(self, sql: str, engine: str) -> SqlRefusal | None:
-        """Return what a site with this engine says."""
+        """Check SQL as a site with this engine does."""
         if self.verifies:
             return check_verify_sql(sql, engine)
         return check_migration_sql(sql, engine, transactional=self.migration.transactional)
@@ -225,7 +219,7 @@ def _list_sql_files(release: LintedRelease) -> Iterator[MigrationSqlFile]:
 
 
 def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
-    """Yield what no site takes up, whatever it says."""
+    """Check for SQL files that every site refuses."""
     for file in _list_sql_files(release):
         bad = check_file_content(release.read_bytes(file.path))
         if bad:
@@ -350,7 +344,7 @@ def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
-    """Yield a way down keeps what was entered, or the release says what it does not keep."""
+    """Check that down migrations retain the data that users entered, or declare its loss."""
     for database, migration in release.iter_new_migrations():
         declared = {name.lower() for name in migration.data_loss or ()}
         found: dict[tuple[str, bool, bool], DataLoss] = {}

@@ -19,7 +19,7 @@ from ncen_updater.publisher.new.migration_detection import (
 
 
 def read_migrate_program() -> bytes:
-    """Return what runs the application's own migrator on the databases that the agent names."""
+    """Read the program that runs the application's own migrator on the databases."""
     found = resources.files("ncen_updater.publisher.new") / "templates" / "migrate.py"
     return found.read_bytes()
 
@@ -63,9 +63,7 @@ def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...
 
 
 def propose_reported_version(version: str) -> str | None:
-    """Return what an application of a version with a build number reports.
-
-    None for every other version.
+    """Propose the version that the application reports if the given one has a build number.
 
     A local part (``2.0+7``) is by its definition not the application's own; what comes after a
     ``post`` may be either's.
@@ -144,7 +142,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
 
 
 def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigrationFiles]:
-    """Return the plain SQL of one database; what belongs to none of them is the first one's."""
+    """List the plain SQL of one database; files of no database belong to the first one."""
     rest = name == answers.databases[0]
     return [
         pair

@@ -434,7 +434,7 @@ def _describe_rollback(
 def _describe_data_loss(
     database: str, migration: Migration, shown: ReviewedRelease
 ) -> Iterator[LazyText]:
-    """Yield what a way down does not keep, as lint and the sites read it."""
+    """Describe the data that a rollback loses, as lint and the sites compute it."""
     found: dict[tuple[str, str], tuple[str, DataLoss]] = {}
     for engine in ENGINE_NAMES:
         up, down = (fill_engine(engine, place or "") for place in (migration.up, migration.down))

@@ -72,7 +72,7 @@ class ReviewedRelease:
     texts: Mapping[str, bytes] = field(default_factory=dict)
 
     def read_file(self, entry: TreeEntry) -> bytes | None:
-        """Return the content of one of its files, where the archive is at hand."""
+        """Read a file of the release, if its archive is available."""
         if self.unpacked is None:
             return None
         return read_regular_file(self.unpacked / entry.path, max(entry.size, 1))
@@ -100,7 +100,7 @@ class ReviewFiles:
             yield self.sources.feed / "targets" / hashed
 
     def find_file(self, name: str, sha256: str, length: int, limit: int) -> bytes | None:
-        """Return a small file, hashed; None if it is nowhere, or not this one."""
+        """Return the content of a small file that has this digest; None if there is none."""
         for path in self._list_candidates(name, sha256, length):
             try:
                 content = read_regular_file(path, limit)
@@ -171,7 +171,7 @@ def _is_target_file(path: Path, ref: TargetRef) -> bool:
 
 
 def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
-    """What is shown as SQL is what stands in the release."""
+    """Check that the SQL that is shown is the SQL in the release."""
     files = {e.path: e.sha256 for e in tree.entries if e.type is EntryType.FILE}
     for path, digest in document.migrations.items():
         if files.get(path) != digest:
@@ -200,10 +200,7 @@ def list_added_releases(event: SigningEvent, role: str) -> list[tuple[str, Targe
 def find_older_document(
     document: ReleaseDocument, event: SigningEvent, role: str
 ) -> TargetFile | None:
-    """Return the document of the release before: of those that are published.
-
-    And that are drafted.
-    """
+    """Return the document of the previous release, among published and drafted ones."""
     base = event.base.get(role)
     return find_previous_document(
         document.manifest,

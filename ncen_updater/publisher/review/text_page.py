@@ -36,7 +36,7 @@ EVENT_TITLES = (
 
 
 def translate_title(title: str) -> LazyText | str:
-    """Return a title in the reader's language; one that no program of ours wrote stays as it is."""
+    """Translate a title; one that our programs did not write is returned unchanged."""
     for known in EVENT_TITLES:
         begin, place, _end = known.partition("{what}")
         if title == known or (place and title.startswith(begin)):
@@ -45,7 +45,7 @@ def translate_title(title: str) -> LazyText | str:
 
 
 def format_summary(page: EventReview) -> Iterator[LazyText | str]:
-    """Yield what is said again before anybody signs: the sentences and the marks."""
+    """Yield the summary that is repeated before signing: the sentences and the marks."""
     yield translate_title(page.title)
     for sentence in page.sentences:
         yield _indent(sentence)
@@ -56,7 +56,7 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 
 
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
-    """Yield what is marked: the grave first and apart, each group with its heading."""
+    """Yield the marked lines in groups with a heading, the critical ones first."""
     if page.critical:
         yield LazyText(N_("Critical")), page.critical
     usual = page.warnings
@@ -77,13 +77,13 @@ def unshown(page: EventReview, language: str) -> LazyText:
 
 
 def format_page(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """Yield the whole page but its annex."""
+    """Yield the whole page except its annex."""
     yield from format_summary(page)
     yield from format_details(page, language)
 
 
 def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """Yield what stands below the sentences and the marks, to the annex."""
+    """Yield the details, from the marks to the annex."""
     for release in page.releases:
         yield from _format_release(release, language)
     for line in page.lines[1:]:
@@ -91,7 +91,7 @@ def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]
 
 
 def format_annex(page: EventReview) -> Iterator[LazyText | str]:
-    """Yield the long lists, whole, and the digests."""
+    """Yield the annex: the long lists and the digests."""
     for section in page.annexes:
         yield ""
         yield LazyText(N_("Annex: {of}"), {"of": section.of})

@@ -75,7 +75,7 @@ class Draft:
 
 
 def list_offers(targets: Targets) -> list[Offer]:
-    """Return the offers that a product's role carries, oldest version first."""
+    """List the offers of a product's role, oldest version first."""
     offers = [
         Offer.model_validate(target.custom[OFFER_FIELD])
         for name, target in targets.targets.items()
@@ -85,7 +85,7 @@ def list_offers(targets: Targets) -> list[Offer]:
 
 
 def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
-    """Return the first versions of root, targets and every product's role."""
+    """Draft the first versions of root, targets and each product's role."""
     root = make_root(ceremony, 1, now)
     repository = FeedRepository(None, ceremony.make_policy(), now)
     with repository.edit_targets() as targets:
@@ -136,7 +136,7 @@ def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Dra
 
 
 def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
-    """A product that was taken out stays out: clients remember its last version for ever."""
+    """Refuse the name of a removed product, whose last metadata version clients remember."""
     if state.snapshot is not None and f"{product}.json" in state.snapshot.signed.meta:
         raise UpdaterError(
             BAD_CEREMONY,
@@ -163,11 +163,11 @@ def _list_under_signed_roles(
 
 
 def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draft:
-    """Return the same content with a new expiry date.
+    """Draft the renewal of roles: the same content with a new expiry date.
 
     Raises:
         UNKNOWN_PRODUCT: If a role does not exist.
-        NOTHING_TO_DO: If no role is named, or one that no officer signs.
+        NOTHING_TO_DO: If no role is named, or one that no signer signs.
     """
     repository = FeedRepository(state, state.policy, now)
     for role in roles:
@@ -281,7 +281,7 @@ def _read_document(path: Path) -> bytes:
 def _collect_review_files(
     root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
 ) -> dict[str, Path | bytes]:
-    """Return what an officer reads of releases: their documents, their SBOM and provenance."""
+    """Collect the files that signers review: release documents, SBOMs and provenance."""
     found: dict[str, Path | bytes] = {
         t.hashes["sha256"]: root / t.path for t in targets if t.path in documents
     }
@@ -295,9 +295,9 @@ def _collect_review_files(
 def draft_withdrawal(
     state: FeedState, product: str, version: str, withdrawal: Withdrawal, now: datetime
 ) -> Draft:
-    """Return a release marked as withdrawn.
+    """Draft the withdrawal of a release.
 
-    Its files stay, so that sites that have it can read of it.
+    Its files stay, so that sites that run it can still read its document.
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.
@@ -325,10 +325,7 @@ def draft_withdrawal(
 
 
 def encode_offer(offer: Offer) -> dict[str, Any]:
-    """Return an offer as it is signed: what is empty is left out.
-
-    The list is fetched by every site.
-    """
+    """Encode an offer for signing, without empty values, since every site fetches it."""
     dumped = offer.model_dump(mode="json", exclude_none=True)
     return {key: value for key, value in dumped.items() if value not in ([], {})}
 
@@ -416,7 +413,7 @@ def _add_targets(
 
 
 def find_offer(state: FeedState, product: str, version: str) -> Offer:
-    """Return the offer of a release as it is published now.
+    """Return the published offer of a release.
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.

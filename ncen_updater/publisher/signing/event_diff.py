@@ -215,7 +215,10 @@ def _iter_leaves(place: FieldPath, value: Any) -> Iterator[tuple[FieldPath, Any]
 
 
 def _index_by_name(signed: Mapping[str, Any]) -> dict[str, Any]:
-    """Delegations by their names instead of their numbers; their order has a sentence."""
+    """Return the metadata with its delegations by name instead of by index.
+
+    A change of their order has a sentence of its own.
+    """
     delegations = signed.get("delegations")
     if not isinstance(delegations, dict) or not isinstance(delegations.get("roles"), list):
         return dict(signed)
@@ -354,7 +357,7 @@ def _make_line(
 def _make_verbatim_line(
     role: str, text: LazyText, *, heading: bool = False, annex: bool = False
 ) -> DiffLine:
-    """Return a line whose figures are what stands in the lists, and not how it is told."""
+    """Make a line whose values are shown verbatim from the metadata, unless they are texts."""
     reported = (LazyText, LocalizedFigure)
     figures = {key: value for key, value in text.values.items() if not isinstance(value, reported)}
     return DiffLine(role, text, heading, figures, annex)
@@ -494,7 +497,7 @@ def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[Diff
 
 
 def _as_list(value: object) -> list[object]:
-    """Return a list of a fact that may be missing."""
+    """Return the value if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
@@ -593,7 +596,7 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
 
 
 def _parse_pack_name(path: str) -> tuple[str, str] | None:
-    """Return the two versions of a delta pack's name."""
+    """Return the two versions in the name of a delta pack; None for another name."""
     if not path.startswith(DELTAS_PREFIX):
         return None
     origin, _, version = path.rpartition("/")[2].partition("--")

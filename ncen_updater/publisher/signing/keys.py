@@ -85,7 +85,7 @@ def _get_keyid(key: Mapping[str, Any]) -> str:
 
 
 def compute_keyid(key: Key) -> str:
-    """Return the id that belongs to a key's content."""
+    """Compute the id of a key from its content."""
     return _get_keyid(key.to_dict())
 
 

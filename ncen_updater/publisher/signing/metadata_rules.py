@@ -152,7 +152,10 @@ def _find_target_problems(path: str, target: TargetFile) -> Iterator[str]:
 
 
 def _find_foreign_archives(role: str, product: Targets, top: Targets) -> Iterator[str]:
-    """Archives that plain tufup clients find at the top have to be the product's own."""
+    """Yield archives in the top-level targets that differ from those of the product.
+
+    Plain tufup clients find archives only there.
+    """
     for path in product.targets.keys() & top.targets.keys():
         one, other = product.targets[path], top.targets[path]
         if (one.length, one.hashes) != (other.length, other.hashes):

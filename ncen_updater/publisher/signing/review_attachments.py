@@ -32,13 +32,13 @@ from ncen_updater.publisher.signing.event_files import read_regular_file
 def collect_review_files(
     targets: Path, document: ReleaseDocument, feed: FeedDirectory | None, before: Targets | None
 ) -> dict[str, Path | bytes]:
-    """Return what the page for officers is made of, by SHA-256, to be carried in the event.
+    """Collect the files from which the review page is made, by SHA-256, for the event.
 
     Args:
         targets: Where the files of the release lie.
         document: The release.
         feed: The published feed, where the release before lies.
-        before: The list of the product as it is published.
+        before: The published metadata of the product.
 
     Raises:
         BuildError: If the archive does not hold the SQL that the document names.
@@ -87,7 +87,7 @@ def read_overlay_files(document: ReleaseDocument, tree: Path, archive: Path) -> 
 
 
 def parse_document_version(name: str) -> Version | None:
-    """Return the version that the name of a release document says; None if it is no such name."""
+    """Return the version in the name of a release document; None for another name."""
     if not name.startswith(RELEASES_PREFIX):
         return None
     try:
@@ -99,7 +99,7 @@ def parse_document_version(name: str) -> Version | None:
 def find_previous_document(
     manifest: Manifest, targets: Mapping[str, TargetFile]
 ) -> TargetFile | None:
-    """Return the newest older release of a list with which a release is compared.
+    """Return the newest older release in the targets, with which a release is compared.
 
     A withdrawn one counts, since sites may have it, unless the release cannot be installed over it:
     then no site comes from there, and what was wrong with it need not be carried on for ever.

@@ -148,7 +148,7 @@ def test_a_refused_pack_is_not_fetched_again(place: Place) -> None:
     offer, held = place.offer(SECOND), list_slot_trees(place.store)
     fetched = place.source().download_smallest(offer, held, SilentProgress())
     assert isinstance(fetched, DownloadedPack)
-    place.source().mark_pack_bad(offer, fetched.ref, ValueErrorLike())
+    place.source().mark_pack_bad(offer, fetched.ref, AnyError())
     assert not fetched.path.exists()
     place.server.requests.clear()
     assert (
@@ -272,7 +272,7 @@ def test_a_killed_download_of_a_pack_goes_on_where_it_stopped(place: Place) -> N
     assert place.whole(SECOND)
 
 
-class ValueErrorLike(UpdaterError):
+class AnyError(UpdaterError):
     """Any error."""
 
     code = "NU-3150"

@@ -121,7 +121,7 @@ sys.exit(found[0].load()())"""
 
 
 def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """The application's own command, for each database; {url} in it is the address."""
+    """Run the application's own command for each database; {url} in it is the address."""
     metadata = importlib.import_module("importlib.metadata")
     packaged = {one.name for one in metadata.entry_points(group="console_scripts")}
     places = os.pathsep.join(str(Path(path).resolve()) for path in arguments.path)
@@ -136,7 +136,7 @@ def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def make_jdbc_url(url: str) -> tuple[str, str]:
-    """Return an address as Java has it, and its user."""
+    """Convert an address to a JDBC URL, and return its user."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "sqlite":

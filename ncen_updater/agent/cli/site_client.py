@@ -1240,7 +1240,7 @@ class ServiceSiteClient:
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
         return self.inspect(
-            "audit-log" if journal_only else "verify", heads=_encode_argument(heads)
+            "audit-log" if journal_only else "verify", chain_heads=_encode_argument(heads)
         )
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:

@@ -1045,7 +1045,7 @@ class LocalSiteClient:
 
 
 #: By which name a form or a query has an argument, where that is another one.
-_NAMES = {"target": "version", "next_upgrade": "binding"}
+_NAMES = {"target": "version", "next_upgrade": "binding", "emergency": "emergency_reason"}
 
 
 def _encode_argument(value: object) -> object:

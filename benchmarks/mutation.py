@@ -44,7 +44,6 @@ class Subject:
 SUBJECTS = (
     Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
-    Subject("ncen_updater.feed.upgrade_path", "tests/feed/test_waves.py"),
     Subject("ncen_updater.agent.policy.feed_schedule", "tests/agent/policy/test_schedule.py"),
     Subject(
         "ncen_updater.agent.adapters.databases.migrations.planner",
@@ -163,7 +162,7 @@ def _changed(  # noqa: PLR0912 - one case a kind of change
             for member in MEMBERS[kind]:
                 if member != node.attr:
                     yield ast.Attribute(node.value, member, node.ctx)
-        case ast.Call(func=ast.Name(id="Row")) if isinstance(parent, ast.Tuple):
+        case ast.Call(func=ast.Name(id="RecoveryRule")) if isinstance(parent, ast.Tuple):
             yield None
         case ast.Call(func=ast.Name(id="sorted" | "reversed" | "frozenset" | "set" | "tuple")):
             if len(node.args) == 1 and not isinstance(node.args[0], ast.GeneratorExp):

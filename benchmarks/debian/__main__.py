@@ -21,6 +21,7 @@ from benchmarks.debian.site import lay_out, running, sequence
 from benchmarks.report import finish, say
 from demo.release_flow import publish_release
 from demo.releases import assemble
+from ncen_updater.agent.storage.agent_selection import TrialState
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 DISK = "1800M"
@@ -31,7 +32,7 @@ CUT = "can do nothing but say its version"
 
 
 def now() -> datetime:
-    """The time of the feed."""
+    """Return the time of the feed."""
     return datetime.now(UTC)
 
 
@@ -119,7 +120,8 @@ class Walk:
         found = sequence(self._container)
         full = self._container.run("test", "-e", "/opt/ncen-updater/filler").returncode == 0
         # A full disk takes no record of it; the agent that runs writes it when there is room.
-        settled = full or (found.get("current") == expected and found.get("state") == "good")
+        confirmed = found.get("state") == TrialState.CONFIRMED
+        settled = full or (found.get("current") == expected and confirmed)
         return True if settled else None
 
 

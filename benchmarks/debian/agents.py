@@ -63,7 +63,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         Break(
             _SERVE,
             _AT_START,
-            "    if '\"good\"' in open('/opt/ncen-updater/sequence.json').read():\n"
+            "    if '\"confirmed\"' in open('/opt/ncen-updater/sequence.json').read():\n"
             "        raise SystemExit(3)\n",
         ),
         Break(

@@ -28,6 +28,7 @@ from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import say
+from ncen_updater.agent.storage.agent_selection import TrialState
 
 FILLER = "/var/tmp/filler"
 #: Takes all room but some; what is reserved for root stays, unless it is taken as root.
@@ -117,7 +118,7 @@ def _cuts(
 
 
 def waiting(ground: Ground) -> Image:
-    """The disk of a site that has rehearsed the newer release, and waits for approval."""
+    """Return the disk of a site that has rehearsed the newer release, and waits for approval."""
     file = ground.work / "waiting.img"
     if not file.exists():
         say("letting a site rehearse")
@@ -171,7 +172,7 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
 
 
 def installed(container: Container) -> str:
-    """What dpkg says of the package."""
+    """Return what dpkg says of the package."""
     query = ["dpkg-query", "--show", "--showformat", "${Status} ${Version}", "ncen-updater"]
     return container.run(*query).stdout.strip()
 
@@ -187,7 +188,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
 
     def settled(container: Container) -> bool | None:
         found = sequence(container)
-        if found.get("state") != "good":
+        if found.get("state") != TrialState.CONFIRMED:
             return None
         return True if running(container) == found.get("current") else None
 
@@ -255,7 +256,7 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
         time.sleep(5)  # what it makes of that is in its log
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
-        in_page = re.search(r"^Officers.*$", said, re.MULTILINE)
+        in_page = re.search(r"^Status: .*$", said, re.MULTILINE)
         # Debian starts the server once; what failed for want of room a person starts.
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
@@ -349,7 +350,7 @@ def no_line(ground: Ground) -> list[Event]:
 
 
 def clocks(ground: Ground) -> list[Event]:
-    """The clock of the units is years off at power on; nothing that is kept expires."""
+    """Return the clock of the units is years off at power on; nothing that is kept expires."""
     return [told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
 
 

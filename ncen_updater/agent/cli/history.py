@@ -86,7 +86,7 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
 
 
 def _find_error_code(change: Document) -> str | None:
-    """What a change failed with; of one that came to its end, what its release turned bad by."""
+    """Return the error code of a change, or why its release was marked bad afterwards."""
     code: str | None = change["error_code"]
     return code or (SOAK_FAILED.code if change["turned_bad"] else None)
 

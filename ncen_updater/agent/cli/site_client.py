@@ -137,10 +137,10 @@ class SiteClient(Protocol):
     """
 
     def read_status(self) -> JsonDocument:
-        """What runs, what was done last, what is on offer; what cannot be had is an error."""
+        """Return what runs, the last change and what is on offer; a missing part is an error."""
 
     def read_history(self, change: str | None, limit: int) -> JsonDocument:
-        """Changes and imports, newest first; or one change whole.
+        """Return changes and imports, newest first, or one change in full.
 
         Raises:
             UNKNOWN_CHANGE: If there is none of this id.
@@ -156,7 +156,7 @@ class SiteClient(Protocol):
         """Allow upgrades again; returns how many holds there were."""
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
-        """The release that comes next, and when that begins by itself; None for what is not known.
+        """Return the next release and when it starts automatically; None for what is not known.
 
         As the service found it last; not known while a change is open.
         """
@@ -189,17 +189,16 @@ class SiteClient(Protocol):
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        """What comes next: its rehearsal, what an approval is bound to, who approved, its time.
+        """Return the next upgrade: its rehearsal, what an approval is bound to, approvers, start.
 
         Args:
             target: The release that is named.
-            not_before: Say when it begins if this time were chosen for it.
+            not_before: A time for which to report when the upgrade would start.
 
         Raises:
-            NOTHING_TO_APPROVE: If nothing does.
-            FEED_NEVER_READ: If that is not known yet.
-            SOAK_NOT_FINISHED, OPEN_CHANGE: If a change is open: what it comes to is to be seen
-                first.
+            NOTHING_TO_APPROVE: If there is no next upgrade.
+            FEED_NEVER_READ: If it is not known yet.
+            SOAK_NOT_FINISHED, OPEN_CHANGE: If a change is open; it has to end first.
         """
 
     def approve(self, next_upgrade: JsonDocument) -> None:
@@ -1348,7 +1347,7 @@ class ServiceSiteClient:
 
 
 def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | None:
-    """What the newest rehearsal of an upgrade saw of values when it went back; None without."""
+    """Return the newest round-trip result for a rollback; None where no rehearsal has one."""
     wanted = (str(plan.target), str(plan.origin))
     for record in RehearsalStore(journal).list_newest():
         for hop in record.report.hops if record.report is not None else ():

@@ -10,9 +10,10 @@ from ncen_updater.agent.model.change import Change, ChangeKind
 
 
 def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
-    """The committed upgrade that brought the release in use, newest first; pure.
+    """Find the newest committed upgrade that installed the release in use; pure.
 
-    A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
+    A rollback takes its upgrade out of the count, so that a second rollback goes one release
+    further back.
     """
     for change in changes:
         committed = change.is_committed

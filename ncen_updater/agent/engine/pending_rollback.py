@@ -83,7 +83,7 @@ def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
 
 
 def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFacts:
-    """What a rollback must know of a change that was torn before it let officers in again."""
+    """Return the facts a rollback inherits from a change interrupted before users could work."""
     if (
         superseded_change is None
         or journal.read_change(superseded_change).get_step_state(StepName.MAINTENANCE_OFF)

@@ -69,11 +69,11 @@ def apply_retention(
 
 
 def find_prunable(site: Site, journal: Journal) -> PrunableItems:
-    """What may go while no change is open. Reads only.
+    """Find what can be pruned while no change is open. Reads only.
 
-    What was built ahead for a release on offer stays, and so does the slot that the site came from.
-    Where it is not known or cannot be proved what is on offer, as on a full disk, every newer slot
-    stays: the rest may be what makes room again.
+    Slots built in advance for releases on offer stay, and so does the slot of the previous version.
+    Where what is on offer is not known or cannot be verified, as on a full disk, every newer slot
+    stays: the rest may be what frees space.
 
     Raises:
         UpdaterError: If the databases cannot be looked at.
@@ -105,7 +105,7 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
 
 
 def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
-    """Changes of which a part of the databases is there that are marked as gone. Reads only.
+    """Find changes whose databases are recorded as dropped but partly exist. Reads only.
 
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """

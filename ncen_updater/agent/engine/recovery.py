@@ -47,15 +47,15 @@ class ObservedState:
         fence: State of the step in the journal, None if it was never intended.
         cut_over: Likewise.
         switch: Likewise.
-        swapped: Whether the catalogue carries the marker of this change.
+        cut_over_done: Whether the catalogue carries the marker of this change.
         fenced: Whether the live databases refuse sessions.
-        missing: Whether a live database is not there.
+        database_missing: Whether a live database is not there.
         slot: Where ``current`` points.
         attempts: Recoveries of this change that ended by an error of their own; not those that
             were cut off, by a power cut or by who ended the agent.
         by_operator: Whether a person ordered this recovery; they may try as often as they wish.
-        recorded: Whether the databases say that this change was committed.
-        later: Whether the databases were brought by a later change.
+        committed_in_databases: Whether the databases say that this change was committed.
+        later_change_in_databases: Whether the databases were brought by a later change.
     """
 
     state: ChangeState | None

@@ -85,9 +85,8 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
         upgrade: Whether the change is an upgrade; some checks ask of nothing else.
     """
     found: dict[int, PreflightCheck] = {}
-    for module in pkgutil.iter_modules(preflight.__path__):
-        checks = importlib.import_module(f"{preflight.__name__}.{module.name}")
-        for value in vars(checks).values():
+    for module in pkgutil.iter_modules(preflight.__path__, f"{preflight.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
             mark = getattr(value, CHECK_ATTRIBUTE, None)
             if not isinstance(mark, CheckRegistration) or (mark.upgrade_only and not upgrade):
                 continue

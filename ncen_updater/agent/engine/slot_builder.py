@@ -32,9 +32,9 @@ ARCHIVE_SOURCE = "archive"
 
 
 def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
-    """The version of every whole slot by the digest of its tree; the one in use wins.
+    """Map the tree digest of every complete slot to its version; the slot in use wins.
 
-    A slot whose record is damaged is left out: it can only cost a larger download.
+    A slot whose record is damaged is left out: that can only cost a larger download.
     """
     current = slots.read_current()
     held: dict[str, Version] = {}
@@ -47,7 +47,7 @@ def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
 
 
 def name_download(fetched: DownloadedRelease | DownloadedPack) -> str:
-    """What lies ready, for the journal: the name of the pack, or ``archive``."""
+    """Name a download for the journal: the name of the delta pack, or ``archive``."""
     return fetched.ref.target if isinstance(fetched, DownloadedPack) else ARCHIVE_SOURCE
 
 

@@ -84,7 +84,7 @@ class InstallOptions:
         return self.root == Path("/") and os.geteuid() == 0
 
     def load_paths(self) -> PathSettings:
-        """The places, by the configuration where there is one."""
+        """Load the paths from the configuration, or the defaults where there is none."""
         return (
             load_config(self.config).paths if self.config.exists() else PathSettings(root=self.root)
         )
@@ -152,7 +152,7 @@ def build_install_parts(
 
 
 def _build_group_parts() -> Iterator[InstallationPart]:
-    """The groups of the configuration; users of units come with these."""
+    """Yield the parts that create the default viewer, operator and approver groups."""
     service = ServiceSettings()
     for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
         what = LazyText(N_("the group {name}"), {"name": name})
@@ -259,7 +259,7 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
 
 
 def _build_failsafe_part(agent: Path) -> InstallationPart:
-    """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
+    """Build the failsafe; while an agent is on trial, the existing one stays."""
     made = part.build_file_part(
         LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
     )
@@ -400,7 +400,9 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
 
 
 def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
-    """The opposite. The unit that resumes is not stopped: the application would end with it.
+    """Yield the parts that disable units.
+
+    The unit that resumes is not stopped: the application would end with it.
 
     Args:
         units: Unit files that are about to go.

@@ -62,7 +62,7 @@ MAX_DETAIL_CHARS = 1500
 
 
 def find_base_python() -> Path:
-    """The interpreter of the system that this program's venv was made with."""
+    """Return the system's interpreter with which this program's venv was made."""
     return Path(getattr(sys, "_base_executable", None) or sys.executable)
 
 
@@ -331,5 +331,5 @@ def _delete(path: Path) -> None:
 
 
 def _discard(partial: Path) -> None:
-    """A full disk must have room for what comes next: reporting it."""
+    """Remove a partial slot, so that a full disk has room to report the failure."""
     shutil.rmtree(partial, ignore_errors=True)

@@ -9,7 +9,7 @@ import pytest
 from ncen_updater.agent.cli.site_client import _NAMES, ServiceSiteClient, SiteClient, _Delegated
 from ncen_updater.agent.service.api import forms
 
-FORMS = {
+FORMS: dict[str, type[forms.ApiForm]] = {
     "order": forms.JobForm,
     "inspect": forms.InspectionForm,
     "POST /v1/approvals": forms.ApprovalForm,

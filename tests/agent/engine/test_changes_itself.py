@@ -119,7 +119,7 @@ def is_noted_everywhere(demo: DemoSite) -> None:
         finding.code for finding in diagnose(demo.config_path, SilentProgress())
     }
     shown = said(demo, "verify")
-    assert "NU-6143" in shown and "Everything else is as it was recorded." in shown
+    assert "NU-6143" in shown and "No other differences." in shown
     rehearse(demo, NEXT)
 
 
@@ -141,7 +141,8 @@ def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
     assert (finding.code, finding.severity) == ("NU-6106", Severity.CRITICAL)
     named = "Schema of suspects changed outside an upgrade: columns, indexes"
     assert str(finding.title) == named
-    assert "what was changed in suspects: columns, indexes." in str(finding.remedy)
+    assert finding.figures["kinds"] == ["columns", "indexes"]
+    assert "Have the change in suspects undone." in str(finding.remedy)
     with refused(PREFLIGHT_BLOCKED, match=r"NU-6106 .*columns, indexes"):
         rehearse(demo, NEXT)
 
@@ -260,7 +261,7 @@ def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> Non
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]
     assert found(demo) == []
-    assert "taken as those of 3.2.6, by amina, bo: for a report; so" in said(demo, "history")
+    assert "adopted as 3.2.6 by amina, bo: for a report; so" in said(demo, "history")
     run_on(demo, "DROP INDEX by_looked_at")
     (finding,) = found(demo)
     assert finding.figures["kinds"] == ["indexes"], "what they said yes to is known by kinds"

@@ -225,7 +225,7 @@ def test_going_back_converges() -> None:
         {"slot": OLD},
         {"switch": UNDONE},
         {"cut_over": StepState.UNDOING},
-        {"swapped": False, "fenced": True},
+        {"cut_over_done": False, "fenced": True},
         {"cut_over": UNDONE},
         {"fence": StepState.UNDOING},
         {"fenced": False},

@@ -57,13 +57,13 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
 @pytest.mark.parametrize(
     ("effect", "covered", "words"),
     [
-        (None, True, "does not say"),
+        (None, True, "effect not declared"),
         ("nothing", True, "unchanged"),
         ("adds", True, "files added"),
         ("moves", True, "a later rollback restores previous paths"),
         ("rewrites", True, "a later rollback"),
-        ("moves", False, "not kept"),
-        ("adds", False, "not kept"),
+        ("moves", False, "not retained"),
+        ("adds", False, "not retained"),
         ("nothing", False, None),
         (None, False, None),
     ],
@@ -80,7 +80,7 @@ def test_the_plan_says_what_becomes_of_files(
     assert words in str(files.text)
     assert ("sorts by year" in str(files.text)) == (effect not in (None, "nothing"))
     assert files.to_json() == {
-        "name": "photographs", "effect": effect, "covered": covered,
+        "name": "photographs", "effect": effect, "configured": covered,
         "description": "sorts by year" if effect else "",
     }  # fmt: skip
 

@@ -77,7 +77,8 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
 )
 def test_unit_does_no_other_work(agent: Path, tmp_path: Path, words: list[str]) -> None:
     path = tmp_path / "renew.sock"
-    with activated(path, unit(agent), tmp_path / "log"), pytest.raises(WorkerError, match="order"):
+    refusal = pytest.raises(WorkerError, match="NU-9312")
+    with activated(path, unit(agent), tmp_path / "log"), refusal:
         call_worker(Worker("none", socket=path), {"command": words})
     assert AgentSelectionFile(agent).load() == TRYING
 

@@ -93,7 +93,7 @@ def test_release_that_unpacks_to_more_than_its_limit_is_refused(
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)
-    with refused(AGENT_RELEASE_UNUSABLE, match="1000000 bytes"):
+    with refused(AGENT_RELEASE_UNUSABLE, match=r"larger than 1\.0 MB"):
         AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), SilentProgress())
 
 

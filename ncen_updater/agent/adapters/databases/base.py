@@ -77,11 +77,11 @@ class ChangeRef:
     no_copy: bool = False
 
     def get_candidate(self, name: str) -> CandidateDatabase:
-        """The candidate of a name."""
+        """Return the reference to the candidate of a database."""
         return CandidateDatabase(name, self)
 
     def get_previous(self, name: str) -> PreviousDatabase:
-        """What was live of a name before the cut-over."""
+        """Return the reference to the previous database, which was live before the cut-over."""
         return PreviousDatabase(name, self)
 
 
@@ -318,24 +318,24 @@ class DatabaseEngine(abc.ABC):
         """
 
     def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:
-        """What would let who has the application's rights in the databases get at the agent's.
+        """Find ways by which the application's rights in the databases lead to the agent's rights.
 
-        The way back is not barred by it.
+        They do not block a rollback.
 
         Args:
-            for_rehearsal: Whether it is asked before a rehearsal, for which more may be strict.
+            for_rehearsal: Whether a rehearsal follows, for which more findings may block.
 
         Raises:
-            DatabaseError: If the application itself would not be let in any more at its next start.
+            DatabaseError: If the application itself could not log in any more at its next start.
         """
         del for_rehearsal
         return ()
 
     @abc.abstractmethod
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """What exists for a change. Works whatever state a crash left.
+        """Return what exists for a change, whatever state a crash left.
 
-        Where there is no change, what is to be said of the live set alone.
+        Without a change, return what is known of the live set alone.
         """
 
     def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
@@ -391,9 +391,9 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_marker(self) -> DatabaseMarker | None:
-        """What the live set says it is; None on a site that was never cut over by an agent.
+        """Return the marker of the live set; None where no agent ever cut over.
 
-        Where a word of it was lost (a comment, a record file) and the others say the same, these
+        Where one part of the marker was lost (a comment, a record file) and the others agree, these
         count; :meth:`repair_marker` writes it again.
 
         Raises:
@@ -406,9 +406,9 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
-        """The ledger of a database, oldest first; empty where there is none.
+        """Return the ledger of a database, oldest first; empty where there is none.
 
-        The live one of a fenced set cannot be asked; ask its candidate.
+        The ledger of a live database in a fenced set cannot be read; read its candidate's.
         """
 
     @abc.abstractmethod
@@ -483,14 +483,14 @@ class DatabaseEngine(abc.ABC):
         """
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+        """List databases quarantined because somebody wrote to them; nothing drops them.
 
         The figures of each finding hold ``path``, where it is.
         """
         return ()
 
     def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """What a torn copy left, or may have left, of which :meth:`list_leftovers` cannot know.
+        """Find what an interrupted copy left, or may have left, unknown to :meth:`list_leftovers`.
 
         Empty for an engine whose copies cannot leave such a thing.
         """

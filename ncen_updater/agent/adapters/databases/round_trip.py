@@ -76,7 +76,7 @@ class ColumnRoundTrip(JsonRecord):
         restored: Rows whose value did not, but stood in its column again after the way forward.
         lost: Rows whose value did neither.
         refused: Rows with a value with which the way back does not go.
-        untried: Rows that got no value, by reason.
+        untested: Rows that got no value, by reason.
     """
 
     column: str
@@ -93,7 +93,7 @@ class RoundTripResult(JsonRecord):
 
     Attributes:
         columns: Every column of the tables of the newer release.
-        stopped: What the ways stopped at with the values in the tables, if they did.
+        failure: What the ways stopped at with the values in the tables, if they did.
     """
 
     columns: tuple[ColumnRoundTrip, ...] = ()
@@ -181,13 +181,13 @@ class RoundTripObservation:
     """What was seen of one database, from one way to the next.
 
     Attributes:
-        older: In the shape before, before anything.
-        plain: In the newer shape, before any value was written.
+        before: In the shape before, before anything.
+        upgraded: In the newer shape, before any value was written.
         written: With the values.
-        refusals: By table why rows of a column got none.
-        back: In the shape before, after the way back; None where it did not go.
-        again: In the newer shape once more; None where that did not go.
-        refusing: By table the columns with whose first values the way back did not go.
+        untested: By table why rows of a column got none.
+        rolled_back: In the shape before, after the way back; None where it did not go.
+        upgraded_again: In the newer shape once more; None where that did not go.
+        rejecting: By table the columns with whose first values the way back did not go.
     """
 
     before: DatabaseSample
@@ -235,7 +235,7 @@ def _judge_column(
 def _judge_value(
     name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
 ) -> str | UntestedReason:
-    """What became of one value: ``kept``, ``restored`` or ``lost``, or why it was not tried."""
+    """Return what became of a value: ``kept``, ``restored``, ``lost``, or why it was not tested."""
     plain = _find_row(seen.upgraded, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
         return UntestedReason.REFUSED

@@ -136,22 +136,22 @@ def judge_disk_usage(
 
 
 def compute_release_allowance(offer: Offer) -> DiskAllowance:
-    """What one release may weigh, by what was signed of it.
+    """Return the disk space one release may take, by its signed sizes.
 
-    Archive and largest pack; the tree is a part of what the archive brings, and packs that failed
-    may lie beside it.
+    Archive and largest delta pack; the tree is a part of the archive, and packs that failed may lie
+    beside it.
     """
     packs = sum(offer.deltas.values())
     return DiskAllowance(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, INODES_PER_RELEASE)
 
 
 def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
-    """What all releases of the lists may weigh."""
+    """Return the disk space all announced releases may take."""
     return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
 
 
 def of_bundle(descriptor: int) -> DiskAllowance:
-    """What a bundle may bring: as much as it holds, and what is packed in it once more."""
+    """Return what a bundle may take: its own size, and its packed content once more."""
     return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
 
 
@@ -195,7 +195,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
 
 
 def measure_free_space(directory: Path) -> FreeSpace:
-    """What is free where a directory lies, or would."""
+    """Measure the free space of the file system of a directory, even of one not made yet."""
     place = directory
     while not place.exists():
         place = place.parent

@@ -31,7 +31,7 @@ WorkerRequest = Mapping[str, object]
 
 
 def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
-    """The bundle as the agent opened it: a stick may be readable by its owner alone."""
+    """Return the bundle and the agent's open descriptor: only its owner may be able to read it."""
     return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
 
 

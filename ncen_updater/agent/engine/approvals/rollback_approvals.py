@@ -250,7 +250,7 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
 
 
 def format_accept_loss_option(count: int) -> str:
-    """What is typed behind a command that may lose so many records; nothing where none is lost."""
+    """Format the command option that accepts a data loss; empty where nothing is lost."""
     return f" --accept-loss {count}" if count else ""
 
 

@@ -1,5 +1,5 @@
 """What is looked at before a change, one small file a check, each finding with its remedy.
 
-``base`` says what a check is and runs them, ``registry`` lists them. A check looks and never
-changes anything; it is given interfaces, so that it knows no engine and no adapter by name.
+``base`` says what a check is and runs them; ``site_preflight`` above lists them. A check looks and
+never changes anything; it is given interfaces, so that it knows no engine and no adapter by name.
 """

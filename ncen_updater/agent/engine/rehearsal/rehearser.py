@@ -344,7 +344,7 @@ class Rehearser:
         return {n: engine.compute_table_digests(reference.get_candidate(n)) for n in engine.names}
 
     def _rehearse_upgrade(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """What the step *migrate* does, and what a manifest says of its data."""
+        """Rehearse the step *migrate*, and what the manifest states about its data."""
         site, engine = self._site, self._site.database_engine
         manifest = hop.plan.document.manifest
         step = _make_change_ref(reference.id, manifest.version)
@@ -375,7 +375,7 @@ class Rehearser:
         hop.migrate_s = round(self._clock() - begin, 3)
 
     def _rehearse_contract(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """What the step *soak* does at its end."""
+        """Rehearse what the step *soak* does at its end."""
         target = hop.plan.target_migrations
         self._report_progress(
             N_("rehearsing the deferred migrations of {version}"), version=target.release
@@ -408,7 +408,7 @@ class Rehearser:
             ).with_raw_error(error.raw_error) from error  # fmt: skip
 
     def _rehearse_rollback(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """What the step *migrate* does in a rollback."""
+        """Rehearse the step *migrate* of a rollback."""
         engine, newer = self._site.database_engine, hop.plan.target_migrations
         step = _make_change_ref(reference.id, str(hop.plan.origin))
         self._report_progress(N_("rehearsing the rollback to {version}"), version=hop.plan.origin)

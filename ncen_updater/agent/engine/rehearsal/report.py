@@ -22,7 +22,7 @@ class RehearsalCopyPlans(JsonRecord):
 
     Attributes:
         copy: The plan of the copy of everything; see ``CopyPlan``.
-        again: That of the copy of the copies,
+        second_copy: That of the copy of the copies,
         second_id: and the id that it goes by.
     """
 
@@ -54,7 +54,7 @@ class RehearsalFailure(_BackupFacts):
     """What is kept of a rehearsal that failed.
 
     Attributes:
-        blamed: Whether the release is to blame.
+        release_at_fault: Whether the release is to blame.
     """
 
     release_at_fault: bool = False
@@ -65,7 +65,7 @@ class DowntimeRange(JsonRecord):
     """The stop that is expected of a hop, seconds.
 
     Attributes:
-        learnt: Whether the range comes from earlier changes of this site.
+        from_history: Whether the range comes from earlier changes of this site.
     """
 
     low: float
@@ -99,8 +99,8 @@ class RehearsedHop(JsonRecord):
     """What was found of one change of the path.
 
     Attributes:
-        from_: The release before,
-        to: and the one that was tried.
+        from_version: The release before,
+        to_version: and the one that was tried.
         copy_s: Seconds of a copy as an upgrade makes it,
         migrate_s: of the migrations with their checks,
         contract_s: of what brings them to their end while officers work; None where nothing does,
@@ -108,12 +108,13 @@ class RehearsedHop(JsonRecord):
         rollback_differences: Tables that the way back did not bring to what they were.
         restore_s: Seconds of the way back to kept databases; None where that is not the way.
         rollback_path: Which way a rollback takes.
-        loses: Tables and columns of which the way back does not keep what is entered.
-        values: What became of values written on trial.
+        lost_columns: Tables and columns of which the way back does not keep what is entered.
+        round_trip: What became of values written on trial.
         unchanged: Whether neither schema nor rows changed.
         checks: By name the value of each check before and after.
-        maps: What maps of reference data do.
-        tables: By database and table the rows before and after, where they changed; -1 for none.
+        code_maps: What maps of reference data do.
+        changed_tables: By database and table the rows before and after, where they changed;
+            -1 for none.
         downtime: The predicted stop.
     """
 

@@ -61,7 +61,7 @@ class SoakStep(Step):
     title = LazyText(N_("soak period"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """The first beginning counts: a restart of the agent does not make the soak longer."""
+        """Record the first start: a restart of the agent does not extend the soak period."""
         began = context.read_facts().soak_started_at or context.site.clock.now()
         return ChangeFacts(soak_started_at=began)
 

@@ -46,9 +46,9 @@ class MaintenanceOnStep(Step):
     title = LazyText(N_("showing the maintenance page"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An operator may have closed the door for reasons of their own.
+        """Record whether an operator had switched maintenance on, and when the downtime starts.
 
-        Where a change takes over from one that had not let officers in again, that one knew.
+        Where the change supersedes one that left maintenance on, the fact of that change counts.
         """
         known = context.read_facts().maintenance_was_on
         closed = context.site.application.is_in_maintenance() if known is None else known
@@ -83,7 +83,7 @@ class MaintenanceOnStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """The door is closed."""
+        """Return whether maintenance is on."""
         return context.site.application.is_in_maintenance()
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -103,7 +103,7 @@ class MaintenanceOnStep(Step):
         )
 
     def is_undone(self, context: StepContext) -> bool:
-        """The door is not closed by us; an operator may have opened their own meanwhile."""
+        """Return whether maintenance is off, or was on before the change."""
         return _is_maintenance_restored(context)
 
 
@@ -114,9 +114,9 @@ class StopStep(Step):
     title = LazyText(N_("stopping the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An application that did not run is not started by going back.
+        """Record whether the application was running: a revert starts it only then.
 
-        Where a change takes over from one that was torn after its commit, it had to run.
+        Where the change supersedes one that was interrupted after its commit, it has to run.
         """
         known = context.read_facts().was_running
         running = context.site.application.is_running() if known is None else known
@@ -161,7 +161,7 @@ class StopStep(Step):
             )
 
     def is_undone(self, context: StepContext) -> bool:
-        """The application runs, if it did before; at boot the system starts it."""
+        """Return whether the application runs, if it did before; at boot the system starts it."""
         was_running = context.read_facts().was_running and not context.at_boot
         return not was_running or context.site.application.is_running()
 
@@ -173,7 +173,7 @@ class StartStep(Step):
     title = LazyText(N_("starting the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An operator who opened their own door meanwhile wants it open at the end."""
+        """Record that maintenance ends with the change where an operator ended it meanwhile."""
         closed = context.site.application.is_in_maintenance()
         return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 
@@ -286,5 +286,5 @@ class MaintenanceOffStep(Step):
         return bool(context.site.application.check_health(expectation))
 
     def is_done(self, context: StepContext) -> bool:
-        """The door is not closed by us."""
+        """Return whether maintenance is off, or was on before the change."""
         return _is_maintenance_restored(context)

@@ -65,7 +65,10 @@ class ChartRange:
 
 
 def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
-    """The likely stop as one bar: copying, migrating, and the rest; empty where it is not known."""
+    """Build the bars of the likely downtime: copying, migrating and the rest.
+
+    Empty where it is not known.
+    """
     if not hops or any(hop.report is None for hop in hops):
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
@@ -118,10 +121,10 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
 
 
 def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
-    """What databases and programs take before, during and after; empty where there is no database.
+    """Build the bars of the disk space of databases and programs before, during and after.
 
-    The databases of before are kept beside the new ones for some days; the program of the release
-    comes while officers still work.
+    Empty where there is no database. The previous databases are retained beside the new ones for
+    some days; the program of the release is installed while users still work.
     """
     databases = sum(dossier.sizes.values())
     programs = sum(hop.unpacked_bytes for hop in dossier.hops)

@@ -60,9 +60,9 @@ class ApiContext:
         return Journal.open(self.journal_path)
 
     def load_service_state(self) -> ServiceState:
-        """What the service knew when it last looked."""
+        """Load what the service knew at its last check."""
         return self.state_file.load()
 
     def load_assessment(self) -> Assessment | None:
-        """What stood between the site and its next release then."""
+        """Load the service's last assessment of the next release."""
         return self.load_service_state().assessment

@@ -84,7 +84,7 @@ class SettingRow:
 
 
 def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The settings in force, without secrets; those of a file that cannot be used are refused.
+    """Return the settings in force, without secrets.
 
     Raises:
         ConfigError: If the file cannot be used.
@@ -181,7 +181,7 @@ Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document | HtmlPage]]
 
 
 def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What runs, what was done last, what is on offer, and what the service does."""
+    """Return what runs, the last change, what is on offer, and what the service does."""
     looked, moment = _read_consistent_status(context)
     document, _ = build_site_report(looked, request.language)
     settings, known = context.snapshots.settings, context.load_service_state()
@@ -234,7 +234,7 @@ def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSna
 
 
 def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
-    """What goes on, whatever it says of itself."""
+    """Return the running command and its start; None where no operation is in progress."""
     running = moment.running
     return None if running is None else (running.command, running.since)
 
@@ -284,13 +284,13 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What comes next here, or a release that was rehearsed, and what it waits for.
+    """Return the next upgrade, or a rehearsed release, and what it waits for.
 
-    With a time: when it would begin if somebody chose that.
+    With a time: also when it would start if that time were chosen.
 
     Raises:
         NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
-        BadRequestError: If the time is none.
+        BadRequestError: If the time is invalid.
     """
     chosen = parse_time(request.query.get("not_before"), "not_before")
     status = read_status(context.essential_settings, context.now(), NEXT_UPGRADE_PARTS)
@@ -385,7 +385,7 @@ def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]
 
 
 def _find_rollback(context: ApiContext, known: Assessment | None) -> RollbackSubject | None:
-    """The rollback that can be approved; None where there is nothing to go back from."""
+    """Return the rollback that can be approved; None where there is nothing to roll back."""
     if known is None or known.current is None:
         return None
     with context.open_journal() as journal:
@@ -429,21 +429,21 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
 
 
 def get_soaking_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The change whose watched time can be ended."""
+    """Return the change whose soak period can be ended."""
     del request
     with context.open_journal() as journal:
         return 200, {"confirmed": False, "change": serialize_change(require_soaking(journal))}
 
 
 def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Holds in force."""
+    """Return the holds in force."""
     del request
     status = read_status(context.essential_settings, context.now(), {"journal"})
     return 200, {"holds": require_part(status.journal).holds}
 
 
 def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Changes, and imports of bundles, newest first."""
+    """Return changes, and imports of bundles, newest first."""
     before = request.query.get("before")
     with context.open_journal() as journal:
         try:
@@ -507,7 +507,7 @@ def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What lies in the tray, newest first, and which of it whoever asks may have imported."""
+    """Return the files in the import directory, newest first, and which the caller may import."""
     place, caller = Inbox(context.essential_settings.state), request.caller
     files, more = place.list_files(caller.actor.uid)
     rows = [

@@ -199,12 +199,12 @@ class AdmissionController(Generic[Connection]):
             return True
 
     def mark_idle(self, connection: Connection) -> None:
-        """It was answered, and may ask for more."""
+        """Mark a connection as answered, so that it may be evicted again."""
         with self._lock:
             self._answered.discard(connection)
 
     def release(self, connection: Connection) -> None:
-        """It is closed; nothing happens where it had left before."""
+        """Release a closed connection; do nothing where it was evicted before."""
         with self._lock:
             self._held.pop(connection, None)
             self._answered.discard(connection)
@@ -225,7 +225,7 @@ MAX_UNPRIVILEGED_CONNECTIONS = THREADS - 2
 
 
 def _build_too_many_response() -> bytes:
-    """What somebody hears who holds too many connections, before anything was read."""
+    """Build the response to a user with too many connections, sent before a request is read."""
     error = RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
     document = {
         "error": {
@@ -293,7 +293,7 @@ class _FairServer(LimitedServer):
         return None if admission else TOO_MANY_RESPONSE
 
     def on_request_done(self, conn: LimitedConnection) -> None:
-        """It may be made to leave again."""
+        """Mark a connection as idle, so that it may be evicted again."""
         self.limits.mark_idle(conn)
         super().on_request_done(conn)
 

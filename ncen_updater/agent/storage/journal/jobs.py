@@ -113,10 +113,10 @@ class JobQueue:
             )
 
     def find_next(self) -> Job | None:
-        """The oldest order that has not ended.
+        """Return the oldest job that has not been started.
 
-        One that was begun and not ended was torn by a crash: what it did is in the journal, and a
-        resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
+        A job that was started and has not ended was interrupted by a crash. A resume has completed
+        what the journal holds of it, so it is not run again; :meth:`list_interrupted` returns it.
         """
         return next(
             (order for order in self._list_unfinished(limit=100) if order.started_at is None), None

@@ -114,7 +114,7 @@ class SiteHistory:
             return cursor.rowcount
 
     def list_holds(self) -> tuple[HoldRecord, ...]:
-        """Holds that nobody lifted, also where their time has passed."""
+        """List holds that were not lifted, including expired ones."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
@@ -126,7 +126,7 @@ class SiteHistory:
             )  # fmt: skip
 
     def list_active_holds(self, at: datetime) -> tuple[HoldRecord, ...]:
-        """Holds that forbid an upgrade at this time."""
+        """List holds that block an upgrade at a time."""
         return tuple(row for row in self.list_holds() if row.active_at(at))
 
     def list_previous_databases(self) -> tuple[PreviousDatabases, ...]:

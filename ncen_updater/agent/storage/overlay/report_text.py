@@ -122,7 +122,7 @@ def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
 
 
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
-    """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
+    """List the keys to review, the gravest first, at most :data:`MAX_KEYS_SHOWN`."""
     order = (
         KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
         KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
@@ -137,7 +137,7 @@ def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyRep
 
 
 def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
-    """The same for programs; the keys to look at, and every count."""
+    """Serialize the report for programs: the keys to review, and every count."""
     return [
         {
             "path": item.path,

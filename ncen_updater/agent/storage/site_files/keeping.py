@@ -201,9 +201,9 @@ def survey_directory(directory: Path) -> DirectorySurvey:
 
 
 def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Changes that set something aside, and changes with a list of what could not be undone.
+    """List changes with quarantined files, and changes with a list of what cannot be undone.
 
-    Changes nothing; what may not be seen is not told.
+    Changes nothing; what may not be read is left out.
     """
     try:
         with (

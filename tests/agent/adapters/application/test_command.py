@@ -159,7 +159,7 @@ def test_an_application_that_stays_is_an_error(site: Site) -> None:
         wait=lambda seconds: None,
     )
     application.start()
-    with pytest.raises(StopError, match="5 seconds"):
+    with pytest.raises(StopError, match="within 5 s"):
         application.stop()
 
 

@@ -68,14 +68,14 @@ def test_what_was_stored_is_written_as_it_was(name: str) -> None:
 @pytest.mark.parametrize(
     "left",
     [
-        {"blamed": True},
-        {"blamed": False, "not_carried": {"cases": ["extension a"]}},
+        {"release_at_fault": True},
+        {"release_at_fault": False, "missing_objects": {"cases": ["extension a"]}},
     ],
 )
 def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> None:
     assert RehearsalFailure.from_json(left).to_json() == left
     whole = {"plan": "p", "backup_s": 1.0, "sizes": {}, "hops": [], **left}
-    del whole["blamed"]
+    del whole["release_at_fault"]
     assert RehearsalReport.from_json(whole).to_json() == whole
 
 
@@ -95,7 +95,7 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
     assert (record.report, record.failure, sum_predicted_range(record)) == (None, None, None)
     torn = replace(record, state=RehearsalState.FAILED, stored_result=None)
     assert (torn.report, torn.failure, torn.copies) == (None, None, None)
-    failed = replace(record, state=RehearsalState.FAILED, stored_result={"blamed": True})
+    failed = replace(record, state=RehearsalState.FAILED, stored_result={"release_at_fault": True})
     assert failed.failure == RehearsalFailure(release_at_fault=True)
 
 
@@ -105,8 +105,8 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
         (RehearsalState.PASSED, [7]),
         (RehearsalState.PASSED, {}),
         (RehearsalState.PASSED, {**FOUND, "hops": [7]}),
-        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "downtime_s": [1, 2]}]}),
-        (RehearsalState.FAILED, {"blamed": "yes"}),
+        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "downtime": [1, 2]}]}),
+        (RehearsalState.FAILED, {"release_at_fault": "yes"}),
         (RehearsalState.RUNNING, {"copy": 7}),
     ],
 )

@@ -27,10 +27,7 @@ from tests.support.sites import TrialFeed, site_in_process
 
 pytestmark = either_engine("demo")
 
-LOST = (
-    "lost on trial, as the release's files say (values: 3): what is entered in"
-    " companies.companies.origin"
-)
+LOST = "lost as declared by the release: 3 sample values in companies.companies.origin"
 DROPS, PARKS, RENAMES, NARROWS, CUTS, STOPS, SILENT = (f"3.2.{n}" for n in range(5, 12))
 KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
 ADDED = "ALTER TABLE companies ADD COLUMN origin text DEFAULT 'MU';\n"
@@ -121,7 +118,7 @@ def demo(
 def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, ColumnRoundTrip]]:
     """What the rehearsal of a release says of values, and that nothing else was touched."""
     before = database_digests(demo.databases)
-    values = RoundTripResult.from_json(rehearse(demo, version)["values"])
+    values = RoundTripResult.from_json(rehearse(demo, version)["round_trip"])
     assert database_digests(demo.databases) == before
     assert site_in_process(demo).database_engine.list_leftovers() == ()
     return values, {column.column: column for column in values.columns}
@@ -154,7 +151,7 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
     assert LOST in words
     # What is told of the progress stands behind the document.
     answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))
-    assert RoundTripResult.from_json(answer["values"]).list_columns("lost") == (
+    assert RoundTripResult.from_json(answer["round_trip"]).list_columns("lost") == (
         "companies.companies.origin",
     )
 

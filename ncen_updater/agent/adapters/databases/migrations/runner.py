@@ -270,7 +270,10 @@ class MigrationRunner:
 
     @contextlib.contextmanager
     def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
-        """What the driver refuses inside is the failure of a migration, or of what is below it."""
+        """Turn an error of the driver inside the block into the failure of the migration.
+
+        Where the environment is at fault (a full disk, a lost server), it becomes that fault.
+        """
         try:
             yield
         except self._dialect.error_type as error:

@@ -294,10 +294,10 @@ class Server:
     def _explain_login_failure(
         self, error: DatabaseUnreachableError
     ) -> DatabaseUnreachableError | None:
-        """What a login that failed means; None where the site was never set up for it.
+        """Return the error that a failed login as owner means; None where it was never set up.
 
-        Where it was, nobody gets the agent back to how it worked before by spoiling the login; the
-        control database remembers it for processes that never logged in themselves.
+        Once it was set up, breaking the login does not bring back sessions without it: the control
+        database records it for processes that never logged in themselves.
 
         Raises:
             DatabaseUnreachableError: If the agent gets no session of its own either.

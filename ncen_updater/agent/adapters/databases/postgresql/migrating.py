@@ -330,10 +330,10 @@ class CandidateMigrations:
             self._run_migrator(program, slot, change.get_candidate, progress, retained)
 
     def _build_online_options(self) -> tuple[str, ...]:
-        """Settings by which a session is known, keeps nobody waiting, and ends with its program.
+        """Build the session settings of an online program: its name and short lock waits.
 
-        Whoever waits for a lock lets everybody wait behind it, officers too. Of a program that was
-        ended the server finishes the statement that it is at, hours later perhaps, for nobody.
+        Whatever waits for a lock lets everybody wait behind it, users too. Without the connection
+        check, the server finishes the statement of a program that was ended, perhaps hours later.
         """
         with self._server.open_control_session() as connection:
             version = connection.info.server_version

@@ -47,7 +47,7 @@ class _TextBytes(bytes):
 
 
 def quote_identifier(name: str) -> str:
-    """A name as SQL writes it."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -140,7 +140,7 @@ def _read_bracket(words: list[str], start: int) -> str:
 
 
 def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
-    """What the fingerprint of the whole is made of, each with its things by kind."""
+    """Yield the parts of the schema's fingerprint, each with its objects by kind."""
     for table in list_tables(database):
         if table.startswith(PARKED_PREFIX):
             continue
@@ -329,9 +329,9 @@ def _build_entered_condition(
 
 
 def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
-    """The newest row of each user table: its row id, which new rows count on from.
+    """Return the highest row id of each user table, from which new rows count on.
 
-    Of a table without row ids the number of rows. Nothing is scanned but such tables.
+    For a table without row ids, the number of rows. Only such tables are scanned.
     """
     found = {}
     for table in list_tables(database):
@@ -344,7 +344,7 @@ def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Number of rows of each user table: for rows whose id does not count on, but was given."""
+    """Count the rows of each user table, for row ids that are assigned and do not count on."""
     return {table: _count_where(database, table) for table in list_tables(database)}
 
 

@@ -321,7 +321,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
-    """Counts and durations of a rehearsal; no code that records hold."""
+    """Yield the counts and durations of a rehearsal, without the codes that records hold."""
     for hop in report.hops if report is not None else ():
         yield {
             "from": hop.from_version,

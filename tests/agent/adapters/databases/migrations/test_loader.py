@@ -87,7 +87,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (Path.unlink, "file not found"),
     "altered": (_write(b"DROP TABLE a; --"), "digest mismatch"),
     "latin-1": (_write(b"SELECT '\xe4'"), "UTF-8"),
-    "zero byte": (_write(b"SELECT 1\0"), "zero byte"),
+    "null byte": (_write(b"SELECT 1\0"), "null byte"),
     "a link": (_link, "regular file"),
     "directory": (_directory, "regular file"),
 }

@@ -203,7 +203,7 @@ class Cases:
         up = "CREATE TABLE q (a int); INSERT INTO q VALUES (1), (2), (3);"
         verify = "SELECT 1 WHERE 1 = 0;\nSELECT a FROM q WHERE a > 1 -- comment"
         runner = database.runner()
-        with refused(VERIFY_FAILED, match="2 rows") as caught:
+        with refused(VERIFY_FAILED, match="wrong rows: 2") as caught:
             runner.migrate(
                 CHANGE, [make(tmp_path, "0001", up, verify=verify)], None, SilentProgress()
             )

@@ -37,11 +37,11 @@ ROOM = Path(room.__path__[0])
 #: Who may call what of the objects that open sessions. A name outside is one more place to judge.
 MAY_OPEN = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
-    "visitor.open": {"sessions.py"},
+    "visitor.open_session": {"sessions.py"},
     "sessions.catalogue": {"engine.py", "migrating.py"},
-    "server.open": {"copying.py", "control.py", "sessions.py"},
+    "server.open_session": {"copies.py", "control_database.py", "sessions.py"},
     # As the agent: in the control database alone.
-    "server.session": {"control.py"},
+    "server.open_session_block": {"control_database.py"},
     "psycopg.connect": {"connection.py"},
 }
 

@@ -234,7 +234,7 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
         engine.cut_over(COPY)
     engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     (site / "sets" / f"next_{COPY.id}" / "people.sqlite").rename(tmp_path / "gone")
-    with refused(CUT_OVER_FAILED, match="people is missing"):
+    with refused(CUT_OVER_FAILED, match="people not found"):
         engine.cut_over(COPY)
     (tmp_path / "gone").rename(site / "sets" / f"next_{COPY.id}" / "people.sqlite")
     engine.unfence(COPY)

@@ -99,7 +99,7 @@ import json, sys
 from pathlib import Path
 from ncen_updater.agent.adapters.databases import engines
 from ncen_updater.agent.config import engines as settings
-from tests.support.tiny_engine.engine_name import TinySettings
+from tests.support.tiny_engine.descriptor import TinySettings
 engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # one line
 settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 

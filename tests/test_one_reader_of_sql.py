@@ -333,7 +333,7 @@ def test_a_file_for_every_engine_that_one_of_them_refuses(
     assert found() == [("NU-7111", "critical", "PostgreSQL, SQLite")]
 
 
-@pytest.mark.parametrize(("said", "told"), [(None, "not installed"), ("echo x", "did not answer")])
+@pytest.mark.parametrize(("said", "told"), [(None, "not installed"), ("echo x", "squawk failed")])
 def test_syntax_that_nobody_looked_at_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, told: str
 ) -> None:

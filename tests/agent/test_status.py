@@ -314,7 +314,7 @@ def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -
     )
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
     assert facts(journal).consumed_approvals == ("amina", "bo")
-    assert "each who had approved (amina, bo)" in str(
+    assert "Approved by: amina, bo" in str(
         describe_consumed_approvals(facts(journal).consumed_approvals)
     )
     consent.add("cd" * 32, "3.3.0", {}, BO, needed=2)

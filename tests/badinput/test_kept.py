@@ -32,7 +32,7 @@ CONTENT = b"what was signed"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 IMPORT: dict[str, object] = {
     "imported_at": "2026-01-01T00:00:00+00:00", "usable_until": "2026-02-01T00:00:00+00:00",
-    "timestamp": 3, "product": "ncen", "releases": ["3.3.0"], "reaches": "3.3.0",
+    "timestamp": 3, "product": "ncen", "releases": ["3.3.0"], "reachable_release": "3.3.0",
     "file": "a.ncen",
 }  # fmt: skip
 RECORD: dict[str, object] = {"length": 10, "sha256": DIGEST}

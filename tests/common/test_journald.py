@@ -236,7 +236,8 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     assert records.pop()["MESSAGE"] == "later (change abcdefgh)"
     assert [r["MESSAGE"] for r in records] == [
         "begun upgrade from 3.2.4 to 3.3.0 (change abcdefgh)",
-        "step-intended close (change abcdefgh)", "step-done close (change abcdefgh)",
+        "step-intended maintenance-on (change abcdefgh)",
+        "step-done maintenance-on (change abcdefgh)",
     ]  # fmt: skip
     assert records[1]["NCEN_STEP"] == "maintenance-on"
 

@@ -251,7 +251,7 @@ def test_a_language_from_right_to_left_in_commands_and_on_pages(
     from ncen_updater.agent.reports.dossier.page import render_dossier
     from tests.agent.reports.dossier.test_page import DOSSIER
 
-    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Way back": "طريق العودة"})
+    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Rollback": "طريق العودة"})
     site = make_site(tmp_path / "site")
     done = run(site, directory, "hold", "--reason", "/srv/x 1.2", "--lang", "ar-EG")
     assert done.returncode == 0
@@ -280,7 +280,7 @@ def test_tables_and_dossiers_of_any_script(directory: Path) -> None:
         ]
         assert sinhala in lines[1] and size in lines[1]
         assert len({measure_width(line.rpartition(" ")[0]) for line in lines[1:]}) == 1
-    add(directory, "pt_BR", {"Way back": "Caminho de volta"})
+    add(directory, "pt_BR", {"Rollback": "Caminho de volta"})
     content = render_dossier(dataclasses.replace(DOSSIER, site=sinhala), "pt_BR").decode()
     assert '<html lang="pt-BR" dir="ltr">' in content
     assert "Caminho de volta" in content and sinhala in content

@@ -1044,7 +1044,7 @@ class LocalSiteClient:
 
 
 #: By which name a form or a query has an argument, where that is another one.
-_NAMES = {"target": "version", "next_upgrade": "binding"}
+_NAMES = {"target": "version", "next_upgrade": "binding", "emergency": "emergency_reason"}
 
 
 def _encode_argument(value: object) -> object:
@@ -1239,7 +1239,7 @@ class ServiceSiteClient:
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
         return self.inspect(
-            "audit-log" if journal_only else "verify", heads=_encode_argument(heads)
+            "audit-log" if journal_only else "verify", chain_heads=_encode_argument(heads)
         )
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:

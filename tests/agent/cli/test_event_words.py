@@ -71,7 +71,7 @@ def test_every_kind_is_told_in_french(kind: str) -> None:
     assert foreign(said) == []
     assert said.startswith("02/01/2026")
     assert said.endswith(
-        "erreur Permission denied, étape fermeture des bases, tenu oui, au moins 0,3 s"
+        "erreur Permission denied, étape verrouillage des bases, tenu oui, au moins 0,3 s"
     )
     held = ", ".join(f"{name} {value}" for name, value in data.items())
     assert format_event(AT.isoformat(), kind, data, "en").endswith(f"{kind}  {held}")

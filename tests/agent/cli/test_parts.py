@@ -231,7 +231,7 @@ def with_change(change: Change) -> SiteStatus:
         (site(current=None), "Not adopted: no release of ncen installed."),
         (site(availability=ERROR), "State partly unknown: x"),
         (site(journal=ERROR), "Cannot read the journal; automatic operations are stopped."),
-        (site(databases=ObservedState(None, database_missing=True)),
+        (site(observed_state=ObservedState(None, database_missing=True)),
          "At least one database is missing."),
         (site(journal=JournalPermissionError(path="j")),
          "For changes in progress, run: ncen-updater status"),

@@ -83,9 +83,9 @@ def test_what_begins_once_a_hold_is_lifted_has_a_name(
     )
     monkeypatch.setattr(AgentSession, "get_client", lambda _: client)
     assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
-    named = [] if version is None else [f"Next is the upgrade to {version}."]
+    named = [] if version is None else [f"Next upgrade: {version}"]
     assert capsys.readouterr().out.splitlines() == [
-        "Holds lifted: 1.",
+        "Removed: 1 hold",
         *named,
         "The upgrade starts immediately.",
     ]

@@ -13,7 +13,7 @@ def test_every_mistake_is_told_in_the_language_of_the_run(tmp_path: Path) -> Non
     for command in ("check", "doctor"):
         done = site.run(command, "--lang", "fr")
         said = done.stdout + done.stderr
-        assert "ligne 4 : site.country n'a pas la bonne forme." in said, command
+        assert "ligne 4 : site.country est incorrect." in said, command
         assert "line" not in said and "ISO" in said
 
 

@@ -50,7 +50,7 @@ def service() -> Iterator[Served]:
     with serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=20, icomm=False, soak_s=0.0,
-            settings=settings(mode="notify", approvals=2),
+            settings=settings(mode="notify", required_approvals=2),
         )  # fmt: skip
         with DemoSite(place / "site", None, options) as site:
             site.config_path.chmod(0o644)  # what an installation lets the group read

@@ -20,7 +20,9 @@ def tiny_engine(names: tuple[str, ...]) -> DatabaseEngine:
 
     methods: dict[str, Any] = dict.fromkeys(DatabaseEngine.__abstractmethods__, unasked)
     kind = type(
-        "Tiny", (DatabaseEngine,), {**methods, "kind": "tiny", "names": names, "run_query": query}
+        "Tiny",
+        (DatabaseEngine,),
+        {**methods, "engine_name": "tiny", "names": names, "run_query": query},
     )
     made: DatabaseEngine = kind()
     return made

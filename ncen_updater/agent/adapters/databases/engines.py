@@ -1,8 +1,9 @@
-"""The database engines: a line each. What one is to the agent, its package says in ``kind.py``.
+"""The database engines: a line each. What one is to the agent, its ``descriptor.py`` says.
 
 Whoever asks an engine's name anywhere else asks wrongly: the answer belongs into
 :class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
-``config/engines.py``. ``kind.py`` imports no driver, since some ask it where nobody needs one.
+``config/engines.py``. ``descriptor.py`` imports no driver, since some ask it where nobody needs
+one.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class InspectionForm(ApiForm):
         kind: What.
         version: Of a plan or a dossier: which release; the one that comes next if left out.
         retry: Of a plan: whether releases are taken that failed here.
-        heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
+        chain_heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
         accept_loss: Of the way back: so many records may be lost.
         leave_out: Of a support bundle: parts that are not wanted.
         show: Of a support bundle: parts whose text is wanted.

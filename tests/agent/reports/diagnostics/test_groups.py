@@ -103,7 +103,8 @@ def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) 
     said = finding.title.render("en")
     assert f"cannot write to import directory {tray}" in said and "mode 1770" in said
     assert grp.getgrgid(MINE).gr_name in said
-    assert f"'sudo chgrp ncen-operator {tray} && sudo chmod g+rwx {tray}'" in commands(finding)
+    command = f"sudo chgrp ncen-operator {tray} && sudo chmod g+rwx {tray}"
+    assert commands(finding) == f"Run: {command}"
     assert "ncen-operator" in finding.title.render("fr") != said
 
 
@@ -111,7 +112,7 @@ def test_another_read_group_reads_no_configuration_and_reaches_no_service(tmp_pa
     config = site(tmp_path, "systemd")
     read, reached = found(config, {"ncen-updater": NOBODYS})
     assert (read.code, reached.code) == ("NU-6139", "NU-6140")
-    assert f"'sudo chgrp ncen-updater {config} && sudo chmod g+r {config}'" in commands(read)
+    assert commands(read) == f"Run: sudo chgrp ncen-updater {config} && sudo chmod g+r {config}"
     assert "sudo systemctl restart ncen-updater.service" in commands(reached)
 
 
@@ -130,7 +131,7 @@ def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
     assert [(one.code, one.figures["setting"]) for one in unknown] == [
         ("NU-6138", "operator_group"), ("NU-6138", "approver_group"),
     ]  # fmt: skip
-    assert "'sudo groupadd --system ncen-operator && " in commands(unknown[0])
+    assert "run: sudo groupadd --system ncen-operator && " in commands(unknown[0])
 
 
 def test_where_nobody_else_comes_in_nothing_is_asked_for(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ncen_updater.agent.engine.site_preflight import list_checks
 from ncen_updater.agent.engine.steps.preflight import LASTING
 from ncen_updater.agent.reports import diagnostics
 
-#: Each code that a diagnosis gives as strict itself, and what refuses an upgrade for it.
+#: Each code that a diagnosis gives as critical itself, and what refuses an upgrade for it.
 REFUSED_BY = {
     "NU-6101": "running_version: no release is in use",
     "NU-6102": "require_whole: journal and site contradict each other",
@@ -25,8 +25,8 @@ REFUSED_BY = {
 }
 
 
-def strict_codes() -> set[str]:
-    """Codes of findings that the modules of the diagnosis make strict."""
+def critical_codes() -> set[str]:
+    """Codes of findings that the modules of the diagnosis make critical."""
     found: set[str] = set()
     for path in Path(diagnostics.__path__[0]).glob("*.py"):
         text = path.read_text()
@@ -37,7 +37,7 @@ def strict_codes() -> set[str]:
 
 
 def test_each_block_of_a_diagnosis_says_what_refuses_the_upgrade() -> None:
-    assert strict_codes() == set(REFUSED_BY)
+    assert critical_codes() == set(REFUSED_BY)
 
 
 def test_what_bars_a_rehearsal_or_an_approval_is_a_check_of_the_upgrade() -> None:

@@ -105,7 +105,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher inspect": (
         "product", "version", "archive", "sbom", "parts", "provenance",
     ),
-    "ncen-publisher upload": ("place", "written", "kept", "timestamp"),
+    "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),
     "ncen-publisher export": (
         "file", "bytes", "releases", "agents", "lapses", "usable_until", "written",

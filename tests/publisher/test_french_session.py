@@ -57,7 +57,7 @@ def test_every_command_in_order(officer: Officer) -> None:
     signed(work / "e1")
     health = '[[health]]\nname = "réponse"\npath = "/"\n'
     carried = (
-        '[[overlays]]\nkind = "translations"\nformat = "json"\nslot = "i18n/{lang}.json"\n'
+        '[[overlays]]\nkind = "translations"\nformat = "json"\nrelease_path = "i18n/{lang}.json"\n'
         'site_path = "i18n/{lang}.json"\n'
     )
     release = write_release(work / "r", extra=health + carried)

@@ -53,10 +53,10 @@ class ImportRecord(JsonRecord):
         timestamp: Version of its timestamp.
         product: Of the releases.
         releases: Versions of the releases that lie on the disk now, oldest first.
-        reachable_release: The release that an upgrade can go to with these; None if to no newer one.
+        reachable_release: The newest that an upgrade can go to with these; None if there is none.
         file: Name of the file that it came in.
         agents: Versions of the agent that it brought, oldest first.
-        reachable_agent: The one of them to which the agent can renew itself; None if to no newer one.
+        reachable_agent: The one of them to which the agent can renew itself; None if none is newer.
     """
 
     imported_at: datetime

@@ -250,7 +250,11 @@ def test_copies_need_room_as_well(forge: Forge) -> None:
     vast = replace(made, view=size, literals=Extent(0, 9, size))
     forge.plan([fresh("a", size), _copy("b", size, 0)], vast, streams=bytes(9))
     with pytest.raises(InsufficientSpaceError) as caught:
-        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "required_capabilities": (COPIES,)}))
+        forge.apply(
+            forge.limits.model_copy(
+                update={"out_bytes": 2 * size, "required_capabilities": (COPIES,)}
+            )
+        )
     assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
 
 

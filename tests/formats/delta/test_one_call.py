@@ -195,7 +195,11 @@ def _called(frame: bytes, view: int, **more: object) -> tuple[FileGroup, bytes]:
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", {"dir": None, "dir/old": LARGE[0], "last": b"z"})
-    limits = {"required_capabilities": (SINGLE_FRAME,), "max_memory_bytes": 1 << 40, "out_bytes": 1 << 40}
+    limits = {
+        "required_capabilities": (SINGLE_FRAME,),
+        "max_memory_bytes": 1 << 40,
+        "out_bytes": 1 << 40,
+    }
     made.limits = made.limits.model_copy(update=limits)
     return made
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
 
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
+from ncen_updater.agent.engine import preflight
 from ncen_updater.agent.engine.preflight.base import (
     CHECK_ATTRIBUTE,
     CheckRegistration,
@@ -84,10 +84,9 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
     Args:
         upgrade: Whether the change is an upgrade; some checks ask of nothing else.
     """
-    package = __name__.rpartition(".")[0]
     found: dict[int, PreflightCheck] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
+    for module in pkgutil.iter_modules(preflight.__path__, f"{preflight.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
             mark = getattr(value, CHECK_ATTRIBUTE, None)
             if not isinstance(mark, CheckRegistration) or (mark.upgrade_only and not upgrade):
                 continue

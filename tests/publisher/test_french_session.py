@@ -16,7 +16,7 @@ __all__ = ["officer"]
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
     " metadata trees releases deltas sbom languages language bin app link empty health name path"
-    " carried kind format slot overlay translations json notes text title words product schema Zahl"
+    " overlays kind format release site translations json notes text title words product schema Zahl"
     " not requirement correct horse battery"  # what is wrong with a lock file
 )
 

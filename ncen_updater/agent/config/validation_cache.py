@@ -108,7 +108,7 @@ def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
 
 def _mark_of(path: Path) -> bytes:
     """Return a file below the rules of this agent, as a comment; empty where it cannot be read."""
-    rules = Path(__file__).with_name("model.py")
+    rules = Path(__file__).with_name("agent_config.py")
     try:
         content = read_file(path, MAX_CONFIG_BYTES).removeprefix(BOM_UTF8)
         return f"# {rules} {rules.stat().st_mtime_ns}\n".encode() + content

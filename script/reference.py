@@ -110,9 +110,9 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher export": (
         "file", "bytes", "releases", "agents", "lapses", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "brakes", "lists"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "lists"),
     "ncen-publisher monitor": (
-        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added", "brakes",
+        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added", "emergency_halts",
     ),
 }  # fmt: skip
 

@@ -112,7 +112,8 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     ),
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "lists"),
     "ncen-publisher monitor": (
-        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added", "emergency_halts",
+        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added",
+        "emergency_halts",
     ),
 }  # fmt: skip
 

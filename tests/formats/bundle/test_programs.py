@@ -71,7 +71,7 @@ def test_taken_over_upgraded_and_rolled_back_without_a_network(
     assert json.loads(dry.stdout)["kept"] is False
     checked = live.run("check", "--exit-code")
     assert checked.returncode == 10, checked.stderr
-    assert "The feed cannot be reached" in checked.stdout
+    assert "Feed unreachable." in checked.stdout
     records = records_of(live)
     upgraded = live.run("upgrade", "--yes")
     assert upgraded.returncode == 0, upgraded.stderr

@@ -93,7 +93,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher new": (
         "product", "version", "migrator", "databases", "written", "findings",
     ),
-    "ncen-publisher try": ("product", "version", "before", "passed", "stop_s", "stages"),
+    "ncen-publisher try": ("product", "version", "before", "passed", "downtime_s", "stages"),
     "ncen-publisher lint": ("findings",),
     "ncen-publisher agent-release": ("version", "wheels", "bytes"),
     "ncen-publisher build": (

@@ -93,7 +93,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher new": (
         "product", "version", "migrator", "databases", "written", "findings",
     ),
-    "ncen-publisher try": ("product", "version", "before", "passed", "stop_s", "stages"),
+    "ncen-publisher try": ("product", "version", "before", "passed", "downtime_s", "stages"),
     "ncen-publisher lint": ("findings",),
     "ncen-publisher agent-release": ("version", "wheels", "bytes"),
     "ncen-publisher build": (
@@ -105,14 +105,15 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher inspect": (
         "product", "version", "archive", "sbom", "parts", "provenance",
     ),
-    "ncen-publisher upload": ("place", "written", "kept", "timestamp"),
+    "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),
     "ncen-publisher export": (
         "file", "bytes", "releases", "agents", "lapses", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "brakes", "lists"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "lists"),
     "ncen-publisher monitor": (
-        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added", "brakes",
+        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added",
+        "emergency_halts",
     ),
 }  # fmt: skip
 

@@ -118,7 +118,7 @@ with socket.socket(socket.AF_UNIX) as line:
     line.connect(sys.argv[2])
     line.sendall(sys.argv[1].encode() + b"\\n")
     answer = json.loads(line.makefile("rb", 0).readline())
-    if "who" in answer:
+    if "name" in answer:
         line.sendall(b'{"method": "GET", "address": "/v1/status"}\\n')
         _, [handed], _, _ = socket.recv_fds(line, 4096, 1)
         with socket.socket(fileno=handed) as service:
@@ -209,7 +209,7 @@ def come_in(container: Container) -> list[str]:
     container.must("sh", "-c", f"echo {PERSON}:{PASSWORD} | chpasswd")
     wrong = []
     for password, expected in (
-        (PASSWORD, {"who": PERSON, "answered": 200, "asked as": PERSON}),
+        (PASSWORD, {"name": PERSON, "answered": 200, "asked as": PERSON}),
         ("another", {"refused": "wrong"}),
     ):
         first = json.dumps({"user": PERSON, "password": password})

@@ -60,8 +60,8 @@ class MirrorReport(JsonRecord):
         timestamp: Version of its timestamp.
         root: Number of its newest root.
         expires_at: When the first of its lists lapses, without any grace (UTC).
-        brought: Bytes of the files that were brought.
-        removed: Files of older releases that were removed.
+        downloaded_bytes: Bytes of the files that were downloaded.
+        removed_files: Files of older releases that were removed.
     """
 
     releases: Mapping[str, tuple[str, ...]]

@@ -114,7 +114,7 @@ class LoginHelper:
         arrived = "came in" if act is None else "decides"
         logger.info("%s %s from %s", entry.pw_name, arrived, address or "-")
         if act is None:
-            self._send_reply(who=entry.pw_name, uid=entry.pw_uid)
+            self._send_reply(name=entry.pw_name, uid=entry.pw_uid)
             self._line.settimeout(IDLE_TIMEOUT_S)
             UserProxy(self._line, self._service).serve()
         else:

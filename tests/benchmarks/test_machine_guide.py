@@ -236,12 +236,12 @@ def test_who_came_in_is_asked_for_as_the_console_does(tmp_path: Path) -> None:
             handed, service = socket.socketpair()
             with line, handed, service, line.makefile("rb") as lines:
                 assert json.loads(lines.readline()) == {"user": PERSON}
-                line.sendall(json.dumps({"who": PERSON}).encode() + b"\n")
+                line.sendall(json.dumps({"name": PERSON}).encode() + b"\n")
                 assert json.loads(lines.readline())["address"] == "/v1/status"
                 handed.settimeout(40)
                 socket.send_fds(line, [b"{}\n"], [handed.fileno()])
-                body = json.dumps({"you": {"who": PERSON}}).encode()
+                body = json.dumps({"you": {"name": PERSON}}).encode()
                 service.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
                 service.sendall(body)
                 said, _ = asking.communicate(timeout=DEADLINE_S)
-    assert json.loads(said) == {"who": PERSON, "answered": 200, "asked as": PERSON}
+    assert json.loads(said) == {"name": PERSON, "answered": 200, "asked as": PERSON}

@@ -77,7 +77,7 @@ def test_two_people_at_one_console_are_two_people(web: Path, counter: Counter) -
     first, second = entered(web, AMINA), entered(web, MARIE)
     for person, name, other in ((first, AMINA, MARIE), (second, MARIE, AMINA)):
         text = person.get("/").text
-        assert f"You are {name}." in html.unescape(text) and other not in text
+        assert f"Signed in as {name}." in html.unescape(text) and other not in text
     has_dossier(counter)
     for person, name in ((first, AMINA), (second, MARIE)):
         assert approve(person, "wrong").status == 409

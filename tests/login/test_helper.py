@@ -320,7 +320,7 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
             answer = line.recv(4096)
         except OSError:
             answer = b""
-    assert b"who" not in answer and b"sent" not in answer
+    assert b"name" not in answer and b"sent" not in answer
 
 
 def test_what_is_asked_for_a_console_alone() -> None:

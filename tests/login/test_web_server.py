@@ -167,7 +167,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="now"]'))
-        assert f"You are {AMINA}." in person.text
+        assert f"Signed in as {AMINA}." in person.text
         (cookie,) = person.cookies()
         assert cookie["name"].startswith(COOKIE_PREFIX) and COOKIE_PREFIX.startswith("__Host-")
         assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")

@@ -209,7 +209,7 @@ def test_a_release_that_no_pack_can_lead_to_is_built_without(
     (source / "app" / "e\u0301.txt").write_text("a name that is not composed")
     argv = ["build", str(source), "--staging", str(tmp_path / "s"), "--feed", str(feed.directory)]
     assert run(argv) == 0
-    assert f"no delta pack from {FIRST}: No delta pack can lead" in capsys.readouterr().out
+    assert f"no delta pack from {FIRST}: No delta pack is possible" in capsys.readouterr().out
     assert run([*argv, "--json", "--lang", "fr"]) == 0
     made = json.loads(capsys.readouterr().out)
     assert [item["code"] for item in made["packs_not_made"]] == ["NU-3161", "NU-3161"]

@@ -15,9 +15,9 @@ __all__ = ["officer"]
 #: Roles, officers and directories of the trial, files and fields of its release, by their names.
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
-    " metadata trees releases deltas sbom languages language bin app link empty health name path"
-    " carried kind format slot overlay translations json notes text title words product schema Zahl"
-    " not requirement correct horse battery"  # what is wrong with a lock file
+    " metadata trees releases deltas sbom languages language bin app link empty health name"
+    " path overlays kind format release site translations json notes text title words product"
+    " schema Zahl not requirement correct horse battery"  # what is wrong with a lock file
 )
 
 
@@ -57,7 +57,7 @@ def test_every_command_in_order(officer: Officer) -> None:
     signed(work / "e1")
     health = '[[health]]\nname = "réponse"\npath = "/"\n'
     carried = (
-        '[[overlays]]\nkind = "translations"\nformat = "json"\nslot = "i18n/{lang}.json"\n'
+        '[[overlays]]\nkind = "translations"\nformat = "json"\nrelease_path = "i18n/{lang}.json"\n'
         'site_path = "i18n/{lang}.json"\n'
     )
     release = write_release(work / "r", extra=health + carried)

@@ -61,24 +61,24 @@ class Side:
 ROWS: dict[str, tuple[Side, Side, set[str]]] = {
     "the same": (Side((4, 2)), Side((4, 2)), set()),
     "neither says anything": (Side(None), Side(None), set()),
-    "it was said, and is not": (Side((4, 2)), Side(None), {"7161 advisory"}),
-    "it is said, and was not": (Side(None), Side((4, 2)), {"7162 advisory"}),
-    "the number falls": (Side((4, 2)), Side((3, 2)), {"7163 strict"}),
-    "it rises for nothing": (Side((4, 2)), Side((5, 2)), {"7164 advisory"}),
+    "it was said, and is not": (Side((4, 2)), Side(None), {"7161 warning"}),
+    "it is said, and was not": (Side(None), Side((4, 2)), {"7162 warning"}),
+    "the number falls": (Side((4, 2)), Side((3, 2)), {"7163 critical"}),
+    "it rises for nothing": (Side((4, 2)), Side((5, 2)), {"7164 warning"}),
     "it rises for a migration": (Side((4, 2)), Side((5, 2), sql=("001",)), set()),
     "it rises for a migrator": (Side((4, 2)), Side((5, 2), migrator=True), set()),
-    "older releases are let back": (Side((4, 3)), Side((4, 2)), {"7165 advisory"}),
+    "older releases are let back": (Side((4, 3)), Side((4, 2)), {"7165 warning"}),
     "fewer releases are let back": (Side((4, 2)), Side((4, 3)), set()),
     "a migrator that none goes back over": (
-        Side((4, 2), migrator=True), Side((5, 5), migrator=True), {"7166 advisory"},
+        Side((4, 2), migrator=True), Side((5, 5), migrator=True), {"7166 warning"},
     ),
     "files have ways down of their own": (Side((4, 2)), Side((5, 5), sql=("001",)), set()),
-    "a new migration": (Side((4, 2)), Side((4, 2), sql=("001",)), {"7167 advisory"}),
+    "a new migration": (Side((4, 2)), Side((4, 2), sql=("001",)), {"7167 warning"}),
     "a known migration": (Side((4, 2), sql=("001",)), Side((4, 2), sql=("001",)), set()),
-    "a first migrator": (Side((4, 2)), Side((4, 2), migrator=True), {"7168 advisory"}),
+    "a first migrator": (Side((4, 2)), Side((4, 2), migrator=True), {"7168 warning"}),
     "new files of Django": (
         Side((4, 2), migrator=True, files=FIRST), Side((4, 2), migrator=True, files=SECOND),
-        {"7169 strict"},
+        {"7169 critical"},
     ),
     "new files of Django, and the number rises": (
         Side((4, 2), migrator=True, files=FIRST), Side((5, 2), migrator=True, files=SECOND), set(),
@@ -88,37 +88,37 @@ ROWS: dict[str, tuple[Side, Side, set[str]]] = {
         Side((4, 2), migrator=True, files=FIRST), Side((4, 2), migrator=True, files=FIRST), set(),
     ),
     "new files of a library": (
-        Side((4, 2), migrator=True), Side((4, 2), migrator=True, files=LIBRARY), {"7169 advisory"},
+        Side((4, 2), migrator=True), Side((4, 2), migrator=True, files=LIBRARY), {"7169 warning"},
     ),
     "a revision of Alembic": (
         Side((4, 2), migrator=True),
         Side((4, 2), migrator=True, files={"app/migrations/versions/0002_letters.py": ""}),
-        {"7169 strict"},
+        {"7169 critical"},
     ),
     "a file of Flyway": (
         Side((4, 2), migrator=True),
-        Side((4, 2), migrator=True, files={"db/migration/V2__flag.sql": ""}), {"7169 strict"},
+        Side((4, 2), migrator=True, files={"db/migration/V2__flag.sql": ""}), {"7169 critical"},
     ),
     "a change log that goes on": (
         Side((4, 2), migrator=True, files={"db/changelog-master.xml": "1"}),
-        Side((4, 2), migrator=True, files={"db/changelog-master.xml": "2"}), {"7169 strict"},
+        Side((4, 2), migrator=True, files={"db/changelog-master.xml": "2"}), {"7169 critical"},
     ),
     "a migrator while officers work": (
         Side((4, 2), migrator=True), Side((5, 4), migrator=True, expand=True), set(),
     ),
     "the release before would not bear it": (
         Side((4, 2), migrator=True), Side((6, 5), migrator=True, expand=True),
-        {"7166 advisory", "7181 advisory"},
+        {"7166 warning", "7181 warning"},
     ),
     "what ends the migrations, and none begin": (
         Side((4, 2), migrator=True), Side((4, 2), migrator=True, contract=True),
-        {"7182 advisory"},
+        {"7182 warning"},
     ),
     "what ends the migrations": (
         Side((4, 2), migrator=True), Side((5, 4), migrator=True, expand=True, contract=True), set(),
     ),
     "only files would": (
-        Side((4, 2)), Side((5, 4), sql=("001",), expand=True), {"7180 advisory"},
+        Side((4, 2)), Side((5, 4), sql=("001",), expand=True), {"7180 warning"},
     ),
     "a Python module of no migrator": (
         Side((4, 2), migrator=True), Side((4, 2), migrator=True, files={"app/m.py": ""}), set(),

@@ -186,7 +186,7 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     assert f"SBOM: {len(EXPECTED)} components Built by {SOURCE.builder} from" in said
     assert run([*argv, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["releases"]
-    assert [(item["version"], item["papers"]["parts"]) for item in shown] == [
+    assert [(item["version"], item["attachments"]["component_count"]) for item in shown] == [
         ("3.3.0", len(EXPECTED))
     ]
     archive = staging / "targets/ncen-3.3.0.tar.gz"

@@ -150,7 +150,7 @@ def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Pat
     assert public.look("--history", ours)[1]["added"] == 0
     with serving(tmp_path / "other") as other:
         seen = tuple(
-            ObservedMetadata(**{**one, "place": other.url})
+            ObservedMetadata(**{**one, "source": other.url})
             for one in json.loads(json.dumps(_lists_of(public, other.url)))
         )
         MetadataHistory(theirs).append_new(seen, NOW)
@@ -163,7 +163,7 @@ def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Pat
 
 def _lists_of(public: Public, url: str) -> list[dict[str, object]]:
     lists: list[dict[str, object]] = public.look("--also", url)[1]["lists"]
-    return [one for one in lists if one["place"] == url]
+    return [one for one in lists if one["source"] == url]
 
 
 def test_a_place_that_is_behind_or_away(public: Public, tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def mirror(
         session.add_line(LazyText(N_("{product}: {versions}"), shown))
     until = datetime.fromisoformat(str(report["expires_at"]))
     values = {
-        "size": format_bytes(int(str(report["brought"]))),
-        "removed": report["removed"],
+        "size": format_bytes(int(str(report["downloaded_bytes"]))),
+        "removed": report["removed_files"],
         "until": format_time(until, session.zone),
     }
     session.add_line(

@@ -140,7 +140,7 @@ def _show_report(
         values = {
             "path": file.local_path,
             "key": strip_control_characters(reported.name),
-            "text": describe_key(reported),
+            "words": describe_key(reported),
         }
         session.add_line(LazyText(N_("  {path}: {key}: {words}"), values))
     if not report.files:

@@ -288,6 +288,6 @@ def upload(
     show_result(
         session,
         {"place": place, **dataclasses.asdict(done)},
-        N_("{place} serves timestamp {timestamp}; {kept} files already uploaded"),
+        N_("{place} serves timestamp {timestamp}; {unchanged} files already uploaded"),
         *done.written,
     )

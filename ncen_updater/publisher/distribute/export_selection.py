@@ -55,7 +55,7 @@ class ExportRequest:
 
     Attributes:
         product: The product.
-        destinations: The sites; at least one.
+        sites: The sites; at least one.
         origin: The release that runs there.
         target: Where to; the newest that each of them may have by default.
         channel: The channel that they follow.

@@ -236,7 +236,7 @@ class UploadReport:
 
     Attributes:
         written: Names in the order in which they were written.
-        kept: How many were there already.
+        unchanged: How many were there already.
         timestamp: Version of the timestamp that clients are served now.
     """
 

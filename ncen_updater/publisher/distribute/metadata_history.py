@@ -53,7 +53,7 @@ class ObservedMetadata:
         role: Which list.
         version: Its number.
         digest: Of the bytes that were signed.
-        place: Who showed it: an address, or the name of a history.
+        source: Who showed it: an address, or the name of a history.
     """
 
     role: str

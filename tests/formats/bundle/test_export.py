@@ -33,7 +33,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 def test_a_file_system_without_large_files(shared: Publication, tmp_path: Path) -> None:
     """A stick is sold with FAT32, which holds no file of 4 GB."""
-    with no_file_larger_than(20_000), refused(FILE_TOO_LARGE, match="file system") as caught:
+    with no_file_larger_than(20_000), refused(FILE_TOO_LARGE, match="File system") as caught:
         shared.export(tmp_path / "ke.ncen")
     assert "exFAT" in str(caught.value.remedy_text)
     assert not list(tmp_path.iterdir())

@@ -188,7 +188,7 @@ def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: P
 def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None:
     bundle = home.publication.export(tmp_path / "ke.ncen").file
     home.publication.at += 20 * DAYS
-    with pytest.raises(UpdaterError, match="lapsed"):
+    with pytest.raises(UpdaterError, match="expired"):
         home.from_bundle(bundle)
     home.grace = 90 * DAYS
     report = home.from_bundle(bundle)

@@ -64,14 +64,14 @@ def test_taken_over_upgraded_and_rolled_back_without_a_network(
     done = live.run("import", bundle, "--lang", "fr")
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout
-    assert "du lot hors ligne" in done.stderr
+    assert "du paquet hors ligne" in done.stderr
     assert "Télécharge" not in done.stderr
     assert live.run("adopt", "3.2.4").returncode == 0
     dry = live.run("import", bundle, "--dry-run", "--json")
     assert json.loads(dry.stdout)["kept"] is False
     checked = live.run("check", "--exit-code")
     assert checked.returncode == 10, checked.stderr
-    assert "The feed cannot be reached" in checked.stdout
+    assert "Feed unreachable." in checked.stdout
     records = records_of(live)
     upgraded = live.run("upgrade", "--yes")
     assert upgraded.returncode == 0, upgraded.stderr
@@ -165,7 +165,7 @@ def test_the_agent_opens_the_files_that_a_person_names(
         report = WorkerReleaseSource(load_config(config), config).run_act(order)
     finally:
         os.close(descriptor)
-    assert report["reaches"] == "3.3.0"
+    assert report["reachable_release"] == "3.3.0"
 
 
 def test_a_mirror_is_made_for_the_web_server(

@@ -256,7 +256,7 @@ def test_for_another_country(
     text = (place / "manifest.toml").read_text().replace('upgrade_from = ">=3.2"', manifest)
     (place / "manifest.toml").write_text(text)
     publish_release(publication.directory, [place], publication.keys, publication.clock)
-    uganda = order(destinations=(ExportSite("UG", "ug-national"),), origin=Version("3.5.0"))
+    uganda = order(sites=(ExportSite("UG", "ug-national"),), origin=Version("3.5.0"))
     publication.export(tmp_path / "ug.ncen", uganda)
     ours = replace(site, root=publication.root)
     with refused(BUNDLE_OTHER_COUNTRY, match=r"UG.*not for KE"):

@@ -206,7 +206,7 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
     forge.plan([fresh("new", 4)], made, streams=streams)
     forge.apply()
     with refused(DELTA_OVER_LIMIT):
-        forge.apply(forge.limits.model_copy(update={"needs": ()}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
 
 
 def _copy(path: str, size: int, copy_of: int) -> NewEntry:
@@ -217,7 +217,7 @@ def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
     made, streams = group(b"abc", files=2)
     entries = [fresh("a", 1), fresh("b", 2), _copy("c", 2, 1), _copy("d", 1, 0)]
     forge.plan(entries, made, streams=streams)
-    needs = {"needs": (COPIES,)}
+    needs = {"required_capabilities": (COPIES,)}
     tree = forge.apply(forge.limits.model_copy(update=needs))
     assert [(entry.mode, entry.size) for entry in tree.entries[2:]] == [(0o640, 2), (0o640, 1)]
     assert tree == scan_tree(forge.out)
@@ -240,7 +240,7 @@ def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
     put_number(columns.groups, 0)
     forge.index(columns.to_bytes())
     with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
-        forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": (COPIES,)}))
     assert list(forge.out.iterdir()) == []
 
 
@@ -250,7 +250,11 @@ def test_copies_need_room_as_well(forge: Forge) -> None:
     vast = replace(made, view=size, literals=Extent(0, 9, size))
     forge.plan([fresh("a", size), _copy("b", size, 0)], vast, streams=bytes(9))
     with pytest.raises(InsufficientSpaceError) as caught:
-        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "needs": (COPIES,)}))
+        forge.apply(
+            forge.limits.model_copy(
+                update={"out_bytes": 2 * size, "required_capabilities": (COPIES,)}
+            )
+        )
     assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
 
 
@@ -268,7 +272,7 @@ def _two_groups(*refs: FileReference, place: int = 0) -> tuple[list[FileGroup], 
 def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1), FileReference(1, is_built=True), place=21)
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
+    tree = forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
     assert (forge.out / "dir/b").read_bytes() == b"abc"
     assert tree == scan_tree(forge.out)
     with refused(DELTA_OVER_LIMIT, match="earlier: was not signed as needed"):
@@ -283,7 +287,7 @@ def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None
         groups.reverse()
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_DAMAGED):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
     assert list(forge.out.iterdir()) == []
 
 
@@ -291,7 +295,7 @@ def test_what_was_built_is_no_archive_with_members(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1, (), is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
 
 
 def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,14 +311,14 @@ def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.Mo
     # Stands in for another program that writes there between two groups.
     monkeypatch.setattr(GroupView, "check_exhausted", altered)
     with refused(OLD_FILE_ALTERED, match="dir/a"):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
 
 
 def test_what_this_machine_cannot_do(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     needs = ("brotli-11", "deflate-zlib-6.8")
     with refused(DELTA_UNSUPPORTED) as caught:
-        forge.apply(forge.limits.model_copy(update={"needs": needs}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": needs}))
     assert caught.value.code == "NU-3156"
     assert "brotli-11" in str(caught.value)
     assert "zlib" not in str(caught.value)

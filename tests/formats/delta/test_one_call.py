@@ -195,7 +195,11 @@ def _called(frame: bytes, view: int, **more: object) -> tuple[FileGroup, bytes]:
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", {"dir": None, "dir/old": LARGE[0], "last": b"z"})
-    limits = {"needs": (SINGLE_FRAME,), "max_memory_bytes": 1 << 40, "out_bytes": 1 << 40}
+    limits = {
+        "required_capabilities": (SINGLE_FRAME,),
+        "max_memory_bytes": 1 << 40,
+        "out_bytes": 1 << 40,
+    }
     made.limits = made.limits.model_copy(update=limits)
     return made
 
@@ -215,7 +219,7 @@ def test_a_call_is_unpacked_with_the_old_files(forge: Forge) -> None:
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == new
     with refused(DELTA_OVER_LIMIT, match="zstd-prefix: was not signed as needed"):
-        forge.apply(forge.limits.model_copy(update={"needs": ()}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
 
 
 GOOD = _framed(b"some words" * 9)

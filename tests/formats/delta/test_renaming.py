@@ -232,7 +232,7 @@ def _named(
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", OLD)
-    made.limits = made.limits.model_copy(update={"needs": (MINIFIED_NAMES,)})
+    made.limits = made.limits.model_copy(update={"required_capabilities": (MINIFIED_NAMES,)})
     return made
 
 
@@ -246,7 +246,7 @@ def test_names_are_given_anew(forge: Forge) -> None:
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == b"x+yy;" * 4
     with refused(DELTA_OVER_LIMIT, match="was not signed as needed"):
-        forge.apply(forge.limits.model_copy(update={"needs": ()}))
+        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
 
 
 @pytest.mark.parametrize(

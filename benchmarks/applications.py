@@ -97,7 +97,7 @@ def _database(desk: Desk) -> psycopg.Connection[tuple[object, ...]]:
 def _at_work(
     example: Example, server: EmbeddedPostgres, place: Path, old: Path, megabytes: int
 ) -> Iterator[tuple[Desk, int]]:
-    """A site of the older release at work, and how many records it has."""
+    """Provide a site of the older release at work, and how many records it has."""
     tools = place / "tools"
     tools.mkdir(parents=True)
     (tools / "python3").symlink_to(interpreter())
@@ -110,7 +110,10 @@ def _at_work(
 
 
 def _by_agent(desk: Desk, releases: tuple[Path, Path], place: Path) -> float:
-    """The stop of an upgrade, as the journal has it: from the closed door to the open one."""
+    """Return the stop of an upgrade.
+
+    As the journal has it: from the closed door to the open one.
+    """
     with desk.followed(releases, place):
         desk.agent("adopt", OLD)
         desk.agent("check")

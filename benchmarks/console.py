@@ -112,7 +112,7 @@ def fill(path: Path, count: int) -> None:
 
 
 def pss_mb(process: int) -> float:
-    """What a process holds for itself, and its share of what it holds with others."""
+    """Return what a process holds for itself, and its share of what it holds with others."""
     text = Path(f"/proc/{process}/smaps_rollup").read_text("ascii")
     return round(int(re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)[0]) * 1024 / 1e6, 1)
 
@@ -121,7 +121,7 @@ def pss_mb(process: int) -> float:
 
 
 def weight(guest: Guest, path: str) -> dict[str, float]:
-    """What a page weighs with what it names, and how many requests that is."""
+    """Return what a page weighs with what it names, and how many requests that is."""
     text = guest.settled(path).text
     named = dict.fromkeys("".join(found) for found in NAMED.findall(text))
     parts = [text, *(guest.get(place).text for place in named)]
@@ -184,7 +184,7 @@ def delays(guest: Guest, happenings: Happenings, count: int) -> list[float]:
 
 
 def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]:
-    """The same to the page in a real browser; nothing where there is none."""
+    """Return the same to the page in a real browser; nothing where there is none."""
     lacks = missing()
     if lacks is not None:
         say(lacks)
@@ -204,7 +204,7 @@ def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float] | None:
-    """The middle one and the longest."""
+    """Return the middle one and the longest."""
     return {"median": median(seconds), "longest": round(max(seconds), 4)} if seconds else None
 
 
@@ -305,7 +305,7 @@ def visit(path: Path, count: int) -> None:
 
 
 def _inside(login: LoginSocket) -> list[int]:
-    """The processes that ask for people."""
+    """Return the processes that ask for people."""
     uid = pwd.getpwnam(MEMBER).pw_uid
     running = [process.pid for process in login.processes if process.poll() is None]
     return [number for number in running if Path(f"/proc/{number}").stat().st_uid == uid]

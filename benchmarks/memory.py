@@ -161,7 +161,7 @@ def _run(config: Path, version: str) -> tuple[Peaks, float]:
 
 
 def _case(peaks: Peaks, seconds: float) -> dict[str, Any]:
-    """What one upgrade took, MB."""
+    """Return what one upgrade took, MB."""
     return {
         "process_mb": {name: round(value / 1e6, 1) for name, value in peaks.highest.items()},
         "together_mb": round(peaks.total / 1e6, 1),

@@ -29,7 +29,7 @@ GOOD = "3.3.0"
 
 
 def _of(*modules: str) -> Any:  # noqa: ANN401 - a module of either layout
-    """The first of some modules that the checkout has: earlier ones had other rooms."""
+    """Return the first of some modules that the checkout has: earlier ones had other rooms."""
     for name in modules:
         if find_spec(name.partition(".")[0]) is not None:
             with contextlib.suppress(ModuleNotFoundError):

@@ -94,7 +94,7 @@ class Trial:
         )
 
     def local(self, moment: datetime) -> time:
-        """The wall clock."""
+        """Return the wall clock."""
         return moment.astimezone(self.zone).time()
 
     def day(self) -> None:
@@ -130,7 +130,7 @@ class Trial:
             self.site.now += timedelta(seconds=1)
 
     def _opening(self) -> tuple[datetime, datetime]:
-        """The next night's window in UTC, reckoned here by stepping the wall clock."""
+        """Return the next night's window in UTC, reckoned here by stepping the wall clock."""
         moment = self.site.now
         while not self._open(moment):
             moment += timedelta(minutes=10)

@@ -105,7 +105,7 @@ def _settle(served: ServedSite) -> None:
 
 
 def _at_work(served: ServedSite) -> str:
-    """The command that the service has running, for the tally."""
+    """Return the command that the service has running, for the tally."""
     for child in served.children():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")

@@ -44,7 +44,7 @@ def _source(count: int, release: int) -> Iterator[tuple[str, str]]:
 
 
 def _own(count: int) -> Iterator[tuple[str, str]]:
-    """The country's translations of the first release."""
+    """Yield the country's translations of the first release."""
     for number, (name, text) in enumerate(_source(count, 0)):
         if number % MISSING:
             words = text.replace("Seizure", "Saisie é").replace("enters it", "la saisit")
@@ -75,7 +75,10 @@ def _declared(form: str) -> OverlayManifest:
 
 
 def _peak() -> int:
-    """The highest memory of this program so far, bytes; what its parent held does not count."""
+    """Return the highest memory of this program so far, bytes.
+
+    What its parent held does not count.
+    """
     for line in Path("/proc/self/status").read_text("ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * KB

@@ -66,11 +66,11 @@ class PostgresPlace:
         return {name: f"{self.prefix}{name}" for name in DATABASES}
 
     def conninfo(self, database: str, user: str) -> str:
-        """A libpq connection string for a physical database."""
+        """Return a libpq connection string for a physical database."""
         return f"host={self.host} port={self.port} user={user} dbname={database}"
 
     def address(self, name: str) -> str:
-        """What the application opens for a logical name."""
+        """Return what the application opens for a logical name."""
         return self.conninfo(self.names[name], self.owner)
 
 
@@ -92,7 +92,7 @@ class SqlitePlace:
         return {name: name for name in DATABASES}
 
     def address(self, name: str) -> str:
-        """What the application opens for a logical name."""
+        """Return what the application opens for a logical name."""
         return str(self.directory / "live" / f"{name}.sqlite")
 
 

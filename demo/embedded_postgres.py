@@ -197,7 +197,7 @@ class EmbeddedPostgres:
         return pid
 
     def conninfo(self, database: str = "postgres", user: str | None = None) -> str:
-        """A libpq connection string."""
+        """Return a libpq connection string."""
         return f"host={self.host} port={self.port} user={user or self.user} dbname={database}"
 
     def _reap(self) -> None:

@@ -95,7 +95,7 @@ def case_reference(number: int) -> str:
 
 
 def photo_content(file_name: str) -> bytes:
-    """What the picture file of this name holds: a small text, not a picture."""
+    """Return what the picture file of this name holds: a small text, not a picture."""
     return f"stand-in picture {file_name}\n".encode() * 40
 
 

@@ -221,7 +221,7 @@ class DemoSite:
         }
 
     def own_words(self) -> dict[str, dict[str, Any]]:
-        """The table with which the country has texts and settings of its own."""
+        """Return the table with which the country has texts and settings of its own."""
         self.country.mkdir(parents=True, exist_ok=True)
         return {"overlay": {"directory": str(self.country)}}
 

@@ -250,7 +250,10 @@ class Words:
                 self._said.append((node.lineno, node.targets[0].id, _string(node.value) or ""))
 
     def of(self, node: ast.expr) -> str:
-        """The sentence of a variable, or the marked name of an error's class; "" for others."""
+        """Return the sentence of a variable, or the marked name of an error's class.
+
+        "" for others.
+        """
         name = node.value if isinstance(node, ast.Attribute) and node.attr == "title_text" else node
         if not isinstance(name, ast.Name):
             return ""
@@ -259,7 +262,7 @@ class Words:
 
 
 def _first_text(nodes: list[ast.expr], words: Words) -> str:
-    """The first sentence below some expressions, in the order of the source."""
+    """Return the first sentence below some expressions, in the order of the source."""
     for node in nodes:
         named = words.of(node)
         if named:
@@ -273,7 +276,7 @@ def _first_text(nodes: list[ast.expr], words: Words) -> str:
 
 
 def _bare(node: ast.expr | None) -> str | None:
-    """A sentence without places that is handed on as words alone."""
+    """Return a sentence without places that is handed on as words alone."""
     said = _string(node) if isinstance(node, ast.Constant) else None
     return said if said and "{" not in said and TWO_WORDS.search(said) else None
 
@@ -312,7 +315,7 @@ def _call(
 
 
 def _code(node: ast.expr, constants: Mapping[str, str], *, numbered: bool) -> str | None:
-    """The code of a finding: written whole, as a constant, or as the number of one."""
+    """Return the code of a finding: written whole, as a constant, or as the number of one."""
     if isinstance(node, ast.Name):
         return constants.get(node.id)
     value = node.value if isinstance(node, ast.Constant) else None
@@ -373,7 +376,7 @@ def _page(content: str, where: str, found: Source) -> None:
 
 
 def _said(node: nodes.Expr) -> Iterator[str]:
-    """The sentences that an expression chooses from."""
+    """Yield the sentences that an expression chooses from."""
     if isinstance(node, nodes.Const) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, nodes.CondExpr):
@@ -592,7 +595,7 @@ def counts(template: str) -> bool:
 
 
 def _faults(template: str, said: str | Forms, counting: str | Forms | None) -> Iterator[str]:
-    """What is wrong with a translation of a sentence."""
+    """Yield what is wrong with a translation of a sentence."""
     forms = said.forms if isinstance(said, Forms) else (said,)
     if not all(forms):
         yield f"not translated: {template}"

@@ -184,7 +184,7 @@ def walk_commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Co
 
 
 def describe_commands(program: str, language: str) -> Iterator[str]:
-    """The commands of a program: purpose, options, exit codes, document."""
+    """Yield the commands of a program: purpose, options, exit codes, document."""
     group = PROGRAMS[program]
     assert group.command_help is not None  # noqa: S101
     commands = dict(walk_commands(group, program))
@@ -259,7 +259,7 @@ EXPOSURES = {
 
 
 def list_units(language: str) -> Iterator[str]:
-    """What each unit may write and reach, from its file alone."""
+    """Yield what each unit may write and reach, from its file alone."""
     del language
     yield "| unit | user | capabilities | writes | network | exposure |"
     yield "|---|---|---|---|---|---|"

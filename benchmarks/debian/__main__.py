@@ -32,7 +32,7 @@ CUT = "can do nothing but say its version"
 
 
 def now() -> datetime:
-    """The time of the feed."""
+    """Return the time of the feed."""
     return datetime.now(UTC)
 
 

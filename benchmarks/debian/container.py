@@ -126,7 +126,7 @@ class Container:
         return True
 
     def up(self) -> bool | None:
-        """True once its units are up.
+        """Return true once its units are up.
 
         Raises:
             RuntimeError: If it has ended.

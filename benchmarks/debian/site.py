@@ -111,7 +111,7 @@ def lay_out(container: Container, shared: Path, package: Path) -> None:
 
 
 def sequence(container: Container) -> dict[str, object]:
-    """What is chosen; empty where that cannot be read just now."""
+    """Return what is chosen; empty where that cannot be read just now."""
     try:
         found = json.loads(container.run("cat", "/opt/ncen-updater/sequence.json").stdout)
     except ValueError:
@@ -120,7 +120,7 @@ def sequence(container: Container) -> dict[str, object]:
 
 
 def running(container: Container) -> str | None:
-    """The version whose service runs and is ready; None where there is none."""
+    """Return the version whose service runs and is ready; None where there is none."""
     show = ["systemctl", "show", "--property=ActiveState,MainPID", "ncen-updater.service"]
     said = dict(line.split("=", 1) for line in container.run(*show).stdout.splitlines())
     if said.get("ActiveState") != "active":

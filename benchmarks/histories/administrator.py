@@ -198,7 +198,7 @@ class Administrator:
     # ---- files ---------------------------------------------------------------------------------
 
     def _found(self, place: SqlitePlace) -> Path | None:
-        """The file that is live, wherever its directory is just now."""
+        """Return the file that is live, wherever its directory is just now."""
         for link in (place.directory / "live", *place.directory.glob("live.fenced-*")):
             path = link / f"{self._database}.sqlite"
             if path.is_file():
@@ -229,7 +229,7 @@ class Administrator:
 
     @contextlib.contextmanager
     def _at_rest(self, path: Path) -> Iterator[None]:
-        """What a log holds goes into the file first, as who copies files has to know."""
+        """Provide what a log holds goes into the file first, as who copies files has to know."""
         import sqlite3
 
         with (

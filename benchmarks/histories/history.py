@@ -433,7 +433,7 @@ class History:
         self._untrue += [f"{words} [{dba.did}]" for words in found]
 
     def _text(self, *words: str) -> str:
-        """What a command says to people."""
+        """Return what a command says to people."""
         argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--local", *words]
         return "".join(self.stage.nursery.run(argv))
 
@@ -553,7 +553,10 @@ class History:
         return found
 
     def _told(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
-        """Sets that are named by a finding, an outcome or an event beyond the ordinary ones."""
+        """Return sets that are named by a finding.
+
+        An outcome or an event beyond the ordinary ones.
+        """
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
@@ -778,7 +781,7 @@ class _Striker:
 
 
 def _document(output: str) -> dict[str, Any]:
-    """The JSON document in what a command said."""
+    """Return the JSON document in what a command said."""
     start, end = output.find("{"), output.rfind("}")
     with contextlib.suppress(ValueError):
         found = json.loads(output[start : end + 1])

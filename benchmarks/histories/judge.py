@@ -181,7 +181,7 @@ def keys_in(value: object) -> set[str]:
 
 
 def beyond(value: object, ordinary: Set[str]) -> list[str]:
-    """What a document says beyond the keys that it has when nothing is out of the ordinary."""
+    """Return the keys of a document that it does not have in the ordinary case."""
     if isinstance(value, Mapping):
         found = []
         for key, item in value.items():
@@ -193,7 +193,7 @@ def beyond(value: object, ordinary: Set[str]) -> list[str]:
 
 
 def named(sets: Iterable[str], text: str) -> set[str]:
-    """The sets that a text names, as whole words: ``base`` is no word of ``databases``."""
+    """Return the sets that a text names, as whole words: ``base`` is no word of ``databases``."""
     return {n for n in sets if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)}
 
 

@@ -46,7 +46,7 @@ AND name NOT LIKE 'ncen\\_updater\\_%' ESCAPE '\\'"""
 
 @contextlib.contextmanager
 def superuser(place: PostgresPlace, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """A session of a DBA, every statement a transaction of its own."""
+    """Provide a session of a DBA, every statement a transaction of its own."""
     import psycopg
 
     conninfo = f"{place.conninfo(database, place.superuser)} application_name=dba"

@@ -243,7 +243,7 @@ def choose(
 def _least(
     chance: random.Random, tried: Counter[str], kind: str, weights: Mapping[str, float]
 ) -> str:
-    """The one that is farthest behind its weight; chance decides between near ones."""
+    """Return the one that is farthest behind its weight; chance decides between near ones."""
     name = min(
         weights,
         key=lambda n: (tried[f"{kind}|{n}"] + chance.random()) / weights[n],

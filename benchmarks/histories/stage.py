@@ -304,7 +304,10 @@ class Stage:
         return {str(name): bool(may) for name, may in rows if name not in live}
 
     def live_now(self) -> dict[str, bool | None]:
-        """The live databases, and whether each takes sessions; None for one that is missing."""
+        """Return the live databases, and whether each takes sessions.
+
+        None for one that is missing.
+        """
         if isinstance(self.place, SqlitePlace):
             live = self.place.directory / "live"
             fenced = next(self.place.directory.glob("live.fenced-*"), live)

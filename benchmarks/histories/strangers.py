@@ -176,7 +176,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def key(self) -> str:
-        """A key that no other record has."""
+        """Return a key that no other record has."""
         with self._lock:
             return f"HX-{next(self._numbers):07d}"
 
@@ -197,7 +197,7 @@ class Ledger:
             self.records.clear()
 
     def all(self) -> list[Record]:
-        """What there is now."""
+        """Return what there is now."""
         with self._lock:
             return list(self.records.values())
 

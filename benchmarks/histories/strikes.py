@@ -26,7 +26,7 @@ _libc.ptrace.restype = ctypes.c_long
 
 
 def state_of(pid: int) -> str:
-    """The letter of a process's state, empty when it is gone."""
+    """Return the letter of a process's state, empty when it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (OSError, IndexError):

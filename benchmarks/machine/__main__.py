@@ -48,13 +48,13 @@ Part = Callable[[Ground, argparse.Namespace], Mapping[str, Any]]
 
 
 def guide(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
-    """What became of each line of the guide."""
+    """Return what became of each line of the guide."""
     typed = json.loads((ground.work / "guide.json").read_text("utf-8"))
     return {"lines": len(typed), "wrong": [line for line in typed if line["status"]]}
 
 
 def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
-    """What each unit can write and reach."""
+    """Return what each unit can write and reach."""
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.site), "units")
     try:
@@ -78,7 +78,7 @@ def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The same with a torn upgrade."""
+    """Return the same with a torn upgrade."""
     rows = torn_and_late(ground, _upgrade(ground), (*options.late, None), options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
@@ -118,7 +118,7 @@ def renewal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def room(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """A disk that fills."""
+    """Return a disk that fills."""
     _upgrade(ground)
     rows = trouble.full_disk(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -132,14 +132,14 @@ def world(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The package is removed in between."""
+    """Return the package is removed in between."""
     _upgrade(ground)
     rows = trouble.removal(ground, 3 * options.times, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
 def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The quick start where everything lies elsewhere, and a cut in the copy."""
+    """Return the quick start where everything lies elsewhere, and a cut in the copy."""
     rows = walk(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
@@ -158,7 +158,7 @@ def cuts(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def portal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """A maintenance file in a directory below /run that only a running system has."""
+    """Return a maintenance file in a directory below /run that only a running system has."""
     _upgrade(ground)
     rows = maintenance(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}

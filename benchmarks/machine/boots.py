@@ -56,7 +56,7 @@ class Boot:
 
 
 def idle(ground: Ground, image: Path, chance: Random) -> Image:
-    """The disk after a cut while officers work and no change is open."""
+    """Return the disk after a cut while officers work and no change is open."""
     box = ground.box(Image(image), "idle")
     try:
         box.start()
@@ -85,7 +85,7 @@ def late(
 def torn_and_late(
     ground: Ground, recorded: Recorded, seconds: Sequence[float | None], seed: int
 ) -> list[Boot]:
-    """The same with an upgrade that the cut tore in its migrations."""
+    """Return the same with an upgrade that the cut tore in its migrations."""
     image = torn(recorded, Random(seed))
     known = recorded.known
     return [
@@ -95,7 +95,7 @@ def torn_and_late(
 
 
 def torn(recorded: Recorded, chance: Random, step: str = "migrate") -> Image:
-    """The disk after a cut in a step of a recorded change."""
+    """Return the disk after a cut in a step of a recorded change."""
     recording = recorded.recording()
     at = chance.choice(windows(recording)[step])
     image, _ = recording.cut(recorded.begin, at, Loss.TEAR, chance)

@@ -97,7 +97,7 @@ class Image:
         self._blocks = {} if blocks is None else blocks
 
     def fork(self) -> Image:
-        """The same disk once more; what is written to one is not seen on the other."""
+        """Return the same disk once more; what is written to one is not seen on the other."""
         return Image(self.base, dict(self._blocks))
 
     def read(self, offset: int, length: int) -> bytes:
@@ -194,7 +194,7 @@ class Recording:
         self._end += RECORD.size
 
     def writes(self, first: int, last: int) -> Iterator[Write | None]:
-        """The entries ``first`` up to ``last``, without the latter; None is a flush."""
+        """Yield the entries ``first`` up to ``last``, without the latter; None is a flush."""
         self._file.flush()
         with self.path.open("rb") as file:
             for record in self.records[first:last]:
@@ -205,7 +205,7 @@ class Recording:
                     yield Write(record.offset, file.read(record.length))
 
     def cut(self, begin: Image, at: int, loss: Loss, chance: Random) -> tuple[Image, Pending]:
-        """The disk as a cut leaves it just after the entry before ``at`` was answered.
+        """Return the disk as a cut leaves it just after the entry before ``at`` was answered.
 
         Args:
             begin: The disk when the recording began; it is not changed.
@@ -227,7 +227,7 @@ class Recording:
         return image, Pending(tuple(pending))
 
     def when(self, at: int) -> float:
-        """The instant of the cut ``at``: what was acknowledged before it has to be there."""
+        """Return the instant of the cut ``at``: what was acknowledged before it has to be there."""
         return self.records[at - 1].at if at else 0.0
 
     def close(self) -> None:
@@ -281,6 +281,6 @@ class Disk:
             return len(self.recording)
 
     def kept(self) -> Image:
-        """The disk with all that was written to it."""
+        """Return the disk with all that was written to it."""
         with self._lock:
             return self._now.fork()

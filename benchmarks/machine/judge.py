@@ -61,7 +61,7 @@ class Facts:
 
 
 def acknowledged(log: Path, until: float) -> list[Acknowledged]:
-    """The cases that were acknowledged until an instant."""
+    """Return the cases that were acknowledged until an instant."""
     found = []
     for line in log.read_bytes().split(b"\n")[:-1]:
         entry = json.loads(line)
@@ -87,7 +87,10 @@ def officers_in(box: Box, patience_s: float = LET_IN_S) -> float | None:
 
 
 def waited_for(box: Box, seconds: float) -> str:
-    """What a slow start of the machine waited for, as its systemd has it; empty for a quick one."""
+    """Return what a slow start of the machine waited for, as its systemd has it.
+
+    Empty for a quick one.
+    """
     if seconds <= SLOW_S:
         return ""
     words = ["systemd-analyze", "critical-chain", "--no-pager", "ncen.service"]
@@ -171,7 +174,7 @@ def wrongs(
 
 
 def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[str]:
-    """What is wrong with the records that officers were told are saved."""
+    """Return what is wrong with the records that officers were told are saved."""
     wrong = []
     for name in DATABASES:
         there = {row[0]: row[1] for row in sql(container, NAMES[name], ENTERED[name])}
@@ -199,7 +202,7 @@ def _left_over(container: Container) -> list[str]:
 
 
 def status(container: Container) -> dict[str, Any]:
-    """What ``status --json`` says; empty where it cannot be read."""
+    """Return what ``status --json`` says; empty where it cannot be read."""
     try:
         found = json.loads(container.run("ncen-updater", "status", "--json").stdout)
     except ValueError:

@@ -66,11 +66,11 @@ class Ground:
             outside.close()
 
     def box(self, image: Image, name: str) -> Box:
-        """A machine that is not switched on."""
+        """Return a machine that is not switched on."""
         return Box(image, self.secretariat.directory, self.place(name))
 
     def place(self, name: str) -> Path:
-        """A path of this process alone."""
+        """Return a path of this process alone."""
         return self.work / f"{name}-{os.getpid()}"
 
     def _bare(self, outside: Outside) -> None:
@@ -105,7 +105,7 @@ class Ground:
 
 
 def changed(image: Image, path: Path, script: str) -> Image:
-    """The same disk with something changed on it while the machine is off.
+    """Return the same disk with something changed on it while the machine is off.
 
     Args:
         image: The disk.

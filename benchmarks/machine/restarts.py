@@ -155,7 +155,7 @@ def _settled(container: Container) -> bool | None:
 
 
 def _longest_gap(box: Box) -> float:
-    """The longest time in which no case was saved."""
+    """Return the longest time in which no case was saved."""
     times = [case.at for case in acknowledged(box.log, time.time())]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return round(max(gaps, default=0.0), 1)
@@ -193,7 +193,7 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
 
 
 def _chosen(ground: Ground) -> str:
-    """The agent of the package that the site was made with."""
+    """Return the agent of the package that the site was made with."""
     names = [path.name for path in ground.secretariat.directory.glob("ncen-updater_*.deb")]
     return names[0].split("_")[1]
 

@@ -109,7 +109,7 @@ EDITED = {
 
 
 def now() -> datetime:
-    """The time of the feed."""
+    """Return the time of the feed."""
     return datetime.now(UTC)
 
 
@@ -161,7 +161,7 @@ class Secretariat:
         publish_release(feed, [source], self._keys, now)
 
     def feed_with(self, version: str) -> Path:
-        """A feed with one release more, beside the other."""
+        """Return a feed with one release more, beside the other."""
         feed = self._work / f"feed-{version}"
         if not feed.exists():
             shutil.copytree(self.feed, feed)

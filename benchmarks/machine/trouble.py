@@ -118,7 +118,7 @@ def _cuts(
 
 
 def waiting(ground: Ground) -> Image:
-    """The disk of a site that has rehearsed the newer release, and waits for approval."""
+    """Return the disk of a site that has rehearsed the newer release, and waits for approval."""
     file = ground.work / "waiting.img"
     if not file.exists():
         say("letting a site rehearse")
@@ -172,7 +172,7 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
 
 
 def installed(container: Container) -> str:
-    """What dpkg says of the package."""
+    """Return what dpkg says of the package."""
     query = ["dpkg-query", "--show", "--showformat", "${Status} ${Version}", "ncen-updater"]
     return container.run(*query).stdout.strip()
 
@@ -350,7 +350,7 @@ def no_line(ground: Ground) -> list[Event]:
 
 
 def clocks(ground: Ground) -> list[Event]:
-    """The clock of the units is years off at power on; nothing that is kept expires."""
+    """Return the clock of the units is years off at power on; nothing that is kept expires."""
     return [told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
 
 

@@ -157,7 +157,7 @@ NOBODY = ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH")
 
 
 def exposure(container: Container) -> dict[str, float]:
-    """What ``systemd-analyze security`` of the machine reckons, of 10."""
+    """Return what ``systemd-analyze security`` of the machine reckons, of 10."""
     found = {}
     for unit in UNITS:
         name = unit.replace("@.", "@probe.")
@@ -198,7 +198,7 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
 
 
 def nothing_to_read(container: Container) -> list[str]:
-    """What no unit could have read, since there is nothing: that would be no trial."""
+    """Return what no unit could have read, since there is nothing: that would be no trial."""
     said = container.run("sh", "-c", UNREADABLE, "sh", *READ).stdout
     return [f"nothing to read: {file}" for file in said.split()]
 
@@ -229,7 +229,7 @@ def come_in(container: Container) -> list[str]:
 
 
 def as_probe(unit: str, text: str) -> str:
-    """The file of a unit that starts the probe within the same limits. Pure."""
+    """Return the file of a unit that starts the probe within the same limits. Pure."""
     kept = [line for line in text.splitlines() if not OF_LIFE.match(line)]
     start = [
         f"ExecStart={PYTHON} -I /pkg/probe.py{GIVES_UP.get(unit, '')}",
@@ -243,7 +243,7 @@ def as_probe(unit: str, text: str) -> str:
 
 
 def unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
-    """What a unit could do beyond what is documented, or could not do of it. Pure."""
+    """Return what a unit could do beyond what is documented, or could not do of it. Pure."""
     if "failed" in tried:
         return [f"{unit} does not start: {tried['failed']}"]
     allowed = UNITS[unit]

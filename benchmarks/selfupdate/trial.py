@@ -102,7 +102,7 @@ class Site:
                 return kills
 
     def settled(self) -> str | None:
-        """The agent that was confirmed and runs without starts to be taken back."""
+        """Return the agent that was confirmed and runs without starts to be taken back."""
         found = failsafe.read_selection(self.agent)
         good = found is not None and found.state == CONFIRMED and found.attempts == 0
         return found.current if good and found is not None else None

@@ -52,7 +52,7 @@ def step_state(site: DemoSite, name: StepName) -> StepState | None:
 
 
 def as_superuser(server: EmbeddedPostgres) -> psycopg.Connection[Any]:
-    """A session that sees everything and belongs to none of the site's databases."""
+    """Return a session that sees everything and belongs to none of the site's databases."""
     import psycopg
 
     return psycopg.connect(server.conninfo(), autocommit=True)
@@ -65,6 +65,9 @@ def migrating_session(session: psycopg.Connection[Any]) -> tuple[str, str] | Non
 
 
 def renamed_but_waiting(session: psycopg.Connection[Any]) -> str | None:
-    """The rename at which the transaction of the cut-over waits, after others were done in it."""
+    """Return the rename at which the transaction of the cut-over waits.
+
+    After others were done in it.
+    """
     row = session.execute(WAITING.encode()).fetchone()
     return str(row[0]) if row else None

@@ -315,7 +315,10 @@ def list_usable_slots(directory: Path) -> list[str]:
 
 
 def slot(directory: Path, version: str) -> Path:
-    """The directory of a slot: the copy that a package keeps, as long as it exchanges the other."""
+    """Return the directory of a slot: the copy that a package keeps.
+
+    As long as it exchanges the other.
+    """
     retained = directory / f"{KEPT}{version}"
     return retained if retained.is_dir() else directory / version
 
@@ -341,7 +344,7 @@ def is_foreign(place: Path) -> bool:
 
 
 def get_program_path(directory: Path, version: str) -> Path:
-    """The program in a slot."""
+    """Return the program in a slot."""
     return slot(directory, version) / "bin" / "ncen-updater"
 
 

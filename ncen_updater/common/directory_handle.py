@@ -161,7 +161,7 @@ class DirectoryHandle:
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
 
     def stat_filesystem(self) -> os.statvfs_result:
-        """What is free on the file system."""
+        """Return what is free on the file system."""
         return os.fstatvfs(self._root)
 
     def open_directory(self, path: str) -> DirectoryHandle:

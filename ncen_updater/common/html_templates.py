@@ -78,7 +78,7 @@ def _make_environment(package: str) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 
     def value(form: Callable[..., LocalizedFigure]) -> Callable[..., str]:
-        """A filter that writes a figure in the language of the page."""
+        """Return a filter that writes a figure in the language of the page."""
 
         @pass_context
         def write(context: Context, *values: object) -> str:
@@ -116,7 +116,7 @@ def _finalize_value(context: Context, value: object) -> object:
 
 
 def _split_paragraphs(text: str) -> list[str]:
-    """The blocks of a text; the lines within one stay."""
+    """Return the blocks of a text; the lines within one stay."""
     return [
         block.strip() for block in strip_control_characters(text).split("\n\n") if block.strip()
     ]

@@ -240,7 +240,7 @@ def get_plural_count(value: object) -> int:
 def _translate_with_plural(
     catalogues: Sequence[gettext.GNUTranslations], template: str, values: Mapping[str, object]
 ) -> str | None:
-    """What the first catalogue that has a template says of these values."""
+    """Return what the first catalogue that has a template says of these values."""
     places = [place for place in PLACEHOLDER.findall(template) if place in values] if values else []
     for catalogue in catalogues:
         try:

@@ -43,7 +43,7 @@ def _load_libc() -> ctypes.CDLL:
 
 
 def get_abi_version() -> int:
-    """The version of the kernel's interface; 0 where it knows none."""
+    """Return the version of the kernel's interface; 0 where it knows none."""
     return max(0, int(_load_libc().syscall(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)))
 
 

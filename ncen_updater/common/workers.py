@@ -140,11 +140,11 @@ class Worker:
     owner: tuple[int, int] | None = None
 
     def build_command(self) -> list[str]:
-        """What starts a child: neither a directory nor a variable may bring a module."""
+        """Return what starts a child: neither a directory nor a variable may bring a module."""
         return [sys.executable, "-I", "-m", self.module, *self.arguments]
 
     def build_environment(self) -> dict[str, str]:
-        """The variables of a child."""
+        """Return the variables of a child."""
         return {k: os.environ[k] for k in self.inherited_variables if k in os.environ}
 
 
@@ -453,7 +453,7 @@ def describe_missing_answer(status: int | None) -> LazyText:
 
 
 def encode_error(error: UpdaterError) -> dict[str, object]:
-    """An error as it crosses: a sentence of ours travels as its template and its values."""
+    """Return an error as it crosses: a sentence of ours travels as its template and its values."""
     failure = error.detail_text
     return {
         "code": error.code,
@@ -473,7 +473,7 @@ def _encode_value(value: object) -> object:
 
 
 def _decode_value(value: object, depth: int = 0) -> object:
-    """What a worker said, bounded: a sentence that would render to more is its template alone."""
+    """Return the text of a worker, bounded: one that renders to more is its template alone."""
     if isinstance(value, dict) and isinstance(value.get("text"), str) and depth < MAX_DEPTH:
         values = value.get("values")
         known = values if isinstance(values, dict) else {}
@@ -499,7 +499,7 @@ def _to_plain_value(value: object) -> object:
 
 
 def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
-    """The error that a worker reports, in the words that this side has for its code."""
+    """Return the error that a worker reports, in the words that this side has for its code."""
     code = data.get("code") if isinstance(data, dict) else None
     values = data.get("values") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(code, str) or not isinstance(values, dict):
@@ -644,7 +644,7 @@ def serve_request(
 
 
 def _read_request(descriptor: int) -> dict[str, object] | None:
-    """The order; None where who asked has gone, empty for what is none."""
+    """Return the order; None where who asked has gone, empty for what is none."""
     # Byte by byte: what follows the line is for who watches.
     with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
         try:
@@ -686,5 +686,5 @@ def _start_thread(work: Callable[[], None]) -> None:
 
 
 def _open_connection(descriptor: int) -> socket.socket:
-    """The connection that a descriptor stands for; closing it leaves the descriptor open."""
+    """Return the connection that a descriptor stands for; closing it leaves the descriptor open."""
     return socket.socket(fileno=os.dup(descriptor))

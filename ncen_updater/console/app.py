@@ -173,7 +173,7 @@ class ConsoleApplication:
         )
 
     def _find_zone(self, session: BrowserSession) -> tzinfo | None:
-        """The zone of the site: told at the start, or by the service to who is in."""
+        """Return the zone of the site: told at the start, or by the service to who is in."""
         service = session.user_context.service
         if self._zone is None and service.get_last_status() is None:
             with contextlib.suppress(
@@ -372,7 +372,10 @@ def _read_static_file(name: str) -> bytes:
 
 @cache
 def _compute_static_digest() -> str:
-    """What tells the files of this version from those of another, which a browser may have."""
+    """Return what tells the files of this version from those of another.
+
+    Which a browser may have.
+    """
     content = b"".join(_read_static_file(name[1:]) for name in sorted(STATIC_FILES))
     return hashlib.sha256(content).hexdigest()[:12]
 

@@ -117,5 +117,5 @@ class PageRequest:
         return self.inspections.inspect(kind, revision, {**data, "language": self.language})
 
     def get_notice(self) -> LazyText | None:
-        """What there is to say of the form that led here."""
+        """Return what there is to say of the form that led here."""
         return self.session.form_tokens.get_notice(self.query.get("done", ""))

@@ -26,7 +26,7 @@ MAX_FLOOR_BYTES = 10_000
 
 
 def get_system_time() -> datetime:
-    """The system clock, UTC."""
+    """Return the system clock, UTC."""
     return datetime.now(UTC)
 
 
@@ -73,7 +73,7 @@ class TrustClock:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
     def get_reference_time(self) -> datetime:
-        """The time by which expiry is judged."""
+        """Return the time by which expiry is judged."""
         now, floor = self.now(), self.floor
         return now if floor is None else max(now, floor)
 

@@ -36,7 +36,7 @@ def list_usable_packs(
     capabilities: Collection[str],
     bad_packs: Collection[str],
 ) -> list[DeltaRef]:
-    """The packs that a site could apply; pure.
+    """Return the packs that a site could apply; pure.
 
     Args:
         document: The release.
@@ -58,7 +58,10 @@ def choose_pack(
     packs: Collection[DeltaRef],
     remaining: Callable[[TargetRef], int],
 ) -> DeltaRef | None:
-    """The pack with the fewest bytes left to fetch; None if the archive has fewer still; pure."""
+    """Return the pack with the fewest bytes left to fetch; None if the archive has fewer still.
+
+    Pure.
+    """
     best = min(packs, key=lambda ref: (remaining(ref), ref.sha256), default=None)
     if best is None or remaining(best) >= remaining(document.archive) + remaining(document.tree):
         return None

@@ -71,7 +71,7 @@ class DownloadStore:
         return self._directory / offer.version
 
     def find_downloaded_release(self, offer: Offer) -> DownloadedRelease | None:
-        """A release that lies whole on the disk, hashed again; needs no network.
+        """Return a release that lies whole on the disk, hashed again; needs no network.
 
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
@@ -80,7 +80,7 @@ class DownloadStore:
         return None if document is None else self.load_release(document, offer)
 
     def find_complete_document(self, offer: Offer) -> ReleaseDocument | None:
-        """The document of a release that lies whole on the disk; its tree is not read yet.
+        """Return the document of a release that lies whole on the disk; its tree is not read yet.
 
         Raises:
             TrustError: If the document contradicts the offer.
@@ -96,7 +96,7 @@ class DownloadStore:
         return document
 
     def load_release(self, document: ReleaseDocument, offer: Offer) -> DownloadedRelease:
-        """A release whose files are known to be whole, with its tree.
+        """Return a release whose files are known to be whole, with its tree.
 
         Raises:
             TrustError: If the tree is not that of the document.
@@ -108,7 +108,7 @@ class DownloadStore:
     def find_smallest_download(
         self, offer: Offer, installed_trees: Collection[str]
     ) -> DownloadedRelease | DownloadedPack | None:
-        """A release, or a pack that leads to it from here, that lies whole on the disk.
+        """Return a release, or a pack that leads to it from here, that lies whole on the disk.
 
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
@@ -119,7 +119,7 @@ class DownloadStore:
     def find_downloaded_pack(
         self, offer: Offer, installed_trees: Collection[str]
     ) -> DownloadedPack | None:
-        """A pack that leads to a release from here and lies whole on the disk.
+        """Return a pack that leads to a release from here and lies whole on the disk.
 
         Raises:
             TrustError: If the document contradicts the offer.
@@ -138,7 +138,7 @@ class DownloadStore:
     def choose_pack(
         self, document: ReleaseDocument, offer: Offer, installed_trees: Collection[str]
     ) -> DeltaRef | None:
-        """The pack to fetch; None where the archive is fewer bytes from here."""
+        """Return the pack to fetch; None where the archive is fewer bytes from here."""
         place = self.get_release_directory(offer)
         packs = list_usable_packs(
             document, installed_trees, list_capabilities(), read_bad_packs(place)
@@ -177,14 +177,14 @@ class DownloadStore:
         return self._parse_document(content, offer)
 
     def _read_document(self, offer: Offer) -> bytes | None:
-        """The document's bytes, read once: what was hashed is what is understood."""
+        """Return the document's bytes, read once: what was hashed is what is understood."""
         try:
             return read_file(self.get_release_directory(offer) / DOCUMENT_NAME, MAX_DOCUMENT_BYTES)
         except (FileNotFoundError, NotRegularFileError, FileTooLargeError):
             return None
 
     def load_document(self, offer: Offer) -> ReleaseDocument:
-        """The release document that was just brought, compared with the offer.
+        """Return the release document that was just brought, compared with the offer.
 
         Raises:
             DocumentMismatchError: If they contradict each other.

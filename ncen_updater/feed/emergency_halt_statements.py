@@ -36,7 +36,10 @@ MAX_OWNER_CHARS: Final = 200
 
 
 def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
-    """The keys that may brake; none in a root that names none, or names them in another form."""
+    """Return the keys that may brake.
+
+    None in a root that names none, or names them in another form.
+    """
     named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
     keys: dict[str, Key] = {}
     for keyid, data in named.items() if isinstance(named, dict) else ():
@@ -50,7 +53,9 @@ def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
 def verify_emergency_halts(
     root: Root, timestamp: Timestamp
 ) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
-    """The statements of a timestamp that a key of the root signed, each with the key's owner.
+    """Return the statements of a timestamp that a key of the root signed.
+
+    Each with the key's owner.
 
     Args:
         root: The newest root; verified.
@@ -142,7 +147,10 @@ def update_known_halts(
 def apply_emergency_halts(
     offers: Sequence[Offer], halts: Sequence[KnownEmergencyHalt]
 ) -> tuple[Offer, ...]:
-    """The offers as this site takes them: one that is braked is as one that is halted; pure."""
+    """Return the offers as this site takes them: one that is braked is as one that is halted.
+
+    Pure.
+    """
     by_version: dict[str, KnownEmergencyHalt] = {}
     for halt in halts:  # the one that ends last speaks
         by_version.setdefault(halt.version, halt)

@@ -48,7 +48,7 @@ class KnownEmergencyHalt(JsonRecord):
 def list_active_halts(
     known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
-    """The brakes of a product that hold now, the one that ends last first; pure."""
+    """Return the brakes of a product that hold now, the one that ends last first; pure."""
     held = [
         known
         for known in known.values()

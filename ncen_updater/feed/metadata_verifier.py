@@ -100,7 +100,7 @@ class RootChain:
         self._stored = lists / "root.json"
 
     def get_newest_root(self) -> Root:
-        """The last root that each one before it leads to, from the installed one on.
+        """Return the last root that each one before it leads to, from the installed one on.
 
         Raises:
             TrustedRootMissingError: If the installed root cannot be used.
@@ -108,7 +108,7 @@ class RootChain:
         return self.find_newest_root(b"")[0]
 
     def find_newest_root(self, verified_root: bytes) -> tuple[Root, bytes]:
-        """The last root that each one before it leads to, and its bytes.
+        """Return the last root that each one before it leads to, and its bytes.
 
         Args:
             verified_root: A root that was proved before; it counts unless the installed one is
@@ -242,7 +242,7 @@ class MetadataVerifier:
         return read_file(self._lists / f"{role}.json", get_max_role_bytes(role))
 
     def verify_root(self) -> Root:
-        """The newest root that can be proved; it is remembered from now on.
+        """Return the newest root that can be proved; it is remembered from now on.
 
         Raises:
             TrustError: If it cannot be remembered.
@@ -345,7 +345,7 @@ class MetadataVerifier:
     def verify_emergency_halts(
         self, product: str, versions: Collection[str]
     ) -> tuple[KnownEmergencyHalt, ...]:
-        """The brakes of a product that hold now; what the timestamp carries is remembered.
+        """Return the brakes of a product that hold now; what the timestamp carries is remembered.
 
         Args:
             product: The product.

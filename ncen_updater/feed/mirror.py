@@ -88,7 +88,7 @@ def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list
 
 
 def select_offers(offers: tuple[Offer, ...], max_releases: int | None) -> list[Offer]:
-    """The releases that a mirror holds: the newest ones, and every required stop; pure."""
+    """Return the releases that a mirror holds: the newest ones, and every required stop; pure."""
     offered = [offer for offer in offers if offer.withdrawn is None]
     if max_releases is None:
         return offered

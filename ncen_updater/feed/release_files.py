@@ -49,7 +49,7 @@ def write_document_record(place: Path, length: int, sha256: str) -> None:
 
 
 def read_document_record(place: Path) -> ExpectedFile | None:
-    """What the signed list said of the release document; None where nothing counts.
+    """Return what the signed list said of the release document; None where nothing counts.
 
     Raises:
         LOCAL_STORE_FAILED: If it is there and may not be read.

@@ -45,7 +45,10 @@ class TufWrongRoleError(RepositoryError):
 
 
 def get_max_role_bytes(role: str) -> int:
-    """The most bytes of a list, whatever the list says that names it: one key alone signs that."""
+    """Return the most bytes of a list.
+
+    Whatever the list says that names it: one key alone signs that.
+    """
     return MAX_ROLE_BYTES.get(role, MAX_ROLE_BYTES["targets"])
 
 
@@ -126,7 +129,7 @@ def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
 
 
 def get_target_digest(target: TargetFile) -> tuple[str, str]:
-    """The algorithm that a file is judged by, and its digest.
+    """Return the algorithm that a file is judged by, and its digest.
 
     Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
 

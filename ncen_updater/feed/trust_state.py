@@ -205,7 +205,7 @@ class TrustStateStore:
             raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
 
     def get_reference_time(self) -> datetime:
-        """The system clock, but never earlier than the newest signed time that was proved."""
+        """Return the system time, but never earlier than the newest verified signed time."""
         floor, now = self.load().clock_floor, self.now()
         return now if floor is None else max(now, floor)
 

@@ -124,7 +124,7 @@ class TufReleaseSource(DownloadStore):
             self._fetcher.close()
 
     def get_reference_time(self) -> datetime:
-        """The system clock, but never earlier than what officers signed.
+        """Return the system clock, but never earlier than what officers signed.
 
         A clock that is ahead by more than the timestamp is valid makes the list a lapsed one; it
         opens no wave.
@@ -214,7 +214,7 @@ class TufReleaseSource(DownloadStore):
         return view
 
     def load_last_view(self) -> FeedView | None:
-        """The last verified list, however old.
+        """Return the last verified list, however old.
 
         Raises:
             VIEW_DAMAGED: If the stored copy cannot be read.

@@ -119,7 +119,7 @@ class OfferRejection:
         return self.format(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
 
     def format(self, opens: str | None) -> LazyText:
-        """The reason in words.
+        """Return the reason in words.
 
         Args:
             opens: When the offer opens to this site, as it is shown to who reads it.
@@ -349,7 +349,7 @@ BUCKETS = 100
 
 
 def compute_bucket(site: str, product: str, version: str) -> int:
-    """The place of a site among a hundred, for one release.
+    """Return the place of a site among a hundred, for one release.
 
     Args:
         site: Id of the site.

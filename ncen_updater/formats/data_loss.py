@@ -178,7 +178,7 @@ def _is_literal(word: str) -> bool:
 
 
 def _parse_alter_table(statement: _TokenizedStatement) -> tuple[str, list[list[str]]]:
-    """The table of an ALTER TABLE, and each of its actions."""
+    """Return the table of an ALTER TABLE, and each of its actions."""
     place = _skip(statement.words, 2, "IF", "EXISTS", "ONLY")
     table, place = _parse_name(statement.words, place)
     place = _skip(statement.words, place, "*")
@@ -186,7 +186,7 @@ def _parse_alter_table(statement: _TokenizedStatement) -> tuple[str, list[list[s
 
 
 def _parse_created_table(statement: _TokenizedStatement) -> tuple[str, int] | None:
-    """The table that a statement creates, and the place behind its name."""
+    """Return the table that a statement creates, and the place behind its name."""
     if not statement.starts("CREATE") or "TABLE" not in statement.words[:4]:
         return None
     place = statement.words.index("TABLE") + 1
@@ -194,7 +194,7 @@ def _parse_created_table(statement: _TokenizedStatement) -> tuple[str, int] | No
 
 
 def _parse_columns(statement: _TokenizedStatement, place: int) -> frozenset[str]:
-    """The columns of a CREATE TABLE (...)."""
+    """Return the columns of a CREATE TABLE (...)."""
     if statement.at(place) != "(":
         return frozenset()
     inside, depth = [], 0
@@ -248,7 +248,7 @@ def _update(statement: _TokenizedStatement) -> _Update | None:
 
 
 def _parse_assignments(words: Sequence[str]) -> tuple[list[_Assignment], list[str]]:
-    """What stands behind the word SET, and what is asked of the rows."""
+    """Return what stands behind the word SET, and what is asked of the rows."""
     depth, ends = 0, len(words)
     where: list[str] = []
     for place, word in enumerate(words):
@@ -278,7 +278,7 @@ def _take_pair(words: Sequence[str], place: int) -> tuple[str, ...]:
 
 
 def _on_conflict(statement: _TokenizedStatement) -> Iterator[_Update]:
-    """What an INSERT writes into rows that were there before it."""
+    """Yield what an INSERT writes into rows that were there before it."""
     words = statement.words
     table, place = _parse_inserted_table(words)
     called = {_get_last_part(table)}
@@ -291,12 +291,12 @@ def _on_conflict(statement: _TokenizedStatement) -> Iterator[_Update]:
 
 
 def _parse_inserted_table(words: Sequence[str]) -> tuple[str, int]:
-    """The table into which an INSERT or REPLACE puts rows, and the place behind its name."""
+    """Return the table into which an INSERT or REPLACE puts rows, and the place behind its name."""
     return _parse_name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
 
 
 def _parse_merge(statement: _TokenizedStatement) -> tuple[str, bool, list[_Assignment]]:
-    """The table of a MERGE, whether it deletes rows of it, and what it writes into them."""
+    """Return the table of a MERGE, whether it deletes rows of it, and what it writes into them."""
     words = statement.words
     table, _ = _parse_name(words, _skip(words, 1, "INTO", "ONLY"))
     sets: list[_Assignment] = []
@@ -341,7 +341,7 @@ def _split_row_changes(statement: _TokenizedStatement) -> list[_TokenizedStateme
 
 
 def _take_to_bracket_end(words: Sequence[str], place: int) -> list[str]:
-    """The words from a place to the end of the brackets around it."""
+    """Return the words from a place to the end of the brackets around it."""
     depth = 0
     for number in range(place, len(words)):
         depth += (words[number] == "(") - (words[number] == ")")
@@ -351,7 +351,7 @@ def _take_to_bracket_end(words: Sequence[str], place: int) -> list[str]:
 
 
 def _parse_with_parts(statement: _TokenizedStatement) -> dict[str, list[str]]:
-    """The parts of a WITH by their names."""
+    """Return the parts of a WITH by their names."""
     words = statement.words
     found: dict[str, list[str]] = {}
     for place, word in enumerate(words):
@@ -368,7 +368,10 @@ def _parse_with_parts(statement: _TokenizedStatement) -> dict[str, list[str]]:
 
 
 def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
-    """The tables that are read there, and all words of it, through the parts that it reads."""
+    """Return the tables that are read there.
+
+    And all words of it, through the parts that it reads.
+    """
     todo, sources, value = [list(words)], set[str](), set[str]()
     rest = dict(parts)
     while todo:
@@ -389,7 +392,7 @@ def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[s
 
 
 def _is_equal(where: Sequence[str], column: str) -> str | None:
-    """The literal of ``column = literal``, where that is all that is asked."""
+    """Return the literal of ``column = literal``, where that is all that is asked."""
     return where[2] if list(where[:2]) == [column, "="] and len(where) == 3 else None
 
 
@@ -458,7 +461,7 @@ def _is_computed_column(action: Sequence[str]) -> bool:
 
 
 def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
-    """The column, its new type, and whether its values are put into that as they are."""
+    """Return the column, its new type, and whether its values are put into that as they are."""
     if action[:1] != ["ALTER"]:
         return None
     place = _skip(action, 1, "COLUMN")
@@ -737,13 +740,13 @@ class _DownMigrationReader:
                 yield self._make_loss(table, None, LossKind.TABLE, statement.line, own)
 
     def _find_discarded_parking(self, table: str | None, line: int) -> Iterator[DataLoss]:
-        """What is parked and then emptied or dropped is not kept."""
+        """Yield what is parked and then emptied or dropped is not kept."""
         for name in [table] if table is not None else list(self._waiting):
             for source in sorted(self._waiting.pop(name, ())):
                 yield DataLoss(source.lower(), None, LossKind.ROWS, line)
 
     def _find_rebuilt_columns(self, number: int, table: str) -> frozenset[str] | None:
-        """The columns of the table that takes the place of a dropped one, if one does."""
+        """Return the columns of the table that takes the place of a dropped one, if one does."""
         renames = self._renames.get(table, [])
         after = bisect_left(renames, (number + 1, ""))
         return self._made.get(renames[after][1]) if after < len(renames) else None
@@ -810,7 +813,9 @@ def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
 
 
 def _exchange(item: _Assignment, where: Sequence[str]) -> tuple[str, str] | None:
-    """The literal that an UPDATE writes, and the one in its place before; '' twice for all rows.
+    """Return the literal that an UPDATE writes, and the one in its place before.
+
+    '' twice for all rows.
 
     One takes back what another does where both write into all rows, so that the value is the
     release's own, or where they exchange two values.

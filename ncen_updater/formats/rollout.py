@@ -111,7 +111,10 @@ class EmergencyHaltStatement(SignedModel):
 
 
 def encode_for_signing(statement: Mapping[str, Any]) -> bytes:
-    """What the signature is over: all of a statement, also what a newer program put into it."""
+    """Return what the signature is over: all of a statement.
+
+    Also what a newer program put into it.
+    """
     values = {name: value for name, value in statement.items() if name != "sig"}
     return encode_canonical_json({**values, "_type": STATEMENT_TYPE})
 

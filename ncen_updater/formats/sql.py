@@ -187,7 +187,7 @@ def _sets_role_or_transaction(words: list[str]) -> bool:
 
 
 def _find_copy_problem(words: tuple[str, ...]) -> str | None:
-    """What a COPY says that needs a client's hands, or runs a program on the server."""
+    """Return what a COPY says that needs a client's hands, or runs a program on the server."""
     if "PROGRAM" in words:
         return "PROGRAM"
     depth = 0
@@ -199,7 +199,7 @@ def _find_copy_problem(words: tuple[str, ...]) -> str | None:
 
 
 def _find_parameter(statement: SqlStatement, engine: str) -> str | None:
-    """A place for a value that is given with the statement: nobody gives one."""
+    """Return a place for a value that is given with the statement: nobody gives one."""
     dialect = DIALECTS[engine]
     if statement.words[:1] and statement.words[0] in dialect.statements_with_parameters:
         return None

@@ -81,7 +81,7 @@ class Tree(BaseModel):
         return digest.hexdigest()
 
     def _pieces(self) -> Iterator[bytes]:
-        """The byte form, some entries at a time: a large tree in several forms takes memory."""
+        """Yield the byte form in pieces: a large tree in several forms takes memory."""
         yield b'{"entries":['
         for at in range(0, len(self.entries), ENTRIES_PER_PIECE):
             some = self.entries[at : at + ENTRIES_PER_PIECE]

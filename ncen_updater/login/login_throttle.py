@@ -138,7 +138,7 @@ class LoginThrottle:
 
 
 def _parse_records(content: bytes) -> dict[str, tuple[int, float]]:
-    """What is kept; a file that was torn holds nothing, as after a start of the machine."""
+    """Return what is kept; a file that was torn holds nothing, as after a start of the machine."""
     try:
         found: Mapping[str, Any] = json.loads(content)
         return {str(name): (int(count), float(last)) for name, (count, last) in list(found.items())}

@@ -24,7 +24,7 @@ def describe_system_error(error: BaseException) -> str:
 
 
 def make_write_error(cause: OSError) -> UpdaterError:
-    """The disk or the file system under the feed."""
+    """Return the disk or the file system under the feed."""
     full = cause.errno == errno.ENOSPC
     return UpdaterError(
         replace(WRITE_FAILED, exit_code=ExitCode.SPACE) if full else WRITE_FAILED,

@@ -10,7 +10,7 @@ from ncen_updater.common.i18n import N_, LazyText
 
 
 def digest_of_event(stage: Stage, event: str) -> str:
-    """The number that officers read to each other before they sign."""
+    """Return the number that officers read to each other before they sign."""
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     return SigningEvent.load(stage.places.directory / event).digest

@@ -99,7 +99,7 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
 
 
 def _read_viewer_group(config: Path) -> str:
-    """The group of the configuration; the one of the package where that cannot be read."""
+    """Return the group of the configuration; the one of the package where that cannot be read."""
     from ncen_updater.agent.config.essential_settings import read_viewer_group
 
     try:

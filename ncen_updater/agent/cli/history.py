@@ -86,7 +86,10 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
 
 
 def _find_error_code(change: Document) -> str | None:
-    """What a change failed with; of one that came to its end, what its release turned bad by."""
+    """Return what a change failed with.
+
+    Of one that came to its end, what its release turned bad by.
+    """
     code: str | None = change["error_code"]
     return code or (SOAK_FAILED.code if change["turned_bad"] else None)
 

@@ -139,7 +139,7 @@ def uninstall(
 
 
 def _find_config(session: AgentSession, root: Path) -> Path:
-    """The configuration: the one that was named, else the usual one below the root."""
+    """Return the configuration: the one that was named, else the usual one below the root."""
     if session.config != DEFAULT_CONFIG:
         return session.config
     return root / DEFAULT_CONFIG.relative_to("/")

@@ -137,10 +137,13 @@ class SiteClient(Protocol):
     """
 
     def read_status(self) -> JsonDocument:
-        """What runs, what was done last, what is on offer; what cannot be had is an error."""
+        """Return what runs, what was done last, what is on offer.
+
+        What cannot be had is an error.
+        """
 
     def read_history(self, change: str | None, limit: int) -> JsonDocument:
-        """Changes and imports, newest first; or one change whole.
+        """Return changes and imports, newest first; or one change whole.
 
         Raises:
             UNKNOWN_CHANGE: If there is none of this id.
@@ -156,7 +159,9 @@ class SiteClient(Protocol):
         """Allow upgrades again; returns how many holds there were."""
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
-        """The release that comes next, and when that begins by itself; None for what is not known.
+        """Return the release that comes next, and when that begins by itself.
+
+        None for what is not known.
 
         As the service found it last; not known while a change is open.
         """
@@ -189,7 +194,9 @@ class SiteClient(Protocol):
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        """What comes next: its rehearsal, what an approval is bound to, who approved, its time.
+        """Return what comes next: its rehearsal.
+
+        What an approval is bound to, who approved, its time.
 
         Args:
             target: The release that is named.
@@ -1348,7 +1355,10 @@ class ServiceSiteClient:
 
 
 def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | None:
-    """What the newest rehearsal of an upgrade saw of values when it went back; None without."""
+    """Return what the newest rehearsal of an upgrade saw of values when it went back.
+
+    None without.
+    """
     wanted = (str(plan.target), str(plan.origin))
     for record in RehearsalStore(journal).list_newest():
         for hop in record.report.hops if record.report is not None else ():

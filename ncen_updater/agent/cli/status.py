@@ -323,7 +323,7 @@ def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
 
 
 def _find_soaking_release(change: Document | None) -> str | None:
-    """The release that is watched; None where there is more to do with it."""
+    """Return the release that is watched; None where there is more to do with it."""
     watched = change is not None and change["state"] == ChangeState.COMMITTED
     return str(change["to"]) if change is not None and watched else None
 

@@ -192,7 +192,7 @@ def _write_file(path: Path, content: bytes) -> None:
 def _choose_file(
     layer: LocalOverlay, version: Version, language: str, file_name: str | None
 ) -> FileReport:
-    """The one file of a language; with several, the one that was named."""
+    """Return the one file of a language; with several, the one that was named."""
     files = layer.plan_new_language(version, language)
     if file_name is not None:
         files = tuple(file for file in files if file_name in (file.local_path, file.path))

@@ -153,7 +153,7 @@ def _show_preparation(
 
 
 def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
-    """The order that is followed: the one that is named, or the oldest that has not ended.
+    """Return the order that is followed: the one that is named, or the oldest that has not ended.
 
     Raises:
         JOB_UNKNOWN: If there is none of that number.
@@ -171,7 +171,7 @@ def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
 
 
 def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
-    """The change that was begun last."""
+    """Return the change that was begun last."""
     return next(iter(client.get("/v1/history?limit=1")["changes"]), None)
 
 

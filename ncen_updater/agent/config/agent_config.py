@@ -427,7 +427,7 @@ class AgentConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _require_separate_directories(self) -> AgentConfig:
-        """What goes back with a change must not hold what brings the change about."""
+        """Return what goes back with a change must not hold what brings the change about."""
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("duplicate name in [[files]]")
         paths, databases = self.paths, self.databases

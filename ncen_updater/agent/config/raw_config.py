@@ -97,7 +97,7 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
 
 
 def _find_typographic_quotes(message: str, text: str) -> str:
-    """The typographic quotes of the line that cannot be understood."""
+    """Return the typographic quotes of the line that cannot be understood."""
     match = re.search(r"line (\d+)", message)
     lines = text.split("\n")
     line = lines[min(int(match[1]), len(lines)) - 1] if match else lines[-1]

@@ -122,7 +122,7 @@ class ChangeRunner:
         self._at_boot = at_boot
 
     def make_context(self, change_id: str) -> StepContext:
-        """What the steps of a change are given."""
+        """Return what the steps of a change are given."""
         change = self._journal.read_change(change_id)
         return StepContext(self._site, self._journal, change, self._progress, at_boot=self._at_boot)
 

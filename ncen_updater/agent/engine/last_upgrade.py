@@ -10,7 +10,7 @@ from ncen_updater.agent.model.change import Change, ChangeKind
 
 
 def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
-    """The committed upgrade that brought the release in use, newest first; pure.
+    """Return the committed upgrade that brought the release in use, newest first; pure.
 
     A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
     """

@@ -57,7 +57,7 @@ def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> Obs
 
 
 def find_last_committed(journal: Journal) -> Change | None:
-    """The change that brought what runs now; None on a site that was only adopted."""
+    """Return the change that brought what runs now; None on a site that was only adopted."""
     for change in journal.list_changes():
         if change.is_committed:
             return change

@@ -83,7 +83,7 @@ def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
 
 
 def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFacts:
-    """What a rollback must know of a change that was torn before it let officers in again."""
+    """Return what a rollback must know of a change interrupted before users were let in."""
     if (
         superseded_change is None
         or journal.read_change(superseded_change).get_step_state(StepName.MAINTENANCE_OFF)

@@ -149,7 +149,10 @@ class PlannedFiles:
 
 
 def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
-    """What is said of files: those of the site's own, and others that a release changes; pure."""
+    """Return what is said of files: those of the site's own, and others that a release changes.
+
+    Pure.
+    """
     declared = {item.name: item for item in manifest.files}
     others = [
         item.name
@@ -319,7 +322,7 @@ class UpgradePlan:
         return "\n".join(parts)
 
     def to_json(self) -> dict[str, object]:
-        """The plan for programs."""
+        """Return the plan for programs."""
         return {
             "digest": self.digest,
             "blocked": self.is_blocked,

@@ -69,7 +69,7 @@ def apply_retention(
 
 
 def find_prunable(site: Site, journal: Journal) -> PrunableItems:
-    """What may go while no change is open. Reads only.
+    """Return what may go while no change is open. Reads only.
 
     What was built ahead for a release on offer stays, and so does the slot that the site came from.
     Where it is not known or cannot be proved what is on offer, as on a full disk, every newer slot
@@ -105,7 +105,7 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
 
 
 def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
-    """Changes of which a part of the databases is there that are marked as gone. Reads only.
+    """Return changes of which a part of the databases is there that are marked as gone. Reads only.
 
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """

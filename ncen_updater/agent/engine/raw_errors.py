@@ -54,7 +54,7 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
 
 
 def _iter_raw_texts(error: BaseException) -> Iterator[str]:
-    """What each error of a chain said that nobody else may read; pure."""
+    """Yield what each error of a chain said that nobody else may read; pure."""
     for current in causes(error):
         own = getattr(current, "private", None)
         if own:

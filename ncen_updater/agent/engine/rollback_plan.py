@@ -84,7 +84,10 @@ def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> Dat
 
 
 def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
-    """What the release that is left calls no records; nothing where it cannot be asked any more."""
+    """Return what the release that is left calls no records.
+
+    Nothing where it cannot be asked any more.
+    """
     try:
         databases = site.slots.read_document(Version(upgrade.to_version)).manifest.databases
     except UpdaterError as error:

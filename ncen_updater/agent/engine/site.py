@@ -73,7 +73,7 @@ class Site:
     overlay: LocalOverlay | None = None
 
     def load_migrations(self, version: Version) -> MigrationSet:
-        """The migrations of a release, as they lie in its slot."""
+        """Return the migrations of a release, as they lie in its slot."""
         document = self.slots.read_document(version)
         return load_migrations(
             document.manifest,
@@ -84,7 +84,7 @@ class Site:
 
 
 def make_change_ref(change: Change) -> ChangeRef:
-    """The change as the databases know it."""
+    """Return the change as the databases know it."""
     return ChangeRef(
         id=change.id,
         generation=change.generation,
@@ -133,7 +133,7 @@ class StepContext:
         return self.journal.read_facts(self.change.id)
 
     def read_copy_plan(self) -> CopyPlan:
-        """The plan that was journaled before the copy began.
+        """Return the plan that was journaled before the copy began.
 
         Raises:
             InterventionRequiredError: If the journal does not hold it.
@@ -144,7 +144,7 @@ class StepContext:
         return CopyPlan(data)
 
     def read_offer(self) -> Offer | None:
-        """The signed offer of the target release, as last verified."""
+        """Return the signed offer of the target release, as last verified."""
         view = self.site.release_source.load_last_view()
         for offer in view.offers if view else ():
             if offer.version == self.change.to_version:
@@ -152,15 +152,15 @@ class StepContext:
         return None
 
     def read_target(self) -> ReleaseDocument:
-        """The release that this change leads to; its slot must be built."""
+        """Return the release that this change leads to; its slot must be built."""
         return self.site.slots.read_document(self.target_version)
 
     def read_origin(self) -> ReleaseDocument:
-        """The release that ran when the change began."""
+        """Return the release that ran when the change began."""
         return self.site.slots.read_document(self.origin_version)
 
     def read_newer_release(self) -> ReleaseDocument:
-        """The newer of the two: the one whose checks and ways down count."""
+        """Return the newer of the two: the one whose checks and ways down count."""
         return self.read_target() if self.leads_to_newer else self.read_origin()
 
     @property

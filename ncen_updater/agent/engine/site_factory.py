@@ -36,7 +36,7 @@ def read_agent_version() -> Version:
 
 
 def make_maintenance_note(change: Change | None) -> MaintenanceNote:
-    """What the maintenance page may say of a change; pure."""
+    """Return what the maintenance page may say of a change; pure."""
     if change is None:
         return MaintenanceNote()
     return MaintenanceNote(MAINTENANCE_REASONS[change.kind], change.id, change.to_version)

@@ -32,7 +32,7 @@ ARCHIVE_SOURCE = "archive"
 
 
 def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
-    """The version of every whole slot by the digest of its tree; the one in use wins.
+    """Return the version of every whole slot by the digest of its tree; the one in use wins.
 
     A slot whose record is damaged is left out: it can only cost a larger download.
     """
@@ -47,7 +47,7 @@ def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
 
 
 def name_download(fetched: DownloadedRelease | DownloadedPack) -> str:
-    """What lies ready, for the journal: the name of the pack, or ``archive``."""
+    """Return what lies ready, for the journal: the name of the pack, or ``archive``."""
     return fetched.ref.target if isinstance(fetched, DownloadedPack) else ARCHIVE_SOURCE
 
 

@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _compute_site_fraction(site: str, purpose: str) -> float:
-    """A number from 0 up to 1 that is always the same for one site."""
+    """Return a number from 0 up to 1 that is always the same for one site."""
     digest = hashlib.sha256(f"{purpose}\n{site}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

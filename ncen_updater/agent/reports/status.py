@@ -156,7 +156,7 @@ class JournalSnapshot:
         return count_approvals(self.approvals, binding, needed)
 
     def find_schedule(self, binding: str) -> ScheduleRecord | None:
-        """The time that was chosen for a binding."""
+        """Return the time that was chosen for a binding."""
         return next((found for found in self.schedules if found.binding == binding), None)
 
 

@@ -67,7 +67,7 @@ def get_agent_directory(site: Site) -> Path:
 
 
 def create_agent_source(site: Site, config_path: Path) -> TufReleaseSource:
-    """The source of the agent's own releases."""
+    """Return the source of the agent's own releases."""
     return WorkerReleaseSource(site.config, config_path, AGENT_PRODUCT)
 
 
@@ -87,7 +87,7 @@ def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None
 
 
 def find_offered_agent(site: Site, config_path: Path) -> str | None:
-    """The agent that comes next, by the last list on the disk; None where there is none.
+    """Return the agent that comes next, by the last list on the disk; None where there is none.
 
     None too where this agent does not run from a slot that was chosen, or one is on trial, and for
     one that no bundle brought to a site without a network.

@@ -42,7 +42,7 @@ FAILSAFE_TRIALS = (
 
 
 def read_failsafe() -> bytes:
-    """The failsafe that came with this agent."""
+    """Return the failsafe that came with this agent."""
     return (resources.files("ncen_updater.agent") / FAILSAFE_FILE).read_bytes()
 
 

@@ -84,7 +84,7 @@ class InstallOptions:
         return self.root == Path("/") and os.geteuid() == 0
 
     def load_paths(self) -> PathSettings:
-        """The places, by the configuration where there is one."""
+        """Return the places, by the configuration where there is one."""
         return (
             load_config(self.config).paths if self.config.exists() else PathSettings(root=self.root)
         )
@@ -152,7 +152,7 @@ def build_install_parts(
 
 
 def _build_group_parts() -> Iterator[InstallationPart]:
-    """The groups of the configuration; users of units come with these."""
+    """Yield the groups of the configuration; users of units come with these."""
     service = ServiceSettings()
     for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
         what = LazyText(N_("the group {name}"), {"name": name})
@@ -259,7 +259,10 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
 
 
 def _build_failsafe_part(agent: Path) -> InstallationPart:
-    """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
+    """Return the failsafe; while an agent is on trial the one that is there stays.
+
+    See ``keeping``.
+    """
     made = part.build_file_part(
         LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
     )
@@ -400,7 +403,7 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
 
 
 def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
-    """The opposite. The unit that resumes is not stopped: the application would end with it.
+    """Yield the opposite. The unit that resumes is not stopped: the application would end with it.
 
     Args:
         units: Unit files that are about to go.

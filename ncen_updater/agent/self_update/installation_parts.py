@@ -66,7 +66,7 @@ def create_missing(
 
 
 def build_directory_part(description: LazyText, path: Path, mode: int) -> InstallationPart:
-    """A directory; one that is there keeps its rights."""
+    """Return a directory; one that is there keeps its rights."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -80,7 +80,7 @@ def build_directory_part(description: LazyText, path: Path, mode: int) -> Instal
 def build_file_part(
     description: LazyText, path: Path, content: bytes, mode: int
 ) -> InstallationPart:
-    """A file with exactly this content."""
+    """Return a file with exactly this content."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -93,7 +93,7 @@ def build_file_part(
 
 
 def build_link_part(description: LazyText, path: Path, target: Path) -> InstallationPart:
-    """A symbolic link."""
+    """Return a symbolic link."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -107,7 +107,7 @@ def build_link_part(description: LazyText, path: Path, target: Path) -> Installa
 def build_command_part(
     description: LazyText, command_line: Sequence[str], is_there: Callable[[], bool]
 ) -> InstallationPart:
-    """A command of the system."""
+    """Return a command of the system."""
 
     def make() -> None:
         ended = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)

@@ -73,7 +73,7 @@ def _quarantine_if_damaged(file: AgentSelectionFile) -> None:
 
 
 def _read_selection_from_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
-    """The agent that is in use where the file is lost; None where there is none."""
+    """Return the agent that is in use where the file is lost; None where there is none."""
     name = link.readlink().name if link.is_symlink() else ""
     return AgentSelection(name) if VERSION_PATTERN.fullmatch(name) and there(name) else None
 

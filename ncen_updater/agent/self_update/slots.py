@@ -62,7 +62,7 @@ MAX_DETAIL_CHARS = 1500
 
 
 def find_base_python() -> Path:
-    """The interpreter of the system that this program's venv was made with."""
+    """Return the interpreter of the system that this program's venv was made with."""
     return Path(getattr(sys, "_base_executable", None) or sys.executable)
 
 

@@ -97,7 +97,7 @@ def _assess_path(
     path: UpgradePath,
     bad: Mapping[str, FailedReleaseRecord],
 ) -> Assessment:
-    """What stands between the site and the end of a path."""
+    """Return what stands between the site and the end of a path."""
     worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
     again = [compute_retry_at(row.failures, row.last_at) for row in worst]
     plan, standing = _build_plan_status(site, journal, path)
@@ -136,7 +136,7 @@ def _find_rehearsed_paths(
 def _choose_path(
     site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
 ) -> tuple[UpgradePath | None, tuple[WithheldRelease, ...]]:
-    """The path that the service takes, around what failed here, and what cannot be taken."""
+    """Return the path that the service takes, around what failed here, and what cannot be taken."""
     from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 
     revoked: tuple[WithheldRelease, ...] = ()
@@ -159,7 +159,7 @@ def _choose_path(
 
 
 def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[WithheldRelease, ...]:
-    """What the Secretariat keeps back: who may only look learns it from here."""
+    """Return what the Secretariat keeps back: who may only look learns it from here."""
     from ncen_updater.feed.upgrade_path import RejectionReason
 
     reported = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE_NOT_OPEN}
@@ -174,7 +174,10 @@ def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[Withheld
 def _build_plan_status(
     site: Site, journal: Journal, path: UpgradePath
 ) -> tuple[str, ApprovalStatus | None]:
-    """The digest of the plan, and where it stands; none while a slot of it is still to be built."""
+    """Return the digest of the plan, and where it stands.
+
+    None while a slot of it is still to be built.
+    """
     from ncen_updater.agent.engine.plan import make_plan
     from ncen_updater.common.progress import SilentProgress
 

@@ -133,14 +133,17 @@ def _build_running(status: SiteStatus) -> Document:
 
 
 def _clock(status: SiteStatus) -> Document | None:
-    """What is wrong with the clock, by what was signed; None where nothing is."""
+    """Return what is wrong with the clock, by what was signed; None where nothing is."""
     newest = get_part_or_none(status.signed_at)
     found = clock_findings(status.now, newest, None)
     return {"code": found[0].code, "signed_at": newest} if found else None
 
 
 def _build_full_disk(status: SiteStatus) -> Document:
-    """What fails for want of room is told by others in their words, as a server that is away."""
+    """Return what fails for want of room is told by others in their words.
+
+    As a server that is away.
+    """
     found = get_part_or_none(status.full_disk)
     if found is None:
         return {}
@@ -185,7 +188,7 @@ def _build_journal(status: SiteStatus) -> Document:
 
 
 def _build_job(job: Job) -> Document:
-    """What somebody ordered and nobody has begun."""
+    """Return what somebody ordered and nobody has begun."""
     return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
 
 
@@ -333,7 +336,10 @@ def _build_feed(status: SiteStatus) -> Document | None:
 
 
 def _find_next_release(status: SiteStatus) -> str | None:
-    """The release for this site that the service found last; None where that is not known now."""
+    """Return the release for this site that the service found last.
+
+    None where that is not known now.
+    """
     seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
     return seen.target if seen else None
 
@@ -357,7 +363,10 @@ def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
 
 
 def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -> Assessment | None:
-    """What the service looked at after the last event; None where it has yet to look again."""
+    """Return what the service looked at after the last event.
+
+    None where it has yet to look again.
+    """
     return (
         assessment
         if assessment is not None and assessment.last_event == journal.last_event
@@ -366,7 +375,7 @@ def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -
 
 
 def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
-    """The step that a change is in: the one that was touched last."""
+    """Return the step that a change is in: the one that was touched last."""
     order = list(StepName)
     records = [
         r for r in change.steps.values() if r.state in (StepState.INTENDED, StepState.UNDOING)
@@ -466,7 +475,7 @@ def _list_failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
 
 
 def _list_changes_before(journal: Journal, change_id: str, limit: int) -> tuple[Change, ...]:
-    """Changes that were begun before one, newest first."""
+    """Return changes that were begun before one, newest first."""
     ids = [row["id"] for row in journal.query("SELECT id FROM changes ORDER BY rowid DESC")]
     if change_id not in ids:
         raise KeyError(change_id)
@@ -501,7 +510,9 @@ def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
 
 
 def _find_interruption(events: Sequence[JournalEvent]) -> Document | None:
-    """What a change was at when it was cut off last, and when somebody brought it to its end.
+    """Return what a change was at when it was cut off last.
+
+    And when somebody brought it to its end.
 
     Not of one that was only watched: there is nothing that failed.
     """
@@ -519,7 +530,7 @@ def _find_interruption(events: Sequence[JournalEvent]) -> Document | None:
 
 
 def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
-    """The rollback that took an upgrade back, if one did."""
+    """Return the rollback that took an upgrade back, if one did."""
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT change, value FROM facts JOIN changes ON id = change"

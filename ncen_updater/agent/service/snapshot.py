@@ -134,7 +134,7 @@ class SnapshotStore:
         self._update(closing=True)
 
     def get_latest(self) -> ServiceSnapshot:
-        """What is known now."""
+        """Return what is known now."""
         return self._moment
 
     def wait_for_change(self, number: int, seconds: float) -> ServiceSnapshot:

@@ -89,7 +89,10 @@ class Assessment(JsonRecord):
     disks: tuple[str, ...] = ()
 
     def find_release(self, version: str) -> Assessment | None:
-        """What stands between the site and a release that can be approved; None where it cannot."""
+        """Return what stands between the site and a release that can be approved.
+
+        None where it cannot.
+        """
         everything = (self, *self.alternatives)
         return next((one for one in everything if _is_same_version(one.target, version)), None)
 

@@ -75,7 +75,7 @@ def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
 
 
 def _clean_keeping_isolates(line: str) -> str:
-    """A line of which everything is cleaned but its isolates, if each has its end."""
+    """Return a line of which everything is cleaned but its isolates, if each has its end."""
     parts = re.split(f"([{FIRST_STRONG_ISOLATE}{POP_ISOLATE}])", line)
     depth = 0
     for mark in parts[1::2]:

@@ -52,7 +52,7 @@ class CommandHelp:
     exit_codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def list_exit_codes(self, command: str | None) -> Mapping[ExitCode, str]:
-        """The exit codes of a command, of the program where None is asked for."""
+        """Return the exit codes of a command, of the program where None is asked for."""
         if command is None:
             return self.meanings
         if command not in self.exit_codes:

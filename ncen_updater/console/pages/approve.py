@@ -16,7 +16,7 @@ _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """What is to be decided."""
+    """Return what is to be decided."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
     values = {"status": status, "outlook": next_upgrade}
     if (
@@ -46,7 +46,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def get_dossier_file(asking: PageRequest) -> FileResponse:
-    """The page of the dossier, as it is printed and signed."""
+    """Return the page of the dossier, as it is printed and signed."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
     looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
     if looked.document is None:

@@ -9,7 +9,7 @@ MAX_JOBS = 30
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """What can be proved."""
+    """Return what can be proved."""
     status = asking.get_status()
     journal = status["journal"]
     mark = f"{journal.get('chain_head')}"

@@ -74,7 +74,7 @@ def start_rollback(asking: PageRequest) -> FormResult:
 
 
 def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
-    """The count of what would be lost, which who agrees has to type."""
+    """Return the count of what would be lost, which who agrees has to type."""
     lost = asking.form.get("lost", "0")
     if lost == "0":
         return {}

@@ -41,7 +41,7 @@ class DowntimeBar:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """What was done."""
+    """Return what was done."""
     status = asking.get_status()
     before = asking.query.get("before", "")
     older = f"&before={quote(before, safe='')}" if before else ""

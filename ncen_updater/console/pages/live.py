@@ -107,7 +107,7 @@ class LiveView:
 
 
 def build_page(asking: PageRequest) -> PageContent | FileResponse:
-    """What goes on; nothing for who has seen it, which costs nobody anything."""
+    """Return what goes on; nothing for who has seen it, which costs nobody anything."""
     asking.event_follower.start()
     number, moment, silent = asking.event_follower.get_activity()
     running = moment is not None and moment["running"] is not None

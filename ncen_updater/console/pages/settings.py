@@ -11,7 +11,7 @@ from ncen_updater.console.service_client import ServiceRefusedError
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """The settings in force, and the agent itself."""
+    """Return the settings in force, and the agent itself."""
     status = asking.get_status()
     agent, refused = asking.get_document("/v1/agent"), None
     rows: list[Mapping[str, Any]] = []

@@ -54,7 +54,7 @@ def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
 
 
 def get_bundle_file(asking: PageRequest) -> FileResponse:
-    """The bundle that was gathered, as a file."""
+    """Return the bundle that was gathered, as a file."""
     gathered = asking.inspect("support-bundle", "")
     archive = gathered.document["archive"] if gathered.document is not None else None
     try:

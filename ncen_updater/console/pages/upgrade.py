@@ -64,7 +64,7 @@ def as_of(looked: InspectionState, status: Document) -> InspectionState:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """What comes next."""
+    """Return what comes next."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
     version = next_upgrade["target"]
     common = {
@@ -135,7 +135,7 @@ def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:
-    """What the page shows of the tray, or why it cannot be used."""
+    """Return what the page shows of the tray, or why it cannot be used."""
     try:
         return {"tray": asking.get_document("/v1/tray"), "tray_error": None}
     except ServiceRefusedError as refused:

@@ -297,7 +297,10 @@ class BundleImporter:
         )
 
     def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
-        """The releases that are in the bundle, for this country, with their documents read."""
+        """Return the releases that are in the bundle.
+
+        For this country, with their documents read.
+        """
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
         meant = [o for o in inside if not o.countries or country in o.countries]
@@ -315,7 +318,7 @@ class BundleImporter:
         contents: BundleContents,
         agent: Version,
     ) -> str | None:
-        """The newest release that can be reached with what is in the bundle and on the disk.
+        """Return the newest release that can be reached with what is in the bundle and on the disk.
 
         Raises:
             BUNDLE_DOES_NOT_FIT: If there are newer ones in it and none can be reached.

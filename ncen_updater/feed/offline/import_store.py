@@ -81,7 +81,7 @@ def write_import_record(state: Path, record: ImportRecord) -> None:
 
 
 def read_import_record(state: Path) -> ImportRecord | None:
-    """What was imported last; None if nothing ever was.
+    """Return what was imported last; None if nothing ever was.
 
     Raises:
         VIEW_DAMAGED: If the record cannot be read.

@@ -91,6 +91,9 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
-    """The system's own words, without a number, and without the name, which is told already."""
+    """Return the system's own words.
+
+    Without a number, and without the name, which is told already.
+    """
     text = error.strerror if isinstance(error, OSError) else None
     return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=text or str(error))

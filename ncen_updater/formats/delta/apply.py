@@ -433,7 +433,7 @@ class _TreeBuilder:
             view.check_exhausted()
 
     def _make_entry(self, at: int) -> TreeEntry:
-        """A file that was built, with the digest of what was written."""
+        """Return a file that was built, with the digest of what was written."""
         return self._entry(at, self._plan.entries[at])
 
     def _write(self, entry: NewEntry, pieces: Iterator[bytes]) -> str:

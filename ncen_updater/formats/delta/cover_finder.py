@@ -139,7 +139,10 @@ class _CoverReader:
             raise DeltaBuildError(detail="unsupported hdiffpatch format")
 
     def _read_number(self, bits: int = 8) -> int:
-        """A number whose first byte has some bits of it, each further one seven; highest first."""
+        """Return a number whose first byte has some bits of it, each further one seven.
+
+        Highest first.
+        """
         byte = self._content[self._at]
         self._at += 1
         more = 1 << (bits - 1)
@@ -327,7 +330,7 @@ def _find_differences(before: bytes, after: bytes) -> list[tuple[int, int]]:
 
 
 def _find_gaps(runs: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """What is not in any of some runs, where it is worth a cover."""
+    """Yield what is not in any of some runs, where it is worth a cover."""
     for first, last in (*runs, (end, end)):
         if start <= first <= end:
             if first - start >= MIN_COVER_BYTES:

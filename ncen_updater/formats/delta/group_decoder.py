@@ -185,7 +185,7 @@ class GroupView:
         return b"".join(parts)
 
     def _apply_long_cover(self, batch: _CoverBatch, index: int) -> Iterator[bytes]:
-        """A cover that does not fit into a block with the literals before it."""
+        """Yield a cover that does not fit into a block with the literals before it."""
         start, length = batch.starts[index], batch.lengths[index]
         named = any(batch.named[index : index + 1])
         for at in range(start, start + length, BLOCK_BYTES):

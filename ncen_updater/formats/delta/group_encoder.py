@@ -179,7 +179,7 @@ def encode_single_frame(
 def _split_covers_at_differences(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[Cover]:
-    """The same covers cut wherever a byte is another one; those bytes are literals then."""
+    """Yield the same covers cut wherever a byte is another one; those bytes are literals then."""
     for old, new, length in covers:
         for at in range(0, length, BLOCK_BYTES):
             size = min(BLOCK_BYTES, length - at)
@@ -289,7 +289,7 @@ def _write_stream(
 
 
 def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
-    """The covers; with ``flags`` the lowest bit of a length says whether names are given anew."""
+    """Yield the covers; with ``flags`` the lowest bit of a length tells of new names."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
     for (old, new, length), made, named in zip(covers, covers.made, covers.named, strict=True):
@@ -311,7 +311,7 @@ def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
 def _encode_differences(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[bytes]:
-    """What must be added to the old bytes; many short covers are dealt with at once."""
+    """Yield what must be added to the old bytes; many short covers are dealt with at once."""
     new_parts: list[bytes] = []
     old_parts: list[bytes] = []
     have = 0

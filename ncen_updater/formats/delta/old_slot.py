@@ -50,7 +50,7 @@ class OldSlot:
         self.below.close()
 
     def get_entry(self, index: int) -> TreeEntry:
-        """The entry of an index that was checked."""
+        """Return the entry of an index that was checked."""
         return self._entries[index]
 
     def open_file(self, index: int) -> int:
@@ -159,7 +159,7 @@ class GroupReference:
             os.close(self._open.popitem()[1])
 
     def get_descriptor(self, at: int) -> int:
-        """An open descriptor of one of the files; good until the next call."""
+        """Return an open descriptor of one of the files; good until the next call."""
         if at in self._open:
             self._open.move_to_end(at)
             return self._open[at]
@@ -169,7 +169,7 @@ class GroupReference:
         return self._open[at]
 
     def get_zip_table(self, at: int) -> ZipTable:
-        """The members of one of the files.
+        """Return the members of one of the files.
 
         Raises:
             ReferenceOutOfRangeError: If it is not referred to as an archive.

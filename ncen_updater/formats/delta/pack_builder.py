@@ -444,7 +444,7 @@ def _replace_streams(
 
 
 def _read_content(path: Path) -> Iterator[bytes]:
-    """What is in a file; nothing of an archive, whose bytes are like no others."""
+    """Yield what is in a file; nothing of an archive, whose bytes are like no others."""
     with path.open("rb") as stream:
         if not is_archive(stream.fileno()):
             yield from _read_pieces(stream)

@@ -111,7 +111,10 @@ def name_deflate_capability(level: int) -> str:
 
 
 def make_deflater(level: int) -> zlib._Compress:
-    """A compressor for members of archives: no header, and the settings that their makers use."""
+    """Return a compressor for members of archives: no header.
+
+    And the settings that their makers use.
+    """
     return zlib.compressobj(level, zlib.DEFLATED, -15, 8)
 
 

@@ -45,7 +45,10 @@ class PathRefusedError(ValueError):
 
 
 def split_path(path: str) -> list[str]:
-    """What trees are sorted by: part by part, so that a directory stands before what is in it."""
+    """Return what trees are sorted by: part by part.
+
+    So that a directory stands before what is in it.
+    """
     return path.split("/")
 
 
@@ -126,7 +129,7 @@ class PathChecker:
             self._directories.append(parts)
 
     def _common(self, parts: list[str]) -> list[str]:
-        """The directory part that was already checked with the last path."""
+        """Return the directory part that was already checked with the last path."""
         end = 0
         for one, other in zip(parts, self._last, strict=False):
             if one != other:

@@ -42,7 +42,7 @@ VERSION_LIKE_PART = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[
 
 
 def strip_varying_parts(path: str) -> str:
-    """A path without what changes from release to release."""
+    """Return a path without what changes from release to release."""
     return VERSION_LIKE_PART.sub("#", path.lower())
 
 
@@ -214,7 +214,10 @@ class _ArchiveComparison:
         return table.checks[index], member.packed, member.plain, member.method
 
     def _find_same_member(self, index: int, member: ZipMember) -> int | None:
-        """An old member with the same packed bytes; the next in line if it is one of several."""
+        """Return an old member with the same packed bytes.
+
+        The next in line if it is one of several.
+        """
         alike = self._by_content.get(self._key(self._new, index, member), [])
         last = self._ops[-1] if self._ops else None
         line = (
@@ -260,7 +263,7 @@ class _ArchiveComparison:
         self._ops.append(ArchiveOperation(ArchiveOperationKind.PLAIN, count))
 
     def _find_level(self, member: ZipMember, levels: list[int]) -> int | None:
-        """The level that makes the same bytes again; None if there is none."""
+        """Return the level that makes the same bytes again; None if there is none."""
         if member.method != DEFLATED:
             return None
         return next((level for level in levels if self._is_reproduced(member, level)), None)

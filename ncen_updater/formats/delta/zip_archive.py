@@ -122,7 +122,7 @@ class ZipTable:
                     self.names.append(name)
 
     def _find_directory(self) -> tuple[int, int, int]:
-        """Number of members, offset and length of the central directory."""
+        """Return number of members, offset and length of the central directory."""
         at = max(0, self.size - END.size - MAX_COMMENT)
         tail = os.pread(self._file, self.size - at, at)
         found = tail.rfind(b"PK\5\6")

@@ -87,7 +87,7 @@ class TextCatalog:
         return len(self.entries)
 
     def find_entry(self, key: TextKey) -> TextEntry | None:
-        """An entry that says something, or None."""
+        """Return an entry that says something, or None."""
         found = self.entries.get(key)
         return None if found is None or found.is_empty else found
 

@@ -27,7 +27,7 @@ class ShippedTexts:
         return dict.fromkeys((*self.own, *self.source))
 
     def get_source_text(self, key: TextKey) -> tuple[str, ...]:
-        """The source text of a key in its forms; empty where the release has none."""
+        """Return the source text of a key in its forms; empty where the release has none."""
         entry = self.source.find_entry(key)
         if entry is not None:
             return entry.forms
@@ -37,7 +37,7 @@ class ShippedTexts:
         return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
 
     def formats(self, key: TextKey) -> tuple[str, ...] | None:
-        """The flags of a key that say what a program fills in."""
+        """Return the flags of a key that say what a program fills in."""
         entry = self.source.entries.get(key) or self.own.entries.get(key)
         return entry.formats if entry is not None else None
 

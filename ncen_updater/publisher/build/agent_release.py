@@ -188,7 +188,7 @@ def make_agent_release(
 def _match_wheels_with_lock(
     wheels: Path, locked: Mapping[str, LockedRequirement]
 ) -> tuple[Path, tuple[Path, ...]]:
-    """The agent's own wheel and the others, each compared with the lock."""
+    """Return the agent's own wheel and the others, each compared with the lock."""
     own, others, seen = [], [], set()
     for wheel in sorted(wheels.glob("*.whl")):
         try:

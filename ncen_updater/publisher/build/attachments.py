@@ -284,7 +284,7 @@ def _read_npm_package(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
 
 
 def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) -> bytes:
-    """A CycloneDX document, the same bytes every time.
+    """Return a CycloneDX document, the same bytes every time.
 
     Args:
         manifest: Of the release.

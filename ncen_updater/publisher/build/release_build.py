@@ -74,7 +74,9 @@ OWNER_EXECUTES: Final = 0o100
 
 
 def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
-    """The same tree with permissions of two kinds: 0755 for directories and programs, else 0644.
+    """Return the same tree with permissions of two kinds: 0755 for directories and programs.
+
+    Else 0644.
 
     Args:
         tree: As the directory was scanned.
@@ -224,7 +226,7 @@ class BuiltRelease:
 
 
 def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
-    """The tree of a release directory as it will stand in a slot.
+    """Return the tree of a release directory as it will stand in a slot.
 
     Raises:
         BuildError: If it holds what no release may hold.
@@ -336,7 +338,7 @@ def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, 
 
 
 def compress_tree(content: bytes) -> bytes:
-    """The tree as it travels: one zstd frame with its length and a checksum."""
+    """Return the tree as it travels: one zstd frame with its length and a checksum."""
     from backports import zstd
 
     options: dict[int, int] = {

@@ -93,7 +93,7 @@ signer_option = click.option(
 
 
 def load_signer_settings(named: Path | None) -> SignerSettings:
-    """What the officer's file remembers.
+    """Return what the officer's file remembers.
 
     Raises:
         UpdaterError: If it is named and not there, or not in order.
@@ -130,7 +130,7 @@ product_option = click.option(
 
 
 def choose_product(state: FeedState, named: str | None) -> str:
-    """The product that is named, else the only one that is no agent.
+    """Return the product that is named, else the only one that is no agent.
 
     Raises:
         PRODUCT_NEEDED: Where none is named and there are several, with their names.
@@ -190,7 +190,7 @@ def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_time() -> datetime:
-    """The time (UTC)."""
+    """Return the time (UTC)."""
     return datetime.now(UTC)
 
 
@@ -450,7 +450,7 @@ def check_event_releases(
 
 
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
-    """What the papers of a release say, in sentences."""
+    """Return what the papers of a release say, in sentences."""
     parts = LazyText(N_("No SBOM"))
     if attachments.component_count is not None:
         parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.component_count})
@@ -610,7 +610,7 @@ class SigningKey:
 
 
 def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
-    """A private key file.
+    """Return a private key file.
 
     Raises:
         UpdaterError: If its public half cannot be used.
@@ -630,7 +630,7 @@ def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
 def load_token_key(
     held: TokenKey, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
 ) -> SigningKey:
-    """A key on a token.
+    """Return a key on a token.
 
     Args:
         held: The token.

@@ -79,7 +79,7 @@ class ExportRequest:
 def find_agent_paths(
     order: ExportRequest, state: FeedState, now: datetime
 ) -> dict[ExportSite, tuple[Offer, ...]]:
-    """The way of each destination's agent to the newest that it may have; it may be empty.
+    """Return the way of each destination's agent to the newest that it may have; it may be empty.
 
     Raises:
         UNKNOWN_PRODUCT: If the feed carries no agents.
@@ -106,7 +106,7 @@ def find_agent_paths(
 def list_agent_targets(
     feed: FeedDirectory, listed: dict[str, TargetFile], versions: Iterable[Version]
 ) -> list[str]:
-    """The targets of agents: they are always fetched whole."""
+    """Return the targets of agents: they are always fetched whole."""
     wanted = []
     for version in versions:
         name = get_release_target_name(AGENT_PRODUCT, str(version))
@@ -121,7 +121,10 @@ def list_hops(
     ways: Mapping[ExportSite, Sequence[Offer]],
     now: datetime,
 ) -> list[tuple[Version | None, Offer]]:
-    """The releases on the paths of all destinations, each with the one before it, oldest first."""
+    """Return the releases on the paths of all destinations.
+
+    Each with the one before it, oldest first.
+    """
     known = {offer.release_version for offer in offers}
     if order.target is not None and order.target not in known:
         raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
@@ -176,7 +179,7 @@ def list_bundle_targets(
     hops: Sequence[tuple[Version | None, Offer]],
     listed: dict[str, TargetFile],
 ) -> tuple[list[str], dict[str, str]]:
-    """The targets that go in, and how each release is in the bundle."""
+    """Return the targets that go in, and how each release is in the bundle."""
     wanted: set[str] = set()
     releases: dict[str, str] = {}
     for before, hop in hops:
@@ -200,7 +203,7 @@ def _find_delta_pack(
     document: ReleaseDocument,
     listed: dict[str, TargetFile],
 ) -> list[TargetRef]:
-    """The delta pack from what runs at the site now.
+    """Return the delta pack from what runs at the site now.
 
     From the second release of a path on the whole archive is taken: the release before it is not
     there yet when its upgrade is planned.

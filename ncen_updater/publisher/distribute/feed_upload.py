@@ -70,7 +70,7 @@ class FeedStorage(Protocol):
         """Bytes of every object, by its name."""
 
     def read_object(self, name: str) -> bytes:
-        """A small object, whole."""
+        """Return a small object, whole."""
 
     def compute_sha256(self, name: str) -> str:
         """Digest of an object, read back from where it lies."""
@@ -100,7 +100,7 @@ class DirectoryStorage:
             }
 
     def read_object(self, name: str) -> bytes:
-        """A small file, whole."""
+        """Return a small file, whole."""
         with self._map_errors():
             return (self._directory / name).read_bytes()
 
@@ -174,7 +174,7 @@ class ObjectStorage:
         }
 
     def read_object(self, name: str) -> bytes:
-        """A small object, whole."""
+        """Return a small object, whole."""
         with self._map_errors():
             return bytes(self._store.cat_file(f"{self._root}/{name}"))
 
@@ -339,7 +339,10 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
 def _read_served_state(
     feed: FeedDirectory, state: FeedState, place: FeedStorage, there: Mapping[str, int]
 ) -> FeedState | None:
-    """What clients of the place see now, out of our own files; None before the first copy."""
+    """Return what clients of the place see now, out of our own files.
+
+    None before the first copy.
+    """
     first = "metadata/1.root.json"
     if first in there and place.read_object(first) != (feed.directory / first).read_bytes():
         raise UpdaterError(OTHER_FEED, place=place.name, feed=feed.directory)

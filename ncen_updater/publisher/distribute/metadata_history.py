@@ -63,7 +63,7 @@ class ObservedMetadata:
 
 
 def observe_metadata(place: str, lists: dict[str, Metadata[Any]]) -> tuple[ObservedMetadata, ...]:
-    """What a place shows, of lists that were verified."""
+    """Return what a place shows, of lists that were verified."""
     return tuple(
         ObservedMetadata(role, metadata.signed.version, compute_signed_digest(metadata), place)
         for role, metadata in sorted(lists.items())

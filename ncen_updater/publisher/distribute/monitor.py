@@ -263,7 +263,7 @@ class _UndatedFetcher(FeedFetcher):
 
 
 def _load_stored(directory: Path, role: str) -> Metadata[Any]:
-    """What the client verified and kept."""
+    """Return what the client verified and kept."""
     return Metadata.from_bytes((directory / f"{role}.json").read_bytes())
 
 
@@ -387,7 +387,7 @@ def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Findi
 def _compare_with_published(
     seen: dict[str, Metadata[Any]], secretariat: FeedState
 ) -> list[Finding]:
-    """What the public has, against what the Secretariat published."""
+    """Return what the public has, against what the Secretariat published."""
     found = []
     for role in (*secretariat.list_offline_roles(), *ONLINE_ROLES):
         ours, theirs = secretariat.get_role(role), seen.get(role)

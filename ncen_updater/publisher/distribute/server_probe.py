@@ -95,7 +95,7 @@ class ServerProbe:
         return []
 
     def _send_head(self, name: str, wanted: str | None = None) -> requests.Response:
-        """A question whose body is never read."""
+        """Return a question whose body is never read."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
         method = "GET" if wanted else "HEAD"
         answer = self._send_request(method, name, headers)

@@ -57,7 +57,7 @@ class EmergencyHaltStatus:
 
 
 def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
-    """What the timestamp carries, signed by who may, with the owner of each."""
+    """Return what the timestamp carries, signed by who may, with the owner of each."""
     if state.timestamp is None:
         return ()
     return verify_emergency_halts(state.root.signed, state.timestamp.signed)
@@ -171,7 +171,7 @@ def _sign_statement(
 def merge_emergency_halts(
     state: FeedState, new: EmergencyHaltStatement, now: datetime
 ) -> list[dict[str, Any]]:
-    """What the next timestamp carries.
+    """Return what the next timestamp carries.
 
     Raises:
         TOO_MANY_EMERGENCY_HALTS: If this key has as many brakes of newer releases as a site reads.

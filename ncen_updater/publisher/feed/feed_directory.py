@@ -79,7 +79,7 @@ class FeedState:
         return self.delegated.get(role)
 
     def replace_roles(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
-        """The same with other versions of some roles; the originals stay as they are.
+        """Return the same with other versions of some roles; the originals stay as they are.
 
         A product that new targets no longer delegate to is gone.
         """
@@ -102,14 +102,14 @@ class FeedState:
 
 
 def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
-    """The delegations of the top-level targets, in the order in which they are asked."""
+    """Return the delegations of the top-level targets, in the order in which they are asked."""
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
 
 
 def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
-    """The error that names the roles that there are; nobody holds a ceremony for a slip."""
+    """Return the error that names the roles that there are; nobody holds a ceremony for a slip."""
     known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
     return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
 

@@ -18,7 +18,7 @@ from ncen_updater.publisher.new.migration_detection import is_migration_file, is
 
 
 def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
-    """What is said of the schema against what the newest published release said."""
+    """Yield what is said of the schema against what the newest published release said."""
     before = release.previous.manifest if release.previous else None
     new = release.manifest.compatibility
     if new is not None and new.expand and release.manifest.migrator is None:
@@ -68,7 +68,7 @@ def _check_schema_numbers(
 def _check_unchanged_schema(
     release: LintedRelease, before: Manifest, values: dict[str, object]
 ) -> Iterator[Finding]:
-    """The number is that of before: is there something that would have to run?"""
+    """Yield the number is that of before: is there something that would have to run?"""
     fresh = [migration.id for _, migration in release.iter_new_migrations()]
     if fresh:
         yield rules.NEW_MIGRATIONS_SAME_NUMBER.report(migrations=format_names(fresh), **values)
@@ -85,7 +85,7 @@ def _check_unchanged_schema(
 
 
 def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[str]]:
-    """What a migrator would have to run: of the application, and of libraries.
+    """Return what a migrator would have to run: of the application, and of libraries.
 
     A library's may be of a part that the application does not use.
     """

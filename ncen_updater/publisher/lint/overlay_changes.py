@@ -73,7 +73,7 @@ class OverlayChange:
         )
 
     def format_keys(self, keys: Sequence[TextKey]) -> str:
-        """Some keys for people: the first of them, and that there are more."""
+        """Return some keys for people: the first of them, and that there are more."""
         return format_names([format_key(key) for key in keys])
 
 

@@ -52,7 +52,7 @@ def _list_overlay_files(release: LintedRelease) -> list[OverlayFile]:
 
 
 def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
-    """What is declared is there, and can be read as what it is declared to be."""
+    """Yield what is declared is there, and can be read as what it is declared to be."""
     links = {e.path for e in release.tree.entries if e.type is EntryType.SYMLINK}
     for declared in release.manifest.overlays:
         for path in _list_expected_paths(release, declared):
@@ -93,14 +93,14 @@ def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
 
 
 def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
-    """A carried file that is not what the release says of it."""
+    """Return a carried file that is not what the release says of it."""
     return rules.CARRIED_FILE_UNREADABLE.report(
         path=path if error.line is None else f"{path}:{error.line}", why=error.why
     )
 
 
 def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
-    """The release's own translations have the places of their texts."""
+    """Yield the release's own translations have the places of their texts."""
     for file in _list_overlay_files(release):
         declared = file.declared
         if file.language is None or file.language == declared.source:
@@ -130,7 +130,7 @@ def _is_substituted(place: str) -> bool:
 
 
 def check_settings(release: LintedRelease) -> Iterator[Finding]:
-    """Settings agree with what is asked of them, and what is named is there."""
+    """Yield settings agree with what is asked of them, and what is named is there."""
     for declared in release.manifest.overlays:
         known = list_source_forms(declared, release.texts)
         if known is None:
@@ -171,7 +171,7 @@ def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterato
 
 
 def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
-    """What countries meet in it that was otherwise in the release before."""
+    """Yield what countries meet in it that was otherwise in the release before."""
     before = release.previous.manifest if release.previous else None
     yield from _check_required_settings(release)
     if before is None:
@@ -200,7 +200,10 @@ def _describe_format(declared: OverlayManifest) -> str:
 
 
 def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
-    """Settings that each site has to have before it can upgrade, and that nobody asked before."""
+    """Yield settings that each site has to have before it can upgrade.
+
+    And that nobody asked before.
+    """
     previous = release.previous.manifest if release.previous else None
     old = {item.site_path: item for item in previous.overlays} if previous else {}
     for declared in release.manifest.overlays:

@@ -190,7 +190,9 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
 
 
 def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
-    """The published release with which the one in ``directory`` is compared, if there is one.
+    """Return the published release with which the one in ``directory`` is compared.
+
+    If there is one.
 
     The newest; one that was withdrawn only where this release can be installed over it, or has a
     number that is used.
@@ -224,7 +226,7 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
 def read_previous_texts(
     feed: FeedDirectory, previous: ReleaseDocument | None
 ) -> dict[str, bytes] | None:
-    """The files of texts and settings of the published release, by path; None without one.
+    """Return the files of texts and settings of the published release, by path; None without one.
 
     Raises:
         BuildError: If its archive does not hold them as its tree says.
@@ -244,7 +246,7 @@ def read_previous_texts(
 
 
 def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
-    """The tree of the published release; None without one.
+    """Return the tree of the published release; None without one.
 
     Raises:
         TrustError: If it is not the one that the document names.
@@ -279,7 +281,7 @@ def _check_missing_files(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _check_history(release: LintedRelease) -> Iterator[Finding]:
-    """What was published is never edited, dropped, or preceded by something new."""
+    """Yield what was published is never edited, dropped, or preceded by something new."""
     if release.previous is None:
         return
     published = release.previous.migrations

@@ -65,7 +65,10 @@ def _find_sqlite_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str
 
 
 def _find_sqlite_error(sql: str, *, verifies: bool) -> str | None:
-    """The first mistake: every statement is compiled in an empty database, and none is run."""
+    """Return the first mistake: every statement is compiled in an empty database.
+
+    And none is run.
+    """
     with closing(sqlite3.connect(":memory:")) as database:
         for statement in split_statements(sql, "sqlite"):
             text = make_count_query(statement) if verifies else statement.text
@@ -177,7 +180,10 @@ class SqlText:
 
 
 def _list_engines(release: LintedRelease) -> tuple[str, ...]:
-    """The engines that the release is for, as far as it has files for them by name; else none."""
+    """Return the engines that the release is for, as far as it has files for them by name.
+
+    Else none.
+    """
     places = {m.up for _, m in release.iter_migrations() if ENGINE_PLACEHOLDER in m.up}
     return tuple(
         engine
@@ -197,7 +203,7 @@ class MigrationSqlFile:
     verifies: bool
 
     def check_sql(self, sql: str, engine: str) -> SqlRefusal | None:
-        """What a site with this engine says."""
+        """Return what a site with this engine says."""
         if self.verifies:
             return check_verify_sql(sql, engine)
         return check_migration_sql(sql, engine, transactional=self.migration.transactional)
@@ -219,7 +225,7 @@ def _list_sql_files(release: LintedRelease) -> Iterator[MigrationSqlFile]:
 
 
 def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
-    """What no site takes up, whatever it says."""
+    """Yield what no site takes up, whatever it says."""
     for file in _list_sql_files(release):
         bad = check_file_content(release.read_bytes(file.path))
         if bad:
@@ -344,7 +350,7 @@ def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
-    """A way down keeps what was entered, or the release says what it does not keep."""
+    """Yield a way down keeps what was entered, or the release says what it does not keep."""
     for database, migration in release.iter_new_migrations():
         declared = {name.lower() for name in migration.data_loss or ()}
         found: dict[tuple[str, bool, bool], DataLoss] = {}

@@ -19,7 +19,7 @@ from ncen_updater.publisher.new.migration_detection import (
 
 
 def read_migrate_program() -> bytes:
-    """What runs the application's own migrator on the databases that the agent names."""
+    """Return what runs the application's own migrator on the databases that the agent names."""
     found = resources.files("ncen_updater.publisher.new") / "templates" / "migrate.py"
     return found.read_bytes()
 
@@ -63,7 +63,9 @@ def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...
 
 
 def propose_reported_version(version: str) -> str | None:
-    """What an application of a version with a build number reports; None for every other version.
+    """Return what an application of a version with a build number reports.
+
+    None for every other version.
 
     A local part (``2.0+7``) is by its definition not the application's own; what comes after a
     ``post`` may be either's.
@@ -142,7 +144,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
 
 
 def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigrationFiles]:
-    """The plain SQL of one database; what belongs to none of them is the first one's."""
+    """Return the plain SQL of one database; what belongs to none of them is the first one's."""
     rest = name == answers.databases[0]
     return [
         pair

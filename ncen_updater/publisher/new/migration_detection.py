@@ -181,7 +181,7 @@ def _list_names(directory: Path) -> Iterator[str]:
 
 
 def _read_beginning(path: Path, most: int = MAX_FILE_BYTES) -> str:
-    """The beginning of a file; nothing where it cannot be read."""
+    """Return the beginning of a file; nothing where it cannot be read."""
     try:
         if path.is_symlink() or not path.is_file():
             return ""
@@ -263,7 +263,7 @@ def _find_package_root(ini: str, seen: _TreeNames) -> str | None:
 
 
 def _find_program(seen: _TreeNames, kind: MigratorKind) -> str:
-    """The tool's own program, where the tree brings it."""
+    """Return the tool's own program, where the tree brings it."""
     return next(iter(seen.find_by_name(kind.value)), "")
 
 

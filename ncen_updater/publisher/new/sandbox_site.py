@@ -143,7 +143,7 @@ class SandboxSite:
 
 
 def strip_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a site: ``python3`` is the one that this program's was made of.
+    """Return the environment of a site: ``python3`` is the one that this program's was made of.
 
     Where the publisher's own environment is on the path, a release that lacks a library would find
     it there, and start slower or otherwise than at a site.

@@ -67,7 +67,7 @@ class SqlReview:
     marks: tuple[StatementMark, ...]
 
     def find_mark(self, number: int) -> StatementMark | None:
-        """The mark whose statement begins in this line."""
+        """Return the mark whose statement begins in this line."""
         return next((mark for mark in self.marks if mark.line == number), None)
 
     def is_marked(self, number: int) -> bool:
@@ -434,7 +434,7 @@ def _describe_rollback(
 def _describe_data_loss(
     database: str, migration: Migration, shown: ReviewedRelease
 ) -> Iterator[LazyText]:
-    """What a way down does not keep, as lint and the sites read it."""
+    """Yield what a way down does not keep, as lint and the sites read it."""
     found: dict[tuple[str, str], tuple[str, DataLoss]] = {}
     for engine in ENGINE_NAMES:
         up, down = (fill_engine(engine, place or "") for place in (migration.up, migration.down))

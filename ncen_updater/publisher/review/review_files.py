@@ -72,7 +72,7 @@ class ReviewedRelease:
     texts: Mapping[str, bytes] = field(default_factory=dict)
 
     def read_file(self, entry: TreeEntry) -> bytes | None:
-        """The content of one of its files, where the archive is at hand."""
+        """Return the content of one of its files, where the archive is at hand."""
         if self.unpacked is None:
             return None
         return read_regular_file(self.unpacked / entry.path, max(entry.size, 1))
@@ -100,7 +100,7 @@ class ReviewFiles:
             yield self.sources.feed / "targets" / hashed
 
     def find_file(self, name: str, sha256: str, length: int, limit: int) -> bytes | None:
-        """A small file, hashed; None if it is nowhere, or not this one."""
+        """Return a small file, hashed; None if it is nowhere, or not this one."""
         for path in self._list_candidates(name, sha256, length):
             try:
                 content = read_regular_file(path, limit)
@@ -200,7 +200,10 @@ def list_added_releases(event: SigningEvent, role: str) -> list[tuple[str, Targe
 def find_older_document(
     document: ReleaseDocument, event: SigningEvent, role: str
 ) -> TargetFile | None:
-    """The document of the release before: of those that are published, and that are drafted."""
+    """Return the document of the release before: of those that are published.
+
+    And that are drafted.
+    """
     base = event.base.get(role)
     return find_previous_document(
         document.manifest,

@@ -93,7 +93,7 @@ def supports_programs(statement: SqlStatement, engine: str) -> bool:
 
 
 def _find_program_kind(words: Sequence[str]) -> str | None:
-    """What a statement defines or runs; None where that is no program."""
+    """Return what a statement defines or runs; None where that is no program."""
     if words[:1] == ("DO",):
         return "DO"
     if words[:1] != ("CREATE",):
@@ -109,7 +109,7 @@ def _split_body(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlProgram:
-    """A program whose body is a text of its own, in a language that stands beside it."""
+    """Return a program whose body is a text of its own, in a language that stands beside it."""
     words, found = statement.words, list_lexemes(statement.text, engine)
     language = "PLPGSQL" if thing == "DO" else "SQL"
     if "LANGUAGE" in words[:-1]:
@@ -133,7 +133,7 @@ def _is_dynamic(inside: Sequence[Sequence[str]]) -> bool:
 
 
 def _unquote_text(token: str) -> str | None:
-    """What stands between the quotes of a text; None where it is a quoted name."""
+    """Return what stands between the quotes of a text; None where it is a quoted name."""
     if token.startswith("$"):
         tag = token[: token.index("$", 1) + 1]
         return token.removeprefix(tag).removesuffix(tag)
@@ -222,7 +222,7 @@ def undoes(up: str, down: str, engine: str) -> list[bool]:
 
 
 def made_tables(sql: str, engine: str) -> frozenset[str]:
-    """The tables that a file makes, as far as that is plain to see."""
+    """Return the tables that a file makes, as far as that is plain to see."""
     plain = is_plain(sql, engine)
     units = {unit for units in _read(sql, engine) for unit in units} if plain else set[str]()
     made = {found[1] for unit in units if (found := _MADE.fullmatch(unit))}
@@ -241,7 +241,7 @@ def _undoing(unit: str) -> Iterator[str]:
 
 
 def _find_renamed(statements: Sequence[list[str]]) -> set[str]:
-    """What has, or had, another name: it is not what it is called."""
+    """Return what has, or had, another name: it is not what it is called."""
     renames = [unit.split() for units in statements for unit in units if " RENAME " in unit]
     return {name for words in renames for name in (words[-1], words[-3])}
 
@@ -259,7 +259,7 @@ def _read(sql: str, engine: str) -> list[list[str]]:
 
 
 def _units(tokens: Sequence[str]) -> Iterator[str]:
-    """What a statement does, one text for each part of it."""
+    """Yield what a statement does, one text for each part of it."""
     words = " ".join(token.strip('"') for token in tokens)
     words = words.replace(" IF EXISTS ", " ").replace(" COLUMN ", " ")
     head = re.match(rf"(ALTER) TABLE (?:ONLY )?({_NAME}) |(DROP \w+) (?!.*\()", words)
@@ -450,7 +450,7 @@ def _find_kinds(
 
 
 def _find_query_kinds(tokens: Sequence[str]) -> Iterator[StatementKind]:
-    """What a question does that a site asks in a transaction that may only read."""
+    """Yield what a question does that a site asks in a transaction that may only read."""
     yield from _find_row_kinds(tuple(tokens))
     if calls_unknown(tokens):
         yield StatementKind.CALLS
@@ -472,7 +472,7 @@ def _list_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
-    """What is done to records and to parts of the database."""
+    """Yield what is done to records and to parts of the database."""
     head, pairs = words[0] if words else "", _list_pairs(words)
     if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
         yield StatementKind.DELETES
@@ -495,7 +495,7 @@ def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
 
 
 def _find_definition_kinds(head: str, words: tuple[str, ...]) -> Iterator[StatementKind]:
-    """What is made of the database, and what runs for it."""
+    """Yield what is made of the database, and what runs for it."""
     defines = head in _DEFINES
     if "GRANT" in words or "REVOKE" in words or (defines and _RIGHTS & set(words)):
         yield StatementKind.RIGHTS

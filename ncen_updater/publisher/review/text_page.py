@@ -36,7 +36,7 @@ EVENT_TITLES = (
 
 
 def translate_title(title: str) -> LazyText | str:
-    """A title in the reader's language; one that no program of ours wrote stays as it is."""
+    """Return a title in the reader's language; one that no program of ours wrote stays as it is."""
     for known in EVENT_TITLES:
         begin, place, _end = known.partition("{what}")
         if title == known or (place and title.startswith(begin)):
@@ -45,7 +45,7 @@ def translate_title(title: str) -> LazyText | str:
 
 
 def format_summary(page: EventReview) -> Iterator[LazyText | str]:
-    """What is said again before anybody signs: the sentences and the marks."""
+    """Yield what is said again before anybody signs: the sentences and the marks."""
     yield translate_title(page.title)
     for sentence in page.sentences:
         yield _indent(sentence)
@@ -56,7 +56,7 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 
 
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
-    """What is marked: the grave first and apart, each group with its heading."""
+    """Yield what is marked: the grave first and apart, each group with its heading."""
     if page.critical:
         yield LazyText(N_("Critical")), page.critical
     usual = page.warnings
@@ -77,13 +77,13 @@ def unshown(page: EventReview, language: str) -> LazyText:
 
 
 def format_page(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """The whole page but its annex."""
+    """Yield the whole page but its annex."""
     yield from format_summary(page)
     yield from format_details(page, language)
 
 
 def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """What stands below the sentences and the marks, to the annex."""
+    """Yield what stands below the sentences and the marks, to the annex."""
     for release in page.releases:
         yield from _format_release(release, language)
     for line in page.lines[1:]:
@@ -91,7 +91,7 @@ def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]
 
 
 def format_annex(page: EventReview) -> Iterator[LazyText | str]:
-    """The long lists, whole, and the digests."""
+    """Yield the long lists, whole, and the digests."""
     for section in page.annexes:
         yield ""
         yield LazyText(N_("Annex: {of}"), {"of": section.of})

@@ -173,7 +173,7 @@ def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
 def check_waves(
     name: str, waves: Sequence[Mapping[str, Any]], drafted: datetime | None
 ) -> Iterator[LazyText]:
-    """What is odd in a schedule.
+    """Yield what is odd in a schedule.
 
     Args:
         name: The release, for the sentences.
@@ -219,7 +219,7 @@ def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
 
 
 def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterator[LazyText]:
-    """What of a release itself an officer must have decided.
+    """Yield what of a release itself an officer must have decided.
 
     Args:
         manifest: The release.

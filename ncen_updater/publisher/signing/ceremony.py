@@ -135,7 +135,7 @@ class Ceremony:
             raise UpdaterError(ONE_SIGNATURE, roles=", ".join(alone))
 
     def make_policy(self) -> FeedPolicy:
-        """The part that is kept in the root beside keys and thresholds."""
+        """Return the part that is kept in the root beside keys and thresholds."""
         return FeedPolicy(
             expiry_days={name: self.roles[name].expiry_days for name in sorted(self.roles)},
             signing_days={

@@ -75,7 +75,7 @@ class Draft:
 
 
 def list_offers(targets: Targets) -> list[Offer]:
-    """The offers that a product's role carries, oldest version first."""
+    """Return the offers that a product's role carries, oldest version first."""
     offers = [
         Offer.model_validate(target.custom[OFFER_FIELD])
         for name, target in targets.targets.items()
@@ -85,7 +85,7 @@ def list_offers(targets: Targets) -> list[Offer]:
 
 
 def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
-    """The first versions of root, targets and every product's role."""
+    """Return the first versions of root, targets and every product's role."""
     root = make_root(ceremony, 1, now)
     repository = FeedRepository(None, ceremony.make_policy(), now)
     with repository.edit_targets() as targets:
@@ -163,7 +163,7 @@ def _list_under_signed_roles(
 
 
 def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draft:
-    """The same content with a new expiry date.
+    """Return the same content with a new expiry date.
 
     Raises:
         UNKNOWN_PRODUCT: If a role does not exist.
@@ -281,7 +281,7 @@ def _read_document(path: Path) -> bytes:
 def _collect_review_files(
     root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
 ) -> dict[str, Path | bytes]:
-    """What an officer reads of releases: their documents, their SBOM and provenance."""
+    """Return what an officer reads of releases: their documents, their SBOM and provenance."""
     found: dict[str, Path | bytes] = {
         t.hashes["sha256"]: root / t.path for t in targets if t.path in documents
     }
@@ -295,7 +295,9 @@ def _collect_review_files(
 def draft_withdrawal(
     state: FeedState, product: str, version: str, withdrawal: Withdrawal, now: datetime
 ) -> Draft:
-    """A release marked as withdrawn; its files stay, so that sites that have it can read of it.
+    """Return a release marked as withdrawn.
+
+    Its files stay, so that sites that have it can read of it.
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.
@@ -323,7 +325,10 @@ def draft_withdrawal(
 
 
 def encode_offer(offer: Offer) -> dict[str, Any]:
-    """An offer as it is signed: what is empty is left out, the list is fetched by every site."""
+    """Return an offer as it is signed: what is empty is left out.
+
+    The list is fetched by every site.
+    """
     dumped = offer.model_dump(mode="json", exclude_none=True)
     return {key: value for key, value in dumped.items() if value not in ([], {})}
 
@@ -411,7 +416,7 @@ def _add_targets(
 
 
 def find_offer(state: FeedState, product: str, version: str) -> Offer:
-    """The offer of a release as it is published now.
+    """Return the offer of a release as it is published now.
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.

@@ -354,7 +354,7 @@ def _make_line(
 def _make_verbatim_line(
     role: str, text: LazyText, *, heading: bool = False, annex: bool = False
 ) -> DiffLine:
-    """A line whose figures are what stands in the lists, and not how it is told."""
+    """Return a line whose figures are what stands in the lists, and not how it is told."""
     reported = (LazyText, LocalizedFigure)
     figures = {key: value for key, value in text.values.items() if not isinstance(value, reported)}
     return DiffLine(role, text, heading, figures, annex)
@@ -494,7 +494,7 @@ def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[Diff
 
 
 def _as_list(value: object) -> list[object]:
-    """A list of a fact that may be missing."""
+    """Return a list of a fact that may be missing."""
     return value if isinstance(value, list) else []
 
 
@@ -593,7 +593,7 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
 
 
 def _parse_pack_name(path: str) -> tuple[str, str] | None:
-    """The two versions of a delta pack's name."""
+    """Return the two versions of a delta pack's name."""
     if not path.startswith(DELTAS_PREFIX):
         return None
     origin, _, version = path.rpartition("/")[2].partition("--")

@@ -85,7 +85,7 @@ def _get_keyid(key: Mapping[str, Any]) -> str:
 
 
 def compute_keyid(key: Key) -> str:
-    """The id that belongs to a key's content."""
+    """Return the id that belongs to a key's content."""
     return _get_keyid(key.to_dict())
 
 

@@ -151,7 +151,7 @@ def _make_result(
 
 
 def _list_releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
-    """The release documents that an event adds, each with all that its role adds."""
+    """Yield the release documents that an event adds, each with all that its role adds."""
     for role in event.drafts:
         added = _list_added_targets(event, role)
         for name in added:

@@ -32,7 +32,7 @@ from ncen_updater.publisher.signing.event_files import read_regular_file
 def collect_review_files(
     targets: Path, document: ReleaseDocument, feed: FeedDirectory | None, before: Targets | None
 ) -> dict[str, Path | bytes]:
-    """What the page for officers is made of, by SHA-256, to be carried in the event.
+    """Return what the page for officers is made of, by SHA-256, to be carried in the event.
 
     Args:
         targets: Where the files of the release lie.
@@ -87,7 +87,7 @@ def read_overlay_files(document: ReleaseDocument, tree: Path, archive: Path) -> 
 
 
 def parse_document_version(name: str) -> Version | None:
-    """The version that the name of a release document says; None if it is no such name."""
+    """Return the version that the name of a release document says; None if it is no such name."""
     if not name.startswith(RELEASES_PREFIX):
         return None
     try:
@@ -99,7 +99,7 @@ def parse_document_version(name: str) -> Version | None:
 def find_previous_document(
     manifest: Manifest, targets: Mapping[str, TargetFile]
 ) -> TargetFile | None:
-    """The newest older release of a list with which a release is compared.
+    """Return the newest older release of a list with which a release is compared.
 
     A withdrawn one counts, since sites may have it, unless the release cannot be installed over it:
     then no site comes from there, and what was wrong with it need not be carried on for ever.

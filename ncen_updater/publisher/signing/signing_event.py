@@ -257,7 +257,7 @@ class SigningEvent:
         return compute_sha256(encode_canonical_json(record.model_dump(mode="json", by_alias=True)))
 
     def get_newest(self, role: str) -> Metadata[Any] | None:
-        """The draft of a role, else what it stood at."""
+        """Return the draft of a role, else what it stood at."""
         return self.drafts.get(role) or self.base.get(role)
 
     def list_signers(self, role: str) -> dict[str, Key]:
@@ -375,7 +375,7 @@ class SigningEvent:
         return found
 
     def apply_signatures(self) -> dict[str, Metadata[Any]]:
-        """The drafts with every signature that lies in ``sig``, each verified again.
+        """Return the drafts with every signature that lies in ``sig``, each verified again.
 
         Raises:
             BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, BadSignatureError: As for

@@ -120,7 +120,7 @@ def _map_errors(token: TokenKey) -> Iterator[None]:
 
 
 def _translate_driver_error(text: str, module: Path) -> str:
-    """What a driver or the library means; what is not known stays as it says it."""
+    """Return what a driver or the library means; what is not known stays as it says it."""
     if text.startswith("Found 0 "):
         reason = f"the driver {module} sees no token of this label"
     elif text.startswith("Found "):
@@ -137,7 +137,7 @@ def _translate_driver_error(text: str, module: Path) -> str:
 
 
 def read_public_key(token: TokenKey) -> Key:
-    """The public half of a key on a token; the PIN is not needed.
+    """Return the public half of a key on a token; the PIN is not needed.
 
     Raises:
         TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.

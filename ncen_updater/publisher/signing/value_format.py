@@ -91,13 +91,13 @@ def _decode_word(word: str) -> int:
 
 
 def encode_as_words(digest: str) -> str:
-    """The first 32 digits of a digest as eight words."""
+    """Return the first 32 digits of a digest as eight words."""
     groups = [digest[at : at + 4] for at in range(0, MIN_DIGEST_DIGITS, 4)]
     return " ".join(_encode_word(int(group, 16)) for group in groups)
 
 
 def parse_digest(text: str) -> str:
-    """What somebody typed, as hexadecimal digits: from words, or from digits in any groups.
+    """Return what somebody typed, as hexadecimal digits: from words, or from digits in any groups.
 
     What is neither comes back without spaces, and fits no digest.
     """

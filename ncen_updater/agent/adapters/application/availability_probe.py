@@ -82,7 +82,7 @@ def probe_availability(
 
 
 def _format_error(error: Exception) -> str:
-    """What an error says, without its number."""
+    """Return what an error says, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error).strip() or type(error).__name__
@@ -103,7 +103,10 @@ def _require_text(table: Mapping[str, Any], name: str, default: str | None = Non
 
 
 def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
-    """What the answer tells: an object of JSON, or the version alone that a pattern finds in it."""
+    """Return what the answer tells: an object of JSON.
+
+    Or the version alone that a pattern finds in it.
+    """
     try:
         if pattern:
             reported = extract_version(body, pattern)
@@ -239,7 +242,7 @@ class _AvailabilityProbe:
             raise _ProbeError(error.title_text.render()) from error
 
     def _run_version_command(self) -> object:
-        """What the site's command says of the version."""
+        """Return what the site's command says of the version."""
         from ncen_updater.agent.adapters.application.health_request import parse_version_output
 
         status, output = self._run_command(_require_argv(self._settings, "version_command"))

@@ -158,7 +158,10 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:
-        """The change whose agent closed the door; empty where it is open or people closed it."""
+        """Return the change whose agent closed the door.
+
+        Empty where it is open or people closed it.
+        """
 
     @abc.abstractmethod
     def check_health(

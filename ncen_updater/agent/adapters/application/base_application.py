@@ -167,7 +167,10 @@ class BaseApplication(Application):
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
-        """The change whose agent closed the door; empty where it is open or people closed it."""
+        """Return the change whose agent closed the door.
+
+        Empty where it is open or people closed it.
+        """
         return self._door.read_change()
 
     def check_health(

@@ -244,7 +244,7 @@ class HealthProber:
         return {settings.version_field: reported}
 
     def _run_version_command(self, argv: Sequence[str]) -> str:
-        """What the site's command says of the version that runs."""
+        """Return what the site's command says of the version that runs."""
         try:
             ended = self._run(argv, self._settings.probe_timeout_s)
         except OSError as error:

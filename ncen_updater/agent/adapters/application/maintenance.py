@@ -110,7 +110,9 @@ class MaintenanceFile:
         return True
 
     def read_change(self) -> str:
-        """The change that is named in the file; empty where there is no file or it names none.
+        """Return the change that is named in the file.
+
+        Empty where there is no file or it names none.
 
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be read.

@@ -77,11 +77,11 @@ class ChangeRef:
     no_copy: bool = False
 
     def get_candidate(self, name: str) -> CandidateDatabase:
-        """The candidate of a name."""
+        """Return the candidate of a name."""
         return CandidateDatabase(name, self)
 
     def get_previous(self, name: str) -> PreviousDatabase:
-        """What was live of a name before the cut-over."""
+        """Return what was live of a name before the cut-over."""
         return PreviousDatabase(name, self)
 
 
@@ -318,7 +318,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:
-        """What would let who has the application's rights in the databases get at the agent's.
+        """Return ways from the application's rights in the databases to the agent's.
 
         The way back is not barred by it.
 
@@ -333,7 +333,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """What exists for a change. Works whatever state a crash left.
+        """Return what exists for a change. Works whatever state a crash left.
 
         Where there is no change, what is to be said of the live set alone.
         """
@@ -391,7 +391,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_marker(self) -> DatabaseMarker | None:
-        """What the live set says it is; None on a site that was never cut over by an agent.
+        """Return what the live set says it is; None on a site that was never cut over by an agent.
 
         Where a word of it was lost (a comment, a record file) and the others say the same, these
         count; :meth:`repair_marker` writes it again.
@@ -406,7 +406,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
-        """The ledger of a database, oldest first; empty where there is none.
+        """Return the ledger of a database, oldest first; empty where there is none.
 
         The live one of a fenced set cannot be asked; ask its candidate.
         """
@@ -483,14 +483,18 @@ class DatabaseEngine(abc.ABC):
         """
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+        """Return what was kept although nothing needs it.
+
+        Since somebody wrote to it. Nothing drops it.
 
         The figures of each finding hold ``path``, where it is.
         """
         return ()
 
     def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """What a torn copy left, or may have left, of which :meth:`list_leftovers` cannot know.
+        """Return what a torn copy left.
+
+        Or may have left, of which :meth:`list_leftovers` cannot know.
 
         Empty for an engine whose copies cannot leave such a thing.
         """

@@ -235,7 +235,10 @@ def _judge_column(
 def _judge_value(
     name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
 ) -> str | UntestedReason:
-    """What became of one value: ``kept``, ``restored`` or ``lost``, or why it was not tried."""
+    """Return what became of one value: ``kept``.
+
+    ``restored`` or ``lost``, or why it was not tried.
+    """
     plain = _find_row(seen.upgraded, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
         return UntestedReason.REFUSED

@@ -136,7 +136,7 @@ def judge_disk_usage(
 
 
 def compute_release_allowance(offer: Offer) -> DiskAllowance:
-    """What one release may weigh, by what was signed of it.
+    """Return what one release may weigh, by what was signed of it.
 
     Archive and largest pack; the tree is a part of what the archive brings, and packs that failed
     may lie beside it.
@@ -146,12 +146,12 @@ def compute_release_allowance(offer: Offer) -> DiskAllowance:
 
 
 def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
-    """What all releases of the lists may weigh."""
+    """Return what all releases of the lists may weigh."""
     return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
 
 
 def of_bundle(descriptor: int) -> DiskAllowance:
-    """What a bundle may bring: as much as it holds, and what is packed in it once more."""
+    """Return what a bundle may bring: as much as it holds, and what is packed in it once more."""
     return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
 
 
@@ -195,7 +195,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
 
 
 def measure_free_space(directory: Path) -> FreeSpace:
-    """What is free where a directory lies, or would."""
+    """Return what is free where a directory lies, or would."""
     place = directory
     while not place.exists():
         place = place.parent

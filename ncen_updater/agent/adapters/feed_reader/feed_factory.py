@@ -42,7 +42,7 @@ def make_release_source(
 
 
 def validity(feed: FeedSettings) -> dict[str, Any]:
-    """What the configuration says of lists that lapsed, as the source takes it."""
+    """Return what the configuration says of lists that lapsed, as the source takes it."""
     return {
         "offline": feed.offline,
         "grace": timedelta(days=feed.offline_grace_days),

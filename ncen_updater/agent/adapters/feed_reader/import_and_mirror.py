@@ -31,7 +31,7 @@ WorkerRequest = Mapping[str, object]
 
 
 def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
-    """The bundle as the agent opened it: a stick may be readable by its owner alone."""
+    """Return the bundle as the agent opened it: a stick may be readable by its owner alone."""
     return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
 
 

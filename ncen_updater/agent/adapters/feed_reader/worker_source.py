@@ -299,7 +299,10 @@ class WorkerReleaseSource(TufReleaseSource):
         return report
 
     def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
-        """What may lie there in all; None where no list can be proved, or one is still to come."""
+        """Return what may lie there in all.
+
+        None where no list can be proved, or one is still to come.
+        """
         offers: list[Offer] = []
         for source in self._lists:
             try:

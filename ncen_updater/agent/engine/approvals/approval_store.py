@@ -273,7 +273,7 @@ class ApprovalStore:
         return count_approvals(self.list_active(), binding, needed)
 
     def read_last_basis(self, to_version: str) -> Mapping[str, object] | None:
-        """What was last approved for a release, whether it still holds or not."""
+        """Return what was last approved for a release, whether it still holds or not."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT to_version, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -322,7 +322,7 @@ class ApprovalStore:
         return count
 
     def list_schedules(self) -> tuple[ScheduleRecord, ...]:
-        """Times that somebody chose and nobody took back, newest first."""
+        """Return times that somebody chose and nobody took back, newest first."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT * FROM schedules WHERE cancelled_at IS NULL ORDER BY id DESC"
@@ -336,7 +336,7 @@ class ApprovalStore:
             )  # fmt: skip
 
     def find_schedule(self, binding: str) -> ScheduleRecord | None:
-        """The time that was chosen for a binding."""
+        """Return the time that was chosen for a binding."""
         return next((found for found in self.list_schedules() if found.binding == binding), None)
 
 

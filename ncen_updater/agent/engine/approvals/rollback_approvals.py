@@ -250,7 +250,10 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
 
 
 def format_accept_loss_option(count: int) -> str:
-    """What is typed behind a command that may lose so many records; nothing where none is lost."""
+    """Return what is typed behind a command that may lose so many records.
+
+    Nothing where none is lost.
+    """
     return f" --accept-loss {count}" if count else ""
 
 

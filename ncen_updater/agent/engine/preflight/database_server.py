@@ -19,7 +19,7 @@ from ncen_updater.common.i18n import N_
 
 @register_check(140)
 def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
-    """What the engine says of the server, under the engine's own codes."""
+    """Return what the engine says of the server, under the engine's own codes."""
     return context.engine.find_blockers(
         context.change,
         application_stopped=False,
@@ -29,7 +29,7 @@ def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
 
 @register_check(141, upgrade_only=True)
 def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
-    """What the engine says of roles and logins, under the engine's own codes."""
+    """Return what the engine says of roles and logins, under the engine's own codes."""
     return context.engine.find_exposures()
 
 

@@ -89,7 +89,7 @@ def record_actual_downtime(journal: Journal, change_id: str) -> None:
 
 
 def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
-    """What was expected of earlier changes and what they took, newest first."""
+    """Return what was expected of earlier changes and what they took, newest first."""
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT likely_s, actual_s FROM predictions WHERE actual_s IS NOT NULL"

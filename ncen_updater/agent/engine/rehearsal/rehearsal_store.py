@@ -204,7 +204,7 @@ class RehearsalStore:
             )  # fmt: skip
 
     def find_last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
-        """The newest rehearsal of one way."""
+        """Return the newest rehearsal of one way."""
         wanted = (from_version, to_version)
         return next(
             (r for r in self.list_newest() if (r.from_version, r.to_version) == wanted), None

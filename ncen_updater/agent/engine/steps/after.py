@@ -61,7 +61,7 @@ class SoakStep(Step):
     title = LazyText(N_("soak period"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """The first beginning counts: a restart of the agent does not make the soak longer."""
+        """Return the first start: a restart of the agent does not make the soak period longer."""
         began = context.read_facts().soak_started_at or context.site.clock.now()
         return ChangeFacts(soak_started_at=began)
 

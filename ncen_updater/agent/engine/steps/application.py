@@ -46,7 +46,7 @@ class MaintenanceOnStep(Step):
     title = LazyText(N_("showing the maintenance page"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An operator may have closed the door for reasons of their own.
+        """Return an operator may have closed the door for reasons of their own.
 
         Where a change takes over from one that had not let officers in again, that one knew.
         """
@@ -83,7 +83,7 @@ class MaintenanceOnStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """The door is closed."""
+        """Return the door is closed."""
         return context.site.application.is_in_maintenance()
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -103,7 +103,7 @@ class MaintenanceOnStep(Step):
         )
 
     def is_undone(self, context: StepContext) -> bool:
-        """The door is not closed by us; an operator may have opened their own meanwhile."""
+        """Return the door is not closed by us; an operator may have opened their own meanwhile."""
         return _is_maintenance_restored(context)
 
 
@@ -114,7 +114,7 @@ class StopStep(Step):
     title = LazyText(N_("stopping the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An application that did not run is not started by going back.
+        """Return an application that did not run is not started by going back.
 
         Where a change takes over from one that was torn after its commit, it had to run.
         """
@@ -161,7 +161,7 @@ class StopStep(Step):
             )
 
     def is_undone(self, context: StepContext) -> bool:
-        """The application runs, if it did before; at boot the system starts it."""
+        """Return the application runs, if it did before; at boot the system starts it."""
         was_running = context.read_facts().was_running and not context.at_boot
         return not was_running or context.site.application.is_running()
 
@@ -173,7 +173,7 @@ class StartStep(Step):
     title = LazyText(N_("starting the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """An operator who opened their own door meanwhile wants it open at the end."""
+        """Return an operator who opened their own door meanwhile wants it open at the end."""
         closed = context.site.application.is_in_maintenance()
         return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 
@@ -286,5 +286,5 @@ class MaintenanceOffStep(Step):
         return bool(context.site.application.check_health(expectation))
 
     def is_done(self, context: StepContext) -> bool:
-        """The door is not closed by us."""
+        """Return the door is not closed by us."""
         return _is_maintenance_restored(context)

@@ -98,7 +98,7 @@ class FenceStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """The databases refuse sessions."""
+        """Return the databases refuse sessions."""
         return context.site.database_engine.read_evidence(context.change_ref).fenced
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -116,7 +116,7 @@ class FenceStep(Step):
         engine.require_live()
 
     def is_undone(self, context: StepContext) -> bool:
-        """The databases take sessions."""
+        """Return the databases take sessions."""
         return not context.site.database_engine.read_evidence(context.change_ref).fenced
 
 
@@ -270,7 +270,7 @@ class MigrateStep(Step):
 
     @staticmethod
     def _build_target(context: StepContext) -> MigrationSet:
-        """What is migrated to; on the way back files only, never a program."""
+        """Return what is migrated to; on the way back files only, never a program."""
         site = context.site
         target = site.load_migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
@@ -339,7 +339,7 @@ class CutOverStep(Step):
         return facts
 
     def is_done(self, context: StepContext) -> bool:
-        """The catalogue carries the marker."""
+        """Return the catalogue carries the marker."""
         return context.site.database_engine.read_evidence(context.change_ref).is_cut_over
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -352,5 +352,5 @@ class CutOverStep(Step):
         record_quarantined(context.site, context.journal, context.change.id)
 
     def is_undone(self, context: StepContext) -> bool:
-        """The catalogue does not carry the marker."""
+        """Return the catalogue does not carry the marker."""
         return not context.site.database_engine.read_evidence(context.change_ref).is_cut_over

@@ -65,7 +65,7 @@ END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 
 
 def find_full_disk(site: Site) -> Path | None:
-    """A place of the site, or of its databases, where nothing more can be written."""
+    """Return a place of the site, or of its databases, where nothing more can be written."""
     free = room_of_databases(site)
     found = find_full(own_places(site))
     return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])

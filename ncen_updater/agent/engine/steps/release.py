@@ -110,7 +110,7 @@ class BuildSlotStep(Step):
         return ChangeFacts(built_from=built_from)
 
     def is_done(self, context: StepContext) -> bool:
-        """The slot stands, whole."""
+        """Return the slot stands, whole."""
         return _is_slot_current(context)
 
     def describe_undo(self, context: StepContext) -> LazyText | None:

@@ -28,7 +28,7 @@ class Step(abc.ABC):
     title: ClassVar[LazyText]
 
     def describe_do(self, context: StepContext) -> LazyText | None:
-        """What :meth:`do` does here, for people; None where it has nothing to do."""
+        """Return what :meth:`do` does here, for people; None where it has nothing to do."""
         return self.title
 
     def prepare(self, context: StepContext) -> ChangeFacts:
@@ -44,7 +44,7 @@ class Step(abc.ABC):
         return True
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
-        """What :meth:`undo` does, for people; None where it has nothing to do."""
+        """Return what :meth:`undo` does, for people; None where it has nothing to do."""
         return None
 
     def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo

@@ -220,7 +220,7 @@ def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _translate_unknown_database(finding: Finding) -> Finding:
-    """A refusal as what it says: that the server has no such database."""
+    """Return a refusal as what it says: that the server has no such database."""
     detail = finding.figures.get("detail")
     words = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
     name = find_unknown_database(words) if finding.code == SERVER_REFUSED_CODE else None
@@ -243,7 +243,10 @@ def _run_checks(checks: Iterable[Check]) -> list[Finding]:
 
 
 def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
-    """An open change bars every upgrade; who reads this is to do that first, and nothing else."""
+    """Yield an open change bars every upgrade.
+
+    Who reads this is to do that first, and nothing else.
+    """
     if change is None or not _is_idle(status):
         return
     journal = get_part_or_none(status.journal)
@@ -269,7 +272,7 @@ def _check_tools(site: Site) -> Iterator[Finding]:
 
 
 def _check_preflight(site: Site) -> Iterator[Finding]:
-    """What any upgrade would meet; a release of its own has more to say, in 'plan'."""
+    """Yield what any upgrade would meet; a release of its own has more to say, in 'plan'."""
     current = site.slots.read_current()
     if current is None:
         return

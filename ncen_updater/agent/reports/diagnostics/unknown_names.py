@@ -42,7 +42,7 @@ def explain_unknown_name(error: BaseException, config: Path) -> UpdaterError | N
 
 
 def _read_database_user(config: Path) -> str:
-    """The role that the agent is by the configuration, as it stands there."""
+    """Return the role that the agent is by the configuration, as it stands there."""
     from ncen_updater.agent.config.raw_config import read_raw_config
 
     databases = read_raw_config(config).data.get("databases")

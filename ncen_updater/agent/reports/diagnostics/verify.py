@@ -258,7 +258,7 @@ _CHECK_TYPING_REMEDY = LazyText(
 
 
 def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> Iterator[Finding]:
-    """What a person kept has to be there still: nobody can make an event with that hash anew."""
+    """Yield a finding where a chain head that an operator kept is no longer in the log."""
     for head in chain_heads:
         there = journal.read_event_hash(head.number)
         if there is None:
@@ -353,7 +353,7 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
 
 
 def _format_paths(differences: Sequence[SlotDifference]) -> str:
-    """The first paths, for people; programs get more of them."""
+    """Return the first paths, for people; programs get more of them."""
     first = ", ".join(difference.path for difference in differences[:MAX_PATHS_SHOWN])
     return f"{first}, ..." if len(differences) > MAX_PATHS_SHOWN else first
 
@@ -369,7 +369,10 @@ def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator
 
 
 def _find_online_migration(journal: Journal) -> Change | None:
-    """The change whose program works on the live databases while officers do, or was cut off."""
+    """Return the change whose program works on the live databases while officers do.
+
+    Or was cut off.
+    """
     change = journal.find_open_change()
     if change is None:
         return None

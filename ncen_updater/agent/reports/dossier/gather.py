@@ -106,7 +106,7 @@ class DossierHop:
         return describe_contract(self.contract)
 
     def format_round_trip(self, language: str) -> tuple[str, ...]:
-        """What the rehearsal saw of values when it went back, in sentences."""
+        """Return what the rehearsal saw of values when it went back, in sentences."""
         found = self.report.round_trip if self.report else None
         if found is None:
             return ()
@@ -275,7 +275,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
 
 
 def _truncate_sql(sql: str) -> str:
-    """An annex that a printer can bear; ``plan --sql`` has all of it."""
+    """Return an annex that a printer can bear; ``plan --sql`` has all of it."""
     return sql if len(sql) <= MAX_SQL_CHARS else sql[:MAX_SQL_CHARS] + "\n-- ... (plan --sql)"
 
 

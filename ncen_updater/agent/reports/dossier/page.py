@@ -65,7 +65,10 @@ class ChartRange:
 
 
 def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
-    """The likely stop as one bar: copying, migrating, and the rest; empty where it is not known."""
+    """Return the likely stop as one bar: copying, migrating, and the rest.
+
+    Empty where it is not known.
+    """
     if not hops or any(hop.report is None for hop in hops):
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
@@ -118,7 +121,9 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
 
 
 def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
-    """What databases and programs take before, during and after; empty where there is no database.
+    """Return what databases and programs take before, during and after.
+
+    Empty where there is no database.
 
     The databases of before are kept beside the new ones for some days; the program of the release
     comes while officers still work.

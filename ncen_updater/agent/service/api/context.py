@@ -60,9 +60,9 @@ class ApiContext:
         return Journal.open(self.journal_path)
 
     def load_service_state(self) -> ServiceState:
-        """What the service knew when it last looked."""
+        """Return what the service knew when it last looked."""
         return self.state_file.load()
 
     def load_assessment(self) -> Assessment | None:
-        """What stood between the site and its next release then."""
+        """Return what stood between the site and its next release then."""
         return self.load_service_state().assessment

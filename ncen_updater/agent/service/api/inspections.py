@@ -85,12 +85,12 @@ def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Docum
 
 
 def get_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The plan of the release that comes next, or of a named one, with every statement."""
+    """Return the plan of the release that comes next, or of a named one, with every statement."""
     return 200, _run_inspection(context, request, {"kind": "plan", **_read_version_query(request)})
 
 
 def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document | HtmlPage]:
-    """What people decide on: its facts, its page, and the binding of approvals."""
+    """Return what people decide on: its facts, its page, and the binding of approvals."""
     form = request.query.get("form", "json")
     if form not in ("json", "html"):
         raise BadRequestError(reason="'form' must be json or html")
@@ -119,7 +119,7 @@ def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, 
 
 
 def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What the Secretariat says of the release that comes next, or of a named one."""
+    """Return what the Secretariat says of the release that comes next, or of a named one."""
     known = context.load_assessment()
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
@@ -149,7 +149,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The agent itself: which one runs, which is chosen, and what is on offer."""
+    """Return the agent itself: which one runs, which is chosen, and what is on offer."""
     del request
     sequence = AgentSelectionFile(context.agent_directory).load()
     known = context.load_assessment()

@@ -84,7 +84,9 @@ class SettingRow:
 
 
 def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The settings in force, without secrets; those of a file that cannot be used are refused.
+    """Return the settings in force, without secrets.
+
+    Those of a file that cannot be used are refused.
 
     Raises:
         ConfigError: If the file cannot be used.
@@ -181,7 +183,7 @@ Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document | HtmlPage]]
 
 
 def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What runs, what was done last, what is on offer, and what the service does."""
+    """Return what runs, what was done last, what is on offer, and what the service does."""
     looked, moment = _read_consistent_status(context)
     document, _ = build_site_report(looked, request.language)
     settings, known = context.snapshots.settings, context.load_service_state()
@@ -234,7 +236,7 @@ def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSna
 
 
 def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
-    """What goes on, whatever it says of itself."""
+    """Return what goes on, whatever it says of itself."""
     running = moment.running
     return None if running is None else (running.command, running.since)
 
@@ -284,7 +286,7 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What comes next here, or a release that was rehearsed, and what it waits for.
+    """Return what comes next here, or a release that was rehearsed, and what it waits for.
 
     With a time: when it would begin if somebody chose that.
 
@@ -385,7 +387,7 @@ def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]
 
 
 def _find_rollback(context: ApiContext, known: Assessment | None) -> RollbackSubject | None:
-    """The rollback that can be approved; None where there is nothing to go back from."""
+    """Return the rollback that can be approved; None where there is nothing to go back from."""
     if known is None or known.current is None:
         return None
     with context.open_journal() as journal:
@@ -429,7 +431,7 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
 
 
 def get_soaking_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """The change whose watched time can be ended."""
+    """Return the change whose watched time can be ended."""
     del request
     with context.open_journal() as journal:
         return 200, {"confirmed": False, "change": serialize_change(require_soaking(journal))}
@@ -443,7 +445,7 @@ def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Changes, and imports of bundles, newest first."""
+    """Return changes, and imports of bundles, newest first."""
     before = request.query.get("before")
     with context.open_journal() as journal:
         try:
@@ -507,7 +509,10 @@ def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """What lies in the tray, newest first, and which of it whoever asks may have imported."""
+    """Return what lies in the tray.
+
+    Newest first, and which of it whoever asks may have imported.
+    """
     place, caller = Inbox(context.essential_settings.state), request.caller
     files, more = place.list_files(caller.actor.uid)
     rows = [

@@ -225,7 +225,7 @@ MAX_UNPRIVILEGED_CONNECTIONS = THREADS - 2
 
 
 def _build_too_many_response() -> bytes:
-    """What somebody hears who holds too many connections, before anything was read."""
+    """Return what somebody hears who holds too many connections, before anything was read."""
     error = RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
     document = {
         "error": {

@@ -117,7 +117,7 @@ def list_conditions(
 def _detect_outage(
     now: SiteStatus, reported: Mapping[str, str], down_since: datetime | None
 ) -> Iterator[Condition]:
-    """An outage lasts until officers can work, whatever is done about it meanwhile."""
+    """Yield an outage lasts until officers can work, whatever is done about it meanwhile."""
     known, down = reported.get(NotificationKind.APPLICATION_DOWN), is_unplanned_outage(now)
     if down is False:
         return

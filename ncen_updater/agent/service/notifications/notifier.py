@@ -173,7 +173,7 @@ class Notifier:
     def _collect_from_journal(
         self, after: int, seen: JournalSnapshot | None
     ) -> tuple[Notification, ...]:
-        """What happened since, up to the instant of the snapshot."""
+        """Return what happened since, up to the instant of the snapshot."""
         if seen is None:
             return ()
         try:

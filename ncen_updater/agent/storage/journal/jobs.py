@@ -113,7 +113,7 @@ class JobQueue:
             )
 
     def find_next(self) -> Job | None:
-        """The oldest order that has not ended.
+        """Return the oldest order that has not ended.
 
         One that was begun and not ended was torn by a crash: what it did is in the journal, and a
         resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.

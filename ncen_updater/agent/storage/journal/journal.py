@@ -186,7 +186,7 @@ class Journal(JournalFile):
             )
 
     def find_open_change(self) -> Change | None:
-        """The change that has not come to its end, if there is one."""
+        """Return the change that has not come to its end, if there is one."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"
@@ -212,7 +212,7 @@ class Journal(JournalFile):
         raise KeyError(change_id)
 
     def list_changes(self, limit: int = 1000) -> tuple[Change, ...]:
-        """Changes, the one that was begun last first, whatever the clock said then."""
+        """Return changes, the one that was begun last first, whatever the clock said then."""
         with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT id FROM changes ORDER BY rowid DESC LIMIT ?", (limit,)
@@ -220,13 +220,13 @@ class Journal(JournalFile):
             return tuple(self.read_change(row["id"]) for row in rows)
 
     def read_last_event_number(self) -> int:
-        """Number of the newest event; 0 where there is none."""
+        """Return number of the newest event; 0 where there is none."""
         with guard_reads(self.path):
             row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
             return int(row["last"] or 0)
 
     def read_head(self) -> ChainHead:
-        """The newest event by its number and hash, for people to keep elsewhere."""
+        """Return the newest event by its number and hash, for people to keep elsewhere."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1"
@@ -234,7 +234,7 @@ class Journal(JournalFile):
             return ChainHead(row["number"], row["hash"]) if row else ChainHead(0, FIRST_HASH)
 
     def read_event_hash(self, number: int) -> str | None:
-        """The hash of an event; None if there is none of this number."""
+        """Return the hash of an event; None if there is none of this number."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT hash FROM events WHERE number = ?", (number,)

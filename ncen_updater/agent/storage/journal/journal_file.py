@@ -283,7 +283,7 @@ class JournalFile:
                 self._connection.execute("ROLLBACK")
 
     def read_time(self) -> datetime:
-        """The time that records get."""
+        """Return the time that records get."""
         return self._now()
 
     def query(self, sql: str) -> list[sqlite3.Row]:

@@ -107,7 +107,7 @@ class FileReport:
         return self.declared.kind is OverlayKind.SETTINGS
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
-        """The keys of some outcomes."""
+        """Return the keys of some outcomes."""
         return tuple(item for item in self.keys if item.outcome in outcomes)
 
 
@@ -168,7 +168,7 @@ class LocalOverlay:
         return self._merged
 
     def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
-        """What a release says that it carries."""
+        """Return what a release says that it carries."""
         return self._slots.read_document(version).manifest.overlays
 
     # ---- what will be --------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class LocalOverlay:
                 yield self._merge_file(declared, then, origin, target, language, retained)
 
     def _list_previous_declared(self, origin: Version | None) -> tuple[OverlayManifest, ...]:
-        """What the release carries that is left; damage to it bars no way."""
+        """Return what the release carries that is left; damage to it bars no way."""
         try:
             return self.list_declared(origin) if origin is not None else ()
         except UpdaterError as error:
@@ -294,7 +294,7 @@ class LocalOverlay:
     def read_shipped(
         self, declared: OverlayManifest, version: Version, language: str | None
     ) -> ShippedTexts:
-        """What a release ships in one language, and what that translates.
+        """Return what a release ships in one language, and what that translates.
 
         Raises:
             UnusableFileError: If a file of the release cannot be read.
@@ -305,7 +305,7 @@ class LocalOverlay:
         )
 
     def read_local(self, declared: OverlayManifest, language: str) -> TextCatalog:
-        """What the country has in one language.
+        """Return what the country has in one language.
 
         Raises:
             UnusableFileError: If its file cannot be read.
@@ -315,7 +315,10 @@ class LocalOverlay:
         )
 
     def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
-        """The files of translations that a release names, for a language that need not be there."""
+        """Return the files of translations that a release names.
+
+        For a language that need not be there.
+        """
         return tuple(
             FileReport(
                 item,
@@ -353,7 +356,7 @@ class LocalOverlay:
     # ---- what is -------------------------------------------------------------------------------
 
     def read_current(self) -> str | None:
-        """The name of the directory in use; None where nothing was merged yet."""
+        """Return the name of the directory in use; None where nothing was merged yet."""
         try:
             return (self._merged / CURRENT_LINK).readlink().name
         except FileNotFoundError:
@@ -440,7 +443,7 @@ class LocalOverlay:
                 shutil.rmtree(item, ignore_errors=True)
 
     def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
-        """The country's files that no ``[[overlays]]`` of a release names: none uses them."""
+        """Return the local files that no ``[[overlays]]`` of a release names."""
         files = OverlayDirectory(self._own)
         named = set()
         for declared in self.list_declared(version):
@@ -459,7 +462,7 @@ class LocalOverlay:
         )
 
     def _read_text_origins(self) -> dict[str, TextOrigins]:
-        """What the texts in use were made for; nothing where nothing was kept.
+        """Return what the texts in use were made for; nothing where nothing was kept.
 
         What cannot be read counts as nothing: then texts count as made for what runs.
         """
@@ -487,7 +490,10 @@ def _get_content(found: OverlayFile | None) -> bytes | None:
 
 
 def _encode_merged(declared: OverlayManifest, catalogue: TextCatalog) -> tuple[bytes, bytes | None]:
-    """A file as the application reads it, and as machines do where the release wants that."""
+    """Return a file as the application reads it.
+
+    And as machines do where the release wants that.
+    """
     text = FORMATS[declared.format].write(catalogue)
     return _encode(text, declared), compile_mo(catalogue) if declared.compiled else None
 

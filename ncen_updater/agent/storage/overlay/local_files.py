@@ -94,7 +94,7 @@ class OverlayDirectory:
         return OverlayFile(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
 
     def list_languages(self, path: str) -> tuple[str, ...]:
-        """The languages for which there is something at a path of the manifest, sorted."""
+        """Return the languages for which there is something at a path of the manifest, sorted."""
         before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
         directory, _, prefix = before.rpartition("/")
         suffix, _, rest = after.partition("/")

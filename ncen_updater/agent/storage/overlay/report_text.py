@@ -122,7 +122,10 @@ def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
 
 
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
-    """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
+    """Return the keys that somebody should look at, the gravest first.
+
+    At most :data:`MAX_KEYS_SHOWN`.
+    """
     order = (
         KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
         KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
@@ -137,7 +140,7 @@ def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyRep
 
 
 def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
-    """The same for programs; the keys to look at, and every count."""
+    """Return the same for programs; the keys to look at, and every count."""
     return [
         {
             "path": item.path,

@@ -104,7 +104,7 @@ class MergeResult:
     text_origins: TextOrigins = field(default_factory=dict)
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
-        """The keys of some outcomes."""
+        """Return the keys of some outcomes."""
         return tuple(item for item in self.keys if item.outcome in outcomes)
 
 

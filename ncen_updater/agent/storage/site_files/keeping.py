@@ -201,7 +201,7 @@ def survey_directory(directory: Path) -> DirectorySurvey:
 
 
 def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Changes that set something aside, and changes with a list of what could not be undone.
+    """Return changes that set something aside, and changes with a list of what could not be undone.
 
     Changes nothing; what may not be seen is not told.
     """

@@ -91,7 +91,7 @@ class SlotStore:
         return tuple(sorted(v for v in names if v is not None and self._records.exists(v)))
 
     def list_leftovers(self) -> tuple[Path, ...]:
-        """What interrupted builds and removals left; worthless."""
+        """Return what interrupted builds and removals left; worthless."""
         return tuple(
             sorted(
                 item
@@ -102,7 +102,7 @@ class SlotStore:
         )
 
     def read_current(self) -> Version | None:
-        """The version in use; None where none was chosen yet.
+        """Return the version in use; None where none was chosen yet.
 
         Raises:
             CURRENT_LINK_INVALID: If the link leads to anything but a slot's place.
@@ -124,7 +124,7 @@ class SlotStore:
         return self._records.read_document(version).tree_digest == tree_digest
 
     def read_document(self, version: Version) -> ReleaseDocument:
-        """The release document of a slot.
+        """Return the release document of a slot.
 
         Raises:
             SlotRecordError: If the record is missing or damaged.
@@ -132,11 +132,14 @@ class SlotStore:
         return self._records.read_document(version)
 
     def read_reported_version(self, version: Version) -> str:
-        """What the application of a slot says that it is; the version where no record tells."""
+        """Return what the application of a slot says that it is.
+
+        The version where no record tells.
+        """
         return read_reported_version(self._slots, version)
 
     def read_tree(self, version: Version) -> Tree:
-        """The tree of a slot, whole.
+        """Return the tree of a slot, whole.
 
         Raises:
             SlotRecordError: If the record is missing or damaged.

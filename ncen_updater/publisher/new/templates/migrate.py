@@ -136,7 +136,7 @@ def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def make_jdbc_url(url: str) -> tuple[str, str]:
-    """An address as Java has it, and its user."""
+    """Return an address as Java has it, and its user."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "sqlite":

@@ -61,7 +61,7 @@ class MigrationDialect(abc.ABC):
 
     @abc.abstractmethod
     def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """A transaction around a block: committed at its end, rolled back when it raises."""
+        """Return a transaction around a block: committed at its end, rolled back when it raises."""
 
     @abc.abstractmethod
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
@@ -120,7 +120,10 @@ class MigrationDialect(abc.ABC):
         return ""
 
     def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """A block in the open transaction of which nothing stays, where a SELECT can write."""
+        """Return a block in the open transaction of which nothing stays.
+
+        Where a SELECT can write.
+        """
         return contextlib.nullcontext(driver)
 
     def count_rows(self, driver: Any, statement: SqlStatement, statement_ms: int) -> int:  # noqa: ANN401

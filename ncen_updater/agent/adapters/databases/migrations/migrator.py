@@ -67,7 +67,7 @@ def find_migrator_user(
 
 
 def resolve_program(command: DatabaseProgram, slot: Path) -> Path:
-    """The program of a migrator, which is one of its release.
+    """Return the program of a migrator, which is one of its release.
 
     Raises:
         MIGRATOR_OUTSIDE: Its path leads out of the slot, or it is a link that does.

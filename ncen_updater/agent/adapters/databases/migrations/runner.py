@@ -270,7 +270,10 @@ class MigrationRunner:
 
     @contextlib.contextmanager
     def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
-        """What the driver refuses inside is the failure of a migration, or of what is below it."""
+        """Provide what the driver refuses inside is the failure of a migration.
+
+        Or of what is below it.
+        """
         try:
             yield
         except self._dialect.error_type as error:

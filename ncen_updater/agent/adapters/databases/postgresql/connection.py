@@ -294,7 +294,7 @@ class Server:
     def _explain_login_failure(
         self, error: DatabaseUnreachableError
     ) -> DatabaseUnreachableError | None:
-        """What a login that failed means; None where the site was never set up for it.
+        """Return what a login that failed means; None where the site was never set up for it.
 
         Where it was, nobody gets the agent back to how it worked before by spoiling the login; the
         control database remembers it for processes that never logged in themselves.

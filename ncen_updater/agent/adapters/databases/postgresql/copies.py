@@ -521,7 +521,7 @@ class CloneSupport:
             logger.warning("%s stays for now: %s", self.trial_database, sanitize_error(error))
 
     def _choose_trial_oid(self, connection: Connection) -> int:
-        """A number that can be foretold, without what a killed server left under it."""
+        """Return a number that can be foretold, without what a killed server left under it."""
         taken = {row.oid for row in read_databases(connection).values()}
         oid = choose_oid("clonetry", self.trial_database, taken)
         directory = find_data_directory(self._server, connection)

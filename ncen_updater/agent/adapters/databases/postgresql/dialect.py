@@ -89,7 +89,10 @@ class PostgresDialect(MigrationDialect):
         return self._connect()
 
     def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """The driver's own: where the session is gone, the reason for that is what is raised."""
+        """Return the driver's own: where the session is gone.
+
+        The reason for that is what is raised.
+        """
         block: contextlib.AbstractContextManager[object] = driver.transaction()
         return block
 

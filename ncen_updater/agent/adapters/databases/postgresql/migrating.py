@@ -330,7 +330,9 @@ class CandidateMigrations:
             self._run_migrator(program, slot, change.get_candidate, progress, retained)
 
     def _build_online_options(self) -> tuple[str, ...]:
-        """Settings by which a session is known, keeps nobody waiting, and ends with its program.
+        """Return settings by which a session is known.
+
+        Keeps nobody waiting, and ends with its program.
 
         Whoever waits for a lock lets everybody wait behind it, officers too. Of a program that was
         ended the server finishes the statement that it is at, hours later perhaps, for nobody.

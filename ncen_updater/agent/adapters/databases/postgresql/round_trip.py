@@ -82,7 +82,7 @@ _NOT_A_RULE = (psycopg.OperationalError, psycopg.errors.SystemError)
 
 
 def _quote_for_parameters(name: str) -> str:
-    """A name for a statement with parameters."""
+    """Return a name for a statement with parameters."""
     return quoted_name(name).replace("%", "%%")
 
 
@@ -338,7 +338,7 @@ def _try_statement(connection: Connection, sql: str, parameters: Sequence[object
 
 
 def _build_insert(table: _ServerTable, seed: str) -> tuple[str, list[object]]:
-    """The statement for one row: every column that is not filled by itself gets a value."""
+    """Return the statement for one row: every column that is not filled by itself gets a value."""
     chosen = list(_choose_insert_values(table, seed))
     listed = ", ".join(_quote_for_parameters(column.name) for column, _ in chosen)
     values = ", ".join(f"%s::text::{column.kind}" for column, _ in chosen)

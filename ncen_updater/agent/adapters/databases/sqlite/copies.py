@@ -35,7 +35,7 @@ BACKUP_PAGES = 2_000
 
 
 def build_uri(path: Path, mode: str) -> str:
-    """An address that sqlite3 opens in a mode: ``ro``, ``rw``, or ``frozen``."""
+    """Return an address that sqlite3 opens in a mode: ``ro``, ``rw``, or ``frozen``."""
     address = f"{path.absolute().as_uri()}?mode="
     return address + ("ro&immutable=1" if mode == "frozen" else mode)
 

@@ -101,7 +101,7 @@ class DatabaseSets:
     # ---- what is there -------------------------------------------------------------------------
 
     def fence_link_path(self, change: str) -> Path:
-        """The link while a change keeps everybody out."""
+        """Return the link while a change keeps everybody out."""
         return self.directory / f"{FENCE_LINK_PREFIX}{change}"
 
     def list_fence_links(self) -> tuple[Path, ...]:
@@ -121,7 +121,7 @@ class DatabaseSets:
         return self.live.is_dir() and not self.live.is_symlink()
 
     def find_live_set(self) -> Path:
-        """The set that is live, fenced or not.
+        """Return the set that is live, fenced or not.
 
         Raises:
             NotADatabaseSetError: ``live`` is a plain directory.
@@ -150,7 +150,7 @@ class DatabaseSets:
             raise DatabaseSetMissingError(database=path) from error
 
     def find_live_set_or_none(self) -> Path | None:
-        """The live set, or None where it cannot be found."""
+        """Return the live set, or None where it cannot be found."""
         try:
             return self.find_live_set()
         except (NotADatabaseSetError, DatabaseSetMissingError):
@@ -165,11 +165,14 @@ class DatabaseSets:
         return path.with_name(path.name + PARTIAL_SUFFIX)
 
     def file_path(self, set_path: Path, name: str) -> Path:
-        """A database's file in a set."""
+        """Return a database's file in a set."""
         return set_path / f"{name}{DATABASE_SUFFIX}"
 
     def list_files(self, set_path: Path, name: str) -> tuple[Path, ...]:
-        """A database's file and its companions that exist (WAL, index of it, rollback journal)."""
+        """Return a database's file and its companions that exist (WAL.
+
+        Index of it, rollback journal).
+        """
         main = self.file_path(set_path, name)
         beside = (main.with_name(main.name + end) for end in COMPANION_SUFFIXES)
         return tuple(path for path in (main, *beside) if os.path.lexists(path))
@@ -221,14 +224,14 @@ class DatabaseSets:
         return self._records.read(_record_name(path)) or SetRecord()
 
     def find_previous_set(self, change: str) -> Path | None:
-        """The set that was set aside as previous of a change."""
+        """Return the set that was set aside as previous of a change."""
         for path, role in self.list_roles():
             if role.role is DatabaseRole.PREVIOUS and role.change == change:
                 return path
         return None
 
     def read_marker(self, set_path: Path) -> DatabaseMarker | None:
-        """What a set says it is; None before the first cut-over of an agent."""
+        """Return what a set says it is; None before the first cut-over of an agent."""
         return self._read_record(set_path).marker
 
     def read_committed(self, set_path: Path) -> frozenset[str]:
@@ -344,7 +347,7 @@ class DatabaseSets:
                     yield path, descriptor
 
     def list_quarantined(self) -> tuple[QuarantinedSet, ...]:
-        """Sets that nothing drops, since somebody wrote to them; by change."""
+        """Return sets that nothing drops, since somebody wrote to them; by change."""
         found: dict[str, dict[str, Mapping[str, int] | None]] = {}
         for path in sorted(self.sets.glob(f"{QUARANTINE_PREFIX}*")):
             if not path.name.endswith(PARTIAL_SUFFIX):
@@ -639,7 +642,7 @@ class RecordStore(Generic[Kept]):
         return self._directory / f"{name}.json"
 
     def read(self, name: str) -> Kept | None:
-        """The record of that name; None where there is none.
+        """Return the record of that name; None where there is none.
 
         Raises:
             RecordUnreadableError: It holds what no agent wrote.

@@ -47,7 +47,7 @@ class _TextBytes(bytes):
 
 
 def quote_identifier(name: str) -> str:
-    """A name as SQL writes it."""
+    """Return a name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -140,7 +140,7 @@ def _read_bracket(words: list[str], start: int) -> str:
 
 
 def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
-    """What the fingerprint of the whole is made of, each with its things by kind."""
+    """Yield what the fingerprint of the whole is made of, each with its things by kind."""
     for table in list_tables(database):
         if table.startswith(PARKED_PREFIX):
             continue
@@ -329,7 +329,7 @@ def _build_entered_condition(
 
 
 def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
-    """The newest row of each user table: its row id, which new rows count on from.
+    """Return the newest row of each user table: its row id, which new rows count on from.
 
     Of a table without row ids the number of rows. Nothing is scanned but such tables.
     """
@@ -344,7 +344,10 @@ def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Number of rows of each user table: for rows whose id does not count on, but was given."""
+    """Return number of rows of each user table: for rows whose id does not count on.
+
+    But was given.
+    """
     return {table: _count_where(database, table) for table in list_tables(database)}
 
 

@@ -131,7 +131,10 @@ class SqliteReadOperations(DatabaseEngine):
         return tuple(find_blockers(self._layout, change, other, final=application_stopped))
 
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """What exists for a change, from links and records; else from the files of the set."""
+        """Return what exists for a change, from links and records.
+
+        Else from the files of the set.
+        """
         layout = self._layout
         live = layout.find_live_set_or_none()
         present = layout.list_present(live) if live else ()
@@ -200,7 +203,7 @@ class SqliteReadOperations(DatabaseEngine):
         return marker is not None and marker.change == change.id
 
     def read_marker(self) -> DatabaseMarker | None:
-        """What the live set says it is; compared with the state row in every file.
+        """Return what the live set says it is; compared with the state row in every file.
 
         A record file that was lost (files of a set that were put elsewhere and back) is made up for
         by the files, where the set bears the name of the change that they speak of.
@@ -238,7 +241,7 @@ class SqliteReadOperations(DatabaseEngine):
         return tuple(found)
 
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
-        """The ledger of a database, oldest first."""
+        """Return the ledger of a database, oldest first."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             if not connection.execute(LEDGER_TABLES.exists).fetchone():
                 return ()
@@ -331,7 +334,10 @@ class SqliteReadOperations(DatabaseEngine):
         return find_migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """Sets that were kept since somebody wrote to them, also instead of being dropped."""
+        """Return sets that were kept since somebody wrote to them.
+
+        Also instead of being dropped.
+        """
         return tuple(find_quarantined(self._layout))
 
     # ---- ways to a file ------------------------------------------------------------------------
@@ -353,7 +359,10 @@ class SqliteReadOperations(DatabaseEngine):
         return layout.file_path(found, name)
 
     def _choose_open_mode(self, path: Path) -> str:
-        """A frozen set is opened without locks, unless a journal beside it must be read too."""
+        """Return a frozen set is opened without locks.
+
+        Unless a journal beside it must be read too.
+        """
         if not path.is_file():
             raise DatabaseSetMissingError(database=path)
         frozen = not path.lstat().st_mode & 0o200

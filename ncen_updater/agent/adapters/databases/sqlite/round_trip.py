@@ -77,7 +77,7 @@ class _FileColumn:
 
 
 def _unquote_literal(literal: str | None) -> str | None:
-    """The text of a literal; None where it is none."""
+    """Return the text of a literal; None where it is none."""
     whole = literal is not None and len(literal) > 1 and literal[0] == literal[-1] == "'"
     return literal[1:-1].replace("''", "'") if literal is not None and whole else None
 

@@ -114,7 +114,10 @@ OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def _find_configured_directory(path: Path) -> Path:
-    """The directory that the configuration names: what is above it is the administrator's."""
+    """Return the directory that the configuration names.
+
+    What is above it is the administrator's.
+    """
     if path.parent.name == SETS_DIRECTORY:
         return path.parent.parent
     return path.parent if path.name == SETS_DIRECTORY else path
@@ -170,7 +173,10 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> str | None:
-    """What is wrong with an entry of a set; None for a plain file of whoever may have it. Pure."""
+    """Return what is wrong with an entry of a set.
+
+    None for a plain file of whoever may have it. Pure.
+    """
     if not stat.S_ISREG(info.st_mode):
         return f"mode {stat.filemode(info.st_mode)}"
     if info.st_nlink != 1:

@@ -72,4 +72,4 @@ if __name__ == NAME:
             super().__init__(**places, **more, bootstrap=None)
 
 elif __name__ == "tufup.client":
-    from ncen_updater.feed.tufup_client import Client  # noqa: F401 - as tests import them
+    from ncen_updater.feed.guarded_tufup_client import Client  # noqa: F401 - as tests import them

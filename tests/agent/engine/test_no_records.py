@@ -101,11 +101,11 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
 def test_what_is_set_apart(
     patterns: Sequence[str],
     records: Mapping[str, Mapping[str, int]],
-    passed_over: Mapping[str, Mapping[str, int]],
+    uncounted: Mapping[str, Mapping[str, int]],
 ) -> None:
     lost = {"a": {"b": 1, "c.b": 2, "bank": 3}}
     found = split_uncounted(lost, {"a": patterns, "other": ("*",)})
-    assert (found.records, found.uncounted) == (records, passed_over)
+    assert (found.records, found.uncounted) == (records, uncounted)
 
 
 def test_an_object_of_such_a_table_is_of_it() -> None:

@@ -117,7 +117,7 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
     kept = demo.state / "failures"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     named = {
-        re.search(r"it is in (\S+), for root", str(error.value.remedy_text))
+        re.search(r"stored in (\S+) \(root only\)", str(error.value.remedy_text))
         for error in (rehearsed, failed)
     }
     files = {Path(found[1]) for found in named if found}

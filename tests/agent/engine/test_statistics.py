@@ -39,7 +39,7 @@ class Engine:
 
 
 def site(engine: Engine) -> Site:
-    return cast("Site", SimpleNamespace(engine=cast("Any", engine), clock=SystemClock()))
+    return cast("Site", SimpleNamespace(database_engine=cast("Any", engine), clock=SystemClock()))
 
 
 def test_what_was_done_is_told() -> None:

@@ -86,7 +86,7 @@ def test_password_that_the_application_has_is_not_asked_for(site: Site) -> None:
 @root_alone
 def test_login_that_cannot_be_tried_is_told_with_the_reason(site: Site) -> None:
     with psycopg.connect(site.server.conninfo("t_seizure", OWNER)):
-        assert "has no user nobody_here" in reason(site, user="nobody_here")
+        assert "system user nobody_here not found" in reason(site, user="nobody_here")
         site.sql("postgres", f"ALTER ROLE {OWNER} CONNECTION LIMIT 1")
         assert "too many connections" in reason(site)
 

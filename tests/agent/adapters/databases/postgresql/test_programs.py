@@ -55,6 +55,6 @@ def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path
         (tmp_path / name).chmod(0o755)
     engine = site.engine(bin_directory=tmp_path)
     plan = engine.plan_copy(replace(CHANGE, id="rehearse"))
-    with refused(PROGRAMS_DIFFER, match=r"; it belongs to PostgreSQL 9\.$"):
+    with refused(PROGRAMS_DIFFER, match=r"; it belongs to PostgreSQL 9$"):
         engine.copy_online(replace(CHANGE, id="rehearse"), plan, SilentProgress())
     assert site.databases() == set(site.names.values())

@@ -87,9 +87,9 @@ class StartDecision:
     """What is started.
 
     Attributes:
-        start: The version; None where nothing can be.
-        state: What is written before.
-        why: In words, where it is not the usual.
+        version: The version; None where nothing can be.
+        selection: What is written before.
+        reason: In words, where it is not the usual.
     """
 
     version: str | None

@@ -24,7 +24,7 @@ class Finding:
     Attributes:
         code: Stable code, as for errors.
         severity: Whether it blocks.
-        what: What was found, with figures.
+        title: What was found, with figures.
         remedy: What the operator does about it.
         figures: The same figures for programs (bytes, counts, names).
     """

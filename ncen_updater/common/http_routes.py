@@ -26,7 +26,7 @@ class Route:
 
     Attributes:
         method: Of HTTP.
-        address: With its parts in braces.
+        path_template: With its parts in braces.
     """
 
     method: str

@@ -43,7 +43,7 @@ class ErrorMessage:
 
     Attributes:
         code: ``NU-`` and four digits.
-        what: Template of what happened, English; its ``{places}`` are filled when it is raised.
+        title: Template of what happened, English; its ``{places}`` are filled when it is raised.
         remedy: Template of what to do.
         exit_code: What a command ends with.
         state: Template of the state now, where the error alone says what that is; None where it is

@@ -99,8 +99,8 @@ class WorkerLimits:
     Attributes:
         silence_timeout_s: Without a line; a sign of life is one.
         total_timeout_s: From the order to its end.
-        line: Bytes of a line.
-        stream: Bytes of all lines.
+        max_line_bytes: Bytes of a line.
+        max_stream_bytes: Bytes of all lines.
         max_file_bytes: Of a file that a child writes; the kernel keeps it.
     """
 
@@ -120,10 +120,11 @@ class Worker:
         arguments: Words behind it.
         socket: Where systemd waits; then nothing is started as a child.
         limits: What it may take.
-        expects: The errors that it may report: classes with all that derive from them and all of
-            their family, or numbers of codes.
-        bound: Whether its work ends with who asks for it.
-        keeps: Variables of the environment that a child gets.
+        expected_errors: The errors that it may report: classes with all that derive from them and
+            all
+            of their family, or numbers of codes.
+        ends_with_caller: Whether its work ends with who asks for it.
+        inherited_variables: Variables of the environment that a child gets.
         stderr: Whether what a child says there goes where ours goes (True), nowhere (False), or
             into the detail when it fails (None).
         owner: User and group of a child.

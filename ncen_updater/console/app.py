@@ -382,7 +382,7 @@ class PageRoute(Route):
     """An address at which a page is.
 
     Attributes:
-        page: Makes it.
+        build_page: Makes it.
     """
 
     build_page: Callable[[PageRequest], PageContent | FileResponse | None]

@@ -47,12 +47,12 @@ class AuthBackend(Protocol):
     """One way in.
 
     Attributes:
-        address: The page on which people come in.
-        form: Whether they fill in a form there; else the address itself brings the key.
-        place: Where browsers find the console.
-        outside: What somebody hears who has no session.
+        login_path: The page on which people come in.
+        uses_form: Whether they fill in a form there; else the address itself brings the key.
+        origin: Where browsers find the console.
+        logged_out_message: What somebody hears who has no session.
         idle_s: A session that nobody uses for so long ends; None for never.
-        sessions: So many one person has at the same time.
+        max_sessions: So many one person has at the same time.
         threads: So many requests are answered at a time.
         ends_with_terminal: Whether the console ends with a person's terminal.
     """

@@ -43,7 +43,7 @@ class PageRequest:
     Attributes:
         session: Of the browser.
         zone: The zone of the site; None for that of the machine.
-        names: Parts of the address.
+        path_parameters: Parts of the address.
         query: What stands behind the question mark.
         form: What was sent.
         origin: The address of the browser; empty where that is not known.

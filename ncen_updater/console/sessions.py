@@ -60,7 +60,7 @@ class FormOutcome:
 
     Attributes:
         address: Where the browser goes.
-        said: What the page says there of it.
+        notice: What the page says there of it.
         refused: Why nothing was done, as an error has it, and the status of HTTP.
         ended: Set once it is known.
     """

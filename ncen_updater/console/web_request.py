@@ -27,7 +27,7 @@ class WebRequest:
         query: What stands behind the question mark.
         host: As the browser names this place.
         languages: That the browser asks for, the one liked best first.
-        secret: Of its session; empty if it brings none.
+        session_secret: Of its session; empty if it brings none.
         origin: Where the page is from that sends it.
         fetch_site: What the browser says of that (``Sec-Fetch-Site``).
         fetch_mode: How the answer is used (``Sec-Fetch-Mode``).

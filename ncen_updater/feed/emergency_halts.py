@@ -33,7 +33,7 @@ class KnownEmergencyHalt(JsonRecord):
         ends: When it is over at this site; only ever earlier.
         reason: Why.
         owner: Who holds the key.
-        stands: Whether the newest timestamp that was proved carries it.
+        still_published: Whether the newest timestamp that was proved carries it.
     """
 
     product: str

@@ -22,7 +22,7 @@ class FeedView:
         checked_at: When it was verified (UTC).
         expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
         version: Version number of the signed targets list.
-        brakes: Those that hold here; their offers are halted.
+        emergency_halts: Those that hold here; their offers are halted.
     """
 
     offers: tuple[Offer, ...]

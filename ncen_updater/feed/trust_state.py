@@ -92,12 +92,13 @@ class TrustState(JsonRecord):
     Attributes:
         root: The newest root, as it was signed; empty before the first.
         root_version: Its number.
-        lists: The newest list by role.
-        whole: The last whole proof by product.
-        floor: The newest time that officers signed.
-        medium: The timestamp that came on the medium imported last: it alone counts beyond its
-            expiry, and the reader does not choose which that is.
-        brakes: What one officer halted for a while, by key and release.
+        roles: The newest list by role.
+        verified_sets: The last whole proof by product.
+        clock_floor: The newest time that officers signed.
+        offline_timestamp_version: The timestamp that came on the medium imported last: it alone
+            counts beyond
+            its expiry, and the reader does not choose which that is.
+        emergency_halts: What one officer halted for a while, by key and release.
     """
 
     root: str = ""
@@ -114,7 +115,7 @@ class RoleVerification:
     """A list whose signatures were just verified.
 
     Attributes:
-        seen: What is remembered of it.
+        verified: What is remembered of it.
         keys: Ids of the keys that may sign it now.
         threshold: How many of them must.
     """

@@ -59,9 +59,10 @@ class DataLoss:
     Attributes:
         table: As written, in lower case, without quotes and without ``public``.
         column: The column; None where whole rows are meant.
-        how: What becomes of it.
+        kind: What becomes of it.
         line: Of the statement in the ``down`` file; 0 where the release declares it.
-        own: Whether the release itself fills the table, so that all rows may be its own.
+        is_release_table: Whether the release itself fills the table, so that all rows may be its
+            own.
         cascades: Whether rows of tables that refer to it go as well, whatever their keys say.
     """
 

@@ -32,7 +32,7 @@ class AgentSession(CliSession):
 
     Attributes:
         site: The site, once a command needed it.
-        before: What was known of it before the command touched it.
+        baseline: What was known of it before the command touched it.
         adopting: Whether the command changes what no journal knows of yet.
     """
 

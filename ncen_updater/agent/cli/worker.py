@@ -110,8 +110,8 @@ class InspectionLimits:
     """What an inspection may take.
 
     Attributes:
-        seconds: After which it ends.
-        most: Bytes that it may find.
+        timeout_s: After which it ends.
+        max_bytes: Bytes that it may find.
     """
 
     timeout_s: float

@@ -148,8 +148,9 @@ class SiteFilesSettings(BaseSettings):
     Attributes:
         name: What manifests call them, such as ``photographs``.
         directory: Holds nothing else; no part of its path is a link.
-        keep: ``auto`` gives every file a second name for the time of a change, or a clone where the
-            file system has them; ``copy`` copies all bytes where it has not.
+        snapshot_method: ``auto`` gives every file a second name for the time of a change, or a
+            clone where
+            the file system has them; ``copy`` copies all bytes where it has not.
     """
 
     name: Identifier
@@ -339,7 +340,7 @@ class SoakSettings(BaseSettings):
     Attributes:
         seconds: Its length.
         interval_s: Time between two looks.
-        failures: So many bad looks in a row count as bad.
+        max_failures: So many bad looks in a row count as bad.
         on_failure: ``report`` tells and waits for a person; ``rollback`` goes back keeping records,
             where the release can.
     """

@@ -74,8 +74,8 @@ class ServiceSettings(BaseModel):
         rehearse: Whether a release is rehearsed on copies before anybody approves it.
         max_rehearsal_age_days: How old a rehearsal may become.
         max_growth_percent: So much may a database grow after the rehearsal.
-        approvals: How many people have to approve.
-        socket: Where the local interface listens.
+        required_approvals: How many people have to approve.
+        api_socket: Where the local interface listens.
         viewer_group: Members may look.
         operator_group: Members may order, hold and schedule, too.
         approver_group: Members may approve, too.

@@ -21,8 +21,8 @@ class EngineSettings(BaseSettings):
     """The table of one database engine.
 
     Attributes:
-        paths: Its settings that are paths; relative ones are below the site's root.
-        secrets: Those of them that nobody else may read.
+        path_settings: Its settings that are paths; relative ones are below the site's root.
+        secret_file_settings: Those of them that nobody else may read.
     """
 
     path_settings: ClassVar[tuple[str, ...]] = ()

@@ -49,10 +49,10 @@ class AdoptionPlan:
 
     Attributes:
         version: The release, as it spells itself.
-        fetched: Its document, tree and archive.
+        release_files: Its document, tree and archive.
         slot: Where its slot is or would be.
         slot_exists: Whether a directory stands there that would be compared and taken.
-        switches: Whether ``current`` would be set.
+        sets_current: Whether ``current`` would be set.
         installed: What application and databases say.
         corrects: The release that the site was taken over with by mistake.
         findings: What the databases say of roles and logins; none of it refuses the adoption.

@@ -64,10 +64,10 @@ class RestoredDatabases:
         release: What they are to be taken as.
         current: The release whose code is in use.
         fingerprints: Of their schemas, by logical name,
-        kinds: and of each kind of things in them.
-        unproved: Databases of which it cannot be seen that they are of this release.
+        schema_kinds: and of each kind of things in them.
+        unverified: Databases of which it cannot be seen that they are of this release.
         closes: A change that recovery gave up, and that ends with it.
-        people: Who said so,
+        approvals: Who said so,
         reasons: and why, by their names; who said so to an agent that did not ask has none.
     """
 

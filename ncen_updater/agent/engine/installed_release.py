@@ -65,9 +65,9 @@ class SchemaProbe:
     Attributes:
         database: Logical name.
         name: The migration or check that it belongs to.
-        fits: Whether the database could answer it: tables and columns are there.
+        executable: Whether the database could answer it: tables and columns are there.
         rows: How many rows contradict the release.
-        newest: Whether no later migration of this database could have outgrown it.
+        is_newest_migration: Whether no later migration of this database could have outgrown it.
         detail: What the server said, where it could not.
     """
 
@@ -89,8 +89,8 @@ class InstalledRelease:
     """What was seen of the release that is installed.
 
     Attributes:
-        said: By the application.
-        asked: Of the databases.
+        application: By the application.
+        probes: Of the databases.
         ledger: Why a ledger of migrations is not that of the release; None where all are, or none
             is there.
         reported: What the release that was named reports; empty where it is its version.

@@ -38,12 +38,12 @@ class MigrationResult:
     """What was found of candidates that were migrated.
 
     Attributes:
-        before: The values of the checks on the copies.
-        after: The same on what became of them.
+        checks_before: The values of the checks on the copies.
+        checks_after: The same on what became of them.
         fingerprints_before: Fingerprints of the copies.
         fingerprints: Of what became of them.
-        kinds: Of each kind of things in them.
-        wrote: Whether a migration wrote rows, or a program of the release is still to come.
+        schema_kinds: Of each kind of things in them.
+        wrote_rows: Whether a migration wrote rows, or a program of the release is still to come.
     """
 
     checks_before: Mapping[str, CheckValue]

@@ -103,7 +103,7 @@ class RecordedState:
         generation: That they carry; 0 before the first cut-over of an agent.
         change: The change that brought them; None where people did.
         fingerprints: Of their schemas, by logical name, as far as they were kept.
-        kinds: Of each kind of things in them, as far as they were kept.
+        schema_kinds: Of each kind of things in them, as far as they were kept.
     """
 
     generation: int = 0

@@ -102,7 +102,7 @@ class OperationResult:
         outcomes: One a change, in order.
         path: The path that was chosen, for an upgrade.
         decision: What recovery decided, for a resume.
-        started: Whether a resume started an application that ought to run.
+        application_started: Whether a resume started an application that ought to run.
     """
 
     outcomes: tuple[ChangeOutcome, ...] = ()

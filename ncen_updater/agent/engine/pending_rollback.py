@@ -31,7 +31,7 @@ class PendingRollback:
 
     Attributes:
         change: The upgrade that brought the release.
-        tries: Rollbacks that were begun for it and undone.
+        attempts: Rollbacks that were begun for it and undone.
         failures: Those among them that failed, and were not only torn.
     """
 

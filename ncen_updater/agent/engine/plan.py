@@ -65,7 +65,7 @@ class PlannedStep:
 
     Attributes:
         downtime: Whether officers are out while it runs.
-        note: Why it will not run; None if it will.
+        skipped_because: Why it will not run; None if it will.
     """
 
     name: str
@@ -105,8 +105,8 @@ class PlannedFiles:
     Attributes:
         name: As in the configuration.
         effect: What the release says that it does; None where it says nothing.
-        words: What exactly.
-        covered: Whether this site has them under ``[[files]]``.
+        description: What exactly.
+        configured: Whether this site has them under ``[[files]]``.
     """
 
     name: str
@@ -178,9 +178,9 @@ class HopPlan:
         migrations: What will run, in order, and what has no way down.
         copy: How each database will be copied; only known for the first hop.
         findings: What the preflight says now; only for the first hop.
-        way: The way back after the commit, as a rollback will take it.
-        files: What the site's own files are called, and what the release says it does to them.
-        layer: What becomes of the country's texts and settings; None where there are none.
+        rollback_path: The way back after the commit, as a rollback will take it.
+        site_files: What the site's own files are called, and what the release says it does to them.
+        overlay: What becomes of the country's texts and settings; None where there are none.
         no_copy: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
         contracts: Whether another one does once the release was watched.

@@ -121,7 +121,7 @@ class RollbackPlan:
         uncounted: The same of tables that the release that is left calls no records.
         includes_program_rows: Whether a program of that release wrote some of the rows while
             officers worked.
-        accepted: So many a person agreed to lose.
+        accepted_loss: So many a person agreed to lose.
         retention_days: How long the databases stay that are left.
     """
 

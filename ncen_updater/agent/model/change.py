@@ -121,7 +121,7 @@ class Change:
         id: Eight characters a-z and 2-7.
         source: Id of the change whose previous databases a restore copies.
         error_code: Code of the failure that made it go back.
-        attempts: Recoveries of it that ended by an error of their own.
+        failed_recoveries: Recoveries of it that ended by an error of their own.
         steps: By name; steps that were never intended are not there.
     """
 

@@ -135,26 +135,28 @@ class AutomationInputs:
         now: The time, UTC.
         mode: How much is done by itself.
         zone: Zone of the windows.
-        windows: When a cut-over may begin; none means never by itself, but at a chosen time.
+        upgrade_windows: When a cut-over may begin; none means never by itself, but at a chosen
+            time.
         download_windows: When downloads and rehearsals may run; none means at any time.
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
         busy: Whether another process works on the site now, such as a person's command.
-        down: Whether the application does not run although it ought to; None where that cannot be
-            told, or is not looked at.
+        application_down: Whether the application does not run although it ought to; None where that
+            cannot
+            be told, or is not looked at.
         agent_unconfirmed: Whether this agent is new and has not confirmed itself.
-        ordered: Whether a person's order waits.
-        back: Whether they ordered to go back from a release that is watched.
-        held: The reason of a hold in force.
+        job_waiting: Whether a person's order waits.
+        rollback_requested: Whether they ordered to go back from a release that is watched.
+        hold_reason: The reason of a hold in force.
         hold_until: When the holds in force end by themselves; None if one of them does not.
-        owed: Whether a release that turned bad is to be taken back, and was not yet.
-        left: Whether people went back from a release on the way to the target.
-        agent: Version of a newer agent on offer that has not failed here.
+        rollback_pending: Whether a release that turned bad is to be taken back, and was not yet.
+        was_rolled_back: Whether people went back from a release on the way to the target.
+        agent_offered: Version of a newer agent on offer that has not failed here.
         target: The release that comes next.
         retry_at: Until when the target is not tried by itself, since it failed here.
         slot_built: Whether its slot stands.
-        rehearsed: What is known of its rehearsal.
+        rehearsal_status: What is known of its rehearsal.
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
         prune_at: When the days of something that is kept are over.
@@ -195,7 +197,7 @@ class ServiceDecision:
 
     Attributes:
         action: What is done.
-        why: The reason in words.
+        reason: The reason in words.
         until: For a wait, when to look again at the latest; for an upgrade, when the window closes
             in which the cut-over has to begin.
     """
@@ -300,9 +302,9 @@ class UpgradeObstacle:
     """The first thing that stands between a release and its upgrade.
 
     Attributes:
-        why: What it is, in words.
+        text: What it is, in words.
         until: When it passes by itself.
-        stays: What it is where it does not.
+        wait_reason: What it is where it does not.
     """
 
     text: LazyText

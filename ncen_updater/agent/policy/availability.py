@@ -68,11 +68,12 @@ class Availability(JsonRecord):
         state: What they meet.
         since: Since when the door is closed, the application runs or does not; None where nobody
             knows that.
-        runs: Whether the part that is asked for its health runs; None where that was not found out.
+        process_runs: Whether the part that is asked for its health runs; None where that was not
+            found out.
         answer: What the health address answered.
         detail: The version that it said, its status, or why it did not answer.
-        missing: Further parts that do not run although they should.
-        why: Why something could not be found out; empty where all was.
+        missing_parts: Further parts that do not run although they should.
+        unknown_because: Why something could not be found out; empty where all was.
         stopped_on_request: Whether somebody stopped or disabled what does not run; None where that
             is not known.
     """

@@ -68,8 +68,8 @@ class DowntimePrediction:
         low_s: It will hardly be shorter.
         likely_s: The sum of its parts.
         high_s: It will hardly be longer.
-        parts: Likely seconds of each step.
-        learnt: Whether the range comes from earlier changes of this site.
+        step_seconds: Likely seconds of each step.
+        from_history: Whether the range comes from earlier changes of this site.
     """
 
     low_s: float

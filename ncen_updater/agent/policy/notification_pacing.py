@@ -33,7 +33,7 @@ class MessageLimits:
 
     Attributes:
         per_hour: The most messages in any hour.
-        gather: What is not urgent waits so long for others.
+        batch_delay: What is not urgent waits so long for others.
     """
 
     per_hour: int

@@ -39,7 +39,8 @@ class ProcessState:
         runs: Whether it runs or is on its way up or down.
         failed: Whether it ended by itself.
         enabled: Whether the system starts it with the machine; None where that is not known.
-        started: Whether it was started since the machine was; None where that is not known.
+        started_since_boot: Whether it was started since the machine was; None where that is not
+            known.
         since: Since when it runs, or does not.
         by_itself: Whether its program ended without being told to by the system, well or not: a
             person may have told it another way.

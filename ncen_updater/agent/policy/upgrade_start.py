@@ -37,10 +37,10 @@ class UpgradeStart(JsonRecord):
     """When an upgrade begins by itself.
 
     Attributes:
-        when: Whether at once, at a time, or not without a person.
+        kind: Whether at once, at a time, or not without a person.
         at: The time.
-        stays: What it waits for, where no time brings that.
-        missing: How many people have yet to approve.
+        wait_reason: What it waits for, where no time brings that.
+        missing_approvals: How many people have yet to approve.
     """
 
     kind: StartKind

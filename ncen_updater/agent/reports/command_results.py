@@ -64,8 +64,8 @@ class CommandResult:
 
     Attributes:
         document: As ``--json`` shows it.
-        words: The lines for people.
-        code: What the command exits with.
+        lines: The lines for people.
+        exit_code: What the command exits with.
         error: The error that it ended with, where somebody else carried it out.
     """
 

@@ -104,17 +104,17 @@ class JournalSnapshot:
     """What the journal says at one instant.
 
     Attributes:
-        event: Number of its last event.
+        last_event: Number of its last event.
         head: That event by its number and hash, for whoever keeps it elsewhere.
-        change: The open change.
-        last: The change that was begun last; an open one is always that.
-        facts: What the steps of the last one kept.
-        owed: A rollback that is owed.
+        open_change: The open change.
+        last_change: The change that was begun last; an open one is always that.
+        last_facts: What the steps of the last one kept.
+        pending_rollback: A rollback that is owed.
         holds: Holds in force.
         bad_releases: Releases that failed here and are remembered.
         good_since: Of those that came well to their end here, when they did last.
-        order: The oldest order that waits.
-        back: One that waits to go back from the release that is watched.
+        waiting_job: The oldest order that waits.
+        rollback_job: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         upgrade_approvals: Those of upgrades, with where they lead.
         rollback_approvals: Those of going back from a release that was brought last.
@@ -244,26 +244,26 @@ class SiteStatus:
 
     Attributes:
         now: The moment.
-        places: Where the site is, and who.
+        paths: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
-        configuration: What is wrong with the whole configuration; None where nothing is.
-        door: Whether the door keeps officers out; None if the configuration names none.
+        configuration_error: What is wrong with the whole configuration; None where nothing is.
+        maintenance_on: Whether the door keeps officers out; None if the configuration names none.
         availability: Whether officers can work, as door, processes and health address said.
         lock_holder: Who holds the lock of changes.
         journal: What the journal says.
-        needed: How many people have to approve.
+        required_approvals: How many people have to approve.
         soak_s: So many seconds a release is watched.
         rehearsals: Rehearsals, newest first.
         last_downtime: The stop of the newest change that ended well, and its prediction.
-        view: The last verified list.
-        brakes: What one officer halted for a while, and what holds now.
+        feed_view: The last verified list.
+        emergency_halts: What one officer halted for a while, and what holds now.
         signed_at: The newest time in what was signed, which no right clock is behind.
         expiries: Role of the feed to when its signed list lapses.
         service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
         full_disk: A disk of the site that is full, and its free bytes; the agent's own first.
-        databases: What databases and slots say of the open change.
+        observed_state: What databases and slots say of the open change.
     """
 
     now: datetime

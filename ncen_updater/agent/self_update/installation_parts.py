@@ -23,9 +23,9 @@ class InstallationPart:
     """One thing that is to be as it should.
 
     Attributes:
-        what: In words, for the list.
+        description: In words, for the list.
         is_present: Whether nothing is left to do.
-        make: Does it; may be repeated.
+        create: Does it; may be repeated.
     """
 
     description: LazyText

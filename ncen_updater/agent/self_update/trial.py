@@ -57,7 +57,7 @@ class TrialVerdict:
 
     Attributes:
         retry_after_s: Seconds until it asks again at the latest; None for whenever it likes.
-        leave: Whether it ends, because another agent was chosen.
+        should_exit: Whether it ends, because another agent was chosen.
     """
 
     retry_after_s: float | None = None

@@ -81,7 +81,7 @@ class InspectionRequest:
         kind: What.
         version: Of a plan or a dossier: which release; the one that comes next if left out.
         retry: Of a plan: whether releases are taken that failed here.
-        heads: Of a proof: events that somebody kept elsewhere.
+        chain_heads: Of a proof: events that somebody kept elsewhere.
         accept_loss: Of the way back: so many records may be lost.
         leave_out: Of a support bundle: parts that are not wanted.
         show: Of a support bundle: parts whose text is wanted.
@@ -134,7 +134,7 @@ class Inspection:
         person: Who asked first.
         requested_at: When it was asked for.
         ended_at: When it had ended.
-        told: What it said last of its work.
+        progress: What it said last of its work.
         exit_code: What the command came to.
         error: Why there is no document, where there is none.
         content: The document as JSON, made once for all who fetch it.

@@ -33,11 +33,11 @@ class RunningCommand:
     """A command that is being carried out.
 
     Attributes:
-        words: The command.
+        command: The command.
         since: When it began.
-        told: What it said last of its work, and
+        progress: What it said last of its work, and
         progress_since: when it began to say so.
-        said: What it had said before, each with its seconds; of very many the last.
+        earlier_progress: What it had said before, each with its seconds; of very many the last.
     """
 
     command: tuple[str, ...]
@@ -69,13 +69,13 @@ class ServiceSnapshot:
     """Everything at one moment.
 
     Attributes:
-        number: Grows with every change.
+        sequence: Grows with every change.
         action: What the service decided to do next.
-        why: Why, in words.
+        reason: Why, in words.
         status_read_at: Of when the site is that it decided that of, also where it was the same
             again.
         running: The command that is being carried out.
-        closed: Whether the service is about to end.
+        closing: Whether the service is about to end.
     """
 
     sequence: int = 0

@@ -32,7 +32,7 @@ class WithheldRelease(JsonRecord):
     Attributes:
         version: Which.
         reason: Why, as a word of ``RejectionReason``.
-        why: What the Secretariat wrote of it.
+        explanation: What the Secretariat wrote of it.
         opens: When it opens to this site, if that is set.
     """
 
@@ -47,21 +47,21 @@ class Assessment(JsonRecord):
     """What stands between the site and its next release, as a child found it.
 
     Attributes:
-        event: Number of the journal's last event when it was made; a later one outdates it.
+        last_event: Number of the journal's last event when it was made; a later one outdates it.
         current: The release in use.
         target: The release that comes next, if any.
-        agent: A newer agent that is on offer and has not failed here.
+        agent_version: A newer agent that is on offer and has not failed here.
         slot_built: Whether the target's slot stands.
-        rehearsed: What is known of its rehearsal.
+        rehearsal_status: What is known of its rehearsal.
         plan: Digest of the plan; empty while a slot of it is still to be built.
         binding: What an approval would have to carry.
         basis: The document whose digest the binding is.
         retry_at: Until when the target is not tried by itself.
-        voids: Why an earlier approval is outdated.
+        void_reasons: Why an earlier approval is outdated.
         prune_at: When the days of something that is kept are over.
-        left: Whether people went back from a release on the way to the target.
+        was_rolled_back: Whether people went back from a release on the way to the target.
         newest: The newest release for this site; people may have chosen another as the target.
-        others: The same of further releases that were rehearsed here, and can be approved.
+        alternatives: The same of further releases that were rehearsed here, and can be approved.
         approved: Releases that enough people approved; the target is the first of them.
         gone: Those that enough people approved, and that can no longer be taken.
         disks: Where the databases lie, as far as that is on this machine.

@@ -43,7 +43,7 @@ class CommandHelp:
         groups: Heading to the commands below it; every command once.
         examples: Command to lines that can be typed, without the program's name, and what they do.
         meanings: What exit codes mean here.
-        exits: Command to the exit codes that it may end with, beside 0, 1 and 2.
+        exit_codes: Command to the exit codes that it may end with, beside 0, 1 and 2.
     """
 
     groups: Mapping[str, tuple[str, ...]]

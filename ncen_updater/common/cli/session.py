@@ -59,11 +59,11 @@ class CliSession:
         language: As :func:`~ncen_updater.common.i18n.list_languages` names it.
         quiet: Whether progress is left out.
         verbose: Whether the log and traces are shown.
-        words: Whether a JSON document holds the lines for people, too.
-        alone: Whether the service is left out.
-        folds: Whether lines of data are broken to the width of a terminal.
-        lost: Why stdout did not take the data, where it did not.
-        masking: Takes secrets out of the log, where there is one for systemd's journal.
+        with_text_lines: Whether a JSON document holds the lines for people, too.
+        local_only: Whether the service is left out.
+        wraps_lines: Whether lines of data are broken to the width of a terminal.
+        output_error: Why stdout did not take the data, where it did not.
+        secret_filter: Takes secrets out of the log, where there is one for systemd's journal.
         beside: What a JSON document has beside an error.
     """
 

@@ -15,8 +15,8 @@ class FileResponse:
         content: The bytes.
         content_type: As ``Content-Type`` says it.
         headers: More headers.
-        policy: Its ``Content-Security-Policy``.
-        framed: Whether a page of ours shows it within itself.
+        content_security_policy: Its ``Content-Security-Policy``.
+        allows_framing: Whether a page of ours shows it within itself.
     """
 
     content: bytes

@@ -80,7 +80,7 @@ class LiveView:
         done: How much of it, where that is known.
         total: Of how much.
         spoken: What is read out where it changes: the step that goes on.
-        clock: How long users are out, or were; empty where they were not.
+        downtime: How long users are out, or were; empty where they were not.
         predicted: What was predicted of that.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.

@@ -146,8 +146,8 @@ class Extent:
 
     Attributes:
         start: Offset of its first byte in the file.
-        packed: Its length there, in bytes.
-        plain: Its length when it is unpacked, in bytes.
+        packed_bytes: Its length there, in bytes.
+        plain_bytes: Its length when it is unpacked, in bytes.
     """
 
     start: int

@@ -76,7 +76,7 @@ class PackOptions:
         group_bytes: Files are built in groups of about so many bytes.
         window_bytes: The match finder sees so many old bytes at once; it takes six times as much
             memory. A group refers to no more of them, unless to one file.
-        archives: Whether archives may be rebuilt from their members.
+        rebuild_archives: Whether archives may be rebuilt from their members.
     """
 
     scratch: Path | None = None

@@ -74,7 +74,7 @@ class DeltaLimits(BaseModel):
         out_files: Entries of the new tree, of every type.
         max_memory_bytes: Buffers and dictionaries that applying it takes, on top of the program
             and of the two trees.
-        needs: What the agent must be capable of; see ``capabilities``.
+        required_capabilities: What the agent must be capable of; see ``capabilities``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -155,7 +155,8 @@ class NewEntry:
         origin: Index of the old entry that it has the content of; None if the pack builds it.
         target: Where a link leads.
         copy_of: Which of the entries it has the content of, one before it that the pack builds.
-        like: Index of the old file that it was paired with by name; only the maker looks at it.
+        similar_to: Index of the old file that it was paired with by name; only the maker looks at
+            it.
     """
 
     path: str
@@ -203,7 +204,7 @@ class ArchiveRecipe:
     Attributes:
         target: Which file of the group.
         source: Which of the group's references is the old archive.
-        ops: Its pieces in order.
+        operations: Its pieces in order.
     """
 
     target: int
@@ -219,7 +220,7 @@ class FileReference:
         origin: Index of the entry in the old tree; in the new one if it is ``built``.
         members: None for the file as it is. For an archive: it is seen without its members, but
             with these, unpacked, in their places.
-        built: Whether it is no old file, but one that a group before this one built.
+        is_built: Whether it is no old file, but one that a group before this one built.
     """
 
     origin: int
@@ -246,7 +247,7 @@ class FileGroup:
 
     Attributes:
         files: Number of files, in the order of the tree.
-        refs: Old files, seen one after the other as one long reference.
+        references: Old files, seen one after the other as one long reference.
         recipes: For those of the files that are archives to be rebuilt.
         view: Bytes of all files together, archives as the recipes see them.
         covers: Number of places that are taken from the reference.
@@ -255,8 +256,8 @@ class FileGroup:
         zeros: Where these runs are: see ``runs``.
         differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
-        renaming: Where names in its covers may have been given anew.
-        call: Whether the literals are one frame of zstd, which refers to the old files.
+        minified_names: Where names in its covers may have been given anew.
+        single_frame: Whether the literals are one frame of zstd, which refers to the old files.
     """
 
     files: int

@@ -48,14 +48,16 @@ class SqlDialect:
         title: Its name, for people.
         tokens: Finds the next token.
         spaces: What may stand between tokens.
-        questions: Words with which what is asked may begin.
-        marks: Which mark a place for a value that is given with the statement.
+        query_keywords: Words with which what is asked may begin.
+        parameter_marks: Which mark a place for a value that is given with the statement.
         bodies: What may hold statements of its own: the word, among how many first words of CREATE.
         body_openers: How such a body begins.
-        nests: Whether comments nest; then ``tokens`` finds them as ``open``, and quotes by ``tag``.
+        nests_comments: Whether comments nest; then ``tokens`` finds them as ``open``, and quotes by
+            ``tag``.
         statements_with_parameters: First words of statements that may hold such places.
         allows_parenthesized_query: Whether a whole question may stand in brackets.
-        refuses: Words of its own that no migration may contain; asked with the statement's lexemes.
+        find_forbidden_word: Words of its own that no migration may contain; asked with the
+            statement's lexemes.
         find_nontransactional_word: The words for which a statement refuses a transaction, beyond
             those of all.
     """

@@ -75,7 +75,7 @@ class LockedRequirement:
         name: Normal form.
         version: The only one that it allows.
         digests: SHA-256 of every file that counts.
-        wanted: Whether any server needs it.
+        is_needed: Whether any server needs it.
     """
 
     name: str

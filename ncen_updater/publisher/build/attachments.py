@@ -368,9 +368,9 @@ class AttachmentReport:
     """What the papers of a release say, after they were checked.
 
     Attributes:
-        parts: How many parts the SBOM lists; None if there is none.
+        component_count: How many parts the SBOM lists; None if there is none.
         provenance: The predicate of the builder's statement; None if there is none.
-        unread: Whether there is a statement that was not compared with a key.
+        provenance_unchecked: Whether there is a statement that was not compared with a key.
     """
 
     component_count: int | None

@@ -108,7 +108,7 @@ class DeltaPackBuilder:
     Attributes:
         feed: The published feed; earlier releases are unpacked from it.
         progress: Told what is being done.
-        wanted: As for :func:`choose_base_releases`.
+        base_versions: As for :func:`choose_base_releases`.
         scratch: Where releases are unpacked; the system's own place by default.
         dropped: Filled while it works: what was not worth keeping.
         failed: Likewise: what could not be made.

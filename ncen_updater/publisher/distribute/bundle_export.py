@@ -68,7 +68,7 @@ class ExportedBundle:
         file: Where it is.
         bytes: Its size.
         releases: Version to how it is in it: ``delta`` or ``archive``.
-        lapses: When the first of its lists lapses.
+        expires_at: When the first of its lists lapses.
         usable_until: Until when sites with the usual grace take it.
         agents: Versions of the agent that are in it, oldest first.
     """

@@ -90,8 +90,8 @@ class FeedReport:
         targets: How many files are signed.
         bytes: Their size together.
         findings: What is wrong, or soon will be.
-        brakes: Which releases one officer halted for a while.
-        lists: Every list that was verified, to be compared with those of other places.
+        emergency_halts: Which releases one officer halted for a while.
+        observed_metadata: Every list that was verified, to be compared with those of other places.
     """
 
     roles: tuple[ObservedRole, ...]

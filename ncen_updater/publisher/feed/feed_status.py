@@ -72,7 +72,7 @@ class SignatureStatus:
     Attributes:
         signed: Owners whose signatures are there and count.
         missing: Owners who may still sign.
-        lacking: How many signatures are missing.
+        missing_count: How many signatures are missing.
         complete: Whether it may be published.
     """
 

@@ -31,7 +31,7 @@ class OverlayChange:
 
     Attributes:
         declared: What the release says of it.
-        then: What the release before said of it.
+        previous: What the release before said of it.
         after: Every key of the release, with its text or value.
         before: The same of the release before.
         renamed: Gone keys with the new key that says the same, and that nobody declared.

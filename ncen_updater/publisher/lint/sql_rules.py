@@ -163,8 +163,8 @@ class SqlText:
         database: Where it runs.
         sql: The text.
         refusals: By each engine it is for; None where it runs.
-        certain: Whether the release is for all of these engines: else nobody can tell, and that
-            one of them refuses is left to the officer.
+        engines_declared: Whether the release is for all of these engines: else nobody can tell, and
+            that one of them refuses is left to the officer.
         file: The file that it is; None where it is a question.
     """
 

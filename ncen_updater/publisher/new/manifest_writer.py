@@ -39,7 +39,7 @@ class ManifestAnswers:
         reports: What the application says that it is.
         upgrade_from: Over which versions it may be installed; empty for a first one.
         databases: Their names in releases.
-        found: How they are migrated.
+        detected: How they are migrated.
         health: A path that answers with status 200 when all is well; empty for none.
         language: Of the notes.
         title: Of the notes.

@@ -76,7 +76,7 @@ class SandboxStage:
         status: How the agent ended.
         seconds: How long it took.
         code: Of its error; empty where there is none.
-        said: What it said, whole.
+        output: What it said, whole.
         document: What it said for programs.
     """
 

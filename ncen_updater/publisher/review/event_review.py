@@ -87,13 +87,13 @@ class ReleaseReview:
         rollback: What becomes of a site that goes back, in sentences.
         manifest: Each field of its manifest that is not as in the release before.
         files: What changed since the release before; None where nothing could be compared.
-        carried: What it words or sets otherwise of what countries own; None without any.
+        overlays: What it words or sets otherwise of what countries own; None without any.
         sql: Every SQL file of its new migrations.
         known_migration_count: How many migrations it brings along that were published before.
         findings: What lint says, here and now.
-        grave: What of the release itself is to be decided before all.
+        critical: What of the release itself is to be decided before all.
         warnings: What else of it is marked.
-        harmless: How many statements touch nothing but what the release itself made.
+        info_count: How many statements touch nothing but what the release itself made.
         missing: Files that were not found, so that nobody has read them.
     """
 
@@ -137,9 +137,9 @@ class EventReview:
     Attributes:
         title: Of the event, as its drafter wrote it.
         sentences: What happens to whom and when.
-        grave: What is marked and to be decided before all.
+        critical: What is marked and to be decided before all.
         warnings: What else is marked: most releases have such lines.
-        harmless: How many statements touch nothing but what a release itself made.
+        info_count: How many statements touch nothing but what a release itself made.
         releases: What it adds.
         lines: Everything that changes in the lists, in sentences.
         annex: The digests.

@@ -97,9 +97,10 @@ class FileChange:
         path: Its path.
         before: As it was; None if it is new.
         after: As it will be; None if it is gone.
-        plus: Lines that are new; None where nobody counted.
-        minus: Lines that are gone.
-        became: Whether its content is that of a program, and was not before, where that was read.
+        lines_added: Lines that are new; None where nobody counted.
+        lines_removed: Lines that are gone.
+        became_program: Whether its content is that of a program, and was not before, where that was
+            read.
         told: Whether all of it is shown elsewhere on the page, as SQL that sites run.
     """
 

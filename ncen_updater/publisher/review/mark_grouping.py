@@ -31,7 +31,7 @@ class LocatedMark:
     """A mark and where it stands.
 
     Attributes:
-        where: Database, migration and direction.
+        location: Database, migration and direction.
         path: The file.
         mark: The mark.
     """
@@ -46,9 +46,9 @@ class GroupedMarks:
     """Warnings about the SQL of a release.
 
     Attributes:
-        grave: What has to be decided before all.
-        usual: What most releases do, and is to be decided as well.
-        harmless: How many statements touch nothing but what the release itself made.
+        critical: What has to be decided before all.
+        warnings: What most releases do, and is to be decided as well.
+        info_count: How many statements touch nothing but what the release itself made.
         beyond: How many of a ``down`` file do more than undo the release.
     """
 

@@ -84,7 +84,7 @@ class ReviewFiles:
 
     Attributes:
         event: The event.
-        places: Where else to look.
+        sources: Where else to look.
     """
 
     event: SigningEvent

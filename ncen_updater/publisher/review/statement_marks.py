@@ -274,12 +274,12 @@ class StatementMark:
 
     Attributes:
         line: Of its first character, from 1.
-        last: Of its last character.
+        last_line: Of its last character.
         kinds: What it does.
         inside: What the program does that it defines or runs.
         text: Its beginning, in one line.
-        own: Whether it touches nothing but what the release itself made, or undoes it.
-        same: All of it in one form, in which both engines' statements are compared.
+        own_kind: Whether it touches nothing but what the release itself made, or undoes it.
+        normalized: All of it in one form, in which both engines' statements are compared.
     """
 
     line: int

@@ -65,8 +65,8 @@ class Draft:
     Attributes:
         title: What they are about, in one line.
         roles: The new versions, by role.
-        papers: Documents, trees, SQL and papers of the releases that are added, by SHA-256: what
-            an officer reads besides the lists.
+        review_files: Documents, trees, SQL and papers of the releases that are added, by SHA-256:
+            what an officer reads besides the lists.
     """
 
     title: str

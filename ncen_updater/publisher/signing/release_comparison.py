@@ -50,7 +50,7 @@ class ComparedRelease:
         product: What it is of.
         version: Its version.
         files: How many files were hashed; None where only what the event carries was read.
-        papers: What its papers say.
+        attachments: What its papers say.
     """
 
     product: str

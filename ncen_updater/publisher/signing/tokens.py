@@ -43,7 +43,7 @@ class TokenKey:
 
     Attributes:
         label: Of the token; with two of the same label plugged in neither is used.
-        number: Id of the key on it, 1 to 255 (the signature slot 9c of a PIV card is 2).
+        key_id: Id of the key on it, 1 to 255 (the signature slot 9c of a PIV card is 2).
         module: The driver.
     """
 

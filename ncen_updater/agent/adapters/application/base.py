@@ -43,9 +43,10 @@ class HealthResult:
         results: Each request, and each part that does not run.
         reported: The fields of the main end point.
         answered: Whether the main end point answered anything at all.
-        missing: Parts that should run and do not; asked only where every request was well.
-        refused: Whether the main end point refused the token or the headers that the site sends,
-            or the token cannot be used, so that nothing is known of how the application is.
+        missing_parts: Parts that should run and do not; asked only where every request was well.
+        credentials_refused: Whether the main end point refused the token or the headers that the
+            site
+            sends, or the token cannot be used, so that nothing is known of how the application is.
         status: Of the answer of the main end point; None where there was none.
     """
 

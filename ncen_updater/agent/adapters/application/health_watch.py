@@ -22,10 +22,11 @@ class SoakState:
     """Looks so far.
 
     Attributes:
-        looks: All of them.
-        bad: The bad ones.
+        checks: All of them.
+        failures: The bad ones.
         consecutive_failures: The bad ones since the last good one.
-        unknown: Whether the last one says nothing, since something else than the release is away.
+        inconclusive: Whether the last one says nothing, since something else than the release is
+            away.
     """
 
     checks: int = 0
@@ -195,7 +196,7 @@ class HealthWaitResult:
         health: The last look.
         healthy: Whether enough looks in a row were good.
         seconds: From the first look's begin to the last look's end.
-        looks: Number of looks.
+        checks: Number of looks.
         same: The failing answer that ended the wait early, if one did.
     """
 

@@ -64,8 +64,8 @@ class ChangeRef:
         id: Eight characters a-z and 2-7; part of database names.
         generation: The number that the databases carry after this change's cut-over.
         release: Version that the databases belong to after the cut-over.
-        source: Id of an earlier change whose *previous* databases are copied instead of the live
-            ones (going back to what was kept); None for the live ones.
+        retained_from: Id of an earlier change whose *previous* databases are copied instead of the
+            live ones (going back to what was kept); None for the live ones.
         no_copy: Whether the live databases go to the other release as they are: nothing is copied,
             nothing migrated, and there are neither candidates nor previous ones.
     """
@@ -121,7 +121,7 @@ class DatabaseFacts:
 
     Attributes:
         name: Logical name, as in the manifest.
-        physical: Name (or path) in the engine.
+        physical_name: Name (or path) in the engine.
         size_bytes: Bytes on the disk.
         details: Engine-specific facts for the plan (owner, encoding, settings...).
     """
@@ -146,7 +146,8 @@ class ChangeEvidence:
     """What exists for a change, seen in the catalogue; the recovery table reads nothing else.
 
     Attributes:
-        swapped: Whether the cut-over transaction of this change has committed and was not undone.
+        is_cut_over: Whether the cut-over transaction of this change has committed and was not
+            undone.
         fenced: Whether the live databases refuse sessions.
         candidates: Logical names whose candidate exists, whole or not.
         previous: Logical names whose previous of this change exists.
@@ -156,7 +157,7 @@ class ChangeEvidence:
             for only where there is no change.
         fenced_by: Ids of the changes whose fence is written down, whether it stands or not.
         committed: Whether the databases say that this change was committed.
-        later: Whether the live set was brought by a later change.
+        superseded: Whether the live set was brought by a later change.
     """
 
     is_cut_over: bool
@@ -176,7 +177,7 @@ class CopyPlan:
     """How each database will be copied; goes into the journal before the first byte is copied.
 
     Attributes:
-        data: JSON-able, by logical name: engine-specific facts such as object id, method, size.
+        copies: JSON-able, by logical name: engine-specific facts such as object id, method, size.
     """
 
     copies: Mapping[str, Mapping[str, object]]

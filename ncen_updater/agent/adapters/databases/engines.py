@@ -36,7 +36,7 @@ class EngineDescriptor(abc.ABC):
 
     Attributes:
         initial_settings: What an installation writes into it.
-        begin: Opens a transaction, for eyes.
+        begin_statement: Opens a transaction, for eyes.
         pre_commit_statements: What a migration's transaction says at its end, for eyes.
         server_directory: Below which a server keeps its own files where the system's packages put
             them.

@@ -52,7 +52,7 @@ class DiskUsage:
 
     Attributes:
         size: Bytes of the blocks that are taken.
-        names: Files, directories and links.
+        inodes: Files, directories and links.
     """
 
     size: int = 0
@@ -81,7 +81,7 @@ class FreeSpace:
 
     Attributes:
         size: Bytes for who asks.
-        names: Inodes.
+        inodes: Inodes.
         total_inodes: Inodes that it has.
     """
 

@@ -52,7 +52,7 @@ class ApprovalBasis(JsonRecord):
         configuration: Digest of the settings that an upgrade depends on.
         rehearsal: Id of the rehearsal and the digest of its report; empty where none is asked for.
         sizes: Logical name to bytes, at the rehearsal. Not part of the digest: growth has a limit.
-        at: When it was rehearsed, or planned.
+        rehearsed_at: When it was rehearsed, or planned.
     """
 
     plan: str
@@ -136,7 +136,7 @@ class Approval:
 
     Attributes:
         binding: What was approved.
-        who: Name of the operating system's user.
+        actor: Name of the operating system's user.
         uid: Number of that user; two names of one number are one person.
         at: When.
     """
@@ -190,7 +190,7 @@ class ReleaseApproval:
     """One person's yes to an upgrade, and where that leads.
 
     Attributes:
-        version: The release that the path leads to.
+        target_version: The release that the path leads to.
         approval: The yes.
     """
 

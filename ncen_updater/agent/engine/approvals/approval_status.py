@@ -39,10 +39,10 @@ class ApprovalStatus:
     """Where a path stands between plan and approval.
 
     Attributes:
-        rehearsed: What is known of its rehearsal.
+        rehearsal_status: What is known of its rehearsal.
         rehearsal: The rehearsal that counts, if one passed.
         basis: What an approval would be bound to now; None where it cannot be known yet.
-        voids: Why an earlier approval or rehearsal no longer holds.
+        void_reasons: Why an earlier approval or rehearsal no longer holds.
     """
 
     rehearsal_status: RehearsalStatus

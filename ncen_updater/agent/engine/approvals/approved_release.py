@@ -26,8 +26,8 @@ class ApprovedRelease:
 
     Attributes:
         path: The way to the release that enough people approved last; None where there is none.
-        also: Other releases that enough people approved as well.
-        gone: Those that enough people approved, and that can no longer be taken.
+        also_approved: Other releases that enough people approved as well.
+        unavailable: Those that enough people approved, and that can no longer be taken.
     """
 
     path: UpgradePath | None = None

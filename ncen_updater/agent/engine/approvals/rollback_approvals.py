@@ -43,9 +43,9 @@ class RollbackRequest:
     """Who asks for a rollback, and how.
 
     Attributes:
-        person: Who.
-        approver: Whether they may approve.
-        emergency: Why it cannot wait; None where it can.
+        actor: Who.
+        may_approve: Whether they may approve.
+        emergency_reason: Why it cannot wait; None where it can.
         accept_loss: So many records may be lost, says who asks.
     """
 
@@ -63,8 +63,8 @@ class RollbackSubject:
         undoes: The upgrade that it undoes.
         origin: The release in use.
         target: The release that is gone back to.
-        people: Who approved it.
-        watched: Whether the upgrade is still watched, so that nobody has to.
+        count: Who approved it.
+        in_soak: Whether the upgrade is still watched, so that nobody has to.
         accepted_loss: So many records may be lost by all who approved it; 0 until they are enough.
     """
 

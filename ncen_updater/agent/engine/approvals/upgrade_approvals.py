@@ -35,9 +35,9 @@ class ApprovalSubject:
     Attributes:
         target: Where the path leads.
         plan: The plan.
-        standing: Its rehearsal and what an approval is bound to.
-        people: Who approved it.
-        scheduled: The time that somebody chose.
+        status: Its rehearsal and what an approval is bound to.
+        count: Who approved it.
+        schedule: The time that somebody chose.
     """
 
     target: str

@@ -43,17 +43,17 @@ class PreflightContext:
         change: The change that is planned.
         document: The release that the site is going to.
         engine: The databases.
-        store: The slots.
+        slots: The slots.
         application: The application.
         agent_version: Version of the agent that runs.
         now: The system's clock (UTC, aware).
         newest_signed_time: The newest time in signed metadata; None where there are none yet.
         target: Migrations of the release, once its slot is built.
         origin: Migrations of the release that runs now, where they are known.
-        fetched: Whether the archive lies verified on the disk already.
+        slot_built: Whether the archive lies verified on the disk already.
         open_change: Id of a change that is not finished, if it is not this one.
-        changes: Ids of all changes that the journal knows.
-        full: Hash every file of the current slot; otherwise sizes, modes and types only.
+        known_changes: Ids of all changes that the journal knows.
+        verify_slot: Hash every file of the current slot; otherwise sizes, modes and types only.
         progress: Told of what takes long.
         overlay: What the country owns in texts and settings.
         schemas: What was changed in the schemas since they were recorded.
@@ -95,7 +95,7 @@ class CheckRegistration:
     """What makes a function a check of this package; there is nowhere else to name it.
 
     Attributes:
-        place: Where among the others its findings are reported.
+        position: Where among the others its findings are reported.
         upgrade_only: Whether it asks about an upgrade only. The way back must not be barred by what
             concerns a newer release alone, nor by a wrong clock, nor by damage to the very release
             that is to be left, nor by files that cannot be kept (told then), nor for want of a

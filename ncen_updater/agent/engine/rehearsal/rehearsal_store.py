@@ -45,8 +45,8 @@ class RehearsalRecord:
 
     Attributes:
         basis: What it was made on, as :class:`.ApprovalBasis` is written.
-        stored: What it left, as the journal has it: this is sent, and approvals bind to it.
-        journal: Which one.
+        stored_result: What it left, as the journal has it: this is sent, and approvals bind to it.
+        journal_path: Which one.
     """
 
     id: str

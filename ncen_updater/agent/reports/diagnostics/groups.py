@@ -42,7 +42,7 @@ class RequiredGroupAccess:
         path: Where.
         group: The group that the configuration names for it.
         rights: What its members have to be able to do, as of ``chmod``.
-        what: What they cannot do where it is not open to them.
+        problem: What they cannot do where it is not open to them.
         remedy: What opens it.
     """
 

@@ -131,8 +131,8 @@ class Dossier:
         rehearsal_expires_at: Until when that rehearsal may be relied on.
         backup_s: Seconds in which a backup of everything was made and restored.
         not_before: The time that a person chose.
-        opens: When the next window opens in which it may begin, if the site has windows.
-        closes: When that window closes.
+        window_opens_at: When the next window opens in which it may begin, if the site has windows.
+        window_closes_at: When that window closes.
         starts_automatically: Whether the service begins without being approved.
         required_approvals: How many people have to approve.
         retention_days: How long the databases from before are kept.

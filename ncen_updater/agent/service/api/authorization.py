@@ -32,7 +32,7 @@ class Caller:
     """Who asks.
 
     Attributes:
-        person: Who.
+        actor: Who.
         roles: What they may do.
         groups: The group that has a right, for whoever lacks it.
     """

@@ -21,15 +21,15 @@ class ApiContext:
     """Everything that requests may use.
 
     Attributes:
-        config: The configuration file.
-        places: What it says of places.
-        keeper: The service's notes.
+        config_path: The configuration file.
+        essential_settings: What it says of places.
+        state_file: The service's notes.
         snapshots: What goes on just now.
         wake: Tells the service that there is something to do.
         now: The wall clock.
         inspections: Have the site looked at.
-        agent: Where the slots of the agent are.
-        ask: Asks whether officers can work; the process itself without.
+        agent_directory: Where the slots of the agent are.
+        read_availability: Asks whether officers can work; the process itself without.
     """
 
     config_path: Path

@@ -94,7 +94,8 @@ class ApprovalForm(ApiForm):
     Attributes:
         binding: What was seen.
         version: The release that was meant, where it was named.
-        of: What is approved: the upgrade that comes next, or going back from the release in use.
+        change_kind: What is approved: the upgrade that comes next, or going back from the release
+            in use.
         accept_loss: Of going back: so many records may be lost.
     """
 
@@ -149,10 +150,10 @@ class JobForm(ApiForm):
         kind: What.
         version: Which release; the one that comes next if left out.
         retry: Whether releases are taken that failed here.
-        of: For a prepare: what is looked at, the upgrade or the way back.
+        change_kind: For a prepare: what is looked at, the upgrade or the way back.
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
-        emergency: For a rollback: why it does not wait for those who have to approve it.
+        emergency_reason: For a rollback: why it does not wait for those who have to approve it.
         file: For an import: name of the bundle in the tray.
         dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
         language: Of the words in its result.

@@ -72,8 +72,8 @@ class SettingRow:
         table: Its table, such as ``service`` or ``application.parts.1``; empty at the top.
         name: Its name.
         value: What is in force: a value, or a list of them.
-        chosen: Whether the file says so; else it is what is meant where a file says nothing.
-        hidden: Whether a part of it is not told.
+        explicit: Whether the file says so; else it is what is meant where a file says nothing.
+        redacted: Whether a part of it is not told.
     """
 
     table: str
@@ -149,7 +149,7 @@ class ApiRequest:
     Attributes:
         caller: Who asks.
         path: The address, for words.
-        names: Parts of the address.
+        path_parameters: Parts of the address.
         query: What stands behind the question mark.
         form: The body.
         language: Of sentences in the answer.

@@ -29,13 +29,13 @@ class AlertSettings:
     """From when on a state is told.
 
     Attributes:
-        window: So long before an upgrade begins.
-        feed: So long before the lists lapse.
+        upgrade_notice: So long before an upgrade begins.
+        expiry_notice: So long before the lists lapse.
         min_free_percent: Less free space than this.
-        automatic: Whether nobody has to approve.
+        approves_automatically: Whether nobody has to approve.
         starts_automatically: Whether the service begins upgrades by itself at all.
         reports_only: Whether a release that turns bad in its watched time waits for a person.
-        approvals: How many people have to approve.
+        required_approvals: How many people have to approve.
         windows: When a cut-over may begin; none means at any time.
         zone: Zone of the windows.
     """

@@ -68,9 +68,9 @@ class FileProblem:
 
     Attributes:
         path: Of the country's file, or of the release's.
-        why: For people.
+        reason: For people.
         line: Where, if that is known.
-        shipped: Whether it is the release's.
+        in_release: Whether it is the release's.
     """
 
     path: str
@@ -86,9 +86,9 @@ class FileReport:
     Attributes:
         declared: What the release says of it.
         path: Its path in the slot, and below the directory of what is merged.
-        own: Its path below the country's directory.
+        local_path: Its path below the country's directory.
         language: Which; None for settings.
-        told: Every key that people may want to know of.
+        keys: Every key that people may want to know of.
         coverage: Translations: how much there is.
         problem: Why it was not merged; then the release's is used as it is.
     """
@@ -117,7 +117,8 @@ class OverlayReport:
 
     Attributes:
         files: One a file and language.
-        settings: Digest of the country's settings, which an approval is bound to; None without any.
+        settings_digest: Digest of the country's settings, which an approval is bound to; None
+            without any.
     """
 
     files: tuple[FileReport, ...] = ()

@@ -66,12 +66,12 @@ class KeyReport:
     Attributes:
         key: Which.
         outcome: What became of it.
-        own: What the country has; never told of a setting.
-        theirs: What the release has; the same.
-        before: The source text that the country's was made for, where it changed.
-        missing: Placeholders that the country's lacks.
-        unknown: Placeholders in the country's that nothing fills.
-        why: What is wrong with a setting, without its value.
+        local: What the country has; never told of a setting.
+        shipped: What the release has; the same.
+        old_source: The source text that the country's was made for, where it changed.
+        missing_placeholders: Placeholders that the country's lacks.
+        unknown_placeholders: Placeholders in the country's that nothing fills.
+        problem: What is wrong with a setting, without its value.
     """
 
     key: TextKey
@@ -95,7 +95,7 @@ class MergeResult:
 
     Attributes:
         catalogue: What the application reads.
-        told: Every key with an outcome, in order.
+        keys: Every key with an outcome, in order.
         text_origins: What the country's texts were made for, to be kept beside the file.
     """
 

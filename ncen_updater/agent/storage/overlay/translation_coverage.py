@@ -16,7 +16,7 @@ class AreaCount:
     """New texts without a translation in one place.
 
     Attributes:
-        words: Where people meet them.
+        label: Where people meet them.
         count: How many.
     """
 

@@ -30,7 +30,7 @@ class TranslationImport:
     """What came back.
 
     Attributes:
-        own: The country's file with it.
+        local: The country's file with it.
         added: Keys that it did not have.
         changed: Keys that say something else now.
         unknown: Keys that no release at hand has; they are not taken.

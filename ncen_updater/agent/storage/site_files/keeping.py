@@ -75,8 +75,8 @@ class RestoreResult:
 
     Attributes:
         restored: Files that were moved, deleted or replaced, and are where they were.
-        aside: Entries that were added, and lie aside now.
-        written: Paths of files that were written in place where that cannot be undone.
+        quarantined: Entries that were added, and lie aside now.
+        overwritten: Paths of files that were written in place where that cannot be undone.
         lost: Paths that the kept tree does not hold any more.
     """
 

@@ -31,7 +31,7 @@ class SlotDifference:
         path: Relative to the slot.
         kind: In what it differs.
         expected: What the release says, in short.
-        found: What is there, in short.
+        actual: What is there, in short.
     """
 
     path: str

@@ -32,9 +32,9 @@ class LedgerTables:
     Attributes:
         create: Run in order, each harmless when repeated.
         exists: One row when the ledger is there.
-        select: Columns of :class:`AppliedMigration`, oldest first.
-        insert: Adds a ledger row, from the same columns in the same order.
-        forget: Takes every ledger row away that a change wrote.
+        select_rows: Columns of :class:`AppliedMigration`, oldest first.
+        insert_row: Adds a ledger row, from the same columns in the same order.
+        delete_change: Takes every ledger row away that a change wrote.
         select_state: Release, generation, change; at most one row.
         upsert_state: Sets them.
         delete_state: Takes them away.

@@ -251,7 +251,7 @@ class RollbackPath:
     """The way back from a release to the one before it.
 
     Attributes:
-        back: Which way.
+        kind: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
         code_only: Whether the databases stay as they are, and only the code goes back.
         no_copy: Whether that is so by what both releases say, so that nothing is copied for it.

@@ -244,8 +244,9 @@ class DataDirectory:
     """A data directory that is on this machine and readable.
 
     Attributes:
-        places: Directories that hold one directory a database: ``base`` and those of tablespaces.
-        wal: Directory of the write-ahead log.
+        database_directories: Directories that hold one directory a database: ``base`` and those of
+            tablespaces.
+        wal_directory: Directory of the write-ahead log.
     """
 
     database_directories: tuple[Path, ...]

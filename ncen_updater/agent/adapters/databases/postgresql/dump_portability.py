@@ -50,7 +50,7 @@ class CatalogueObject:
         name: Its identity, as the server writes it.
         catalogue: Object id of the catalogue that it is in.
         oid: Its own.
-        facts: What may stand in the way.
+        issues: What may stand in the way.
     """
 
     kind: str
@@ -345,7 +345,7 @@ class ExcludedObjects:
     Attributes:
         objects: (catalogue, object).
         relations: (schema, name) of the tables, views and sequences among them.
-        words: What they are, for people.
+        labels: What they are, for people.
     """
 
     objects: frozenset[tuple[int, int]] = frozenset()
@@ -358,10 +358,10 @@ class DumpOptions:
     """How to dump and restore what can be.
 
     Attributes:
-        dump: Further arguments of ``pg_dump``.
-        restore: Further arguments of ``pg_restore``.
-        seeds: Objects to leave out with all that needs them.
-        rowless: Object ids of tables that come without their rows.
+        dump_arguments: Further arguments of ``pg_dump``.
+        restore_arguments: Further arguments of ``pg_restore``.
+        excluded_objects: Objects to leave out with all that needs them.
+        tables_without_rows: Object ids of tables that come without their rows.
     """
 
     dump_arguments: tuple[str, ...] = ()

@@ -74,10 +74,11 @@ class RoleSurvey:
 
     Attributes:
         superuser: Whether the agent's role is one.
-        above: Whether the application's role is one: nothing is shut to it.
-        limit: How many sessions the application's role may have; -1 where none is set.
-        login: Whether the agent can log in as it.
-        reaching: Roles of the application that get into the control database or become the agent's.
+        application_is_superuser: Whether the application's role is one: nothing is shut to it.
+        connection_limit: How many sessions the application's role may have; -1 where none is set.
+        can_log_in: Whether the agent can log in as it.
+        control_database_roles: Roles of the application that get into the control database or
+            become the agent's.
     """
 
     superuser: bool = False

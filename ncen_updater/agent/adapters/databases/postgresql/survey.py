@@ -30,9 +30,9 @@ class AgentRights:
     """What the agent's role may do.
 
     Attributes:
-        stats: Whether it sees what the sessions of other roles do.
-        lacking: Owner roles that it cannot act as.
-        unset: (database, role, setting) that it may not write.
+        superuser: Whether it sees what the sessions of other roles do.
+        createdb: Owner roles that it cannot act as.
+        can_signal: (database, role, setting) that it may not write.
         owner_exists: Whether the application's role is there.
     """
 
@@ -51,7 +51,7 @@ class SessionGroup(NamedTuple):
     Attributes:
         number: How many.
         superuser: Whether the role is one: then no grant keeps it out.
-        endable: Whether the agent may end them.
+        can_terminate: Whether the agent may end them.
     """
 
     database: str
@@ -72,7 +72,7 @@ class ServerSurvey:
         methods: How each would be copied, by logical name.
         previous_altered: Kept databases that the change would copy and that somebody opened since.
         prepared: (database, name of the transaction).
-        slots: (database, slot).
+        replication_slots: (database, slot).
         subscriptions: (database, subscription).
         collations: (database, version stored, version of the library).
     """

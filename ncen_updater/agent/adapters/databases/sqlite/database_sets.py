@@ -491,11 +491,12 @@ class FenceRecord(JsonRecord):
 
     Attributes:
         before: What was live, as it was fenced.
-        copied: SHA-256 of each copied file whose original had a journal, once that was finished.
+        copied_digests: SHA-256 of each copied file whose original had a journal, once that was
+            finished.
         after: What became live, as it was at the cut-over.
-        newest: By database and table, the newest row that ``after`` had.
-        counts: Likewise, how many it had.
-        lent: What the set was, where the change leaves it as it is; None before it is marked.
+        newest_rowids: By database and table, the newest row that ``after`` had.
+        row_counts: Likewise, how many it had.
+        no_copy: What the set was, where the change leaves it as it is; None before it is marked.
     """
 
     before: SetSnapshot
@@ -615,7 +616,7 @@ class SetRecord(JsonRecord):
         marker: What it is; None before the first cut-over of an agent.
         committed: The change whose commit it records.
         role: What it was set aside for.
-        counts: Rows by table that were added to it before it was kept for good.
+        quarantined_rows: Rows by table that were added to it before it was kept for good.
     """
 
     marker: DatabaseMarker | None = None

@@ -41,7 +41,7 @@ class ValueSample:
 
     Attributes:
         values: First words of each to the column that it is from.
-        unread: Databases of which not every column could be looked at, with the reason.
+        unread_databases: Databases of which not every column could be looked at, with the reason.
     """
 
     values: Mapping[ValueKey, str]

@@ -22,7 +22,7 @@ class BundlePart:
     Attributes:
         name: Its name.
         text: What it holds; None where it could not be had.
-        missing: Why it could not be had.
+        missing_reason: Why it could not be had.
     """
 
     name: str

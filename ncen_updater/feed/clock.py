@@ -1,4 +1,4 @@
-"""The clock that expiry is judged by: never earlier than the newest time that officers signed."""
+"""The clock that expiry is judged by: never earlier than the newest time that signers signed."""
 
 from __future__ import annotations
 

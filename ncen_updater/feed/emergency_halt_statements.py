@@ -95,7 +95,7 @@ def _iter_verified(
 
 
 def _get_owner(key: Key) -> str:
-    """Whose key it is, as far as a line takes it; the officers of the root wrote it."""
+    """Whose key it is, as far as a line takes it; the signers of the root wrote it."""
     value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
     if not isinstance(value, str):
         return str(key.keyid)[:12]
@@ -115,7 +115,7 @@ def update_known_halts(
         known_statements: What is remembered, by key and release.
         statements: The statements of the timestamp.
         product: Whose list was proved with it; of others nothing is learned.
-        versions: Releases that its officers signed: no more is ever remembered.
+        versions: Releases that its signers signed: no more is ever remembered.
         reference: The time by which signed dates are judged.
     """
     seen = {

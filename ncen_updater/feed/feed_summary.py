@@ -21,7 +21,7 @@ MAX_VIEW_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class WithdrawalNotice(JsonRecord):
-    """What the officers say to sites that have a release which they took back."""
+    """What the signers say to sites that have a release which they took back."""
 
     reason: str
     advice: str

@@ -395,7 +395,7 @@ def verify_offer(verifier: MetadataVerifier, offer: Offer) -> tuple[int, str]:
         offer: The release.
 
     Returns:
-        Length and SHA-256 of its document, as officers signed them.
+        Length and SHA-256 of its document, as signers signed them.
 
     Raises:
         UnverifiedDownloadError: If they do not lead there.

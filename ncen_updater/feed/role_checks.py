@@ -37,7 +37,7 @@ DIGEST_DIGITS = {"sha256": 64, "sha512": 128}
 
 
 class TufWrongRoleError(RepositoryError):
-    """A list whose officers meant it for another role."""
+    """A list whose signers meant it for another role."""
 
     def __init__(self, role: str, other: str) -> None:
         super().__init__(f"{role}: signed for {other}")
@@ -100,7 +100,7 @@ def parse_unverified(data: bytes) -> Signed | None:
 
 
 def require_role(signed: Targets, role: str) -> None:
-    """Refuse a list that its officers meant for another role, though its signatures fit.
+    """Refuse a list that its signers meant for another role, though its signatures fit.
 
     Raises:
         TufWrongRoleError: If it says so.
@@ -111,7 +111,7 @@ def require_role(signed: Targets, role: str) -> None:
 
 
 def read_issue_time(signed: Root | Targets) -> datetime | None:
-    """When officers signed a list; None if it does not say so in a way that can be believed."""
+    """When signers signed a list; None if it does not say so in a way that can be believed."""
     text = signed.unrecognized_fields.get(ISSUE_TIME_FIELD)
     if text is None:
         return None

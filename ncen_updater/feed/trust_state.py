@@ -1,17 +1,17 @@
 """What was proved here once, kept where the process that reads the feed cannot write.
 
-A chain of signatures from the installed root shows that officers signed a list, not that it is the
+A chain of signatures from the installed root shows that signers signed a list, not that it is the
 last that they signed: keys that were revoked since, a list from before a release was withdrawn, and
 a time that nobody signed all fit such a chain. So whoever proves keeps, in the state directory::
 
     proved.json     the newest root; of each list the highest version, who signed it and when; the
-                    newest time that officers signed; brakes that were seen
+                    newest time that signers signed; brakes that were seen
 
 and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
 that says so. The rules are :func:`record_roles`, which is pure.
 
 * A root never goes back: a chain begins at the newest one that was proved, not at the installed.
-* A list never goes back while who signed the one seen may still sign it. Where officers took these
+* A list never goes back while who signed the one seen may still sign it. Where signers took these
   keys away, as after a theft, their next list may have any number, but none may have been signed
   earlier than the one seen; unless that says a time to come, as a thief may.
 * A signed time counts only if the lists hold under it, as for the reader.
@@ -64,7 +64,7 @@ class VerifiedRole(JsonRecord):
     Attributes:
         version: Its number.
         signers: Ids of the keys whose signatures counted.
-        issued: When officers signed it, where it says so.
+        issued: When signers signed it, where it says so.
     """
 
     version: int
@@ -94,11 +94,11 @@ class TrustState(JsonRecord):
         root_version: Its number.
         roles: The newest list by role.
         verified_sets: The last whole proof by product.
-        clock_floor: The newest time that officers signed.
+        clock_floor: The newest time that signers signed.
         offline_timestamp_version: The timestamp that came on the medium imported last: it alone
             counts beyond
             its expiry, and the reader does not choose which that is.
-        emergency_halts: What one officer halted for a while, by key and release.
+        emergency_halts: What one signer halted for a while, by key and release.
     """
 
     root: str = ""

@@ -64,7 +64,7 @@ from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIEL
 
 logger = logging.getLogger(__name__)
 
-#: No bound of ours: each root was signed by the officers of the one before it and is kept at once,
+#: No bound of ours: each root was signed by the signers of the one before it and is kept at once,
 #: and only the newest is held. An interrupted walk goes on where it stopped.
 MAX_ROOT_ROTATIONS = 1 << 31
 
@@ -239,9 +239,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         self._trusted_set.reference_time = now - self._grace
 
     def _check_expiry_without_grace(self, name: str) -> None:
-        """Judge again after loading: without grace, and by the time that officers signed.
+        """Judge again after loading: without grace, and by the time that signers signed.
 
-        That time becomes the clock's floor only if the lists hold under it: else officers whose
+        That time becomes the clock's floor only if the lists hold under it: else signers whose
         clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
         """
         trusted = self._trusted_set

@@ -340,7 +340,7 @@ class MigratorCommand(DatabaseProgram):
     Attributes:
         no_rollback_reason: The reason why the migrations cannot be undone keeping records.
         contract: What brings the migrations to their end once the release was watched, on the live
-            databases, while officers work with it.
+            databases, while users work with it.
     """
 
     no_rollback_reason: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
@@ -435,7 +435,7 @@ class OverlayArea(SignedModel):
 
     Attributes:
         keys: Which, as a pattern with ``*``.
-        label: Where, for people: "where officers enter seizures".
+        label: Where, for people: "where users enter seizures".
     """
 
     keys: KeyPattern

@@ -1,8 +1,8 @@
-"""When a release opens to which sites: what the officers sign, and may sign anew at any time.
+"""When a release opens to which sites: what the signers sign, and may sign anew at any time.
 
-A brake: one officer's word that no site shall begin with a release, for at most three days.
+A brake: one signer's word that no site shall begin with a release, for at most three days.
 
-A halt is signed by as many officers as a release, which takes hours. A brake is signed by one, with
+A halt is signed by as many signers as a release, which takes hours. A brake is signed by one, with
 a key that the root names for that and nothing else. It travels in the timestamp, which every site
 fetches at every look, so it needs no file and no role of its own, and programs that do not know it
 pass over it. It can delay, and no more: see ``docs/decisions`` ("a brake").
@@ -83,7 +83,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0
 
 
 class EmergencyHaltStatement(SignedModel):
-    """What one officer signs.
+    """What one signer signs.
 
     Attributes:
         product: The product.
@@ -91,7 +91,7 @@ class EmergencyHaltStatement(SignedModel):
         since: When it was signed (UTC).
         until: When it ends by itself, at most :data:`MAX_DURATION` later.
         reason: Why, in a few words.
-        keyid: The officer's brake key.
+        keyid: The signer's brake key.
         sig: Its signature over :func:`encode_for_signing`.
     """
 

@@ -25,7 +25,7 @@ MAX_DOCUMENT_BYTES = 5_000_000
 DELTAS_PREFIX = "deltas/"
 
 
-#: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
+#: Field of ``targets`` and product roles: when the signers signed (UTC, ISO 8601). The clock floor
 #: comes from here, never from an online role: whoever holds an online key could push it ahead.
 ISSUE_TIME_FIELD = "x-ncen-issued"
 
@@ -33,7 +33,7 @@ ISSUE_TIME_FIELD = "x-ncen-issued"
 ROOT_VERSION_FIELD = "x-ncen-root"
 
 #: Field of every role: its own name. The format of targets does not say which role a file is for:
-#: where the same officers hold two roles, their signature under one would fit the other as well.
+#: where the same signers hold two roles, their signature under one would fit the other as well.
 ROLE_FIELD = "x-ncen-role"
 
 

@@ -1,4 +1,4 @@
-"""Whether officers can work, in sentences: the same under an error and in ``status``. Pure."""
+"""Whether users can work, in sentences: the same under an error and in ``status``. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rehearse``: try a release on copies of the site's own data, while officers work."""
+"""``rehearse``: try a release on copies of the site's own data, while users work."""
 
 from __future__ import annotations
 

@@ -900,7 +900,7 @@ class LocalSiteClient:
             target: The release that a person named.
             retry: Whether releases are tried again that failed here.
             scheduled: Whether nobody but the service begins it.
-            start_before: When the window closes in which officers may be kept out.
+            start_before: When the window closes in which users may be kept out.
         """
         from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,

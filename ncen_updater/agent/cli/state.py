@@ -1,4 +1,4 @@
-"""The state now in sentences: what runs, whether officers are in, whether anything changed; pure.
+"""The state now in sentences: what runs, whether users are in, whether anything changed; pure.
 
 A fact that cannot be had is said to be so, and never guessed.
 """

@@ -1,4 +1,4 @@
-"""``status``: what runs, whether officers can work, what the agent does, what is on offer."""
+"""``status``: what runs, whether users can work, what the agent does, what is on offer."""
 
 from __future__ import annotations
 

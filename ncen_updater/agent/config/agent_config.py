@@ -199,7 +199,7 @@ class PartSettings(ControlSettings):
 
     Attributes:
         name: For people, in messages.
-        start_after_maintenance: Whether it is started only once officers are in: until then all
+        start_after_maintenance: Whether it is started only once users are in: until then all
             that it does could be undone.
     """
 

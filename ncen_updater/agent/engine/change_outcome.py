@@ -16,7 +16,7 @@ class ChangeOutcome:
     """One change and its figures.
 
     Attributes:
-        downtime_s: Seconds for which officers were kept out; None if they were not.
+        downtime_s: Seconds for which users were kept out; None if they were not.
         step_s: Seconds of each step that ended.
         facts: What the steps kept.
     """

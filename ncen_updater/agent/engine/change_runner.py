@@ -130,7 +130,7 @@ class ChangeRunner:
         """Run a change from its beginning to its end.
 
         Raises:
-            UpdaterError: Its cause, where it failed before officers were kept out.
+            UpdaterError: Its cause, where it failed before users were kept out.
             ChangeFailedError: Where it failed later and was undone.
             REVERT_FAILED: Where undoing it failed too.
             JournalUnwritableError: At once and with nothing undone, since nothing could be
@@ -200,7 +200,7 @@ class ChangeRunner:
         self._journal.set_change_state(change_id, ChangeState.FINISHED)
 
     def end_downtime_only(self, change_id: str) -> None:
-        """Let officers in after a committed change and leave the watching to a later resume."""
+        """Let users in after a committed change and leave the watching to a later resume."""
         if (
             self._journal.read_change(change_id).get_step_state(StepName.MAINTENANCE_OFF)
             is not StepState.DONE

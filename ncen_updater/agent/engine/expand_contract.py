@@ -1,6 +1,6 @@
-"""What programs of a release do to the live databases while officers work: expand and contract.
+"""What programs of a release do to the live databases while users work: expand and contract.
 
-*Expand* is the migrator itself, before the stop: both releases say under the officers' signatures
+*Expand* is the migrator itself, before the stop: both releases say under the users' signatures
 that the older one runs on what comes of it, also on a part of it. *Contract* is a program of its
 own, once the release was watched: it brings the migrations to their end in the background, and a
 release whose ``compatible_down_to`` goes back says that the older one runs on what comes of that,
@@ -55,7 +55,7 @@ def run_expand(context: StepContext) -> None:
 
     Raises:
         EXPAND_FAILED: It failed. That is no verdict on the release: it may have waited in vain for
-            what an officer held.
+            what a user held.
         EXPAND_RUNNING: One of before is still at work.
         DatabaseUnreachableError: The server is gone.
     """

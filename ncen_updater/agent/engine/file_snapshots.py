@@ -64,7 +64,7 @@ def _load_snapshots(journal: Journal, change: str) -> dict[str, DirectorySnapsho
 
 
 def prepare_snapshots(context: StepContext) -> None:
-    """Make the kept trees while officers work.
+    """Make the kept trees while users work.
 
     The way back is not barred by a directory that cannot be kept: that is told, and it is left out.
 
@@ -138,7 +138,7 @@ def settle_files_by_operator(
 ) -> None:
     """End by people's word what a change had begun with files; may be repeated.
 
-    After its commit officers worked with them, so that names are only added, as by a rollback.
+    After its commit users worked with them, so that names are only added, as by a rollback.
 
     Args:
         journal: Open for writing.
@@ -205,7 +205,7 @@ def restore_old_paths(context: StepContext) -> None:
     """On a rollback after the commit: give files of before the upgrade their old names again.
 
     Files are added and never removed. Those that the newer release moved get their old names beside
-    the new ones. Those that are gone may have been deleted by officers, and come back only where
+    the new ones. Those that are gone may have been deleted by users, and come back only where
     the databases go back too, or where the release said that it moves or rewrites files. What
     cannot be given back does not bar the way back; it is told.
     """

@@ -141,7 +141,7 @@ def find_mismatch(
 ) -> UpdaterError | None:
     """Return why the installed release is not the one that was named; None if it is; pure.
 
-    A check of an older migration may be outgrown by a later one, and officers may enter rows that a
+    A check of an older migration may be outgrown by a later one, and users may enter rows that a
     check did not foresee: neither contradicts an application that says its release. Where a person
     vouches in its place, the newest checks have to hold.
 

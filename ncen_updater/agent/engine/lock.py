@@ -29,7 +29,7 @@ def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
     in common is its door. Its directory is made where it is not there: what is below /run is gone
     after each start of the machine.
 
-    A file that cannot be made, on a full disk, must not keep a resume from letting officers in: the
+    A file that cannot be made, on a full disk, must not keep a resume from letting users in: the
     lock of the state directory is held, and this one is for a mistake.
 
     Raises:

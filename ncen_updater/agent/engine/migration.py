@@ -88,13 +88,13 @@ def migrate_and_check(
     with engine.hold_sessions():
         acts: Mapping[str, Callable[[], Mapping[str, CheckValue]]] = {
             "checks": partial(run_checks, engine, change.get_candidate, checks, CheckStage.BEFORE),
-            # Beside the checks, since officers may be out.
+            # Beside the checks, since users may be out.
             "schemas": partial(read_fingerprints, engine, change.get_candidate),
         }
         asked = run_in_parallel(acts, cancel=engine.cancel_sessions)
         before, as_copied = asked["checks"], asked["schemas"]
         wrote = engine.migrate(change, target, origin, progress)
-        # What is still to come, once officers are in, does not leave them as they were either.
+        # What is still to come, once users are in, does not leave them as they were either.
         wrote = wrote or target.contract_program is not None
         after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)

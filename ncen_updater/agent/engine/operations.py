@@ -170,7 +170,7 @@ class Operations:
         Args:
             target: The release that a person named; the newest by default.
             retry: Try releases again that failed here.
-            start_before: When the window closes in which officers may be kept out.
+            start_before: When the window closes in which users may be kept out.
             check_consent: Asked once, under the lock and before the first hop; raises to refuse,
                 and returns what the first change has to know of the agreement.
 
@@ -367,7 +367,7 @@ class Operations:
     ) -> None:
         """Start what ought to run for its soak, which judges a release that does not start.
 
-        Before officers are let in that is for the steps to do.
+        Before users are let in that is for the steps to do.
         """
         if change.get_step_state(StepName.MAINTENANCE_OFF) is not StepState.DONE:
             return

@@ -19,7 +19,7 @@ from ncen_updater.common.messages import INTERRUPTED
 #: Why a resume goes back where no change is open.
 PENDING_ROLLBACK_REASON = LazyText(N_("the release failed in the soak period and is rolled back"))
 #: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
-#: officers out once more. Then a person has to come.
+#: users out once more. Then a person has to come.
 MAX_ATTEMPTS, MAX_FAILURES = 5, 2
 #: So many changes back are looked at.
 MAX_CHANGES = 30

@@ -64,7 +64,7 @@ class PlannedStep:
     """One line of the plan.
 
     Attributes:
-        downtime: Whether officers are out while it runs.
+        downtime: Whether users are out while it runs.
         skipped_because: Why it will not run; None if it will.
     """
 
@@ -181,8 +181,8 @@ class HopPlan:
         rollback_path: The way back after the commit, as a rollback will take it.
         site_files: What the site's own files are called, and what the release says it does to them.
         overlay: What becomes of the country's texts and settings; None where there are none.
-        no_copy: Whether no database is copied or migrated while officers are out.
-        expands: Whether the release's program works on them before, while officers do.
+        no_copy: Whether no database is copied or migrated while users are out.
+        expands: Whether the release's program works on them before, while users do.
         contracts: Whether another one does once the release was watched.
     """
 

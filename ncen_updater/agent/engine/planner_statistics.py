@@ -1,4 +1,4 @@
-"""The planner's statistics after a change: while officers work, and never its failure."""
+"""The planner's statistics after a change: while users work, and never its failure."""
 
 from __future__ import annotations
 

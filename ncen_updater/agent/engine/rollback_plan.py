@@ -120,7 +120,7 @@ class RollbackPlan:
             object with something in it that was entered since and that is not kept.
         uncounted: The same of tables that the release that is left calls no records.
         includes_program_rows: Whether a program of that release wrote some of the rows while
-            officers worked.
+            users worked.
         accepted_loss: So many a person agreed to lose.
         retention_days: How long the databases stay that are left.
     """

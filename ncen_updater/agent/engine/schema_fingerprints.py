@@ -59,7 +59,7 @@ class DatabaseSchemas:
 
 
 def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSchemas:
-    """Look at the schema of each database, side by side: officers may be out meanwhile."""
+    """Look at the schema of each database, side by side: users may be out meanwhile."""
     found = run_in_parallel(
         {name: partial(engine.read_schema, locate(name)) for name in engine.names},
         cancel=engine.cancel_sessions,

@@ -30,7 +30,7 @@ class ChangeState(StrEnum):
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
     REVERTING = "reverting"  # on the way back
-    COMMITTED = "committed"  # officers may be in: only forward
+    COMMITTED = "committed"  # users may be in: only forward
     FINISHED = "finished"
     REVERTED = "reverted"
     STUCK = "stuck"  # recovery failed too often; a person has to look
@@ -64,7 +64,7 @@ class StepName(StrEnum):
 
 
 # A signal waits until these have ended: each is short, and half of one is worth nothing. A command
-# that was given to the application would go on without us, and officers stay out until OPEN.
+# that was given to the application would go on without us, and users stay out until OPEN.
 UNINTERRUPTIBLE_STEPS = frozenset(
     {
         StepName.STOP,
@@ -79,7 +79,7 @@ _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 STEPS_BEFORE_COMMIT = _ORDER[:_COMMIT]
 STEPS_AFTER_COMMIT = _ORDER[_COMMIT + 1 :]
-# Officers are out from the first of these until OPEN is done.
+# Users are out from the first of these until OPEN is done.
 DOWNTIME_STEPS = _ORDER[_ORDER.index(StepName.MAINTENANCE_ON) : _ORDER.index(StepName.SOAK)]
 
 
@@ -152,7 +152,7 @@ class Change:
 
     @property
     def is_soaking(self) -> bool:
-        """Whether officers work with its release, and nothing is done but to watch it."""
+        """Whether users work with its release, and nothing is done but to watch it."""
         return (
             self.state is ChangeState.COMMITTED
             and self.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE

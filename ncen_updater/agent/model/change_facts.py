@@ -17,7 +17,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 @dataclass(frozen=True)
 class DowntimeStart(JsonRecord):
-    """When officers were kept out, by the clock of one boot that nobody sets; seconds."""
+    """When users were kept out, by the clock of one boot that nobody sets; seconds."""
 
     boot: str
     monotonic_s: float
@@ -47,19 +47,19 @@ class ChangeFacts(JsonRecord):
 
     Attributes:
         path_versions: The releases that were to be walked when the change began.
-        start_before: When the window closes in which officers may be kept out.
+        start_before: When the window closes in which users may be kept out.
         binding: What people approved.
         required_approvals: How many had to.
         accepted_loss: So many records a person agreed to lose.
         undone_upgrade: The upgrade that a rollback undoes.
         code_only: Whether a rollback leaves the databases as they are.
         no_copy: Whether the live databases go to the other release as they are, uncopied.
-        has_expand: Whether the release's program runs on them before, while officers work.
+        has_expand: Whether the release's program runs on them before, while users work.
         expand_started: Whether that began, on schemas that were as the journal had them.
         contract_started: The same of what brings the migrations to their end once it was watched.
         contract_failed: With which code that failed when it was last tried.
         contract_abandoned: Whether a person left it so.
-        contract_s: Seconds that it took, in which officers worked.
+        contract_s: Seconds that it took, in which users worked.
         failed_soak_upgrade: The upgrade whose release turned bad, in a rollback that nobody
             ordered.
         needs_operator: Whether nobody takes back by itself what turned bad.
@@ -71,7 +71,7 @@ class ChangeFacts(JsonRecord):
         snapshots: The site's own files that are kept.
         advisories: What was found that stops no change.
         maintenance_was_on: Whether the door is for an operator to open.
-        downtime_started: When officers were kept out.
+        downtime_started: When users were kept out.
         downtime_s: For how long.
         was_running: Whether the application ran before.
         ended_sessions: Whose sessions were ended when the databases were closed.
@@ -87,12 +87,12 @@ class ChangeFacts(JsonRecord):
         schema_kinds: Of each kind of things in them.
         fingerprint_source: By what they were taken.
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
-        rollback_loses_data: Whether the way back loses what officers enter.
+        rollback_loses_data: Whether the way back loses what users enter.
         schema_basis: What was known of kept databases.
         cut_over_s: Seconds of the cut-over.
         release_rows: Rows that the release itself made, by database and table.
         startup_s: Seconds until the application was healthy.
-        remaining_parts_error: Why a part that waits for officers does not start.
+        remaining_parts_error: Why a part that waits for users does not start.
         soak_started_at: When the release was first watched.
         soak_error: Why it turned bad.
         soak_checks: How often it was looked at, and

@@ -85,7 +85,7 @@ class ApplicationUnhealthyError(UpdaterError):
 
 
 class SoakFailedError(UpdaterError):
-    """An application that turned bad after officers were let in."""
+    """An application that turned bad after users were let in."""
 
     message = SOAK_FAILED
 

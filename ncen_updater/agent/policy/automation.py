@@ -5,7 +5,7 @@ The order of the rules is the order of the code below:
 0. Nothing is begun beside another process that is at work: what it has open is not torn.
 1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
-   only way to let officers back in. A release that turned bad, and was not taken back since that
+   only way to let users back in. A release that turned bad, and was not taken back since that
    was torn, is taken back then; until that may be tried again, the other rules hold. Where one is
    only watched, an order to go back comes first. Where none is open, an application that does not
    run although nobody stopped it is started.
@@ -17,7 +17,7 @@ The order of the rules is the order of the code below:
 7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
 8. A release is prepared and rehearsed ahead, at the hours for that.
 9. People approve, a chosen time and a window come, and then it is installed. Where nobody has to
-   approve, a release that people went back from waits for them all the same. Officers are never
+   approve, a release that people went back from waits for them all the same. Users are never
    kept out at an hour that nobody chose: without windows it waits for a chosen time, or for
    ``upgrade``.
 
@@ -44,7 +44,7 @@ RETRY_DELAYS = (
     timedelta(hours=6),
     timedelta(days=1),
 )
-#: The same for bringing a change to its end: officers may be out meanwhile, and a database server
+#: The same for bringing a change to its end: users may be out meanwhile, and a database server
 #: that starts slowly after a power cut is no reason to leave them there for hours.
 RESUME_DELAYS = (
     timedelta(minutes=1),

@@ -1,9 +1,9 @@
-"""Whether officers can work, from what was seen of door, processes and health address. Pure.
+"""Whether users can work, from what was seen of door, processes and health address. Pure.
 
 Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
 
-* The door is closed: officers see the maintenance page, whatever runs behind it.
-* The application answers as it should: officers can work, whatever the system says of its unit.
+* The door is closed: users see the maintenance page, whatever runs behind it.
+* The application answers as it should: users can work, whatever the system says of its unit.
 * No process of it runs, and nobody answers: it is not running.
 * It answers badly, or runs and does not answer: it runs, and does not work. What answers as it
   should while a disk of its databases is full does not work either.
@@ -22,7 +22,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 
 class AvailabilityState(StrEnum):
-    """What officers meet."""
+    """What users meet."""
 
     AVAILABLE = "available"
     MAINTENANCE = "maintenance"
@@ -62,7 +62,7 @@ class MaintenanceProbe:
 
 @dataclass(frozen=True)
 class Availability(JsonRecord):
-    """Whether officers can work.
+    """Whether users can work.
 
     Attributes:
         state: What they meet.
@@ -101,7 +101,7 @@ def judge_availability(
     health: HealthProbe,
     missing: tuple[str, ...] = (),
 ) -> Availability:
-    """Say whether officers can work. Pure.
+    """Say whether users can work. Pure.
 
     Args:
         maintenance: The door, or why it could not be seen.

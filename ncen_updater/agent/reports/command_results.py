@@ -178,7 +178,7 @@ def format_path_lines(
 def format_withdrawal_lines(
     product: str, version: str, reason: str, advice: str
 ) -> Iterator[OutputLine]:
-    """Say that the release in use here was taken back, and what the officers advise."""
+    """Say that the release in use here was taken back, and what the users advise."""
     values = {
         "product": product,
         "version": version,

@@ -247,8 +247,8 @@ class SiteStatus:
         paths: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
         configuration_error: What is wrong with the whole configuration; None where nothing is.
-        maintenance_on: Whether the door keeps officers out; None if the configuration names none.
-        availability: Whether officers can work, as door, processes and health address said.
+        maintenance_on: Whether the door keeps users out; None if the configuration names none.
+        availability: Whether users can work, as door, processes and health address said.
         lock_holder: Who holds the lock of changes.
         journal: What the journal says.
         required_approvals: How many people have to approve.
@@ -256,7 +256,7 @@ class SiteStatus:
         rehearsals: Rehearsals, newest first.
         last_downtime: The stop of the newest change that ended well, and its prediction.
         feed_view: The last verified list.
-        emergency_halts: What one officer halted for a while, and what holds now.
+        emergency_halts: What one user halted for a while, and what holds now.
         signed_at: The newest time in what was signed, which no right clock is behind.
         expiries: Role of the feed to when its signed list lapses.
         service_state: What the service keeps between two looks.
@@ -297,7 +297,7 @@ class SiteStatus:
 
     @property
     def is_inconsistent(self) -> bool:
-        """Whether the door was seen in another state than officers met it in."""
+        """Whether the door was seen in another state than users met it in."""
         maintenance_file, seen = (
             get_part_or_none(self.maintenance_on),
             get_part_or_none(self.availability),
@@ -411,7 +411,7 @@ def read_status(
         config: The whole configuration; without it neither the agent nor the disks are looked at.
         site: The whole site; without it the databases are not asked.
         cache: What was read of large files before.
-        probe: Asks whether officers can work; this process does by default, with its own rights.
+        probe: Asks whether users can work; this process does by default, with its own rights.
     """
 
     def part(name: str, read: Callable[[], T]) -> Part[T]:

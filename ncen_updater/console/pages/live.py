@@ -23,7 +23,7 @@ from ncen_updater.console.pages.now import build_headline
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document
 
-#: How the site is is kept so long while officers can work, and while they cannot.
+#: How the site is is kept so long while users can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 #: Orders that come to a change, looked for among so many.
 CHANGING, ORDERS = frozenset({"upgrade", "rollback", "resume"}), 10
@@ -270,7 +270,7 @@ def _build_steps(report: Document, now: datetime, language: str) -> Iterator[Liv
 
 
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
-    """Say how long officers have been out, and what was predicted of it."""
+    """Say how long users have been out, and what was predicted of it."""
     closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
     foretold = report.get("predicted_downtime_s")
     predicted = ""

@@ -98,7 +98,7 @@ def _find_error(status: Document, name: str) -> Document | None:
 
 
 def build_headline(status: Document) -> tuple[LazyText, str]:
-    """Return how it is for officers, and its tone; pure."""
+    """Return how it is for users, and its tone; pure."""
     running = status["running"]
     if "error" in running:
         return LazyText(N_("Status unknown")), "bad"

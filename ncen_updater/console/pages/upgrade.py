@@ -104,7 +104,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def format_downtime(stop: Document | None) -> LazyText:
-    """Say how long officers would be out; pure."""
+    """Say how long users would be out; pure."""
     if stop is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
     values = {name: format_duration(stop[name]) for name in ("likely", "high")}

@@ -2,7 +2,7 @@
 
 Provenance says what built a release, from what: an in-toto statement, SLSA provenance v1 in a DSSE
 envelope, signed by the builder's own key. It holds no time and no name of a machine, so the same
-build gives the same bytes. The builder is no officer: its key signs nothing that sites trust.
+build gives the same bytes. The builder is no signer: its key signs nothing that sites trust.
 
 The SBOM (CycloneDX 1.6) is found in the tree, or handed in and checked. What is found, and nothing
 else: Python packages (``*.dist-info/METADATA``, and wheels), Java archives that name themselves

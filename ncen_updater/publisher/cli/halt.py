@@ -1,4 +1,4 @@
-"""``halt``: the officers halt a release, or one of them does alone, for at most three days."""
+"""``halt``: the signers halt a release, or one of them does alone, for at most three days."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``keys``: keys of officers and machines."""
+"""``keys``: keys of signers and machines."""
 
 from __future__ import annotations
 

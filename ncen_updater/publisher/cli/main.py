@@ -1,4 +1,4 @@
-"""``ncen-publisher``: the release officers' program.
+"""``ncen-publisher``: the release signers' program.
 
 Thin and light: each command is imported when it is run, reads its arguments, calls the publisher's
 library, and shows what it returned. Standard output is data, standard error is progress and errors.

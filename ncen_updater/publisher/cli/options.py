@@ -405,7 +405,7 @@ def show_result(
 
 
 def verify_event_root(event: SigningEvent, root: Path | None) -> None:
-    """Compare an event with the officer's own root.
+    """Compare an event with the signer's own root.
 
     Raises:
         UpdaterError: If it does not lead from it, or the file is no root.
@@ -414,7 +414,7 @@ def verify_event_root(event: SigningEvent, root: Path | None) -> None:
 
 
 def _read_own_root(path: Path) -> Metadata[Root]:
-    """Read the officer's own root; what is wrong with it is not the drafter's to mend."""
+    """Read the signer's own root; what is wrong with it is not the drafter's to mend."""
     from ncen_updater.publisher.signing.event_files import read_metadata
 
     try:

@@ -1,6 +1,6 @@
 """``wave``, ``resume-wave``, ``channel``, ``audience``: who may have a release, and when.
 
-Each drafts a signing event, like everything that the officers decide.
+Each drafts a signing event, like everything that the signers decide.
 """
 
 from __future__ import annotations

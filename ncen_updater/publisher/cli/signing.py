@@ -1,4 +1,4 @@
-"""``show``, ``sign``, ``merge``: what officers do with an event, away from the network."""
+"""``show``, ``sign``, ``merge``: what signers do with an event, away from the network."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def list_hops(
                 target=order.target,
             )
         except UpgradePathError as error:
-            # What it tells a site to do is nothing that an officer could.
+            # What it tells a site to do is nothing that a signer could.
             raise UpdaterError(
                 RELEASE_NOT_FOR_SITE,
                 version=order.target,

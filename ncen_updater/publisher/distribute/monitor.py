@@ -6,8 +6,8 @@ a page of a proxy in the place of a file. Three looks:
 
 * now: everything has to be valid;
 * in ``ahead`` days: still, without anything being signed until then;
-* in ``offline_ahead`` days: what officers sign has to be valid, the online roles are left out,
-  since a machine renews them. Officers need weeks to come together.
+* in ``offline_ahead`` days: what signers sign has to be valid, the online roles are left out,
+  since a machine renews them. Signers need weeks to come together.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class FeedReport:
         targets: How many files are signed.
         bytes: Their size together.
         findings: What is wrong, or soon will be.
-        emergency_halts: Which releases one officer halted for a while.
+        emergency_halts: Which releases one signer halted for a while.
         observed_metadata: Every list that was verified, to be compared with those of other places.
     """
 
@@ -154,7 +154,7 @@ class FeedMonitor:
         Args:
             published: What the Secretariat has published, to compare with.
             ahead: Days after which everything must still be valid.
-            offline_ahead: Days after which what officers sign must still be valid.
+            offline_ahead: Days after which what signers sign must still be valid.
             deep: Fetch and hash every file, in place of asking for its length.
             place: What the feed is called where it is compared.
 
@@ -355,7 +355,7 @@ def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding
 
 
 def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
-    """Roles that officers are to sign anew by now, by the periods that they agreed on."""
+    """Roles that signers are to sign anew by now, by the periods that they agreed on."""
     try:
         policy = read_policy(seen["root"].signed)
     except ValueError:

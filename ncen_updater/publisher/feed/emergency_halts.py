@@ -1,4 +1,4 @@
-"""Brakes at the publisher: one is signed by an officer alone, and carried by the timestamp."""
+"""Brakes at the publisher: one is signed by a signer alone, and carried by the timestamp."""
 
 from __future__ import annotations
 

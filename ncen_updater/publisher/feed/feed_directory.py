@@ -93,11 +93,11 @@ class FeedState:
 
     @property
     def policy(self) -> FeedPolicy:
-        """What the officers agreed on beside keys and thresholds."""
+        """What the signers agreed on beside keys and thresholds."""
         return read_policy(self.root.signed)
 
     def list_offline_roles(self) -> list[str]:
-        """Roles that officers sign and that have a version."""
+        """Roles that signers sign and that have a version."""
         return ["root", "targets", *self.delegated]
 
 
@@ -289,7 +289,7 @@ class FeedDirectory:
         return state
 
     def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
-        """Every version that is here of every list that officers sign, with its role.
+        """Every version that is here of every list that signers sign, with its role.
 
         Raises:
             FEED_BROKEN: If one cannot be read, or says that it is another.

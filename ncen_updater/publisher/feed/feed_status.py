@@ -127,7 +127,7 @@ def read_feed_status(
 
 
 def list_due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
-    """Roles that officers sign, and that are to be signed anew by now."""
+    """Roles that signers sign, and that are to be signed anew by now."""
     roles, _ = read_feed_status(state, now)
     return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
 
@@ -166,7 +166,7 @@ def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
 
 @dataclass(frozen=True)
 class SignedMetadata:
-    """One list that officers signed.
+    """One list that signers signed.
 
     Attributes:
         drafted: When it was drafted (UTC); empty if it does not say.
@@ -180,7 +180,7 @@ class SignedMetadata:
 
 
 def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
-    """Every version of every list that officers sign, the newest first.
+    """Every version of every list that signers sign, the newest first.
 
     Raises:
         FEED_BROKEN: If one cannot be read.

@@ -118,7 +118,7 @@ class Publisher:
         """Publish an event whose every role has its signatures.
 
         Args:
-            event: With the signatures that officers gave.
+            event: With the signatures that signers gave.
             staging: Where new target files lie, each with a ``targets`` directory.
             online: Keys of snapshot and timestamp.
             accept_interruption: Publish a change of keys even where clients that ask between two
@@ -127,7 +127,7 @@ class Publisher:
         Raises:
             BELOW_THRESHOLD: If a role has too few signatures; also those of the previous root.
             STALE_EVENT: If the feed moved on since the event was drafted.
-            PUBLISHER_ROLE_EXPIRED: If a role that officers sign has expired.
+            PUBLISHER_ROLE_EXPIRED: If a role that signers sign has expired.
             TargetMissingError: If a file that the metadata name is not there or is another.
             KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
             DUPLICATE_KEY, KEY_NOT_ALLOWED: If keys are used as they must not be.

@@ -1,7 +1,7 @@
 """Rules of ``lint`` about what countries word and set anew: its files, and what sites meet in it.
 
 A country's texts never bar an upgrade, so what they lose is advised. A setting bars it where the
-release says so, and a file that no site can read would be shown to officers: these forbid it, or
+release says so, and a file that no site can read would be shown to signers: these forbid it, or
 are said as what they are. No more than a few keys are named in a line.
 """
 
@@ -43,7 +43,7 @@ from ncen_updater.publisher.lint.overlay_changes import (
 
 #: Findings that do not forbid a release, and bar its way at sites or end what a country did.
 SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
-#: Findings that every officer should have seen, as most releases have some.
+#: Findings that every signer should have seen, as most releases have some.
 COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
 
 

@@ -51,7 +51,7 @@ class FeedKeys:
     Attributes:
         officers: Keys of root, targets and every product.
         online: Keys of snapshot and timestamp.
-        threshold: How many officers sign.
+        threshold: How many signers sign.
     """
 
     officers: tuple[Signer, ...]
@@ -69,7 +69,7 @@ def create_keys(
 
     Args:
         directory: Where the key files are.
-        passphrase: The same for all; in earnest every officer has an own one.
+        passphrase: The same for all; in earnest every signer has an own one.
         officers: Their names.
         threshold: How many of them must sign.
     """
@@ -99,7 +99,7 @@ def create_feed(
 
     Args:
         directory: The feed; ``metadata/1.root.json`` in it is what sites trust first.
-        keys: Officers sign root, targets and every product.
+        keys: Signers sign root, targets and every product.
         clock: The time (UTC).
         products: A role for each.
         plain_tufup: Products whose archives unmodified tufup clients must find.
@@ -125,7 +125,7 @@ def publish_draft(
     clock: Callable[[], datetime],
     staging: Sequence[Path] = (),
 ) -> PublishReport:
-    """Let as many officers as are needed sign a draft, and publish it."""
+    """Let as many signers as are needed sign a draft, and publish it."""
     feed = FeedDirectory(directory)
     base = feed.read_state() if feed.exists else None
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:

@@ -1,4 +1,4 @@
-"""All that an officer reads of an event, gathered once, shown on a terminal and on paper."""
+"""All that a signer reads of an event, gathered once, shown on a terminal and on paper."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def release_page(
 
 
 def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
-    """All of a migration that officers decided, wherever its files lie."""
+    """All of a migration that signers decided, wherever its files lie."""
     files = list_migration_content(migration, shown.document.migrations if shown else {})
     value = migration.model_dump(exclude={"up", "down", "verify"})
     return value, {key: digest for key, (_, digest) in files.items()}

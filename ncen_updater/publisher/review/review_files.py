@@ -1,4 +1,4 @@
-"""The files that an officer's program reads besides the lists, each by the digest that is signed.
+"""The files that a signer's program reads besides the lists, each by the digest that is signed.
 
 They travel in the event (``papers/<sha256>``): document and tree of each release that it adds and
 of the release before, and every SQL file. Where the staging directory, or the published feed,
@@ -105,7 +105,7 @@ class ReviewFiles:
             try:
                 content = read_regular_file(path, limit)
             except (OSError, ValueError):
-                continue  # looked for elsewhere; what is nowhere is said to the officer
+                continue  # looked for elsewhere; what is nowhere is said to the signer
             if compute_sha256(content) == sha256:
                 return content
         return None

@@ -19,7 +19,7 @@ from ncen_updater.publisher.review.file_changes import HARMLESS
 
 
 class StatementKind(Enum):
-    """What a statement does that an officer should have decided."""
+    """What a statement does that a signer should have decided."""
 
     DELETES = N_("deletes records")
     CHANGES = N_("changes records")

@@ -1,6 +1,6 @@
 """The ceremony: who holds which role, with how many signatures, for how long.
 
-A ceremony file is written by hand once, read aloud by the officers, and turned into the drafts of
+A ceremony file is written by hand once, read aloud by the signers, and turned into the drafts of
 root and targets. The same file, changed, is how keys and thresholds change later. The
 Secretariat's is ``keys/ceremony.toml`` in the repository.
 """

@@ -1,7 +1,7 @@
 """What goes into the drafts of a signing event: pure decisions over a feed's state.
 
 Each function returns the new versions, without signatures, and the title of the event. A release
-that is published never changes; what changes is the offer that the product's officers sign: its
+that is published never changes; what changes is the offer that the product's signers sign: its
 waves, a halt, its channel and its countries.
 """
 
@@ -66,7 +66,7 @@ class Draft:
         title: What they are about, in one line.
         roles: The new versions, by role.
         review_files: Documents, trees, SQL and papers of the releases that are added, by SHA-256:
-            what an officer reads besides the lists.
+            what a signer reads besides the lists.
     """
 
     title: str
@@ -201,7 +201,7 @@ def draft_releases(
         now: Moment of the draft (UTC).
         waves: When they open to which sites; to all at once if there is none.
         builder: The key of whoever built them, to check their provenance with.
-        feed: Where the release before lies, for the officers to compare with.
+        feed: Where the release before lies, for the signers to compare with.
 
     Raises:
         BuildError: If a file in it does not belong to one of its releases, is not the one that

@@ -1,6 +1,6 @@
-"""The difference between published metadata and a draft, in words that an officer can read.
+"""The difference between published metadata and a draft, in words that a signer can read.
 
-An officer signs bytes. Whatever in them differs from what is published and has no sentence of its
+A signer signs bytes. Whatever in them differs from what is published and has no sentence of its
 own is listed raw, so that nothing can be signed unseen, not even a field that nobody thought of.
 
 Everything that differs is said: what is known in its own words, what is not known by its name. A

@@ -4,7 +4,7 @@ They come from somebody else on a medium. A link, a device or a pipe in the plac
 refused before it is opened for good, and no more than a limit is ever read.
 
 An event is a directory while it is made and published. To travel it is packed into one file,
-``NAME.event``, a ZIP of exactly the files that an event has; an officer's signatures come back in
+``NAME.event``, a ZIP of exactly the files that an event has; a signer's signatures come back in
 one file, ``NAME.OFFICER.sig``. Neither is believed: what is unpacked is checked as any event is,
 and each signature is verified when it is merged.
 """
@@ -138,7 +138,7 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
 
 
 def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes]) -> None:
-    """Copy what an officer reads besides the lists into a new event.
+    """Copy what a signer reads besides the lists into a new event.
 
     Args:
         directory: The event.
@@ -180,7 +180,7 @@ RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 
 
 class DetachedSignature(BaseModel):
-    """One officer's answer."""
+    """One signer's answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -274,13 +274,13 @@ def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def write_signatures(path: Path, signatures: Sequence[DetachedSignature]) -> None:
-    """Write an officer's signatures as one file."""
+    """Write a signer's signatures as one file."""
     document = _SignaturesFile(signatures=tuple(signatures))
     durable.write_file(path, encode_canonical_json(document.model_dump(mode="json", by_alias=True)))
 
 
 def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
-    """Read the signatures of a file: all of an officer's, or one as older programs write them.
+    """Read the signatures of a file: all of a signer's, or one as older programs write them.
 
     Raises:
         BAD_EVENT: If it is neither.

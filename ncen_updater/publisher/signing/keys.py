@@ -1,8 +1,8 @@
 """Keys: encrypted PKCS#8 files, public key files, and the signers made of them.
 
-A private key lives in ``NAME.pem``, encrypted with the officer's passphrase (scrypt), and is not
+A private key lives in ``NAME.pem``, encrypted with the signer's passphrase (scrypt), and is not
 used where others may read it. Its public half lives in ``NAME.pub.json``: the TUF key with the
-owner's name in it, so that officers read names and not digests. The key id is the SHA-256 of the
+owner's name in it, so that signers read names and not digests. The key id is the SHA-256 of the
 key's canonical JSON and is computed again at every load: an id that does not belong to its content
 is refused.
 

@@ -1,6 +1,6 @@
 """What every set of metadata must hold before anybody signs or publishes it. Pure.
 
-The same rules stand at both ends: an officer's program refuses to sign what breaks them, and the
+The same rules stand at both ends: a signer's program refuses to sign what breaks them, and the
 publisher refuses to publish it, so neither has to trust the other.
 """
 
@@ -46,7 +46,7 @@ from ncen_updater.publisher.signing.role_policy import (
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
 #: The issue time becomes the least time of every site's clock: one in the future would shut them
-#: out for good. Two days, since an officer's machine without network has no exact clock.
+#: out for good. Two days, since a signer's machine without network has no exact clock.
 CLOCK_TOLERANCE: Final = timedelta(days=2)
 # Printable ASCII without backslash and without what a shell, a URL or a terminal may take amiss.
 TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
@@ -55,7 +55,7 @@ TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
 def refuse_invalid_drafts(
     root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
 ) -> None:
-    """Refuse drafts that no officer should have to judge.
+    """Refuse drafts that no signer should have to judge.
 
     Args:
         root: The newest root, drafted or published.
@@ -183,7 +183,7 @@ def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
 def refuse_invalid_dates(
     root: Root, drafts: Mapping[str, Metadata[Any]], now: datetime | None = None
 ) -> None:
-    """Refuse drafts that last longer than the officers agreed on, or come from the future.
+    """Refuse drafts that last longer than the signers agreed on, or come from the future.
 
     Args:
         root: The newest root; its policy says how long each role may last.
@@ -240,7 +240,7 @@ def refuse_backdated(
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
-    """Refuse to sign by a clock that has not reached what officers signed already.
+    """Refuse to sign by a clock that has not reached what signers signed already.
 
     What it signed would have lapsed for every site.
 
@@ -312,7 +312,7 @@ def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[
 
 
 def refuse_expired_roles(state: FeedState, now: datetime) -> None:
-    """Refuse to publish where a role that officers sign has expired.
+    """Refuse to publish where a role that signers sign has expired.
 
     Raises:
         PUBLISHER_ROLE_EXPIRED: Naming all of them, since they have to be renewed in one event.

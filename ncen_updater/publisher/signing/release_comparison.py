@@ -1,7 +1,7 @@
-"""Comparing what a release is made of with the lists that an officer is asked to sign.
+"""Comparing what a release is made of with the lists that a signer is asked to sign.
 
 An event holds the lists, and of each release that it adds the small files: its document and its
-papers, by their digests. An officer's program reads these before it signs. An officer who is given
+papers, by their digests. A signer's program reads these before it signs. A signer who is given
 the staging directory too can let it hash every file.
 """
 

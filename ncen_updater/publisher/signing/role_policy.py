@@ -22,7 +22,7 @@ Days = Annotated[int, Field(ge=1, le=3660)]
 
 
 class FeedPolicy(BaseModel):
-    """What the officers agreed on beside keys and thresholds; part of the signed root.
+    """What the signers agreed on beside keys and thresholds; part of the signed root.
 
     Attributes:
         expiry_days: For each role, how many days a version is valid.
@@ -46,10 +46,10 @@ class FeedPolicy(BaseModel):
 
 
 def compute_default_window(role: str, days: int) -> int:
-    """Days before the expiry at which a role is signed anew where the officers said nothing.
+    """Days before the expiry at which a role is signed anew where the signers said nothing.
 
     The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
-    at half time; what officers sign with time to bring them together.
+    at half time; what signers sign with time to bring them together.
     """
     if role == "timestamp":
         return max(1, days - 1)

@@ -1,8 +1,8 @@
-"""``officer.toml``: what an officer's program remembers, so that it need not be typed each time.
+"""``officer.toml``: what a signer's program remembers, so that it need not be typed each time.
 
-Which key or token, the officer's own root, the builder's key, where releases lie. It holds no
+Which key or token, the signer's own root, the builder's key, where releases lie. It holds no
 secret and never may; but whoever could write to it could put another root in the place of the
-officer's, so nobody else may.
+signer's, so nobody else may.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class SignerSettings:
 
     Attributes:
         source: The file; None where there is none.
-        name: Of the officer: the key has to be theirs.
+        name: Of the signer: the key has to be theirs.
         key: Private key file.
         emergency_halt_key: Private key file with which releases are braked, where that is another.
         token: Label of a token, in place of it.
         key_id: Id of the key on the token.
         module: Driver of the token.
-        root: A root of the feed that the officer had from elsewhere.
+        root: A root of the feed that the signer had from elsewhere.
         builder_key: Public file of the builder.
         staging: Where files of releases lie.
         feed: Where the published feed lies.

@@ -10,12 +10,12 @@ It is a directory that travels on a USB stick::
                                  added; document and tree of the release before
     sig/<role>.<keyid>.json      one file for each signature
 
-An officer's answer is the signature file alone. The digest of the event is the SHA-256 over its
+A signer's answer is the signature file alone. The digest of the event is the SHA-256 over its
 title and the roles, versions and digests of all drafts and of what they stand on: the one number
-that officers read to each other.
+that signers read to each other.
 
 Nothing in the directory is believed because it is there: the base must carry the signatures of the
-roots beside it, and an officer compares these with a root of their own
+roots beside it, and a signer compares these with a root of their own
 (:meth:`SigningEvent.verify_root`), else a drafter could show the difference to a feed that never
 was.
 """
@@ -129,7 +129,7 @@ class SigningEvent:
             title: What it is about, in one line.
             drafts: New versions without signatures, by role.
             base: What they were drafted from; None for the first event of a feed.
-            review_files: Files that an officer reads besides, by SHA-256.
+            review_files: Files that a signer reads besides, by SHA-256.
 
         Raises:
             FEED_EXISTS: If the directory is not empty.
@@ -223,10 +223,10 @@ class SigningEvent:
                 )
 
     def verify_root(self, trusted: Metadata[Root] | None) -> None:
-        """Compare what the event stands on with a root that the officer has from elsewhere.
+        """Compare what the event stands on with a root that the signer has from elsewhere.
 
         Args:
-            trusted: Any root of the feed, the first or a later one; None if the officer has none.
+            trusted: Any root of the feed, the first or a later one; None if the signer has none.
 
         Raises:
             EVENT_BASE_UNTRUSTED: If the event does not lead from it, or nothing was given to
@@ -250,7 +250,7 @@ class SigningEvent:
 
     @property
     def digest(self) -> str:
-        """The number that officers compare."""
+        """The number that signers compare."""
         record = _EventFile(
             title=self.title, drafts=_make_refs(self.drafts), base=_make_refs(self.base)
         )
@@ -274,8 +274,8 @@ class SigningEvent:
         """Sign every draft that the key may sign.
 
         Args:
-            signer: The officer's key.
-            digest: Digest of the event as the officer was told it: eight words, or its first 32 or
+            signer: The signer's key.
+            digest: Digest of the event as the signer was told it: eight words, or its first 32 or
                 more digits; spaces do not count.
             answer: One file for all of them; else each goes into the event.
 
@@ -284,7 +284,7 @@ class SigningEvent:
 
         Raises:
             DIGEST_SHORT: If it is too short to be compared.
-            DIGEST_MISMATCH: If this is not the event that the officer was told of.
+            DIGEST_MISMATCH: If this is not the event that the signer was told of.
             KEY_NOT_ALLOWED: If the key may sign none of the drafts.
         """
         self.refuse_other_digest(digest)

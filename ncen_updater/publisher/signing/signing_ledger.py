@@ -1,8 +1,8 @@
-"""What an officer signed before: one line a list, so that no list of one number is signed twice.
+"""What a signer signed before: one line a list, so that no list of one number is signed twice.
 
 Two drafts of one version with enough signatures each are two true lists. Whoever holds the online
 keys could then show one of them to some countries and the other to the rest, and nobody would see
-it. An officer's program remembers, and asks why.
+it. A signer's program remembers, and asks why.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _LedgerEntry(BaseModel):
     """One list that was signed.
 
     Attributes:
-        feed: Digest of the feed's first root: an officer may serve several.
+        feed: Digest of the feed's first root: a signer may serve several.
         role: Which list.
         version: Its number.
         digest: Of the bytes that were signed.
@@ -53,7 +53,7 @@ class _LedgerEntry(BaseModel):
 
 @dataclass(frozen=True)
 class SigningLedger:
-    """The file, beside the officer's key.
+    """The file, beside the signer's key.
 
     Attributes:
         path: Where it lies; it need not be there.

@@ -1,4 +1,4 @@
-"""Asks door, processes and health address whether officers can work: once, and not for long.
+"""Asks door, processes and health address whether users can work: once, and not for long.
 
 It takes what it needs from the file as it is and asks with the rights of whoever looks, so that
 ``status`` needs neither the models of the configuration nor more rights than it has; what upgrades

@@ -74,7 +74,7 @@ class HealthResult:
 class Application(abc.ABC):
     """The application of the site. Every act is idempotent and raises when it fails.
 
-    The *door* is what lets officers in. It is closed and opened by a file that the web server in
+    The *door* is what lets users in. It is closed and opened by a file that the web server in
     front looks at, so that it stays as it is through crashes and restarts, and the application is
     told of it too: with a closed door it must not send mail or run jobs.
     """
@@ -91,12 +91,12 @@ class Application(abc.ABC):
     def start(self) -> None:
         """Start what ``current`` points at; returns once ordered, not when healthy.
 
-        Parts that run are left alone, and so are those that wait until officers are in.
+        Parts that run are left alone, and so are those that wait until users are in.
         """
 
     @abc.abstractmethod
     def start_deferred_parts(self) -> None:
-        """Start the parts that wait until officers are in; those that run are left alone."""
+        """Start the parts that wait until users are in; those that run are left alone."""
 
     def why_down(self) -> str | None:
         """Say why it is down, as far as the system knows; None where it runs, or is about to."""
@@ -127,19 +127,19 @@ class Application(abc.ABC):
         """Parts that do not run as they should, by name, without the one that is asked for health.
 
         Args:
-            include_deferred: Whether those that wait until officers are in should run too.
+            include_deferred: Whether those that wait until users are in should run too.
         """
 
     @abc.abstractmethod
     def enable_maintenance(self) -> None:
-        """Keep officers out and show them the maintenance page."""
+        """Keep users out and show them the maintenance page."""
 
     @abc.abstractmethod
     def disable_maintenance(self) -> None:
-        """Let officers in."""
+        """Let users in."""
 
     def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
-        """Why the front lets officers in although the door is closed; None where nothing says so.
+        """Why the front lets users in although the door is closed; None where nothing says so.
 
         Asked with the door closed only.
 
@@ -155,7 +155,7 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def is_in_maintenance(self) -> bool:
-        """Whether officers are kept out."""
+        """Whether users are kept out."""
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:
@@ -172,5 +172,5 @@ class Application(abc.ABC):
 
         Args:
             expectation: What it must say of itself.
-            include_deferred: Whether the parts that wait until officers are in should run too.
+            include_deferred: Whether the parts that wait until users are in should run too.
         """

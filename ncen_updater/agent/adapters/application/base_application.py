@@ -128,7 +128,7 @@ class BaseApplication(Application):
         self._start(start_after_maintenance=False)
 
     def start_deferred_parts(self) -> None:
-        """Start the parts that wait until officers are in."""
+        """Start the parts that wait until users are in."""
         self._start(start_after_maintenance=True)
 
     def _start(self, *, start_after_maintenance: bool) -> None:
@@ -138,11 +138,11 @@ class BaseApplication(Application):
                 part.request_start(self._settings.health_timeout_s)
 
     def enable_maintenance(self) -> None:
-        """Keep officers out and show them the maintenance page."""
+        """Keep users out and show them the maintenance page."""
         self._door.write()
 
     def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
-        """Why the web server in front lets officers in all the same; None where it does not."""
+        """Why the web server in front lets users in all the same; None where it does not."""
         return check_maintenance_page(
             self._settings, self._clock, self._wait, rolling_back=rolling_back
         )
@@ -159,11 +159,11 @@ class BaseApplication(Application):
         return run_command(argv, self._environment, timeout_s)
 
     def disable_maintenance(self) -> None:
-        """Let officers in."""
+        """Let users in."""
         self._door.remove()
 
     def is_in_maintenance(self) -> bool:
-        """Whether officers are kept out."""
+        """Whether users are kept out."""
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
@@ -269,7 +269,7 @@ class ApplicationPart(abc.ABC):
 
     Args:
         name: For people; empty for the one that is asked for its health.
-        start_after_maintenance: Whether it is started only once officers are in.
+        start_after_maintenance: Whether it is started only once users are in.
         what: What the system calls it; for the log.
     """
 

@@ -137,7 +137,7 @@ CONSECUTIVE_CHECKS = 2
 MAX_INTERVAL_S = 0.5
 
 
-# Between the first looks: officers wait for each of them. From then on a tenth of the time so far,
+# Between the first looks: users wait for each of them. From then on a tenth of the time so far,
 # so that a look adds no more than that to any start.
 MIN_INTERVAL_S = 0.05
 
@@ -225,7 +225,7 @@ def wait_until_healthy(
     """Look again and again until enough looks in a row were good, or time is up.
 
     The first good look may be the last breath of an application that is about to fall over; hence
-    more than one is needed. The looks are close to each other at first, since officers wait; who
+    more than one is needed. The looks are close to each other at first, since users wait; who
     falls over later is seen by the soak. At least one look is made, however short the time.
 
     Args:

@@ -1,4 +1,4 @@
-"""The door: a file whose presence keeps officers out.
+"""The door: a file whose presence keeps users out.
 
 The web server in front looks for it at every request, so the door stays as it is through crashes
 and restarts of everything else. What is in it is for the maintenance page and for people.

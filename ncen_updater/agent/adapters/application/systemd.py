@@ -126,7 +126,7 @@ class _SystemdUnit(ApplicationPart):
         """Whether it is up, and systemd did not have to start it again since the first look.
 
         A worker that dies at each start is up for an instant each time. One that ended once while
-        officers work, and has run since, is no longer bad at the next look.
+        users work, and has run since, is no longer bad at the next look.
         """
         facts = self._read_properties()
         restarts = facts.get("NRestarts", "0")

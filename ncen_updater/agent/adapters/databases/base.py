@@ -235,7 +235,7 @@ class MigrationSet:
 
     @property
     def contract_program(self) -> DatabaseProgram | None:
-        """What brings the application's own migrations to their end once officers are in."""
+        """What brings the application's own migrations to their end once users are in."""
         return self.migrator.contract if self.migrator is not None else None
 
 
@@ -469,7 +469,7 @@ class DatabaseEngine(abc.ABC):
     def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
-        Asked right after the cut-over of a release without a way back, while officers are out.
+        Asked right after the cut-over of a release without a way back, while users are out.
         What :meth:`count_lost_rows` counts then, and :meth:`count_lost_rows` later counts again. An
         engine that knows since when a row is there counts none of them, and answers at once.
         """
@@ -563,7 +563,7 @@ class DatabaseEngine(abc.ABC):
     ) -> CopyPlan:
         """Copy the candidates of a rehearsal the way :meth:`copy_databases` copies the live set.
 
-        So that the copy can be timed without officers being out. The copies are candidates of
+        So that the copy can be timed without users being out. The copies are candidates of
         ``timing_change``; :meth:`discard_candidates` with the plan that is returned removes them.
         """
 
@@ -611,7 +611,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     def prepare_control_storage(self) -> None:  # noqa: B027 - most have nothing to make
-        """Make what changes are recorded in, where it is not there yet: before officers are out."""
+        """Make what changes are recorded in, where it is not there yet: before users are out."""
 
     def run_online_program(
         self,
@@ -694,7 +694,7 @@ class DatabaseEngine(abc.ABC):
     def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
         """Let the planner know what changed in the live databases; return the tables, by database.
 
-        For after officers were let in: no row changes, nobody waits for it, and what is not reached
+        For after users were let in: no row changes, nobody waits for it, and what is not reached
         within the time is left to the engine's own upkeep. Called again it does what is left.
         Nothing for an engine that has that done by :meth:`migrate`.
         """
@@ -722,7 +722,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def record_commit(self, change: ChangeRef) -> None:
-        """Write into the databases that the change is committed, before officers are let in.
+        """Write into the databases that the change is committed, before users are let in.
 
         Afterwards nothing cuts them back, not even a journal from an old backup.
         """

@@ -126,7 +126,7 @@ def make_consent_check(
     """Return what refuses a path that people have not approved as it is now.
 
     It returns the binding and how many had to approve: facts for the change that begins, which asks
-    once more just before it keeps officers out.
+    once more just before it keeps users out.
 
     Args:
         site: The site.

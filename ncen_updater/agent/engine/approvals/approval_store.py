@@ -160,7 +160,7 @@ class ApprovalStore:
         """Use up every approval and chosen time: one yes is for one stop of the officers.
 
         Args:
-            change: The upgrade that is about to keep officers out.
+            change: The upgrade that is about to keep users out.
 
         Returns:
             How many approvals there were.

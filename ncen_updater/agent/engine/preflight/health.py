@@ -52,7 +52,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
     Who cannot ask could not tell a good release from a bad one, and would find that out once
-    officers are out. It bars no way back: a release may be left because it refuses everybody.
+    users are out. It bars no way back: a release may be left because it refuses everybody.
     """
     problem = context.application.check_health_token()
     if problem is not None:

@@ -1,4 +1,4 @@
-"""Does somebody else keep officers out?"""
+"""Does somebody else keep users out?"""
 
 from __future__ import annotations
 

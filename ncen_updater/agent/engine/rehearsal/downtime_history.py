@@ -1,4 +1,4 @@
-"""Stops of officers: the last real one, and what was predicted. Light: ``status`` imports it."""
+"""Stops of users: the last real one, and what was predicted. Light: ``status`` imports it."""
 
 from __future__ import annotations
 

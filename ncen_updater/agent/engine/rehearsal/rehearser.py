@@ -1,4 +1,4 @@
-"""A rehearsal: the real migrations on copies of the site's own data, while officers work.
+"""A rehearsal: the real migrations on copies of the site's own data, while users work.
 
 The copies are a backup of each database, restored, so that every rehearsal also proves that a
 backup can be restored; what a backup by the agent's role does not carry is left out and told. They
@@ -482,7 +482,7 @@ class Rehearser:
         return tuple(found)
 
     def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
-        # What runs while officers work is none of the stop.
+        # What runs while users work is none of the stop.
         in_stop_s = 0.0 if hop.plan.expands else hop.migrate_s
         prediction = predict_downtime(
             RehearsedDurations(hop.copy_s, in_stop_s),

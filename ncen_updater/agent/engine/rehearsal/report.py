@@ -103,7 +103,7 @@ class RehearsedHop(JsonRecord):
         to_version: and the one that was tried.
         copy_s: Seconds of a copy as an upgrade makes it,
         migrate_s: of the migrations with their checks,
-        contract_s: of what brings them to their end while officers work; None where nothing does,
+        contract_s: of what brings them to their end while users work; None where nothing does,
         rollback_s: and of the way back; None where none was tried.
         rollback_differences: Tables that the way back did not bring to what they were.
         restore_s: Seconds of the way back to kept databases; None where that is not the way.

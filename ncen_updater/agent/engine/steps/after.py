@@ -55,7 +55,7 @@ class CommitStep(Step):
 
 
 class SoakStep(Step):
-    """Watch the health of the release while officers use it."""
+    """Watch the health of the release while users use it."""
 
     name = StepName.SOAK
     title = LazyText(N_("soak period"))
@@ -146,7 +146,7 @@ class SoakStep(Step):
     def _retry_remaining_parts(
         self, context: StepContext, outage: OutageTracker, reason: str
     ) -> None:
-        """Start once more, with the databases there, what did not start when officers came in."""
+        """Start once more, with the databases there, what did not start when users came in."""
         application = context.site.application
         if not application.find_missing_parts(include_deferred=True):
             return

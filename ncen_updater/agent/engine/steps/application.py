@@ -31,7 +31,7 @@ def _is_maintenance_restored(context: StepContext) -> bool:
 
 
 def _measure_downtime(context: StepContext) -> float | None:
-    """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
+    """How long users were kept out, by a clock that nobody sets; not known after a reboot."""
     downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
     if downtime_started is None or downtime_started.boot != clock.boot_id():
@@ -40,7 +40,7 @@ def _measure_downtime(context: StepContext) -> float | None:
 
 
 class MaintenanceOnStep(Step):
-    """Keep officers out."""
+    """Keep users out."""
 
     name = StepName.MAINTENANCE_ON
     title = LazyText(N_("showing the maintenance page"))
@@ -62,7 +62,7 @@ class MaintenanceOnStep(Step):
         """Close the door. What people approved is used up by that, whatever comes of it.
 
         Raises:
-            MAINTENANCE_PAGE_NOT_SHOWN: The web server in front lets officers in all the same.
+            MAINTENANCE_PAGE_NOT_SHOWN: The web server in front lets users in all the same.
         """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).consume_all(context.change.id)
@@ -235,7 +235,7 @@ class HealthStep(Step):
 
 
 class MaintenanceOffStep(Step):
-    """Let officers in. From the first officer on there is no exact way back, only a rollback."""
+    """Let users in. From the first user on there is no exact way back, only a rollback."""
 
     name = StepName.MAINTENANCE_OFF
     title = LazyText(N_("removing the maintenance page"))
@@ -243,12 +243,12 @@ class MaintenanceOffStep(Step):
     def do(self, context: StepContext) -> ChangeFacts:
         """Open the door, unless an operator had closed it before the change.
 
-        The databases get to know of the commit first: once an officer is in, nothing may cut them
+        The databases get to know of the commit first: once a user is in, nothing may cut them
         back, not even a recovery by a journal that was restored from before the commit. After a
         power cut the application that was healthy may have to be started again, and after a kill
         it may be another one that runs.
 
-        Parts that wait until officers are in follow. One that cannot be started keeps nobody out;
+        Parts that wait until users are in follow. One that cannot be started keeps nobody out;
         it is for the soak to judge.
         """
         site, application = context.site, context.site.application

@@ -46,7 +46,7 @@ class FenceStep(Step):
     title = LazyText(N_("closing the databases to connections"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Count once more what going back loses, now that officers are out; say who is in.
+        """Count once more what going back loses, now that users are out; say who is in.
 
         Raises:
             RECORDS_WOULD_BE_LOST: If more was entered than a person agreed to lose.
@@ -194,7 +194,7 @@ class MigrateStep(Step):
             if context.change.mode is DatabaseMode.RESTORE:
                 return self._verify_previous_copies(context)
             if context.change_ref.no_copy:
-                # Taken while officers were still in: nobody enters a closed original for it. So
+                # Taken while users were still in: nobody enters a closed original for it. So
                 # were the kinds, which are of what becomes of it at once.
                 facts = context.read_facts()
                 return ChangeFacts(
@@ -287,7 +287,7 @@ class MigrateStep(Step):
     def _does_rollback_lose_data(
         context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
     ) -> bool:
-        """Whether the way back from here loses what officers enter: as the rollback will find."""
+        """Whether the way back from here loses what users enter: as the rollback will find."""
         if context.change.kind is not ChangeKind.UPGRADE:
             return False
         engine, ref = context.site.database_engine, context.change_ref
@@ -333,7 +333,7 @@ class CutOverStep(Step):
         context.site.database_engine.cut_over(context.change_ref)
         facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
         if context.read_facts().rollback_loses_data and context.change.kind is ChangeKind.UPGRADE:
-            # Rows that the release itself made must not count as records that officers would lose.
+            # Rows that the release itself made must not count as records that users would lose.
             made = context.site.database_engine.count_release_rows(context.change_ref)
             facts = replace(facts, release_rows=made)
         return facts

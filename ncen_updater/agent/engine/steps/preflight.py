@@ -57,7 +57,7 @@ def refuse_lasting(findings: Sequence[Finding]) -> None:
 
 
 def _require_open_window(context: StepContext) -> None:
-    """Refuse a change whose window has closed: the next step keeps officers out."""
+    """Refuse a change whose window has closed: the next step keeps users out."""
     until = context.read_facts().start_before
     if until is not None and context.site.clock.now() >= until:
         zone = context.site.config.service.get_timezone()
@@ -88,7 +88,7 @@ def _require_still_approved(context: StepContext) -> None:
 def decide_copying(context: StepContext) -> ChangeFacts:
     """Say whether the databases go to the other release uncopied, and what runs before it.
 
-    Asked once the slot is built and before officers are out. The answer is a fact of the change;
+    Asked once the slot is built and before users are out. The answer is a fact of the change;
     of a rollback it is known from its beginning.
     """
     site = context.site
@@ -120,7 +120,7 @@ class PreflightStep(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Run every check; strict ones block. Then do what can be done while officers work."""
+        """Run every check; strict ones block. Then do what can be done while users work."""
         context.site.database_engine.require_live()
         findings = run_preflight(
             context.site, context.change_ref, context.origin_version, context.progress

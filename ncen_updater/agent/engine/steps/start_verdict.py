@@ -109,7 +109,7 @@ def require_healthy(
         site: The site.
         document: The release.
         distinguishable: Whether no other release of this change reports the same.
-        strict: Whether going on depends on what it says. On the way back, and once officers may
+        strict: Whether going on depends on what it says. On the way back, and once users may
             come in, one that runs and only refuses what the site sends along is taken as there.
 
     Returns:
@@ -201,7 +201,7 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
 
 
 def start_remaining_parts(site: Site) -> str | None:
-    """Start the parts that wait until officers are in; return why one does not start."""
+    """Start the parts that wait until users are in; return why one does not start."""
     application = site.application
     try:
         try:

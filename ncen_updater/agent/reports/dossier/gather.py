@@ -50,8 +50,8 @@ class DossierHop:
         loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
         file_changes: What becomes of the site's own files, one sentence each.
-        code_only: Whether no database is copied or migrated while officers are out.
-        expands: Whether the release's program works on them before, while officers do.
+        code_only: Whether no database is copied or migrated while users are out.
+        expands: Whether the release's program works on them before, while users do.
         contract: The program, with arguments, that works on them once the release was watched.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
@@ -84,7 +84,7 @@ class DossierHop:
 
     @property
     def keeps_records(self) -> bool:
-        """Whether a rollback keeps what officers enter."""
+        """Whether a rollback keeps what users enter."""
         return self.rollback_kind is RollbackKind.KEEPS_RECORDS and not self.lost_objects
 
     @property
@@ -191,7 +191,7 @@ class Dossier:
 
     @property
     def keeps_records(self) -> bool:
-        """Whether the whole way back keeps what officers enter."""
+        """Whether the whole way back keeps what users enter."""
         return all(hop.keeps_records for hop in self.hops)
 
 

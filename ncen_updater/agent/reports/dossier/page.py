@@ -73,7 +73,7 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
     copying = sum(report.copy_s for report in reports)
-    # What runs while officers work is none of the stop.
+    # What runs while users work is none of the stop.
     migrating = sum(hop.report.migrate_s for hop in hops if hop.report and not hop.expands)
     likely = sum(report.downtime.likely for report in reports)
     parts = [

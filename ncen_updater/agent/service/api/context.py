@@ -29,7 +29,7 @@ class ApiContext:
         now: The wall clock.
         inspections: Have the site looked at.
         agent_directory: Where the slots of the agent are.
-        read_availability: Asks whether officers can work; the process itself without.
+        read_availability: Asks whether users can work; the process itself without.
     """
 
     config_path: Path

@@ -61,10 +61,10 @@ class Condition:
 
 
 def is_unplanned_outage(now: SiteStatus) -> bool | None:
-    """Whether officers cannot work although nobody keeps them out; None where that is not known.
+    """Whether users cannot work although nobody keeps them out; None where that is not known.
 
     What was stopped by somebody, as far as the system tells that, is theirs to start. Nor does an
-    open change keep officers out while its release is watched.
+    open change keep users out while its release is watched.
     """
     seen, journal = get_part_or_none(now.availability), get_part_or_none(now.journal)
     if seen is None:
@@ -245,7 +245,7 @@ def detect_new_conditions(
 ) -> tuple[tuple[Notification, ...], dict[str, str]]:
     """Return the states that have begun, as news, and what now counts as told.
 
-    That officers can work again is told where they were told that they cannot.
+    That users can work again is told where they were told that they cannot.
     """
     news: list[Notification] = []
     after: dict[str, str] = {}

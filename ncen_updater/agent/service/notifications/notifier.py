@@ -78,7 +78,7 @@ class Notifier:
         send: Sends one message.
         now: The wall clock.
         on_status: Called with each look at the site, for metrics.
-        create_availability_reader: Gives who asks whether officers can work; this process does by
+        create_availability_reader: Gives who asks whether users can work; this process does by
             default.
     """
 

@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for the journal, so that a full disk does not keep officers out.
+"""Room on the disk that is kept for the journal, so that a full disk does not keep users out.
 
 A change whose journal cannot take a record stops where it is: nothing may be done that the journal
 does not know of. So a file is written before anything begins, and given up when the disk

@@ -3,7 +3,7 @@
 A *place* is a directory of the agent's own beside the one that is kept, on the same file system:
 
     <place>/<change>/tree      every file under its path, by a second name, a clone or a copy
-    <place>/<change>/prepared  the index, made while officers work
+    <place>/<change>/prepared  the index, made while users work
     <place>/<change>/index     the index, once the application stands still; only then is it used
     <place>/aside-<change>     what was added before a change was undone; never deleted by us
     <place>/written-<change>   names of files that were written in place, which is not undone

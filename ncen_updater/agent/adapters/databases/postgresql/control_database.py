@@ -68,7 +68,7 @@ class CutOverEvent(StrEnum):
 
     CUT_OVER = "over"
     REVERTED = "back"
-    COMMITTED = "committed"  # officers may be in; nothing is cut back any more
+    COMMITTED = "committed"  # users may be in; nothing is cut back any more
 
 
 @dataclass(frozen=True)

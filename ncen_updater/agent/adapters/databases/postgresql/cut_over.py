@@ -98,7 +98,7 @@ from ncen_updater.common.messages import (
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-# So long are rows counted while officers wait; what is not counted by then is kept.
+# So long are rows counted while users wait; what is not counted by then is kept.
 COUNT_TIMEOUT_S = 60.0
 UNFENCED = FenceState(allow_connections=True, connection_limit=-1)
 #: What is said of the renames themselves, and not of the commit.
@@ -295,7 +295,7 @@ class CutOver:
                 return reading.count_newer_rows(connection, moment, until)
         except DatabaseError as error:
             # A table that we may not read, a copy that is damaged, or one that is too large to
-            # be read while officers wait must not keep the site from going back: it is kept.
+            # be read while users wait must not keep the site from going back: it is kept.
             # Of a server that is gone the way back itself will hear.
             logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
             return None
@@ -653,7 +653,7 @@ def decide_evidence(
         is_cut_over=swapped,
         candidates=tuple(n for n, p in names.items() if candidate_name(p, change.id) in databases),
         previous=tuple(n for n, p in names.items() if previous_name(p, change.id) in databases),
-        # Either word is enough: one that is lost must not let officers' records be cut away.
+        # Either word is enough: one that is lost must not let users' records be cut away.
         committed=committed or any(is_committed(comment, change.id) for comment in comments),
         superseded=any(mark is not None and is_later(mark, change) for mark in marks),
     )

@@ -3,7 +3,7 @@
 In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
 this role left there. A database administrator may have put things into a database that only a
 superuser makes, or that this role may not read or make: a template copy has them, a dump has them
-not, or cannot be restored. The catalogue says which these are while officers still work.
+not, or cannot be restored. The catalogue says which these are while users still work.
 :func:`read_database_contents` looks, :func:`find_dump_obstacles` decides, and
 :func:`choose_dump_options` says how to dump and restore all the rest.
 """

@@ -215,7 +215,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.find_blockers`."""
         if (
             not application_stopped
-        ):  # officers still work: the answer is known when the copy is planned
+        ):  # users still work: the answer is known when the copy is planned
             self._cloning.detect(change)
         seen = survey_server(
             self._server, change, self._physical, clone=self._cloning.list_cloneable(change)

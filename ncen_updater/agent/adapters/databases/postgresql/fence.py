@@ -181,7 +181,7 @@ class DatabaseFence:
             return True
 
     def _require_same_change(self, connection: Connection, change: ChangeRef) -> None:
-        """Refuse a fence of another change: its agent may be at work, and would let officers in."""
+        """Refuse a fence of another change: its agent may be at work, and would let users in."""
         fences = read_fences(connection)
         others = {fences[name].change for name in self._databases if name in fences}
         others -= {change.id}

@@ -262,7 +262,7 @@ class CandidateMigrations:
     def _read_write_counters(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
         """Say what was written to each table so far; None where that cannot be known.
 
-        The server counts rows for itself, so that nothing has to be read while officers are out. A
+        The server counts rows for itself, so that nothing has to be read while users are out. A
         table that was emptied or rewritten as a whole has another file.
         """
         found: dict[str, list[tuple[object, ...]]] = {}

@@ -1,4 +1,4 @@
-"""Copies for a rehearsal: a backup of each live database, restored, while officers work.
+"""Copies for a rehearsal: a backup of each live database, restored, while users work.
 
 A template copy would need the live database without sessions. A dump does not, and that it can be
 restored is worth knowing by itself. It goes from one program to the other without touching a disk.

@@ -10,7 +10,7 @@
 ====================  ==========================================================================
 
 What the agent says of a set is in its own directory (``records``): what the set is (release,
-generation, change), that officers were let in to it by a change and it must not be cut back, and
+generation, change), that users were let in to it by a change and it must not be cut back, and
 for which change it was set aside, with the modes that its files had. A role counts only while the
 set is not live, so it can be written before the link moves. While both links exist, ``live``
 counts: that is the instant after a cut-over, and the one before the end of a cut-back.
@@ -264,7 +264,7 @@ class DatabaseSets:
         self._write_record(set_path, replace(self._read_record(set_path), role=value))
 
     def write_committed(self, set_path: Path, change: str) -> None:
-        """Say that officers are let in to a set by a change."""
+        """Say that users are let in to a set by a change."""
         self._write_record(set_path, replace(self._read_record(set_path), committed=change))
         with open_set(set_path) as place:
             place.replace_file(COMMITTED, json.dumps({"change": change}).encode())

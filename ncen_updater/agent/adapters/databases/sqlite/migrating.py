@@ -51,7 +51,7 @@ def migrate_files(
     wrote = False
     if target.migrator is not None:
         before = {path: _reset_mtime(path) for path in paths.values()}
-        # A file has one writer: what else would come while officers work comes here.
+        # A file has one writer: what else would come while users work comes here.
         for program in filter(None, (target.migrator, target.contract_program)):
             run_program(program, target.slot, paths, environment, progress, user)
         wrote = any(_read_write_state(path) != seen for path, seen in before.items())

@@ -365,11 +365,11 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     secret = place / "secret"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
-    officer = place / "officer.toml"
+    officer = place / "signer.toml"
     officer.write_text('emergency_halt_key = "keys/amina-brake.pem"\n')
     officer.chmod(0o600)
     base = [
-        "halt", "3.4.0", "--emergency", "--feed", str(place / "feed"), "--officer", str(officer),
+        "halt", "3.4.0", "--emergency", "--feed", str(place / "feed"), "--signer", str(officer),
         "--snapshot-key", str(place / "keys/snapshot.pem"),
         "--timestamp-key", str(place / "keys/timestamp.pem"), "--passphrase-file", str(secret),
     ]  # fmt: skip

@@ -141,7 +141,7 @@ def test_a_passphrase_is_made_and_said_once(
     # Its name does not say what it is for: where the public file of each goes is told.
     assert "to the ceremony (ceremony.toml)" in said.out
     assert "builder out of the ceremony" in said.out
-    assert "--builder-key or set builder_key in officer.toml" in said.out
+    assert "--builder-key or set builder_key in signer.toml" in said.out
     open_signer(tmp_path / "amina.pem", lambda _: secret)
     mark = group_digest(compute_fingerprint(load_public_key(tmp_path / "amina.pub.json")))
     assert mark in said.out

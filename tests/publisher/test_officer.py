@@ -1,4 +1,4 @@
-"""``officer.toml``: what it remembers, what it never may, and one file in and one file out."""
+"""``signer.toml``: what it remembers, what it never may, and one file in and one file out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.errors import refused
 
 
 def written(place: Path, content: bytes | str, mode: int = 0o600) -> Path:
-    path = place / "officer.toml"
+    path = place / "signer.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     path.chmod(mode)
     return path
@@ -106,7 +106,7 @@ def test_nor_to_another_user_or_group(uid: int, gid: int, mode: int, tmp_path: P
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe"])
 def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "officer.toml"
+    path = tmp_path / "signer.toml"
     if kind == "directory":
         path.mkdir()
     elif kind == "pipe":
@@ -120,12 +120,12 @@ def test_where_it_is_found(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
     assert find_settings_path(None, home) is None
     assert find_settings_path(None, {}) is None
-    usual = tmp_path / ".config/ncen-publisher/officer.toml"
+    usual = tmp_path / ".config/ncen-publisher/signer.toml"
     usual.parent.mkdir(parents=True)
     usual.touch()
     assert find_settings_path(None, home) == usual
-    assert find_settings_path(None, {**home, "NCEN_OFFICER": "/a"}) == Path("/a")
-    assert find_settings_path(Path("/b"), {**home, "NCEN_OFFICER": "/a"}) == Path("/b")
+    assert find_settings_path(None, {**home, "NCEN_SIGNER": "/a"}) == Path("/a")
+    assert find_settings_path(Path("/b"), {**home, "NCEN_SIGNER": "/a"}) == Path("/b")
 
 
 def test_paths_are_from_the_file(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ class RememberedDesk:
     """An officer with a file that remembers everything, and an event that came as one file."""
 
     event: Path
-    officer: Path
+    signer: Path
     secret: Path
     digest: str
     directory: Path
@@ -164,7 +164,7 @@ def desk(tmp_path: Path, keys: FeedKeys, feed: Path, staged: Path) -> Remembered
 
 def test_one_file_in_one_file_out(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
     """'sign EVENT' needs nothing else but the digest and the answer; 'merge' takes what came."""
-    remembered = ("--officer", str(desk.officer))
+    remembered = ("--signer", str(desk.signer))
     assert run(["show", str(desk.event), *remembered, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["anchored"], shown["digest"]) == (True, desk.digest)
@@ -186,15 +186,15 @@ def test_one_file_in_one_file_out(desk: RememberedDesk, capsys: pytest.CaptureFi
 def test_keys_show_says_what_is_remembered(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["keys", "show", "--officer", str(desk.officer), "--json"]) == 0
+    assert run(["keys", "show", "--signer", str(desk.signer), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert [Path(row["file"]).name for row in files] == ["amina.pub.json", "root.json"]
     assert run(["keys", "show"]) == 2
 
 
 def test_a_key_of_somebody_else(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
-    sign = ["sign", str(desk.event), "--officer", str(desk.officer), "--digest", desk.digest,
-            "--key", str(desk.officer.parent / "keys/bo.pem"), "--yes",
+    sign = ["sign", str(desk.event), "--signer", str(desk.signer), "--digest", desk.digest,
+            "--key", str(desk.signer.parent / "keys/bo.pem"), "--yes",
             "--passphrase-file", str(desk.secret)]  # fmt: skip
     assert run(sign) == 2
     assert "NU-7080" in capsys.readouterr().err
@@ -212,9 +212,9 @@ def test_a_root_that_is_remembered_is_always_compared(
     SigningEvent.create(other / "first", draft.title, draft.roles, None)
     event = other / "first.event"
     for command in (["show"], ["sign", "--yes", "--digest", "0" * 32]):
-        assert run([command[0], str(event), "--officer", str(desk.officer), *command[1:]]) != 0
+        assert run([command[0], str(event), "--signer", str(desk.signer), *command[1:]]) != 0
     digest = SigningEvent.load(other / "first").digest
-    assert run(["sign", str(event), "--officer", str(desk.officer), "--digest", digest,
+    assert run(["sign", str(event), "--signer", str(desk.signer), "--digest", digest,
                 "--yes", "--passphrase-file", str(desk.secret)]) == 6  # fmt: skip
     assert "NU-7042" in capsys.readouterr().err
 
@@ -264,7 +264,7 @@ def test_a_file_that_is_no_event(
     """It is told as that, nothing is written anywhere, nothing is signed."""
     desk.event.write_bytes(HOSTILE[how](desk.event.read_bytes()))
     there = sorted(path for path in tmp_path.rglob("*"))
-    assert run(["sign", str(desk.event), "--officer", str(desk.officer), "--yes",
+    assert run(["sign", str(desk.event), "--signer", str(desk.signer), "--yes",
                 "--digest", desk.digest, "--passphrase-file", str(desk.secret)]) != 0  # fmt: skip
     said = capsys.readouterr().err
     assert BAD_EVENT.code in said or "NU-7008" in said
@@ -275,9 +275,9 @@ def test_an_own_root_that_is_not_there_is_never_asked_of_the_drafter(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: "Copy it again from the person who drafted it", of what they are compared with."""
-    (desk.officer.parent / "root.json").unlink()
+    (desk.signer.parent / "root.json").unlink()
     for command in (["show"], ["sign", "--yes", "--digest", desk.digest]):
-        words = [*command, str(desk.event), "--officer", str(desk.officer), "--json"]
+        words = [*command, str(desk.event), "--signer", str(desk.signer), "--json"]
         assert run(words) == 2
         error = json.loads(capsys.readouterr().out)["error"]
         assert error["code"] == "NU-7083"

@@ -123,7 +123,7 @@ COMMAND_HELP = CommandHelp(
             "show release-3.3.0.event --html page.html": N_("the review page, to read and print"),
         },
         "sign": {
-            "sign release-3.3.0.event": N_("with defaults from officer.toml"),
+            "sign release-3.3.0.event": N_("with defaults from signer.toml"),
         },
         "merge": {
             "merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": N_(

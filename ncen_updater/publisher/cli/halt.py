@@ -132,7 +132,7 @@ def _publish_emergency_halt(
     token: str | None,
     key_id: int | None,
     module: Path | None,
-    officer: Path | None,
+    signer: Path | None,
     snapshot_key: tuple[Path, ...],
     timestamp_key: tuple[Path, ...],
     passphrase_fd: int | None,
@@ -149,7 +149,7 @@ def _publish_emergency_halt(
     from ncen_updater.publisher.feed.publishing import Publisher
     from ncen_updater.publisher.signing.keys import get_key_owner
 
-    session, known = get_session(context), load_signer_settings(officer)
+    session, known = get_session(context), load_signer_settings(signer)
     hours = hours or MAX_HOURS
     if lift == bool(reason):
         raise CommandUsageError(N_("give --reason or --lift"), context)

@@ -43,7 +43,7 @@ KEY_FILE_USES = (
     ),
     N_(
         "Keep the public key of a builder out of the ceremony; the author and each signer"
-        " pass it as --builder-key or set builder_key in officer.toml."
+        " pass it as --builder-key or set builder_key in signer.toml."
     ),
 )
 
@@ -192,7 +192,7 @@ def show(
     token: str | None,
     key_id: int | None,
     module: Path | None,
-    officer: Path | None,
+    signer: Path | None,
 ) -> None:
     from ncen_updater.common.canonical_json import compute_sha256
     from ncen_updater.publisher.signing.event_files import read_metadata
@@ -207,7 +207,7 @@ def show(
     session = get_session(context)
     found: list[dict[str, object]] = []
     if not files and token is None:
-        known = load_signer_settings(officer)
+        known = load_signer_settings(signer)
         token, key_id, module = known.token, key_id or known.key_id, module or known.module
         files = tuple(
             path
@@ -215,7 +215,7 @@ def show(
             if path is not None
         )
     if not files and token is None:
-        raise CommandUsageError(N_("give files, --token or --officer"), context)
+        raise CommandUsageError(N_("give files, --token or --signer"), context)
     if token is not None:
         from ncen_updater.publisher.signing import tokens
 

@@ -84,10 +84,10 @@ builder_option = click.option(
 
 
 signer_option = click.option(
-    "--officer",
+    "--signer",
     type=click.Path(path_type=Path, dir_okay=False),
     help=N_(
-        "Settings of the signer (default: NCEN_OFFICER, then ~/.config/ncen-publisher/officer.toml)"
+        "Settings of the signer (default: NCEN_SIGNER, then ~/.config/ncen-publisher/signer.toml)"
     ),
 )
 

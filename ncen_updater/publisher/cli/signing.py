@@ -75,12 +75,12 @@ def show(
     staging: Path | None,
     builder_key: Path | None,
     feed: Path | None,
-    officer: Path | None,
+    signer: Path | None,
     html: Path | None,
 ) -> None:
     from ncen_updater.publisher.review.event_review import build_review
 
-    known = load_signer_settings(officer)
+    known = load_signer_settings(signer)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
     with open_event(event) as loaded:
@@ -141,7 +141,7 @@ def sign(
     staging: Path | None,
     builder_key: Path | None,
     feed: Path | None,
-    officer: Path | None,
+    signer: Path | None,
     yes: bool,
     ledger: Path | None,
     second_draft: bool,
@@ -154,7 +154,7 @@ def sign(
     from ncen_updater.publisher.signing.keys import get_key_owner
     from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
 
-    session, known = get_session(context), load_signer_settings(officer)
+    session, known = get_session(context), load_signer_settings(signer)
     if key is None and token is None:
         key, token = known.key, known.token
     if (key is None) == (token is None):

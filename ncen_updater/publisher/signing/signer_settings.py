@@ -1,4 +1,4 @@
-"""``officer.toml``: what a signer's program remembers, so that it need not be typed each time.
+"""``signer.toml``: what a signer's program remembers, so that it need not be typed each time.
 
 Which key or token, the signer's own root, the builder's key, where releases lie. It holds no
 secret and never may; but whoever could write to it could put another root in the place of the
@@ -27,8 +27,8 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.errors import describe_system_error
 
-SETTINGS_VARIABLE: Final = "NCEN_OFFICER"
-DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/officer.toml"
+SETTINGS_VARIABLE: Final = "NCEN_SIGNER"
+DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/signer.toml"
 MAX_BYTES: Final = 20_000
 FORBIDDEN_MODE_BITS: Final = 0o077
 #: Words of which none may be in the name of a setting: what they hold belongs in no file.

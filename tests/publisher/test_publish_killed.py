@@ -83,7 +83,7 @@ def test_killed_at_random_system_calls(
 
             def trace(frame: object, *_: object) -> object:
                 name = getattr(getattr(frame, "f_code", None), "co_filename", "")
-                if name.endswith(("durable.py", "publish.py", "feed.py")):
+                if name.endswith(("atomic_files.py", "publishing.py", "feed_directory.py")):
                     count[0] -= 1
                     if count[0] <= 0:
                         die()

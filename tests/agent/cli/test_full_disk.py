@@ -39,7 +39,7 @@ def test_exit_code_8_and_nothing_changed(tmp_path: Path) -> None:
             env=site.environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, "NU-3101" in done.stderr) == (8, True), done.stderr
-        assert "Everything is as it was" in done.stderr
+        assert "reverted; no data loss" in done.stderr
         assert site.facts() == before
         assert site.run("upgrade", "--yes").returncode == 0
 

@@ -267,7 +267,7 @@ def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
         late = timedelta(days=site.config.service.max_rehearsal_age_days, minutes=1)
         with journal.transaction() as connection:
             basis = dict(record.basis)
-            basis["at"] = (record.started_at - late).isoformat()
+            basis["rehearsed_at"] = (record.started_at - late).isoformat()
             connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
         assert (
             read_approval_status(site, journal, plan, "3.3.0").rehearsal_status

@@ -180,7 +180,7 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     remedy = finding.remedy.render("en")
     assert f"Have the change in {name}" in remedy
     assert "two approvers run" in remedy
-    assert "ncen-updater adopt 3." in remedy
+    assert "ncen-updater adopt --restored 3." in remedy
 
 
 def test_full_disk_of_any_part_bars_an_upgrade(

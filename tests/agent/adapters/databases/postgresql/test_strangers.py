@@ -520,7 +520,7 @@ def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
     over(site, CHANGE, engine)
     engine.check_before_commit(CHANGE)
     opened_and_closed(site, ROW, database=previous_name("t_seizure", CHANGE.id))
-    with refused(FENCE_BROKEN, match="While t_seizure was closed"):
+    with refused(FENCE_BROKEN, match="t_seizure was opened"):
         engine.check_before_commit(CHANGE)
     recover(engine, CHANGE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]

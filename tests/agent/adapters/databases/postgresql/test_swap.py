@@ -264,7 +264,7 @@ def test_the_set_must_agree(site: Site) -> None:
     with refused(MARKERS_DISAGREE):
         site.engine().read_marker()
     site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
-    with refused(MARKERS_DISAGREE, match="seizure is missing"):
+    with refused(MARKERS_DISAGREE, match="seizure not found"):
         site.engine().read_marker()
     assert site.engine().read_evidence(CHANGE).missing == ("t_seizure",)
 

@@ -119,7 +119,7 @@ def test_help_in_french(site: LiveSite, name: str) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("Utilisation :")
     assert "Show this" not in done.stdout
-    assert "progress" not in done.stdout
+    assert not re.search(r"\bprogress\b", done.stdout)
 
 
 def test_plan_sql_is_nothing_but_sql(site: LiveSite) -> None:
@@ -154,7 +154,7 @@ def test_a_bad_release_is_undone_and_remembered(site: LiveSite) -> None:
     again = site.run("upgrade", "3.3.1", "--yes")
     assert again.returncode == 3
     assert "upgrade 3.3.1 --retry" in again.stderr
-    assert "3.3.1 failed here" in site.run("status").stdout
+    assert "Marked bad: 3.3.1" in site.run("status").stdout
 
 
 def test_a_release_that_turns_bad_is_rolled_back_and_says_why(site: LiveSite) -> None:
@@ -211,11 +211,11 @@ def test_a_killed_upgrade_is_resumed_at_boot_and_by_hand(site: LiveSite) -> None
         wait_for(process, "migrating the databases")
         process.kill()
     shown = site.run("status")
-    assert "nobody works on it" in shown.stdout
+    assert ", interrupted" in shown.stdout
     assert site.run("upgrade", "--yes").returncode == 9
     done = site.run("resume", "--boot", "--json")
     assert done.returncode == 0
-    assert json.loads(done.stdout)["decision"]["action"] == "go-back"
+    assert json.loads(done.stdout)["decision"]["action"] == "revert"
     assert not site.demo.app_running()  # left to the system
     site.demo.start_app()
     assert site.facts() == before
@@ -236,8 +236,8 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
                 out, _ = process.communicate(timeout=DEADLINE_S)
                 assert process.returncode == 1
                 error = json.loads(out)["error"]
-                assert error["code"] == "NU-6010" and "in its watched time" in error["state"]
-            assert "would be confirmed" in site.run("confirm", "--dry-run").stdout
+                assert error["code"] == "NU-6010" and "soak period" in error["state"]
+            assert "Would be confirmed" in site.run("confirm", "--dry-run").stdout
             assert site.run("confirm").returncode == 0
             if broken_off:
                 done = site.run("resume", "--json")
@@ -329,5 +329,5 @@ def test_a_question_that_is_agreed_to(site: LiveSite) -> None:
         {"Mettre ncen": "oui"},
     )
     assert (exit_code, "NU-6011" in shown) == (11, True)
-    assert "Erreur :" in shown
+    assert "Erreur" in shown
     assert site.facts() == before

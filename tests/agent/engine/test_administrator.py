@@ -193,7 +193,7 @@ def test_database_that_was_dropped_and_restored_is_told(
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
     told = said(demo, "status")
-    assert f"reverted, except {dba.name} meanwhile" in told
+    assert f"reverted, except {dba.name} (replaced meanwhile)" in told
     assert "reverted; no data loss" not in told
 
 

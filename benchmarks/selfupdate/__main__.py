@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = kinds[number % len(kinds)]
         # Some of each kind are left alone; the others have one to three kills.
         kills = (number // len(kinds) + chosen.seed) % 4
-        outcome = trial(kind, chosen.seed * 100_000 + number, kills, chosen.read_deadline)
+        outcome = trial(kind, chosen.seed * 100_000 + number, kills, chosen.patience)
         words = outcome.problem or f"agent {outcome.agent} works"
         say(f"{number + 1:4}  {kind}, {outcome.kills} kills, {outcome.starts} starts: {words}")
         return outcome

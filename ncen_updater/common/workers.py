@@ -515,6 +515,8 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
         detail = str(detail)
     error = made(message, detail=detail)
     error.values = {str(key): _decode_value(value) for key, value in values.items()}
+    if error.state is not None:
+        error.state = LazyText(error.state.template, error.values)
     return error
 
 

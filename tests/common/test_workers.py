@@ -23,6 +23,7 @@ from ncen_updater.agent.service.apply_runner import WORK_VARIABLES
 from ncen_updater.common import workers
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import ROLE_EXPIRED
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
@@ -46,6 +47,7 @@ import os, signal, sys, time
 from ncen_updater.common import workers
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import ROLE_EXPIRED
 def handler(order, progress):
 {body}
 sys.exit(workers.serve_request(handler))
@@ -599,3 +601,11 @@ def test_a_full_disk_is_told_as_such(run: Any, body: str) -> None:
         run(serving(body), expected_errors=(InsufficientSpaceError,))
     assert caught.value.code == "NU-3110" and caught.value.values["path"] == "/var/x"
     assert caught.value.exit_code == 8
+
+
+def test_the_state_of_an_error_has_its_values_on_this_side() -> None:
+    """Seen: "Local time: {now}." of an error that crossed."""
+    data = {"code": ROLE_EXPIRED.code, "values": {"role": "ncen", "since": "a", "now": "12:24"}}
+    error = workers.decode_error(data, [UpdaterError])
+    assert isinstance(error, UpdaterError) and error.state is not None
+    assert "12:24" in error.state.render("en")

@@ -211,7 +211,7 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="now"]'))
-        assert f"Vous êtes {AMINA}." in person.text
+        assert AMINA in person.text
         # A yes takes the password again: a wrong one leaves nothing behind.
         for password, words in (("faux", FRENCH["wrong"]), (SECRETS[AMINA], FRENCH["said"])):
             assert approvals(counter) == []

@@ -110,7 +110,7 @@ def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
     assert (
         hop["rollback_s"] is not None
         and hop["restore_s"] is None
-        and hop["rollback_kind"] == "keeps"
+        and hop["rollback_path"] == "keeps"
     )
     assert hop["rollback_differences"] == []
 

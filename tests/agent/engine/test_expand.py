@@ -109,7 +109,7 @@ def test_the_plan_has_it_after_those_who_have_to_agree() -> None:
 def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(NEW))  # reads the feed
     hop = rehearse(demo, NEW)
-    assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["rollback_kind"] == "keeps"
+    assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["rollback_path"] == "keeps"
     assert isinstance(hop["migrate_s"], float) and hop["migrate_s"] > 0
     assert not hop["unchanged"] and came(demo) == set()
 

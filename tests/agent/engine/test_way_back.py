@@ -78,7 +78,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         demo, "plan", version
     )
     hop = rehearse(demo, version)
-    assert hop["rollback_kind"] == found.value
+    assert hop["rollback_path"] == found.value
     assert (hop["rollback_s"] is None, hop["restore_s"] is None) == (
         found is RollbackKind.RESTORES_PREVIOUS, found is RollbackKind.KEEPS_RECORDS
     )  # fmt: skip

@@ -164,7 +164,11 @@ def test_by_the_command_line_and_by_check(place: Place) -> None:
 @pytest.mark.parametrize(
     ("version", "content", "reason"),
     [
-        ("0.8.1", agent_release("0.8.1", agent_wheel("0.8.1", imports="import gone")), "imports"),
+        (
+            "0.8.1",
+            agent_release("0.8.1", agent_wheel("0.8.1", imports="import gone")),
+            "import_check",
+        ),
         ("0.8.3", without_digest("0.8.3"), "pip"),
     ],
     ids=["does not import", "is named without a digest"],

@@ -72,7 +72,7 @@ class Overheard:
             act = getattr(engine, name)
 
             def called(*values: Any, **named: Any) -> Any:
-                if self._depth and name in ("query", "schema"):
+                if self._depth and name in ("run_query", "read_schema"):
                     place, *sql = values
                     self._sections[-1].append((name, type(place).__name__, place.name, *sql))
                 elif self._depth:

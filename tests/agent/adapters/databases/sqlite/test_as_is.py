@@ -183,8 +183,8 @@ def count_down(patch: pytest.MonkeyPatch, number: int) -> None:
         return instead
 
     for owner, name in (
-        (MigrationRunner, "mark"), (MigrationRunner, "unmark"), (RecordStore, "write"),
-        (RecordStore, "remove"), (atomic_files, "rename"), (atomic_files, "symlink"),
-        (atomic_files, "remove"),
+        (MigrationRunner, "write_state"), (MigrationRunner, "delete_state"), (RecordStore, "write"),
+        (RecordStore, "remove"), (atomic_files, "rename_entry"), (atomic_files, "replace_symlink"),
+        (atomic_files, "remove_file"),
     ):  # fmt: skip
         patch.setattr(owner, name, dying(getattr(owner, name)))

@@ -17,7 +17,7 @@ from tests.support.attention import Attention
 from tests.support.served import ROOT, Served
 from tests.support.webdriver import as_user
 
-QUESTION = "yes to agree"
+QUESTION = "yes to confirm"
 
 
 @pytest.fixture

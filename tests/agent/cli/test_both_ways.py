@@ -157,7 +157,7 @@ class Both:
         code, shown = run_on_terminal(
             [*PROGRAM, "--config", str(self.service.config), *words, "--quiet", *command.split()],
             {**environment, "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1"},
-            {"yes to agree": answer},
+            {"yes to confirm": answer},
         )
         shown = shown.replace("\r", "").replace(str(self.service.root), "<site>")
         return code, [_each_time(line) for line in shown.splitlines()]

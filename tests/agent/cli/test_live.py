@@ -250,7 +250,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert exit_code == 0
     assert json.loads(out)["changes"][0]["state"] == "finished"
     assert site.facts()[0] == "3.3.0"
-    assert "keeps every record" in site.run("rollback", "--dry-run").stdout
+    assert "keeps all records" in site.run("rollback", "--dry-run").stdout
     assert site.run("rollback").returncode == 2  # a question, and nobody to answer
     other = site.run("rollback", "--yes", "--undoes", "aaaaaaaa")
     assert (other.returncode, "NU-6044" in other.stderr) == (3, True), other.stderr
@@ -264,7 +264,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     try:
         alone = site.run("rollback", "--yes")
         assert (alone.returncode, "NU-6056" in alone.stderr) == (4, True), alone.stderr
-        assert "approve going back yet: 2" in site.run("rollback", "--dry-run").stdout
+        assert "Missing approvals: 2" in site.run("rollback", "--dry-run").stdout
         assert site.facts()[0] == "3.3.0"
         back = site.run("rollback", "--yes", "--emergency", "--reason", "officers lose cases")
     finally:

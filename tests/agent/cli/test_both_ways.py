@@ -315,7 +315,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     ask("upgrade", "3.2.4 -> 3.3.0", "Upgrade ncen to 3.3.0 now?")
     said.append(("upgrade", both.watched(way, "upgrade")))
     run("rollback --dry-run")
-    ask("rollback", "from 3.3.0 to 3.2.4 keeps every record", "Roll back to 3.2.4 now?")
+    ask("rollback", "from 3.3.0 to 3.2.4 keeps all records", "Roll back to 3.2.4 now?")
     said.append(("rollback", both.watched(way, "rollback")))
     if way == "service":
         newest = both.same("history").document["changes"][0]["id"]

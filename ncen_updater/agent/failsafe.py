@@ -16,9 +16,9 @@ The rules, over ``sequence.json`` beside it (whose fields are declared again her
    when it confirms itself, a confirmed one after it has run for a while. What follows in the same
    boot shows that the start before ended early; in another one it is no crash, for nobody knows
    whether the agent or the machine ended, and that one start is taken back.
-2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
+2. A new agent (``on-trial``) that was started twice and has not confirmed itself is given up: the
    previous one is chosen in one step, the new one is remembered as bad.
-3. A confirmed agent (``good``) is given up only where it died early five times in a row and there
+3. A ``confirmed`` agent is given up only where it died early five times in a row and there
    is another; what is not its fault (a configuration with a mistake) it takes back from the count.
 4. A slot that cannot be started is passed over, and so is, for root, one in which anybody else may
    write.

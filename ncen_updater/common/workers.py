@@ -9,7 +9,7 @@ worker may be without the databases. Each line is an object of JSON:
 order     The first line of who asks; a further line asks the worker to end.
 progress  ``{"tell", "values", "done", "total"}``; without words it is only a sign of life.
 result    ``{"done": true, ...}``: the other members are what came of it.
-error     ``{"error": {"code", "what", "values", "detail"}}``
+error     ``{"error": {"code", "title", "values", "detail"}}``
 ========  ==========================================================================================
 
 Lines of other kinds are passed over, so that a newer worker may say more. Everything is bounded,
@@ -458,7 +458,7 @@ def encode_error(error: UpdaterError) -> dict[str, object]:
     failure = error.detail_text
     return {
         "code": error.code,
-        "what": str(error.title_text),
+        "title": str(error.title_text),
         "values": {key: _encode_value(value) for key, value in error.values.items()},
         "detail": error.detail
         if failure is None or failure.template == DETAIL

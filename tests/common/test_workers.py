@@ -121,7 +121,7 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
         code = "NU-0000"
 
     body = 'raise InsufficientSpaceError(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
-    with pytest.raises(WorkerError, match="it reported NU-3101"):
+    with pytest.raises(WorkerError, match="it reported NU-3101: Not enough disk space"):
         run(serving(body), expected_errors=(OwnError,))
 
 

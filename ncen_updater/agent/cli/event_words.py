@@ -46,6 +46,8 @@ EVENT_KINDS = frozenset(
 #: Names of what events hold.
 EVENT_FIELD_NAMES = frozenset(
     {
+        N_("agents"), N_("imported_at"), N_("reachable_agent"), N_("reachable_release"),
+        N_("usable_until"),
         N_("accept_loss"), N_("action"), N_("after"), N_("application"), N_("aside"), N_("before"),
         N_("binding"), N_("brought"), N_("by"), N_("changes"), N_("code"), N_("corrects"),
         N_("count"), N_("data"), N_("databases"), N_("emergency"), N_("error"), N_("error_code"),

@@ -17,7 +17,7 @@ from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
 from ncen_updater.agent.config.setting_lines import find_line, locate_settings
 from ncen_updater.common.i18n import N_, LazyText
 
-# The same as in model.py, which cannot be imported here; a test compares them.
+# The same as in agent_config.py, which cannot be imported here; a test compares them.
 DEFAULT_PATHS = {
     "root": "/",
     "state": "var/lib/ncen-updater",

@@ -56,7 +56,7 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
 def _iter_raw_texts(error: BaseException) -> Iterator[str]:
     """Yield the raw text of each error of a chain; pure."""
     for current in causes(error):
-        own = getattr(current, "private", None)
+        own = getattr(current, "raw_error", None)
         if own:
             yield str(own)
         elif isinstance(current, sqlite3.Error) or hasattr(current, "sqlstate"):

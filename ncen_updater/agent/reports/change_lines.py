@@ -136,11 +136,11 @@ def _format_soak(facts: Document) -> Iterator[LazyText]:
         yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), looks)
     if facts.get("contract_s") is not None:
         took = {"s": format_duration(facts["contract_s"])}
-        yield LazyText(N_("  deferred migrations completed: {s}, without downtime"), took)
+        yield LazyText(N_("  final migrations completed: {s}, without downtime"), took)
     elif facts.get("contract_failed"):
         code = {"code": facts["contract_failed"]}
-        left = N_("  deferred migrations failed ({code}), skipped by an operator")
-        again = N_("  deferred migrations failed: {code}")
+        left = N_("  final migrations failed ({code}), skipped by an operator")
+        again = N_("  final migrations failed: {code}")
         yield LazyText(left if facts.get("contract_abandoned") else again, code)
     if facts.get("confirmed_by"):
         yield LazyText(

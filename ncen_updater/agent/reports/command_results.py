@@ -512,7 +512,7 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     yield LazyText(N_("  data checks passed: {count}"), {"count": len(hop.checks)})
     if hop.contract_s is not None:
         took = {"seconds": format_duration(hop.contract_s)}
-        yield LazyText(N_("  deferred migrations: {seconds}, without downtime"), took)
+        yield LazyText(N_("  final migrations: {seconds}, without downtime"), took)
     yield from _format_rollback_lines(hop, language)
 
 
@@ -629,10 +629,10 @@ def format_import(
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
-        "reachable_release": record.reachable_release,
+        "reaches": record.reachable_release,
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
-        "reachable_agent": record.reachable_agent,
+        "agent": record.reachable_agent,
     }
     if record.agents:
         reported = (

@@ -28,7 +28,7 @@ WAIT_REASONS: Mapping[str, str] = {
     "no-window": N_(
         "The upgrade does not start automatically: no maintenance window is long enough."
     ),
-    "no-service": N_("The upgrade does not start automatically: the service is stopped."),
+    "service-not-running": N_("The upgrade does not start automatically: the service is stopped."),
     "superseded": N_("The upgrade waits for another approved upgrade."),
 }
 

@@ -52,7 +52,7 @@ def test_a_version_that_was_typed_wrong(tmp_path: Path) -> None:
         assert (dry.returncode, DOWN in dry.stdout) == (0, True), dry.stderr
         assert not demo.current.is_symlink() and not (demo.state / JOURNAL_FILE).exists()
 
-        asks = "Type its version"
+        asks = "type its version"
         command = [*PROGRAM, "adopt", OLD]
         for answer, exit_code in ((NEW, 4), ("yes", 2), (OLD, 0)):
             got, shown = run_on_terminal(command, live.environment(), {asks: answer})

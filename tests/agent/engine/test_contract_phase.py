@@ -158,7 +158,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
     change, known = latest(demo)
     assert known.contract_started and known.contract_s is not None and known.contract_failed is None
     assert known.databases_unchanged is False
-    assert "deferred migrations completed" in said(demo, "history", change.id)
+    assert "final migrations completed" in said(demo, "history", change.id)
 
     way = operations(demo).plan_rollback(accept_loss=1)
     assert way.code_only is (version == EXPANDS)
@@ -182,7 +182,7 @@ def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None
             name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
         }
         assert not hop["unchanged"] and came(demo, "came_later") == set()
-    assert "deferred migrations: " in said(demo, "rehearse", COPIES)
+    assert "final migrations: " in said(demo, "rehearse", COPIES)
 
 
 @not_as_root
@@ -193,12 +193,12 @@ def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: Demo
     assert change.is_soaking and known.contract_failed == "NU-4203"
     assert runs(demo) == WAITS and came(demo, "came_later") == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
-    assert "has yet to bring the migrations to their end" in " ".join(said(demo, "status").split())
+    assert "Final migrations pending" in " ".join(said(demo, "status").split())
     with refused(OPEN_CHANGE):
         operations(demo).upgrade(Version(NEXT))
     with refused(CONTRACT_FAILED):
         operations(demo).resume(by_operator=False)
-    assert "deferred migrations failed: " in said(demo, "history", change.id)
+    assert "final migrations failed: " in said(demo, "history", change.id)
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and facts(demo).contract_abandoned
@@ -218,7 +218,7 @@ def test_what_a_second_try_left_is_written_down_when_a_person_leaves_it(demo: De
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and strict(demo) == set()
     told = " ".join(said(demo, "status").split())
-    assert "its migrations stay unfinished" in told
+    assert "final migrations not finished" in told
     assert "the release is good" not in told
 
 

@@ -14,11 +14,17 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.engine.raw_errors import RETENTION_S, find_next_expiry, prune_raw_errors
+from ncen_updater.agent.engine.raw_errors import (
+    RETENTION_S,
+    _iter_raw_texts,
+    find_next_expiry,
+    prune_raw_errors,
+)
 from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import UNEXPECTED
 from tests.agent.engine.made import (
     execute,
     operations,
@@ -149,6 +155,13 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
     for answer in answers:
         assert PLANTED not in answer
         assert "Amina" not in answer
+
+
+def test_what_an_error_keeps_for_root_is_found_behind_its_cause() -> None:
+    inner = ChangeFailedError(cause="x").with_raw_error("ERROR: row (4711)")
+    outer = UpdaterError(UNEXPECTED, kind="x")
+    outer.__cause__ = inner
+    assert list(_iter_raw_texts(outer)) == ["ERROR: row (4711)"]
 
 
 def test_they_go_after_some_days(tmp_path: Path) -> None:

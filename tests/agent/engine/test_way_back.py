@@ -190,7 +190,7 @@ def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSi
         damaged.write_text("-- something else", "utf-8")
     with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
-    assert "the down migrations cannot be used" in str(caught.value.remedy_text)
+    assert "the down migrations cannot be used" in str(caught.value.state)
     operations(demo).rollback(accept_loss=100)
     assert runs(demo) == OLD
     assert not is_there(demo)

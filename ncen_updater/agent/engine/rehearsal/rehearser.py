@@ -378,7 +378,7 @@ class Rehearser:
         """Rehearse what the step *soak* does at its end."""
         target = hop.plan.target_migrations
         self._report_progress(
-            N_("rehearsing the deferred migrations of {version}"), version=target.release
+            N_("rehearsing the final migrations of {version}"), version=target.release
         )
         if target.contract_program is not None:
             beside = partial(

@@ -322,8 +322,10 @@ def build_open_change_finding(change: Change, severity: Severity, facts: ChangeF
     remedy = LazyText(N_("Run ncen-updater resume; do not start the application by hand."))
     if change.is_committed and facts.contract_failed is not None:
         remedy = LazyText(
-            CONTRACT_FAILED.remedy, {"version": change.to_version, "cause_remedy": ""}
-        )
+            N_("The final migrations of {version} failed ({code}). Correct the cause, then"
+                " run: ncen-updater resume. To keep the release without them, run: ncen-updater confirm."),
+            {"version": change.to_version, "code": CONTRACT_FAILED.code},
+        )  # fmt: skip
     return Finding(
         "NU-6103",
         severity,

@@ -179,7 +179,7 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
     """Take back every yes of one's own: to upgrades, or to going back; whatever is on offer."""
     of = request.query.get("change_kind", "upgrade")
     if of not in ("upgrade", "rollback"):
-        raise BadRequestError(reason="of: upgrade or rollback")
+        raise BadRequestError(reason="change_kind: upgrade or rollback")
     named, person = request.query.get("version"), request.caller.actor
     if named is not None and of == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
@@ -260,13 +260,13 @@ def _validate_job_form(form: JobForm) -> None:
     """Refuse details that mean nothing for a kind."""
     back = form.kind == "rollback" or form.change_kind == "rollback"
     if form.change_kind != "upgrade" and form.kind != "prepare":
-        raise BadRequestError(reason="'of' requires a prepare")
+        raise BadRequestError(reason="'change_kind' requires a prepare")
     if form.accept_loss is not None and not back:
         raise BadRequestError(reason="'accept_loss' requires a rollback")
     if form.undoes is not None and form.kind != "rollback":
         raise BadRequestError(reason="'undoes' requires a rollback")
     if form.emergency_reason is not None and form.kind != "rollback":
-        raise BadRequestError(reason="'emergency' requires a rollback")
+        raise BadRequestError(reason="'emergency_reason' requires a rollback")
     if (form.kind == "import") is (form.file is None):
         raise BadRequestError(reason="'file' is required by an import and only there")
     if form.dry_run and form.kind != "import":

@@ -104,7 +104,7 @@ class Facts(ChangeFacts):
 class Report(RehearsalReport):
     """What a rehearsal found, as whichever agent made it kept it."""
 
-    blamed: bool = False
+    release_at_fault: bool = False
 
 
 #: To which agents of other versions add, and of which nothing need be there.
@@ -123,7 +123,8 @@ EVENT_FIELDS: Mapping[str, Any] = {
          "needed", "order", "restored", "timestamp", "times", "uid", "written"), Count,
     ),
     **dict.fromkeys(
-        ("agent", "application", "error_code", "language", "reaches", "until"), str | None
+        ("application", "error_code", "language", "reachable_agent", "reachable_release",
+         "until"), str | None
     ),
     **dict.fromkeys(
         ("agents", "changes", "reasons", "releases", "slots"), _NAMES
@@ -333,7 +334,7 @@ ProofFound = _document(
     "ProofFound", _Found, chain_head=str, as_recorded=bool, findings=list[Finding]
 )
 BundlePart = _document("BundlePart", bytes=Count)
-MissingPart = _document("MissingPart", missing_reason=str | None)
+MissingPart = _document("MissingPart", missing=str | None)
 Leak = _document("Leak", part=str, column=str)
 BundleFound = _document(
     "BundleFound", _Found, parts=dict[str, BundlePart | MissingPart], shown=dict[str, str | None],

@@ -68,7 +68,7 @@ def demo(
 def test_release_that_works_passes_and_one_that_does_not_fails(demo: DemoSite) -> None:
     operations(demo)  # reads the feed
     before = digests(demo)
-    assert rehearse(demo, WELL)["to"] == WELL
+    assert rehearse(demo, WELL)["to_version"] == WELL
     for version, how in ((UNWELL, "exit status 1"), (SLOW, "timed out after 5 s")):
         with refused(REHEARSAL_FAILED, match=f"smoke.py.*{how}") as caught:
             rehearse(demo, version)

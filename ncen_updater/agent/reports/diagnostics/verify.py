@@ -323,7 +323,8 @@ def build_open_change_finding(change: Change, severity: Severity, facts: ChangeF
     if change.is_committed and facts.contract_failed is not None:
         remedy = LazyText(
             N_("The final migrations of {version} failed ({code}). Correct the cause, then"
-                " run: ncen-updater resume. To keep the release without them, run: ncen-updater confirm."),
+                " run: ncen-updater resume. To keep the release without them, run: ncen-updater"
+                " confirm."),
             {"version": change.to_version, "code": CONTRACT_FAILED.code},
         )  # fmt: skip
     return Finding(

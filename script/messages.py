@@ -446,11 +446,11 @@ agent.
 
 ## Erreurs
 
-Une commande se termine avec le code de retour de son erreur. Une erreur qui fait échouer un
-changement est montrée comme la cause de NU-6011, dont le code de retour est 11. Si l'état est `-`,
+Une commande se termine avec le code de sortie de son erreur. Une erreur qui fait échouer un
+changement est montrée comme la cause de NU-6011, dont le code de sortie est 11. Si l'état est `-`,
 le programme affiche l'état qu'il constate.
 
-| code | titre | état | que faire | code de retour |
+| code | titre | état | que faire | code de sortie |
 |---|---|---|---|---|""",
 }
 FINDINGS = {
@@ -468,7 +468,7 @@ and `doctor` exit with 3, and `verify` with 12.
 ## Constats
 
 `plan`, `doctor`, `verify` et `ncen-publisher lint` énumèrent des constats. Avec un constat
-bloquant, le code de retour de `plan` et de `doctor` est 3, celui de `verify` est 12.
+bloquant, le code de sortie de `plan` et de `doctor` est 3, celui de `verify` est 12.
 
 | code | constat |
 |---|---|""",

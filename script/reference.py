@@ -37,7 +37,7 @@ FRENCH = {
     "code": "code",
     "option": "option",
     "meaning": "sens",
-    "Exit codes:": "Codes de retour :",
+    "Exit codes:": "Codes de sortie :",
     "JSON:": "JSON :",
 }
 APPROVAL_KEYS = (

@@ -82,7 +82,7 @@ class Overheard:
             return called
 
         monkeypatch.setattr(engine, "hold_sessions", section)
-        for name in ("query", "schema", "migrate", "mark"):
+        for name in ("run_query", "read_schema", "migrate", "mark_candidates"):
             monkeypatch.setattr(engine, name, overheard(name))
 
     def take(self) -> list[tuple[list[Event], list[Event]]]:

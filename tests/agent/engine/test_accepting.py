@@ -19,9 +19,9 @@ from ncen_updater.agent.adapters.databases.sqlite.database_sets import DatabaseS
 from ncen_updater.agent.engine import adopt_restored as accepting
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (

@@ -22,7 +22,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rollback_text import describe_contract
+from ncen_updater.agent.engine.rollback_plan import describe_contract
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import (
     Change,

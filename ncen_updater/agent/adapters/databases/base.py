@@ -775,3 +775,13 @@ class DatabaseEngine(abc.ABC):
         A person said so.
         """
         del change_id
+
+
+class RollbackKind(StrEnum):
+    """Which way a rollback takes."""
+
+    KEEPS_RECORDS = "keeps"  # every record stays: by ways down, or because there is nothing to undo
+    RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
+    DEPENDS_ON_MIGRATOR = (
+        "depends"  # restores, unless the release's program turns out to change nothing
+    )

@@ -16,8 +16,8 @@ from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import new_change_id
 from ncen_updater.agent.model.errors import ChangeFailedError, MigrationFailedError
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REHEARSAL_FAILED
 from ncen_updater.common.progress import SilentProgress

@@ -1,4 +1,4 @@
-"""A hold in one sentence: on a terminal and in a browser. Pure."""
+"""Sentences and names that a terminal and a browser show alike: holds, steps, reasons. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``plan``, ``rehearse`` and ``dossier``: what an upgrade would do here, before anybody approves."""
+"""``plan``, ``rehearse`` and ``dossier``: what an upgrade would do, before anybody approves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What forbids to begin something, by the journal alone. Light: the service asks it, too."""
+"""What the journal alone allows now, and the last upgrade. Light: the service asks it, too."""
 
 from __future__ import annotations
 

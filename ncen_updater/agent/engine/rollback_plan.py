@@ -193,7 +193,7 @@ class RollbackPlan:
         counted: str | LazyText = self.loss_text or LazyText(N_("none"))
         if self.program_rows_text is not None:
             counted = LazyText(
-                "{tables}. {program}", {"tables": counted, "program": self.program_rows_text}
+                "{tables}; {program}", {"tables": counted, "program": self.program_rows_text}
             )
         if not self.uncounted:
             return counted

@@ -1,4 +1,4 @@
-"""*History*: what was done, predicted and real; one change in a dozen lines; and going back."""
+"""*History*: changes, predicted and real; one change in a dozen lines; and the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""*Help*: what would stand in the way, what a code says, and the bundle for the Secretariat."""
+"""*Help* and *Settings*: what blocks an upgrade, what a code means, the support bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``wave``, ``halt``, ``channel``, ``audience``: who may have a release, and when."""
+"""``wave``, ``halt``, ``channel``, ``audience``: who may have a release, and when.
 
 Each drafts a signing event, like everything that the signers decide.
 """

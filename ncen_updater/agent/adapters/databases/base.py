@@ -140,6 +140,10 @@ class DatabaseMarker(JsonRecord):
     generation: int
     change: str
 
+    def __str__(self) -> str:
+        """Show release and generation, as an error quotes them."""
+        return f"{self.release} ({self.generation})"
+
 
 @dataclass(frozen=True)
 class ChangeEvidence:

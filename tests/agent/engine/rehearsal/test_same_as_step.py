@@ -109,7 +109,7 @@ def test_a_rehearsal_asks_what_the_steps_ask(
     assert len(rehearsed) == 2, "there and back"
     for before, after in rehearsed:
         assert {name for name, *_ in before} == {name for name, *_ in after}
-        assert {name for name, *_ in before} == {"query", "schema"}
+        assert {name for name, *_ in before} == {"run_query", "read_schema"}
 
 
 def causes(site: Site, version: str) -> list[object]:

@@ -27,9 +27,8 @@ from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
-from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.change import StepName, new_change_id
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress

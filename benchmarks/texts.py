@@ -23,7 +23,7 @@ from ncen_updater.formats.manifest import OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
 from ncen_updater.formats.texts.file_formats import FORMATS as READERS
 from ncen_updater.formats.texts.file_formats import read_catalog
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")

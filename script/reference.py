@@ -21,8 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
 from ncen_updater.agent.service.api.openapi import build_openapi_document  # noqa: E402
-from ncen_updater.common.cli.command_help import COMMON_EXIT_CODES  # noqa: E402
-from ncen_updater.common.cli.lazy import LazyGroup, make_global_options  # noqa: E402
+from ncen_updater.common.cli.lazy import (  # noqa: E402
+    COMMON_EXIT_CODES,
+    LazyGroup,
+    make_global_options,
+)
 from ncen_updater.common.cli.session import CliSession  # noqa: E402
 from ncen_updater.common.cli.usage import translate_metavars  # noqa: E402
 from ncen_updater.common.i18n import translate  # noqa: E402

@@ -23,7 +23,7 @@ from demo.show.proof import (
 )
 from demo.show.report import Row
 from demo.site import DemoSite
-from ncen_updater.common.cli.command_help import EXIT_CODE_MEANINGS
+from ncen_updater.common.cli.lazy import EXIT_CODE_MEANINGS
 from ncen_updater.common.cli.render import format_count, format_decimal
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode

@@ -50,8 +50,8 @@ from ncen_updater.feed.errors import (
     TrustError,
 )
 from ncen_updater.feed.http_fetcher import MirrorError, NetworkFailure
+from ncen_updater.feed.metadata_verifier import TufWrongRoleError
 from ncen_updater.feed.resumable_download import ConnectionLostError
-from ncen_updater.feed.role_checks import TufWrongRoleError
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 MAX_CLOCK_SKEW = timedelta(days=1)

@@ -34,9 +34,9 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
+from ncen_updater.feed.metadata_verifier import get_target_digest, lapses_at
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
-from ncen_updater.feed.role_checks import get_target_digest, lapses_at
 from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.bundle.zip_format import get_member_name
 from ncen_updater.formats.release_document import (

@@ -18,9 +18,9 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
 from ncen_updater.feed.chunk_verifier import ExpectedFile

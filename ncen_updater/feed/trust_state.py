@@ -38,7 +38,7 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.formats.errors import ReleaseDocumentError
 from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.manifest import (

@@ -6,8 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
 from ncen_updater.agent.reports.command_results import (
     _describe_hop_rollback,

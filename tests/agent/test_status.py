@@ -21,10 +21,9 @@ from ncen_updater.agent.engine.pending_rollback import (
     MAX_FAILURES,
     find_rolled_back_releases,
 )
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.change import Actor, Change, ChangeKind, ChangeState, DatabaseMode
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError, JournalUnwritableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports import status
 from ncen_updater.agent.reports.status import (

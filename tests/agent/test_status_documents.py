@@ -34,9 +34,8 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
 from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports.diagnostics.support_bundle.gather import BundleCollector

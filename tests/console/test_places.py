@@ -23,8 +23,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.unix_socket import connect_unix_socket
-from ncen_updater.console.event_follower import EventFollower
-from ncen_updater.console.inspection_poller import InspectionPoller
+from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
 from ncen_updater.console.service_client import ServiceClient, ServiceRefusedError
 from ncen_updater.login.user_proxy import send_request
 from tests.agent.service.api.conftest import Counter
@@ -158,7 +157,7 @@ def test_pages_follow_without_a_place_for_a_listener(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on is asked for, where nobody tells it."""
-    monkeypatch.setattr("ncen_updater.console.event_follower.RETRY_S", 0.01)
+    monkeypatch.setattr("ncen_updater.console.inspection_poller.RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 
     class Noted(ServiceClient):

@@ -21,7 +21,7 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import METADATA_NOT_VERIFIED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.errors import TrustedRootMissingError, UnverifiedDownloadError

@@ -19,8 +19,8 @@ from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     DOWNLOAD_NOT_VERIFIED,
     LOCAL_STORE_FAILED,

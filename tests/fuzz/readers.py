@@ -39,8 +39,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, SilentProgress
 from ncen_updater.common.workers import decode_error
-from ncen_updater.feed.feed_summary import get_view_path
-from ncen_updater.feed.offers import load_view
+from ncen_updater.feed.offers import get_view_path, load_view
 from ncen_updater.feed.offline.import_store import read_import_record
 from ncen_updater.feed.release_files import read_document_record
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore, VerifiedRole, VerifiedSet
@@ -49,7 +48,7 @@ from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.zip_format import read_members, verify_checksums
 from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.delta.apply import apply_pack
-from ncen_updater.formats.delta.pack_facts import LinkMode
+from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.release_document import parse_release_document
 from ncen_updater.formats.sql import (

@@ -13,7 +13,7 @@ from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
-from ncen_updater.formats.delta.pack_facts import DeltaVerificationError
+from ncen_updater.formats.delta.pack_plan import DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.tree import Tree

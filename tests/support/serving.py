@@ -22,9 +22,8 @@ from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site_factory import build_site
-from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.change import Actor, StepName
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.windows import find_open_window
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal

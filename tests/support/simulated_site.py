@@ -18,8 +18,7 @@ from ncen_updater.agent.config.essential_settings import EssentialSettings
 from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.engine.approvals.approval_store import ScheduleRecord
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.policy.automation import RehearsalStatus
-from ncen_updater.agent.policy.bad_releases import compute_retry_at
+from ncen_updater.agent.policy.automation import RehearsalStatus, compute_retry_at
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.storage.journal.jobs import Job

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ncen_updater.agent.model.errors import JournalPermissionError
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import (

@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 
 #: Who logged in, whatever they became since: pam_loginuid(8).
 LOGINUID_PATH = Path("/proc/self/loginuid")

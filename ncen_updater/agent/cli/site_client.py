@@ -37,14 +37,18 @@ from ncen_updater.agent.engine.approvals.next_upgrade import (
     require_approvals,
     require_no_pending_change,
 )
-from ncen_updater.agent.engine.change_guards import make_hold_error, require_no_hold
+from ncen_updater.agent.engine.change_guards import (
+    confirm_release,
+    make_hold_error,
+    require_no_hold,
+    require_soaking,
+)
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
-from ncen_updater.agent.engine.soak_confirmation import confirm_release, require_soaking
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.policy.upgrade_start import (
     mark_superseded,
@@ -82,9 +86,9 @@ from ncen_updater.agent.service.site_report import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import finding_to_json, format_findings, format_time
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -407,7 +411,7 @@ class LocalSiteClient:
     ) -> tuple[JsonDocument, JsonDocument]:
         """When it begins by itself: as it stands, and once who asks has approved, too."""
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.service.decision_inputs import build_decision_inputs
+        from ncen_updater.agent.service.assessment import build_decision_inputs
 
         serves = read_lock_holder(status.paths.state / SERVICE_LOCK_FILE) is not None
         settings = load_config(self._run.config).service
@@ -855,7 +859,7 @@ class LocalSiteClient:
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
-        from ncen_updater.agent.model.ids import new_change_id
+        from ncen_updater.agent.model.change import new_change_id
         from ncen_updater.agent.reports.dossier.store import write_dossiers
         from ncen_updater.feed.upgrade_path import UpgradePath
 

@@ -26,7 +26,6 @@ from ncen_updater.agent.reports.change_lines import ended_words, format_undone_r
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -36,6 +35,7 @@ from ncen_updater.common.cli.render import (
     make_sentence,
     strip_unit,
 )
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_output import error_to_json

@@ -10,9 +10,9 @@ import click
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import CommandResult
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 

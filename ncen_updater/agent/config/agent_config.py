@@ -18,10 +18,14 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.agent.config.engines import ENGINE_SETTINGS
+from ncen_updater.agent.config.engines import (
+    ENGINE_SETTINGS,
+    BaseSettings,
+    EngineSettings,
+    PhysicalName,
+)
 from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.config.setting_types import BaseSettings, EngineSettings, PhysicalName
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 

@@ -23,7 +23,7 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.approvals.approval import ApprovalCount
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, reject_shared_account
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.observed_state import (
     observe_site,
     read_recorded_state,
@@ -32,11 +32,9 @@ from ncen_updater.agent.engine.observed_state import (
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
 from ncen_updater.agent.engine.schema_fingerprints import DatabaseSchemas, read_schemas
 from ncen_updater.agent.engine.site import Site, make_change_ref
-from ncen_updater.agent.model.change import Change, ChangeState
+from ncen_updater.agent.model.change import Actor, Change, ChangeState, new_change_id
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.agent.model.event_names import RESTORED_ADOPTED, RESTORED_APPROVAL_PREFIX
-from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.model.change import Change, ChangeKind, DatabaseMode, StepName
 from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan

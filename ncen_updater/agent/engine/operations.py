@@ -18,7 +18,7 @@ from typing import Any
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
-from ncen_updater.agent.engine import soak_confirmation as soaking
+from ncen_updater.agent.engine import change_guards as soaking
 from ncen_updater.agent.engine.change_guards import require_no_hold
 from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
 from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
@@ -61,6 +61,7 @@ from ncen_updater.agent.model.change import (
     DatabaseMode,
     StepName,
     StepState,
+    new_change_id,
 )
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import (
@@ -73,7 +74,6 @@ from ncen_updater.agent.model.errors import (
     SoakFailedError,
 )
 from ncen_updater.agent.model.event_names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory

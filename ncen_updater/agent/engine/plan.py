@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
     MigrationPlan,
     MigrationSet,
+    RollbackKind,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     NO_COPY,
@@ -29,19 +30,18 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     plan_rollback_path,
     plan_site_migrations,
     predict_ledgers,
+    render_plan_sql,
 )
-from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_TITLE
-from ncen_updater.agent.engine.rollback_text import describe_rollback
+from ncen_updater.agent.engine.rollback_plan import describe_rollback
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_preflight import run_preflight
 from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees
 from ncen_updater.agent.engine.steps import make_steps
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from packaging.version import Version
 
 from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.elapsed_time import read_retention_ages
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
 from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.raw_errors import find_next_expiry, prune_raw_errors
 from ncen_updater.agent.engine.site import Site, SystemClock

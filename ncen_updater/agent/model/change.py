@@ -5,6 +5,7 @@ On the path of ``status``: standard library only.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -163,3 +164,19 @@ class Change:
         """State of a step, None if it was never intended."""
         record = self.steps.get(name)
         return record.state if record else None
+
+
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_change_id() -> str:
+    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, as the operating system knows them."""
+
+    name: str
+    uid: int

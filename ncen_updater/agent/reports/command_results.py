@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     format_accept_loss_option,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
-from ncen_updater.agent.engine.rollback_text import (
+from ncen_updater.agent.engine.rollback_plan import (
     CODE_ONLY_TEXT,
     describe_contract,
     describe_copy_free_downtime,
@@ -315,7 +315,7 @@ def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
     stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
     yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
     if hop.round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         yield from format_round_trip(hop.round_trip, language)
 
@@ -426,7 +426,7 @@ def format_rollback_plan(
         values = {"version": plan.origin, "tables": plan.uncounted_text}
         words.append(LazyText(passed, values))
     if round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         words += [
             LazyText(N_("Round-trip test in the rehearsal of {version}:"), {"version": plan.origin})
@@ -531,7 +531,7 @@ def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
         tables = {"tables": ", ".join(hop.rollback_differences)}
         yield LazyText(N_("  tables changed by the rollback: {tables}"), tables)
     if hop.round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         yield from format_round_trip(hop.round_trip, language)
 

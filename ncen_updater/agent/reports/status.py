@@ -59,12 +59,12 @@ from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
-from ncen_updater.feed.feed_summary import FeedSummary, get_view_path, read_feed_summary
+from ncen_updater.feed.offers import FeedSummary, get_view_path, read_feed_summary
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import AgentConfig
     from ncen_updater.agent.engine.recovery import ObservedState
-    from ncen_updater.agent.engine.rehearsal.downtime_history import LastDowntime
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
     from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
@@ -508,7 +508,7 @@ def _read_rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
 
 
 def _read_last_downtime(journal: Journal) -> LastDowntime | None:
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_last_downtime
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_last_downtime
 
     return find_last_downtime(journal)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError

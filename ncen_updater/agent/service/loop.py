@@ -27,7 +27,7 @@ from ncen_updater.agent.policy.restart_policy import (
 )
 from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
-from ncen_updater.agent.service.decision_inputs import build_decision_inputs
+from ncen_updater.agent.service.assessment import build_decision_inputs
 from ncen_updater.agent.service.errors import NOTHING_CHANGED
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders

@@ -416,7 +416,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
         KeyError: If the journal knows none of this id.
         JournalUnreadableError: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_ranges
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_ranges
 
     changes = (
         journal.list_changes(limit)
@@ -575,7 +575,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         KeyError: If the journal knows none of this id.
         JournalUnreadableError: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_range
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_range
 
     change = journal.read_change(change_id)
     require_zones(journal, change)

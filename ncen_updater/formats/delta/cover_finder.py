@@ -24,7 +24,7 @@ from ncen_updater.formats.delta.byte_transforms import (
     subtract_bytes,
 )
 from ncen_updater.formats.delta.minified_names import NamePredictor, split_names
-from ncen_updater.formats.delta.pack_facts import DeltaBuildError
+from ncen_updater.formats.delta.pack_plan import DeltaBuildError
 
 
 class Concatenation:

@@ -26,9 +26,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.target_names import ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error

@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import Offer, ReleaseDocument, parse_release_document

@@ -22,9 +22,8 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_rollback_to_approve,
 )
 from ncen_updater.agent.engine.lock import hold_change_lock
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.site_report import SITE_REPORT_PARTS, build_site_report
 from ncen_updater.agent.storage.journal.journal import Journal

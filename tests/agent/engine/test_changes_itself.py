@@ -19,9 +19,9 @@ from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.observed_state import ADOPTED
 from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift, read_schemas
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.service.site_report import build_history_report
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -22,7 +22,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rollback_text import describe_contract
+from ncen_updater.agent.engine.rollback_plan import describe_contract
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import (
     Change,
@@ -162,7 +162,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
 
     way = operations(demo).plan_rollback(accept_loss=1)
     assert way.code_only is (version == EXPANDS)
-    told = "a program of 3.2.6 wrote while officers worked are among them"
+    told = "including rows written by the program of 3.2.6"
     assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
     assert runs(demo) == OLD and is_there(demo) is way.code_only

@@ -15,7 +15,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import list_planned_steps
-from ncen_updater.agent.engine.rollback_text import EXPAND_TEXT
+from ncen_updater.agent.engine.rollback_plan import EXPAND_TEXT
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError

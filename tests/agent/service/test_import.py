@@ -18,11 +18,11 @@ from typing import Any, cast
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.site_client import ServiceSiteClient
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage import inbox as trays
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue

@@ -17,8 +17,7 @@ from ncen_updater.agent.cli.worker import (
     parse_limits,
 )
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.service import inspecting
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError

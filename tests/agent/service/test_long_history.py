@@ -15,12 +15,11 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import IMPORTED
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_journal_snapshot
 from ncen_updater.agent.service.site_report import build_change_report, build_history_report
 from ncen_updater.agent.storage.journal import rows

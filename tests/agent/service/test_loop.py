@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.reports.status import SiteStatus
 from ncen_updater.agent.service.apply_runner import WorkerResult

@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.adapters.application.unit_facts import ACTIVE_STATES as RUNNING
-from ncen_updater.agent.adapters.application.unit_facts import STOPPED, UNIT_PROPERTIES, seen_of
+from ncen_updater.agent.adapters.application.systemctl import ACTIVE_STATES as RUNNING
+from ncen_updater.agent.adapters.application.systemctl import STOPPED, UNIT_PROPERTIES, seen_of
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.policy.availability import (
     Availability,
@@ -34,7 +34,7 @@ from ncen_updater.agent.policy.availability import (
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.storage.slots.link import read_current_version
-from ncen_updater.agent.storage.slots.reported import read_reported_version
+from ncen_updater.agent.storage.slots.records import read_reported_version
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version

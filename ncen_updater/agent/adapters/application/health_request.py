@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ncen_updater.agent.model.errors import ApplicationError
+from ncen_updater.common.bounded_io import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
 from ncen_updater.common.messages import (
     HEALTH_TOKEN_BAD,
     HEALTH_TOKEN_EXPOSED,
     HEALTH_TOKEN_MISSING,
-)
-from ncen_updater.common.secret_file import (
-    SecretExposedError,
-    SecretUnreadableError,
-    read_secret_file,
 )
 from ncen_updater.formats.reported_version import extract_version
 

@@ -16,11 +16,11 @@ from ncen_updater.agent.adapters.application.base_application import (
 )
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
 from ncen_updater.agent.adapters.application.process import CommandResult
-from ncen_updater.agent.adapters.application.systemctl import run_systemctl
-from ncen_updater.agent.adapters.application.unit_facts import (
+from ncen_updater.agent.adapters.application.systemctl import (
     ACTIVE_STATES,
     STOPPED,
     UNIT_PROPERTIES,
+    run_systemctl,
     seen_of,
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings

@@ -140,6 +140,10 @@ class DatabaseMarker(JsonRecord):
     generation: int
     change: str
 
+    def __str__(self) -> str:
+        """Show release and generation, as an error quotes them."""
+        return f"{self.release} ({self.generation})"
+
 
 @dataclass(frozen=True)
 class ChangeEvidence:
@@ -775,3 +779,13 @@ class DatabaseEngine(abc.ABC):
         A person said so.
         """
         del change_id
+
+
+class RollbackKind(StrEnum):
+    """Which way a rollback takes."""
+
+    KEEPS_RECORDS = "keeps"  # every record stays: by ways down, or because there is nothing to undo
+    RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
+    DEPENDS_ON_MIGRATOR = (
+        "depends"  # restores, unless the release's program turns out to change nothing
+    )

@@ -20,7 +20,7 @@ from ncen_updater.agent.engine.approvals.approval import (
     list_approved_releases,
 )
 from ncen_updater.agent.engine.change_guards import require_no_open_change
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads, parse_stored_value
 from ncen_updater.common.errors import UpdaterError

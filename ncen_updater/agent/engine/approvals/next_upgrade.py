@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord, serialize_rehearsal
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (

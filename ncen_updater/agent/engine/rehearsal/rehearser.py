@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, TableDigest
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    RollbackKind,
+    TableDigest,
+)
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     CheckValue,
     find_unmapped_references,
@@ -22,7 +27,6 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.approvals.approval_basis import compute_approval_basis
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.migration import (

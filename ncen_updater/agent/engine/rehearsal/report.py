@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.rehearsal.round_trip_text import list_lost_columns
+from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
 from ncen_updater.common.json_records import JsonRecord
 
 Value = int | str | None

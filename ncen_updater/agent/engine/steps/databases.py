@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.adapters.databases.base import MigrationSet
+from ncen_updater.agent.adapters.databases.base import MigrationSet, RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.migration import (
     build_down_target,
@@ -17,9 +16,9 @@ from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.rollback_plan import (
     count_record_loss,
     count_value_loss,
+    describe_rollback,
     format_loss,
 )
-from ncen_updater.agent.engine.rollback_text import describe_rollback
 from ncen_updater.agent.engine.schema_fingerprints import (
     list_differing,
     read_expected_fingerprints,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.common.findings import Finding, Severity

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     ApprovalSubject,
@@ -19,8 +19,8 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     list_comparisons,
 )
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
-from ncen_updater.agent.engine.rollback_text import (
+from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
+from ncen_updater.agent.engine.rollback_plan import (
     describe_contract,
     describe_copy_free_downtime,
     describe_rollback,

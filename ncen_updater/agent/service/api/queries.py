@@ -21,9 +21,9 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
+from ncen_updater.agent.engine.change_guards import require_soaking
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
-from ncen_updater.agent.engine.soak_confirmation import require_soaking
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.policy.upgrade_start import (
     mark_superseded,
@@ -32,10 +32,14 @@ from ncen_updater.agent.policy.upgrade_start import (
 )
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.status import SiteStatus, read_status, require_part
-from ncen_updater.agent.service.api.authorization import ApiRole, Caller, list_group_members
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import (
+    ApiContext,
+    ApiRole,
+    Caller,
+    list_group_members,
+)
 from ncen_updater.agent.service.api.forms import ApiForm, parse_time, parse_whole_number
-from ncen_updater.agent.service.decision_inputs import build_decision_inputs
+from ncen_updater.agent.service.assessment import build_decision_inputs
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,

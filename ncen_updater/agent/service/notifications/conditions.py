@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.automation import RehearsalStatus

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import (
     guard_reads,

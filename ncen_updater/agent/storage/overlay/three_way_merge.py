@@ -14,9 +14,8 @@ from enum import StrEnum
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, format_key
-from ncen_updater.formats.texts.overlay_files import describe_rule_violation
+from ncen_updater.formats.texts.overlay_files import ShippedTexts, describe_rule_violation
 from ncen_updater.formats.texts.placeholders import compare_placeholders
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
 
 
 class KeyOutcome(StrEnum):

@@ -20,7 +20,7 @@ from ncen_updater.formats.texts.catalog import (
     UnusableFileError,
     format_key,
 )
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REJECTED, KeyOutcome.COLLISION)
 

@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.approvals.approved_release import has_passed_sinc
 from ncen_updater.agent.engine.approvals.next_upgrade import list_other_approved
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.policy.automation import WaitReason
 from ncen_updater.agent.policy.upgrade_start import StartKind, UpgradeStart, mark_superseded
 from ncen_updater.agent.storage.journal.journal import Journal

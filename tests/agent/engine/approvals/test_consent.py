@@ -14,8 +14,8 @@ from ncen_updater.agent.engine.approvals.approval import ApprovalBasis, count_ap
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans, RehearsalReport
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 

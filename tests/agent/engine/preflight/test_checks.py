@@ -24,9 +24,9 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationSet,
 )
 from ncen_updater.agent.config.agent_config import AgentConfig
-from ncen_updater.agent.engine.preflight import database_server as space
+from ncen_updater.agent.engine.preflight import databases as space
 from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check, run_checks
-from ncen_updater.agent.engine.preflight.database_server import check_role_privileges
+from ncen_updater.agent.engine.preflight.databases import check_role_privileges
 from ncen_updater.agent.engine.preflight.files import inspect_site_files, judge_directory
 from ncen_updater.agent.engine.site_preflight import list_checks
 from ncen_updater.agent.model.errors import (

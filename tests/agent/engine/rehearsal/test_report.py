@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalState,
     RehearsalStore,

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.reports.diagnostics.verify import _check_chain_heads, _check_tables
 from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue

@@ -12,8 +12,7 @@ import pytest
 
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.change import ChangeState, StepName
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
 from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.api import queries
@@ -24,7 +23,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.feed_summary import FeedSummary, get_view_path
+from ncen_updater.feed.offers import FeedSummary, get_view_path
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.rehearsal.downtime_history import LastDowntime
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
@@ -29,7 +29,7 @@ from ncen_updater.agent.service.notifications.metrics import (
 from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-from ncen_updater.feed.feed_summary import FeedSummary
+from ncen_updater.feed.offers import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite
 from tests.support.simulated_site import PLACES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory

@@ -14,10 +14,10 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.site import Site, StepContext
-from ncen_updater.agent.engine.steps.slot import SwitchStep
+from ncen_updater.agent.engine.steps.release import SwitchStep
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.reports.diagnostics.overlay import check_overlay
+from ncen_updater.agent.reports.diagnostics.verify import check_overlay
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 from ncen_updater.agent.storage.overlay.three_way_merge import TextOrigin, TextOrigins

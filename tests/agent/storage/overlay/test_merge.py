@@ -16,7 +16,7 @@ from ncen_updater.agent.storage.overlay.three_way_merge import (
 from ncen_updater.agent.storage.overlay.translation_coverage import AreaCount, measure_coverage
 from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 from tests.agent.storage.overlay.making import catalogue, declared, shipped
 
 TEXT_FORMATS = [OverlayFormat.JSON, OverlayFormat.PROPERTIES, OverlayFormat.INI]

@@ -707,12 +707,8 @@ def reconcile_markers(
         no_output = not any(marks.values())
         if no_output and not any(mark and mark.generation for mark in states.values()):
             return None
-    text = "; ".join(f"{name}: {_format_marker(mark)}" for name, mark in marks.items())
+    text = "; ".join(f"{name}: {mark or '-'}" for name, mark in marks.items())
     raise DatabaseError(MARKERS_DISAGREE, reason=text)
-
-
-def _format_marker(mark: DatabaseMarker | None) -> str:
-    return f"{mark.release} ({mark.generation})" if mark else "-"
 
 
 def list_leftovers(

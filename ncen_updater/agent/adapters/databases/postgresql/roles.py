@@ -19,14 +19,12 @@ from psycopg.conninfo import make_conninfo
 
 from ncen_updater.agent.adapters.databases.postgresql.blockers import FindingTemplate
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    APPLICATION_NAME,
-    Server,
-    fetch_rows,
-)
-from ncen_updater.agent.adapters.databases.postgresql.refusal import (
     ADMITS,
+    APPLICATION_NAME,
     NOT_ADMITTED,
+    Server,
     ask_sqlstate,
+    fetch_rows,
 )
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding, Severity
@@ -179,7 +177,7 @@ LIMIT_S = 10
 # Becomes the user for good before it speaks with anybody.
 _TRY = f"""
 import json, os, sys
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
+from ncen_updater.agent.adapters.databases.postgresql.connection import ask_sqlstate
 uid, gid = int(sys.argv[1]), int(sys.argv[2])
 os.setgroups([])
 os.setresgid(gid, gid, gid)

@@ -19,11 +19,11 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
     MigrationDirection,
     MigrationSet,
+    RollbackKind,
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.messages import QUERY_FAILED
 from ncen_updater.common.progress import SilentProgress

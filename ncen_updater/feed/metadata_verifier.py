@@ -440,11 +440,11 @@ def verify_view(
     with _map_verification_errors(None):
         found, expires = prover.verify_complete_set(product, grace, offline_grace)
         offers = parse_offers(product, found.files)
-        brakes = prover.verify_emergency_halts(product, {offer.version for offer in offers})
+        halts = prover.verify_emergency_halts(product, {offer.version for offer in offers})
         return replace(
             stored_view,
-            offers=apply_emergency_halts(offers, brakes),
-            emergency_halts=brakes,
+            offers=apply_emergency_halts(offers, halts),
+            emergency_halts=halts,
             version=int(found.product.version),
             expires_at=min(stored_view.expires_at, expires),
         )

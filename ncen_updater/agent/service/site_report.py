@@ -340,12 +340,12 @@ def _find_next_release(status: SiteStatus) -> str | None:
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
     """Newer releases that the Secretariat keeps back, but for those that a brake tells of."""
-    current, brakes = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
+    current, halts = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
     for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
         reported = any(
             halt.version == one.version
             and one.explanation.startswith(f"{halt.reason} [{halt.owner}, ")
-            for halt in brakes
+            for halt in halts
         )
         if not reported and current is not None and Version(one.version) > Version(current):
             yield {

@@ -269,7 +269,7 @@ def release_page(
         reported_below = {*shown.document.migrations, *shown.texts}
         old = last.read_file if last else shown.read_file
         files = tuple(
-            replace(change, told=change.path in reported_below)
+            replace(change, shown_elsewhere=change.path in reported_below)
             for change in compare_trees(before_tree, shown.tree, old, shown.read_file)
         )
     findings: tuple[Finding, ...] = ()

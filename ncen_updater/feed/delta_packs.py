@@ -1,4 +1,4 @@
-"""Which delta pack a site should fetch, if any; and the packs that failed here.
+"""Choice of the delta pack to fetch, if any; and the packs that failed here.
 
 ``refused.json`` beside the downloads of a release names every pack that arrived wrong or did not
 give the signed tree, so that it is not fetched a second time. It goes with the downloads.

@@ -1,4 +1,4 @@
-"""What was downloaded of releases and lies on the disk; nothing here needs the network.
+"""Downloaded files of releases on the disk; nothing here needs the network.
 
 Every file is hashed when it is asked for, against the chain that begins with ``verified.json``.
 """

@@ -1,4 +1,4 @@
-"""What the process that reads the feed left is proved by whoever uses it.
+"""Verification of the files that the feed-reading process left, by the process that uses them.
 
 That process is the part that a hostile line can reach, and all that it leaves lies in its own
 directory. So whoever builds a slot of it begins again at the newest root that was proved here, or

@@ -1,4 +1,4 @@
-"""What lies on the disk of a release: the record of its document, and its signed tree."""
+"""Files of a release on the disk: the record of its document, and its signed tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a server has to be, how fast it may be, and how long to wait before the next try.
+"""Limits of a transfer: lowest and highest speed, and the wait before the next try.
 
 Times are seconds of a monotonic clock, rates bytes a second. The clock, the waiting and chance are
 given by whoever uses this; nothing here reads them by itself.

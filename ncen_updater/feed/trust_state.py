@@ -1,4 +1,4 @@
-"""What was proved here once, kept where the process that reads the feed cannot write.
+"""Trust state: verified metadata, stored where the process that reads the feed cannot write.
 
 A chain of signatures from the installed root shows that signers signed a list, not that it is the
 last that they signed: keys that were revoked since, a list from before a release was withdrawn, and

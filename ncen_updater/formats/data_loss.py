@@ -1,4 +1,4 @@
-"""What a ``down`` file takes away that its ``up`` file made room for: read, never run. Pure.
+"""Data loss of a ``down`` file compared with its ``up`` file: read, never run. Pure.
 
 What people entered since the upgrade is kept on a way back only where the ``down`` file parks what
 the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables ``ncen_kept__...``

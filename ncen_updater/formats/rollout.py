@@ -1,4 +1,4 @@
-"""When a release opens to which sites: what the signers sign, and may sign anew at any time.
+"""Rollout of a release to sites by time and ring; signers may sign it again at any time.
 
 A brake: one signer's word that no site shall begin with a release, for at most three days.
 

@@ -1,4 +1,4 @@
-"""Who may not look at a site, and what would let them: said in one place for every command."""
+"""Permission errors of users who may not read the site, with their remedy, for every command."""
 
 from __future__ import annotations
 

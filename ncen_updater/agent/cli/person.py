@@ -1,4 +1,4 @@
-"""Who gives an order, as the operating system knows them."""
+"""Identity of the caller of a command, as the operating system knows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a change, in figures: for people, for ``--json`` and for the next prediction."""
+"""Figures of a finished change: for people, for ``--json`` and for the next prediction."""
 
 from __future__ import annotations
 

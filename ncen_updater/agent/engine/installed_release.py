@@ -1,4 +1,4 @@
-"""Which release is installed: asked of the application and the databases, and judged; reads only.
+"""Installed release, determined from the application and the databases; reads only.
 
 Nobody believes the version that was typed. The application says which it is. The databases cannot
 say it, but they can contradict: the ``verify`` files of a release's migrations and the checks of

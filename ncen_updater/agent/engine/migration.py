@@ -1,4 +1,4 @@
-"""What *migrate* does to candidates: ask the checks, migrate, ask again, compare.
+"""Migration of the candidates: run the checks, migrate, run them again, compare.
 
 The step of a change and a rehearsal both call it: what was rehearsed is what will run.
 """

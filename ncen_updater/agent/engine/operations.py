@@ -1,4 +1,4 @@
-"""What an operator asks for: upgrade, roll back, resume, confirm. One change at a time.
+"""Operations for an operator: upgrade, roll back, resume, confirm. One change at a time.
 
 Each function of :class:`Operations` takes the lock, opens the journal, looks at reality against the
 journal, and only then begins.

@@ -1,4 +1,4 @@
-"""What earlier rollbacks mean for what comes next: owed ones, and releases that people left. Light.
+"""Pending rollbacks, and releases that were rolled back. Light.
 
 A release that turns bad while it is watched is taken back by a rollback of its own. That may be
 torn, by a power cut or a full disk; it is undone then, and the bad release runs on. The rollback is

@@ -1,4 +1,4 @@
-"""How a site can go back: keeping every record where it can, else with the loss counted."""
+"""Rollback plan of a site: keep every record where possible, else count the data loss."""
 
 from __future__ import annotations
 

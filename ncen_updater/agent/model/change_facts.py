@@ -1,4 +1,4 @@
-"""What the steps of a change leave for each other and for people, as the journal keeps it.
+"""Facts that the steps of a change record in the journal for each other and for people.
 
 A fact that was never kept is None. Facts of a newer agent are kept in ``unknown_facts`` and passed
 over.

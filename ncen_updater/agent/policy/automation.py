@@ -1,4 +1,4 @@
-"""What the service does next by itself, and why. Pure: facts in, one act out.
+"""Choice of the service's next automatic action, and its reason. Pure: facts in, one action out.
 
 The order of the rules is the order of the code below:
 

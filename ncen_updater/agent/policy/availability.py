@@ -1,4 +1,4 @@
-"""Whether users can work, from what was seen of door, processes and health address. Pure.
+"""Rule for whether users can work, from maintenance page, processes and health address. Pure.
 
 Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
 

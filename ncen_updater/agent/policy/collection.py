@@ -1,4 +1,4 @@
-"""Which old slots and which previous databases may go."""
+"""Choice of the old slots and previous databases that may be pruned."""
 
 from __future__ import annotations
 

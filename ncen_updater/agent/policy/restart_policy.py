@@ -1,4 +1,4 @@
-"""Whether an application that does not run ought to, and nobody is coming to start it. Pure.
+"""Decision to start an application that should run and that nobody else will start. Pure.
 
 A system that starts it after the databases gives it up for good where these were not ready at that
 instant; and who stopped it on purpose wants it stopped. So:

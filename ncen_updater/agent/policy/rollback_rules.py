@@ -1,4 +1,4 @@
-"""Who has to say yes before users are kept out for a rollback. Pure.
+"""Approvals that a rollback needs before it interrupts users. Pure.
 
 Going forward takes so many people (``service.required_approvals``), and so does going back: it
 keeps people

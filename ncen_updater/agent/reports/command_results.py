@@ -1,4 +1,4 @@
-"""What a piece of work came to: one document, and the lines for people who asked for it.
+"""Result of an operation: one document, and the lines for people who asked for it.
 
 The same whoever carries it out: a command alone, or one that the service started for somebody.
 """

@@ -1,4 +1,4 @@
-"""Who does the work of the service: a process for each command, one at a time."""
+"""Runner of the service's work: a process for each command, one at a time."""
 
 from __future__ import annotations
 

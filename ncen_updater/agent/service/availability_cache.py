@@ -1,4 +1,4 @@
-"""Whether users can work, for the service: asked by itself, or by who may ask for it.
+"""Cache of whether users can work, for the service: queried by itself or by a unit with the rights.
 
 The unit of the service has no network and does not see systemd; what works on the site for it does.
 Many may want to know at once, and again and again: one look is under way at most, all hear what it

@@ -1,4 +1,4 @@
-"""What the disk and the journal say of a site, as documents: for ``status``, ``history`` and JSON.
+"""Documents about the site from disk and journal: for ``status``, ``history`` and JSON.
 
 Standard library only: this module is on the path of ``status``.
 """

@@ -1,4 +1,4 @@
-"""What the service knows between two looks, and keeps for its next start.
+"""State that the service keeps between two checks and for its next start.
 
 All of it can be found out again: a file that is damaged is forgotten, and the feed asked anew. What
 must never be forgotten (changes, approvals, holds, bad releases) is in the journal.

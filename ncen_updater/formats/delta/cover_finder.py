@@ -1,4 +1,4 @@
-"""Where the bytes of new files stand in old ones: the one place that knows the match finder.
+"""Search for the bytes of new files in old ones: the one place that knows the match finder.
 
 ``hdiffpatch`` is used for its matching only; what it writes is read here and nothing else of it is
 kept. Where it is not installed there are no covers, and packs are as good as plain compression.

@@ -1,4 +1,4 @@
-"""What a pack says, as it is used and as it lies in a file; which paths it may name.
+"""Contents of a delta pack, in memory and in its file; the paths that it may name.
 
 The file is a magic word, the lengths of the index, the index, the streams::
 

@@ -1,4 +1,4 @@
-"""What the publisher's commands share: places, passphrases, keys, and showing results."""
+"""Shared parts of the publisher's commands: places, passphrases, keys, and output of results."""
 
 from __future__ import annotations
 

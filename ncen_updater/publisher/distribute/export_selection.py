@@ -1,4 +1,4 @@
-"""What goes into a bundle: the ways of its sites, and the targets that they need."""
+"""Contents of a bundle: the upgrade paths of its sites, and the targets that they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lists a feed has shown, in more than one place and over time: no number twice.
+"""Metadata versions that a feed has shown, per mirror and over time: no version number twice.
 
 Two lists of one role with one number and other bytes are two true lists, of which some sites see
 one and some the other: a signer signed twice, or whoever holds the online keys does not show

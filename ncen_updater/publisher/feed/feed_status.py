@@ -1,4 +1,4 @@
-"""What a feed holds, what an event still needs, and who signed what was published.
+"""Status of a feed, of an event's missing signatures, and of the signers of published metadata.
 
 The minutes are read from the lists themselves, which a feed keeps for ever; nothing is written down
 for them. A list without its signatures is none, so that the minutes cannot be lost, nor say another

@@ -1,4 +1,4 @@
-"""What an application's tree tells of how its databases are migrated. Only reads."""
+"""Detection of the migration tool from an application's tree. Only reads."""
 
 from __future__ import annotations
 

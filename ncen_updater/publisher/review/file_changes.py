@@ -1,4 +1,4 @@
-"""Which files of the program a release changes, and which of them may run. Pure.
+"""Changes of a release's program files, and which of them may run. Pure.
 
 A program needs no right to be run: an application loads what lies where it looks, and so does a
 service manager, a web server, an interpreter. So the kinds are named that are data; every other

@@ -1,4 +1,4 @@
-"""Which marks a signer has to see first, which are one mark, and what goes into an annex. Pure.
+"""Grouping of marks: which come first, which are one mark, and which go into an annex. Pure.
 
 A release for two engines says nearly everything twice, and puts in order what its own way back
 parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands

@@ -1,4 +1,4 @@
-"""What a person has to look at in the SQL of a release. Pure.
+"""Marks on the SQL statements of a release that a person has to review. Pure.
 
 It is no judgement: a good migration deletes and changes, too. Whatever is not known to be harmless
 is marked, so that a way of saying it that nobody thought of is marked as unusual. What going back

@@ -1,4 +1,4 @@
-"""What goes into the drafts of a signing event: pure decisions over a feed's state.
+"""Contents of the drafts of a signing event: pure decisions over a feed's state.
 
 Each function returns the new versions, without signatures, and the title of the event. A release
 that is published never changes; what changes is the offer that the product's signers sign: its

@@ -1,4 +1,4 @@
-"""What every set of metadata must hold before anybody signs or publishes it. Pure.
+"""Rules that every set of metadata must meet before anybody signs or publishes it. Pure.
 
 The same rules stand at both ends: a signer's program refuses to sign what breaks them, and the
 publisher refuses to publish it, so neither has to trust the other.

@@ -1,4 +1,4 @@
-"""What an event carries besides the lists, so that a signer can read a release whole.
+"""Files of an event besides the metadata, so that a signer can read a release whole.
 
 The document and the tree of each release that is added, every SQL file of it, and document and tree
 of the release before; of both, the files that countries word and set anew. Each is named by its

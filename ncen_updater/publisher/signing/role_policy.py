@@ -1,4 +1,4 @@
-"""Which roles a feed has, which paths each may sign, and the policy kept in the signed root."""
+"""Roles of a feed, the paths that each may sign, and the policy stored in the signed root."""
 
 from __future__ import annotations
 

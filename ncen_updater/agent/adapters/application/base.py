@@ -1,4 +1,4 @@
-"""What the upgrade engine asks of an application."""
+"""Interface that the upgrade engine needs of an application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both adapters share: the door, the health, the environment, the parts and their order."""
+"""Common base of both application adapters: maintenance page, health, environment and parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the upgrade engine asks of a database engine.
+"""Interface that the upgrade engine needs of a database engine.
 
 The interface speaks of the whole set, because the cut-over is one act: all databases of the site
 change their roles together or not at all. A third engine implements this and nothing else.

@@ -1,4 +1,4 @@
-"""What the process that reads the feed may leave on the disk, judged from outside.
+"""Disk quota of the process that reads the feed, enforced from outside.
 
 Its own limits are its own: who took it over does not keep them. Databases may share its file
 system, and stop where that is full. So whoever asks it looks meanwhile at the directory, counts

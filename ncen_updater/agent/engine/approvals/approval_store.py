@@ -1,4 +1,4 @@
-"""What people said yes to, and when it may begin. Lives in the journal; every word is an event."""
+"""Approvals and the chosen start time, as events of the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check is, what it is given, and the report of all of them."""
+"""Base of a check, its input, and the report of all of them."""
 
 from __future__ import annotations
 

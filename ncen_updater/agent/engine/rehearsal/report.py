@@ -1,4 +1,4 @@
-"""What a rehearsal leaves in the journal: where its copies are, what it found, why it failed.
+"""Journal records of a rehearsal: its copies, its findings, the reason of a failure.
 
 Approvals bind to the report as it was stored.
 """

@@ -1,4 +1,4 @@
-"""What becomes of the watching of a release while something else than the release is bad.
+"""Pause of the soak period while something other than the release is at fault.
 
 A lost server is nobody's release, and neither is a full disk. So a bad look that finds the
 databases away, or a disk without room, says nothing: it does not count, and neither does the time

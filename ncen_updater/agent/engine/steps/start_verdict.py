@@ -1,4 +1,4 @@
-"""Whether what was started is well; and where it is not, whether its release is to blame.
+"""Verdict on the start of an application, and on whether its release is to blame.
 
 A release is called bad by what its own process says or does. So an application that is dead, or
 answers as another version, or not at all, is stopped and started once more: somebody may have

@@ -1,4 +1,4 @@
-"""What somebody asked the service to do. A request only writes it down; the service does it."""
+"""Job queue of the service. A request only records a job; the service runs it."""
 
 from __future__ import annotations
 

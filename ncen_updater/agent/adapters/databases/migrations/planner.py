@@ -1,4 +1,4 @@
-"""What has to run to come from a ledger to a release: pure but for the reading of the files.
+"""Plan of the migrations from a ledger to a release: pure but for the reading of the files.
 
 The ledger is a list of acts, oldest first: a ``down`` cancels the ``up`` before it. What remains is
 the *effective state*, a stack. A release can be reached when its list and the stack begin alike;

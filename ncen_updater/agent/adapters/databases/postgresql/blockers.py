@@ -1,4 +1,4 @@
-"""What stands in the way of a change: a table of findings and the pure rules that choose them."""
+"""Conditions that block a change: a table of findings and the pure rules that choose them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shared catalogue says of the databases of a server."""
+"""Queries of the shared catalogue about the databases of a server."""
 
 from __future__ import annotations
 

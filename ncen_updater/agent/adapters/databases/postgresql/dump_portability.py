@@ -1,4 +1,4 @@
-"""What a dump by an ordinary role carries to a fresh database, and what it does not.
+"""Objects that a dump by an ordinary role carries to a fresh database, and those that it does not.
 
 In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
 this role left there. A database administrator may have put things into a database that only a

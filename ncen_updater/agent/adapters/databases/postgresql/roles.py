@@ -1,4 +1,4 @@
-"""What would let the application's role become more than it is: one table of findings, pure rules.
+"""Privileges by which the application's role could gain more: one table of findings, pure rules.
 
 Whoever has the application's role (its password, or a hole in the application) may leave functions
 in its databases. They run in sessions of ours: so these are the application's role's own, the agent

@@ -1,4 +1,4 @@
-"""What the planner knows of the live databases, brought up to date while users work.
+"""Planner statistics of the live databases, brought up to date while users work.
 
 A template copy brings the statistics of its source along, so only what changed since needs new
 ones: tables with rows that were written since they were last analyzed, and tables with a column of

@@ -1,4 +1,4 @@
-"""Which sets there are and what they are for: links and record files, nothing of SQL.
+"""Database sets and their roles: links and record files, no SQL.
 
 ====================  ==========================================================================
 ``live``              link to the set in use; its rename is the transaction of a cut-over

@@ -94,7 +94,7 @@ def read_bad_packs(place: Path) -> Mapping[str, str]:
 
 
 def clear_bad_packs(place: Path) -> None:
-    """Forget which packs failed here: they came anew, or the slot was put right."""
+    """Forget which packs failed here: they came again, or the slot was put right."""
     durable.remove_file(place / BAD_PACKS_NAME)
 
 

@@ -478,7 +478,7 @@ def show_event(
     html: Path | None = None,
     place: Path | None = None,
 ) -> None:
-    """Show what an event changes and who has signed: the page for officers.
+    """Show what an event changes and who has signed: the page for signers.
 
     Args:
         session: Where it is shown.

@@ -183,7 +183,7 @@ def list_bundle_targets(
         name = get_release_target_name(order.product, hop.version)
         wanted.add(name)
         document = _read_document(feed, listed[name], name)
-        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is made anew
+        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is recreated
         refs = [] if whole else _find_delta_pack(order, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")

@@ -192,7 +192,7 @@ class Publisher:
         statement: Callable[[FeedState, datetime], EmergencyHaltStatement],
         online: OnlineSigners,
     ) -> PublishReport:
-        """Carry a brake, or its end, to the sites: nothing but the timestamp is signed for it.
+        """Publish an emergency halt, or its end: only the timestamp is signed for it.
 
         Args:
             statement: Signs it for the feed as it is.

@@ -60,7 +60,7 @@ class SqlMigrationFiles:
         database: Whose it is, by the name of its directory; empty where that says nothing.
         id: Of the name of its files.
         up: Path, with ``{engine}`` where there is a directory for each.
-        down: The way back; None where there is none.
+        down: The down migration; None where there is none.
         verify: The question; None where there is none.
     """
 

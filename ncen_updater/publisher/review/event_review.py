@@ -258,7 +258,7 @@ def release_page(
         for migration in database.migrations
     }
     migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
-    # One that was published with other files, or another way back, is shown once more.
+    # One that was published with other files, or another down migration, is shown once more.
     fresh = [
         (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
     ]

@@ -157,7 +157,7 @@ class ApprovalStore:
         return sum(self.withdraw(binding, actor) for binding in mine)
 
     def consume_all(self, change: str) -> int:
-        """Use up every approval and chosen time: one yes is for one stop of the officers.
+        """Use up every approval and chosen time: an approval is for one downtime.
 
         Args:
             change: The upgrade that is about to keep users out.

@@ -163,7 +163,7 @@ class OutageTracker:
         if self._is_stopped_by_operator():
             self._continue_outage(OutageCause.STOPPED)
             return True
-        # One made while they were on their way back does not either.
+        # One made while they were coming back does not either.
         return self.record_recovery()
 
     def record_recovery(self) -> bool:

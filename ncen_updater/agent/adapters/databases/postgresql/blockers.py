@@ -455,7 +455,7 @@ UNOWNED_POSSIBLE = FindingTemplate(
 
 
 def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
-    """Yield a finding for each directory that is, or may be, left of a copy that was torn.
+    """Yield a finding for each directory that is, or may be, left of a copy that was interrupted.
 
     Args:
         server: The server.

@@ -1,4 +1,4 @@
-"""What documents say is true, found from an index, in plain words, and on one page."""
+"""Tests that documents are true, reachable from an index, in plain words, and free of copies."""
 
 from __future__ import annotations
 

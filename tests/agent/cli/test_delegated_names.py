@@ -1,4 +1,4 @@
-"""What the command line hands to the service has the names that the service's forms have."""
+"""Tests that the command line and the service's forms use the same names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes next and who said yes to it, as one document: for commands and the local interface."""
+"""Next upgrade and its approvals as one document, for commands and the local interface."""
 
 from __future__ import annotations
 

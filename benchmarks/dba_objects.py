@@ -1,4 +1,4 @@
-"""What a database administrator may have put into a site's databases, and what becomes of it.
+"""Objects that a database administrator may add to a site's databases, and what an upgrade does.
 
 Each object x rehearsal, an upgrade that fails, an upgrade to a release without a way back, and
 going back from it. The agent's role is no superuser. Nothing is timed: each cell has to end with

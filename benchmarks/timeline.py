@@ -1,4 +1,4 @@
-"""How long each part of a change took, read from the events of the journal."""
+"""Duration of each part of a change, read from the events of the journal."""
 
 from __future__ import annotations
 

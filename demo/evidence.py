@@ -1,4 +1,4 @@
-"""What a stand-in site really is, read directly and not through the agent's code.
+"""State of a stand-in site, read directly and not through the agent's code.
 
 The trials judge the agent by this: digests of every table, and which version the code, each of the
 databases and the running application say they are. While the databases are fenced nothing can be

@@ -1,4 +1,4 @@
-"""What ends a demonstration waits until that which was just started is known to who ends it."""
+"""Delay of a termination signal until a process that was just started is registered."""
 
 from __future__ import annotations
 

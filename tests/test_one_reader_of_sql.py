@@ -1,4 +1,4 @@
-"""What ``ncen-publisher lint`` says of a text is what a site of that engine does with it.
+"""Tests that ``ncen-publisher lint`` reads SQL as a site of that engine does.
 
 The same release directory goes through the program of the officers and through the loader and the
 runner of the agent, on a real database; both refuse, or both accept.

@@ -1,4 +1,4 @@
-"""What must be true after a trial, told from outside. Pure: everything that was seen is passed in.
+"""Invariants that hold after a trial, judged from outside. Pure: all observations are passed in.
 
 The judge knows the promises and not the product: one whole version, every acknowledged record in
 the live set, or in a set that is kept and told, or agreed to be lost; officers in; and, where

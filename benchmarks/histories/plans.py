@@ -1,4 +1,4 @@
-"""What is tried: operations, faults and strangers, chosen so that each gets its share. Pure."""
+"""Random choice of operations, faults and foreign sessions, each with its share. Pure."""
 
 from __future__ import annotations
 

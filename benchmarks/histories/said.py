@@ -1,4 +1,4 @@
-"""Whether what a site says of itself is true: compared with what is there. Pure."""
+"""Comparison of what a site reports with what is true of it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else is at the databases: officers, a country's own programs, and a DBA.
+"""Other sessions in the databases: users, local programs and a database administrator.
 
 Whatever any of them was told is committed goes into the ledger, and has to be found afterwards.
 """

@@ -1,4 +1,4 @@
-"""What a machine really is after a cut, judged from outside: not by asking the agent."""
+"""Verdict on a machine after a power cut, from outside: the agent is not asked."""
 
 from __future__ import annotations
 

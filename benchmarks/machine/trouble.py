@@ -1,4 +1,4 @@
-"""What else befalls a site: a torn package, a full disk, no line, a wrong clock, a removal."""
+"""Other faults of a site: interrupted package, full disk, network down, wrong clock, removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each unit can write and reach, tried within its own limits under the machine's systemd."""
+"""Paths and addresses that each unit can write and reach, tried under the machine's systemd."""
 
 from __future__ import annotations
 

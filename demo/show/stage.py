@@ -1,4 +1,4 @@
-"""What every act is given: the site, the feed's places, commands, and the way to judge an act."""
+"""Stage of an act: the site, the feed's places, commands, and the checks of an act."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Brakes out of a timestamp: verified, noted in the memory, and put on the offers.
+"""Emergency halts out of a timestamp: verified, noted in the memory, and put on the offers.
 
-The rules are in :mod:`.brakes`.
+The rules are in :mod:`.emergency_halts`.
 """
 
 from __future__ import annotations

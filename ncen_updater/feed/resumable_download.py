@@ -268,7 +268,8 @@ class _Download:
                 try:
                     right = self._download_stream(stream)
                 except ConnectionLostError:
-                    # Not what this try brought: a server that begins anew each time brings nothing.
+                    # Not what this try brought: a server that begins again each time brings
+                    # nothing.
                     breaks = (
                         0 if parts.verified_bytes - furthest >= MIN_PROGRESS_BYTES else breaks + 1
                     )

@@ -1,4 +1,4 @@
-"""What ``--json``, the interface, metrics, news and errors say of a site, over many sites.
+"""Tests of one status in ``--json``, interface, metrics, notifications and errors, over many sites.
 
 ``status_documents.json`` has what was said of a site at rest, and of every other site what is said
 otherwise. After a change that is meant, write it anew and read the difference:

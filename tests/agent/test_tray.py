@@ -1,4 +1,4 @@
-"""What is taken from the tray, and for whom: names, links, pipes, owners; and laying down."""
+"""Tests of the import directory: accepted files, owners, names, links, pipes; placing a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the application, and people who start and stop it, do in the middle of a change."""
+"""Tests of faults of the application, and of starts and stops by people, during a change."""
 
 from __future__ import annotations
 

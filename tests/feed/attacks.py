@@ -1,4 +1,4 @@
-"""What an attacker does to a feed or its line; the tables say how each attack is refused."""
+"""Attacks on a feed or its network; the tables name the refusal of each attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which brakes hold, as a table: one a key and release, three days, never longer, never again."""
+"""Tests of emergency halts: one for each key and release, three days, never longer, never again."""
 
 from __future__ import annotations
 

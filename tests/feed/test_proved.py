@@ -1,4 +1,4 @@
-"""What was proved once is not unproved: the reading process, taken over, goes back in time.
+"""Tests of the trust state: a compromised reading process cannot roll metadata back.
 
 The attacker has everything that the process that reads the feed can write to, and keys that were
 revoked, or none at all. The site is the real one: its reader is a child, its memory lies in the

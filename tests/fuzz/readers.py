@@ -1,4 +1,4 @@
-"""Who reads bytes that others write: a line each, with good inputs to begin with."""
+"""Readers of untrusted bytes: a line each, with good inputs to begin with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package leaves behind when it goes, by the script that dpkg runs."""
+"""Tests of the files that remain after removal of the package, by the script that dpkg runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an officer's program reads of a release before it signs: its document and its papers."""
+"""Tests of reading a release before signing: its document and its attachments."""
 
 from __future__ import annotations
 

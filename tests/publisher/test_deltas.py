@@ -1,4 +1,4 @@
-"""Which packs a release gets, that they are proved, and what officers read of them."""
+"""Tests of the delta packs of a release, their verification, and what signers read of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is grave stands first, what both engines say is said once, what is harmless is counted."""
+"""Tests of grouped marks: critical first, equal ones once, harmless ones counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an officer reads before signing: ten dangers, each of which the page has to mark."""
+"""Tests of the signer's page: ten dangers, each of which the page has to mark."""
 
 from __future__ import annotations
 

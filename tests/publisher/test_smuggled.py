@@ -1,4 +1,4 @@
-"""What a drafter would smuggle past the signers: each is on the page, in both forms, and marked.
+"""Tests of a malicious drafter: every hidden change is marked on the page, in both forms.
 
 One row is one release that differs from the one before by what it says there, and by nothing else.
 """

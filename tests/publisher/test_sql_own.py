@@ -1,4 +1,4 @@
-"""Which statements of a way up touch nothing but what the release itself made; in doubt, none."""
+"""Tests of finding statements that touch only objects of the release itself; in doubt, none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a staging directory besides a release, and a drafter whose clock is wrong."""
+"""Tests of foreign files in a staging directory, and of a drafter whose clock is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the country words and sets for itself: kept, merged, refused, and brought back."""
+"""Act on the local overlay: texts and settings kept, merged, refused and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run of ``ncen-updater`` knows: the site, and what was known before it was touched."""
+"""State of one run of ``ncen-updater``: the site, and its status before the command touched it."""
 
 from __future__ import annotations
 

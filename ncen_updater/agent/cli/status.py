@@ -299,7 +299,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
 
 
 def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
-    """Say who approved going back, up to what loss, what to type next, and until when it holds."""
+    """Say who approved a rollback, up to what loss, what to type next, and until when it holds."""
     from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
 
     values = {

@@ -1,4 +1,4 @@
-"""Signals that ask for an end: obeyed where going back is free, remembered where it is not."""
+"""Termination signals: obeyed where a revert costs nothing, remembered where it does."""
 
 from __future__ import annotations
 

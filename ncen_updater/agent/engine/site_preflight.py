@@ -61,7 +61,7 @@ def run_preflight(
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
-        # Only the way forward is judged by it: a damaged memory stops nobody from going back.
+        # Only upgrades are judged by it: a damaged trust state blocks no rollback.
         newest_signed_time=TrustStateStore(site.state_directory).load().clock_floor
         if leads_up
         else None,

@@ -1,6 +1,6 @@
-"""What a piece of work came to: one document, and the lines for people who asked for it.
+"""Result of an operation: one document, and the lines for people who asked for it.
 
-The same whoever carries it out: a command alone, or one that the service started for somebody.
+The same for a command alone and for one that the service started for somebody.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ def format_plan_lines(
 
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
-    """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
+    """Say the rollback as the rehearsal and the dossier do: with what was lost on trial."""
     from ncen_updater.agent.engine.rollback_plan import describe_rollback
 
     loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
@@ -394,7 +394,7 @@ def format_rollback_plan(
     other means than a terminal.
 
     Args:
-        plan: The way back.
+        plan: The rollback.
         approval: Who may go it.
         language: Of sentences within lines.
         round_trip: What the rehearsal of the upgrade saw of values when it went back, as its report

@@ -1,4 +1,4 @@
-"""What tests of the engine look for on a site, what officers enter, and what ends an agent."""
+"""Helpers of engine tests: views of a site, users' entries, and ends of an agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine owes: an undisturbed operation succeeds, and as it was promised.
+"""Tests of the contract of every engine: an undisturbed operation succeeds as planned.
 
 "It ended whole" also holds for an upgrade that always fails and always goes back. Here each
 operation has to succeed on each engine, by the way that was promised, and with the loss that was

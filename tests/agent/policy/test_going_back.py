@@ -1,4 +1,4 @@
-"""Who has to say yes before officers are kept out for a rollback."""
+"""Tests of the approvals that a rollback needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether officers can work, as the service finds it out: alone, or through its unit."""
+"""Tests of how the service finds out whether users can work: alone, or through its unit."""
 
 from __future__ import annotations
 

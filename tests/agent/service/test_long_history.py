@@ -1,4 +1,4 @@
-"""What is told of a site costs the same, however many changes its journal holds."""
+"""Tests that a status costs the same, however many changes the journal holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What members see through the service of a real site is what root sees on it; as real users."""
+"""Tests that group members see through the service what root sees on the site; as real users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an approval is bound to, taken from the site as it is now."""
+"""Digest to which an approval is bound, taken from the current state of the site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why the next upgrade cannot be approved or started, by the document that tells of it. Pure."""
+"""Checks of the next upgrade before it is approved or started, by its document. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agent wrote down of each slot: the release document and the tree, beside the slots.
+"""Records of each slot: the release document and the tree, beside the slots.
 
 A tree of a hundred thousand entries is read an entry at a time: its byte form is one line of
 canonical JSON, which is cut into its entries without building the whole in memory.

@@ -177,7 +177,7 @@ class SlotStore:
     ) -> None:
         """Build the slot of a release from its verified archive.
 
-        Does nothing where the slot is already there and every file is right; builds it anew where a
+        Does nothing where the slot is already there and every file is right; rebuilds it where a
         file was damaged, unless the site runs from it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Which release people chose: the one that enough of them approved, as they did last."""
+"""Tests of the approved release: the one with enough approvals, the latest of them."""
 
 from __future__ import annotations
 

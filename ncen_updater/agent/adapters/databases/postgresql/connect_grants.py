@@ -1,4 +1,4 @@
-"""Who may connect between cut-over and commit.
+"""Connect grants: revoked at the cut-over and restored at the commit.
 
 The new release has to start and to be asked for its health, so the databases are open, but to the
 application's roles and the agent alone. What was granted is kept beside it, and given back in the

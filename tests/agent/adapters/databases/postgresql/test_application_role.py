@@ -1,4 +1,4 @@
-"""What the application's role left in its databases runs as that role, and nowhere as the agent's.
+"""Tests that the application's code in its databases runs as its role and never as the agent's.
 
 The attacker has SQL as the application's role, before the agent comes. The agent is no superuser.
 """

@@ -1,4 +1,4 @@
-"""What a dump by the agent's role carries: decided from the catalogue, and true of the programs."""
+"""Tests of what a dump by the agent's role carries: by the catalogue, and by the programs."""
 
 from __future__ import annotations
 

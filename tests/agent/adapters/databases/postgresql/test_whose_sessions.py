@@ -1,4 +1,4 @@
-"""What stands on the application's objects runs as its role: by the source and the server's log.
+"""Tests of the role that runs the application's objects, by source code and server log.
 
 What a release says of its rows, what is counted, digested, tried and migrated: all of it may run a
 function that the application's role left behind.

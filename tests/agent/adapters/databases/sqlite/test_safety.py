@@ -1,4 +1,4 @@
-"""What keeps a SQLite site safe: fences, half-migrated originals, journals, locks, references."""
+"""Tests of SQLite sites: fences, half-migrated originals, journals, locks, references."""
 
 from __future__ import annotations
 

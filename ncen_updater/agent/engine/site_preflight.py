@@ -93,5 +93,5 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
             if found.setdefault(mark.position, value) is not value:
                 raise ValueError(f"two checks have the place {mark.position}")
     if not found:
-        raise ValueError("no preflight check found")
+        raise LookupError(f"no preflight check in {preflight.__name__}")
     return tuple(check for _place, check in sorted(found.items()))

@@ -1,12 +1,12 @@
-"""The stop of an upgrade against the classical way, and the way back against a restore.
+"""The stop of an upgrade against the classical way, and the rollback against a restore.
 
 The agent's side is the product itself: a real site, a real feed, every step as the journal timed
 it. Each turn walks to a release that migrates well and never becomes healthy, so that one change
-shows both the way there and the way back, and the site is as before for the next turn. At the end
+shows both the way there and the rollback, and the site is as before for the next turn. At the end
 one good upgrade is made, and one of a SQLite site of the same size.
 
 With ``--before DIR``, a checkout of an earlier version (``git worktree add DIR COMMIT``), it
-measures the whole stop instead, as officers see it who enter cases all the time: of that version
+measures the whole stop instead, as users see it who enter cases all the time: of that version
 and of this one, in turns, on servers of their own.
 """
 
@@ -47,7 +47,7 @@ from ncen_updater.common.i18n import LazyText
 from tests.support.sites import site_in_process
 
 GOOD, BAD = "3.3.0", "3.3.4"
-# Officers are out during these; stopping and starting the application and migrating count apart.
+# Users are out during these; stopping and starting the application and migrating count apart.
 OURS = (
     StepName.MAINTENANCE_ON,
     StepName.FENCE,

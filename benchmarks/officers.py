@@ -1,4 +1,4 @@
-"""The whole stop as officers see it, for one checkout: ``python -P benchmarks/officers.py``.
+"""The whole stop as users see it, for one checkout: ``python -P benchmarks/officers.py``.
 
 From the first request that was refused to the first that was answered again. Started by
 ``benchmarks.downtime`` with the checkout that is measured first on the path, so it uses nothing
@@ -68,7 +68,7 @@ def main() -> None:
         demo, site = trial.site, site_in_process(trial.site)
         demo.start_front_door()
         _say({"database_bytes": trial.database_bytes})
-        # One line in, one turn: whoever started us lets versions take turns.
+        # One line in, one turn: the parent process lets versions take turns.
         for _ in sys.stdin:
             checkpoint(place)
             demo.start_traffic(pause_s=0.01)

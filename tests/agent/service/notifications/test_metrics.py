@@ -29,7 +29,7 @@ from ncen_updater.agent.service.notifications.metrics import (
 from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-from ncen_updater.feed.offers import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite
 from tests.support.simulated_site import PLACES
 

@@ -525,7 +525,7 @@ class Operations:
         )
         return OperationResult(
             (outcome,),
-            decision=RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON),
+            decision=RecoveryDecision(RecoveryAction.REVERT, "pending", PENDING_ROLLBACK_REASON),
         )
 
     def _run_rollback(

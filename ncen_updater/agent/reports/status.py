@@ -59,7 +59,7 @@ from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
-from ncen_updater.feed.offers import FeedSummary, get_view_path, read_feed_summary
+from ncen_updater.feed.feed_summary import FeedSummary, get_view_path, read_feed_summary
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import AgentConfig

@@ -19,7 +19,7 @@ HEADINGS = (
     N_("result"),
 )
 # Together they fit on a terminal of a hundred columns.
-WIDTHS = (32, 20, 19, 6, 7, 7)
+WIDTHS = (31, 19, 19, 8, 7, 7)
 KEPT = LazyText(N_("passed"))
 BROKEN = LazyText(N_("FAILED"))
 

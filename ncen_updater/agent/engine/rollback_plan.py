@@ -294,7 +294,7 @@ def _choose_rollback_path(
         engine=engine.engine_name,
         unchanged=unchanged,
     )
-    return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
+    return way, "; ".join(f"{name} {id_}: {why.rstrip('.')}" for name, id_, why in way.reasons)
 
 
 def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyText]:

@@ -19,8 +19,8 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.rights import find_group_id
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import ServiceSiteClient
 from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.service.api_client import SiteServiceClient

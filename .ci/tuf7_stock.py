@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-NAME = "ncen_updater.feed.guarded_tufup_client"
+NAME = "ncen_updater.feed.tuf_client"
 MOST_S = 300
 PLACES = (NAME, "tufup", "tufup.client")
 
@@ -72,4 +72,4 @@ if __name__ == NAME:
             super().__init__(**places, **more, bootstrap=None)
 
 elif __name__ == "tufup.client":
-    from ncen_updater.feed.guarded_tufup_client import Client  # noqa: F401 - as tests import them
+    from ncen_updater.feed.tuf_client import Client  # noqa: F401 - as tests import them

@@ -16,7 +16,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.feed.trust_state import KnownEmergencyHalt
 from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import (

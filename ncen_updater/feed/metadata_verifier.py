@@ -56,7 +56,6 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
 from ncen_updater.feed.errors import (
     MixedVersionsError,
     TrustedRootMissingError,
@@ -66,11 +65,13 @@ from ncen_updater.feed.errors import (
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.trust_state import (
+    KnownEmergencyHalt,
     RoleVerification,
     TrustState,
     TrustStateStore,
     VerifiedRole,
     VerifiedSet,
+    list_active_halts,
     record_roles,
     record_verified_set,
 )

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.i18n import LazyText
@@ -17,18 +15,13 @@ from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.lenient_parsing import parse_leniently
-from ncen_updater.formats.release_document import (
-    Offer,
-    TargetRef,
-    get_archive_target_name,
-    get_release_target_name,
-)
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 
 if TYPE_CHECKING:  # reading the last list does not need it
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+    from ncen_updater.feed.release_source import FeedView
+    from ncen_updater.formats.release_document import Offer, TargetRef
 
 
 def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
@@ -55,6 +48,13 @@ def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, 
 
 
 def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
+    from ncen_updater.formats.lenient_parsing import parse_leniently
+    from ncen_updater.formats.release_document import (
+        Offer,
+        get_archive_target_name,
+        get_release_target_name,
+    )
+
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
@@ -66,7 +66,7 @@ def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Of
                 detail=LazyText("no field '{offer_field}'", {"offer_field": OFFER_FIELD}),
             )
         offer = parse_leniently(Offer, custom[OFFER_FIELD])
-    except (ValidationError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
     if offer.product != product:
         raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
@@ -115,6 +115,10 @@ def load_view(path: Path) -> FeedView | None:
     Raises:
         VIEW_DAMAGED: If the file is there and cannot be read.
     """
+    from ncen_updater.feed.release_source import FeedView
+    from ncen_updater.formats.lenient_parsing import parse_leniently
+    from ncen_updater.formats.release_document import Offer
+
     summary, data = read_feed_summary(path), read_view_json(path)
     if summary is None or data is None:
         return None
@@ -128,13 +132,11 @@ def load_view(path: Path) -> FeedView | None:
             expires_at=summary.expires_at,
             version=summary.version,
         )
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)[:500]) from error
 
 
 SCHEMA = 1
-
-
 MAX_VIEW_BYTES = 20_000_000
 
 

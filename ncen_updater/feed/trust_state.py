@@ -46,7 +46,6 @@ from ncen_updater.common.messages import (
     TRUST_STATE_DAMAGED,
 )
 from ncen_updater.feed.clock import get_system_time
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +54,41 @@ TRUST_STATE_NAME = "proved.json"
 TRUST_STATE_LOCK_NAME = "proved.lock"
 SCHEMA = 1
 MAX_TRUST_STATE_BYTES = 2_000_000
+
+
+@dataclass(frozen=True)
+class KnownEmergencyHalt(JsonRecord):
+    """A brake as it is remembered here.
+
+    Attributes:
+        product: The product.
+        version: The release.
+        since: When it was signed; the statement that counts of this key.
+        ends: When it is over at this site; only ever earlier.
+        reason: Why.
+        owner: Who holds the key.
+        still_published: Whether the newest timestamp that was proved carries it.
+    """
+
+    product: str
+    version: str
+    since: datetime
+    ends: datetime
+    reason: str
+    owner: str
+    still_published: bool = True
+
+
+def list_active_halts(
+    known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
+) -> tuple[KnownEmergencyHalt, ...]:
+    """List the active emergency halts of a product, the last to expire first. Pure."""
+    held = [
+        known
+        for known in known.values()
+        if known.product == product and known.still_published and reference < known.ends
+    ]
+    return tuple(sorted(held, key=lambda known: known.ends, reverse=True))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
-from ncen_updater.feed.trust_state import TrustState
+from ncen_updater.feed.trust_state import KnownEmergencyHalt, TrustState, list_active_halts
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     EMERGENCY_HALTS_FIELD,

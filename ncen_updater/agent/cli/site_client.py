@@ -122,7 +122,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.status import SiteStatus
     from ncen_updater.agent.service.api_client import SiteServiceClient
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 #: How often, and how long after one another, the service is asked whether it has looked.

@@ -36,8 +36,7 @@ from ncen_updater.agent.storage.service_state import (
     WithheldRelease,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
-from ncen_updater.feed.trust_state import TrustState, TrustStateStore
+from ncen_updater.feed.trust_state import KnownEmergencyHalt, TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")

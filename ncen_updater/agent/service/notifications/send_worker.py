@@ -27,14 +27,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
+from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.notification_text import (
     Explain,
     format_notification,
     format_title,
 )
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.common.bounded_io import (
     SecretExposedError,
     SecretUnreadableError,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-NAME = "ncen_updater.feed.tuf_client"
+NAME = "ncen_updater.feed.guarded_tufup_client"
 MOST_S = 300
 PLACES = (NAME, "tufup", "tufup.client")
 
@@ -35,7 +35,7 @@ class _Finder:
 
 
 def take_the_place() -> None:
-    """Let whoever imports one of these places get this file."""
+    """Let anyone who imports one of these places get this file."""
     sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
 
 
@@ -72,4 +72,4 @@ if __name__ == NAME:
             super().__init__(**places, **more, bootstrap=None)
 
 elif __name__ == "tufup.client":
-    from ncen_updater.feed.tuf_client import Client  # noqa: F401 - as tests import them
+    from ncen_updater.feed.guarded_tufup_client import Client  # noqa: F401 - as tests import them

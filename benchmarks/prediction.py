@@ -1,4 +1,4 @@
-"""How often the predicted range holds the real stop of an upgrade, and how wide the range is.
+"""Accuracy and width of the predicted range of downtime.
 
 Real sites of several sizes, SQLite and PostgreSQL, a real feed, every upgrade rehearsed as the
 service does it and then made. A site walks up release by release and is rolled back to where it

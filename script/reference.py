@@ -40,7 +40,7 @@ FRENCH = {
     "code": "code",
     "option": "option",
     "meaning": "sens",
-    "Exit codes:": "Codes de retour :",
+    "Exit codes:": "Codes de sortie :",
     "JSON:": "JSON :",
 }
 APPROVAL_KEYS = (
@@ -58,7 +58,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater schedule": APPROVAL_KEYS,
     "ncen-updater dossier": "DossierFound",
     "ncen-updater upgrade": "ChangesDone",
-    "ncen-updater watch": ("kind", "action", "why", "looked_at", "running"),
+    "ncen-updater watch": ("kind", "action", "reason", "status_read_at", "running"),
     "ncen-updater console": ("link", "port", "valid_s"),
     "ncen-updater confirm": "Confirmation",
     "ncen-updater rollback": "ChangesDone",
@@ -73,7 +73,8 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     ),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (
-        "directory", "changed", "releases", "timestamp", "root", "expires_at", "brought", "removed",
+        "directory", "changed", "releases", "timestamp", "root", "expires_at", "downloaded_bytes",
+        "removed_files",
     ),
     "ncen-updater hold": "Held",
     "ncen-updater unhold": "Unheld",

@@ -53,7 +53,7 @@ STEP_LABELS: Final[Mapping[str, str]] = {
 }
 
 
-#: What a step does on the way back, where that is something else: that asks no feed.
+#: Labels of steps in a rollback, where they differ: a rollback needs no feed.
 _ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
 
 

@@ -1,4 +1,4 @@
-"""What was downloaded of releases and lies on the disk; nothing here needs the network.
+"""Downloaded files of releases on the disk; nothing here needs the network.
 
 Every file is hashed when it is asked for, against the chain that begins with ``verified.json``.
 """
@@ -55,7 +55,7 @@ class DownloadStore:
         product: The product.
         directory: Where they lie, a directory for each version.
         verify_offer: Follows the signatures to a release and returns length and SHA-256 of its
-            document, for whoever uses what another process left there.
+            document, for a caller that uses what another process left there.
     """
 
     def __init__(

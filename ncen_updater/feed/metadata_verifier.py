@@ -1,8 +1,8 @@
-"""What the process that reads the feed left is proved by whoever uses it.
+"""Verification of the files that the feed-reading process left, by the process that uses them.
 
 That process is the part that a hostile line can reach, and all that it leaves lies in its own
-directory. So whoever builds a slot of it begins again at the newest root that was proved here, or
-the installed one: through every root since, the list of the products and the product's own list,
+directory. So the process that builds a slot starts at the newest root that was proved here,
+or the installed one: through every root since, the list of the products and the product's own list,
 each by its signatures, to the release document. The network is not needed, and nothing lapses: what
 was signed stays signed. Nothing may be older than what was proved before
 (:mod:`~ncen_updater.feed.trust_state`).
@@ -56,6 +56,7 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
 from ncen_updater.feed.errors import (
     MixedVersionsError,
     TrustedRootMissingError,
@@ -65,13 +66,11 @@ from ncen_updater.feed.errors import (
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.trust_state import (
-    KnownEmergencyHalt,
     RoleVerification,
     TrustState,
     TrustStateStore,
     VerifiedRole,
     VerifiedSet,
-    list_active_halts,
     record_roles,
     record_verified_set,
 )
@@ -441,11 +440,11 @@ def verify_view(
     with _map_verification_errors(None):
         found, expires = prover.verify_complete_set(product, grace, offline_grace)
         offers = parse_offers(product, found.files)
-        brakes = prover.verify_emergency_halts(product, {offer.version for offer in offers})
+        halts = prover.verify_emergency_halts(product, {offer.version for offer in offers})
         return replace(
             stored_view,
-            offers=apply_emergency_halts(offers, brakes),
-            emergency_halts=brakes,
+            offers=apply_emergency_halts(offers, halts),
+            emergency_halts=halts,
             version=int(found.product.version),
             expires_at=min(stored_view.expires_at, expires),
         )

@@ -1,8 +1,9 @@
 """A national mirror: a copy of the feed in a directory that any static web server can serve.
 
-Everything is verified by the agent's own client before it is written, and written so that whoever
-reads the mirror meanwhile sees the old feed or the new one: files first, then the lists that name
-them, then the roots, and last the timestamp. A run that was killed is completed by the next one.
+Everything is verified by the agent's own client before it is written, and written so that anyone
+who reads the mirror meanwhile sees the old feed or the new one: files first, then the lists that
+name them, then the roots, and last the timestamp. A run that was killed is completed by the next
+one.
 
 Lists and roots are never removed: a server that was off for years walks every root.
 """

@@ -1,4 +1,4 @@
-"""What lies on the disk of a release: the record of its document, and its signed tree."""
+"""Files of a release on the disk: the record of its document, and its signed tree."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     except FileNotFoundError:
         return None
     except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
+        logger.warning("%s is damaged, the release will be downloaded again: %s", place, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
@@ -77,8 +77,8 @@ def remove_document_record(place: Path) -> None:
 def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the directory of lists and downloads, to change something in the downloads of a release.
 
-    That directory belongs to whoever reads the feed, and who changes something in it may have all
-    rights: nothing in it is believed to be what it is called, and no link in it is followed.
+    That directory belongs to the user that reads the feed, and who changes something in it may have
+    all rights: nothing in it is believed to be what it is called, and no link in it is followed.
 
     Args:
         place: Where the release lies: ``downloads/<product>/<version>`` below that directory.

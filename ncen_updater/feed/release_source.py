@@ -1,4 +1,4 @@
-"""What comes of a feed: the verified list, and releases that lie on the disk."""
+"""Source of releases: the verified list, and releases on the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.trust_state import KnownEmergencyHalt
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
 from ncen_updater.formats.release_document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.formats.tree import Tree
 

@@ -1,11 +1,12 @@
-"""What was proved here once, kept where the process that reads the feed cannot write.
+"""Trust state: verified metadata, stored where the process that reads the feed cannot write.
 
 A chain of signatures from the installed root shows that signers signed a list, not that it is the
 last that they signed: keys that were revoked since, a list from before a release was withdrawn, and
-a time that nobody signed all fit such a chain. So whoever proves keeps, in the state directory::
+a time that nobody signed all fit such a chain. So the verifying process stores, in the state
+directory::
 
     proved.json     the newest root; of each list the highest version, who signed it and when; the
-                    newest time that signers signed; brakes that were seen
+                    newest time that signers signed; emergency halts that were seen
 
 and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
 that says so. The rules are :func:`record_roles`, which is pure.
@@ -46,6 +47,7 @@ from ncen_updater.common.messages import (
     TRUST_STATE_DAMAGED,
 )
 from ncen_updater.feed.clock import get_system_time
+from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
@@ -54,41 +56,6 @@ TRUST_STATE_NAME = "proved.json"
 TRUST_STATE_LOCK_NAME = "proved.lock"
 SCHEMA = 1
 MAX_TRUST_STATE_BYTES = 2_000_000
-
-
-@dataclass(frozen=True)
-class KnownEmergencyHalt(JsonRecord):
-    """A brake as it is remembered here.
-
-    Attributes:
-        product: The product.
-        version: The release.
-        since: When it was signed; the statement that counts of this key.
-        ends: When it is over at this site; only ever earlier.
-        reason: Why.
-        owner: Who holds the key.
-        still_published: Whether the newest timestamp that was proved carries it.
-    """
-
-    product: str
-    version: str
-    since: datetime
-    ends: datetime
-    reason: str
-    owner: str
-    still_published: bool = True
-
-
-def list_active_halts(
-    known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
-) -> tuple[KnownEmergencyHalt, ...]:
-    """List the active emergency halts of a product, the last to expire first. Pure."""
-    held = [
-        known
-        for known in known.values()
-        if known.product == product and known.still_published and reference < known.ends
-    ]
-    return tuple(sorted(held, key=lambda known: known.ends, reverse=True))
 
 
 @dataclass(frozen=True)
@@ -207,7 +174,7 @@ class TrustStateStore:
     """The memory of a site; one for all products, since they have one root and one snapshot.
 
     Args:
-        state: The state directory of whoever proves. The reader may not write there.
+        state: The state directory of the verifying process. The reader may not write there.
         now: The system clock.
     """
 

@@ -23,13 +23,10 @@ metadata directory; the caller holds the agent's lock.
 from __future__ import annotations
 
 import logging
-import sys
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from importlib import import_module
-from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote
 
 from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError, RepositoryError
@@ -49,6 +46,7 @@ from ncen_updater.feed.error_mapping import (
 )
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.feed.guarded_tufup_client import Client
 from ncen_updater.feed.metadata_verifier import (
     RootChain,
     get_max_role_bytes,
@@ -64,29 +62,6 @@ from ncen_updater.feed.resumable_download import download_file
 from ncen_updater.formats.release_document import ChunkDigests
 from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIELD, TARGETS_PREFIX
 
-TUFUP_PACKAGE = "tufup"
-
-
-def _import_client() -> Any:  # noqa: ANN401 - a module without types
-    """Return the module ``tufup.client``, without the rest of tufup.
-
-    The first file of that package imports its publisher's side, and with it setuptools: a fifth of
-    the time and a tenth of the memory of a check of the feed. Whoever imports ``tufup`` by itself,
-    before or later, gets it whole.
-    """
-    spec = None if TUFUP_PACKAGE in sys.modules else find_spec(TUFUP_PACKAGE)
-    if spec is not None:
-        # It knows where its parts are, and is not run.
-        sys.modules[TUFUP_PACKAGE] = module_from_spec(spec)
-    try:
-        return import_module(f"{TUFUP_PACKAGE}.client")
-    finally:
-        if spec is not None:
-            del sys.modules[TUFUP_PACKAGE]
-
-
-Client = _import_client().Client
-
 logger = logging.getLogger(__name__)
 
 #: No bound of ours: each root was signed by the signers of the one before it and is kept at once,
@@ -94,7 +69,7 @@ logger = logging.getLogger(__name__)
 MAX_ROOT_ROTATIONS = 1 << 31
 
 
-class TrustClient(Client):  # type: ignore[misc, valid-type]  # tufup is untyped
+class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     """Verified lists and files of one product.
 
     Args:

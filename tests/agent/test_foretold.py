@@ -1,4 +1,4 @@
-"""What ``plan`` tells of the last rehearsal of it: the stop, and values written on trial."""
+"""Tests of the last rehearsal in ``plan``: the downtime and the round-trip test."""
 
 from __future__ import annotations
 

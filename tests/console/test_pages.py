@@ -1,4 +1,4 @@
-"""What pages say, from documents alone: one sentence, the next thing to do, times and ranges."""
+"""Tests of pages from documents alone: one sentence, the next action, times and ranges."""
 
 from __future__ import annotations
 

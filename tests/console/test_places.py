@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.site_client import ServiceSiteClient
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
 from ncen_updater.agent.service.api.server import TOO_MANY_RESPONSE, AdmissionController
@@ -203,7 +203,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
         def call(self, method: str, address: str) -> Any:
             return self.get(address)
 
-    monkeypatch.setattr("ncen_updater.agent.cli.site_client.sleep", lambda _: None)
+    monkeypatch.setattr("ncen_updater.agent.cli.service_client.sleep", lambda _: None)
     site = ServiceSiteClient(None, Full())  # type: ignore[arg-type]
     site._follow_job("check", {"id": 7, "event": 1, "at": ""}, SilentProgress())
     assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.feed.offers import FeedSummary, get_view_path
+from ncen_updater.feed.feed_summary import FeedSummary, get_view_path
 from tests.agent.service.api.conftest import NOW, READER, Counter
 from tests.console.support import Answer, Guest, Place
 from tests.console.test_app import as_user

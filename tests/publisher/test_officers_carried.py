@@ -1,4 +1,4 @@
-"""What an officer reads of texts and settings that countries may have their own of."""
+"""Tests of what a signer reads about texts and settings that local overlays replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What work on the site gives up for good: reading a server's own files.
+"""Permanent loss of the right to read a server's own files, for work on the site.
 
 Where one process does everything (``service.runner = "process"``), it keeps the right: the commands
 of its application may be such as take further rights ("sudo"), which nobody can after that.

@@ -1,4 +1,4 @@
-"""Who may not look at a site, and what would let them: said in one place for every command."""
+"""Permission errors of users who may not read the site, with their remedy, for every command."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build_access_error(
     group_members: Collection[str],
     config: str = "",
 ) -> UpdaterError:
-    """Return what is told to whoever may not read something of the site; pure.
+    """Return the message to a user who may not read something of the site; pure.
 
     Args:
         path: What they may not read.

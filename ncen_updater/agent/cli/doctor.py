@@ -25,7 +25,7 @@ def doctor(context: click.Context) -> ExitCode:
 )
 @click.option(
     "--head",
-    "kept",
+    "head_texts",
     multiple=True,
     metavar="NUMBER:HASH",
     help=N_("Check that this chain head is in the audit log"),
@@ -37,12 +37,12 @@ def doctor(context: click.Context) -> ExitCode:
     help=N_("Verify the audit log only"),
 )
 @click.pass_context
-def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) -> ExitCode:
+def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bool) -> ExitCode:
     from ncen_updater.agent.storage.journal.rows import ChainHead
 
     session = get_agent_session(context)
     try:
-        heads = [ChainHead.parse(text) for text in kept]
+        heads = [ChainHead.parse(text) for text in head_texts]
     except ValueError as error:
         wanted = N_("expected NUMBER:HASH")
         raise CommandUsageError(wanted, context, hint="--head") from error

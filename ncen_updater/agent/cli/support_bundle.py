@@ -74,7 +74,7 @@ def support_bundle(
     session.ask_confirmation(
         LazyText(N_("Write the support bundle to {path}?"), {"path": path}), assume_yes=yes
     )
-    # By whoever asks, with their rights: the service is told of no place.
+    # By the caller, with their rights: the service is told of no place.
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.add_line(

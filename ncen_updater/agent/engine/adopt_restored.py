@@ -1,9 +1,10 @@
 """Take databases that people restored from a backup as those of a release: the way out by hand.
 
-A database administrator may restore databases from a backup of before an upgrade, or make them anew
-under their names. Code, journal and databases then contradict each other, and nothing is touched
-any more. Two people say that this was done on purpose; it is looked whether the databases are those
-of the release that they name, and then code, databases and journal are made to say the same.
+A database administrator may restore databases from a backup of before an upgrade, or make them
+again under their names. Code, journal and databases then contradict each other, and nothing is
+touched any more. Two people say that this was done on purpose; it is looked whether the databases
+are those of the release that they name, and then code, databases and journal are made to say the
+same.
 
 On the disk: the databases say it first, then the site's own files get the names of before, then
 ``current``, then the journal. Until that last record the site is as contradictory as before, and
@@ -194,7 +195,7 @@ def match_release(
     """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
 
     A schema that no release is known to have had here may be this one's all the same: a server may
-    word it anew when a backup is restored, and an application may change it while it runs.
+    reword it when a backup is restored, and an application may change it while it runs.
 
     Args:
         release: Which.

@@ -1,4 +1,4 @@
-"""What the journal alone allows now, and the last upgrade. Light: the service asks it, too."""
+"""Operations that the journal alone allows now, and the last upgrade. Light."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""How much time has passed at a site, whatever its clock was set to meanwhile.
+"""Time that has passed at a site, even where its clock was set meanwhile.
 
 What is kept for some days must not go because a clock jumped ahead. So the days are counted by the
-clock of the machine that nobody sets, which begins anew with each start; over a restart, where only
-the wall clock tells anything, no more than a little counts. What is counted too low is kept longer.
+clock of the machine that nobody sets, which begins again with each start; over a restart, where
+only the wall clock tells anything, no more than a little counts. What is counted too low is kept
+longer.
 
-Whoever is at work looks at the clocks and writes it down; the service does so with each question to
-the feed. What was looked at too seldom is kept longer, never shorter.
+The process at work looks at the clocks and writes it down; the service does so with each question
+to the feed. What was looked at too seldom is kept longer, never shorter.
 """
 
 from __future__ import annotations

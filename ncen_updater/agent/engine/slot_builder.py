@@ -1,4 +1,4 @@
-"""How a release comes to this site: by a delta pack over a slot that is here, or whole.
+"""Construction of a release's slot: by a delta pack over a slot that exists, or from the archive.
 
 A pack is chosen by the trees that the slots here were built from, never by a version. Where it does
 not give the signed tree, because a file of the slot was altered or the pack is wrong, the archive

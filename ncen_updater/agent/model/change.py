@@ -30,7 +30,7 @@ class ChangeState(StrEnum):
     """Where a change stands. The first three are open."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
-    REVERTING = "reverting"  # on the way back
+    REVERTING = "reverting"  # the steps are being undone
     COMMITTED = "committed"  # users may be in: only forward
     FINISHED = "finished"
     REVERTED = "reverted"

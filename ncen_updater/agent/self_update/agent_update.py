@@ -47,8 +47,13 @@ if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import SiteSettings
 
 
+logger = logging.getLogger(__name__)
+
+
 def check_site(site: Site) -> None:
-    """Look at journal, list, databases and room.
+    """Look at journal, list, databases and room, while a new agent is on trial.
+
+    Changes nothing and talks to no network.
 
     Raises:
         UpdaterError: If one of them cannot be read, or a disk of the agent is full.
@@ -76,9 +81,6 @@ def run_self_check(path: Path) -> dict[str, object]:
     """
     check_site(build_site(load_config(path), path))
     return {}
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

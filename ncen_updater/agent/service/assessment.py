@@ -1,4 +1,4 @@
-"""What stands between a site and its next release: looked at by a process of its own.
+"""Assessment of what blocks the next release, by a process of its own.
 
 Reads the last verified list, the slots, the journal and the live databases; talks to no network,
 and changes nothing but the dossiers that are kept of it.

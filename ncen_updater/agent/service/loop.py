@@ -255,7 +255,7 @@ class ServiceLoop:
                     now, service_state.failures.get(ServiceAction.CHECK_FEED)
                 ),
             )
-        self._said = None  # what comes next is told anew, also where it is the same again
+        self._said = None  # what comes next is told again, also where it is the same again
         # A child may have changed anything: what was known before it is not known any more.
         self._save_state(_mark_assessment_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
@@ -290,7 +290,7 @@ def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
 
 
 def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
-    """Return it with an assessment that is made anew before the next decision."""
+    """Return it with an assessment that is made again before the next decision."""
     before = service_state.assessment
     return replace(service_state, assessment=replace(before, last_event=-1) if before else None)
 

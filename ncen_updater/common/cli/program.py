@@ -103,7 +103,7 @@ def _run_group(
         failure = session.clarify_error(error) or error
     except click.ClickException as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError) and not session.as_json:
-            # Whoever types the name alone made no mistake: they want to know what there is.
+            # The bare name is no mistake: it asks what commands exist.
             session.print_message(error.format_message())
             return int(BAD_USAGE.exit_code)
         context = getattr(error, "ctx", None)

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the language of the run.
+"""Errors in a command line, in the language of the run.
 
 Mistakes that a command finds are :class:`CommandUsageError`. What click finds it says itself,
 through gettext: ``click.po`` beside our own catalogue has its sentences.

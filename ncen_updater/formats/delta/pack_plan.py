@@ -1,4 +1,4 @@
-"""What a pack says, as it is used and as it lies in a file; which paths it may name.
+"""Contents of a delta pack, in memory and in its file; the paths that it may name.
 
 The file is a magic word, the lengths of the index, the index, the streams::
 
@@ -258,7 +258,7 @@ class FileGroup:
         zeros: Where these runs are: see ``runs``.
         differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
-        minified_names: Where names in its covers may have been given anew.
+        minified_names: Where names in its covers may have been reassigned.
         single_frame: Whether the literals are one frame of zstd, which refers to the old files.
     """
 
@@ -441,7 +441,7 @@ COPIES = "copies"  # packs may say that a file is the copy of one that they buil
 EARLIER_FILES = "earlier"  # groups may refer to files that a group before them builds
 
 
-MINIFIED_NAMES = "names"  # packs may say that short names were given anew
+MINIFIED_NAMES = "names"  # packs may say that short names were reassigned
 
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -1,4 +1,4 @@
-"""Which files of a release its ``[[overlays]]`` mean. Pure."""
+"""Files of a release that its ``[[overlays]]`` select. Pure."""
 
 from __future__ import annotations
 

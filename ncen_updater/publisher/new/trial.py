@@ -1,4 +1,4 @@
-"""What a trial keeps: releases as they were built, their feed, and how far the site came.
+"""Files of a trial: the built releases, their feed, and the state of the site.
 
 The feed belongs to one desk: that which trusts its first root. A fresh desk gets a feed of its own,
 of what was built before wherever the release is still the same.

@@ -174,7 +174,7 @@ def create_key(
 
     Args:
         directory: Where the files go; made with mode 0700 if it is not there.
-        name: Owner's name: the name of the files, and shown to all officers.
+        name: Owner's name: the name of the files, and shown to all signers.
         passphrase: At least fourteen characters.
         algorithm: Ed25519 unless the verifier needs ECDSA.
         cost: What a try of the passphrase costs, a power of two; the usual one by default.
@@ -359,7 +359,7 @@ def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT
 
     Args:
         private_info: The key, as unencrypted PKCS#8 (DER).
-        passphrase: Of the officer.
+        passphrase: Of the signer.
         cost: How much a try costs, a power of two.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Who gives an order, where somebody became root."""
+"""Tests of the caller's identity where somebody became root."""
 
 from __future__ import annotations
 

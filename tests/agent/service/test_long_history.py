@@ -1,4 +1,4 @@
-"""What is told of a site costs the same, however many changes its journal holds."""
+"""Tests that a status costs the same, however many changes the journal holds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE
 
-#: More than a rollback that is owed is looked for in, which is 30.
+#: More than a rollback that is pending is looked for in, which is 30.
 FEW, MANY, LIMIT = 34, 120, 5
 
 

@@ -1,4 +1,4 @@
-"""What a pack gives is the new release, to the byte; and it is small."""
+"""Tests that a pack yields the new release, byte for byte; and that it is small."""
 
 from __future__ import annotations
 

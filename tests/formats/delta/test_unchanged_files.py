@@ -1,4 +1,4 @@
-"""How unchanged files come over: never so that a service could write through a second name."""
+"""Tests of copying unchanged files: no service can write through a second name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agent asks before there is a database to ask."""
+"""Facts that the agent reads about an engine before there is a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes along with a request for the health, and who says the version where no answer does.
+"""Headers of a health request, and the command that reports the version in its place.
 
 The token is read from its file at each look, so that it can be renewed, and goes to the configured
 address alone. What it is stands in no error, and is taken out of whatever was answered before

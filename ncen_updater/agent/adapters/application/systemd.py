@@ -38,7 +38,7 @@ class SystemdApplication(BaseApplication):
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        make_note: Asked why the door is closed.
+        make_note: Asked why the maintenance page is on.
         environment: What ``systemctl`` inherits.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
@@ -96,7 +96,7 @@ class _SystemdUnit(ApplicationPart):
         self._restarts: str | None = None
 
     def is_running(self) -> bool:
-        """Whether the unit has processes, or is on its way up or down.
+        """Return whether the unit has processes, or is starting or stopping.
 
         Raises:
             STATE_UNKNOWN: If systemd does not know the unit or gives no clear answer.

@@ -1,6 +1,6 @@
 """The database engines: a line each. What one is to the agent, its ``descriptor.py`` says.
 
-Whoever asks an engine's name anywhere else asks wrongly: the answer belongs into
+No other module compares the name of an engine: such a difference belongs into
 :class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
 ``config/engines.py``. ``descriptor.py`` imports no driver, since some ask it where nobody needs
 one.

@@ -146,7 +146,7 @@ def approve_rollback(
 ) -> bool:
     """Write a person's approval of a rollback; False where they had given it.
 
-    Who gives it with another number than before gives it anew.
+    An approval with another number of records replaces the earlier one.
 
     Args:
         journal: Open to write.

@@ -27,8 +27,8 @@ from ncen_updater.common.messages import HEALTH_ACCESS_DENIED
 def check_health(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
-    An upgrade may be just what a broken application needs; but whoever begins should know that it
-    was broken before.
+    An upgrade may be just what a broken application needs; but anyone who begins should know that
+    it was broken before.
     """
     if not context.application.is_running():
         return (
@@ -60,7 +60,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
     Who cannot ask could not tell a good release from a bad one, and would find that out once
-    users are out. It bars no way back: a release may be left because it refuses everybody.
+    users are out. It bars no rollback: a release may be left because it refuses everybody.
     """
     problem = context.application.check_health_token()
     if problem is not None:
@@ -112,10 +112,11 @@ def find_missing_parts(application: Application) -> tuple[Finding, ...]:
 
 @register_check(20)
 def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6336 where the door was closed by a change that this journal does not know.
+    """NU-6336 where the maintenance page was on by a change that this journal does not know.
 
-    Two agents with a journal each may look after one application by mistake. Whoever came second
-    would take the first one's door for one that people closed, and leave it closed at its end.
+    Two agents with a journal each may look after one application by mistake. Anyone who came second
+    would take the first one's maintenance page for one that people closed, and leave it closed at
+    its end.
     """
     maintenance_file = context.config.application.maintenance_file
     return find_unknown_maintenance(context.application, context.known_changes, maintenance_file)
@@ -124,7 +125,7 @@ def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
 def find_unknown_maintenance(
     application: Application, changes: Collection[str], maintenance_file: Path
 ) -> tuple[Finding, ...]:
-    """Say so where the door was closed by a change that is not among those of the journal."""
+    """Report a maintenance page that a change unknown to the journal turned on."""
     other = application.read_maintenance_change()
     if not other or other in changes:
         return ()

@@ -30,7 +30,7 @@ def run_round_trip_test(
     """Say what becomes of values that are written in the newer release when one goes back.
 
     The copies stand at the older release before, and at the newer one afterwards, unless the ways
-    stopped. Where the way back does not go with the values, it is tried once more with the least
+    stopped. Where the rollback fails with the values, it is tried once more with the least
     ones in all columns whose type is another than before.
 
     Args:

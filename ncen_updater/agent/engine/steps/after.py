@@ -92,7 +92,7 @@ class SoakStep(Step):
             raise self._make_error(context, facts.soak_error)
         outage = OutageTracker(context, self.title)
         if facts.remaining_parts_error is not None and facts.confirmed_by is None:
-            # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
+            # Also with a soak period of zero; but a start by hand meanwhile is respected.
             self._retry_remaining_parts(context, outage, facts.remaining_parts_error)
         expectation = HealthExpectation(manifest.reported, manifest.health)
 

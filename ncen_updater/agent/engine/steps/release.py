@@ -17,7 +17,7 @@ from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 def _is_slot_current(context: StepContext) -> bool:
     """Whether the slot was built from the very archive that the feed offers.
 
-    The way back asks no feed: there the slot is what its own record says.
+    The rollback asks no feed: there the slot is what its own record says.
     """
     if context.target_version not in context.site.slots.list_versions():
         return False
@@ -46,7 +46,7 @@ class FetchStep(Step):
     title = LazyText(N_("downloading and verifying the release"))
 
     def describe_do(self, context: StepContext) -> LazyText:
-        """Nothing is downloaded where it is here already, as on the way back."""
+        """Nothing is downloaded where it is here already, as during the rollback."""
         here = context.target_version in context.site.slots.list_versions()
         return LazyText(N_("verifying the release")) if here else self.title
 
@@ -85,7 +85,7 @@ class BuildSlotStep(Step):
         return self.title if context.read_facts().fetched else None
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Remember whether a slot was there before, so that going back leaves it."""
+        """Remember whether a slot was there before, so that a revert leaves it."""
         there = context.target_version in context.site.slots.list_versions()
         return ChangeFacts(slot_existed=there)
 

@@ -1,4 +1,4 @@
-"""Whether the groups that the configuration names have what is theirs, in one place. Reads only.
+"""Check that the configured groups have access to what they need, in one place. Reads only.
 
 A right of the local interface is asked of the system's lists by name; what lies on the disk is
 opened to one group when it is made, and that may be another one.

@@ -131,8 +131,8 @@ Check = Callable[[], Iterable[Finding]]
 CALL = LazyText(WHOSE)
 #: Paths that a person is told of.
 MAX_PATHS_SHOWN = 10
-#: What to do about files of a release that somebody changed: whoever did it may have meant well,
-#: and then nobody else can help.
+#: Remedy for changed files of a release: the person who changed them may have meant well, and then
+#: nobody else can help.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."

@@ -43,7 +43,7 @@ from ncen_updater.agent.service.inspecting import InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
-from ncen_updater.feed.offers import WithdrawalNotice
+from ncen_updater.feed.feed_summary import WithdrawalNotice
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -74,7 +74,9 @@ Sender = Callable[[Mapping[str, object]], str | None]
 
 
 def create_sender(config_path: Path, config: AgentConfig) -> Sender:
-    """Return what sends one message at a site.
+    """Return what sends one message at a site: a child, or a process that systemd starts.
+
+    In the second case the service itself is on no network.
 
     Args:
         config_path: The configuration file; the process reads it again.

@@ -31,7 +31,7 @@ HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 class ChainHead:
     """The head of the chain of events, or an event of it: what a person can keep elsewhere.
 
-    Whoever can write the journal can make the whole chain anew, so that it closes. What they cannot
+    Anyone who can write the journal can make the whole chain again. What they cannot
     do is make an event of before have the hash that somebody wrote down: so the head goes with
     every message, figure, log record and dossier, and ``verify --head`` finds it again, or does
     not.
@@ -87,8 +87,8 @@ def guard_reads(path: Path) -> Iterator[None]:
 def parse_stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
     """Read a value that is stored as JSON.
 
-    One that is nested more deeply than what agents write is none of ours: it can be read, and
-    whoever shows or compares it later comes to no end.
+    A value that is nested more deeply than agents write is refused: it could be read, but showing
+    or comparing it later would not end.
 
     Raises:
         ValueError: If it is none, or nested too deeply.

@@ -1,4 +1,4 @@
-"""How much of an application speaks a language, before and after a release. Pure."""
+"""Coverage of a language by an application's texts, before and after a release. Pure."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ from ncen_updater.agent.storage.slots.link import (
     read_current_version,
     switch_current,
 )
-from ncen_updater.agent.storage.slots.records import SlotRecords, read_reported_version
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.agent.storage.slots.reported_version import read_reported_version
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -177,7 +178,7 @@ class SlotStore:
     ) -> None:
         """Build the slot of a release from its verified archive.
 
-        Does nothing where the slot is already there and every file is right; builds it anew where a
+        Does nothing where the slot is already there and every file is right; rebuilds it where a
         file was damaged, unless the site runs from it.
 
         Raises:

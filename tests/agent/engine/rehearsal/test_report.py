@@ -1,4 +1,4 @@
-"""What rehearsals leave in journals: read as it was, and written as it was.
+"""Tests that rehearsal reports in journals are read and written unchanged.
 
 ``stored_reports.json`` was taken from journals, but for the most of the columns that were tried.
 """

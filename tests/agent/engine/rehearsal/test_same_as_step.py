@@ -1,4 +1,4 @@
-"""What is rehearsed is what an upgrade and a rollback run: the same questions, the same verdict."""
+"""Tests that a rehearsal runs the same checks as an upgrade and a rollback, with one verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``doctor`` and ``verify`` find on a real site that was upgraded and then tampered with."""
+"""Tests of ``doctor`` and ``verify`` on a real site that was upgraded and then tampered with."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.offers import FeedSummary, get_view_path
+from ncen_updater.feed.feed_summary import FeedSummary, get_view_path
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,

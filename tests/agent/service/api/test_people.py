@@ -1,4 +1,4 @@
-"""Who may do what, by the groups that they are in."""
+"""Tests of permissions by group."""
 
 from __future__ import annotations
 

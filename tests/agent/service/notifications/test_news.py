@@ -1,4 +1,4 @@
-"""What may be told at all: values by an allow-list, nothing of the application's records."""
+"""Tests of the values allowed in notifications: an allow-list, no records of the application."""
 
 from __future__ import annotations
 

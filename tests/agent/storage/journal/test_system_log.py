@@ -1,4 +1,4 @@
-"""What the log of the system says of events: who, what and which, and nothing that people wrote."""
+"""Tests of events in the system log: actor, action and object, and no text that people wrote."""
 
 from __future__ import annotations
 

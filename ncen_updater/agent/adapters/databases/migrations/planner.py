@@ -1,4 +1,4 @@
-"""What has to run to come from a ledger to a release: pure but for the reading of the files.
+"""Plan of the migrations from a ledger to a release: pure but for the reading of the files.
 
 The ledger is a list of acts, oldest first: a ``down`` cancels the ``up`` before it. What remains is
 the *effective state*, a stack. A release can be reached when its list and the stack begin alike;
@@ -32,7 +32,7 @@ from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, p
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 IrreversibleItem = tuple[str, str, str]
-#: By database what ways down do not keep.
+#: By database what down migrations do not keep.
 LossesByDatabase = Mapping[str, tuple[DataLoss, ...]]
 
 
@@ -133,10 +133,10 @@ def plan_database_migrations(
         read: Returns a file's text.
 
     Returns:
-        The steps, downs first. ``irreversible`` names the migrations in the range without a way
-        down: among those to be undone (then there is no such way, see
+        The steps, downs first. ``irreversible`` names the migrations in the range without a down
+        migration: among those to be undone (then there is no such way, see
             :func:`find_irreversible_downs`) and
-        among those to be applied (then there will be no way back that keeps records).
+        among those to be applied (then there will be no rollback that keeps records).
 
     Raises:
         MigrationRefusedError: If ledger and releases do not fit together; ``values["kind"]`` says
@@ -249,15 +249,15 @@ def predict_ledgers(
 
 @dataclass(frozen=True)
 class RollbackPath:
-    """The way back from a release to the one before it.
+    """The rollback from a release to the one before it.
 
     Attributes:
         kind: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
         code_only: Whether the databases stay as they are, and only the code goes back.
         no_copy: Whether that is so by what both releases say, so that nothing is copied for it.
-        losses: What the ways down do not keep of what may be entered after the upgrade, as far as
-            their text tells or the release says.
+        losses: What the down migrations do not keep of what may be entered after the upgrade, as
+            far as their text tells or the release says.
     """
 
     kind: RollbackKind
@@ -271,7 +271,7 @@ class RollbackPath:
         """The objects whose new values are not kept: database, table, column.
 
         Not those tables that the release itself fills: they are lost only if somebody adds to them,
-        which is counted before going back.
+        which is counted before a rollback.
         """
         named = {
             f"{database}.{loss.object_name}": None
@@ -304,7 +304,7 @@ def build_rollback_target(
     older: MigrationSet,
     change: str,
 ) -> MigrationSet:
-    """Return what going back brings the databases to: files only, never a program.
+    """Return what a rollback brings the databases to: files only, never a program.
 
     A release with a program of its own has no list of files: there the databases go back to the
     migrations that stood before the change.
@@ -371,7 +371,7 @@ def plan_rollback_path(
 
     The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
     in the journal, and for the rollback itself. It looks at what *undoing* takes, so the program of
-    the older release does not count: going back never runs it.
+    the older release does not count: a rollback never runs it.
 
     Args:
         names: Logical names, in order.
@@ -410,7 +410,7 @@ def plan_rollback_path(
 def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
 ) -> LossesByDatabase:
-    """Say what the ways down of a plan do not keep: by their text, and by what the release says."""
+    """Return what the down migrations of a plan lose: by their text, and by the release."""
     found: dict[str, tuple[DataLoss, ...]] = {}
     for step in plan.steps:
         if step.direction is not MigrationDirection.DOWN:
@@ -426,7 +426,7 @@ def _find_losses(
         seen = [
             loss
             for loss in read_here
-            # A rule that refuses loses nothing: going back then fails, and is undone.
+            # A rule that refuses loses nothing: a rollback then fails, and is undone.
             if loss.kind is not LossKind.REFUSES
             and loss.object_name not in {other.object_name.lower() for other in lines}
         ]

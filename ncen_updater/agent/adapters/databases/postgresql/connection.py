@@ -503,7 +503,7 @@ def ask_sqlstate(conninfo: str, limit_s: float) -> tuple[str | None, str]:
     """Log in once more, only to learn what the server answers.
 
     Args:
-        conninfo: How; whoever has a session of it asks nothing here.
+        conninfo: How; not needed where a session exists.
         limit_s: How long the answer may take.
 
     Returns:

@@ -1,8 +1,8 @@
-"""What would let the application's role become more than it is: one table of findings, pure rules.
+"""Privileges by which the application's role could gain more: one table of findings, pure rules.
 
-Whoever has the application's role (its password, or a hole in the application) may leave functions
-in its databases. They run in sessions of ours: so these are the application's role's own, the agent
-is no superuser, and the control database, which says what happened, is shut to that role.
+Anyone who has the application's role (its password, or a hole in the application) may leave
+functions in its databases. They run in sessions of ours: so these are the application's role's own,
+the agent is no superuser, and the control database, which says what happened, is shut to that role.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
         server: The server.
         database: Physical name of one of the application's.
         user: The application's system user; else, to root, one with the name of the role, and to
-            anybody else whoever asks.
+            every other caller.
 
     Raises:
         DatabaseError: If the application comes through the socket, and would be let in no more.

@@ -1,0 +1,32 @@
+"""tufup's client, without the rest of tufup.
+
+The first file of that package imports its publisher's side, and with it setuptools: a fifth of the
+time and a tenth of the memory of a check of the feed. So its client is imported without that file.
+Anyone who imports ``tufup`` by itself, before or later, gets it whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from typing import Any
+
+TUFUP_PACKAGE = "tufup"
+
+
+def _client() -> Any:  # noqa: ANN401 - a module without types
+    """Return the module ``tufup.client``."""
+    spec = None if TUFUP_PACKAGE in sys.modules else find_spec(TUFUP_PACKAGE)
+    if spec is not None:
+        sys.modules[TUFUP_PACKAGE] = module_from_spec(
+            spec
+        )  # knows where its parts are, and is not run
+    try:
+        return import_module(f"{TUFUP_PACKAGE}.client")
+    finally:
+        if spec is not None:
+            del sys.modules[TUFUP_PACKAGE]
+
+
+Client = _client().Client

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.service.api_client import SiteServiceClient
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
 
 #: How often, and how long after one another, the service is asked whether it has looked.
 MAX_POLLS, POLL_INTERVAL_S = 60, 0.5

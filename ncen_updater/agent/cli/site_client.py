@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.service.api_client import SiteServiceClient
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
 
 
 class SiteClient(Protocol):

@@ -27,7 +27,7 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
-from ncen_updater.agent.engine.approvals.approval_basis import compute_approval_basis
+from ncen_updater.agent.engine.approvals.approval_status import compute_approval_basis
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.migration import (
     MigrationResult,

@@ -1,6 +1,6 @@
 """The process that sends, by mail or to a webhook: it talks to the network, and to no database.
 
-Started by :mod:`.send_runner`. Mail goes over TLS unless the server is
+Started by :mod:`.notifier`. Mail goes over TLS unless the server is
 said to need none. A webhook gets JSON, signed with a shared secret: the header
 ``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
 computes the same, compares in constant time, and refuses what is older than some minutes.
@@ -27,14 +27,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
+from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.notification_text import (
     Explain,
     format_notification,
     format_title,
 )
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.common.bounded_io import (
     SecretExposedError,
     SecretUnreadableError,

@@ -17,7 +17,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.service.notifications import send_worker as sender
 from ncen_updater.agent.service.notifications.notification import Notification
-from ncen_updater.agent.service.notifications.send_runner import (
+from ncen_updater.agent.service.notifications.notifier import (
     Sender,
     create_sender,
     create_worker_sender,

@@ -1,6 +1,6 @@
 """A site through its service, which asks the kernel who that is."""
 
-# ruff: noqa: D102 - what SiteClient says of a method is not said again
+# ruff: noqa: D102 - the methods are those of LocalSiteClient, which describes them
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ncen_updater.agent.cli.job_progress import (
     predates_job,
     report_progress,
 )
+from ncen_updater.agent.config.essential_settings import read_service_socket
 from ncen_updater.agent.engine.approvals.next_upgrade import (
     require_approvals,
     require_no_pending_change,
@@ -33,6 +34,7 @@ from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,
+    NO_SERVICE,
     NOT_ALLOWED,
     NOTHING_TO_APPROVE,
     TOO_MANY_STREAMS,
@@ -134,7 +136,7 @@ class ServiceSiteClient:
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        """See :class:`SiteClient`; waits until the service has looked at what happened last."""
+        """Wait until the service has assessed the newest event; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
         require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
         seen = self._select_target(seen, target)
@@ -200,7 +202,7 @@ class ServiceSiteClient:
     def prepare_plan(
         self, target: Version | None, *, retry: bool, sql: bool = False
     ) -> CommandResult:
-        """See :class:`SiteClient`; who may only look sees the plan of what is prepared already."""
+        """Viewers see the plan of a release downloaded before; see :class:`.LocalSiteClient`."""
         version: Version | str | None = target
         try:
             answer = self.order("prepare", version=version, retry=retry)
@@ -251,7 +253,7 @@ class ServiceSiteClient:
         return self.order("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """See :class:`SiteClient`; the service takes a file from the tray alone."""
+        """The service imports from the import directory only; see :class:`.LocalSiteClient`."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")
@@ -364,3 +366,33 @@ def _encode_value(value: object) -> object:
     if isinstance(value, bool | int | str):
         return value
     return [str(item) for item in value] if isinstance(value, Sequence) else str(value)
+
+
+def find_service(run: AgentSession) -> SiteServiceClient | None:
+    """Return the service of the site; None where a command has to work alone.
+
+    It does so where it is told to, where nothing listens, and where the service may not be spoken
+    with: then the rights on the files decide, as without a service.
+    """
+    path = read_service_socket(run.config)
+    try:
+        if run.local_only or not path.is_socket():
+            return None
+    except OSError:  # a directory that may not be entered
+        return None
+    from ncen_updater.agent.service.api_client import SiteServiceClient
+
+    client = SiteServiceClient(path, run.language)
+    return client if client.is_reachable() else None
+
+
+def require_service(run: AgentSession) -> SiteServiceClient:
+    """Return the service of the site.
+
+    Raises:
+        NO_SERVICE: If none answers.
+    """
+    client = find_service(run)
+    if client is None:
+        raise UpdaterError(NO_SERVICE, path=read_service_socket(run.config))
+    return client

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import os
 
-from packaging.version import InvalidVersion, Version
-
 from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackRequest,
     RollbackSubject,
     approve_rollback,
-    find_installing_upgrade,
-    find_rollback_to_approve,
     require_loss_accepted,
     require_rollback_consent,
 )
@@ -27,11 +23,18 @@ from ncen_updater.agent.engine.pending_rollback import can_be_superseded
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.reports.status import read_status, require_part
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, Caller
-from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, JobForm, ScheduleForm
+from ncen_updater.agent.service.api.forms import (
+    ApprovalForm,
+    HoldForm,
+    JobForm,
+    ScheduleForm,
+    parse_release_version,
+)
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
     build_job_document,
+    find_rollback_subject,
     require_approvable_release,
 )
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
@@ -67,17 +70,15 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         SiteHistory(journal).add_hold(reason, person.name, form.until)
-    context.wake()
     return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Allow upgrades again."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = SiteHistory(journal).lift_holds(request.caller.actor.name)
-    context.wake()
     return 200, {"held": False, "lifted": count}
 
 
@@ -128,13 +129,12 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.change_kind != "rollback":
         raise BadRequestError(reason="'accept_loss' requires a rollback")
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         if form.change_kind == "rollback":
             back = _require_rollback_subject(context, journal)
             if form.binding != back.binding:
                 raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
             given = approve_rollback(journal, back, person, no_user, form.accept_loss or 0)
-            context.wake()
             document = {"given": given, "version": back.target, "binding": back.binding}
             return (201 if given else 200), document
         found, target = _require_current_binding(
@@ -142,7 +142,6 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         )
         basis = found.basis or {}
         given = ApprovalStore(journal).add(found.binding, target, basis, person, needed, no_user)
-    context.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
 
@@ -157,20 +156,18 @@ def _require_rollback_subject(context: ApiContext, journal: Journal) -> Rollback
     found = context.load_assessment()
     if found is None or found.current is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    if find_installing_upgrade(journal, found.current) is None:
+    subject = find_rollback_subject(context, journal, found)
+    if subject is None:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
-    return find_rollback_to_approve(
-        journal, found.current, context.snapshots.settings.required_approvals
-    )
+    return subject
 
 
 def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw(
             request.path_parameters["binding"], request.caller.actor
         )
-    context.wake()
     return 200, {"withdrawn": count}
 
 
@@ -182,13 +179,9 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
     named, person = request.query.get("version"), request.caller.actor
     if named is not None and of == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
-    try:
-        version = None if named is None else Version(named if len(named) <= 50 else "")
-    except InvalidVersion as error:
-        raise BadRequestError(reason="version: invalid version") from error
-    with context.open_journal_for_writing() as journal:
+    version = None if named is None else parse_release_version(named)
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
-    context.wake()
     return 200, {"withdrawn": count}
 
 
@@ -198,29 +191,26 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
     if form.not_before <= context.now():
         raise BadRequestError(reason="'not_before' is in the past")
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         found, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
         )
         person = request.caller.actor
         ApprovalStore(journal).set_schedule(found.binding, target, form.not_before, person)
-    context.wake()
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
 
 
 def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take the chosen time back."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).cancel_schedule(request.caller.actor)
-    context.wake()
     return 200, {"cancelled": count}
 
 
 def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """End the watched time."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         change = confirm_soak(journal, request.caller.actor.name)
-    context.wake()
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
 
@@ -234,7 +224,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _JOBS_IMPLYING_APPROVAL and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         if form.accept_loss:
             _require_loss_approval(context, journal, caller, form.accept_loss)
         orders = JobQueue(journal)
@@ -251,7 +241,6 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         event = journal.read_last_event_number()
         given = orders.find(number)
     assert given is not None  # noqa: S101 - written above
-    context.wake()
     return 202, {**build_job_document(given), "event": event}
 
 
@@ -300,15 +289,11 @@ def _require_rollback_approval(
     Raises:
         ROLLBACK_NEEDS_APPROVAL: If so.
     """
-    found = context.load_assessment()
-    if found is None or found.current is None or emergency is not None:
-        return
-    if find_installing_upgrade(journal, found.current) is None:
-        return  # that there is nothing to go back from is for the work to say
-    back = _require_rollback_subject(context, journal)
-    require_rollback_consent(
-        journal, back, RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
-    )
+    # That there is nothing to roll back is for the work to say.
+    subject = find_rollback_subject(context, journal, context.load_assessment())
+    if subject is not None and emergency is None:
+        request = RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
+        require_rollback_consent(journal, subject, request)
 
 
 def _require_loss_approval(
@@ -325,11 +310,7 @@ def _require_loss_approval(
     """
     if ApiRole.APPROVE in caller.roles:
         return
-    found = context.load_assessment()
-    current = found.current if found is not None else None
-    back = None
-    if current is not None and find_installing_upgrade(journal, current) is not None:
-        back = _require_rollback_subject(context, journal)
+    back = find_rollback_subject(context, journal, context.load_assessment())
     if back is None or back.in_soak or (back.count.needed < 2 and not back.count):
         caller.require_role(ApiRole.APPROVE, DATA_LOSS_NEEDS_APPROVER, count=count)
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -172,9 +173,12 @@ class ApiContext:
         """
         return Journal.open(self.journal_path, read_only=True)
 
-    def open_journal_for_writing(self) -> Journal:
-        """Open the journal to write; a context manager; errors as in :meth:`open_journal`."""
-        return Journal.open(self.journal_path)
+    @contextmanager
+    def write_journal(self) -> Iterator[Journal]:
+        """Open the journal to write, and wake the service after it; see :meth:`open_journal`."""
+        with Journal.open(self.journal_path) as journal:
+            yield journal
+        self.wake()
 
     def load_service_state(self) -> ServiceState:
         """Load what the service knew at its last check."""

@@ -26,6 +26,7 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages,
 from ncen_updater.common.json_records import parse_stored_time
 
 MAX_BODY_BYTES = 65_536
+MAX_VERSION_LENGTH = 50
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1
 
@@ -60,7 +61,9 @@ def _parse_utc_time(value: object) -> object:
 
 
 ReleaseVersion = Annotated[
-    str, StringConstraints(min_length=1, max_length=50), AfterValidator(_normalize_version)
+    str,
+    StringConstraints(min_length=1, max_length=MAX_VERSION_LENGTH),
+    AfterValidator(_normalize_version),
 ]
 Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[AwareDatetime, BeforeValidator(_parse_utc_time)]
@@ -287,6 +290,18 @@ def parse_time(text: str | None, name: str) -> datetime | None:
         raise BadRequestError(
             reason=LazyText("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
         ) from error
+
+
+def parse_release_version(text: str) -> Version:
+    """Read a version.
+
+    Raises:
+        BadRequestError: If it is none.
+    """
+    try:
+        return Version(text if len(text) <= MAX_VERSION_LENGTH else "")
+    except InvalidVersion as error:
+        raise BadRequestError(reason="version: invalid version") from error
 
 
 def parse_whole_number(

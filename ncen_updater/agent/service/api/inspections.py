@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 
-from packaging.version import InvalidVersion, Version
-
 from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole
-from ncen_updater.agent.service.api.forms import InspectionForm, parse_whole_number, validate_form
+from ncen_updater.agent.service.api.forms import (
+    InspectionForm,
+    parse_release_version,
+    parse_whole_number,
+    validate_form,
+)
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
@@ -123,10 +126,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    try:
-        version = Version(wanted[:50])
-    except InvalidVersion as error:
-        raise BadRequestError(reason="version: invalid version") from error
+    version = parse_release_version(wanted)
     records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)

@@ -45,6 +45,7 @@ from ncen_updater.agent.service.site_report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
@@ -324,7 +325,8 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
             "version": known.target, "binding": known.binding, **_build_approvals(people, asks),
             "missing": people.missing,
         }  # fmt: skip
-    back = _find_rollback(context, known)
+    with context.open_journal() as opened:
+        back = find_rollback_subject(context, opened, known)
     if back is not None:
         rollback = {
             "from": back.origin, "to": back.target, "undoes": back.undoes,
@@ -353,16 +355,17 @@ def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]
     }
 
 
-def _find_rollback(context: ApiContext, known: Assessment | None) -> RollbackSubject | None:
+def find_rollback_subject(
+    context: ApiContext, journal: Journal, known: Assessment | None
+) -> RollbackSubject | None:
     """Return the rollback that can be approved; None where there is nothing to roll back."""
     if known is None or known.current is None:
         return None
-    with context.open_journal() as journal:
-        if find_installing_upgrade(journal, known.current) is None:
-            return None
-        return find_rollback_to_approve(
-            journal, known.current, context.snapshots.settings.required_approvals
-        )
+    if find_installing_upgrade(journal, known.current) is None:
+        return None
+    return find_rollback_to_approve(
+        journal, known.current, context.snapshots.settings.required_approvals
+    )
 
 
 def require_approvable_release(known: Assessment, version: str) -> Assessment:

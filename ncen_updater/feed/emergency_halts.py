@@ -2,8 +2,8 @@
 
 Rules, so that a stolen emergency halt key can delay a release and do no more:
 
-1. A statement counts if a key of the newest root signed it (:mod:`.brake_statements`). Anything
-   else is passed over: a broken one must not stop a list.
+1. A statement counts if a key of the newest root signed it (:mod:`.emergency_halt_statements`).
+   Anything else is passed over: a broken one must not stop a list.
 2. It holds from when this site first saw it until it ends, by the time that signers or this
    machine's clock have reached, and never longer than 72 hours after it was first seen here.
 3. One a key and release. The first that was seen is the one; another of the same key for the same

@@ -519,7 +519,7 @@ def entry(tag: int, rights: int, number: int = 0xFFFFFFFF) -> bytes:
 
 
 def installed(root: Path) -> tuple[Path, Path, Path]:
-    """Users, groups and a configuration as somebody copied it; its state and its tray."""
+    """Users, groups and a configuration as somebody copied it; its state and import directory."""
     (root / "etc/ncen-updater").mkdir(parents=True)
     config = root / "etc/ncen-updater/agent.toml"
     config.touch(0o600)

@@ -218,7 +218,7 @@ class Operations:
             return OperationResult(tuple(outcomes), path)
 
     def record_elapsed_time(self) -> None:
-        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed`.
+        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed_time`.
 
         Nothing comes of it where this user may not write the journal.
         """
@@ -525,7 +525,7 @@ class Operations:
         )
         return OperationResult(
             (outcome,),
-            decision=RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON),
+            decision=RecoveryDecision(RecoveryAction.REVERT, "pending", PENDING_ROLLBACK_REASON),
         )
 
     def _run_rollback(

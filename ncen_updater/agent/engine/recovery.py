@@ -169,7 +169,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
         LazyText(N_("the databases are cut over, but the journal has no cut-over")),
     ),
     RecoveryRule(
-        "committed, as the databases say, while going back",
+        "committed, as the databases say, while reverting",
         lambda s: s.committed_in_databases and s.state is ChangeState.REVERTING,
         RecoveryAction.STOP,
         LazyText(N_("committed according to the databases, reverted according to the journal")),

@@ -12,7 +12,7 @@ from ncen_updater.common.messages import INTERRUPTED
 
 
 class SignalHandler:
-    """Turns SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`.
+    """Turns SIGINT, SIGTERM and SIGHUP into an exception.
 
     Outside of an :meth:`allow_interruption` block a signal is remembered; the next block raises it.
     """

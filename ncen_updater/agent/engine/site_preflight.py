@@ -92,4 +92,6 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
                 continue
             if found.setdefault(mark.position, value) is not value:
                 raise ValueError(f"two checks have the place {mark.position}")
+    if not found:
+        raise LookupError(f"no preflight check in {preflight.__name__}")
     return tuple(check for _place, check in sorted(found.items()))

@@ -471,7 +471,7 @@ def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[Outpu
     """Say what a rehearsal found to people.
 
     Args:
-        found: The rehearsal as :func:`.store.rehearsal_document` returns it.
+        found: The rehearsal as :func:`.rehearsal_store.serialize_rehearsal` returns it.
         language: Of sentences within lines.
     """
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport

@@ -291,7 +291,7 @@ class AgentSlots:
         try:
             self._test_slot(self.get_path(version), version)
         except (AgentSlotError, OSError) as error:
-            logger.warning("the slot is made anew: %s", error)
+            logger.warning("the slot is rebuilt: %s", error)
             return False
         return True
 

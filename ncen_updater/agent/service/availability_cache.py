@@ -94,7 +94,7 @@ class AvailabilityCache:
         try:
             answer = self._look()
         except Exception:  # those who wait must not wait for nothing
-            logger.exception("whether officers can work was not found out")
+            logger.exception("cannot determine whether users can work")
             why = "unexpected error; run: journalctl -u ncen-updater"
             answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
         with self._changed:

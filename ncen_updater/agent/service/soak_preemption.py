@@ -35,7 +35,7 @@ SOAK_ENDED = "watching-ended"
 def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
     """End this process's soak period, no matter who started it, once a rollback was requested.
 
-    Inside of :meth:`.Interruption.handled`: it is ended by the signal that a person would send.
+    To be called within :meth:`.SignalHandler.handle_signals`: it sends the signal of a person.
 
     Args:
         path: The journal.

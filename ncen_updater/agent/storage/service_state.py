@@ -152,7 +152,7 @@ class ServiceStateFile:
         except FileNotFoundError:
             return ServiceState()
         except (ValueError, RecursionError) as error:
-            logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
+            logger.warning("%s is damaged, the feed is checked again: %s", self._path, error)
             return ServiceState()
 
     def save(self, service_state: ServiceState) -> None:

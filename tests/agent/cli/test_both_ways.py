@@ -201,7 +201,7 @@ class Both:
         return [*found, dry.part("confirm"), done.part("confirm")]
 
     def looked_at_while_watched(self) -> None:
-        """The way back is shown and asked for both ways, also while somebody watches."""
+        """The rollback is shown and asked for both ways, also while somebody watches."""
         assert self.same("rollback --dry-run").document["to"] == "3.2.4"
         for command in ("verify", "doctor", "status"):
             self.same(command)

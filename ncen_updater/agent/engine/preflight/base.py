@@ -110,7 +110,7 @@ class CheckRegistration:
 def register_check(
     position: int, *, upgrade_only: bool = False
 ) -> Callable[[PreflightCheck], PreflightCheck]:
-    """Mark a function as a check; see :class:`StatementMark`."""
+    """Mark a function as a check; see :class:`CheckRegistration`."""
 
     def marked(function: PreflightCheck) -> PreflightCheck:
         setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))

@@ -1,6 +1,6 @@
 """The process that sends, by mail or to a webhook: it talks to the network, and to no database.
 
-Asked by :mod:`.sending`. Mail goes over TLS unless the server is
+Started by :mod:`.send_runner`. Mail goes over TLS unless the server is
 said to need none. A webhook gets JSON, signed with a shared secret: the header
 ``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
 computes the same, compares in constant time, and refuses what is older than some minutes.

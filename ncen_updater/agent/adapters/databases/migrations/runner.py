@@ -169,7 +169,7 @@ class MigrationRunner:
         Called again after a crash it goes on where the ledger ends.
 
         Raises:
-            MigrationRefusedError: See :func:`.planner.plan_steps`.
+            MigrationRefusedError: See :func:`.planner.plan_database_migrations`.
             MigrationFailedError: Something of it failed; what ran before stays.
             SERVER_LOST: Server or disk failed below it.
         """

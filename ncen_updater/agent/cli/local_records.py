@@ -40,6 +40,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import UNKNOWN_CHANGE
+from ncen_updater.common.progress import SilentProgress
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.approvals.upgrade_approvals import ApprovalSubject
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.status import SiteStatus
+    from ncen_updater.feed.upgrade_path import UpgradePath
 
 #: Parts of a site that say whether a change is open.
 CHANGE_STATUS_PARTS = frozenset({"journal", "soak_s"})
@@ -287,12 +289,19 @@ class LocalRecords:
 
     def _find_newest_release(self, journal: Journal) -> str | None:
         """Return the newest release for this site by the last verified list."""
+        path = self._find_cached_path(journal)
+        return path.target.version if path else None
+
+    def _find_cached_path(
+        self, journal: Journal, target: Version | None = None, *, retry: bool = False
+    ) -> UpgradePath | None:
+        """Return the path by the last verified list; None where there is none."""
         from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.common.progress import SilentProgress
         from ncen_updater.feed.upgrade_path import UpgradePath
 
-        path = Operations(self._site, SilentProgress()).find_cached_path(journal)
-        return path.target.version if isinstance(path, UpgradePath) else None
+        operations = Operations(self._site, SilentProgress())
+        path = operations.find_cached_path(journal, target, retry=retry)
+        return path if isinstance(path, UpgradePath) else None
 
     def approve(self, next_upgrade: JsonDocument) -> None:
         """Approve an upgrade as :meth:`read_next_upgrade` returned it."""
@@ -356,16 +365,11 @@ class LocalRecords:
             count_required_approvals,
             make_consent_check,
         )
-        from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.common.progress import SilentProgress
-        from ncen_updater.feed.upgrade_path import UpgradePath
 
         needed = count_required_approvals(self._site, scheduled=False)
         if needed is None:
             return
         with self._run.make_progress() as progress, self._open_journal() as journal:
-            path = Operations(self._site, SilentProgress()).find_cached_path(
-                journal, target, retry=retry
-            )
-            if isinstance(path, UpgradePath):
+            path = self._find_cached_path(journal, target, retry=retry)
+            if path is not None:
                 make_consent_check(self._site, progress, approvals=needed)(journal, path)

@@ -65,8 +65,7 @@ _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE
 
 def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Forbid upgrades."""
-    form, person = request.form, request.caller.actor
-    assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
+    form, person = request.get_form(HoldForm), request.caller.actor
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
@@ -124,8 +123,7 @@ def _require_current_binding(
 
 def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
-    form, person = request.form, request.caller.actor
-    assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
+    form, person = request.get_form(ApprovalForm), request.caller.actor
     needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.change_kind != "rollback":
         raise BadRequestError(reason="'accept_loss' requires a rollback")
@@ -187,8 +185,7 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
 
 def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Choose when what was seen may begin."""
-    form = request.form
-    assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
+    form = request.get_form(ScheduleForm)
     if form.not_before <= context.now():
         raise BadRequestError(reason="'not_before' is in the past")
     with context.write_journal() as journal:
@@ -216,8 +213,7 @@ def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
 
 def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Write down what the service is to do."""
-    form, caller = request.form, request.caller
-    assert isinstance(form, JobForm)  # noqa: S101 - the table of routes says so
+    form, caller = request.get_form(JobForm), request.caller
     _validate_job_form(form)
     kind = JobKind(form.kind)
     meant = JobKind.ROLLBACK if form.change_kind == "rollback" else kind

@@ -68,11 +68,8 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
 
 def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Have something looked at; the one that is under way, if it is the same."""
-    form = request.form
-    assert isinstance(form, InspectionForm)  # noqa: S101 - the table of routes says so
-    return 202, _build_inspection_document(
-        _submit_inspection(context, request, form), request.language
-    )
+    inspection = _submit_inspection(context, request, request.get_form(InspectionForm))
+    return 202, _build_inspection_document(inspection, request.language)
 
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

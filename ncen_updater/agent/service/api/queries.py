@@ -32,7 +32,12 @@ from ncen_updater.agent.service.api.authorization import (
     Caller,
     list_group_members,
 )
-from ncen_updater.agent.service.api.forms import ApiForm, parse_time, parse_whole_number
+from ncen_updater.agent.service.api.forms import (
+    AnyForm,
+    ApiForm,
+    parse_time,
+    parse_whole_number,
+)
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.site_report import (
@@ -159,6 +164,11 @@ class ApiRequest:
     form: ApiForm | None = None
     language: str = "en"
     last_event: str | None = None
+
+    def get_form(self, kind: type[AnyForm]) -> AnyForm:
+        """Return the body, of the form that the table of routes names."""
+        assert isinstance(self.form, kind)  # noqa: S101 - the table of routes says so
+        return self.form
 
     def get_limit(self) -> int:
         """How many rows are wanted."""

@@ -180,10 +180,10 @@ class LocalSiteClient(LocalRecords):
     def _choose_prepared_path(
         self, target: Version | None, *, retry: bool = False
     ) -> UpgradePath | NoUpgradePath:
-        """Choose a path from what is here, all of whose slots stand.
+        """Choose a path whose releases are all downloaded.
 
         Raises:
-            NOT_PREPARED: If one does not.
+            NOT_PREPARED: If one is not.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.service.assessment import is_slot_built
@@ -416,10 +416,10 @@ class LocalSiteClient(LocalRecords):
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
-        """Import what an order of the service names in the tray, for whoever gave it.
+        """Import the file that a job names in the import directory, for its requester.
 
         Raises:
-            RequestRefusedError: If there is no such order.
+            RequestRefusedError: If there is no such job.
         """
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
@@ -550,10 +550,10 @@ def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | 
 
 
 def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> CommandResult | None:
-    """Return what the unit that works on the site finds there; None where no unit does.
+    """Return the diagnosis of the unit that works on the site; None where there is no unit.
 
-    What root may write, read and reach is not what the unit may, and the unit does the work. It
-    waits at its socket, whether the service runs or not.
+    The rights of root are not those of the unit, which does the work. It waits at its socket,
+    whether the service runs or not.
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner

@@ -1,4 +1,4 @@
-"""A site without its service: what it is asked of its records, and what is written there."""
+"""A site without its service: its status, its records, and approvals."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CHANGE_STATUS_PARTS = frozenset({"journal", "soak_s"})
 
 
 class LocalRecords:
-    """What a command reads of a site and writes down there, with the rights of this process.
+    """Reads and writes the records of a site with the rights of this process.
 
     Args:
         run: The command that asks.
@@ -93,7 +93,7 @@ class LocalRecords:
         """Return what runs, the last change and what is available; a missing part is an error."""
         places = load_essential_settings(self._run.config, ignore_site_errors=True)
         with suppress(FileNotFoundError):
-            os.scandir(places.state).close()  # else every part of it says the same in other words
+            os.scandir(places.state).close()  # else every part reports it again
         looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
         return self._to_json(build_site_report(looked, self._run.language)[0])
 
@@ -145,28 +145,28 @@ class LocalRecords:
         return found["target"], found["begins"]
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
-        """Return what people chose by approving it, which comes before the newest."""
+        """Return the approved release, which comes before the newest one."""
         from ncen_updater.agent.engine.approvals.approved_release import find_approved_release
         from ncen_updater.feed.errors import TrustError
 
         try:
             view = self._site.release_source.load_last_view()
-        except TrustError:  # said by whoever reads the list for more than this
+        except TrustError:  # reported where the metadata is needed
             view = None
         return find_approved_release(self._site, journal, view.offers if view else ())
 
     def _resolve_target(self, target: Version | None) -> Version | None:
-        """Return what a person named, or what people chose by approving it."""
+        """Return the release that is named, else the approved one."""
         if target is not None:
             return target
         with self._open_journal() as journal:
             return self._find_approved_release(journal).target_version
 
     def _explain_approved_first(self, version: str | None = None) -> Iterator[OutputLine]:
-        """Say that people chose a release that is not the newest.
+        """Say that the approved release is not the newest.
 
         Args:
-            version: Where the path leads that is shown; nothing is said where it is another one.
+            version: The target that is shown; nothing is said where another one is approved.
         """
         with self._open_journal() as journal:
             chosen = self._find_approved_release(journal).target_version
@@ -308,7 +308,7 @@ class LocalRecords:
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier.store import write_dossiers
 
-        assert self._subject is not None  # noqa: S101 - it was seen
+        assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
             approving.approve_upgrade(journal, self._subject, self._person)
             write_dossiers(self._site, journal, self._subject.target)
@@ -341,7 +341,7 @@ class LocalRecords:
         """Set the earliest start of an upgrade as :meth:`read_next_upgrade` returned it."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 
-        assert self._subject is not None  # noqa: S101 - it was seen
+        assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
             approving.schedule_upgrade(journal, self._subject, not_before, self._person)
 

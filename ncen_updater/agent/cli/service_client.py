@@ -1,4 +1,4 @@
-"""A site through its service, which asks the kernel who that is."""
+"""A site through its service, which learns from the kernel who the caller is."""
 
 # ruff: noqa: D102 - the methods are those of LocalSiteClient, which describes them
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from ncen_updater.agent.service.api_client import SiteServiceClient
     from ncen_updater.agent.storage.journal.chain_head import ChainHead
 
-#: How often, and how long after one another, the service is asked whether it has looked.
+#: How often, and at which interval, the service is asked whether its assessment is up to date.
 MAX_POLLS, POLL_INTERVAL_S = 60, 0.5
-#: So long the service keeps who waits for an inspection, before it says how far that is.
+#: How long one request waits for an inspection before the service reports its progress.
 INSPECT_WAIT_S = 2
 
 
 class ServiceSiteClient:
-    """Asks the service of the site, which asks the kernel who that is.
+    """Client of the service of a site, which learns from the kernel who the caller is.
 
     Args:
         run: The command that asks.
@@ -145,10 +145,11 @@ class ServiceSiteClient:
         return self.request("GET /v1/outlook", version=seen["target"], not_before=not_before)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
-        """Return what was seen, of the release that was named.
+        """Return the next upgrade of the release that is named.
 
         Raises:
-            NOT_THE_NEXT_UPGRADE: If another release comes next than the one that was named.
+            NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
+            FEED_NEVER_READ, NOTHING_TO_APPROVE: If there is no next upgrade.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
             return self.request("GET /v1/outlook", version=target)
@@ -161,7 +162,7 @@ class ServiceSiteClient:
         return seen
 
     def _read_fresh_next_upgrade(self) -> JsonDocument:
-        """Return the outlook, once the service has looked at what happened last."""
+        """Return the next upgrade, once the service has assessed the newest event."""
         seen = self.request("GET /v1/outlook")
         with self._run.make_progress() as progress:
             for _ in range(MAX_POLLS):
@@ -190,14 +191,14 @@ class ServiceSiteClient:
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
         seen = self._select_target(self._read_fresh_next_upgrade(), target)
-        # One who may approve alone does so by ordering it.
+        # An approver who is enough alone approves by requesting the upgrade.
         if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
             require_approvals(seen)
 
     # ---- work ----------------------------------------------------------------------------------
 
     def check_feed(self) -> CommandResult:
-        return self.order("check")
+        return self.run_job("check")
 
     def prepare_plan(
         self, target: Version | None, *, retry: bool, sql: bool = False
@@ -205,7 +206,7 @@ class ServiceSiteClient:
         """Viewers see the plan of a release downloaded before; see :class:`.LocalSiteClient`."""
         version: Version | str | None = target
         try:
-            answer = self.order("prepare", version=version, retry=retry)
+            answer = self.run_job("prepare", version=version, retry=retry)
         except UpdaterError as error:
             if error.code != NOT_ALLOWED.code:
                 raise
@@ -213,7 +214,7 @@ class ServiceSiteClient:
             hops = answer.document.get("hops")
             if not sql or answer.error is not None or not hops:
                 return answer
-            version = hops[-1]["version"]  # the one whose plan that was
+            version = hops[-1]["version"]  # the release of that plan
         answer = self.inspect("plan", version=version, retry=retry)
         plan, text = answer.document.get("plan"), answer.document.get("sql")
         if not (sql and isinstance(plan, dict) and isinstance(text, str)):
@@ -236,7 +237,7 @@ class ServiceSiteClient:
         return self.inspect("support-bundle", leave_out=leave_out, show=show)
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
-        answer = self.order("self-update", version=target, retry=retry)
+        answer = self.run_job("self-update", version=target, retry=retry)
         wanted = answer.document.get("to") if answer.document.get("chosen") else None
         for _ in range(MAX_POLLS if wanted else 0):
             value = self._service.get("/v1/openapi.json", patiently=True)
@@ -247,21 +248,21 @@ class ServiceSiteClient:
         return answer
 
     def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
-        return self.order("rehearse", version=target, retry=retry)
+        return self.run_job("rehearse", version=target, retry=retry)
 
     def upgrade(self, target: Version | None, *, retry: bool) -> CommandResult:
-        return self.order("upgrade", version=target, retry=retry)
+        return self.run_job("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """The service imports from the import directory only; see :class:`.LocalSiteClient`."""
+        """Import by way of the import directory; see :class:`.LocalSiteClient`."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")
         inbox = Path(str(self.request("GET /v1/tray")["directory"]))
         with self._run.make_progress() as progress, place_files(inbox, file, progress) as remove:
-            answer = self.order("import", file=file.name, dry_run=dry_run)
+            answer = self.run_job("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
-                remove.clear()  # it still needs it
+                remove.clear()  # the job still needs them
                 text = N_("The copied files remain in {path}.")
                 self._run.print_message(LazyText(text, {"path": inbox}))
         return answer
@@ -280,19 +281,19 @@ class ServiceSiteClient:
     def rollback(
         self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
     ) -> CommandResult:
-        return self.order(
+        return self.run_job(
             "rollback", accept_loss=accept_loss, undoes=undoes, emergency_reason=emergency
         )
 
     # ---- jobs and inspections --------------------------------------------------------------------
 
-    def order(self, kind: str, **data: object) -> CommandResult:
-        """Give an order, show its progress until it has ended, and return what it came to.
+    def run_job(self, kind: str, **data: object) -> CommandResult:
+        """Queue a job, show its progress until it has ended, and return its result.
 
-        Ctrl-C ends the looking only.
+        Ctrl-C ends the display only.
 
         Raises:
-            UpdaterError: If it is refused, or the service goes away for good.
+            UpdaterError: If the job is refused, or the service does not come back.
             JOB_INTERRUPTED: If the service was killed meanwhile.
         """
         given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
@@ -308,7 +309,7 @@ class ServiceSiteClient:
         return parse_job_result(number, ended["result"])
 
     def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
-        """Show the progress of an order until it has ended."""
+        """Show the progress of a job until it has ended."""
         number = given["id"]
         waits: LazyText | None = None
         try:
@@ -317,7 +318,7 @@ class ServiceSiteClient:
                     return
                 if event.kind != "service":
                     continue
-                # An order to go back ends the watching of a release, and waits for nothing.
+                # A rollback ends a soak period, and waits for nothing.
                 if kind != "rollback" and not has_started(event.data, given["at"]):
                     waits = waits or self._describe_wait(given["at"])
                 if waits is not None and not has_started(event.data, given["at"]):
@@ -327,23 +328,23 @@ class ServiceSiteClient:
         except UpdaterError as error:
             if error.code != TOO_MANY_STREAMS.code:
                 raise
-        # Pages of this person listen already, as many as may: it is asked instead.
+        # All event streams of this user are taken: poll instead.
         while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
             report_progress(progress, self.read_status()["service"])
             sleep(POLL_INTERVAL_S)
 
     def _describe_wait(self, requested_at: str) -> LazyText | None:
-        """Say what an order waits for: the release that is watched, or whatever is at work."""
+        """Say what a job waits for: a soak period, or another operation."""
         seen = self.read_status()
         if has_started(seen["service"], requested_at):
             return None
         return describe_job_wait(seen, self._run.zone)
 
     def inspect(self, kind: str, **data: object) -> CommandResult:
-        """Have something looked at, show its progress, and return what was found.
+        """Run an inspection, show its progress, and return its result.
 
         Raises:
-            UpdaterError: If it is refused, or came to no result.
+            UpdaterError: If it is refused, or has no result.
         """
         started = self.request(
             "POST /v1/inspections", kind=kind, language=self._run.language, **data
@@ -369,10 +370,10 @@ def _encode_value(value: object) -> object:
 
 
 def find_service(run: AgentSession) -> SiteServiceClient | None:
-    """Return the service of the site; None where a command has to work alone.
+    """Return the service of the site; None where a command works without it.
 
-    It does so where it is told to, where nothing listens, and where the service may not be spoken
-    with: then the rights on the files decide, as without a service.
+    That is with ``--local``, where no service listens, and where the user may not connect to it:
+    then the permissions of the files decide.
     """
     path = read_service_socket(run.config)
     try:

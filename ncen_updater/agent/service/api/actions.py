@@ -1,6 +1,6 @@
-"""Requests that change something: each writes one record into the journal, and wakes the service.
+"""Requests that write: each adds one record to the journal and wakes the service.
 
-What takes longer than that is an order, which the service carries out.
+Longer work is queued as a job, which the service runs.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ from ncen_updater.common.messages import (
 )
 
 MAX_QUEUED_JOBS = 20
-#: Where one person is enough, whoever may approve agrees by ordering it.
+#: Where one approver is enough, requesting the job is an approval.
 _JOBS_IMPLYING_APPROVAL = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK})
-#: What is not begun beside a change.
+#: Jobs that do not start while a change is open.
 _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE})
 
 
@@ -84,15 +84,15 @@ def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 def _require_current_binding(
     context: ApiContext, binding: str, version: str | None, event: int
 ) -> tuple[Assessment, str]:
-    """Return what can be approved now, if it is what was seen.
+    """Return the release that can be approved now, if the caller saw it as it is.
 
-    Databases are not asked: what is begun is compared with what was approved once more then.
+    Databases are not asked: the binding is compared again when the upgrade starts.
 
     Raises:
-        NEXT_UPGRADE_UNKNOWN: If the service does not know what comes next.
-        FEED_NEVER_READ: If what is on offer is not known.
-        NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If there is nothing of that kind.
-        APPROVAL_SUBJECT_CHANGED: If it is something else than what was seen.
+        NEXT_UPGRADE_UNKNOWN: If the service has not assessed the site yet.
+        FEED_NEVER_READ: If the feed was never read.
+        NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If nothing can be approved.
+        APPROVAL_SUBJECT_CHANGED: If the binding is another one than the caller saw.
     """
     found = context.load_assessment()
     if found is None:
@@ -114,7 +114,7 @@ def _require_current_binding(
         if found.last_event != event:
             raise RequestRefusedError(
                 NEXT_UPGRADE_UNKNOWN
-            )  # something happened since, such as a rehearsal that passed
+            )  # an event came since, such as a rehearsal that passed
         raise UpdaterError(NOT_REHEARSED, version=found.target)
     if binding != found.binding:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
@@ -144,12 +144,11 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def _require_rollback_subject(context: ApiContext, journal: Journal) -> RollbackSubject:
-    """Return the rollback that can be approved, by what the service saw last.
+    """Return the rollback that can be approved, by the last assessment of the service.
 
     Raises:
-        NEXT_UPGRADE_UNKNOWN: If it does not know what runs.
-        APPROVAL_SUBJECT_CHANGED: If there is nothing to go back from, so that nobody can have seen
-            it.
+        NEXT_UPGRADE_UNKNOWN: If the service does not know the installed release.
+        APPROVAL_SUBJECT_CHANGED: If there is nothing to roll back, so that nobody can have seen it.
     """
     found = context.load_assessment()
     if found is None or found.current is None:
@@ -241,7 +240,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def _validate_job_form(form: JobForm) -> None:
-    """Refuse details that mean nothing for a kind."""
+    """Refuse fields that do not apply to a kind of job."""
     back = form.kind == "rollback" or form.change_kind == "rollback"
     if form.change_kind != "upgrade" and form.kind != "prepare":
         raise BadRequestError(reason="'change_kind' requires a prepare")
@@ -260,12 +259,11 @@ def _validate_job_form(form: JobForm) -> None:
 
 
 def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, goes: bool) -> None:
-    """Refuse at once what would be refused later.
+    """Refuse a job that would be refused when it starts.
 
     Raises:
-        OPEN_CHANGE: If a change is open, which the service brings to its end first; one that is
-            stuck may be resumed or rolled back, and an order to go back (``goes``) ends the
-            watching of a release.
+        OPEN_CHANGE: If a change is open, which the service finishes first; one that is stuck may be
+            resumed or rolled back, and a rollback (``goes``) ends a soak period.
         HELD: If upgrades are on hold.
     """
     change, back = journal.find_open_change(), kind is JobKind.ROLLBACK
@@ -280,12 +278,12 @@ def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, 
 def _require_rollback_approval(
     context: ApiContext, journal: Journal, caller: Caller, emergency: str | None
 ) -> None:
-    """Refuse at once a rollback that people have to approve yet; it is asked again when it begins.
+    """Refuse a rollback with missing approvals; they are checked again when it starts.
 
     Raises:
         ROLLBACK_NEEDS_APPROVAL: If so.
     """
-    # That there is nothing to roll back is for the work to say.
+    # Where there is nothing to roll back, the job itself reports that.
     subject = find_rollback_subject(context, journal, context.load_assessment())
     if subject is not None and emergency is None:
         request = RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
@@ -295,14 +293,13 @@ def _require_rollback_approval(
 def _require_loss_approval(
     context: ApiContext, journal: Journal, caller: Caller, count: int
 ) -> None:
-    """Refuse whoever agrees to a loss that nobody who may has agreed to.
+    """Refuse a data loss that no approver has accepted.
 
     Raises:
-        DATA_LOSS_ABOVE_APPROVAL: If they may not approve, and those who have to approve it have not
-            all
-            agreed to so many records.
-        RequestRefusedError: If they may not approve, and nobody else can: the loss is an approver's
-            to take.
+        DATA_LOSS_ABOVE_APPROVAL: If the caller is no approver, and not all required approvers have
+            accepted the loss of so many records.
+        RequestRefusedError: If the caller is no approver, and there are no approvals that could
+            accept the loss.
     """
     if ApiRole.APPROVE in caller.roles:
         return

@@ -1,7 +1,7 @@
-"""Requests that have the site looked at by a child, and what is known of the agent itself.
+"""Requests for inspections by a worker, and for the state of the agent itself.
 
-Whatever is asked, nothing is changed. Who may see what: everybody who may look sees what people are
-asked to decide on; the support bundle, which quotes the log, is for those who operate.
+Nothing is changed. Viewers see what approvers decide on; the support bundle, which quotes the log,
+is for operators.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from ncen_updater.common.messages import (
     NOT_PREPARED,
 )
 
-#: What one needs beside the right to look.
+#: Rights that a kind needs beside that of a viewer.
 REQUIRED_ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
-#: An address that answers with what was found waits so long; after that it tells a number.
+#: A request for a result waits so long; after that it returns the number of the inspection.
 WAIT_S = 30.0
-#: Longest that somebody may wait for an inspection by its number.
+#: Longest wait for an inspection by its number.
 MAX_WAIT_S = 30
-#: What a kind takes beside a language.
+#: Fields that a kind takes beside the language.
 ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),
     InspectionKind.DOSSIER: frozenset({"version"}),
@@ -185,12 +185,10 @@ def _submit_inspection(
     """Begin an inspection.
 
     Raises:
-        RequestRefusedError: If this person may not see it.
-        BadRequestError: If something is said that means nothing for its kind.
-        OPEN_CHANGE: If a change is open which the service brings to its end; one that is stuck
-            waits
-            for a person, who has to see why, and while a release is watched one may look.
-        RequestRefusedError: If too many are open.
+        RequestRefusedError: If the caller lacks the right, or too many are open.
+        BadRequestError: If a field does not apply to its kind.
+        OPEN_CHANGE: If a change is open that the service finishes; not in a soak period, nor where
+            the change is stuck and waits for an operator.
     """
     kind = InspectionKind(form.kind)
     _require_role(request, kind)
@@ -223,11 +221,11 @@ def _submit_inspection(
 def _run_inspection(
     context: ApiContext, request: ApiRequest, data: Mapping[str, object]
 ) -> Document:
-    """Have something looked at, and return what was found.
+    """Run an inspection, and return its result.
 
     Raises:
-        RequestRefusedError: If that takes longer; its number tells where to ask.
-        UpdaterError: Why nothing was found.
+        RequestRefusedError: If it takes longer; the error has its number.
+        UpdaterError: If it failed.
     """
     form = validate_form(InspectionForm, {**data, "language": request.language})
     begun = _submit_inspection(context, request, form)

@@ -66,6 +66,12 @@ ReleaseVersion = Annotated[
     AfterValidator(_normalize_version),
 ]
 Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ReasonText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
+    AfterValidator(_require_printable),
+]
+RecordCount = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 UtcTime = Annotated[AwareDatetime, BeforeValidator(_parse_utc_time)]
 
 
@@ -83,11 +89,7 @@ class HoldForm(ApiForm):
         until: When it ends by itself; without end if left out.
     """
 
-    reason: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-        AfterValidator(_require_printable),
-    ]
+    reason: ReasonText
     until: UtcTime | None = None
 
 
@@ -105,7 +107,7 @@ class ApprovalForm(ApiForm):
     binding: Binding
     version: ReleaseVersion | None = None
     change_kind: Literal["upgrade", "rollback"] = "upgrade"
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
 
 
 class ScheduleForm(ApiForm):
@@ -168,16 +170,9 @@ class JobForm(ApiForm):
     version: ReleaseVersion | None = None
     retry: bool = False
     change_kind: Literal["upgrade", "rollback"] = "upgrade"
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
     undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
-    emergency_reason: (
-        Annotated[
-            str,
-            StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-            AfterValidator(_require_printable),
-        ]
-        | None
-    ) = None
+    emergency_reason: ReasonText | None = None
     file: InboxFileName | None = None
     dry_run: bool = False
     language: Language = DEFAULT_LANGUAGE
@@ -203,7 +198,7 @@ class InspectionForm(ApiForm):
     version: ReleaseVersion | None = None
     retry: bool = False
     chain_heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
     leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     language: Language = DEFAULT_LANGUAGE

@@ -36,7 +36,7 @@ from ncen_updater.common.messages import (
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from ncen_updater.agent.cli.site_client import SiteClient
+    from ncen_updater.agent.cli.session import SiteClient
 
 Document = Mapping[str, Any]
 

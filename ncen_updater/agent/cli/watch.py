@@ -11,8 +11,8 @@ from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.event_words import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
+from ncen_updater.agent.cli.service_client import require_service
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import require_service
 from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument

@@ -20,7 +20,6 @@ from ncen_updater.publisher.cli.feed import add_online_options, open_online_sign
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    SIGNATURE_SLOT,
     add_passphrase_options,
     add_token_options,
     ask_pin,
@@ -240,15 +239,12 @@ def _publish_emergency_halt(
     if key is not None:
         hand = load_key_file(key, ask)
     else:
-        from ncen_updater.publisher.signing import tokens
-
-        label = token or ""
-        driver = tokens.find_module(module or known.module)
-        held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
         hand = load_token_key(
-            held,
+            token or "",
+            key_id or known.key_id,
+            module or known.module,
             list(read_emergency_halt_keys(state.root.signed).values()),
-            lambda: ask_pin(session, passphrase_fd, passphrase_file, label),
+            functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
             Path(),
         )
     owner = get_key_owner(hand.public)

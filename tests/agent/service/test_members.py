@@ -61,7 +61,7 @@ def service() -> Iterator[Served]:
                 for command in ("check", "rehearse"):  # what no list was seen of, nobody rehearses
                     done = process.run("--json", command)
                     assert done.returncode == 0, done.stdout
-                process.until_outlook(lambda outlook: outlook["binding"] is not None)
+                process.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
                 site.state.chmod(0o700)
                 yield process
     shutil.rmtree(place)

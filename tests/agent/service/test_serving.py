@@ -81,7 +81,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     """An operator and an approver bring a release in; nobody of them can read the journal."""
     needs_other_users()
     service.demo.state.chmod(0o700)
-    seen = service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    seen = service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     reader, operator, approver = (
         functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
     )
@@ -124,7 +124,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
 
 def test_killed_in_the_middle_of_an_order(service: Served) -> None:
     """The next start brings it to its end, and anyone who follows it is told."""
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     with service.started("upgrade", "--yes", "--json") as person:
         service.until("step-intended", step="migrate")
         service.kill_all()
@@ -140,7 +140,7 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
 
 def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
     """SIGTERM lets the work go back where that is free, and the order ends with it."""
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     given = service.client.call("POST", "/v1/jobs", {"kind": "upgrade"})
     service.until("step-intended", step="copy")
     assert service.stop() == 0
@@ -164,7 +164,7 @@ def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> N
 
 
 def test_watching(service: Served) -> None:
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     idle = service.run("watch", "--json")
     given = service.client.call("POST", "/v1/jobs", {"kind": "check"})
     followed = service.run("watch", str(given["id"]), "--json")

@@ -1,4 +1,4 @@
-"""The table of what can be asked: address, method, who may, and what answers."""
+"""Table of routes: method, path, required right and handler."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EVENTS_PATH = "/v1/events"
 
 @dataclass(frozen=True)
 class ApiRoute(Route):
-    """One thing that can be asked.
+    """Route of the API.
 
     Attributes:
-        handler: What answers; None for the stream and the description, which the application has.
-        role: Who may ask.
-        form: The body that it takes.
-        query: Names that may stand behind the question mark.
+        handler: Makes the response; None for the stream and the description.
+        role: Required right.
+        form: Form of the body.
+        query: Accepted query parameters.
         statuses: Statuses of success.
     """
 
@@ -40,7 +40,7 @@ class ApiRoute(Route):
 
     @property
     def writes(self) -> bool:
-        """Whether it leaves a record in the journal."""
+        """Whether it writes to the journal."""
         return self.method != "GET" and self.role is not ApiRole.READ
 
 

@@ -292,8 +292,11 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
     again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
     assert (again.status, again.document["given"]) == (200, False)
-    outlook = counter.ask("GET", "/v1/next-upgrade").document
-    assert ([a["actor"] for a in outlook["approvals"]], outlook["missing"]) == ([APPROVER], 1)
+    next_upgrade = counter.ask("GET", "/v1/next-upgrade").document
+    assert ([a["actor"] for a in next_upgrade["approvals"]], next_upgrade["missing"]) == (
+        [APPROVER],
+        1,
+    )
     root = counter.ask("POST", "/v1/approvals", YES)
     assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
     with Journal.open(counter.site.journal) as journal:

@@ -43,6 +43,8 @@ Document = Mapping[str, Any]
 #: Two sentences: what stands in the place is one.
 AFTER_APPROVAL = N_("After approval: {begins}")
 AFTER_SCHEDULING = N_("With this schedule: {begins}")
+#: What an upgrade waits for where a line above already says so.
+SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
@@ -292,6 +294,8 @@ def _show_approval(
     if standing["scheduled"] is not None:
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
-    show_next_start(session, standing["begins"], template)
+    begins = standing["begins"]
+    if begins is None or begins["wait_reason"] not in SHOWN_WAIT_REASONS:
+        show_next_start(session, begins, template)
     session.write_output(standing)
     return ExitCode.OK

@@ -43,6 +43,8 @@ Document = Mapping[str, Any]
 #: Two sentences: what stands in the place is one.
 AFTER_APPROVAL = N_("After approval: {starts_at}")
 AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
+#: What an upgrade waits for where a line above already says so.
+SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
@@ -296,6 +298,8 @@ def _show_approval(
     if standing["scheduled"] is not None:
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
-    show_next_start(session, standing["starts_at"], template)
+    start = standing["starts_at"]
+    if start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS:
+        show_next_start(session, start, template)
     session.write_output(standing)
     return ExitCode.OK

@@ -8,7 +8,7 @@ import click
 
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import get_session
+from ncen_updater.common.cli.lazy import IntegerRange, get_session
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 
@@ -20,7 +20,7 @@ dry_run_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 retry_option = click.option("--retry", is_flag=True, help=N_("Retry releases marked bad"))
 accept_loss_option = click.option(
-    "--accept-loss", type=click.IntRange(min=0), metavar="N",
+    "--accept-loss", type=IntegerRange(min=0), metavar="N",
     help=N_("Accept the loss of N records"),
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ def show_next_start(
 
 
 @click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))
-@click.option("--reason", required=True, help=N_("Reason"))
+@click.option("--reason", required=True, help=N_("Reason, shown by status"))
 @click.option("--until", metavar="TIME", help=N_("End of the hold (default: none)"))
 @dry_run_option
 @click.pass_context

@@ -369,7 +369,8 @@ class LocalSiteClient(LocalRecords):
                 pages = write_dossiers(site, journal, record.to_version)
         found = serialize_rehearsal(record)
         # Not where it lies: most of those who decide cannot open that.
-        retained = [LazyText(N_("To write the approval dossier, run: ncen-updater dossier"))]
+        text = N_("To write the approval dossier, run: ncen-updater dossier {version}")
+        retained = [LazyText(text, {"version": record.to_version})]
         return CommandResult(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
             [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],

@@ -138,8 +138,8 @@ class LocalRecords:
         from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
 
         status = self._read_status(NEXT_UPGRADE_PARTS)
-        unknown = get_part_or_none(status.service_state) is None
-        if unknown or require_part(status.journal).open_change is not None:
+        # Without an assessment of the service nobody knows what comes next.
+        if status.next_upgrade is None or require_part(status.journal).open_change is not None:
             return None, None
         found = self._build_next_upgrade(status)
         return found["target"], found["starts_at"]

@@ -17,7 +17,7 @@ from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -27,7 +27,7 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
-@click.argument("order", required=False, type=click.IntRange(min=1))
+@click.argument("order", required=False, metavar="JOB", type=IntegerRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context

@@ -21,7 +21,7 @@ HEADLINES: Mapping[str, str] = {
     "available": N_("Running: {product} {version}"),
     "maintenance": N_("Maintenance page shown"),
     "not-running": N_("Stopped: users cannot work"),
-    "unhealthy": N_("Failed: the application is open but unhealthy"),
+    "unhealthy": N_("Failed: the application is unhealthy"),
     "unknown": N_("Status unknown"),
 }
 TONES = {"available": "good", "maintenance": "wait", "not-running": "bad", "unhealthy": "bad"}

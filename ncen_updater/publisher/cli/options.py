@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.characters import strip_control_characters, wrap_text
-from ncen_updater.common.cli.lazy import get_session
+from ncen_updater.common.cli.lazy import IntegerRange, get_session
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -183,7 +183,7 @@ def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option(
         "--key-id",
-        type=click.IntRange(1, 255),
+        type=IntegerRange(1, 255),
         help=N_("Id of the key on the token (default: 2, the signature slot)"),
     )(command)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
@@ -131,7 +131,7 @@ MAX_HOURS = 72
 @click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
 @click.option(
     "--hours",
-    type=click.IntRange(1, MAX_HOURS),
+    type=IntegerRange(1, MAX_HOURS),
     help=N_("Duration in hours (default and maximum: 72)"),
 )
 @click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))

@@ -215,7 +215,7 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert ": not before " in desk.run("schedule", later)[1]
     code, out, _ = desk.run("schedule", "--cancel")
     assert code == 0
-    assert out.rstrip().endswith("The upgrade waits for approval: 2 missing.")
+    assert out.rstrip().endswith("Waiting for approval of 3.3.0: 2 missing")
     assert desk.json("schedule", "--cancel")["scheduled"] is None
     desk.json("schedule", later)
     (desk.state / "feed/ncen.json").unlink()  # as where no list was read

@@ -409,7 +409,7 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/help", support.build_page),
     PageRoute("GET", "/help/bundle", support.get_bundle_file),
     PageRoute("GET", "/settings", support.build_settings_page),
-    PageRoute("GET", "/orders/{number}", orders.build_page),
+    PageRoute("GET", "/jobs/{number}", orders.build_page),
     FormRoute("POST", "/order", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),
     PageRoute("GET", "/hold", now.build_hold_page),

@@ -95,7 +95,7 @@ class Served:
     def until_outlook(self, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
         """Wait until what comes next is so; looked at whenever something happens."""
         for _ in self.client.stream(0):
-            found = self.client.get("/v1/outlook")
+            found = self.client.get("/v1/next-upgrade")
             if holds(found):
                 return found
         raise AssertionError("the stream ended")

@@ -407,7 +407,7 @@ class LocalSiteClient(LocalRecords):
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
-        """Import what an order of the service names in the tray, for whoever gave it.
+        """Import what an order of the service names in the inbox, for whoever gave it.
 
         Raises:
             RequestRefusedError: If there is no such order.

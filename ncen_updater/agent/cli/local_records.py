@@ -129,7 +129,7 @@ class LocalRecords:
         if unknown or require_part(status.journal).open_change is not None:
             return None, None
         found = self._build_next_upgrade(status)
-        return found["target"], found["begins"]
+        return found["target"], found["starts_at"]
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
         """Return what people chose by approving it, which comes before the newest."""

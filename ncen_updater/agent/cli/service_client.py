@@ -112,7 +112,7 @@ class ServiceSiteClient:
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
         seen = self._read_fresh_next_upgrade()
-        return (None, None) if seen["open_change"] else (seen["target"], seen["begins"])
+        return (None, None) if seen["open_change"] else (seen["target"], seen["starts_at"])
 
     def require_no_hold(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
@@ -140,7 +140,7 @@ class ServiceSiteClient:
         seen = self._select_target(seen, target)
         if not_before is None:
             return seen
-        return self.request("GET /v1/outlook", version=seen["target"], not_before=not_before)
+        return self.request("GET /v1/next-upgrade", version=seen["target"], not_before=not_before)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
         """Return what was seen, of the release that was named.
@@ -149,7 +149,7 @@ class ServiceSiteClient:
             NOT_THE_NEXT_UPGRADE: If another release comes next than the one that was named.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
-            return self.request("GET /v1/outlook", version=target)
+            return self.request("GET /v1/next-upgrade", version=target)
         if seen["target"] is None:
             if self.read_status()["feed"] is None:
                 raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
@@ -159,15 +159,15 @@ class ServiceSiteClient:
         return seen
 
     def _read_fresh_next_upgrade(self) -> JsonDocument:
-        """Return the outlook, once the service has looked at what happened last."""
-        seen = self.request("GET /v1/outlook")
+        """Return the next upgrade, once the service has looked at what happened last."""
+        seen = self.request("GET /v1/next-upgrade")
         with self._run.make_progress() as progress:
             for _ in range(MAX_POLLS):
                 if seen["up_to_date"] or self.read_status()["service"]["running"]:
                     break
                 progress.report(LazyText(N_("waiting for the service")))
                 sleep(POLL_INTERVAL_S)
-                seen = self.request("GET /v1/outlook")
+                seen = self.request("GET /v1/next-upgrade")
         return seen
 
     def approve(self, next_upgrade: JsonDocument) -> None:
@@ -251,11 +251,11 @@ class ServiceSiteClient:
         return self.order("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """See :class:`SiteClient`; the service takes a file from the tray alone."""
+        """See :class:`SiteClient`; the service takes a file from the inbox alone."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")
-        inbox = Path(str(self.request("GET /v1/tray")["directory"]))
+        inbox = Path(str(self.request("GET /v1/inbox")["directory"]))
         with self._run.make_progress() as progress, place_files(inbox, file, progress) as remove:
             answer = self.order("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
@@ -293,7 +293,7 @@ class ServiceSiteClient:
             UpdaterError: If it is refused, or the service goes away for good.
             JOB_INTERRUPTED: If the service was killed meanwhile.
         """
-        given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
+        given = self.request("POST /v1/jobs", kind=kind, language=self._run.language, **data)
         number = given["id"]
         try:
             with self._run.make_progress() as progress:
@@ -302,7 +302,7 @@ class ServiceSiteClient:
             text = N_("Job {order} continues. To follow it, run: ncen-updater watch")
             self._run.print_message(LazyText(text, {"order": number}))
             return CommandResult({"order": number, "ended": False})
-        ended = self._service.get(f"/v1/orders/{number}", patiently=True)
+        ended = self._service.get(f"/v1/jobs/{number}", patiently=True)
         return parse_job_result(number, ended["result"])
 
     def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
@@ -326,7 +326,7 @@ class ServiceSiteClient:
             if error.code != TOO_MANY_STREAMS.code:
                 raise
         # Pages of this person listen already, as many as may: it is asked instead.
-        while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
+        while self._service.get(f"/v1/jobs/{number}", patiently=True)["ended_at"] is None:
             report_progress(progress, self.read_status()["service"])
             sleep(POLL_INTERVAL_S)
 

@@ -99,7 +99,7 @@ class SiteClient(Protocol):
         """
 
     def approve(self, next_upgrade: JsonDocument) -> None:
-        """Say yes to an outlook."""
+        """Approve the next upgrade as it was shown."""
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
         """Take one's own yes back, whatever is on offer.

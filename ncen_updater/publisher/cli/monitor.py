@@ -161,7 +161,7 @@ def monitor(
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],
-            "lists": [dataclasses.asdict(one) for one in shown],
+            "metadata": [dataclasses.asdict(one) for one in shown],
             "added": added,
         }
     )

@@ -587,7 +587,8 @@ def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyTe
         yield LazyText(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
-            "To list all signatures after publication, run: ncen-publisher status FEED --minutes"
+            "To list all signatures after publication, run: ncen-publisher status FEED"
+            " --signing-history"
         )
         yield LazyText(words)
 

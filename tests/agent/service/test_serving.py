@@ -131,7 +131,7 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
         service.start()
         out, err = person.communicate(timeout=DEADLINE_S)
     assert (person.returncode, code_of(out)) == (1, "NU-9305"), err
-    order = service.client.get("/v1/orders")["orders"][0]
+    order = service.client.get("/v1/jobs")["jobs"][0]
     assert order["ended_at"] is not None
     service.until("change-reverted")
     assert version_of(service.demo).whole == "3.2.4"
@@ -141,11 +141,11 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
 def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
     """SIGTERM lets the work go back where that is free, and the order ends with it."""
     service.until_outlook(lambda outlook: outlook["binding"] is not None)
-    given = service.client.call("POST", "/v1/orders", {"kind": "upgrade"})
+    given = service.client.call("POST", "/v1/jobs", {"kind": "upgrade"})
     service.until("step-intended", step="copy")
     assert service.stop() == 0
     service.start()
-    order = service.client.get(f"/v1/orders/{given['id']}")
+    order = service.client.get(f"/v1/jobs/{given['id']}")
     assert order["result"]["exit_code"] == 11
     assert version_of(service.demo).whole == "3.2.4"
 
@@ -166,7 +166,7 @@ def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> N
 def test_watching(service: Served) -> None:
     service.until_outlook(lambda outlook: outlook["binding"] is not None)
     idle = service.run("watch", "--json")
-    given = service.client.call("POST", "/v1/orders", {"kind": "check"})
+    given = service.client.call("POST", "/v1/jobs", {"kind": "check"})
     followed = service.run("watch", str(given["id"]), "--json")
     kinds = [json.loads(line)["kind"] for line in followed.stdout.splitlines()]
     assert idle.returncode == followed.returncode == 0

@@ -154,7 +154,7 @@ class JobForm(ApiForm):
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
         emergency_reason: For a rollback: why it does not wait for those who have to approve it.
-        file: For an import: name of the bundle in the tray.
+        file: For an import: name of the bundle in the inbox.
         dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
         language: Of the words in its result.
     """

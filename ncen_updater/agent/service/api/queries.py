@@ -461,7 +461,7 @@ def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Orders, newest first."""
     with context.open_journal() as journal:
         found = JobQueue(journal).list_newest(request.get_limit())
-        return 200, {"orders": [build_job_document(one) for one in found]}
+        return 200, {"jobs": [build_job_document(one) for one in found]}
 
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

@@ -52,7 +52,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/rights/{role}", ApiRole.READ, queries.check_role),
     ApiRoute(
         "GET",
-        "/v1/outlook",
+        "/v1/next-upgrade",
         ApiRole.READ,
         queries.get_next_upgrade,
         query=_VERSION_QUERY | {"not_before"},
@@ -81,10 +81,10 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel_schedule),
     ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.get_soaking_change),
     ApiRoute("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm_release),
-    ApiRoute("GET", "/v1/orders", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
-    ApiRoute("POST", "/v1/orders", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
-    ApiRoute("GET", "/v1/orders/{number}", ApiRole.READ, queries.get_job),
-    ApiRoute("GET", "/v1/tray", ApiRole.READ, queries.list_inbox),
+    ApiRoute("GET", "/v1/jobs", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
+    ApiRoute("POST", "/v1/jobs", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
+    ApiRoute("GET", "/v1/jobs/{number}", ApiRole.READ, queries.get_job),
+    ApiRoute("GET", "/v1/inbox", ApiRole.READ, queries.list_inbox),
     ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.get_plan, query=_VERSION_QUERY),
     ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.get_release_notes, query=_VERSION_QUERY),
     ApiRoute(

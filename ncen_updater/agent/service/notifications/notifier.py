@@ -310,7 +310,7 @@ class Notifier:
                 "id": way.message.id,
                 "left_out": way.dropped,
                 "chain_head": chain_head,
-                "news": [
+                "notifications": [
                     outbox.notifications[number].to_json()
                     for number in way.message.notification_ids
                 ],

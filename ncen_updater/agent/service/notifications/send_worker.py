@@ -253,7 +253,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     try:
         way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
         head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
-        news = [Notification.from_json(item) for item in request["news"]]
+        news = [Notification.from_json(item) for item in request["notifications"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
     reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
@@ -373,7 +373,7 @@ def compose_message(
             "urgent": urgent,
             "left_out": dropped,
             "chain_head": chain_head or None,
-            "news": items,
+            "notifications": items,
         },
     )
 

@@ -10,10 +10,10 @@ import click
 from ncen_updater.agent.cli.common import (
     dry_run_option,
     get_agent_session,
+    identify_actor,
     parse_reason,
     yes_option,
 )
-from ncen_updater.agent.cli.person import identify_actor
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version

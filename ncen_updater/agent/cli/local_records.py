@@ -73,7 +73,7 @@ class LocalRecords:
 
     @cached_property
     def _person(self) -> Actor:
-        from ncen_updater.agent.cli.person import identify_actor
+        from ncen_updater.agent.cli.common import identify_actor
 
         return identify_actor()
 

@@ -73,7 +73,7 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
     """Be a person behind sudo."""
     monkeypatch.setattr("os.getuid", lambda: 0)
-    monkeypatch.setattr("ncen_updater.agent.cli.person.LOGINUID_PATH", Path("/nowhere"))
+    monkeypatch.setattr("ncen_updater.agent.cli.common.LOGINUID_PATH", Path("/nowhere"))
     monkeypatch.setenv("SUDO_USER", name)
     monkeypatch.setenv("SUDO_UID", str(uid))
 

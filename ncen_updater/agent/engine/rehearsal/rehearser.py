@@ -8,7 +8,6 @@ are removed, and one that was interrupted is cleaned up by the next rehearsal or
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,8 +77,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
-
-logger = logging.getLogger(__name__)
 
 #: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
 PARKED_PREFIX = "ncen_kept"

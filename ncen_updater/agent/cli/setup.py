@@ -41,6 +41,7 @@ CERTAINTIES = {
 
 @click.command("setup", cls=CliCommand, help=N_("Set up this site"))
 @click.option("--answers", type=PATH_TYPE, help=N_("File with all answers"))
+@click.option("--keep-unit", is_flag=True, help=N_("Leave the unit of the application as it is"))
 @click.option("--undo", is_flag=True, help=N_("Undo setup"))
 @click.option(
     "--root", type=PATH_TYPE, default=Path("/"), help=N_("Root directory of all paths (default: /)")
@@ -51,6 +52,7 @@ CERTAINTIES = {
 def setup(
     context: click.Context,
     answers: Path | None,
+    keep_unit: bool,
     undo: bool,
     root: Path,
     dry_run: bool,
@@ -79,18 +81,17 @@ def setup(
         return _apply(session, record)
     if session.config.exists():
         raise UpdaterError(SETUP_CONFIGURED, path=session.config)
-    plan = _make_plan(session, machine, answers)
+    plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
     if dry_run:
         _write(session, "planned", plan)
         return ExitCode.OK
     session.ask_confirmation(LazyText(N_("Apply this plan?")), assume_yes=yes)
-    record.begin(plan.steps)
     return _apply(session, record, plan)
 
 
 def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
     with session.make_progress() as progress:
-        record.apply(progress)
+        record.apply(progress, plan.steps if plan else ())
     session.add_line(LazyText(N_("Setup is complete.")))
     for line in plan.by_hand if plan else ():
         session.add_line(line)
@@ -128,7 +129,9 @@ def _undo(session: AgentSession, record: SetupRecord, *, yes: bool) -> ExitCode:
 # ---- find and show -------------------------------------------------------------------------------
 
 
-def _make_plan(session: AgentSession, machine: Machine, answers: Path | None) -> SetupPlan:
+def _make_plan(
+    session: AgentSession, machine: Machine, answers: Path | None, *, keep_unit: bool
+) -> SetupPlan:
     from ncen_updater.agent.setup.answers import load_answers
     from ncen_updater.agent.setup.facts import gather_facts
     from ncen_updater.agent.setup.plan import build_plan, name_cluster
@@ -149,7 +152,7 @@ def _make_plan(session: AgentSession, machine: Machine, answers: Path | None) ->
     _show_found(session, found)
     if given is None:
         given = _ask(session, facts)
-    plan = build_plan(machine, facts, found, given, session.config)
+    plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
     _show_plan(session, plan)
     return plan
 

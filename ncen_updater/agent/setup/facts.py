@@ -295,14 +295,13 @@ def _read_open_files(pid: int) -> tuple[set[str], tuple[str, ...]]:
 def _probe_health(url: str) -> Iterable[FoundHealth]:
     """Ask for the version; the first path that says one."""
     for path in HEALTH_PATHS:
-        settings = ApplicationSettings(
-            unit="x.service",
-            environment={}, health_url=url, health_path=path, probe_timeout_s=3.0,
-            maintenance_file=Path("x"),
-        )  # fmt: skip
         try:
+            settings = ApplicationSettings(
+                unit="x.service", environment={}, health_url=url, health_path=path,
+                probe_timeout_s=3.0, maintenance_file=Path("x"),
+            )  # fmt: skip
             seen = HealthProber(settings).check_health(HealthExpectation(version=""))
-        except UpdaterError:
+        except (UpdaterError, ValueError):  # what a person named, and is told of elsewhere
             return
         if not seen.answered and seen.status is None:
             return

@@ -21,7 +21,7 @@ from ncen_updater.agent.config.secrets import find_secrets
 from ncen_updater.agent.setup.adoption_step import AdoptStep
 from ncen_updater.agent.setup.answers import SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
-from ncen_updater.agent.setup.machine import Machine, find_server
+from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
 from ncen_updater.agent.setup.proposal import SiteProposal, find_first_rule, get_port
 from ncen_updater.agent.setup.server_files import (
     LANGUAGES,
@@ -42,6 +42,7 @@ from ncen_updater.agent.setup.steps import (
     decode,
     try_role,
 )
+from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -55,8 +56,11 @@ from ncen_updater.common.messages import (
 ROLE_GROUPS = ("pg_signal_backend", "pg_read_all_settings", "pg_read_all_stats")
 MAINTENANCE_FILE = "run/ncen/maintenance"
 RESUME_UNIT, SERVICE_UNIT = "ncen-updater-resume.service", "ncen-updater.service"
+UNIT_DROP_IN = "50-ncen-updater.conf"
 TMPFILES = "/usr/lib/tmpfiles.d/ncen-updater.conf"
 MAX_ROOT_BYTES = 1_000_000
+#: SQLSTATE of a session that stands.
+LET_IN = "00000"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,13 @@ def group_digits(digest: str) -> str:
 
 
 def build_plan(
-    machine: Machine, facts: SiteFacts, found: SiteProposal, answers: SetupAnswers, config: Path
+    machine: Machine,
+    facts: SiteFacts,
+    found: SiteProposal,
+    answers: SetupAnswers,
+    config: Path,
+    *,
+    keep_unit: bool = False,
 ) -> SetupPlan:
     """Put it together; changes nothing.
 
@@ -106,6 +116,7 @@ def build_plan(
         found: What was decided.
         answers: What a person said.
         config: Where ``agent.toml`` will be.
+        keep_unit: Whether the application's unit stays as it is.
 
     Raises:
         SETUP_NOT_FOUND: If something cannot be known; the setting to answer is named.
@@ -136,17 +147,9 @@ def build_plan(
     steps += _add_members(facts, answers, loaded)
     steps += _adopt(found, answers, config, by_hand)
     if machine.has_systemd():
+        steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
-    unit, current = loaded.application.unit, str(loaded.paths.resolve(loaded.paths.current))
-    command = next((one.command for one in facts.units if one.name == unit), current)
-    if current not in command:
-        by_hand.append(
-            LazyText(
-                N_("Let {unit} start {current}: sudo systemctl edit --full {unit}"),
-                {"unit": unit, "current": current},
-            )
-        )
     return SetupPlan(tuple(steps), loaded, group_digits(digest), tuple(by_hand))
 
 
@@ -309,17 +312,11 @@ def _open_databases(
         return
     method, options = (first.method, first.options) if first else ("", ())
     lines = make_login_lines(agent, owner, method, options, user=_get_own_user())
-    database = names[0]
-    app_user = tables["application"].get("user")
-    tried = [(owner, app_user)] if app_user in (None, owner) or method != "peer" else []
-    tried += [(owner, app_user)] if app_user and any("map=" in one for one in options) else []
-    working = [
-        [role, user, database]
-        for role, user in dict.fromkeys(tried)
-        if user is not None and try_role(cluster.address, role, user, database)[0] in ADMITS
-    ]
-    own = [[agent, None, "postgres"]]
-    own += [[owner, None, database]] if method in ("peer", "trust") else []
+    working = list(
+        _find_working_logins(cluster, owner, names[0], tables["application"].get("user"))
+    )
+    own = [[agent, None, "postgres", LET_IN]]
+    own += [[owner, None, names[0], LET_IN]] if method in ("peer", "trust") else []
     identity = [cluster.address.uid, cluster.address.gid]
     yield ServerStep(server, working, before_files=True)
     for path, added in ((cluster.ident_file, lines.ident), (cluster.hba_file, lines.hba)):
@@ -327,6 +324,19 @@ def _open_databases(
         before = decode(step.read() or b"")
         yield dataclasses.replace(step, original=before, content=insert_before_rules(before, added))
     yield ServerStep(server, [*working, *own], before_files=False)
+
+
+def _find_working_logins(
+    cluster: Cluster, owner: str, database: str, user: str | None
+) -> Iterator[list[str | None]]:
+    """Try how the application may come through the socket, and yield what works."""
+    roles = {session.role for session in cluster.sessions if session.by_socket}
+    for role in (owner, *sorted(roles - {owner})):
+        for name in dict.fromkeys((user, role)):
+            if name is not None:
+                code, _ = try_role(cluster.address, role, name, database)
+                if code in ADMITS:
+                    yield [role, name, database, code]
 
 
 def _get_own_user() -> str:
@@ -354,6 +364,34 @@ def _join_units(machine: Machine, config: AgentConfig) -> Iterator[SetupStep]:
         yield CommandStep(backward=again)
         yield _file(place, f"[Unit]\nBefore={units}\n\n[Install]\nRequiredBy={units}\n")
     yield CommandStep(again)
+
+
+def _start_from_current(
+    machine: Machine,
+    config: AgentConfig,
+    config_path: Path,
+    found: SiteProposal,
+    answers: SetupAnswers,
+    by_hand: list[LazyText],
+    keep_unit: bool,
+) -> Iterator[SetupStep]:
+    """Yield what lets the application's unit start the release; else a person is told."""
+    unit, current = config.application.unit, str(config.paths.resolve(config.paths.current))
+    if unit is None:
+        return
+    shown = machine.run(("systemctl", "cat", unit, "--no-pager"), QUICK_LIMIT_S)
+    addition = make_unit_drop_in(shown.output, current) if shown.status == 0 else None
+    if addition == "":
+        return
+    version = answers.version or (found.health.version if found.health else None)
+    if addition is None or keep_unit or version is None or answers.feed.offline:
+        words = N_("Let {unit} start {current}: sudo systemctl edit --full {unit}")
+        by_hand.append(LazyText(words, {"unit": unit, "current": current}))
+        return
+    paths = list_paths(addition, current)
+    yield RestartStep(unit, str(config_path), version, paths, before_files=True)
+    yield _file(machine.path(f"/etc/systemd/system/{unit}.d/{UNIT_DROP_IN}"), addition)
+    yield RestartStep(unit, str(config_path), version, paths, before_files=False)
 
 
 def _add_maintenance_page(

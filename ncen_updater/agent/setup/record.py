@@ -8,14 +8,18 @@ before a step does anything, ``done`` after it. A setup that was interrupted is 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.setup.adoption_step import AdoptStep
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.steps import (
@@ -26,20 +30,25 @@ from ncen_updater.agent.setup.steps import (
     load_step,
     remove_directories,
 )
+from ncen_updater.agent.setup.unit_files import RestartStep
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
     SETUP_RECORD_DAMAGED,
     SETUP_STEP_FAILED,
     SETUP_UNDO_FAILED,
+    ErrorMessage,
 )
 from ncen_updater.common.progress import ProgressListener
 
-__all__ = ["AdoptStep", "SetupPhase", "SetupRecord"]
+# A record names steps of these modules, too.
+__all__ = ["AdoptStep", "RestartStep", "SetupPhase", "SetupRecord"]
 
 RECORD_NAME, LOCK_NAME = "record.json", "lock"
 MAX_RECORD_BYTES = 50_000_000
+FAILURES = (UpdaterError, OSError, LookupError, ValueError, SubprocessError, sqlite3.Error)
 
 
 class SetupPhase(StrEnum):
@@ -64,7 +73,8 @@ class SetupRecord:
         self._state = state
         self.directory = state / RECORD_DIRECTORY
         self._file = self.directory / RECORD_NAME
-        self._data: dict[str, Any] = {"phase": SetupPhase.NONE, "steps": [], "missing": []}
+        self._data: dict[str, Any] = {"steps": [], "missing": []}
+        self._missing: list[str] = []
         self._load()
 
     # ---- on the disk -----------------------------------------------------------------------------
@@ -85,11 +95,8 @@ class SetupRecord:
         self._data["phase"] = self.phase
         durable.write_file(self._file, json.dumps(self._data, indent=1).encode(), 0o600)
 
-    def begin(self, steps: Sequence[SetupStep]) -> None:
+    def _begin(self, steps: Sequence[SetupStep], missing: Sequence[str]) -> None:
         """Write down what is going to be done; nothing is done yet."""
-        missing = find_missing(self._state)
-        durable.make_directory(self._state, exactly=bool(missing))
-        durable.make_directory(self.directory, 0o700)
         self.steps, self.phase = tuple(steps), SetupPhase.DOING
         entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
         self._data = {"schema": 1, "steps": entries, "missing": missing}
@@ -104,17 +111,35 @@ class SetupRecord:
         entries = zip(self.steps, self._data["steps"], strict=True)
         return tuple(step for step, entry in entries if entry["state"])
 
+    @contextlib.contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Keep others away while the block runs, and take what is on the disk by then."""
+        self._missing = find_missing(self._state)
+        durable.make_directory(self._state, exactly=bool(self._missing))
+        durable.make_directory(self.directory, 0o700)
+        with hold_change_lock(self.directory / LOCK_NAME, "setup"):
+            self._load()
+            yield
+
     # ---- forward ---------------------------------------------------------------------------------
 
-    def apply(self, progress: ProgressListener) -> None:
+    def apply(self, progress: ProgressListener, steps: Sequence[SetupStep] = ()) -> None:
         """Do what is left to do; on a failure undo all.
+
+        Args:
+            progress: Told what is done.
+            steps: What is to be done, where nothing is on the disk yet.
 
         Raises:
             SETUP_STEP_FAILED: If a step failed; everything is as it was.
             SETUP_UNDO_FAILED: If that could not be undone.
-            SiteBusyError: If another setup is at work.
+            SiteBusyError: If another setup is at work, or was since the plan was made.
         """
-        with hold_change_lock(self.directory / LOCK_NAME, "setup"):
+        with self._hold():
+            if steps and self.phase is not SetupPhase.NONE:
+                raise SiteBusyError(holder="setup")
+            if steps:
+                self._begin(steps, self._missing)
             for number, step in enumerate(self.steps):
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
@@ -126,9 +151,9 @@ class SetupRecord:
                         self._keep_file(number, step, before)
                         self._mark(number, "begun")
                     step.do(self._machine, entry["before"])
-                except (UpdaterError, OSError, KeyError) as error:
+                except FAILURES as error:
                     self._undo(progress)
-                    raise _build_failure(step, error) from error
+                    raise _build_failure(SETUP_STEP_FAILED, step, error) from error
                 self._mark(number, "done")
             self.phase = SetupPhase.DONE
             self._save()
@@ -150,7 +175,7 @@ class SetupRecord:
             SETUP_UNDO_FAILED: If a step could not be undone; the next undo goes on there.
             SiteBusyError: If another setup is at work.
         """
-        with hold_change_lock(self.directory / LOCK_NAME, "setup"):
+        with self._hold():
             if self.phase is not SetupPhase.UNDOING:
                 for step, entry in zip(self.steps, self._data["steps"], strict=True):
                     if entry["state"]:
@@ -167,11 +192,8 @@ class SetupRecord:
             progress.report(step.title)
             try:
                 step.undo(self._machine, entry["before"])
-            except (UpdaterError, OSError, KeyError) as error:
-                code = error.code if isinstance(error, UpdaterError) else "-"
-                raise UpdaterError(
-                    SETUP_UNDO_FAILED, step=step.title, cause=code, detail=str(error)
-                ) from error
+            except FAILURES as error:
+                raise _build_failure(SETUP_UNDO_FAILED, step, error) from error
             self._mark(number, None)
         self._remove()
 
@@ -192,6 +214,11 @@ class SetupRecord:
             durable.fsync_directory(self._state)
 
 
-def _build_failure(step: SetupStep, error: Exception) -> UpdaterError:
+def _build_failure(message: ErrorMessage, step: SetupStep, error: Exception) -> UpdaterError:
+    """Say at which step; what happened there, and what to do about it, is the detail."""
+    detail: str | LazyText = str(error)
+    if isinstance(error, UpdaterError):
+        parts = (error.title_text, error.detail_text, error.remedy_text)
+        detail = join_texts((part for part in parts if part is not None), "\n")
     cause = error.code if isinstance(error, UpdaterError) else "-"
-    return UpdaterError(SETUP_STEP_FAILED, step=step.title, cause=cause, detail=str(error))
+    return UpdaterError(message, step=step.title, cause=cause, detail=detail)

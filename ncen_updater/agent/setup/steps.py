@@ -27,7 +27,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_identifier,
     quote_literal,
 )
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ADMITS, ask_sqlstate
+from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
 from ncen_updater.agent.adapters.databases.postgresql.roles import try_login
 from ncen_updater.agent.reports.diagnostics.proved import read_permissions
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as
@@ -331,7 +331,7 @@ class ServerStep(SetupStep, kind="server"):
 
     Attributes:
         server: The server.
-        logins: Role, system user (None for ours), and database that have to be let in.
+        logins: Role, system user (None for ours), database, and what has to be answered.
         before_files: Whether it stands before the steps that change the files: then it only looks,
             and reloads when all is undone.
     """
@@ -385,9 +385,9 @@ class ServerStep(SetupStep, kind="server"):
             )  # fmt: skip
 
     def _require_logins(self) -> None:
-        for role, user, database in self.logins:
+        for role, user, database, expected in self.logins:
             code, words = try_role(ServerAddress(**self.server), str(role), user, str(database))
-            if code not in ADMITS:
+            if code != expected:
                 raise UpdaterError(SETUP_LOGIN_BROKEN, role=role, user=user, detail=str(words))
 
 

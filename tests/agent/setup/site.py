@@ -70,16 +70,20 @@ class BareSite:
     def __post_init__(self) -> None:
         self.machine = Machine(self.demo.root, nothing)
 
-    @property
-    def answers_path(self) -> Path:
-        """The answers as a file."""
+    def write_answers(self, more: str = "") -> Path:
+        """Write the answers to a file.
+
+        Args:
+            more: Lines before the first table.
+        """
         path = self.demo.root.parent / "setup.toml"
-        path.write_text(render_toml(self.answers), "utf-8")
+        text = render_toml(self.answers).replace("schema = 1", f"schema = 1\n{more}")
+        path.write_text(text, "utf-8")
         return path
 
     def plan(self) -> SetupPlan:
         """What would be done."""
-        given = load_answers(self.answers_path)
+        given = load_answers(self.write_answers())
         facts = gather_facts(self.machine, [self.demo.app_url], name_cluster(given))
         found = make_proposal(facts, given.site.product, owner=given.databases.owner or "")
         return build_plan(self.machine, facts, found, given, self.demo.config_path)
@@ -91,9 +95,7 @@ class BareSite:
     def apply(self) -> None:
         """Begin, or go on."""
         record = self.record()
-        if not record.steps:
-            record.begin(self.plan().steps)
-        record.apply(SilentProgress())
+        record.apply(SilentProgress(), () if record.steps else self.plan().steps)
 
     def undo(self) -> None:
         """Undo all."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application.process import CommandResult
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 from ncen_updater.agent.setup.steps import CommandStep, FileStep, SetupStep
@@ -64,9 +66,7 @@ class Ground:
     def apply(self) -> None:
         """Begin, or go on."""
         record = SetupRecord(self.machine, self.state)
-        if record.phase is SetupPhase.NONE:
-            record.begin(self.steps())
-        record.apply(SilentProgress())
+        record.apply(SilentProgress(), self.steps() if record.phase is SetupPhase.NONE else ())
 
     def undo(self) -> None:
         """Undo it, if there is anything to undo."""
@@ -155,10 +155,9 @@ def test_file_that_somebody_changed_since_is_not_overwritten(tmp_path: Path) -> 
 def test_file_that_changed_after_the_plan_stays(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     record = SetupRecord(ground.machine, ground.state)
-    record.begin(ground.steps())
     ground.hba.write_text("theirs")
     with refused(SETUP_STEP_FAILED) as caught:
-        record.apply(SilentProgress())
+        record.apply(SilentProgress(), ground.steps())
     assert caught.value.values["cause"] == SETUP_FILE_CHANGED.code
     assert ground.hba.read_text() == "theirs"
 
@@ -168,6 +167,18 @@ def test_previous_files_are_kept_beside_the_record(tmp_path: Path) -> None:
     ground.apply()
     kept = ground.state / "setup/01-pg_hba.conf.before"
     assert (kept.read_text(), kept.stat().st_mode & 0o777) == (OLD, 0o600)
+
+
+def test_two_at_a_time_are_one_too_many(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    early = SetupRecord(ground.machine, ground.state)
+    ground.apply()
+    with pytest.raises(SiteBusyError):
+        early.apply(SilentProgress(), ground.steps())
+    with hold_change_lock(ground.state / "setup/lock", "test"), pytest.raises(SiteBusyError):
+        ground.undo()
+    ground.undo()
+    assert ground.look() == ground.before
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"phase": "doing", "steps": [{}]}'])

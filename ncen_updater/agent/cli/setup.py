@@ -24,6 +24,8 @@ from ncen_updater.common.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.setup.answers import SetupAnswers
     from ncen_updater.agent.setup.facts import SiteFacts
@@ -149,7 +151,10 @@ def _make_plan(
     owner = (given.databases.owner if given else None) or ""
     unit = str(given.application.get("unit", "")) if given else ""
     found = make_proposal(facts, product, owner=owner, unit=unit)
-    _show_found(session, found)
+    for line in _format_found(found):
+        if given is None:  # a person answers by what was found
+            session.print_message(line)
+        session.add_line(line)
     if given is None:
         given = _ask(session, facts)
     plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
@@ -157,8 +162,8 @@ def _make_plan(
     return plan
 
 
-def _show_found(session: AgentSession, found: SiteProposal) -> None:
-    session.add_line(LazyText(N_("Found:")))
+def _format_found(found: SiteProposal) -> Iterator[LazyText]:
+    yield LazyText(N_("Found:"))
     for guess in found.guesses:
         values = {
             "what": guess.what,
@@ -166,10 +171,10 @@ def _show_found(session: AgentSession, found: SiteProposal) -> None:
             "certainty": LazyText(CERTAINTIES[guess.certainty]),
             "reason": guess.reason,
         }
-        line = (
+        words = (
             N_("  {what}: {value} ({certainty}: {reason})") if guess.value else "  {what}: {value}"
         )
-        session.add_line(LazyText(line, values))
+        yield LazyText(words, values)
 
 
 def _show_plan(session: AgentSession, plan: SetupPlan) -> None:

@@ -227,17 +227,18 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
     _, digest = read_trusted_root(root)
     for line in _format_fingerprint(group_digits(digest)):
         session.print_message(line)
-    people = ask(N_("Accounts of operators and approvers"), facts.person).replace(",", " ").split()
+    people = ask(N_("Accounts of operators and approvers, or 'none'"), facts.person or "none")
+    accounts = [] if people == "none" else people.replace(",", " ").split()
     hours = ask(N_("Maintenance window, or 'none'"), "22:00-04:00")
     windows = []
-    if hours != session.translate(N_("none")) and hours != "none":
+    if hours != "none":
         start, _, end = hours.partition("-")
         windows = [{"start": start.strip(), "end": end.strip()}]
     given: dict[str, Any] = {
         "site": {"id": site, "country": country},
         "feed": {"offline": True} if feed == "offline" else {"urls": (feed,)},
         "trust": {"root": root, "fingerprint": digest},
-        "people": {"operators": people, "approvers": people},
+        "people": {"operators": accounts, "approvers": accounts},
         "windows": windows,
     }
     return make_answers(given)

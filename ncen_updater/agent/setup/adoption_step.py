@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_identifier,
     quote_literal,
 )
+from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
 from ncen_updater.agent.config.loader import load_config
@@ -35,6 +36,7 @@ from ncen_updater.agent.setup.steps import (
     list_files,
     remove_added_files,
     remove_directories,
+    remove_partial_files,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.slots.link import switch_current
@@ -114,6 +116,7 @@ class AdoptStep(SetupStep, kind="adopt"):
         paths = config.paths
         slots = build_site(config, Path(self.config)).slots
         current = paths.resolve(paths.current)
+        remove_partial_files(current)
         if before["current"] is None:
             durable.remove_file(current)
         elif str(slots.read_current()) != before["current"]:
@@ -163,18 +166,25 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
             else:
                 _ask(settings, "postgres", f"DROP DATABASE {quote_identifier(part)} WITH (FORCE)")
     elif isinstance(settings, SqliteSettings):
-        live = settings.directory / "live"
+        live, sets = settings.directory / "live", settings.directory / "sets"
+        if before["plain"]:
+            _make_plain(live, sets / ADOPTED_SET)
         for path in sorted(live.glob("*.sqlite")):
             if path.name not in kept:
                 with closing(sqlite3.connect(path, timeout=30)) as session, session:
                     for name in _list_own_tables(path):
                         session.execute(f"DROP TABLE {quote_identifier(name)}")
-        if before["plain"] and live.is_symlink():
-            base = live.resolve()
-            durable.remove_file(live)
-            durable.rename_entry(base, live)
-            remove_added_files(settings.directory / "sets", (), frozenset())
-            (settings.directory / "sets").rmdir()
+        if before["plain"] and sets.is_dir():
+            remove_added_files(sets, (), frozenset())
+            sets.rmdir()
+
+
+def _make_plain(live: Path, base: Path) -> None:
+    """Put the directory back of which adopting made a set, wherever that was interrupted."""
+    remove_partial_files(live)
+    if base.is_dir() and (live.is_symlink() or not live.exists()):
+        durable.remove_file(live)
+        durable.rename_entry(base, live)
 
 
 def _list_own_tables(path: Path) -> list[str]:

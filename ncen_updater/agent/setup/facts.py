@@ -129,14 +129,23 @@ class FoundHealth:
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What was seen of the machine."""
+    """What was seen of the machine.
+
+    Attributes:
+        person: Who typed ``sudo``.
+        refused: What servers said that could not be asked.
+        sqlite: Databases that lie where a site keeps them.
+        web_servers: Files of nginx with their text.
+    """
 
     hostname: str = ""
     time_zone: str = ""
     country: str = ""
     person: str = ""
     clusters: tuple[Cluster, ...] = ()
+    refused: tuple[UpdaterError, ...] = ()
     units: tuple[FoundUnit, ...] = ()
+    sqlite: tuple[str, ...] = ()
     health: tuple[FoundHealth, ...] = ()
     web_servers: Mapping[str, str] | None = None
     system_users: frozenset[str] = frozenset()
@@ -158,6 +167,7 @@ def gather_facts(
     sites = dict(_read_web_servers(machine))
     ports = sorted({port for unit in units for port in unit.ports} | find_proxied_ports(sites))
     urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
+    clusters, refused = ([named], []) if named else _find_clusters(machine)
     zone = _find_time_zone(machine)
     state = machine.path("/var/lib")
     return SiteFacts(
@@ -165,8 +175,10 @@ def gather_facts(
         time_zone=zone,
         country=_find_country(zone),
         person=os.environ.get("SUDO_USER", ""),
-        clusters=tuple(_find_clusters(machine)) if named is None else (named,),
+        clusters=tuple(clusters),
+        refused=tuple(refused),
         units=units,
+        sqlite=tuple(sorted(_find_sqlite(machine))),
         health=tuple(found for url in urls for found in _probe_health(url)),
         web_servers=sites,
         system_users=frozenset(entry.pw_name for entry in pwd.getpwall()),
@@ -178,11 +190,17 @@ def gather_facts(
 # ---- PostgreSQL ----------------------------------------------------------------------------------
 
 
-def _find_clusters(machine: Machine) -> Iterable[Cluster]:
+def _find_clusters(machine: Machine) -> tuple[list[Cluster], list[UpdaterError]]:
+    """Return the servers, and what those said that let nobody in."""
+    clusters, refused = [], []
     for host, port in sorted(_find_sockets(machine)):
         address = find_server(host, port)
         if address is not None:
-            yield survey_cluster(address)
+            try:
+                clusters.append(survey_cluster(address))
+            except UpdaterError as error:
+                refused.append(error)
+    return clusters, refused
 
 
 def _find_sockets(machine: Machine) -> set[tuple[str, int]]:
@@ -251,6 +269,12 @@ def _find_units(machine: Machine) -> Iterable[FoundUnit]:
             tuple(sorted({listening[inode] for inode in inodes if inode in listening})),
             files,
         )
+
+
+def _find_sqlite(machine: Machine) -> Iterable[str]:
+    for place in ("/var/lib", "/srv"):
+        for pattern in ("*/live/*.sqlite", "*/*/live/*.sqlite"):
+            yield from map(str, machine.path(place).glob(pattern))
 
 
 def _find_command(text: str) -> str:

@@ -123,6 +123,9 @@ def build_plan(
         SETUP_FINGERPRINT_MISMATCH: If the root of trust is another one.
         InvalidConfigError: If ``[application]`` of the answers is wrong.
     """
+    if not (found.engine or answers.databases.engine):
+        for error in facts.refused:  # the databases may be there
+            raise error
     root_bytes, digest = read_trusted_root(answers.trust.root)
     if digest != answers.trust.fingerprint:
         raise UpdaterError(SETUP_FINGERPRINT_MISMATCH, path=answers.trust.root)
@@ -134,6 +137,8 @@ def build_plan(
     if found.cluster is not None:
         steps += _open_databases(found.cluster, found, answers, tables)
     has_tmpfiles = Path(TMPFILES).exists() and machine.root == Path("/")
+    if machine.has_systemd():
+        steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
     trusted = loaded.paths.resolve(loaded.paths.trusted_root)
     steps += [
         _file(trusted, decode(root_bytes)),
@@ -409,6 +414,7 @@ def _add_maintenance_page(
         if changed is None:
             break
         reload = (("nginx", "-t"), ("systemctl", "reload", "nginx.service"))
+        yield CommandStep(reload[:1])  # what is broken already is nothing of ours
         yield CommandStep(backward=reload)
         yield _file(machine.path(LANGUAGES), LANGUAGES_TEXT)
         yield _file(machine.path(SNIPPET), SNIPPET_TEXT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -99,10 +99,15 @@ def make_proposal(
         guesses.append(Guess(DATABASES, found, certainty, reason))
     chosen, parts, unit_guess = _choose_unit(facts, product, owner, unit)
     if cluster is None:
-        directory, names = find_sqlite(facts.units if chosen is None else (chosen,))
-        if directory:
-            engine = "sqlite"
-            guesses.append(Guess(DATABASES, directory, Certainty.SEEN, SEEN_AT_WORK))
+        for files, certainty, reason in (
+            (chosen.sqlite if chosen else (), Certainty.SEEN, SEEN_AT_WORK),
+            (facts.sqlite, Certainty.LIKELY, ONLY_ONE),
+        ):
+            directory, names = find_sqlite(files)
+            if directory:
+                engine = "sqlite"
+                guesses.append(Guess(DATABASES, directory, certainty, reason))
+                break
     guesses.append(unit_guess)
     health = _choose_health(facts.health, chosen)
     certainty = Certainty.SEEN if health else Certainty.GUESSED
@@ -160,20 +165,16 @@ def _find_common_prefix(names: Sequence[str]) -> str:
     return common[: common.rfind("_") + 1]
 
 
-def find_sqlite(units: Iterable[FoundUnit]) -> tuple[str, dict[str, str]]:
-    """Return the directory above ``live``, and the databases in it."""
-    for unit in units:
-        found: dict[str, dict[str, str]] = {}
-        for path in unit.sqlite:
-            file = PurePosixPath(path)
-            above, live = file.parent.parent, file.parent.name
-            if above.name == "sets":  # where 'live' is a link already
-                above, live = above.parent, "live"
-            if live == "live" and file.suffix == ".sqlite":
-                found.setdefault(str(above), {})[file.stem] = file.stem
-        if found:
-            return max(found.items(), key=lambda item: len(item[1]))
-    return "", {}
+def find_sqlite(files: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the directory above ``live``, and the databases in it; empty where that is open."""
+    found: dict[str, dict[str, str]] = {}
+    for file in map(PurePosixPath, files):
+        above, live = file.parent.parent, file.parent.name
+        if above.name == "sets":  # where 'live' is a link already
+            above, live = above.parent, "live"
+        if live == "live" and file.suffix == ".sqlite":
+            found.setdefault(str(above), {})[file.stem] = file.stem
+    return next(iter(found.items())) if len(found) == 1 else ("", {})
 
 
 def _choose_unit(

@@ -81,9 +81,9 @@ class BareSite:
         path.write_text(text, "utf-8")
         return path
 
-    def plan(self) -> SetupPlan:
+    def plan(self, answers: Path | None = None) -> SetupPlan:
         """What would be done."""
-        given = load_answers(self.write_answers())
+        given = load_answers(answers or self.write_answers())
         facts = gather_facts(self.machine, [self.demo.app_url], name_cluster(given))
         found = make_proposal(facts, given.site.product, owner=given.databases.owner or "")
         return build_plan(self.machine, facts, found, given, self.demo.config_path)
@@ -92,10 +92,10 @@ class BareSite:
         """What was done, as it lies on the disk."""
         return SetupRecord(self.machine, self.demo.state)
 
-    def apply(self) -> None:
+    def apply(self, answers: Path | None = None) -> None:
         """Begin, or go on."""
         record = self.record()
-        record.apply(SilentProgress(), () if record.steps else self.plan().steps)
+        record.apply(SilentProgress(), () if record.steps else self.plan(answers).steps)
 
     def undo(self) -> None:
         """Undo all."""
@@ -113,7 +113,9 @@ class BareSite:
                 asked = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_t' ORDER BY 1"
                 found[physical] = self.ask(physical, asked)
         else:
-            for path in sorted((self.demo.root / "srv/ncen/databases/live").glob("*.sqlite")):
+            place = self.demo.root / "srv/ncen/databases"
+            found["places"] = sorted((path.name, path.is_symlink()) for path in place.iterdir())
+            for path in sorted((place / "live").glob("*.sqlite")):
                 with closing(sqlite3.connect(path)) as session:
                     found[path.name] = list(session.iterdump())
         return found
@@ -144,8 +146,14 @@ def files_of(root: Path) -> Iterator[tuple[str, object]]:
 
 
 @contextmanager
-def bare_site(directory: Path, *, with_postgres: bool) -> Iterator[BareSite]:
-    """Lay out a site, start its application, and take away what a setup makes."""
+def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> Iterator[BareSite]:
+    """Lay out a site, start its application, and take away what a setup makes.
+
+    Args:
+        directory: Holds all of it.
+        with_postgres: Whether its databases are in a server of its own, or files.
+        plain: Whether the files lie in a directory, which adopting makes a link.
+    """
     feed = TrialFeed(directory)
     feed.publish((VERSION,))
     with ExitStack() as stack:
@@ -162,6 +170,12 @@ def bare_site(directory: Path, *, with_postgres: bool) -> Iterator[BareSite]:
             )
         demo = stack.enter_context(DemoSite(directory / "site", databases, options))
         _install_by_hand(demo)
+        if plain:
+            live = demo.root / "srv/ncen/databases/live"
+            base = live.resolve()
+            live.unlink()
+            base.rename(live)
+            shutil.rmtree(base.parent)
         application = demo._settings()["application"]
         if server is not None:  # root comes in as the role of its name
             application["user"] = OURSELVES

@@ -74,6 +74,11 @@ ROWS = [
         SiteFacts(units=(replace(UNIT, sqlite=FILES),), health=(HEALTH,)), engine="sqlite",
         owner="", names={"cases": "cases", "messages": "messages"},
         certainties=(SEEN, SEEN, SEEN)),
+    Row("files of SQLite that nobody has open", SiteFacts(sqlite=FILES), engine="sqlite",
+        owner="", unit="", names={"cases": "cases", "messages": "messages"}, health=None,
+        certainties=(LIKELY, GUESSED, GUESSED)),
+    Row("files of SQLite in two places", SiteFacts(sqlite=(*FILES, "/srv/x/live/y.sqlite")),
+        engine="", owner="", unit="", names={}, health=None, certainties=(GUESSED, GUESSED)),
     Row("an empty machine", SiteFacts(), engine="", owner="", unit="", names={}, health=None,
         certainties=(GUESSED, GUESSED)),
 ]  # fmt: skip

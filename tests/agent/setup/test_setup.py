@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_command_there_and_back(site: BareSite) -> None:
 
     done = run(site, "--answers", answers, "--yes", "--json")
     found = json.loads(done.stdout)
-    assert (done.returncode, found["state"]) == (0, "done"), done.stdout + done.stderr
+    assert (done.returncode, found.get("state")) == (0, "done"), done.stdout + done.stderr
     assert found["doctor"]["healthy"]
     assert is_set_up(site)
     again = run(site, "--answers", answers, "--yes", "--json")
@@ -183,3 +184,23 @@ def test_secret_of_the_configuration_is_not_shown(site: BareSite) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "very-secret" not in shown.stdout + shown.stderr
     assert "@proxy:3128" in shown.stdout
+
+
+def test_directory_of_files_is_as_before(tmp_path: Path) -> None:
+    with bare_site(tmp_path, with_postgres=False, plain=True) as site:
+        in_use = site.look()
+        failed = run(site, "--answers", str(site.write_answers()), "--yes", "--json")
+        error = json.loads(failed.stdout)["error"]
+        assert (error["code"], error["values"]["cause"]) == ("NU-1208", "NU-4003")
+        assert differences(site, in_use) == set()
+
+        site.demo.stop_app()
+        before = site.look()
+        apply = partial(site.apply, site.write_answers(f'version = "{VERSION}"'))
+        last = changes_of(apply)
+        site.undo()
+        assert differences(site, before) == set()
+        for instant in range(last - 60, last + 1, 15):  # from the directory to the journal
+            assert killed_at(instant, apply)
+            site.undo()
+            assert differences(site, before) == set(), instant

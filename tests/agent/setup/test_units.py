@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.feed_reader import worker as fetching
+from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase
 from ncen_updater.agent.setup.server_files import MARK, SNIPPET
 from ncen_updater.agent.setup.unit_files import make_unit_drop_in
 from ncen_updater.common.messages import SETUP_STEP_FAILED
-from tests.agent.setup.site import BareSite, bare_site
+from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
+from tests.agent.cli.terminal_run import run_on_terminal
+from tests.agent.setup.site import VERSION, BareSite, bare_site
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 
@@ -45,7 +48,8 @@ case "${{0##*/}} $*" in
   *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
   *" stop -- ncen.service"*) ctl stop ;;
   *" start "*" ncen.service"*) ctl start ;;
-  *) echo "${{0##*/}} $*" >> {log}; [ ! -e {root}/broken ] ;;
+  nginx*) echo "nginx $*" >> {log}; [ ! -e {root}/broken ] || ! grep -q include {web} ;;
+  *) echo "${{0##*/}} $*" >> {log} ;;
 esac
 """
 NGINX = """server {
@@ -76,7 +80,7 @@ def machine_with_units(directory: Path) -> Iterator[BareSite]:
         environment = demo.environment()
         text = PROGRAM.format(
             root=root, config=environment["NCEN_CONFIG"], run=environment["NCEN_RUN"], unit=unit,
-            user="nobody", python=sys.executable, log=directory / "orders",
+            user="nobody", python=sys.executable, log=directory / "orders", web=web,
             dropin=f"{unit}.d/50-ncen-updater.conf",
         )  # fmt: skip
         for name in ("systemctl", "nginx", "pg_lsclusters"):
@@ -147,13 +151,40 @@ def test_release_without_what_the_unit_starts(site: BareSite) -> None:
 
 
 def test_web_server_that_refuses_its_file(site: BareSite) -> None:
-    before = site.look()
     (site.demo.root / "broken").touch()
-    with refused(SETUP_STEP_FAILED):
+    before = site.look()
+    with refused(SETUP_STEP_FAILED) as caught:
         site.apply()
-    (site.demo.root / "broken").unlink()
-    if site.record().phase is not SetupPhase.NONE:
-        site.undo()
+    assert caught.value.values["cause"] == "NU-1214"
+    assert "nginx -t" in str(caught.value.detail)
+    assert site.look() == before
+    assert orders(site)[-1] == "systemctl daemon-reload"
+
+
+def test_seven_questions_are_enough(site: BareSite) -> None:
+    before, trust = site.look(), site.answers["trust"]
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/"}
+    replies = {
+        "Site ID": "ke-national",
+        "Country": "ke",
+        "Feed URL": site.answers["feed"]["urls"][0],
+        "Trusted root received": trust["root"],
+        "Accounts of": "none",
+        "Maintenance window": "22:00-04:00",
+        "Apply this plan?": "yes",
+    }
+    command = [*PROGRAM_LINE, "setup", "--root", str(site.demo.root)]
+    code, shown = run_on_terminal(command, environment, replies)
+    assert site.record().phase is SetupPhase.DONE, shown
+    assert code == 0, shown
+    assert trust["fingerprint"] in shown
+    assert "unit: ncen.service (sure" in shown
+    assert f"health URL: {site.demo.app_url}/healthz ({VERSION}) (sure" in shown
+    config = load_config(site.demo.config_path)
+    assert (config.site.country, config.application.unit) == ("KE", "ncen.service")
+    assert len(config.service.windows) == 1
+    assert set(config.databases.names) == set(site.demo.databases.names)
+    site.undo()
     assert site.look() == before
 
 

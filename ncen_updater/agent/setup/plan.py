@@ -135,7 +135,10 @@ def build_plan(
     by_hand: list[LazyText] = []
     steps: list[SetupStep] = []
     if found.cluster is not None:
-        steps += _open_databases(found.cluster, found, answers, tables)
+        steps += open_databases(
+            found.cluster, found.owner, list(loaded.databases.names.values()),
+            answers.databases.user, loaded.application.user,
+        )  # fmt: skip
     has_tmpfiles = Path(TMPFILES).exists() and machine.root == Path("/")
     if machine.has_systemd():
         steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
@@ -297,13 +300,19 @@ def _check_config(text: str, config: Path) -> AgentConfig:
 # ---- PostgreSQL ----------------------------------------------------------------------------------
 
 
-def _open_databases(
-    cluster: Cluster, found: SiteProposal, answers: SetupAnswers, tables: Mapping[str, Any]
+def open_databases(
+    cluster: Cluster, owner: str, names: Sequence[str], agent: str, user: str | None
 ) -> Iterator[SetupStep]:
-    """Yield role, lines and reloads; without lines where root gets in already."""
+    """Yield role, lines and reloads; without lines where root gets in already.
+
+    Args:
+        cluster: The server.
+        owner: The application's role.
+        names: Its databases.
+        agent: The agent's role.
+        user: The application's system user.
+    """
     server = dataclasses.asdict(cluster.address)
-    names = list(tables["databases"]["names"].values())
-    agent, owner = answers.databases.user, found.owner
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
     for broken in (rule for rule in cluster.rules if rule.error):
         detail = f"{cluster.hba_file}, line {broken.line}: {broken.error}"
@@ -317,9 +326,7 @@ def _open_databases(
         return
     method, options = (first.method, first.options) if first else ("", ())
     lines = make_login_lines(agent, owner, method, options, user=_get_own_user())
-    working = list(
-        _find_working_logins(cluster, owner, names[0], tables["application"].get("user"))
-    )
+    working = list(_find_working_logins(cluster, owner, names[0], user))
     own = [[agent, None, "postgres", LET_IN]]
     own += [[owner, None, names[0], LET_IN]] if method in ("peer", "trust") else []
     identity = [cluster.address.uid, cluster.address.gid]

@@ -149,15 +149,18 @@ class FileStep(SetupStep, kind="file"):
             SETUP_FILE_UNSAFE: If somebody else decides what lies there.
         """
         path = Path(self.path)
-        with acting_as(self._as_user):
-            found = read_permissions(path)
-            if found is None:
-                return None
-            owners = {os.geteuid()} if self.identity is None else {self.identity[0]}
-            problem = found.describe_problem(frozenset(owners))
-            if problem is not None:
-                raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=problem)
-            return read_file(path, MAX_BYTES)
+        try:
+            with acting_as(self._as_user):
+                found = read_permissions(path)
+                if found is None:
+                    return None
+                owners = {os.geteuid()} if self.identity is None else {self.identity[0]}
+                problem: object = found.describe_problem(frozenset(owners))
+                if problem is None:
+                    return read_file(path, MAX_BYTES)
+        except OSError as error:
+            problem = error.strerror or str(error)
+        raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=problem)
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""

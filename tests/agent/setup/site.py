@@ -146,6 +146,23 @@ def files_of(root: Path) -> Iterator[tuple[str, object]]:
 
 
 @contextmanager
+def running_as_debian(*, trust: bool = False) -> Iterator[EmbeddedPostgres]:
+    """Run a server of its own that lets people in as Debian does.
+
+    Args:
+        trust: Whether it lets everybody in yet, until :func:`_set_rules`.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as place,
+        postgres.running(postgres.available()[-1], Path(place)) as server,
+    ):
+        server.host.chmod(0o755)
+        if not trust:
+            _set_rules(server)
+        yield server
+
+
+@contextmanager
 def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> Iterator[BareSite]:
     """Lay out a site, start its application, and take away what a setup makes.
 
@@ -161,12 +178,9 @@ def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> I
         options = SiteOptions(feed_urls=(url,), cases=5, icomm=False)
         server = databases = None
         if with_postgres:
-            binaries = postgres.available()[-1]
-            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-test-"))
-            server = stack.enter_context(postgres.running(binaries, Path(place)))
-            server.host.chmod(0o755)
+            server = stack.enter_context(running_as_debian(trust=True))
             databases = PostgresPlace(
-                str(server.host), owner=OURSELVES, agent="other", programs=binaries.directory
+                str(server.host), owner=OURSELVES, agent="other", programs=server.binaries.directory
             )
         demo = stack.enter_context(DemoSite(directory / "site", databases, options))
         _install_by_hand(demo)
@@ -188,7 +202,7 @@ def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> I
             "application": application,
             "databases": (
                 {"host": str(server.host), "user": AGENT, "owner": OURSELVES,
-                 "bin_directory": str(binaries.directory)}
+                 "bin_directory": str(server.binaries.directory)}
                 if server is not None
                 else {"engine": "sqlite", "directory": str(demo.root / "srv/ncen/databases"),
                       "names": dict(demo.databases.names)}

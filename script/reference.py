@@ -347,6 +347,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Web console", "people who decide in a browser", ("console/",)),
     ("Console behind a password", "people without SSH", ("login/",)),
     ("Self-update and failsafe", "every site", ("agent/self_update/", "agent/failsafe.py")),
+    ("Setup of a site, with undo", "administrators of sites", ("agent/setup/",)),
     (
         "doctor, verify, support bundle",
         "operators, the Secretariat",

@@ -23,7 +23,7 @@ from tests.support.killing import changes_of, killed_at
 from tests.support.rotation import seed
 
 #: Kills on real servers in each direction; more by the environment, for a longer trial.
-KILLS = int(os.environ.get("NCEN_SETUP_KILLS", "2"))
+KILLS = int(os.environ.get("NCEN_SETUP_KILLS", "1"))
 
 
 @pytest.fixture(params=["postgresql", "sqlite"], scope="module")

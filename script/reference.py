@@ -81,6 +81,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater self-update": "SelfUpdateDone",
     "ncen-updater install": ("dry_run", "parts"),
     "ncen-updater uninstall": ("dry_run", "parts"),
+    "ncen-updater setup": ("state", "steps", "fingerprint", "by_hand", "doctor"),
     "ncen-updater adopt": ("adopted", "product", "version", "corrects", "application", "checks"),
     **dict.fromkeys(
         (
@@ -350,6 +351,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Web console", "people who decide in a browser", ("console/",)),
     ("Console behind a password", "people without SSH", ("login/",)),
     ("Self-update and failsafe", "every site", ("agent/self_update/", "agent/failsafe.py")),
+    ("Setup of a site, with undo", "administrators of sites", ("agent/setup/",)),
     (
         "doctor, verify, support bundle",
         "operators, the Secretariat",

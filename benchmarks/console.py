@@ -35,10 +35,10 @@ from ncen_updater.agent.model.change import (
     DatabaseMode,
     StepName,
     StepState,
+    new_change_id,
 )
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.console.support import Guest, entered
 from tests.login.behind import Person, console_process

@@ -1,8 +1,8 @@
-"""What a database administrator may have put into a site's databases, and what becomes of it.
+"""Objects that a database administrator may add to a site's databases, and what an upgrade does.
 
-Each object x rehearsal, an upgrade that fails, an upgrade to a release without a way back, and
-going back from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
-the site whole, every record and the object there, or be refused while officers work. Prints a
+Each object x rehearsal, an upgrade that fails, an upgrade to a release without a rollback, and
+a rollback from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
+the site whole, every record and the object there, or be refused while users work. Prints a
 Markdown table.
 """
 
@@ -27,9 +27,8 @@ from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
-from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.change import StepName, new_change_id
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
@@ -253,7 +252,7 @@ class Trial:
         return f"**{wrong}** {said}" if wrong else said
 
     def _times_out(self) -> int:
-        """How many changes of this site kept officers out."""
+        """How many changes of this site kept users out."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             return sum(StepName.MAINTENANCE_ON in change.steps for change in journal.list_changes())
 
@@ -274,7 +273,7 @@ class Trial:
             return "OBJECT GONE"
         if digests is not None:
             found = database_digests(self.everything)
-            # What a way down parks comes on top.
+            # What a down migration parks comes on top.
             if {key: found.get(key) for key in digests} != digests:
                 return "ROWS DIFFER"
         return ""

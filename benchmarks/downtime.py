@@ -1,13 +1,13 @@
-"""The stop of an upgrade against the classical way, and the way back against a restore.
+"""Compare the downtime of an upgrade with dump and migrate, and its revert with a restore.
 
 The agent's side is the product itself: a real site, a real feed, every step as the journal timed
-it. Each turn walks to a release that migrates well and never becomes healthy, so that one change
-shows both the way there and the way back, and the site is as before for the next turn. At the end
-one good upgrade is made, and one of a SQLite site of the same size.
+it. Each turn installs a release that migrates well and never becomes healthy. So one change shows
+the downtime and the revert, and the site is as before for the next turn. At the end one good
+upgrade is made, and one of a SQLite site of the same size.
 
-With ``--before DIR``, a checkout of an earlier version (``git worktree add DIR COMMIT``), it
-measures the whole stop instead, as officers see it who enter cases all the time: of that version
-and of this one, in turns, on servers of their own.
+With ``--before DIR``, a checkout of another commit (``git worktree add DIR COMMIT``), it measures
+the whole downtime instead, as users see it who enter cases all the time: of that commit and of
+this one, in turns, on servers of their own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ncen_updater.common.i18n import LazyText
 from tests.support.sites import site_in_process
 
 GOOD, BAD = "3.3.0", "3.3.4"
-# Officers are out during these; stopping and starting the application and migrating count apart.
+# Users cannot work during these; stopping and starting the application and migrating count apart.
 OURS = (
     StepName.MAINTENANCE_ON,
     StepName.FENCE,
@@ -235,14 +235,14 @@ def _shown(seconds: dict[str, float]) -> str:
 
 
 def whole_stop(chosen: argparse.Namespace) -> None:
-    """Measure the whole stop of two versions, and print one line of JSON."""
+    """Measure the whole downtime of two versions, and print one line of JSON."""
     results: dict[str, object] = {}
     for gigabytes in chosen.sizes.split(","):
         say(f"{gigabytes} GB: two sites are being made")
         with contextlib.ExitStack() as stack:
             checkouts = {"before": chosen.before.resolve(), "now": HERE}
             sides = {
-                side: stack.enter_context(_officers(checkout, gigabytes, chosen))
+                side: stack.enter_context(_measure_checkout(checkout, gigabytes, chosen))
                 for side, checkout in checkouts.items()
             }
             size = {side: _answer(process)["database_bytes"] for side, process in sides.items()}
@@ -265,7 +265,7 @@ def whole_stop(chosen: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _officers(
+def _measure_checkout(
     checkout: Path, gigabytes: str, chosen: argparse.Namespace
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a site of one version, which waits for its turns."""
@@ -273,7 +273,7 @@ def _officers(
     python = checkout / ".venv" / "bin" / "python"
     argv = [
         str(python) if python.exists() else sys.executable,
-        "-P", str(HERE / "benchmarks" / "officers.py"), f"--gb={gigabytes}",
+        "-P", str(HERE / "benchmarks" / "whole_downtime.py"), f"--gb={gigabytes}",
         f"--postgresql={chosen.postgresql}", f"--records={chosen.records}",
     ]  # fmt: skip
     if chosen.directory is not None:
@@ -305,7 +305,7 @@ def _answer(process: subprocess.Popen[str], ask: str | None = None) -> dict[str,
 
 
 def _medians(size: int, turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of the whole stop and of its parts."""
+    """Return medians of the whole downtime and of its parts."""
     names = [name for name in DOWNTIME_STEPS if name in turns[0]["parts"]]
     return {
         "database_bytes": size,

@@ -1,4 +1,4 @@
-"""What one check of the feed costs, with nothing new and after one new release.
+"""Cost of one check of the feed, without a new release and after one.
 
 Side by side: the agent's client, and tufup's own on a feed that lists its archives for it. Each
 check is a process of its own over a real web server on this machine, as it runs at a site. Bytes

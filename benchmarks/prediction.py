@@ -1,4 +1,4 @@
-"""How often the predicted range holds the real stop of an upgrade, and how wide the range is.
+"""Accuracy and width of the predicted range of downtime.
 
 Real sites of several sizes, SQLite and PostgreSQL, a real feed, every upgrade rehearsed as the
 service does it and then made. A site walks up release by release and is rolled back to where it
@@ -25,7 +25,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
 )
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.change import new_change_id
 from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath

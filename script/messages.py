@@ -113,7 +113,7 @@ class Row:
     Attributes:
         code: Its code.
         name: Of the message, or of the class that has it.
-        what: Template of what happened.
+        title: Template of what happened.
         remedy: Template of what to do.
         exit_code: Name of the exit code.
         state: Template of the state now; empty where the site is asked for it.
@@ -121,7 +121,7 @@ class Row:
 
     code: str
     name: str
-    what: str
+    title: str
     remedy: str
     exit_code: str
     state: str
@@ -175,23 +175,23 @@ def _string(node: ast.expr | None) -> str | None:
 
 
 def _message(name: str, value: ast.expr | None, found: Source) -> None:
-    """Take up ``NAME = Message(code, what, remedy, exit code, state=state)``."""
+    """Take up ``NAME = Message(code, title, remedy, exit code, state=state)``."""
     if (
         isinstance(value, ast.Call)
         and isinstance(value.func, ast.Name)
         and value.func.id == MESSAGE
     ):
-        code, what, remedy = (_string(argument) or "" for argument in value.args[:3])
+        code, title, remedy = (_string(argument) or "" for argument in value.args[:3])
         last = value.args[3] if len(value.args) > 3 else None
         ends = last.attr if isinstance(last, ast.Attribute) else "ERROR"
         named = {keyword.arg: _string(keyword.value) for keyword in value.keywords}
-        found.errors.append(Row(code, name, what, remedy, ends, named.get("state") or ""))
+        found.errors.append(Row(code, name, title, remedy, ends, named.get("state") or ""))
 
 
 def _rows(path: Path, where: str, found: Source) -> None:
     """Take up a table of errors."""
     for name, row in tomllib.loads(path.read_text("utf-8")).items():
-        said = {key: row.get(key, "") for key in ("what", "remedy", "state")}
+        said = {key: row.get(key, "") for key in ("title", "remedy", "state")}
         for text in filter(None, said.values()):
             found.add(text, where)
         found.errors.append(Row(row["code"], name, exit_code=row.get("exit_code", "ERROR"), **said))
@@ -418,17 +418,17 @@ HEADINGS = {
     "en": """\
 # Messages
 
-Written by `script/messages` from the source; do not edit this page by hand. `{places}` are
+Written by `script/messages` from the source; do not edit this page by hand. `{fields}` are
 filled when a message is shown.
 
-The thousands say where a message comes from: 1 command line and configuration, 2 trust and the
+The first digit says where a message comes from: 1 command line and configuration, 2 trust and the
 feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the application, 6 the upgrade,
 7 the publisher, 8 the stand-in, 9 the service and the agent itself.
 
 ## Errors
 
 A command ends with the exit code of its error. An error that makes a change fail is shown as the
-cause of NU-6011, which exits with 11. Where the state is `-`, the program prints the state that it
+cause of NU-6011, which exits with 11. If the state is `-`, the program prints the state that it
 finds.
 
 | code | title | state | what to do | exit code |
@@ -439,18 +439,18 @@ finds.
 Page écrite par `script/messages` à partir du code ; ne la modifiez pas à la main. Les `{champs}`
 sont remplis quand un message est affiché.
 
-Les milliers indiquent l'origine d'un message : 1 ligne de commande et configuration, 2 confiance
-et dépôt, 3 versions, transfert et versions installées, 4 bases de données et migrations,
-5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9 service et
-agent.
+Le premier chiffre indique l'origine d'un message : 1 ligne de commande et configuration, 2
+confiance et dépôt, 3 versions, transfert et versions installées, 4 bases de données et
+migrations, 5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9
+service et agent.
 
 ## Erreurs
 
-Une commande se termine avec le code de retour de son erreur. Une erreur qui fait échouer un
-changement est montrée comme la cause de NU-6011, dont le code de retour est 11. Si l'état est `-`,
+Une commande se termine avec le code de sortie de son erreur. Une erreur qui fait échouer un
+changement est montrée comme la cause de NU-6011, dont le code de sortie est 11. Si l'état est `-`,
 le programme affiche l'état qu'il constate.
 
-| code | titre | état | que faire | code de retour |
+| code | titre | état | que faire | code de sortie |
 |---|---|---|---|---|""",
 }
 FINDINGS = {
@@ -461,14 +461,14 @@ FINDINGS = {
 `plan`, `doctor`, `verify` and `ncen-publisher lint` list findings. A blocking finding makes `plan`
 and `doctor` exit with 3, and `verify` with 12.
 
-| code | what is found |
+| code | finding |
 |---|---|""",
     "fr": """\
 
 ## Constats
 
 `plan`, `doctor`, `verify` et `ncen-publisher lint` énumèrent des constats. Avec un constat
-bloquant, le code de retour de `plan` et de `doctor` est 3, celui de `verify` est 12.
+bloquant, le code de sortie de `plan` et de `doctor` est 3, celui de `verify` est 12.
 
 | code | constat |
 |---|---|""",
@@ -486,12 +486,12 @@ def render_table(found: Source, language: str = "en") -> str:
     lines = [HEADINGS[language]]
     for row in errors(found):
         if row.name != BASE:
-            texts = " | ".join(map(say, (row.what, row.state or "-", row.remedy)))
+            texts = " | ".join(map(say, (row.title, row.state or "-", row.remedy)))
             lines.append(f"| {row.code} | {texts} | {found.exit_codes[row.exit_code]} |")
     lines.append(FINDINGS[language])
     rows = errors(found)
     known = {row.code for row in rows}
-    said = {row.name: row.what for row in rows}
+    said = {row.name: row.title for row in rows}
     passed_on = {f"{CAUGHT}{kind}": said[name] for kind, name in found.says.items()}
     for code, uses in sorted(found.findings.items()):
         words = [passed_on.get(text, text) for _, text in uses if text]

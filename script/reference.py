@@ -21,8 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
 from ncen_updater.agent.service.api.openapi import build_openapi_document  # noqa: E402
-from ncen_updater.common.cli.command_help import COMMON_EXIT_CODES  # noqa: E402
-from ncen_updater.common.cli.lazy import LazyGroup, make_global_options  # noqa: E402
+from ncen_updater.common.cli.lazy import (  # noqa: E402
+    COMMON_EXIT_CODES,
+    LazyGroup,
+    make_global_options,
+)
 from ncen_updater.common.cli.session import CliSession  # noqa: E402
 from ncen_updater.common.cli.usage import translate_metavars  # noqa: E402
 from ncen_updater.common.i18n import translate  # noqa: E402
@@ -37,7 +40,7 @@ FRENCH = {
     "code": "code",
     "option": "option",
     "meaning": "sens",
-    "Exit codes:": "Codes de retour :",
+    "Exit codes:": "Codes de sortie :",
     "JSON:": "JSON :",
 }
 APPROVAL_KEYS = (
@@ -55,7 +58,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater schedule": APPROVAL_KEYS,
     "ncen-updater dossier": "DossierFound",
     "ncen-updater upgrade": "ChangesDone",
-    "ncen-updater watch": ("kind", "action", "why", "looked_at", "running"),
+    "ncen-updater watch": ("kind", "action", "reason", "status_read_at", "running"),
     "ncen-updater console": ("link", "port", "valid_s"),
     "ncen-updater confirm": "Confirmation",
     "ncen-updater rollback": "ChangesDone",
@@ -70,7 +73,8 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     ),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (
-        "directory", "changed", "releases", "timestamp", "root", "expires_at", "brought", "removed",
+        "directory", "changed", "releases", "timestamp", "root", "expires_at", "downloaded_bytes",
+        "removed_files",
     ),
     "ncen-updater hold": "Held",
     "ncen-updater unhold": "Unheld",

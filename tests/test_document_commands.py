@@ -1,4 +1,4 @@
-"""What pages tell people to type and to write exists: commands, options and settings."""
+"""Tests that commands, options and settings in the documents exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What documents say is true, found from an index, in plain words, and on one page."""
+"""Tests that documents are true, reachable from an index, in plain words, and free of copies."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ PRIVATE = re.compile(
     r"|collects?|accept-restore|carried|nobody's|by itself|anew|whoever|who may look"
     r"|stands? in the way|hops?|desk|on trial|set aside)\b(?!/|\.md)"
 )
+#: Beside the pages of the four kinds, and the decisions.
+READMES = [
+    ROOT / name
+    for name in (
+        "README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "docs/README.md",
+        "docs/examples/README.md", "keys/README.md", "locks/README.md", "manifests/README.md",
+        "tests/README.md",
+    )
+]  # fmt: skip
 #: Pages to be printed: they repeat what people need without the others.
 PRINTED = frozenset({"recover-a-site.md", "upgrade-checklist.md"})
 
@@ -145,7 +154,9 @@ def test_every_page_is_in_the_index(repository: Path) -> None:
     assert find_unlinked(ROOT) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+@pytest.mark.parametrize(
+    "page", [*PAGES, *RECORDS, *READMES], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_sentences_are_short(page: Path) -> None:
     """Under 25 words on average, none above 40."""
     counted = {text: count_words(text) for text in iter_sentences(page.read_text("utf-8"))}
@@ -154,7 +165,11 @@ def test_sentences_are_short(page: Path) -> None:
     assert sum(prose) / len(prose) < 25
 
 
-@pytest.mark.parametrize("page", find_pages(ROOT / "docs"), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [*find_pages(ROOT / "docs"), *RECORDS, *READMES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_pages_have_no_private_words(page: Path) -> None:
     if page.name == "glossary.md":
         pytest.skip("it says what stands in place of others")

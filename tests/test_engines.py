@@ -105,8 +105,8 @@ settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.adapters.databases.base import LiveDatabase, MigrationPlan, MigrationSet
-from ncen_updater.agent.adapters.databases.factory import make_engine
-from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
+from ncen_updater.agent.adapters.databases.engines import make_engine
+from ncen_updater.agent.adapters.databases.migrations.planner import render_plan_sql
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample_values
 from ncen_updater.agent.cli.install import InitialSettings, render_config
 from ncen_updater.formats.manifest import SiteRequirements

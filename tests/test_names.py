@@ -1,12 +1,15 @@
-"""One name for one thing in a room: packages are namespaces."""
+"""Names: one class name for one thing in a room, and docstrings that name what exists."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
 PRODUCT = Path(__file__).parent.parent / "ncen_updater"
+DEFINED = re.compile(r"(?m)^\s*(?:async def |def |class |self\.)?(\w+)\b")
+REFERENCE = re.compile(r":(class|func|meth|mod|attr):`~?([\w.]+)`")
 
 
 def named_twice(product: Path) -> dict[str, list[str]]:
@@ -29,3 +32,28 @@ def test_a_second_one_is_found(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("class Verdict:\n    pass\n", encoding="utf-8")
     assert named_twice(tmp_path) == {"Verdict": ["room/one.py:1", "room/two.py:1"]}
+
+
+def find_dangling(product: Path) -> list[str]:
+    """Return each name in a docstring or comment that no module of the product defines."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(product.rglob("*.py"))}
+    modules = {path.stem for path in texts} | {path.parent.name for path in texts}
+    names = {name for text in texts.values() for name in DEFINED.findall(text)}
+    return [
+        f"{path.relative_to(product)}: {found[0]}"
+        for path, text in texts.items()
+        for found in REFERENCE.finditer(text)
+        if found[2].rpartition(".")[2] not in (modules if found[1] == "mod" else names)
+        and not found[2].startswith("zoneinfo")
+    ]
+
+
+def test_docstrings_name_what_exists() -> None:
+    """Seen: thirteen named modules and functions that had been renamed."""
+    assert find_dangling(PRODUCT) == []
+
+
+def test_a_dangling_name_is_found(tmp_path: Path) -> None:
+    text = '"""See :mod:`.gone`, :func:`make` and :meth:`.Door.shut`."""\n\n\ndef make(): ...\n'
+    (tmp_path / "one.py").write_text(text, encoding="utf-8")
+    assert find_dangling(tmp_path) == ["one.py: :mod:`.gone`", "one.py: :meth:`.Door.shut`"]

@@ -50,6 +50,21 @@ def test_no_two_options_have_one_value(name: str) -> None:
     assert sorted(set(values)) == sorted(values)
 
 
+def test_keys_that_are_listed_by_hand_are_in_the_product() -> None:
+    """As a key or as the field of a record; schemas of the local API need no list."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "ncen_updater").rglob("*.py")]
+    known = {
+        key
+        for text in texts
+        for pair in re.findall(r'"(\w+)"(?::|\])|^ {4}(\w+): ', text, re.MULTILINE)
+        for key in pair
+    }
+    listed = {
+        key for keys in REFERENCE["DOCUMENTS"].values() if not isinstance(keys, str) for key in keys
+    }
+    assert listed - known == set()
+
+
 def test_every_command_names_the_keys_of_its_document() -> None:
     without = {name for name in COMMANDS if not REFERENCE["list_keys"](name)}
     assert without == {"ncen-updater serve"}

@@ -1,4 +1,4 @@
-"""What several tests stand on: parts in turns, and trees that are removed although frozen."""
+"""Tests of test helpers: rotation of parts, and removal of frozen trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the databases of a stand-in site hold, read directly and not through the agent's code."""
+"""Contents of the databases of a stand-in site, read directly and not through the agent's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried: operations, faults and strangers, chosen so that each gets its share. Pure."""
+"""Random choice of operations, faults and foreign sessions, each with its share. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Operation:
         target: The version that it leads to; empty where it stays.
         begins: The versions from which it is possible.
         fails: Whether the release is made to fail.
-        refusal: Whether it has to be refused before officers are kept out.
+        refusal: Whether it has to be refused before users are kept out.
         between: Versions of hops.
         soak_s: How long the watched time is.
         steps: Whether it is a change, with instants.

@@ -1,4 +1,4 @@
-"""What people and tools restart, stop and cut: none of it is the release's or the agent's fault."""
+"""Restarts, stops and power cuts that must not be blamed on the release or the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each unit can write and reach, tried within its own limits under the machine's systemd."""
+"""Paths and addresses that each unit can write and reach, tried under the machine's systemd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Allowed:
 OWN = "/var/lib/ncen-updater"
 CODE = "/opt/ncen-updater"
 POSTGRESQL = "/var/lib/postgresql/17/main"
-#: Of the site, read by whoever may pass the permissions of files.
+#: Of the site, read by a process that permissions of files do not stop.
 SITE = frozenset({
     f"{OWN}/journal.sqlite", "/etc/ncen-updater/agent.toml", "/srv/ncen/overlay/ncen.json",
     "/opt/ncen/current/app/release.json",

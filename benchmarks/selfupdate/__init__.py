@@ -1,4 +1,4 @@
-"""Whether a site is left without a working agent by a new one that is broken, or by kills.
+"""Trials of a broken new agent and of kills during an agent update: a working agent remains.
 
 Real processes: the failsafe as it is installed, and agents in miniature whose trial (probation,
 choice, journal, signs of life) is the real code and whose work is nothing. ``supervisor`` stands in

@@ -1,4 +1,4 @@
-"""What the demonstration says: narration, command lines and their output, on one stream."""
+"""Output of the demonstration: narration, command lines and their output, on one stream."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ HEADINGS = (
     N_("result"),
 )
 # Together they fit on a terminal of a hundred columns.
-WIDTHS = (32, 20, 19, 6, 7, 7)
+WIDTHS = (31, 19, 19, 8, 7, 7)
 KEPT = LazyText(N_("passed"))
 BROKEN = LazyText(N_("FAILED"))
 
@@ -32,7 +32,7 @@ class Row:
         tried: What was done.
         expected: What had to come of it.
         came: What came of it.
-        downtime_s: Seconds for which officers were refused; None where nobody was at work.
+        downtime_s: Seconds for which users were refused; None where nobody was at work.
         records: Rows and records that were looked for; None where there was no site.
         broken: Promises that do not hold.
     """

@@ -1,4 +1,4 @@
-"""What every act is given: the site, the feed's places, commands, and the way to judge an act."""
+"""Stage of an act: the site, the feed's places, commands, and the checks of an act."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from demo.show.proof import (
 )
 from demo.show.report import Row
 from demo.site import DemoSite
-from ncen_updater.common.cli.command_help import EXIT_CODE_MEANINGS
+from ncen_updater.common.cli.lazy import EXIT_CODE_MEANINGS
 from ncen_updater.common.cli.render import format_count, format_decimal
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
@@ -42,7 +42,7 @@ class Places:
 
     @property
     def keys(self) -> Path:
-        """The officers' key files."""
+        """The signers' key files."""
         return self.directory / "keys"
 
     @property
@@ -52,7 +52,7 @@ class Places:
 
     @property
     def passphrase(self) -> Path:
-        """The pass phrase of all keys; in earnest every officer has an own one."""
+        """The passphrase of all keys; a real signer has one of their own."""
         return self.directory / "passphrase"
 
 

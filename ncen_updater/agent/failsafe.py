@@ -147,7 +147,7 @@ def decide_start(
     return StartDecision(
         other,
         SlotSelection(other, None, CONFIRMED, 1, bad, boot),
-        f"{why}: going back to agent {other}",
+        f"{why}: returning to agent {other}",
     )
 
 
@@ -428,7 +428,7 @@ def start_agent(directory: Path, arguments: Sequence[str]) -> int:
             usable = [name for name in list_usable_slots(directory) if name not in broken]
             version = _find_linked(read_link(directory), usable)
         if version is None:
-            log_message(f"make a slot anew: run {directory}/VERSION/release/install")
+            log_message(f"rebuild a slot: run {directory}/VERSION/release/install")
             return 1
         path = get_program_path(directory, version)
         os.environ[DIRECTORY_VARIABLE] = str(directory)

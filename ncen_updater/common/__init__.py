@@ -1,1 +1,1 @@
-"""What every program of ours uses: no site, no network, no TUF."""
+"""Code that every program uses: no site, no network, no TUF."""

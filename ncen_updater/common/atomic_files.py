@@ -88,7 +88,7 @@ def open_for_replace(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def make_world_readable() -> Iterator[None]:
-    """Let what is written in the block be read by all, whatever the mask of whoever runs this.
+    """Let what is written in the block be read by all, whatever the mask of the process.
 
     For what a web server serves. The mask is the process's: other threads must not write then.
     """

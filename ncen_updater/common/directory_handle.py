@@ -153,7 +153,7 @@ class DirectoryHandle:
         os.rmdir(name, dir_fd=parent)
 
     def duplicate_descriptor(self) -> int:
-        """Return another descriptor of the directory; whoever asks closes it."""
+        """Return another descriptor of the directory; the caller closes it."""
         return os.dup(self._root)
 
     def is_writable(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a database said, without what may hold a row: for messages, the journal, everybody's eyes.
+"""Sanitised error text of a database, without values of rows: for messages and the journal.
 
 A server quotes rows: ``Failing row contains (7, ...)``, ``Key (name)=(...) already exists``,
 ``invalid input syntax for type integer: "..."``, the lines of CONTEXT, and whatever a release's own

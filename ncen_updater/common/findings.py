@@ -1,4 +1,4 @@
-"""What a look at the site found: the rows that preflight, doctor and verify report."""
+"""Findings: the rows that preflight, doctor and verify report."""
 
 from __future__ import annotations
 

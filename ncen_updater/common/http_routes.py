@@ -94,7 +94,7 @@ _BY_EXIT_CODE: Mapping[ExitCode, int] = {
     ExitCode.SPACE: 507,
     ExitCode.INTERVENTION_NEEDED: 503,
 }
-#: What is wrong with the configuration is no mistake of whoever asks.
+#: What is wrong with the configuration is no mistake of the caller.
 _CONFIGURATION = frozenset(f"NU-{number}" for number in range(1001, 1100))
 
 

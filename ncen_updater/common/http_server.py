@@ -38,8 +38,8 @@ MAX_BODY_BYTES = 1_000_000
 INITIAL_THREADS, THREAD_INCREMENT = 4, 4
 #: Requests that wait for a thread.
 MAX_QUEUED_CONNECTIONS = 32
-#: Those that were not taken in yet: more than one program has open files. Past it whoever does not
-#: wait is refused by the kernel, whoever they are.
+#: Backlog of connections not accepted yet: more than one program has open files. Beyond it the
+#: kernel refuses every client that does not wait.
 BACKLOG = 1024
 #: Between two looks for connections whose time is over; also how long an end may take.
 IDLE_CHECK_S = 2.0
@@ -113,7 +113,7 @@ class LimitedConnection(HTTPConnection):
     def reject_connection(self, answer: bytes) -> None:
         """Say why it is not served, as far as that is read at once, and end it.
 
-        Whoever has it now, a thread or the list of those that wait, sees its end and closes it.
+        Its present holder, a thread or the list of those that wait, sees its end and closes it.
         """
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -58,7 +58,7 @@ def is_journal_stream(environment: Mapping[str, str], stream: TextIO) -> bool:
 
 
 class SecretFilter(logging.Filter):
-    """Takes secrets out of records, whoever wrote them.
+    """Filter that takes secrets out of log records of every logger.
 
     Args:
         secrets: Texts that must not appear.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -51,3 +53,16 @@ def error_to_json(
         "detail": None if error.detail_text is None else error.detail_text.render(language),
         "values": to_json_value(error.values, language),
     }
+
+
+def encode_canonical_json(value: object) -> bytes:
+    """Return the one byte form of a JSON value; refuses NaN and infinities."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode() + b"\n"
+
+
+def compute_sha256(content: bytes) -> str:
+    """Return the SHA-256 digest in lower-case hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

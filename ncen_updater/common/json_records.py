@@ -19,6 +19,8 @@ from ncen_updater.common.i18n import LazyText
 
 #: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
 _YEARS = range(1000, 9900)
+#: Texts within a text; what agents write has two.
+_MAX_TEXT_DEPTH = 8
 
 
 def within_calendar(moment: datetime) -> datetime:
@@ -124,7 +126,7 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
             for k, item in value.items()
         }
     if kind is LazyText and isinstance(value, dict):
-        return LazyText(str(value.get("template")), dict(value.get("values") or {}))
+        return _decode_text(value, name)
     if origin is None and issubclass(kind, JsonRecord):
         return kind.from_json(value)
     if origin is None and issubclass(kind, Enum):
@@ -134,3 +136,17 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
     if (kind is float and type(value) in (int, float)) or type(value) is kind:
         return value
     raise ValueError(f"{name} is {value!r:.100}")
+
+
+def _decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
+    """Read a text and the texts among its values; no other value of one is a table."""
+    template, values = data.get("template"), data.get("values")
+    if not isinstance(template, str) or not isinstance(values, dict) or depth > _MAX_TEXT_DEPTH:
+        raise ValueError(f"{name} is {data!r:.100}")
+    return LazyText(
+        template,
+        {
+            key: _decode_text(value, name, depth + 1) if isinstance(value, dict) else value
+            for key, value in values.items()
+        },
+    )

@@ -1,4 +1,4 @@
-"""A hold in one sentence: on a terminal and in a browser. Pure."""
+"""Sentences and names that a terminal and a browser show alike: holds, steps, reasons. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.i18n import N_, LazyText, translate
+from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText, translate
+from ncen_updater.common.messages import find_message
 
 
 def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> LazyText:
@@ -52,7 +53,7 @@ STEP_LABELS: Final[Mapping[str, str]] = {
 }
 
 
-#: What a step does on the way back, where that is something else: that asks no feed.
+#: Labels of steps in a rollback, where they differ: a rollback needs no feed.
 _ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
 
 
@@ -76,3 +77,33 @@ def translate_step_label(name: str, kind: str, language: str) -> str:
         language: Of the session.
     """
     return translate(get_step_label(name, kind), language)
+
+
+#: What stands for a value.
+HIDDEN_VALUE = "…"
+
+
+CodeExplanation = tuple[LazyText, LazyText]
+
+
+#: Where the whole sentence is a value.
+DEPENDS_ON_CAUSE = N_("Depends on the cause. Run: ncen-updater history")
+
+
+def _hide_values(template: str) -> LazyText:
+    if not PLACEHOLDER.sub("", template).strip():
+        return LazyText(DEPENDS_ON_CAUSE)
+    return LazyText(template, dict.fromkeys(PLACEHOLDER.findall(template), HIDDEN_VALUE))
+
+
+def has_hidden_values(sentence: LazyText) -> bool:
+    """Whether values of the error are missing in a sentence of :func:`explain_code`."""
+    return HIDDEN_VALUE in sentence.values.values()
+
+
+def explain_code(code: str) -> CodeExplanation | None:
+    """Return what happened and what to do; None for a code that is not known here."""
+    message = find_message(code)
+    return (
+        (_hide_values(message.title), _hide_values(message.remedy)) if message is not None else None
+    )

@@ -486,7 +486,7 @@ CONSOLE_BUSY: ErrorMessage
 def _read() -> dict[str, ErrorMessage]:
     rows = json.loads(Path(__file__).with_name("messages.json").read_bytes())
     return {
-        name: ErrorMessage(row["code"], row["what"], row["remedy"],
+        name: ErrorMessage(row["code"], row["title"], row["remedy"],
                       ExitCode[row.get("exit_code", "ERROR")], row.get("state"))
         for name, row in rows.items()
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How long work reports: one small protocol, so that the engine knows nothing of terminals."""
+"""Progress of long work: one small protocol, so that the engine knows nothing of terminals."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ standard input is a socket whose other end only the agent holds: when the agent 
 ends, and the supervisor ends everything that came of the command. (The kernel's parent-death signal
 would reach one process only, and also when merely a thread of the agent ends.) Processes that left
 the group, or that became daemons, do not escape: the supervisor is their *subreaper*, so that
-whoever loses its parent becomes its own child. It ends its own children alone, which nobody else
+a process that loses its parent becomes its child. It ends only its own children, which nobody else
 can have waited for, so that no number can stand for another process by then.
 
 A command that starts a daemon leaves it behind. That daemon lives on from the instant at which the

@@ -25,7 +25,7 @@ def shorten_socket_path(path: Path) -> Iterator[str]:
 
 
 def connect_unix_socket(path: Path, timeout_s: float) -> socket.socket:
-    """Return a connection to whoever listens at a place.
+    """Return a connection to the process that listens at a place.
 
     Where many wait to be taken in, it waits among them: a socket with a time limit of Python's is
     refused then instead, for the kernel tells it to try again.

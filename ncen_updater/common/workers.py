@@ -200,7 +200,7 @@ def _start_child(
     worker: Worker, files: Sequence[int]
 ) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     ours, theirs = socket.socketpair()
-    # Only our end does not block: a stderr that takes nothing is an error in whoever writes there.
+    # Only our end does not block: a stderr that takes nothing is an error in the writing process.
     value, stderr = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(value, False)
     streams = {True: None, False: subprocess.DEVNULL, None: stderr}

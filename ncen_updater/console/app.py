@@ -25,26 +25,22 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
 from ncen_updater.console.authentication import AuthBackend
-from ncen_updater.console.headers import (
-    COOKIE_PREFIX,
-    PAGE_POLICY,
-    build_security_headers,
-    build_session_cookie,
-)
 from ncen_updater.console.inside import have_place
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages import approve, history, live, now, settings, upgrade
-from ncen_updater.console.pages import audit as proof
+from ncen_updater.console.pages import approve, history, live, now, support, upgrade
 from ncen_updater.console.pages import form_actions as acts
 from ncen_updater.console.pages import jobs as orders
-from ncen_updater.console.pages import support as helping
 from ncen_updater.console.pages.files import FileResponse
 from ncen_updater.console.password_login import SessionEndedError
 from ncen_updater.console.rendering import render_response
 from ncen_updater.console.service_client import ServiceRefusedError, build_error_document
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
 from ncen_updater.console.web_request import (
+    COOKIE_PREFIX,
+    PAGE_POLICY,
     WebRequest,
+    build_security_headers,
+    build_session_cookie,
     parse_request,
     read_form,
     require_same_origin,
@@ -409,10 +405,10 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/history", history.build_page),
     PageRoute("GET", "/history/{id}", history.build_change_page),
     PageRoute("GET", "/rollback-plan", history.build_rollback_page),
-    PageRoute("GET", "/audit-log", proof.build_page),
-    PageRoute("GET", "/help", helping.build_page),
-    PageRoute("GET", "/help/bundle", helping.get_bundle_file),
-    PageRoute("GET", "/settings", settings.build_page),
+    PageRoute("GET", "/audit-log", history.build_audit_page),
+    PageRoute("GET", "/help", support.build_page),
+    PageRoute("GET", "/help/bundle", support.get_bundle_file),
+    PageRoute("GET", "/settings", support.build_settings_page),
     PageRoute("GET", "/orders/{number}", orders.build_page),
     FormRoute("POST", "/order", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),

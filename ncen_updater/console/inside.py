@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_BUSY
-from ncen_updater.console.event_follower import EventFollower
-from ncen_updater.console.inspection_poller import InspectionPoller
+from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
 from ncen_updater.console.service_client import ServiceClient
 
 #: So many requests of one person are answered at a time.

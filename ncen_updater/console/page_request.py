@@ -13,8 +13,11 @@ from ncen_updater.console.sessions import BrowserSession
 
 if TYPE_CHECKING:
     from ncen_updater.common.i18n import LazyText
-    from ncen_updater.console.event_follower import EventFollower
-    from ncen_updater.console.inspection_poller import InspectionPoller, InspectionState
+    from ncen_updater.console.inspection_poller import (
+        EventFollower,
+        InspectionPoller,
+        InspectionState,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which delta pack a site should fetch, if any; and the packs that failed here.
+"""Choice of the delta pack to fetch, if any; and the packs that failed here.
 
 ``refused.json`` beside the downloads of a release names every pack that arrived wrong or did not
 give the signed tree, so that it is not fetched a second time. It goes with the downloads.
@@ -94,7 +94,7 @@ def read_bad_packs(place: Path) -> Mapping[str, str]:
 
 
 def clear_bad_packs(place: Path) -> None:
-    """Forget which packs failed here: they came anew, or the slot was put right."""
+    """Forget which packs failed here: they came again, or the slot was put right."""
     durable.remove_file(place / BAD_PACKS_NAME)
 
 

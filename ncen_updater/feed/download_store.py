@@ -1,4 +1,4 @@
-"""What was downloaded of releases and lies on the disk; nothing here needs the network.
+"""Downloaded files of releases on the disk; nothing here needs the network.
 
 Every file is hashed when it is asked for, against the chain that begins with ``verified.json``.
 """
@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.delta_packs import (
     choose_pack,
@@ -30,7 +30,7 @@ from ncen_updater.feed.release_files import (
 )
 from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
 from ncen_updater.feed.resumable_download import is_complete
-from ncen_updater.formats.delta.pack_facts import list_capabilities
+from ncen_updater.formats.delta.pack_plan import list_capabilities
 from ncen_updater.formats.release_document import (
     ROLLOUT_FIELDS,
     DeltaRef,
@@ -55,7 +55,7 @@ class DownloadStore:
         product: The product.
         directory: Where they lie, a directory for each version.
         verify_offer: Follows the signatures to a release and returns length and SHA-256 of its
-            document, for whoever uses what another process left there.
+            document, for a caller that uses what another process left there.
     """
 
     def __init__(

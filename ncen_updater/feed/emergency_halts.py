@@ -1,16 +1,16 @@
-"""Brakes as a site remembers them, and which hold now. Pure; imports nothing heavy.
+"""Emergency halts as a site remembers them, and which hold now. Pure; imports nothing heavy.
 
-Rules, so that a stolen brake key can delay a release and do no more:
+Rules, so that a stolen emergency halt key can delay a release and do no more:
 
-1. A statement counts if a key of the newest root signed it (:mod:`.brake_statements`). Anything
-   else is passed over: a broken one must not stop a list.
+1. A statement counts if a key of the newest root signed it (:mod:`.emergency_halt_statements`).
+   Anything else is passed over: a broken one must not stop a list.
 2. It holds from when this site first saw it until it ends, by the time that signers or this
    machine's clock have reached, and never longer than 72 hours after it was first seen here.
 3. One a key and release. The first that was seen is the one; another of the same key for the same
    release is passed over, now and when the first is over: it cannot be extended, nor begun again.
    The same one may come back with an earlier end, never with a later: that is how it is lifted.
 4. It says that nothing is begun. A change that is open goes on to its end, a release that runs
-   stays, and going back is not hindered.
+   stays, and a rollback is not hindered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 @dataclass(frozen=True)
 class KnownEmergencyHalt(JsonRecord):
-    """A brake as it is remembered here.
+    """An emergency halt as it is remembered here.
 
     Attributes:
         product: The product.

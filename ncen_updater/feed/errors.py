@@ -64,7 +64,7 @@ class DigestMismatchError(TrustError):
 
 
 class RoleExpiredError(TrustError):
-    """A list that was not signed again in time: by the Secretariat's server, or by officers."""
+    """A list that was not signed again in time: by the Secretariat's server, or by signers."""
 
     message = ROLE_EXPIRED
 

@@ -1,7 +1,4 @@
-"""What ``status`` says of the feed: the last verified list, read with the standard library alone.
-
-The whole list is read by ``source``; this module neither parses offers nor imports anything heavy.
-"""
+"""Summary of the last verified list, as ``status`` needs it: without parsing its offers. Light."""
 
 from __future__ import annotations
 
@@ -16,6 +13,8 @@ from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.feed.errors import TrustError
 
 SCHEMA = 1
+
+
 MAX_VIEW_BYTES = 20_000_000
 
 

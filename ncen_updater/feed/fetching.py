@@ -1,4 +1,4 @@
-"""What the client needs of whatever brings the files of a feed: a line, a medium, or the disk."""
+"""Interface to the source of a feed's files: network, offline bundle or disk."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The first file of that package imports its publisher's side, and with it setuptools: a fifth of the
 time and a tenth of the memory of a check of the feed. So its client is imported without that file.
-Whoever imports ``tufup`` by itself, before or later, gets it whole.
+Anyone who imports ``tufup`` by itself, before or later, gets it whole.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``requests`` and ``http.client`` trust a server in four ways that are not theirs to choose here. A
 redirection's body is read whole, and unpacked. Interim answers, and what follows the last piece of
-a body, may go on for ever. A time-out is counted anew with each byte. Cookies are kept. So a
+a body, may go on for ever. A time-out starts again with each byte. Cookies are kept. So a
 session of this module hands out each answer with its body unread, redirections too, and gives the
 other side a time for everything that is no body.
 """
@@ -206,5 +206,5 @@ def _get_redirect_url(response: requests.Response) -> str | None:
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    parts = parse_url(url)  # as whoever connects reads it: others take "bad\\@good" for good
+    parts = parse_url(url)  # as the connecting code reads it: others take "bad\\@good" for good
     return parts.scheme, parts.host, parts.port or {"https": 443}.get(parts.scheme or "", 80)

@@ -1,4 +1,4 @@
-"""What the libraries of TUF look for, and no reader of a feed needs.
+"""Import blocker for optional modules that TUF's libraries look for and no feed reader needs.
 
 securesystemslib imports the client of a cloud where one is installed, to sign with its keys: a
 third of the time of a check, and a hundred modules more beside what strangers send. A program that

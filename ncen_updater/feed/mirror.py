@@ -1,8 +1,9 @@
 """A national mirror: a copy of the feed in a directory that any static web server can serve.
 
-Everything is verified by the agent's own client before it is written, and written so that whoever
-reads the mirror meanwhile sees the old feed or the new one: files first, then the lists that name
-them, then the roots, and last the timestamp. A run that was killed is completed by the next one.
+Everything is verified by the agent's own client before it is written, and written so that anyone
+who reads the mirror meanwhile sees the old feed or the new one: files first, then the lists that
+name them, then the roots, and last the timestamp. A run that was killed is completed by the next
+one.
 
 Lists and roots are never removed: a server that was off for years walks every root.
 """
@@ -34,9 +35,9 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
+from ncen_updater.feed.metadata_verifier import get_target_digest, lapses_at
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
-from ncen_updater.feed.role_checks import get_target_digest, lapses_at
 from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.bundle.zip_format import get_member_name
 from ncen_updater.formats.release_document import (

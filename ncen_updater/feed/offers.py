@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.feed_summary import (

@@ -1,4 +1,4 @@
-"""What lies on the disk of a release: the record of its document, and its signed tree."""
+"""Files of a release on the disk: the record of its document, and its signed tree."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
 from ncen_updater.feed.chunk_verifier import ExpectedFile
@@ -62,7 +62,7 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     except FileNotFoundError:
         return None
     except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
+        logger.warning("%s is damaged, the release will be downloaded again: %s", place, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
@@ -77,8 +77,8 @@ def remove_document_record(place: Path) -> None:
 def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the directory of lists and downloads, to change something in the downloads of a release.
 
-    That directory belongs to whoever reads the feed, and who changes something in it may have all
-    rights: nothing in it is believed to be what it is called, and no link in it is followed.
+    That directory belongs to the user that reads the feed, and who changes something in it may have
+    all rights: nothing in it is believed to be what it is called, and no link in it is followed.
 
     Args:
         place: Where the release lies: ``downloads/<product>/<version>`` below that directory.

@@ -1,4 +1,4 @@
-"""What comes of a feed: the verified list, and releases that lie on the disk."""
+"""Source of releases: the verified list, and releases on the disk."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class _PartialFile:
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError, NotRegularFileError, FileTooLargeError) as error:
-            logger.warning("note of %s is damaged, starting anew: %s", self.path, error)
+            logger.warning("download state of %s is damaged, starting again: %s", self.path, error)
             return False
         return ours and self.path.is_file() and not self.path.is_symlink()
 
@@ -268,7 +268,8 @@ class _Download:
                 try:
                     right = self._download_stream(stream)
                 except ConnectionLostError:
-                    # Not what this try brought: a server that begins anew each time brings nothing.
+                    # Not what this try brought: a server that begins again each time brings
+                    # nothing.
                     breaks = (
                         0 if parts.verified_bytes - furthest >= MIN_PROGRESS_BYTES else breaks + 1
                     )

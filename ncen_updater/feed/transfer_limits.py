@@ -1,7 +1,7 @@
-"""How fast a server has to be, how fast it may be, and how long to wait before the next try.
+"""Limits of a transfer: lowest and highest speed, and the wait before the next try.
 
 Times are seconds of a monotonic clock, rates bytes a second. The clock, the waiting and chance are
-given by whoever uses this; nothing here reads them by itself.
+given by the caller; nothing here reads them by itself.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What was proved here once, kept where the process that reads the feed cannot write.
+"""Trust state: verified metadata, stored where the process that reads the feed cannot write.
 
 A chain of signatures from the installed root shows that signers signed a list, not that it is the
 last that they signed: keys that were revoked since, a list from before a release was withdrawn, and
-a time that nobody signed all fit such a chain. So whoever proves keeps, in the state directory::
+a time that nobody signed all fit such a chain. So the verifying process stores, in the state
+directory::
 
     proved.json     the newest root; of each list the highest version, who signed it and when; the
-                    newest time that signers signed; brakes that were seen
+                    newest time that signers signed; emergency halts that were seen
 
 and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
 that says so. The rules are :func:`record_roles`, which is pure.
@@ -38,7 +39,7 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
@@ -173,7 +174,7 @@ class TrustStateStore:
     """The memory of a site; one for all products, since they have one root and one snapshot.
 
     Args:
-        state: The state directory of whoever proves. The reader may not write there.
+        state: The state directory of the verifying process. The reader may not write there.
         now: The system clock.
     """
 

@@ -47,9 +47,8 @@ from ncen_updater.feed.error_mapping import (
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.guarded_tufup_client import Client
-from ncen_updater.feed.metadata_verifier import RootChain
-from ncen_updater.feed.resumable_download import download_file
-from ncen_updater.feed.role_checks import (
+from ncen_updater.feed.metadata_verifier import (
+    RootChain,
     get_max_role_bytes,
     get_target_digest,
     is_safe_target_path,
@@ -59,6 +58,7 @@ from ncen_updater.feed.role_checks import (
     require_role,
     restore_root,
 )
+from ncen_updater.feed.resumable_download import download_file
 from ncen_updater.formats.release_document import ChunkDigests
 from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIELD, TARGETS_PREFIX
 

@@ -1,4 +1,4 @@
-"""Which releases a site may install, and in which order. Pure: no reads, no clock, no writes.
+"""Releases that a site may install, and their order. Pure: no reads, no clock, no writes.
 
 Rules:
 

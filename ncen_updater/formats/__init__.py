@@ -1,4 +1,4 @@
-"""What is signed and shipped, as models and codecs.
+"""Models and codecs of everything that is signed and shipped.
 
 These rooms read and write formats and nothing else: no network, no databases, no site. Agent and
 publisher both stand on them. The formats are explained in ``docs/reference/release-format.md``.

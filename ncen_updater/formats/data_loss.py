@@ -1,11 +1,11 @@
-"""What a ``down`` file takes away that its ``up`` file made room for: read, never run. Pure.
+"""Data loss of a ``down`` file compared with its ``up`` file: read, never run. Pure.
 
-What people entered since the upgrade is kept on a way back only where the ``down`` file parks what
-the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables ``ncen_kept__...``
-on SQLite. ``lint``, of the publisher, and the way back, of the agent, ask this one reader. It reads
-words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would rather name an object
-too many, which the author then parks or declares in ``data_loss``, and it does not see into
-functions
+What people entered since the upgrade is kept during a rollback only where the ``down`` file parks
+what the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables
+``ncen_kept__...`` on SQLite. ``lint``, of the publisher, and the rollback, of the agent, ask this
+one reader. It reads words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would
+rather name an object too many, which the author then parks or declares in ``data_loss``, and it
+does not see into functions
 and ``DO`` blocks.
 """
 
@@ -22,7 +22,7 @@ from typing import Final
 
 from ncen_updater.formats.sql import list_lexemes, list_names, split_statements
 
-#: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
+#: Where a down migration parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
 _PARKING_PREFIXES: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
 _DEFAULT_SCHEMAS: Final = ("PUBLIC.", "MAIN.")
 _CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
@@ -39,7 +39,7 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
 class LossKind(StrEnum):
-    """What a way down does to an object."""
+    """What a down migration does to an object."""
 
     COLUMN = "column"  # drops it
     TABLE = "table"  # drops it
@@ -48,13 +48,13 @@ class LossKind(StrEnum):
     ROWS = "rows"  # deletes rows of it
     VALUES = "values"  # overwrites values in it
     NARROWER = "narrower"  # gives it a type that may not hold all of its values
-    REFUSES = "refuses"  # adds a rule that rows may break: the way back would then fail
+    REFUSES = "refuses"  # adds a rule that rows may break: the rollback would then fail
     DECLARED = "declared"  # says the release
 
 
 @dataclass(frozen=True)
 class DataLoss:
-    """One object of which a way down does not keep everything.
+    """One object of which a down migration does not keep everything.
 
     Attributes:
         table: As written, in lower case, without quotes and without ``public``.
@@ -95,7 +95,7 @@ def parse_declared_loss(name: str) -> DataLoss:
 
 
 def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
-    """Say what a way down does not keep, in the order of its statements; empty where it keeps all.
+    """Return what a down migration loses, in the order of its statements; empty for no loss.
 
     Args:
         up: Text of the ``up`` file.
@@ -396,7 +396,7 @@ def _is_equal(where: Sequence[str], column: str) -> str | None:
 
 @dataclass
 class _UpMigration:
-    """What an ``up`` file makes, as far as a way down has to know it."""
+    """What an ``up`` file makes, as far as a down migration has to know it."""
 
     statements: list[_TokenizedStatement]
     added: dict[str, set[str]] = field(default_factory=dict)
@@ -686,7 +686,7 @@ class _DownMigrationReader:
     def _make_loss(
         self, table: str, column: str | None, how: LossKind, line: int, own: bool = False
     ) -> DataLoss:
-        """Name an object as it is called before the way down."""
+        """Name an object as it is called before the down migration."""
         if column is not None:
             column = self._columns.get((table, column), column).lower()
         return DataLoss(self._tables.get(table, table).lower(), column, how, line, own)
@@ -759,7 +759,7 @@ class _DownMigrationReader:
             return
         where = statement.words[place:] if place is not None else []
         if _selects_own_rows(where, self._up.seeded.get(table, set())):
-            return  # the rows that the way up put there
+            return  # the rows that the up migration put there
         yield self._make_loss(table, None, LossKind.ROWS, statement.line)
 
     def _find_in_update(

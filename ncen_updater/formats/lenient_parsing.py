@@ -1,4 +1,4 @@
-"""How a site reads signed documents that were written for newer agents: decision 24.
+"""Lenient parsing of signed documents that were written for newer agents.
 
 A name that an agent must understand comes with an ``agent`` that shuts out those that do not. So a
 site passes over names that it does not know; everything else is read as strictly as ever, and the

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.formats.errors import ReleaseDocumentError
 from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.manifest import (
@@ -33,7 +33,7 @@ from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MIN_CHUNK_BYTES, MAX_CHUNKS = 4 << 20, 32
-#: Fields of an offer that signers may sign anew while the release stays what it is.
+#: Fields of an offer that signers may sign again while the release stays what it is.
 ROLLOUT_FIELDS = ("channel", "countries", "waves", "halted", "withdrawn")
 
 

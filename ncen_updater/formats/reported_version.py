@@ -1,4 +1,4 @@
-"""What an application says of itself, against its release: one comparison for whoever asks.
+"""Comparison of the version that an application reports with its release.
 
 A release may have a build number that the application knows nothing of (``reports`` of its
 manifest); then two releases report the same, and an answer alone does not tell which of them runs.

@@ -1,11 +1,12 @@
-"""When a release opens to which sites: what the signers sign, and may sign anew at any time.
+"""Rollout of a release to sites by time and ring; signers may sign it again at any time.
 
-A brake: one signer's word that no site shall begin with a release, for at most three days.
+An emergency halt: one signer's word that no site shall begin with a release, for at most three
+days.
 
-A halt is signed by as many signers as a release, which takes hours. A brake is signed by one, with
-a key that the root names for that and nothing else. It travels in the timestamp, which every site
-fetches at every look, so it needs no file and no role of its own, and programs that do not know it
-pass over it. It can delay, and no more: see ``docs/decisions`` ("a brake").
+A halt is signed by as many signers as a release, which takes hours. An emergency halt is signed by
+one, with a key that the root names for that and nothing else. It travels in the timestamp, which
+every site fetches at every look, so it needs no file and no role of its own, and programs that do
+not know it pass over it. It can delay, and no more: see ``docs/decisions`` ("an emergency halt").
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Final
 from packaging.version import InvalidVersion, Version
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
-from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.common.json_records import within_calendar
 from ncen_updater.formats.manifest import Country, SignedModel
 
@@ -66,17 +67,18 @@ class ReleaseHalt(SignedModel):
 
 #: Field of ``timestamp``: the statements, each signed by itself.
 EMERGENCY_HALTS_FIELD: Final = "x-ncen-emergency-halts"
-#: Field of ``root``: the public keys that may brake, by their ids.
+#: Field of ``root``: the public keys that may set an emergency halt, by their ids.
 EMERGENCY_HALT_KEYS_FIELD: Final = "x-ncen-emergency-halt-keys"
-#: No brake holds longer, whatever it says.
+#: No emergency halt holds longer, whatever it says.
 MAX_DURATION: Final = timedelta(hours=72)
-#: So many keys may brake.
+#: So many keys may set an emergency halt.
 MOST_KEYS: Final = 12
-#: So many brakes of one key are read, those of the newest releases: nobody takes another's place.
+#: So many emergency halts of one key are read, those of the newest releases: nobody takes another's
+#: place.
 BRAKES_A_KEY: Final = 2
 #: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
 MOST_BYTES_A_KEY: Final = 1250
-#: Keeps a signature under a brake from fitting anything else that the same key may sign.
+#: Keeps a signature under an emergency halt from fitting anything else that the same key may sign.
 STATEMENT_TYPE: Final = "x-ncen-emergency-halt"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
@@ -91,7 +93,7 @@ class EmergencyHaltStatement(SignedModel):
         since: When it was signed (UTC).
         until: When it ends by itself, at most :data:`MAX_DURATION` later.
         reason: Why, in a few words.
-        keyid: The signer's brake key.
+        keyid: The signer's emergency halt key.
         sig: Its signature over :func:`encode_for_signing`.
     """
 

@@ -26,7 +26,7 @@ DELTAS_PREFIX = "deltas/"
 
 
 #: Field of ``targets`` and product roles: when the signers signed (UTC, ISO 8601). The clock floor
-#: comes from here, never from an online role: whoever holds an online key could push it ahead.
+#: comes from here, never from an online role: anyone who holds an online key could push it ahead.
 ISSUE_TIME_FIELD = "x-ncen-issued"
 
 #: Field of ``timestamp``: the newest root. A mirror that hides newer roots is found by it.

@@ -1,4 +1,4 @@
-"""Who comes to the console by a password: checked by the system, then they alone act.
+"""Login to the console by a password: the system checks it, then only that user's process acts.
 
 A process of its own for each person. It begins as root, for only that can ask PAM and become
 somebody, reads one line, and is that person for good before it does anything else: ``helper``. What

@@ -2,8 +2,8 @@
 
 The first line names a person, their password, and where they are. It is believed if it comes from
 the console's own user. The system is asked for the password of people alone who may ask the
-service; whoever else tries, or is wrong, hears the same after the same time, and has to wait longer
-the more often that was. Then this process becomes that person for good: with their
+service; anyone else, or a wrong password, gets the same answer after the same time, and has to wait
+longer after each failure. Then this process becomes that person for good: with their
 groups, without the means to become anybody else. It either asks the service for the one thing that
 came with the password, or answers for the console until that lets go.
 """

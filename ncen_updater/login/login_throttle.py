@@ -47,8 +47,8 @@ EVERYBODY = TryLimit("", 100, 2.0)
 def limits_for(user: str, address: str, *, inside: bool) -> tuple[TryLimit, ...]:
     """Return by what tries of a password are counted; pure.
 
-    Whoever tries a name from one address keeps nobody out at another one, and nobody outside slows
-    what people decide who are in.
+    Attempts for a name from one address lock nobody out at another one, and nobody outside slows
+    down the decisions of people who are logged in.
 
     Args:
         user: The name, as the system has it.

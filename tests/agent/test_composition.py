@@ -1,4 +1,4 @@
-"""What the parts of a site are told of each other."""
+"""Tests of the settings that the parts of a site receive."""
 
 from __future__ import annotations
 

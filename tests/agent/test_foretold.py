@@ -1,4 +1,4 @@
-"""What ``plan`` tells of the last rehearsal of it: the stop, and values written on trial."""
+"""Tests of the last rehearsal in ``plan``: the downtime and the round-trip test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
 from ncen_updater.agent.reports.command_results import (
     _describe_hop_rollback,

@@ -1,7 +1,7 @@
-"""What ``--json``, the interface, metrics, news and errors say of a site, over many sites.
+"""Tests of one status in ``--json``, interface, metrics, notifications and errors, over many sites.
 
 ``status_documents.json`` has what was said of a site at rest, and of every other site what is said
-otherwise. After a change that is meant, write it anew and read the difference:
+otherwise. After a change that is meant, write it again and read the difference:
 
     .venv/bin/python -m tests.agent.test_status_documents
 """
@@ -34,9 +34,8 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
 from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports.diagnostics.support_bundle.gather import BundleCollector
@@ -267,7 +266,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the journal is missing": lambda s: s.counter.site.journal.unlink(),
     "the notes are damaged": lambda s: (s.root / "state/service/known.json").write_text("{"),
 }
-#: What officers meet, at sites that are like the first one otherwise.
+#: What users meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {
     "officers work": Availability(
         AvailabilityState.AVAILABLE, NOW - DAY, True, HealthAnswer.HEALTHY, "3.2.4"
@@ -391,7 +390,7 @@ def test_what_is_said_of_a_site(
 
 
 def main() -> None:
-    """Write anew what is held."""
+    """Write again what is held."""
     held: dict[str, dict[str, object]] = {}
     for name in (*SITES, *OFFICERS, *LASTING):
         with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""What is taken from the tray, and for whom: names, links, pipes, owners; and laying down."""
+"""Tests of the import directory: accepted files, owners, names, links, pipes; placing a file."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def in_a_process(do: Callable[[], object]) -> int:
 def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
     tray: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was copied so far lies there, of whoever copied it, and nothing under another name."""
+    """A partial copy lies there, owned by its author, and nothing under another name."""
     monkeypatch.setattr(trays, "COPY_CHUNK_BYTES", 2)
     copied = []
     for pieces in range(1, 4):

@@ -1,4 +1,4 @@
-"""What the tests of bad input share: what an error must be, and how good input is spoilt."""
+"""Shared parts of the tests of bad input: what an error must be, and how good input is damaged."""
 
 from __future__ import annotations
 

@@ -18,10 +18,9 @@ from ncen_updater.agent.engine.elapsed_time import read_retention_ages, record_e
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 from ncen_updater.agent.engine.site import SystemClock
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalMissingError, JournalUnreadableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_journal_snapshot
 from ncen_updater.agent.service.site_report import build_change_report
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue

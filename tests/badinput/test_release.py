@@ -16,7 +16,7 @@ from packaging.version import Version
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.errors import ManifestError, ReleaseDocumentError, TreeError

@@ -1,4 +1,4 @@
-"""What of the machine trial decides is tried without a machine."""
+"""Tests of the decisions of the machine trial, without a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a database said of a row stays with it; what helps whoever mends it is told."""
+"""Tests of sanitised database errors: values of rows are removed, what helps repair is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a path is closed to this process, or its disk is read-only for everybody."""
+"""Tests of telling a path without permission from a disk that is read-only."""
 
 from __future__ import annotations
 

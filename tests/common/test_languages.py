@@ -189,7 +189,7 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
 
 
 def test_an_order_to_the_service_takes_it(directory: Path) -> None:
-    from ncen_updater.agent.model.person import Actor
+    from ncen_updater.agent.model.change import Actor
     from ncen_updater.agent.service.loop import build_job_command
     from ncen_updater.agent.storage.journal.jobs import Job, JobKind
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 import pytest
 
 from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import JsonRecord, parse_stored_time
 from ncen_updater.formats.rollout import RolloutWave
 
@@ -37,12 +38,14 @@ class Outer(JsonRecord):
     by_colour: Mapping[Colour, Inner] = field(default_factory=dict)
     anything: Mapping[str, object] | None = None
     either: int | str | None = None
+    text: LazyText | None = None
 
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FULL = Outer(
     "a", 0.5, sure=True, colour=Colour.BLUE, inner=Inner(AT, 2), words=("b", "c"),
     by_colour={Colour.RED: Inner(AT)}, anything={"d": [1, {"e": None}]}, either="x",
+    text=LazyText("of {part}", {"part": LazyText("line {number}", {"number": 3})}),
 )  # fmt: skip
 
 
@@ -68,6 +71,11 @@ def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None
     assert Outer.from_json({"name": "a", "newer": 1}) == Outer("a")
 
 
+def nest_text(depth: int) -> dict[str, object]:
+    inner = {"a": nest_text(depth - 1)} if depth else {}
+    return {"template": "{a}", "values": inner}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -76,7 +84,9 @@ def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None
         {"inner": {"at": "2026-01-02T03:04:05"}}, {"inner": {"at": "today"}},
         {"inner": {"at": AT.isoformat(), "times": 1.0}}, {"words": "bc"}, {"words": [1]},
         {"by_colour": []}, {"by_colour": {"green": {"at": AT.isoformat()}}}, {"anything": []},
-        {"either": 1.5}, {"either": True},
+        {"either": 1.5}, {"either": True}, {"text": "x"}, {"text": {"template": 1, "values": {}}},
+        {"text": {"template": "x"}}, {"text": {"template": "{a}", "values": {"a": {"b": 1}}}},
+        {"text": nest_text(20)},
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:

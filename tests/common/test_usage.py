@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said in the language of the run, click's own words too."""
+"""Tests of usage errors in the language of the run, click's own texts too."""
 
 from __future__ import annotations
 

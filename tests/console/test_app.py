@@ -22,9 +22,9 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
-from ncen_updater.console.headers import COOKIE_PREFIX
 from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import KEY_LIFETIME_S, FormOutcome, LoginKeys
+from ncen_updater.console.web_request import COOKIE_PREFIX
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,

@@ -203,13 +203,13 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         order(operator, "/upgrade", "rehearse")
         service.until_outlook(lambda outlook: outlook["binding"] is not None)
         look(operator, "/upgrade")
-        keep(operator, "upgrade", told.language)
+        keep(operator, "updates", told.language)
         look(operator, "/approve")
         assert not operator.all('form[action="/approve"]'), "who operates does not approve"
         # Two people say yes, each as themselves.
         say_yes(first, "/approve")
         look(operator, "/")
-        keep(operator, "now", told.language)
+        keep(operator, "status", told.language)
         look(operator, "/upgrade")
         assert not operator.all("#agreed"), "one yes is not enough"
         look(second, "/approve")
@@ -245,13 +245,12 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         first.until("users can work", lambda: first.all(".officers.good"))
         assert "3.3.0" in first.one(".officers").text
         assert not first.all('form[action="/confirm"]'), "what is over cannot be ended"
-        keep(first, "live", told.language)
+        keep(first, "activity", told.language)
         assert version_of(service.demo).whole == "3.3.0"
         # What was: predicted and real, and each change in a dozen lines.
         changes = service.client.get("/v1/history")["changes"]
         assert [change["state"] for change in changes] == ["finished", "reverted"]
         go(second, "/history")
-        keep(second, "history", told.language)
         assert second.all("svg"), second.text
         for change in changes:
             go(second, f"/history/{change['id']}")

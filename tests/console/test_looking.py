@@ -1,4 +1,4 @@
-"""What was looked at is kept, and shown as it was at one moment."""
+"""Tests that an inspection is stored and shown as of one moment."""
 
 from __future__ import annotations
 

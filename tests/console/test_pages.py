@@ -1,4 +1,4 @@
-"""What pages say, from documents alone: one sentence, the next thing to do, times and ranges."""
+"""Tests of pages from documents alone: one sentence, the next action, times and ranges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.pages.history import build_downtime_bars
 from ncen_updater.console.pages.live import build_live_view
 from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending
-from ncen_updater.console.pages.settings import group_by_table
+from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import as_of, build_scale, format_downtime, format_start
 
 NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)

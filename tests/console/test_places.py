@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.site_client import ServiceSiteClient
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
 from ncen_updater.agent.service.api.server import TOO_MANY_RESPONSE, AdmissionController
@@ -23,8 +23,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.unix_socket import connect_unix_socket
-from ncen_updater.console.event_follower import EventFollower
-from ncen_updater.console.inspection_poller import InspectionPoller
+from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
 from ncen_updater.console.service_client import ServiceClient, ServiceRefusedError
 from ncen_updater.login.user_proxy import send_request
 from tests.agent.service.api.conftest import Counter
@@ -158,7 +157,7 @@ def test_pages_follow_without_a_place_for_a_listener(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on is asked for, where nobody tells it."""
-    monkeypatch.setattr("ncen_updater.console.event_follower.RETRY_S", 0.01)
+    monkeypatch.setattr("ncen_updater.console.inspection_poller.RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 
     class Noted(ServiceClient):
@@ -204,7 +203,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
         def call(self, method: str, address: str) -> Any:
             return self.get(address)
 
-    monkeypatch.setattr("ncen_updater.agent.cli.site_client.sleep", lambda _: None)
+    monkeypatch.setattr("ncen_updater.agent.cli.service_client.sleep", lambda _: None)
     site = ServiceSiteClient(None, Full())  # type: ignore[arg-type]
     site._follow_job("check", {"id": 7, "event": 1, "at": ""}, SilentProgress())
     assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

@@ -1,4 +1,4 @@
-"""What browsers send: foreign, torn, doubled or too large, it is refused."""
+"""Tests that foreign, interrupted, duplicate or oversized requests are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of a site as evidence, whatever its programs left."""
+"""Tests of reading a site as evidence, whatever state its programs left."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_the_table_says_what_is_broken() -> None:
     lines = report_lines((kept, broken), "en")
     assert broken_rows((kept, broken)) == (broken,)
     assert [line.split() for line in lines[2:]] == [
-        ["one", "good", "good", "1.2", "s", "1,000", "kept"],
+        ["one", "good", "good", "1.2", "s", "1,000", "passed"],
         ["two", "good", "bad", "-", "-", "FAILED"],
     ]
     assert max(map(len, lines)) <= 100

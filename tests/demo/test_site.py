@@ -1,4 +1,4 @@
-"""The stand-in as officers and the agent see it: real processes, real requests."""
+"""The stand-in as users and the agent see it: real processes, real requests."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_mail_leaves_only_through_an_open_door(tmp_path: Path) -> None:
         outbox = site.overlay / "icomm-outbox.jsonl"
         site.start_app()
         until(lambda: ask(site.app_url + "/cases", {})[0] == 201)
-        until(outbox.exists)
+        until(lambda: outbox.exists() and outbox.read_bytes())
         site.maintenance_file.touch()
         sent = outbox.read_bytes()
         assert b"global-cen" in sent

@@ -24,7 +24,7 @@ CODES = {"ncen-updater upgrade 3.3.2": {11}, "timeout": {0, 137}, "ncen-updater 
 
 def find_lines() -> list[str]:
     """Return what the page tells to type at the site."""
-    text = PAGE.read_text("utf-8").partition("## Look at the site")[2]
+    text = PAGE.read_text("utf-8").partition("## Inspect the site")[2]
     return re.findall(r"(?m)^ {4}((?:ncen|timeout).*)$", text)
 
 

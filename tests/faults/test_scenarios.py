@@ -1,4 +1,4 @@
-"""What operators and accidents do around a change, on a whole site."""
+"""Tests of acts of operators and accidents around a change, on a whole site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which delta pack is fetched, and how one that failed is remembered."""
+"""Tests of the choice of a delta pack, and of remembering one that failed."""
 
 from __future__ import annotations
 

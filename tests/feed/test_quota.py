@@ -1,4 +1,4 @@
-"""What a reader that was taken over may leave on the disk: real ones that flood, and the rule."""
+"""Tests of the disk quota of a compromised reader: the rule, and real readers that flood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process that reads the feed can reach, tried from within it as another user.
+"""Tests of the rights of the process that reads the feed, from within it as another user.
 
 A module that Python loads at its start tries each thing in the real child and writes down what came
 of it: so it is what code that took over this process could do, and not what a table says.

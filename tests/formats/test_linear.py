@@ -1,4 +1,4 @@
-"""What reads a release's SQL does so many steps for so many statements, whatever they say."""
+"""Tests that the reader of SQL takes linear time, whatever the statements are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a way down does not keep is read from its text; what it parks is kept."""
+"""Tests of the data loss read from a down migration; parked data counts as kept."""
 
 from __future__ import annotations
 

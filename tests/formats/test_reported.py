@@ -1,4 +1,4 @@
-"""What an application says, against what its release reports: tables."""
+"""Tests of an application's reported version against its release: tables."""
 
 from __future__ import annotations
 

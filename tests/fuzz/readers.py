@@ -1,4 +1,4 @@
-"""Who reads bytes that others write: a line each, with good inputs to begin with."""
+"""Readers of untrusted bytes: a line each, with good inputs to begin with."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.zip_format import read_members, verify_checksums
 from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.delta.apply import apply_pack
-from ncen_updater.formats.delta.pack_facts import LinkMode
+from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.release_document import parse_release_document
 from ncen_updater.formats.sql import (

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.console.headers import COOKIE_PREFIX
+from ncen_updater.console.web_request import COOKIE_PREFIX
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.api.serving import answering
 from tests.console.browsers import settled

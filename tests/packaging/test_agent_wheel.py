@@ -1,4 +1,4 @@
-"""What a site installs: the agent, and nothing of the publisher or the demonstration."""
+"""Tests of the agent's wheel: nothing of the publisher or the demonstration is in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agent.toml names, the units may write: the generator that opens it to them."""
+"""Tests of the systemd generator: the units may write to the paths that agent.toml names."""
 
 from __future__ import annotations
 

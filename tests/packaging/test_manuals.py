@@ -1,4 +1,4 @@
-"""What script/manuals makes of the programs, judged by the programs that read it."""
+"""Tests of the pages of script/manuals, judged by the programs that read them."""
 
 from __future__ import annotations
 

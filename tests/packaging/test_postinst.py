@@ -1,4 +1,4 @@
-"""Which slots the package keeps, by the script that dpkg runs."""
+"""Tests of the slots that the package keeps, by the script that dpkg runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package leaves behind when it goes, by the script that dpkg runs."""
+"""Tests of the files that remain after removal of the package, by the script that dpkg runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_was_enabled_is_so_again_when_the_package_comes_back(
     )
     helper.chmod(0o755)
     calls.touch()
-    # A site whose application has another name said so in an addition, and enabled it anew.
+    # A site whose application has another name said so in an addition, and enabled it again.
     link = tmp_path / "etc/systemd/system/other.service.requires" / UNITS[-1]
     link.parent.mkdir(parents=True)
     if named:

@@ -1,4 +1,4 @@
-"""What the package asks before it goes: the script that dpkg runs, over real journals."""
+"""Tests of the refusals before a removal: the script that dpkg runs, over real journals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests do with a feed: look at it as a client does, draft, sign, and die while writing."""
+"""Helpers for tests of a feed: read it as a client does, draft, sign, and die while writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an officer's program reads of a release before it signs: its document and its papers."""
+"""Tests of reading a release before signing: its document and its attachments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
 from ncen_updater.formats.release_document import TargetRef
 from ncen_updater.formats.rollout import ReleaseHalt
@@ -37,7 +37,7 @@ SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.jso
 
 @dataclass
 class Desk:
-    """A release that is drafted, and an officer who is to sign it."""
+    """A release that is drafted, and a signer who is to sign it."""
 
     place: Path
     capsys: pytest.CaptureFixture[str]
@@ -59,7 +59,7 @@ class Desk:
         )
 
     def sign(self, event: SigningEvent, *more: object, builder: str = "builder") -> str:
-        """Sign as an officer does; return the code of the error, or nothing."""
+        """Sign as a signer does; return the code of the error, or nothing."""
         (self.place / "secret").write_text(PASSPHRASE)
         (self.place / "secret").chmod(0o600)
         words = ["sign", event.directory, "--key", self.place / "keys/amina.pem",

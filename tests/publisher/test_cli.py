@@ -1,4 +1,4 @@
-"""The program from the first key to a withdrawal, as officers type it."""
+"""The program from the first key to a withdrawal, as signers type it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_is_no_key_has_no_fingerprint(officer: Officer, name: str) -> None:
 
 
 def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> None:
-    """Whatever the mask of the officer who publishes."""
+    """Whatever the mask of the signer who publishes."""
     work, feed = officer.work, officer.work / "feed"
     officer.json("build", write_release(work / "r"), "--staging", work / "s")
     before = os.umask(0o077)

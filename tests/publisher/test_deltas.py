@@ -1,4 +1,4 @@
-"""Which packs a release gets, that they are proved, and what officers read of them."""
+"""Tests of the delta packs of a release, their verification, and what signers read of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
-from ncen_updater.formats.delta.pack_facts import DeltaVerificationError
+from ncen_updater.formats.delta.pack_plan import DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.tree import Tree
@@ -150,7 +150,7 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
 
 
 def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: PackFeed) -> None:
-    """A staging directory keeps what was published before; officers are not asked about it."""
+    """A staging directory keeps what was published before; signers are not asked about it."""
     for version in (FIRST, THIRD):
         source = write_large(tmp_path / f"again-{version}", version)
         build_release(source, tmp_path / "both")

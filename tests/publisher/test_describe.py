@@ -1,4 +1,4 @@
-"""What officers read of a ceremony: everything in sentences, nothing raw."""
+"""Tests of the page of a ceremony: everything in sentences, nothing raw."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BAD_KEY_FILE,

@@ -1,4 +1,4 @@
-"""What countries word and set anew: each rule finds its mistake, and a good release has none."""
+"""Tests of lint for local overlays: each rule finds its mistake, a good release has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said in ``[compatibility]`` against the release before: a table."""
+"""Tests of ``[compatibility]`` against the previous release: a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What officers type wrongly, and what they are told: by its words."""
+"""Tests of errors after mistakes in the publisher's commands: by their text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says of one field of a release."""
+"""Tests of the sentence about one field of a release."""
 
 from __future__ import annotations
 

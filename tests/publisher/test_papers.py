@@ -12,7 +12,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from securesystemslib.signer import Signer
 
-from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -197,7 +197,7 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
 
 
 def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_path: Path) -> None:
-    """Sites would refuse it; an officer is told before signing."""
+    """Sites would refuse it; a signer is told before signing."""
     staging = tmp_path / "staging"
     build_release(release, staging)
     state = FeedDirectory(feed).read_state()
@@ -300,7 +300,7 @@ def test_a_statement_about_another_archive(
 
 def _replace(staging: Path, path: Path, content: bytes) -> None:
     """Put another statement in place, and let the release document name it."""
-    from ncen_updater.common.canonical_json import compute_sha256
+    from ncen_updater.common.json_output import compute_sha256
 
     path.write_bytes(content)
     name = staging / "targets/releases/ncen/3.3.0.json"

@@ -65,7 +65,7 @@ def test_who_is_behind() -> None:
 
 
 def test_a_place_that_goes_back_to_what_it_showed_before() -> None:
-    """The only place there is, and an older timestamp: it hides a brake."""
+    """The only place there is, and an older timestamp: it hides an emergency halt."""
     before = [ObservedMetadata("timestamp", version, A, "shown.jsonl: x") for version in (1, 3, 2)]
     (found,) = find_outdated([[ObservedMetadata("timestamp", 2, A, "x")]], before)
     assert (found.code, found.figures["place"], found.figures["newest"]) == ("NU-7206", "x", 3)

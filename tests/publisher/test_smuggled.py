@@ -1,4 +1,4 @@
-"""What a drafter would smuggle past the signers: each is on the page, in both forms, and marked.
+"""Tests of a malicious drafter: every hidden change is marked on the page, in both forms.
 
 One row is one release that differs from the one before by what it says there, and by nothing else.
 """
@@ -116,7 +116,7 @@ def exchanged() -> str:
 MANY: Files = {f"words/{number:03}.txt": "x" for number in range(220)}
 
 SMUGGLED = [
-    # Ways back that do more than go back.
+    # Down migrations that do more than revert.
     going_back("DELETE FROM cases", "deletes records"),
     going_back("DROP TABLE cases", "drops an object"),
     going_back("UPDATE cases SET id=0", "changes records"),

@@ -147,7 +147,7 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -
         clock,
     )
     assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
-    # Officers sign something the day after: from then on it is that day, whatever a clock shows.
+    # Signers sign something the day after: from then on it is that day, whatever a clock shows.
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(
         feed,

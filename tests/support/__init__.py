@@ -1,1 +1,1 @@
-"""What several test modules share: real servers, sites and releases made on the spot."""
+"""Shared parts of test modules: real servers, sites and releases made on the spot."""

@@ -1,4 +1,4 @@
-"""What work asks of a person: counted while it is done, and estimated by one stated rule."""
+"""Count of what an operation asks of a person, with an estimate by one stated rule."""
 
 from __future__ import annotations
 

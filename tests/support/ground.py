@@ -1,4 +1,4 @@
-"""Where a run lays its sites out: in memory where there is room, so that no test waits for a disk.
+"""Location of test sites: in memory where there is room, so that no test waits for a disk.
 
 What is killed in these tests are processes: the kernel keeps what they wrote on either ground, and
 power cuts have a bench of their own. A test that needs two file systems finds the other one with

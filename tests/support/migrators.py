@@ -1,4 +1,4 @@
-"""Where a release's own program can run in a trial of a whole site."""
+"""Places where a release's own program can run in a trial of a whole site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service has started, found and ended from outside as an operator or systemd would."""
+"""Processes of a service, found and ended from outside as an operator or systemd would."""
 
 from __future__ import annotations
 

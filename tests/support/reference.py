@@ -1,4 +1,4 @@
-"""What script/reference.py defines, for tests that compare documents with the programs."""
+"""Access to the definitions of script/reference.py, for tests of documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is too much for one run is tried in turns: the seed of the run says which part.
+"""Rotation of tests that are too many for one run: the seed of the run chooses the part.
 
 The seed is printed at the head of a run and given again with ``--seed`` or in the environment
 (:data:`SEED`, which is also how it reaches the workers of a run).

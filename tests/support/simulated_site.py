@@ -1,7 +1,7 @@
 """A site that exists only in memory, with a clock that jumps: for the service's decisions.
 
 A stand-in for everything below the service: the journal, the children that work, the feed. It keeps
-a diary of what was done when, so that whoever runs it can judge.
+a diary of what was done when, so that anyone who runs it can judge.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from ncen_updater.agent.config.essential_settings import EssentialSettings
 from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.engine.approvals.approval_store import ScheduleRecord
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.policy.automation import RehearsalStatus
-from ncen_updater.agent.policy.bad_releases import compute_retry_at
+from ncen_updater.agent.policy.automation import RehearsalStatus, compute_retry_at
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.storage.journal.jobs import Job

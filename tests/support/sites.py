@@ -23,7 +23,7 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 
@@ -83,7 +83,7 @@ def _made(publication: Publication | None) -> Path:
 
 
 class TrialFeed:
-    """A feed that is signed by two of three officers, in a directory."""
+    """A feed that is signed by two of three signers, in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "feed"

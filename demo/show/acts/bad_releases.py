@@ -20,7 +20,7 @@ class Bad:
         story: What is wrong with it.
         expected: What has to come of it, for the table.
         statuses: Exit statuses that are right.
-        commits: Whether officers get to see it before it turns bad.
+        commits: Whether users get to see it before it turns bad.
     """
 
     version: str

@@ -1,1 +1,1 @@
-"""What differs from site to site: databases, application, reader of the feed."""
+"""Adapters to what differs between sites: databases, application, reader of the feed."""

@@ -1,4 +1,4 @@
-"""What work on the site gives up for good: reading a server's own files.
+"""Permanent loss of the right to read a server's own files, for work on the site.
 
 Where one process does everything (``service.runner = "process"``), it keeps the right: the commands
 of its application may be such as take further rights ("sudo"), which nobody can after that.
@@ -6,6 +6,7 @@ of its application may be such as take further rights ("sudo"), which nobody can
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,3 +37,11 @@ def drop_server_file_access(config: AgentConfig) -> None:
 def _list_needed_paths(config: AgentConfig) -> list[Path]:
     files = (config.paths.resolve(item.directory) for item in config.files)
     return [*config.written_directories(), *files, config.paths.feed_state_directory]
+
+
+def find_group_id(name: str) -> int | None:
+    """Return the number of a group, None where this machine has none of that name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None

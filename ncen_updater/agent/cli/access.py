@@ -1,4 +1,4 @@
-"""Who may not look at a site, and what would let them: said in one place for every command."""
+"""Permission errors of users who may not read the site, with their remedy, for every command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ncen_updater.agent.model.errors import JournalPermissionError
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import (
@@ -51,7 +51,7 @@ def build_access_error(
     group_members: Collection[str],
     config: str = "",
 ) -> UpdaterError:
-    """Return what is told to whoever may not read something of the site; pure.
+    """Return the message to a user who may not read something of the site; pure.
 
     Args:
         path: What they may not read.

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
-from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, ExitCode

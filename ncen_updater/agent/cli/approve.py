@@ -19,10 +19,9 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
-from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import group_digest
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (

@@ -1,4 +1,4 @@
-"""Whether users can work, in sentences: the same under an error and in ``status``. Pure."""
+"""Sentences about whether users can work: the same under an error and in ``status``. Pure."""
 
 from __future__ import annotations
 

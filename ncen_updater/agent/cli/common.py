@@ -1,4 +1,4 @@
-"""What every command needs."""
+"""Options and helpers of every command."""
 
 from __future__ import annotations
 

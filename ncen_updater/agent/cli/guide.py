@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.cli.command_help import EXIT_CODE_MEANINGS, CommandHelp
-from ncen_updater.common.cli.lazy import make_command_table
+from ncen_updater.common.cli.lazy import EXIT_CODE_MEANINGS, CommandHelp, make_command_table
 from ncen_updater.common.i18n import N_
 
 COMMANDS = make_command_table(
@@ -12,10 +11,10 @@ COMMANDS = make_command_table(
         "status": N_("Show the installed release and the current operation"),
         "check": N_("Check the feed for a new release"),
         "plan": N_("Show the upgrade plan without changing anything"),
-        "rehearse": N_("Rehearse the upgrade on copies of the databases"),
+        "rehearse": ("plan", N_("Rehearse the upgrade on copies of the databases")),
         "approve": N_("Approve a rehearsed upgrade or a rollback"),
         "schedule": ("approve", N_("Set the start time of an approved upgrade")),
-        "dossier": N_("Write the approval dossier as an HTML page"),
+        "dossier": ("plan", N_("Write the approval dossier as an HTML page")),
         "upgrade": N_("Upgrade the application"),
         "watch": N_("Follow the current operation"),
         "console": N_("Open the web console"),
@@ -25,7 +24,7 @@ COMMANDS = make_command_table(
         "history": N_("Show past upgrades and rollbacks"),
         "prune": N_("Remove previous databases and releases past their retention"),
         "translations": N_("Manage the translations of the local overlay"),
-        "verify": N_("Verify releases, databases and files against the audit log"),
+        "verify": ("doctor", N_("Verify releases, databases and files against the audit log")),
         "doctor": N_("Check the site for problems that block an upgrade"),
         "support-bundle": N_("Write a support bundle for the Secretariat"),
         "import": ("media", N_("Import an offline bundle")),

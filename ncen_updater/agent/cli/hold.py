@@ -10,8 +10,8 @@ import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, parse_reason
 from ncen_updater.agent.config.essential_settings import read_site_timezone
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import within_calendar

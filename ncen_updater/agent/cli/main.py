@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ncen_updater.agent.cli.guide import COMMAND_HELP, COMMANDS
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.import_blocker import block_unused_imports

@@ -1,4 +1,4 @@
-"""Who gives an order, as the operating system knows them."""
+"""Identity of the caller of a command, as the operating system knows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 
 #: Who logged in, whatever they became since: pam_loginuid(8).
 LOGINUID_PATH = Path("/proc/self/loginuid")
@@ -22,8 +22,8 @@ def identify_actor(
 ) -> Actor:
     """Return who gives the order: the person behind sudo, where there is one.
 
-    Whoever is root may say anything of themselves here; where two people must approve, let them do
-    it through the service, which asks the kernel.
+    A user who is root may say anything of themselves here; where two people must approve, let them
+    do it through the service, which asks the kernel.
 
     Args:
         uid: Number of the user; by default that of this process.

@@ -1,13 +1,15 @@
-"""``plan``: what an upgrade would do here. Fetches the release; changes nothing that runs."""
+"""``plan``, ``rehearse`` and ``dossier``: what an upgrade would do, before anybody approves."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, retry_option
-from ncen_updater.common.cli.arguments import parse_version
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, retry_option
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.cli.usage import parse_version
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -31,3 +33,65 @@ def plan(
         local = session.get_local_site()
         return session.show_result(local.prepare_plan(target, retry=retry, sql=sql, prepared=True))
     return session.show_result(session.get_client().prepare_plan(target, retry=retry, sql=sql))
+
+
+@click.command("dossier", cls=CliCommand, help=N_("Write the approval dossier as an HTML page"))
+@click.argument("version", required=False)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=N_("Output file (default: standard output)"),
+)
+@click.option("--prepared", is_flag=True, hidden=True)
+@click.pass_context
+def dossier(
+    context: click.Context, version: str | None, output: Path | None, prepared: bool
+) -> ExitCode:
+    from ncen_updater.common import atomic_files as durable
+    from ncen_updater.common.errors import UpdaterError
+    from ncen_updater.common.messages import DOSSIER_UNWRITTEN
+
+    session = get_agent_session(context)
+    target = parse_version(version)
+    if prepared:
+        found = session.get_local_site().build_dossier(target, prepared=True)
+    else:
+        found = session.get_client().build_dossier(target)
+    if found.error is not None:
+        raise found.error
+    html = str(found.document["html"])
+    if output is not None:
+        try:
+            durable.write_file(output, html.encode(), 0o640)
+        except OSError as error:
+            raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
+        session.add_line(LazyText(N_("Written: {path}"), {"path": output}))
+    else:
+        session.wraps_lines = False  # a page is no lines for people
+        session.add_line(html.rstrip("\n"))
+    session.write_output(
+        {
+            **found.document,
+            "output": str(output) if output else None,
+            "html": None if output else html,
+        }
+    )
+    return ExitCode.OK
+
+
+@click.command(
+    "rehearse", cls=CliCommand, help=N_("Rehearse the upgrade on copies of the databases")
+)
+@click.argument("version", required=False)
+@retry_option
+@dry_run_option
+@click.pass_context
+def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: bool) -> ExitCode:
+    session = get_agent_session(context)
+    target = parse_version(version)
+    if dry_run:
+        return session.show_result(
+            session.get_local_site().rehearse(target, retry=retry, dry_run=True)
+        )
+    return session.show_result(session.get_client().rehearse(target, retry=retry))

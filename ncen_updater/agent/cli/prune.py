@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 @dry_run_option
 @click.option(
     "--kept",
+    "change",
     metavar="CHANGE",
     help=N_("Remove the databases that the rollback of this change retained"),
 )
 @click.pass_context
-def prune(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
+def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode:
     from ncen_updater.agent.engine import prune as retention
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -37,8 +38,8 @@ def prune(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
 
     session = get_agent_session(context)
     site = session.open_site()
-    if kept is not None:
-        return _prune_retained(session, site, kept, dry_run=dry_run)
+    if change is not None:
+        return _prune_retained(session, site, change, dry_run=dry_run)
     with session.make_progress() as progress:
         if dry_run:
             with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:

@@ -13,9 +13,8 @@ from ncen_updater.agent.cli.common import (
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (

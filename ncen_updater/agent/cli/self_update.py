@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, retry_option
-from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import parse_version
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 

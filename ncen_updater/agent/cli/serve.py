@@ -44,7 +44,7 @@ def serve(context: click.Context) -> ExitCode:
 
 def _run_service(session: AgentSession) -> None:
     from ncen_updater.agent.config.validation_cache import usable_config
-    from ncen_updater.agent.service.notifications.notifier_thread import NotifierThread
+    from ncen_updater.agent.service.notifications.notifier import NotifierThread
     from ncen_updater.agent.service.serve import run_service as be_the_service
     from ncen_updater.common.journald import install_logging
 

@@ -1,4 +1,4 @@
-"""What one run of ``ncen-updater`` knows: the site, and what was known before it was touched."""
+"""State of one run of ``ncen-updater``: the site, and its status before the command touched it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.cli.site_client import LocalSiteClient, SiteClient
+    from ncen_updater.agent.cli.local_client import LocalSiteClient
+    from ncen_updater.agent.cli.site_client import SiteClient
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
@@ -146,10 +147,14 @@ class AgentSession(CliSession):
 
         A command asks alone where it is told to (``--local``, as the service tells what it starts).
         """
-        from ncen_updater.agent.cli.site_client import ServiceSiteClient, find_service
+        from ncen_updater.agent.cli.site_client import find_service
 
         service = find_service(self)
-        return self.get_local_site() if service is None else ServiceSiteClient(self, service)
+        if service is None:
+            return self.get_local_site()
+        from ncen_updater.agent.cli.service_client import ServiceSiteClient
+
+        return ServiceSiteClient(self, service)
 
     def get_nearest_client(self) -> SiteClient:
         """Return this process where it may work on the site, else who answers for it.
@@ -175,7 +180,7 @@ class AgentSession(CliSession):
         ``install``, ``uninstall``, ``mirror``, ``prune``,
         ``resume``.
         """
-        from ncen_updater.agent.cli.site_client import LocalSiteClient
+        from ncen_updater.agent.cli.local_client import LocalSiteClient
 
         return LocalSiteClient(self)
 

@@ -13,7 +13,7 @@ from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import JournalMissingError, JournalPermissionError
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 

@@ -11,8 +11,8 @@ import click
 from ncen_updater.agent.cli.access import explain_access_error
 from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.state import format_site_state
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
@@ -26,7 +26,6 @@ from ncen_updater.agent.reports.change_lines import ended_words, format_undone_r
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -36,6 +35,7 @@ from ncen_updater.common.cli.render import (
     make_sentence,
     strip_unit,
 )
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_output import error_to_json
@@ -299,7 +299,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
 
 
 def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
-    """Say who approved going back, up to what loss, what to type next, and until when it holds."""
+    """Say who approved a rollback, up to what loss, what to type next, and until when it holds."""
     from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
 
     values = {

@@ -10,9 +10,9 @@ import click
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import CommandResult
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
@@ -74,7 +74,7 @@ def support_bundle(
     session.ask_confirmation(
         LazyText(N_("Write the support bundle to {path}?"), {"path": path}), assume_yes=yes
     )
-    # By whoever asks, with their rights: the service is told of no place.
+    # By the caller, with their rights: the service is told of no place.
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.add_line(

@@ -13,11 +13,9 @@ import click
 from packaging.version import Version
 
 from ncen_updater.agent.cli.common import get_agent_session, yes_option
-from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (

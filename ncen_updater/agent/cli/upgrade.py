@@ -16,9 +16,8 @@ from ncen_updater.agent.cli.common import (
 )
 from ncen_updater.agent.cli.hold import parse_future_time
 from ncen_updater.agent.config.essential_settings import load_essential_settings
-from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode

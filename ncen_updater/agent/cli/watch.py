@@ -10,19 +10,20 @@ import click
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.event_words import format_event
 from ncen_updater.agent.cli.hold import show_next_start
+from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import parse_job_result, report_progress, require_service
+from ncen_updater.agent.cli.site_client import require_service
 from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.progress_display import ProgressDisplay
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import explain_code
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
-from ncen_updater.common.reasons import explain_code
 
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))

@@ -18,10 +18,14 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.agent.config.engines import ENGINE_SETTINGS
+from ncen_updater.agent.config.engines import (
+    ENGINE_SETTINGS,
+    BaseSettings,
+    EngineSettings,
+    PhysicalName,
+)
 from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.config.setting_types import BaseSettings, EngineSettings, PhysicalName
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
@@ -215,9 +219,9 @@ class ApplicationSettings(ControlSettings):
         user: The system's user that it runs as; a release's own migrator runs as the same.
         environment: Further variables of the three commands.
         stop_timeout_s: After this a stop counts as failed.
-        health_url: Base address of the application's own port, not of the door.
+        health_url: Base address of the application's own port, not of the maintenance page.
         public_url: An address of the web server in front, asked for its maintenance page whenever
-            the door was closed; not asked where it is left out.
+            the maintenance page was on; not asked where it is left out.
         health_path: End point that reports the version, as a JSON object.
         version_field: Its field that holds the version.
         version_pattern: Where the answer is no JSON: a regular expression whose one group is the

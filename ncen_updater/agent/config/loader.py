@@ -6,9 +6,11 @@ What comes out of here can be used: relative paths are already below the root.
 from __future__ import annotations
 
 import logging
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -18,6 +20,8 @@ from ncen_updater.agent.config.path_checks import PATH_SETTINGS, check_paths, fi
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.setting_lines import locate_settings
 from ncen_updater.agent.config.validation_messages import make_invalid_setting
+from ncen_updater.agent.model.errors import SelectionDamagedError
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,6 @@ def _ignore_unknown_settings(
     data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
     """Pass unknown settings over where a newer agent than this one was in use here."""
-    from ncen_updater.agent.config.newer_agent import find_newer_agent
     from ncen_updater.formats.lenient_parsing import drop_fields
 
     paths = data.get("paths")
@@ -120,3 +123,29 @@ def _make_directory_absolute(root: Path, item: object) -> object:
 
 def _copy_tables(data: dict[str, Any]) -> dict[str, Any]:
     return {k: _copy_tables(v) if isinstance(v, dict) else v for k, v in data.items()}
+
+
+def find_newer_agent(directory: Path, own_version: str | None = None) -> str | None:
+    """Return the newest agent that was chosen here, if it is newer than this one.
+
+    Args:
+        directory: Where the slots of the agent are.
+        own_version: The version of this agent.
+    """
+    try:
+        mine = Version(own_version or version("ncen-updater"))
+        found = AgentSelectionFile(directory).load()
+    except (PackageNotFoundError, InvalidVersion, SelectionDamagedError):
+        return None
+    if found is None:
+        return None
+    names = [name for name in (found.current, found.previous, *found.failed) if name is not None]
+    newest = max(filter(None, map(_parse_version, names)), default=None)
+    return str(newest) if newest is not None and newest > mine else None
+
+
+def _parse_version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None

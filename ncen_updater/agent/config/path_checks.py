@@ -1,4 +1,4 @@
-"""What the configuration says of the disk, compared with the disk.
+"""Checks of the configured paths against the disk.
 
 These checks look at the raw data, so that their mistakes come in one list with those of the models.
 """

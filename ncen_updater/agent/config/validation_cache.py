@@ -1,4 +1,4 @@
-"""What is wrong with the whole configuration, and which one to go by meanwhile. Light.
+"""Errors of the whole configuration, and the last valid one to use meanwhile. Light.
 
 To check it takes the models, which cost more than all of ``status``. So a configuration that was
 found without a mistake is kept below the state, with the rules that it was checked by; of one

@@ -1,9 +1,10 @@
 """Take databases that people restored from a backup as those of a release: the way out by hand.
 
-A database administrator may restore databases from a backup of before an upgrade, or make them anew
-under their names. Code, journal and databases then contradict each other, and nothing is touched
-any more. Two people say that this was done on purpose; it is looked whether the databases are those
-of the release that they name, and then code, databases and journal are made to say the same.
+A database administrator may restore databases from a backup of before an upgrade, or make them
+again under their names. Code, journal and databases then contradict each other, and nothing is
+touched any more. Two people say that this was done on purpose; it is looked whether the databases
+are those of the release that they name, and then code, databases and journal are made to say the
+same.
 
 On the disk: the databases say it first, then the site's own files get the names of before, then
 ``current``, then the journal. Until that last record the site is as contradictory as before, and
@@ -23,7 +24,7 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.approvals.approval import ApprovalCount
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, reject_shared_account
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.observed_state import (
     observe_site,
     read_recorded_state,
@@ -32,11 +33,9 @@ from ncen_updater.agent.engine.observed_state import (
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
 from ncen_updater.agent.engine.schema_fingerprints import DatabaseSchemas, read_schemas
 from ncen_updater.agent.engine.site import Site, make_change_ref
-from ncen_updater.agent.model.change import Change, ChangeState
+from ncen_updater.agent.model.change import Actor, Change, ChangeState, new_change_id
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.agent.model.event_names import RESTORED_ADOPTED, RESTORED_APPROVAL_PREFIX
-from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -196,7 +195,7 @@ def match_release(
     """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
 
     A schema that no release is known to have had here may be this one's all the same: a server may
-    word it anew when a backup is restored, and an application may change it while it runs.
+    reword it when a backup is restored, and an application may change it while it runs.
 
     Args:
         release: Which.

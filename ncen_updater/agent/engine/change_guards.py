@@ -1,15 +1,22 @@
-"""What forbids to begin something, by the journal alone. Light: the service asks it, too."""
+"""Operations that the journal alone allows now, and the last upgrade. Light."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
+from packaging.version import Version
+
+from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
+from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     HELD,
+    NOTHING_TO_CONFIRM,
     OPEN_CHANGE,
 )
 
@@ -47,3 +54,50 @@ def make_hold_error(
 ) -> UpdaterError:
     """Return the refusal of a hold."""
     return UpdaterError(HELD, reason=reason, by=actor, since=format_scheduled_time(since, zone))
+
+
+def require_soaking(journal: Journal) -> Change:
+    """Return the change whose release is watched, or is to be taken back and was not yet.
+
+    Raises:
+        NOTHING_TO_CONFIRM: If there is none.
+    """
+    pending = find_pending_rollback(journal)
+    if pending is not None:
+        return pending.change
+    change = journal.find_open_change()
+    if change is None or not change.is_open_after_commit:
+        raise UpdaterError(NOTHING_TO_CONFIRM)
+    return change
+
+
+def confirm_release(journal: Journal, actor: str) -> Change:
+    """Write that the release is good; the process that watches sees it, or a resume does.
+
+    What was to bring its migrations to their end, and failed, is left so.
+
+    Raises:
+        NOTHING_TO_CONFIRM: If there is nothing to confirm.
+    """
+    change = require_soaking(journal)
+    left = True if journal.read_facts(change.id).contract_failed is not None else None
+    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_abandoned=left))
+    journal.record_event("confirmed", change.id, by=actor)
+    return change
+
+
+def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
+    """Find the newest committed upgrade that installed the release in use; pure.
+
+    A rollback takes its upgrade out of the count, so that a second rollback goes one release
+    further back.
+    """
+    for change in changes:
+        committed = change.is_committed
+        if (
+            committed
+            and change.kind is ChangeKind.UPGRADE
+            and Version(change.to_version) == current
+        ):
+            return change
+    return None

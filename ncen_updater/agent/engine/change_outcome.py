@@ -1,4 +1,4 @@
-"""What came of a change, in figures: for people, for ``--json`` and for the next prediction."""
+"""Figures of a finished change: for people, for ``--json`` and for the next prediction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ChangeOutcome:
 
 
 def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
-    """Seconds from the closing of the door until it opened again, on either way.
+    """Return the seconds from the start of the maintenance page until its end.
 
     Measured where the machine was not restarted between; else by the times of the records, which is
     not known where the clock was set back meanwhile.

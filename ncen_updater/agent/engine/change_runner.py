@@ -51,7 +51,7 @@ from ncen_updater.common.progress import ProgressListener
 
 logger = logging.getLogger(__name__)
 
-#: So long going back waits for databases that are away, and so often it looks.
+#: How long a revert waits for unreachable databases, and how often it checks.
 AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
 #: Undone again by each resume where it no longer holds: databases may have been closed by hand, and
 #: the system, to which a recovery at boot left the application, may never have started it.
@@ -334,7 +334,7 @@ class ChangeRunner:
         if change.is_committed:
             return
         if change.kind is ChangeKind.UPGRADE and is_release_at_fault(error, name):
-            # Before going back: that may be torn, and nobody would know any more.
+            # Before the revert: that may be interrupted, and the reason would be lost.
             memory = self.make_context(change_id).site_history
             reserve.retry_with_reserve(
                 self._journal.path,

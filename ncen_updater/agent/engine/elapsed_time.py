@@ -1,7 +1,7 @@
 """The time that has passed at this site, kept in the journal: see ``policy.elapsed``.
 
-Whoever is at work looks at the clocks and writes it down; the service does so with each question to
-the feed. What was looked at too seldom is kept longer, never shorter.
+The process at work looks at the clocks and writes it down; the service does so with each question
+to the feed. What was looked at too seldom is kept longer, never shorter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What programs of a release do to the live databases while users work: expand and contract.
+"""Expand and contract programs of a release, run on the live databases while users work.
 
 *Expand* is the migrator itself, before the stop: both releases say under the users' signatures
 that the older one runs on what comes of it, also on a part of it. *Contract* is a program of its

@@ -1,4 +1,4 @@
-"""The site's own files in a change: which are kept, when, and what going back does to them.
+"""The site's own files in a change: which are kept, when, and what a rollback does to them.
 
 The plan (which directories, kept how) is a fact of the change, written before anything is made;
 what the configuration says later does not matter to a change that is open. Changes of an agent that
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.model.change import Change, ChangeKind, DatabaseMode, StepName
 from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
@@ -66,7 +66,7 @@ def _load_snapshots(journal: Journal, change: str) -> dict[str, DirectorySnapsho
 def prepare_snapshots(context: StepContext) -> None:
     """Make the kept trees while users work.
 
-    The way back is not barred by a directory that cannot be kept: that is told, and it is left out.
+    A directory that cannot be kept does not block the rollback: it is reported and left out.
 
     Raises:
         SITE_FILES_NOT_SAVED: On the way forward.
@@ -207,7 +207,7 @@ def restore_old_paths(context: StepContext) -> None:
     Files are added and never removed. Those that the newer release moved get their old names beside
     the new ones. Those that are gone may have been deleted by users, and come back only where
     the databases go back too, or where the release said that it moves or rewrites files. What
-    cannot be given back does not bar the way back; it is told.
+    cannot be restored does not block the rollback; it is reported.
     """
     change, journal = context.change, context.journal
     if change.kind is not ChangeKind.ROLLBACK:

@@ -1,4 +1,4 @@
-"""Which release is installed: asked of the application and the databases, and judged; reads only.
+"""Installed release, determined from the application and the databases; reads only.
 
 Nobody believes the version that was typed. The application says which it is. The databases cannot
 say it, but they can contradict: the ``verify`` files of a release's migrations and the checks of
@@ -47,14 +47,14 @@ class ReportedVersion:
         version: Its release in its own spelling; empty where it does not tell.
         url: Where it was asked; a command where that tells in its place.
         problem: Why it does not tell, or what else is not well.
-        said: Its answer, where it is not well.
+        answer: Its answer, where it is not well.
         from_command: Whether a command of the site tells, and the application nothing.
     """
 
     version: str
     url: str
     problem: str = ""
-    said: str = ""
+    answer: str = ""
     from_command: bool = False
 
 
@@ -168,7 +168,7 @@ def find_mismatch(
             )
     if value.version and value.problem and not vouched:
         return UpdaterError(
-            APPLICATION_UNWELL, detail=value.said, problems=value.problem, version=version
+            APPLICATION_UNWELL, detail=value.answer, problems=value.problem, version=version
         )
     if not value.version and not vouched:
         return UpdaterError(

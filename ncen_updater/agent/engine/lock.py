@@ -15,7 +15,7 @@ from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)
 
-#: Whoever looks whether it is taken holds it for an instant (:func:`read_lock_holder`).
+#: A process that checks whether it is taken holds it for an instant (:func:`read_lock_holder`).
 LOCK_TRIES, LOCK_RETRY_S = 4, 0.02
 #: The name of the holder takes so many bytes, always the same.
 HOLDER_BYTES = 200
@@ -23,11 +23,11 @@ HOLDER_BYTES = 200
 
 @contextlib.contextmanager
 def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
-    """Hold the lock of an application while the block runs, beside the file of its door.
+    """Hold the lock of an application while the block runs, beside the maintenance file.
 
     Two agents with a state directory each may look after one application by mistake; what they have
-    in common is its door. Its directory is made where it is not there: what is below /run is gone
-    after each start of the machine.
+    in common is its maintenance page. Its directory is made where it is not there: what is below
+    /run is gone after each start of the machine.
 
     A file that cannot be made, on a full disk, must not keep a resume from letting users in: the
     lock of the state directory is held, and this one is for a mistake.
@@ -36,14 +36,14 @@ def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
         SiteBusyError: If another agent holds it.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where nobody may make it, the door itself says so
+        with contextlib.suppress(OSError):  # the maintenance file has the same problem
             durable.make_directory(maintenance_file.parent, exactly=True)
         if maintenance_file.parent.is_dir():
             path = maintenance_file.with_name(f"{maintenance_file.name}.lock")
             try:
                 stack.enter_context(hold_change_lock(path, what, lock_directory=False))
             except LockUnusableError as error:
-                logger.warning("the lock beside the door was not taken: %s", error)
+                logger.warning("the lock beside the maintenance file was not taken: %s", error)
         yield
 
 
@@ -53,7 +53,7 @@ def hold_change_lock(path: Path, operation: str, *, lock_directory: bool = True)
 
     Args:
         path: The lock file; stays there, empty of meaning when nobody holds it.
-        operation: What the holder is doing, for whoever finds it taken.
+        operation: What the holder is doing, for a process that finds it taken.
         lock_directory: Lock the directory of the file, too, which then is ours alone.
 
     Raises:
@@ -69,7 +69,7 @@ def hold_change_lock(path: Path, operation: str, *, lock_directory: bool = True)
             stack.callback(os.close, descriptor)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, directory)
-            # The directory too: whoever cleans up the file must not let a second one in.
+            # The directory too: a clean-up of the file must not let a second one in.
             for locked in (descriptor, directory) if lock_directory else (descriptor,):
                 _acquire(locked)
             # Over what was there, and never cut to nothing before: on a disk that is full by now

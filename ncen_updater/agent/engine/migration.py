@@ -1,4 +1,4 @@
-"""What *migrate* does to candidates: ask the checks, migrate, ask again, compare.
+"""Migration of the candidates: run the checks, migrate, run them again, compare.
 
 The step of a change and a rehearsal both call it: what was rehearsed is what will run.
 """
@@ -75,7 +75,7 @@ def migrate_and_check(
         engine: The databases.
         change: Whose candidates.
         checks: Of the newer release.
-        target: What is migrated to; see :func:`build_down_target` for a way down.
+        target: What is migrated to; see :func:`build_down_target` for a down migration.
         origin: Migrations of the release that is left.
         progress: Told what runs.
         up: Whether the target is the newer release; else the checks are read backwards.
@@ -119,7 +119,7 @@ def build_down_target(
     undoes: str,
     ledger_rows_before: Mapping[str, int] | None = None,
 ) -> MigrationSet:
-    """Return what a way down leads to: files only, never a program.
+    """Return what a down migration leads to: files only, never a program.
 
     Args:
         engine: The databases.
@@ -141,7 +141,7 @@ def build_down_target(
 
 
 def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:
-    """Exchange before and after, for a way down.
+    """Exchange before and after, for a down migration.
 
     Only relations have a meaning backwards: an expected value speaks of the newer schema alone.
     """

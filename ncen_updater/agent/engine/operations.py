@@ -1,4 +1,4 @@
-"""What an operator asks for: upgrade, roll back, resume, confirm. One change at a time.
+"""Operations for an operator: upgrade, roll back, resume, confirm. One change at a time.
 
 Each function of :class:`Operations` takes the lock, opens the journal, looks at reality against the
 journal, and only then begins.
@@ -18,7 +18,7 @@ from typing import Any
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
-from ncen_updater.agent.engine import soak_confirmation as soaking
+from ncen_updater.agent.engine import change_guards as soaking
 from ncen_updater.agent.engine.change_guards import require_no_hold
 from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
 from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
@@ -61,6 +61,7 @@ from ncen_updater.agent.model.change import (
     DatabaseMode,
     StepName,
     StepState,
+    new_change_id,
 )
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import (
@@ -73,7 +74,6 @@ from ncen_updater.agent.model.errors import (
     SoakFailedError,
 )
 from ncen_updater.agent.model.event_names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
@@ -218,7 +218,7 @@ class Operations:
             return OperationResult(tuple(outcomes), path)
 
     def record_elapsed_time(self) -> None:
-        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed`.
+        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed_time`.
 
         Nothing comes of it where this user may not write the journal.
         """
@@ -249,7 +249,7 @@ class Operations:
 
         Args:
             accept_loss: The number of records that a person agreed to lose.
-            expected_upgrade: The upgrade whose way back a person saw; by default whatever came
+            expected_upgrade: The upgrade whose rollback a person saw; by default whatever came
                 last.
             agree: Refuses what people have not agreed to; its facts go with the change.
 
@@ -295,7 +295,7 @@ class Operations:
         Raises:
             InterventionRequiredError: If the facts contradict each other or recovery failed too
                 often.
-            REVERT_FAILED: If going back failed once more.
+            REVERT_FAILED: If the revert failed once more.
         """
         from ncen_updater.agent.engine.rehearsal.rehearser import remove_interrupted_rehearsals
 
@@ -503,7 +503,7 @@ class Operations:
     def _run_pending_rollback(
         self, journal: Journal, decision: RecoveryDecision, *, by_operator: bool, at_boot: bool
     ) -> OperationResult:
-        """Go back from a release that turned bad, where the rollback for that was torn.
+        """Go back from a release that turned bad, where the rollback for that was interrupted.
 
         Not while the machine starts: the application has to run, and the system starts it after us.
         """
@@ -519,13 +519,13 @@ class Operations:
                 reason=LazyText(words, {"version": pending.change.to_version})
             )
         if find_pending_rollback(journal) is None:
-            return OperationResult(decision=decision)  # confirmed while the way back was looked for
+            return OperationResult(decision=decision)  # confirmed while the rollback was looked for
         outcome = self._run_rollback(
             journal, way, closes=None, failed_soak_upgrade=pending.change.id
         )
         return OperationResult(
             (outcome,),
-            decision=RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON),
+            decision=RecoveryDecision(RecoveryAction.REVERT, "pending", PENDING_ROLLBACK_REASON),
         )
 
     def _run_rollback(
@@ -573,7 +573,7 @@ class Operations:
         way = plan_rollback(self._site, journal, require_current_version(self._site))
         keeps_all = way is not None and way.is_lossless
         if journal.read_facts(change.id).confirmed_by is not None:
-            return  # while the way back was looked for
+            return  # while the rollback was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._run_rollback(
                 journal, way, closes=change.id, failed_soak_upgrade=change.id

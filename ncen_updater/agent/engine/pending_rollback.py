@@ -1,8 +1,8 @@
-"""What earlier rollbacks mean for what comes next: owed ones, and releases that people left. Light.
+"""Pending rollbacks, and releases that were rolled back. Light.
 
 A release that turns bad while it is watched is taken back by a rollback of its own. That may be
-torn, by a power cut or a full disk; it is undone then, and the bad release runs on. The rollback is
-owed until it came to its end or a person confirmed the release.
+interrupted, by a power cut or a full disk; it is undone then, and the bad release runs on. The
+rollback is pending until it came to its end or a person confirmed the release.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ MAX_CHANGES = 30
 
 @dataclass(frozen=True)
 class PendingRollback:
-    """A rollback that is owed.
+    """A pending rollback.
 
     Attributes:
         change: The upgrade that brought the release.
         attempts: Rollbacks that were begun for it and undone.
-        failures: Those among them that failed, and were not only torn.
+        failures: Those among them that failed, and were not only interrupted.
     """
 
     change: Change
@@ -46,7 +46,7 @@ class PendingRollback:
 
 
 def find_pending_rollback(journal: Journal) -> PendingRollback | None:
-    """Return the rollback that is owed; None where none is, or a change is open."""
+    """Return the pending rollback; None where none is, or a change is open."""
     tries = failures = 0
     for change in journal.list_changes(MAX_CHANGES):
         if change.state.is_open:

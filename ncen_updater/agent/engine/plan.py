@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
     MigrationPlan,
     MigrationSet,
+    RollbackKind,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     NO_COPY,
@@ -29,19 +30,18 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     plan_rollback_path,
     plan_site_migrations,
     predict_ledgers,
+    render_plan_sql,
 )
-from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_TITLE
-from ncen_updater.agent.engine.rollback_text import describe_rollback
+from ncen_updater.agent.engine.rollback_plan import describe_rollback
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_preflight import run_preflight
 from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees
 from ncen_updater.agent.engine.steps import make_steps
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect
@@ -175,10 +175,10 @@ class HopPlan:
     """One change of the path.
 
     Attributes:
-        migrations: What will run, in order, and what has no way down.
+        migrations: What will run, in order, and what has no down migration.
         copy: How each database will be copied; only known for the first hop.
         findings: What the preflight says now; only for the first hop.
-        rollback_path: The way back after the commit, as a rollback will take it.
+        rollback_path: The rollback after the commit, as a rollback will take it.
         site_files: What the site's own files are called, and what the release says it does to them.
         overlay: What becomes of the country's texts and settings; None where there are none.
         no_copy: Whether no database is copied or migrated while users are out.
@@ -214,7 +214,7 @@ class HopPlan:
 
     @property
     def rollback_text(self) -> LazyText:
-        """The way back in one sentence, as the rollback will say it."""
+        """The rollback in one sentence, as ``rollback`` prints it."""
         return describe_rollback(
             self.rollback_path.kind,
             self.offer.version,
@@ -281,7 +281,7 @@ class UpgradePlan:
         return compute_sha256(encode_canonical_json({"hops": [hop.to_json() for hop in self.hops]}))
 
     def apply_rehearsal(self, report: RehearsalReport | None) -> UpgradePlan:
-        """Return the plan with what a rehearsal of it showed of the ways back; same digest.
+        """Return the plan with what a rehearsal of it showed of the rollbacks; same digest.
 
         Args:
             report: The report of a rehearsal; one of another plan says nothing.
@@ -388,7 +388,7 @@ def make_plan(
         document = _prepare_slot(site, offer, progress)
         target = site.load_migrations(offer.release_version)
         before = site.load_migrations(origin)
-        # Each hop has an id of its own: the rows that it adds to the ledgers are what a way back
+        # Each hop has an id of its own: the rows that it adds to the ledgers are what a rollback
         # undoes.
         reference = ChangeRef(
             f"{PLACEHOLDER_CHANGE_ID[:-1]}{PLACEHOLDER_DIGITS[number % len(PLACEHOLDER_DIGITS)]}",

@@ -1,4 +1,4 @@
-"""What has to hold at a site before an operation begins, and the path from where it stands.
+"""Preconditions of an operation, and the path from the installed release.
 
 Looks and refuses; nothing is changed but a marker of the databases that was lost in part.
 """

@@ -1,6 +1,6 @@
 """Dropping what an upgrade kept, once its days are over: in a change's last step, or without one.
 
-Previous databases are marked as gone before the first of them is dropped: a way back must never
+Previous databases are marked as gone before the first of them is dropped: a rollback must never
 lean on a set of which a part is missing. What a crash leaves between the two is found by its name
 and dropped by the next collection.
 """
@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from packaging.version import Version
 
 from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.elapsed_time import read_retention_ages
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
 from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.raw_errors import find_next_expiry, prune_raw_errors
 from ncen_updater.agent.engine.site import Site, SystemClock
@@ -182,7 +182,7 @@ def compute_next_prune(
 
     Looks at the journal, and at the dates of what was said in full, beside it.
 
-    A collection that was torn is due at once.
+    A collection that was interrupted is due at once.
     """
     if _was_interrupted(journal):
         return clock.now()

@@ -11,7 +11,7 @@ DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-kept", "databases-kept-dr
 
 
 def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
-    """Let the history tell what going back kept; again after a crash, but not twice."""
+    """Let the history tell what a rollback kept; again after a crash, but not twice."""
     reported = _read_quarantine_paths(journal, change_id)
     for finding in site.database_engine.list_quarantined():
         path = finding.figures.get("path")
@@ -33,7 +33,7 @@ def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) ->
 def drop_quarantined(
     site: Site, journal: Journal, change_id: str, progress: ProgressListener
 ) -> tuple[str, ...]:
-    """Drop for good what going back kept of a change; return where it was.
+    """Drop for good what a rollback kept of a change; return where it was.
 
     Args:
         site: The site.
@@ -44,7 +44,7 @@ def drop_quarantined(
     places = list_quarantined(site, change_id)
     for path in places:
         progress.report(LazyText(N_("removing {path}"), {"path": path}))
-    # Also where none is left by its name: a drop that was torn may have left a part of it.
+    # Also where none is left by its name: a drop that was interrupted may have left a part of it.
     site.database_engine.drop_quarantined(change_id)
     for path in places:
         journal.record_event(QUARANTINE_DROPPED, change_id, path=path)
@@ -52,7 +52,7 @@ def drop_quarantined(
 
 
 def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:
-    """Where is what going back kept of a change. Reads only."""
+    """Where is what a rollback kept of a change. Reads only."""
     return tuple(
         str(finding.figures["path"])
         for finding in site.database_engine.list_quarantined()

@@ -1,4 +1,4 @@
-"""What a database or a program of the application's said in full, in files that root alone reads.
+"""Raw errors of databases and of the application's programs, in files that root alone reads.
 
 It may quote rows of case files, so the journal, its backups, messages, the local interface and the
 support bundle hold only what :mod:`ncen_updater.common.error_sanitizer` lets through, and the path

@@ -1,23 +1,22 @@
-"""How a site can go back: keeping every record where it can, else with the loss counted."""
+"""Rollback plan of a site: keep every record where possible, else count the data loss."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase, RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     NO_COPY,
     RollbackPath,
     plan_rollback_path,
 )
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
-from ncen_updater.agent.engine.rollback_text import describe_rollback
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change, DatabaseMode
 from ncen_updater.agent.model.errors import LedgerUnreadableError
@@ -44,7 +43,7 @@ def subtract_release_rows(
 
 @dataclass(frozen=True)
 class DataLoss:
-    """Rows that going back loses, by database and table.
+    """Rows that a rollback loses, by database and table.
 
     Attributes:
         records: What a person has to agree to.
@@ -76,7 +75,7 @@ def split_uncounted(
 
 
 def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> DataLoss:
-    """Count the records that going back to the kept databases of ``reference.source`` loses."""
+    """Count the records that a rollback to the previous databases of ``reference.source`` loses."""
     source = reference.retained_from or ""
     made = journal.read_facts(source).release_rows
     lost = subtract_release_rows(site.database_engine.count_lost_rows(reference), made or {})
@@ -107,7 +106,7 @@ def format_loss(lost: Mapping[str, Mapping[str, int]]) -> str:
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """One way back.
+    """One rollback plan.
 
     Attributes:
         mode: Migrate down, keeping every record, or restore what was kept.
@@ -116,8 +115,8 @@ class RollbackPlan:
         code_only: Whether only the code goes back, since the upgrade changed no database.
         no_copy: Whether no database is copied for it either.
         reason: Why records cannot be kept.
-        lost: Rows by database and table that a restore loses; for a way down, rows by database and
-            object with something in it that was entered since and that is not kept.
+        lost: Rows by database and table that a restore loses; for a down migration, rows by
+            database and object with something in it that was entered since and that is not kept.
         uncounted: The same of tables that the release that is left calls no records.
         includes_program_rows: Whether a program of that release wrote some of the rows while
             users worked.
@@ -157,7 +156,7 @@ class RollbackPlan:
 
     @property
     def loses_values(self) -> bool:
-        """Whether it goes by ways down, which do not keep everything."""
+        """Whether it goes by down migrations, which do not keep everything."""
         return self.mode is DatabaseMode.MIGRATE and bool(self.lost_total)
 
     @property
@@ -194,7 +193,7 @@ class RollbackPlan:
         counted: str | LazyText = self.loss_text or LazyText(N_("none"))
         if self.program_rows_text is not None:
             counted = LazyText(
-                "{tables}. {program}", {"tables": counted, "program": self.program_rows_text}
+                "{tables}; {program}", {"tables": counted, "program": self.program_rows_text}
             )
         if not self.uncounted:
             return counted
@@ -208,10 +207,10 @@ def _has_previous_databases(sets: Sequence[PreviousDatabases], change: Change) -
 
 
 def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
-    """Find the way back from the release in use. Reads only.
+    """Find the rollback from the release in use. Reads only.
 
     Returns:
-        None if there is no earlier release, or neither ways down nor kept databases.
+        None if there is no earlier release, or neither down migrations nor kept databases.
     """
     upgrade = find_last_upgrade(journal.list_changes(), current)
     if upgrade is None or Version(upgrade.from_version) not in site.slots.list_versions():
@@ -258,7 +257,7 @@ def _count_value_loss(
 
 
 def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
-    """Count once more what the ways down from an upgrade do not keep of what was entered since."""
+    """Count again what the down migrations of an upgrade lose of the entries since."""
     upgrade = journal.read_change(undoes)
     reference = ChangeRef(
         upgrade.id, upgrade.generation, upgrade.from_version, retained_from=upgrade.id
@@ -270,7 +269,7 @@ def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
 def _choose_rollback_path(
     site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
 ) -> tuple[RollbackPath, str | LazyText]:
-    """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
+    """Describe the path, and why records are lost; an incomplete one rules out down migrations."""
     engine, ledgers = site.database_engine, {}
     if journal.read_facts(upgrade.id).no_copy:
         return NO_COPY, ""  # nothing was copied, and nothing is to be undone
@@ -295,10 +294,91 @@ def _choose_rollback_path(
         engine=engine.engine_name,
         unchanged=unchanged,
     )
-    return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
+    return way, "; ".join(f"{name} {id_}: {why.rstrip('.')}" for name, id_, why in way.reasons)
 
 
 def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyText]:
     words = N_("the down migrations cannot be used: {cause} ({code})")
     values = {"cause": error.title_text, "code": error.code}
     return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(words, values)
+
+
+#: Of a change that leaves the databases as they are, forward and back.
+CODE_ONLY_TEXT = LazyText(
+    N_("Code only: databases are not copied or migrated; downtime is one restart.")
+)
+
+
+#: Of an upgrade whose program works on the live databases before the stop.
+EXPAND_TEXT = LazyText(
+    N_("The databases are migrated before the downtime and not copied; downtime is one restart.")
+)
+
+
+_PATH_TEXTS = {
+    RollbackKind.KEEPS_RECORDS: N_("Rollback from {origin} to {target} keeps all records."),
+    RollbackKind.RESTORES_PREVIOUS: N_(
+        "Rollback from {origin} to {target} restores the previous databases; records"
+        " entered since the upgrade are lost."
+    ),
+    RollbackKind.DEPENDS_ON_MIGRATOR: N_(
+        "Rollback from {origin} to {target} may lose records entered since the upgrade; a"
+        " rehearsal shows whether it does."
+    ),
+}
+
+
+#: Of a release that was not rehearsed yet: its files say so, and a rehearsal may find that less is.
+_UNREHEARSED_TEXT = N_(
+    "Rollback from {origin} to {target} keeps all records, according to the release;"
+    " confirm by a rehearsal."
+)
+
+
+_PARTIAL_LOSS_TEXT = N_(
+    "Rollback from {origin} to {target} keeps all records except values entered in {objects}."
+)
+
+
+def describe_copy_free_downtime(*, no_copy: bool, expands: bool) -> LazyText | None:
+    """Say what a stop spares that copies nothing; None where databases are copied; pure."""
+    if expands:
+        return EXPAND_TEXT
+    return CODE_ONLY_TEXT if no_copy else None
+
+
+def describe_contract(program: Sequence[str]) -> LazyText | None:
+    """Say what works on the databases once the release was watched; None where nothing does; pure.
+
+    Args:
+        program: With its arguments.
+    """
+    if not program:
+        return None
+    words = N_("After the soak period, {program} completes the migrations without downtime.")
+    return LazyText(words, {"program": shlex.join(program)})
+
+
+def describe_rollback(
+    path: RollbackKind,
+    origin: object,
+    target: object,
+    loses: Sequence[str] = (),
+    *,
+    rehearsed: bool = True,
+) -> LazyText:
+    """Describe the rollback: one sentence for plan, dossier and the rollback itself; pure.
+
+    Args:
+        path: Which way.
+        origin: The release that is left.
+        target: The release that is gone back to.
+        loses: Tables and columns whose new values the down migrations do not keep.
+        rehearsed: Whether a rehearsal tried it, or a count says what is lost.
+    """
+    values = {"origin": str(origin), "target": str(target)}
+    if path is RollbackKind.KEEPS_RECORDS and loses:
+        return LazyText(_PARTIAL_LOSS_TEXT, {**values, "objects": ", ".join(loses)})
+    if path is RollbackKind.KEEPS_RECORDS and not rehearsed:
+        return LazyText(_UNREHEARSED_TEXT, values)
+    return LazyText(_PATH_TEXTS[path], values)

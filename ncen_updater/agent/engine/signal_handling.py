@@ -1,4 +1,4 @@
-"""Signals that ask for an end: obeyed where going back is free, remembered where it is not."""
+"""Termination signals: obeyed where a revert costs nothing, remembered where it does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncen_updater.common.messages import INTERRUPTED
 
 
 class SignalHandler:
-    """Turns SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`.
+    """Turns SIGINT, SIGTERM and SIGHUP into an exception.
 
     Outside of an :meth:`allow_interruption` block a signal is remembered; the next block raises it.
     """

@@ -1,4 +1,4 @@
-"""What a change acts on, and what each step is given."""
+"""Site on which a change acts, and the context that each step is given."""
 
 from __future__ import annotations
 

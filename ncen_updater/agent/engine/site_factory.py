@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.application.factory import make_application
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
-from ncen_updater.agent.adapters.databases.factory import make_engine
+from ncen_updater.agent.adapters.databases.engines import make_engine
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.engine.site import Site, SystemClock
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAINTENANCE_REASONS = {
     ChangeKind.UPGRADE: "The application is being upgraded.",
-    ChangeKind.ROLLBACK: "The application is going back to an earlier release.",
+    ChangeKind.ROLLBACK: "The application is being rolled back to an earlier release.",
 }
 
 

@@ -61,7 +61,7 @@ def run_preflight(
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
-        # Only the way forward is judged by it: a damaged memory stops nobody from going back.
+        # Only upgrades are judged by it: a damaged trust state blocks no rollback.
         newest_signed_time=TrustStateStore(site.state_directory).load().clock_floor
         if leads_up
         else None,
@@ -92,4 +92,6 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
                 continue
             if found.setdefault(mark.position, value) is not value:
                 raise ValueError(f"two checks have the place {mark.position}")
+    if not found:
+        raise LookupError(f"no preflight check in {preflight.__name__}")
     return tuple(check for _place, check in sorted(found.items()))

@@ -1,4 +1,4 @@
-"""How a release comes to this site: by a delta pack over a slot that is here, or whole.
+"""Construction of a release's slot: by a delta pack over a slot that exists, or from the archive.
 
 A pack is chosen by the trees that the slots here were built from, never by a version. Where it does
 not give the signed tree, because a file of the slot was altered or the pack is wrong, the archive
@@ -17,7 +17,7 @@ from ncen_updater.agent.model.errors import SlotModifiedError, SlotRecordError
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease, describe_unused_pack
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.delta.pack_facts import DeltaError
+from ncen_updater.formats.delta.pack_plan import DeltaError
 from ncen_updater.formats.release_document import Offer
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def apply_delta_pack(
         UpdaterError: Of the slots room.
     """
     from ncen_updater.formats.delta.apply import apply_pack
-    from ncen_updater.formats.delta.pack_facts import DeltaLimits
+    from ncen_updater.formats.delta.pack_plan import DeltaLimits
 
     ref, document = fetched.ref, fetched.document
     origin = held[ref.from_tree]

@@ -5,6 +5,7 @@ On the path of ``status``: standard library only.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +30,7 @@ class ChangeState(StrEnum):
     """Where a change stands. The first three are open."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
-    REVERTING = "reverting"  # on the way back
+    REVERTING = "reverting"  # the steps are being undone
     COMMITTED = "committed"  # users may be in: only forward
     FINISHED = "finished"
     REVERTED = "reverted"
@@ -163,3 +164,19 @@ class Change:
         """State of a step, None if it was never intended."""
         record = self.steps.get(name)
         return record.state if record else None
+
+
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_change_id() -> str:
+    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, as the operating system knows them."""
+
+    name: str
+    uid: int

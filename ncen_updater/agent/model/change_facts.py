@@ -1,4 +1,4 @@
-"""What the steps of a change leave for each other and for people, as the journal keeps it.
+"""Facts that the steps of a change record in the journal for each other and for people.
 
 A fact that was never kept is None. Facts of a newer agent are kept in ``unknown_facts`` and passed
 over.
@@ -34,7 +34,7 @@ class SnapshotPlan(JsonRecord):
 
 @dataclass(frozen=True)
 class FingerprintSource(JsonRecord):
-    """By what fingerprints were taken: a newer server words a schema anew."""
+    """Versions by which fingerprints were taken: a newer server prints a schema otherwise."""
 
     format: int
     engine: str
@@ -70,7 +70,7 @@ class ChangeFacts(JsonRecord):
         built_from: The file that the slot was built from.
         snapshots: The site's own files that are kept.
         advisories: What was found that stops no change.
-        maintenance_was_on: Whether the door is for an operator to open.
+        maintenance_was_on: Whether an operator has to remove the maintenance page.
         downtime_started: When users were kept out.
         downtime_s: For how long.
         was_running: Whether the application ran before.
@@ -87,7 +87,7 @@ class ChangeFacts(JsonRecord):
         schema_kinds: Of each kind of things in them.
         fingerprint_source: By what they were taken.
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
-        rollback_loses_data: Whether the way back loses what users enter.
+        rollback_loses_data: Whether the rollback loses what users enter.
         schema_basis: What was known of kept databases.
         cut_over_s: Seconds of the cut-over.
         release_rows: Rows that the release itself made, by database and table.

@@ -73,7 +73,7 @@ class DomainChecksError(UpdaterError):
 
 
 class UndeclaredLossError(UpdaterError):
-    """A way back that was seen to lose values of which nothing says so."""
+    """A rollback that lost values in the round-trip test without declaring it."""
 
     message = UNDECLARED_DATA_LOSS
 
@@ -179,7 +179,7 @@ class CommandError(ApplicationError):
 class StopError(ApplicationError):
     """An application that goes on running.
 
-    The value ``refused`` tells whether the order itself failed; else it may be on its way down.
+    The value ``refused`` tells whether the order itself failed; else it may still be stopping.
     """
 
     message = STOP_FAILED

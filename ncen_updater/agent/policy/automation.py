@@ -1,14 +1,14 @@
-"""What the service does next by itself, and why. Pure: facts in, one act out.
+"""Choice of the service's next automatic action, and its reason. Pure: facts in, one action out.
 
 The order of the rules is the order of the code below:
 
-0. Nothing is begun beside another process that is at work: what it has open is not torn.
+0. Nothing starts beside another process that is at work: its open change is not interrupted.
 1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
    only way to let users back in. A release that turned bad, and was not taken back since that
-   was torn, is taken back then; until that may be tried again, the other rules hold. Where one is
-   only watched, an order to go back comes first. Where none is open, an application that does not
-   run although nobody stopped it is started.
+   was interrupted, is taken back then; until that may be tried again, the other rules hold. Where
+   one is only watched, an order to go back comes first. Where none is open, an application that
+   does not run although nobody stopped it is started.
 3. A new agent that has not confirmed itself begins nothing else.
 4. What a person ordered comes before what the service would do by itself.
 5. The feed is asked when its time has come, also while upgrades are on hold.
@@ -497,3 +497,22 @@ def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -
     if facts.application_down is not None:
         ends.append(facts.now + APPLICATION_CHECK_INTERVAL)
     return ServiceDecision(ServiceAction.WAIT, why, min(ends))
+
+
+BAD_RELEASE_DELAYS = (
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(days=1),
+    timedelta(days=3),
+    timedelta(days=7),
+)
+
+
+def compute_retry_at(times: int, last_at: datetime) -> datetime:
+    """Return when the agent may try again by itself.
+
+    Args:
+        times: How often the release failed, from 1.
+        last_at: When it failed last.
+    """
+    return last_at + BAD_RELEASE_DELAYS[min(times, len(BAD_RELEASE_DELAYS)) - 1]

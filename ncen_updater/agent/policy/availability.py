@@ -1,8 +1,8 @@
-"""Whether users can work, from what was seen of door, processes and health address. Pure.
+"""Rule for whether users can work, from maintenance page, processes and health address. Pure.
 
 Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
 
-* The door is closed: users see the maintenance page, whatever runs behind it.
+* The maintenance page is on: users see it, whatever runs behind it.
 * The application answers as it should: users can work, whatever the system says of its unit.
 * No process of it runs, and nobody answers: it is not running.
 * It answers badly, or runs and does not answer: it runs, and does not work. What answers as it
@@ -54,7 +54,7 @@ class HealthProbe:
 
 @dataclass(frozen=True)
 class MaintenanceProbe:
-    """The door, and since when it is closed, where that is known."""
+    """State of the maintenance page, and since when it is on, where that is known."""
 
     on: bool
     since: datetime | None = None
@@ -66,8 +66,8 @@ class Availability(JsonRecord):
 
     Attributes:
         state: What they meet.
-        since: Since when the door is closed, the application runs or does not; None where nobody
-            knows that.
+        since: Since when the maintenance page is on, the application runs or does not; None where
+            nobody knows that.
         process_runs: Whether the part that is asked for its health runs; None where that was not
             found out.
         answer: What the health address answered.
@@ -104,7 +104,7 @@ def judge_availability(
     """Say whether users can work. Pure.
 
     Args:
-        maintenance: The door, or why it could not be seen.
+        maintenance: The maintenance page, or why it could not be seen.
         process: The part that is asked for its health, or why it could not be seen.
         health: What its address answered.
         missing: Further parts that do not run.

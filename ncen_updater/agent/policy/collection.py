@@ -1,4 +1,4 @@
-"""Which old slots and which previous databases may go."""
+"""Choice of the old slots and previous databases that may be pruned."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PreviousDatabases:
 
 @dataclass(frozen=True)
 class ProtectedItems:
-    """What an open change, or a way back that was promised, still needs."""
+    """Databases and slots that an open change or an announced rollback still needs."""
 
     slots: frozenset[Version] = field(default_factory=frozenset)
     changes: frozenset[str] = field(default_factory=frozenset)

@@ -1,4 +1,4 @@
-"""How long users will be out: a range, from a rehearsal and from what changes took before. Pure.
+"""Prediction of the downtime: a range, from a rehearsal and from earlier changes. Pure.
 
 The stop is the sum of its steps. Copying and migrating are measured by the rehearsal on the site's
 own data; the others are short, and the median of what they took here before, or a guess where

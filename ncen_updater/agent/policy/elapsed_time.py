@@ -1,8 +1,9 @@
-"""How much time has passed at a site, whatever its clock was set to meanwhile. Pure.
+"""Time that has passed at a site, even where its clock was set meanwhile. Pure.
 
 What is kept for some days must not go because a clock jumped ahead. So the days are counted by the
-clock of the machine that nobody sets, which begins anew with each start; over a restart, where only
-the wall clock tells anything, no more than a little counts. What is counted too low is kept longer.
+clock of the machine that nobody sets, which begins again with each start; over a restart, where
+only the wall clock tells anything, no more than a little counts. What is counted too low is kept
+longer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a site asks the feed next: pure.
+"""Schedule of the feed checks of a site: pure.
 
 Every site has its own place in the interval, reckoned from its name, so ten thousand of them come
 one after the other without anybody telling them when. What must not happen is that they fall into

@@ -1,4 +1,4 @@
-"""How often people are told: a few messages an hour, several news in one, urgent ones first. Pure.
+"""Pacing of notifications: a few an hour, several events in one, urgent ones first. Pure.
 
 * What is urgent goes at once, and takes along whatever else waits.
 * What is not urgent waits a while for others, and leaves the last message of the hour to what is

@@ -1,4 +1,4 @@
-"""What ncen-updater does, in words: a command, an act, whoever is at work. Pure, and light."""
+"""Labels of commands, actions and operations in progress. Pure, and light."""
 
 from __future__ import annotations
 

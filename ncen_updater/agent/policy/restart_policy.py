@@ -1,4 +1,4 @@
-"""Whether an application that does not run ought to, and nobody is coming to start it. Pure.
+"""Decision to start an application that should run and that nobody else will start. Pure.
 
 A system that starts it after the databases gives it up for good where these were not ready at that
 instant; and who stopped it on purpose wants it stopped. So:
@@ -36,7 +36,7 @@ class ProcessState:
     """One look at the part of the application that is asked for its health.
 
     Attributes:
-        runs: Whether it runs or is on its way up or down.
+        runs: Whether it runs, or is starting or stopping.
         failed: Whether it ended by itself.
         enabled: Whether the system starts it with the machine; None where that is not known.
         started_since_boot: Whether it was started since the machine was; None where that is not

@@ -1,9 +1,9 @@
-"""Who has to say yes before users are kept out for a rollback. Pure.
+"""Approvals that a rollback needs before it interrupts users. Pure.
 
-Going forward takes so many people (``service.required_approvals``), and so does going back: it
+Going forward takes so many people (``service.required_approvals``), and so does a rollback: it
 keeps people
 out, and may bring an old hole back. Not while the release is watched, or where a change is stuck:
-then going back is what the watch is for. And not in an emergency, which is told to everybody at
+then a rollback is what the watch is for. And not in an emergency, which is told to everybody at
 once instead.
 """
 

@@ -1,7 +1,7 @@
-"""When the next upgrade begins by itself: for who approves, schedules or lifts a hold. Pure.
+"""Time at which the next upgrade starts automatically, for approve, schedule and release. Pure.
 
-Asked of the decision that the service itself takes (:func:`.automation.obstacle`), at the instants
-at which what stands in the way passes; nothing is reckoned twice.
+The service's own decision (:func:`.automation.find_obstacle`) is evaluated at each instant at which
+an obstacle ends, so that no rule exists twice.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is told to people: status, diagnostics, dossier."""
+"""Reports for people: status, diagnostics, dossier."""

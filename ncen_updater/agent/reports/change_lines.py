@@ -14,8 +14,7 @@ from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure, translate
-from ncen_updater.common.labels import translate_step_label
-from ncen_updater.common.reasons import explain_code
+from ncen_updater.common.labels import explain_code, translate_step_label
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.

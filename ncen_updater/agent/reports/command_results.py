@@ -1,6 +1,6 @@
-"""What a piece of work came to: one document, and the lines for people who asked for it.
+"""Result of an operation: one document, and the lines for people who asked for it.
 
-The same whoever carries it out: a command alone, or one that the service started for somebody.
+The same for a command alone and for one that the service started for somebody.
 """
 
 from __future__ import annotations
@@ -14,12 +14,6 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     format_accept_loss_option,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
-from ncen_updater.agent.engine.rollback_text import (
-    CODE_ONLY_TEXT,
-    describe_contract,
-    describe_copy_free_downtime,
-    describe_rollback,
-)
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import (
     finding_to_json,
@@ -258,6 +252,11 @@ def format_plan_lines(
         language: Of sentences within lines.
         report: The report of the last rehearsal of it that passed.
     """
+    from ncen_updater.agent.engine.rollback_plan import (
+        describe_contract,
+        describe_copy_free_downtime,
+    )
+
     rehearsed = match_rehearsed_hops(plan, report)
     for hop in plan.hops:
         yield ""
@@ -302,7 +301,9 @@ def format_plan_lines(
 
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
-    """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
+    """Say the rollback as the rehearsal and the dossier do: with what was lost on trial."""
+    from ncen_updater.agent.engine.rollback_plan import describe_rollback
+
     loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
     tried = shown is not None or hop.no_copy
     return describe_rollback(
@@ -315,7 +316,7 @@ def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
     stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
     yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
     if hop.round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         yield from format_round_trip(hop.round_trip, language)
 
@@ -393,12 +394,14 @@ def format_rollback_plan(
     other means than a terminal.
 
     Args:
-        plan: The way back.
+        plan: The rollback.
         approval: Who may go it.
         language: Of sentences within lines.
         round_trip: What the rehearsal of the upgrade saw of values when it went back, as its report
             has it; None where nothing is known.
     """
+    from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
+
     document = {
         "from": plan.origin, "to": plan.target, "mode": plan.mode.value, "lost": plan.lost,
         "lost_total": plan.lost_total, "uncounted": plan.uncounted, "reason": plan.reason,
@@ -426,7 +429,7 @@ def format_rollback_plan(
         values = {"version": plan.origin, "tables": plan.uncounted_text}
         words.append(LazyText(passed, values))
     if round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         words += [
             LazyText(N_("Round-trip test in the rehearsal of {version}:"), {"version": plan.origin})
@@ -468,7 +471,7 @@ def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[Outpu
     """Say what a rehearsal found to people.
 
     Args:
-        found: The rehearsal as :func:`.store.rehearsal_document` returns it.
+        found: The rehearsal as :func:`.rehearsal_store.serialize_rehearsal` returns it.
         language: Of sentences within lines.
     """
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
@@ -517,6 +520,8 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
 
 
 def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
+    from ncen_updater.agent.engine.rollback_plan import describe_rollback
+
     words = describe_rollback(
         hop.rollback_path, hop.to_version, hop.from_version, hop.all_lost_columns
     )
@@ -531,7 +536,7 @@ def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
         tables = {"tables": ", ".join(hop.rollback_differences)}
         yield LazyText(N_("  tables changed by the rollback: {tables}"), tables)
     if hop.round_trip is not None:
-        from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
+        from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         yield from format_round_trip(hop.round_trip, language)
 

@@ -64,7 +64,7 @@ from ncen_updater.feed.feed_summary import FeedSummary, get_view_path, read_feed
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import AgentConfig
     from ncen_updater.agent.engine.recovery import ObservedState
-    from ncen_updater.agent.engine.rehearsal.downtime_history import LastDowntime
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
     from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
@@ -105,11 +105,11 @@ class JournalSnapshot:
 
     Attributes:
         last_event: Number of its last event.
-        head: That event by its number and hash, for whoever keeps it elsewhere.
+        head: That event by its number and hash, for anyone who keeps it elsewhere.
         open_change: The open change.
         last_change: The change that was begun last; an open one is always that.
         last_facts: What the steps of the last one kept.
-        pending_rollback: A rollback that is owed.
+        pending_rollback: A rollback that was interrupted and is still to be done.
         holds: Holds in force.
         bad_releases: Releases that failed here and are remembered.
         good_since: Of those that came well to their end here, when they did last.
@@ -117,7 +117,7 @@ class JournalSnapshot:
         rollback_job: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         upgrade_approvals: Those of upgrades, with where they lead.
-        rollback_approvals: Those of going back from a release that was brought last.
+        rollback_approvals: Those of a rollback from a release that was brought last.
         schedules: Chosen times in force.
         consumed_approvals: Who had approved the last one, which was undone, and has not approved
             since.
@@ -247,8 +247,9 @@ class SiteStatus:
         paths: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
         configuration_error: What is wrong with the whole configuration; None where nothing is.
-        maintenance_on: Whether the door keeps users out; None if the configuration names none.
-        availability: Whether users can work, as door, processes and health address said.
+        maintenance_on: Whether the maintenance page keeps users out; None if the configuration
+            names none.
+        availability: Whether users can work, by maintenance page, processes and health address.
         lock_holder: Who holds the lock of changes.
         journal: What the journal says.
         required_approvals: How many people have to approve.
@@ -297,7 +298,7 @@ class SiteStatus:
 
     @property
     def is_inconsistent(self) -> bool:
-        """Whether the door was seen in another state than users met it in."""
+        """Whether the maintenance page was seen in another state than users met it in."""
         maintenance_file, seen = (
             get_part_or_none(self.maintenance_on),
             get_part_or_none(self.availability),
@@ -453,7 +454,8 @@ def read_status(
             else NOT_READ,
         )
 
-    # The answer of the application takes seconds; the door may have been opened meanwhile.
+    # The answer of the application takes seconds; the maintenance page may have been removed
+    # meanwhile.
     looked = look()
     for _ in range(MAX_REREADS):
         if not looked.is_inconsistent:
@@ -508,7 +510,7 @@ def _read_rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
 
 
 def _read_last_downtime(journal: Journal) -> LastDowntime | None:
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_last_downtime
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_last_downtime
 
     return find_last_downtime(journal)
 

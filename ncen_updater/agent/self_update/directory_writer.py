@@ -1,4 +1,4 @@
-"""What a running agent does in its own directory, and who does it.
+"""Writes of a running agent to its own directory, and the user that makes them.
 
 The service parses what local users say, and the directory holds the code that root runs: the unit
 of the service may not write there, nor may what works on the site. It asks a unit of its own, which

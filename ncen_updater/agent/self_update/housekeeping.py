@@ -1,4 +1,4 @@
-"""What a new agent does once it has confirmed itself: renew the failsafe, let old slots go.
+"""Clean-up by a new agent once it has confirmed itself: renew the failsafe, remove old slots.
 
 The failsafe is never exchanged together with the agent: it alone brings the previous
 agent back. It is renewed here, by an agent that has just shown that it works, and only if the new

@@ -34,9 +34,9 @@ from ncen_updater.agent.storage.agent_selection import (
 )
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
     CHANGE_STILL_OPEN,

@@ -1,4 +1,4 @@
-"""Whether this agent reaches what it works with: looked at while a new agent is on trial.
+"""Self-check of an agent on trial: it reaches everything that it works with.
 
 Reads the journal, the last list of releases and the catalogue of every database, and looks whether
 the disks have room; changes nothing and talks to no network.

@@ -3,7 +3,7 @@
 What is on the disk at each instant: ``<version>.partial`` (worthless, removed by the next try),
 then the slot under its own name, by one rename after it was tried and flushed. ``slot.json`` in it
 says which release it was made from: the same name with another content is another slot. The release
-itself stays in it, so that the slot can be made anew where the system's Python was exchanged.
+itself stays in it, so that the slot can be recreated where the system's Python was exchanged.
 
 What comes with a release runs here before its trial: pip unpacks it, and it is asked who it is. A
 user does that who owns nothing else (where root makes slots), and who may write in the partial slot
@@ -93,7 +93,7 @@ def require_release(directory: Path) -> None:
         except (OSError, zipfile.BadZipFile) as error:
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=str(error)) from error
         room -= sum(member.file_size for member in members)
-        # Python runs such a file at each start, whoever is asked for.
+        # Python runs such a file at each start, whatever program is started.
         starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
         if room < 0 or starts:
             too_large = LazyText(N_("larger than {limit_bytes}"), {"limit_bytes": MOST_BYTES})
@@ -153,7 +153,7 @@ class AgentSlots:
             digest: Of the release, for the record.
             fill: Puts the release, wheels and requirements, into an empty directory.
             progress: Told what is being done.
-            in_use: Versions whose slots are not made anew.
+            in_use: Versions whose slots are not recreated.
 
         Raises:
             AgentSlotError: If it cannot be made, or does not work; nothing is left of it.
@@ -261,7 +261,7 @@ class AgentSlots:
 
     @staticmethod
     def _write_launcher(partial: Path) -> None:
-        """Write the program anew: what pip wrote names a directory that is about to be renamed."""
+        """Write the program again: what pip wrote names a directory that is about to be renamed."""
         program = partial / "bin" / PROGRAM_NAME
         program.unlink(missing_ok=True)
         program.write_text(LAUNCHER, "utf-8")
@@ -291,7 +291,7 @@ class AgentSlots:
         try:
             self._test_slot(self.get_path(version), version)
         except (AgentSlotError, OSError) as error:
-            logger.warning("the slot is made anew: %s", error)
+            logger.warning("the slot is rebuilt: %s", error)
             return False
         return True
 

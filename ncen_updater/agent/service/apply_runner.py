@@ -1,4 +1,4 @@
-"""Who does the work of the service: a process for each command, one at a time."""
+"""Runner of the service's work: a process for each command, one at a time."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ApplyRunner:
 
     It is a child, or one that systemd starts with rights of its own. It goes on when the service
     dies: what it leaves is brought to its end by the next ``resume``. When the service is stopped
-    it is asked to end too, and goes back where going back is free.
+    it is asked to end too, and reverts where that costs nothing.
 
     Args:
         config: The configuration file.

@@ -1,4 +1,4 @@
-"""What stands between a site and its next release: looked at by a process of its own.
+"""Assessment of what blocks the next release, by a process of its own.
 
 Reads the last verified list, the slots, the journal and the live databases; talks to no network,
 and changes nothing but the dossiers that are kept of it.
@@ -9,23 +9,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.approvals.approval_status import ApprovalStatus, read_approval_status
 from ncen_updater.agent.engine.approvals.approved_release import find_approved_release, find_path_to
 from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
 from ncen_updater.agent.engine.prune import compute_next_prune
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.steps.outage import room_of_databases
+from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.policy.automation import RehearsalStatus
-from ncen_updater.agent.policy.bad_releases import compute_retry_at
+from ncen_updater.agent.policy.automation import (
+    AutomationInputs,
+    AutomationMode,
+    RehearsalStatus,
+    ServiceAction,
+    compute_retry_at,
+)
+from ncen_updater.agent.policy.feed_schedule import compute_check_due
+from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, SiteHistory
-from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
 from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:
@@ -207,3 +217,67 @@ def assess_site(path: Path) -> dict[str, object]:
     found = assess_upgrade(site, find_offered_agent(site, path))
     refresh_dossiers(site, found.target, found.binding)
     return found.to_json()
+
+
+#: Parts of a site that :func:`build_decision_inputs` needs.
+DECISION_INPUT_PARTS = frozenset({"journal", "rehearsals"})
+
+
+def build_decision_inputs(
+    status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
+) -> AutomationInputs:
+    """Return what the service decides by; who is at work and trials of agents are its own to add.
+
+    Args:
+        status: The parts :data:`DECISION_INPUT_PARTS` of the site.
+        service_state: What is known of what is next.
+        settings: The table ``[service]``.
+        now: The time.
+
+    Raises:
+        UpdaterError: If a part could not be read.
+    """
+    journal = require_part(status.journal)
+    found = service_state.assessment or Assessment(last_event=0)
+    if ServiceAction.ASSESS in service_state.failures:
+        found = Assessment(last_event=0)  # nothing is begun by what was known before
+    change, chosen = journal.open_change, journal.find_schedule(found.binding)
+    return AutomationInputs(
+        now=now,
+        mode=AutomationMode(settings.mode),
+        zone=settings.get_timezone(),
+        next_check=compute_check_due(
+            now,
+            service_state.next_check,
+            None
+            if ServiceAction.CHECK_FEED in service_state.failures
+            else service_state.checked_at,
+            timedelta(hours=settings.check_interval_hours),
+            status.paths.site_id,
+            release_pending=found.target is not None,
+        ),
+        upgrade_windows=tuple(item.to_window() for item in settings.windows),
+        download_windows=tuple(item.to_window() for item in settings.download_windows),
+        open_change=status.is_work_unfinished,
+        stuck=change is not None and change.state is ChangeState.STUCK,
+        job_waiting=journal.waiting_job is not None,
+        rollback_requested=journal.rollback_job is not None,
+        hold_reason=journal.holds[0].reason if journal.holds else None,
+        hold_until=journal.hold_until,
+        rollback_pending=journal.pending_rollback is not None
+        and journal.pending_rollback.is_automatic,
+        was_rolled_back=found.was_rolled_back,
+        agent_offered=found.agent_version if settings.self_update else None,
+        target=found.target,
+        retry_at=found.retry_at,
+        slot_built=found.slot_built,
+        rehearsal_status=found.rehearsal_status
+        if settings.rehearse
+        else RehearsalStatus.NOT_REQUIRED,
+        missing_approvals=journal.count_approvals(
+            found.binding, settings.required_approvals
+        ).missing,
+        not_before=chosen.not_before if chosen else None,
+        prune_at=found.prune_at,
+        failures=service_state.failures,
+    )

@@ -1,11 +1,11 @@
-"""Whether users can work, for the service: asked by itself, or by who may ask for it.
+"""Cache of whether users can work, for the service: queried by itself or by a unit with the rights.
 
 The unit of the service has no network and does not see systemd; what works on the site for it does.
 Many may want to know at once, and again and again: one look is under way at most, all hear what it
 saw, and looks leave most of the time to other work. A look that nobody waits for any more goes on
 until it is over: where the machine is so slow that it takes long, another beside it would be one
-process more to wait for, until the socket takes no work at all. What was heard before the door was
-opened or closed is told to nobody any more, however little time has passed.
+process more to wait for, until the socket takes no work at all. An answer from before the
+maintenance page was turned on or off is never used afterwards, however little time has passed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class AvailabilityCache:
         try:
             answer = self._look()
         except Exception:  # those who wait must not wait for nothing
-            logger.exception("whether officers can work was not found out")
+            logger.exception("cannot determine whether users can work")
             why = "unexpected error; run: journalctl -u ncen-updater"
             answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
         with self._changed:
@@ -123,7 +123,7 @@ def create_availability_cache(config_path: Path, config: AgentConfig) -> Availab
 
 
 def _read_maintenance_mtime(maintenance_file: Path) -> int | None:
-    """When the door was closed; None where it is open, or cannot be seen."""
+    """Return since when the maintenance page is on; None where it is off, or cannot be seen."""
     try:
         return maintenance_file.lstat().st_mtime_ns
     except OSError:

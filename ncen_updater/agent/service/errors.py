@@ -6,12 +6,7 @@ from collections.abc import Mapping
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import (
-    BAD_REQUEST,
-    UNNAMED,
-    ErrorMessage,
-    ExitCode,
-)
+from ncen_updater.common.messages import BAD_REQUEST, UNNAMED, ErrorMessage, ExitCode
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 ASK_FOR_STATUS = LazyText(N_("Run: ncen-updater status"))

@@ -1,6 +1,6 @@
 """Inspections: readings of the site that a process of its own makes, beside the service's work.
 
-What people are asked to decide on (the plan with its SQL, the dossier, the way back) and what they
+What people are asked to decide on (the plan with its SQL, the dossier, the rollback) and what they
 ask about the site (findings, proof) needs the databases, which neither they nor the service reach.
 So a child reads it, as a command of the agent that changes nothing, while the loop goes on: an
 approved upgrade never waits for somebody who looks. One inspection is made at a time, and beside it
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
@@ -82,7 +82,7 @@ class InspectionRequest:
         version: Of a plan or a dossier: which release; the one that comes next if left out.
         retry: Of a plan: whether releases are taken that failed here.
         chain_heads: Of a proof: events that somebody kept elsewhere.
-        accept_loss: Of the way back: so many records may be lost.
+        accept_loss: Of the rollback: so many records may be lost.
         leave_out: Of a support bundle: parts that are not wanted.
         show: Of a support bundle: parts whose text is wanted.
         language: Of sentences in what is found.

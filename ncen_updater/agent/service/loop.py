@@ -27,7 +27,7 @@ from ncen_updater.agent.policy.restart_policy import (
 )
 from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
-from ncen_updater.agent.service.decision_inputs import build_decision_inputs
+from ncen_updater.agent.service.assessment import build_decision_inputs
 from ncen_updater.agent.service.errors import NOTHING_CHANGED
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders
@@ -255,7 +255,7 @@ class ServiceLoop:
                     now, service_state.failures.get(ServiceAction.CHECK_FEED)
                 ),
             )
-        self._said = None  # what comes next is told anew, also where it is the same again
+        self._said = None  # what comes next is told again, also where it is the same again
         # A child may have changed anything: what was known before it is not known any more.
         self._save_state(_mark_assessment_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
@@ -290,7 +290,7 @@ def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
 
 
 def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
-    """Return it with an assessment that is made anew before the next decision."""
+    """Return it with an assessment that is made again before the next decision."""
     before = service_state.assessment
     return replace(service_state, assessment=replace(before, last_event=-1) if before else None)
 

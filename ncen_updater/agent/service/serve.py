@@ -227,7 +227,7 @@ def _end_interrupted_jobs(recorder: JournalOrders) -> None:
     try:
         recorder.end_interrupted()
     except UpdaterError as error:
-        logger.warning("orders that were torn stay so for now: %s", error)
+        logger.warning("interrupted jobs stay unfinished for now: %s", error)
 
 
 def _create_agent_trial(
@@ -290,13 +290,13 @@ def _run_step(service: ServiceLoop, recorder: JournalOrders) -> ServiceDecision:
 
     What was begun is in the journal; the next step finds it there.
     """
-    if recorder.torn:
+    if recorder.interrupted:
         _end_interrupted_jobs(recorder)
     try:
         return service.run_once()
     except (OSError, UpdaterError) as error:
         logger.error("the service goes on in %s s: %s", RETRY_S, error)
-        recorder.torn = True
+        recorder.interrupted = True
         words = LazyText(N_("service failed: {error}"), {"error": str(error)})
         return ServiceDecision(ServiceAction.WAIT, words, _now() + timedelta(seconds=RETRY_S))
 

@@ -1,4 +1,4 @@
-"""What the disk and the journal say of a site, as documents: for ``status``, ``history`` and JSON.
+"""Documents about the site from disk and journal: for ``status``, ``history`` and JSON.
 
 Standard library only: this module is on the path of ``status``.
 """
@@ -68,7 +68,7 @@ Document = dict[str, object]
 #: Among so many rehearsals those that failed are looked for.
 REHEARSALS_SEARCHED = 100
 #: Parts of a site that :func:`build_site_report` tells of.
-#: Steps that are torn where they are cut off; a release that is watched is watched on.
+#: Steps that are interrupted where they are cut off; a release that is watched is watched on.
 _INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT)
 _STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 SITE_REPORT_PARTS = frozenset(
@@ -228,10 +228,10 @@ def _build_approvals(
 def _build_rollback_approvals(
     journal: JournalSnapshot, needed: int | None, current: str | None
 ) -> dict[str, object] | None:
-    """Return who approved going back from the release in use, and up to what loss; pure.
+    """Return who approved a rollback from the release in use, and up to what loss; pure.
 
     None where nobody did, and where it is not known how many have to; and while a change is open or
-    a rollback is owed, which nobody has to approve.
+    a rollback is pending, which nobody has to approve.
     """
     if (
         needed is None
@@ -298,7 +298,7 @@ def list_unresolved_failures(
             or (assessment is not None and not assessment.target),
             ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent_version is None,
             ServiceAction.PRUNE: assessment is not None and assessment.prune_at is None,
-            ServiceAction.RUN_JOB: True,  # whoever gave it was told
+            ServiceAction.RUN_JOB: True,  # its requester was told
         }
         if not over.get(deed, False):
             yield deed, failure
@@ -339,13 +339,13 @@ def _find_next_release(status: SiteStatus) -> str | None:
 
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
-    """Newer releases that the Secretariat keeps back, but for those that a brake tells of."""
-    current, brakes = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
+    """Return the newer releases that signers keep back, without those under an emergency halt."""
+    current, halts = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
     for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
         reported = any(
             halt.version == one.version
             and one.explanation.startswith(f"{halt.reason} [{halt.owner}, ")
-            for halt in brakes
+            for halt in halts
         )
         if not reported and current is not None and Version(one.version) > Version(current):
             yield {
@@ -416,7 +416,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
         KeyError: If the journal knows none of this id.
         JournalUnreadableError: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_ranges
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_ranges
 
     changes = (
         journal.list_changes(limit)
@@ -575,7 +575,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         KeyError: If the journal knows none of this id.
         JournalUnreadableError: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.engine.rehearsal.downtime_history import find_predicted_range
+    from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_range
 
     change = journal.read_change(change_id)
     require_zones(journal, change)

@@ -1,4 +1,4 @@
-"""What goes on in the service just now, for those who look: never kept, safe between threads."""
+"""Snapshot of the service's present work for readers: never stored, safe between threads."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ SOAK_ENDED = "watching-ended"
 
 @contextmanager
 def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
-    """End the watching of this process, whoever began it, once somebody ordered to go back.
+    """End this process's soak period, no matter who started it, once a rollback was requested.
 
-    Inside of :meth:`.Interruption.handled`: it is ended by the signal that a person would send.
+    To be called within :meth:`.SignalHandler.handle_signals`: it sends the signal of a person.
 
     Args:
         path: The journal.

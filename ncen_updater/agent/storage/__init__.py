@@ -1,1 +1,1 @@
-"""What lies on the disk: journal, slots, files of the site, local overlay, inbox."""
+"""Files of the agent: journal, slots, files of the site, local overlay, inbox."""

@@ -1,4 +1,4 @@
-"""Which agent is chosen: ``sequence.json`` beside the slots, and how its content may change.
+"""Selection of the agent: ``sequence.json`` beside the slots, and how its content may change.
 
 The failsafe reads and writes the same file with code of its own. Decisions here are pure; only
 :class:`AgentSelectionFile` touches the disk. Imports nothing heavy.

@@ -1,9 +1,9 @@
-"""The tray: where people who may order lay bundles down, for the service to import.
+"""Import directory: people who may request an import place bundles there for the service.
 
-An order names a file in it and no place. Whoever may write there can plant anything under any name,
-so a name is opened through the directory itself, without following a link, and what was opened is
-judged: a plain file, with no second name, of the very person who ordered it. What was opened so is
-read, whatever becomes of the name meanwhile. Light: the service imports it.
+An order names a file in it and no place. Anyone who may write there can plant anything under any
+name, so a name is opened through the directory itself, without following a link, and what was
+opened is judged: a plain file, with no second name, of the very person who ordered it. What was
+opened so is read, whatever becomes of the name meanwhile. Light: the service imports it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is one of a file in the tray, and can be shown; pure."""
+    """Whether a name is one of a file in the import directory, and can be shown; pure."""
     fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_LENGTH
     return fits and name.isprintable() and "/" not in name and not name.startswith(".")
 
 
 def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
-    """Return why a directory cannot be the tray; None where it can. Pure.
+    """Return why a directory cannot be the import directory; None where it can. Pure.
 
     Args:
         info: What the system says of it.
@@ -75,7 +75,8 @@ def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
         return LazyText(N_("it is no plain file"))
     if info.st_nlink != 1:
         return LazyText(N_("it has a hard link"))
-    # Also of root's: whoever may write to its directory can move one from there into the tray.
+    # Also of root's: anyone who may write to its directory can move one from there into the import
+    # directory.
     if info.st_uid != uid:
         return LazyText(
             N_("it belongs to {owner}, who must start the import"),
@@ -100,7 +101,7 @@ class InboxFile:
         size_bytes: Its size.
         since: When it came, or was changed last (UTC).
         owner: Whose it is.
-        refused_because: Why whoever asks may not order it; None where they may.
+        refused_because: Why the caller may not order it; None where they may.
     """
 
     name: str
@@ -111,7 +112,7 @@ class InboxFile:
 
 
 class Inbox:
-    """The tray of a site.
+    """The import directory of a site.
 
     Args:
         state: The agent's state directory.
@@ -137,7 +138,7 @@ class Inbox:
             os.close(directory)
 
     def require_usable(self) -> None:
-        """Refuse a tray that cannot be used; raises as :meth:`list_files`."""
+        """Refuse an import directory that cannot be used; raises as :meth:`list_files`."""
         with self._open():
             pass
 
@@ -148,7 +149,7 @@ class Inbox:
             uid: Who asks.
 
         Raises:
-            UpdaterError: If there is no tray, or it can be used by others than may order.
+            UpdaterError: If there is no import directory, or others than operators can write there.
         """
         found: list[InboxFile] = []
         more = 0
@@ -171,7 +172,7 @@ class Inbox:
         return found[:MAX_LISTED], more + len(found[MAX_LISTED:])
 
     def open_file(self, name: str, uid: int) -> int:
-        """Open a file for whoever ordered it; return the descriptor.
+        """Open a file for the person who ordered it; return the descriptor.
 
         Args:
             name: Its name.
@@ -219,7 +220,7 @@ def _make_refusal_error(name: str, reason: LazyText) -> UpdaterError:
 
 @contextmanager
 def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator[list[str]]:
-    """Copy a file into the tray as this process's user; what is still to be removed is removed.
+    """Copy a file into the import directory as this process's user; remove it at the end.
 
     Args:
         inbox: The directory.
@@ -227,7 +228,7 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
         progress: Told the bytes.
 
     Yields:
-        The names that are removed at the end: whoever leaves an order that still needs the file
+        The names that are removed at the end: a caller that leaves an order that needs the file
         empties that list.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What the service knows between two looks, and keeps for its next start.
+"""State that the service keeps between two checks and for its next start.
 
-All of it can be found out again: a file that is damaged is forgotten, and the feed asked anew. What
-must never be forgotten (changes, approvals, holds, bad releases) is in the journal.
+All of it can be found out again: a file that is damaged is forgotten, and the feed asked again.
+What must never be forgotten (changes, approvals, holds, bad releases) is in the journal.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ServiceState(JsonRecord):
     """Everything that the service keeps.
 
     Attributes:
-        assessment: The last one; None when it has to be made anew.
+        assessment: The last one; None when it has to be made again.
         checked_at: When the feed last answered.
         next_check: When it is asked again; None for at once.
         failures: Actions that failed when they were last tried.
@@ -152,7 +152,7 @@ class ServiceStateFile:
         except FileNotFoundError:
             return ServiceState()
         except (ValueError, RecursionError) as error:
-            logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
+            logger.warning("%s is damaged, the feed is checked again: %s", self._path, error)
             return ServiceState()
 
     def save(self, service_state: ServiceState) -> None:

@@ -1,4 +1,4 @@
-"""What characters do on a terminal: which are let through, in which direction, and how wide.
+"""Filter of characters for a terminal: which are let through, in which direction, and how wide.
 
 Text comes from databases, releases and people of any country. It must not move the cursor, hide or
 forge a line, nor turn round what stands beside it; and it must stay readable in every script.

@@ -17,10 +17,14 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.errors import CommandInterruptedError, UnexpectedError
 from ncen_updater.common.cli.render import format_error, supports_color
 from ncen_updater.common.cli.session import CliSession, discard_stream
-from ncen_updater.common.cli.usage import click_in, format_usage_error
+from ncen_updater.common.cli.usage import (
+    CommandInterruptedError,
+    UnexpectedError,
+    click_in,
+    format_usage_error,
+)
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language, read_language_from_environment
@@ -65,7 +69,7 @@ def _run_group(
         failure = session.clarify_error(error) or error
     except click.ClickException as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError) and not session.as_json:
-            # Whoever types the name alone made no mistake: they want to know what there is.
+            # The bare name is no mistake: it asks what commands exist.
             session.print_message(error.format_message())
             return int(BAD_USAGE.exit_code)
         context = getattr(error, "ctx", None)
@@ -155,7 +159,7 @@ def _report_lost_output(session: CliSession, lost: OSError) -> int:
 
 
 def _get_state_lines(error: UpdaterError, state_now: StateReporter) -> Sequence[LazyText]:
-    from ncen_updater.common.cli.errors import SITE_STATE_UNKNOWN
+    from ncen_updater.common.cli.usage import SITE_STATE_UNKNOWN
 
     try:
         return state_now(error)

@@ -1,4 +1,4 @@
-"""How things are shown to people and to programs. Both command lines use it. Imports little."""
+"""Output of values to people and to programs. Both command lines use it. Imports little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run of a command line knows: its options, where it writes, and how it asks."""
+"""Session of one run of a command line: its options, its output, and its prompts."""
 
 from __future__ import annotations
 

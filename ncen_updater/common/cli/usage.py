@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the language of the run.
+"""Errors in a command line, in the language of the run.
 
 Mistakes that a command finds are :class:`CommandUsageError`. What click finds it says itself,
 through gettext: ``click.po`` beside our own catalogue has its sentences.
@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from typing import Final
 
 import click
+from packaging.version import InvalidVersion, Version
 
-from ncen_updater.common.i18n import N_, LazyText, locale_directory, translate
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, locale_directory, translate
+from ncen_updater.common.messages import BAD_VERSION, COMMAND_INTERRUPTED, UNEXPECTED
 
 #: What stands for a value in help and usage; names of commands and options are never translated.
 METAVARS: Final = (
@@ -101,3 +104,35 @@ def format_usage_error(error: click.ClickException, language: str) -> str:
         help_of = LazyText(parameter.help or "")
         return LazyText(VALUE_WITH_HELP, {"what": text, "help": help_of}).render(language).rstrip()
     return text
+
+
+SITE_STATE_UNKNOWN = N_("State of the site unknown: {why}")
+
+
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+
+
+class CommandInterruptedError(UpdaterError):
+    """A signal ended a command that had nothing to undo."""
+
+    message = COMMAND_INTERRUPTED
+
+
+class UnexpectedError(UpdaterError):
+    """A mistake in this program; the trace is in ``detail`` or in a file that it names."""
+
+    message = UNEXPECTED
+
+
+def parse_version(text: str | None) -> Version | None:
+    """Read a version that a person typed.
+
+    Raises:
+        BAD_VERSION: If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise UpdaterError(BAD_VERSION, text=LocalizedFigure(text)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ncen_updater.console.headers import PAGE_POLICY
+from ncen_updater.console.web_request import PAGE_POLICY
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""*History*: what was done, predicted and real; one change in a dozen lines; and going back."""
+"""*History*: changes, predicted and real; one change in a dozen lines; and the audit log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ncen_updater.common.labels import get_step_label
 from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.jobs import JOB_KINDS
 from ncen_updater.console.pages.live import STEP_STATES
 from ncen_updater.console.service_client import Document
 
@@ -133,4 +134,32 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
         refresh_s=2 if looked.is_loading else 0,
+    )
+
+
+MAX_JOBS = 30
+
+
+def build_audit_page(asking: PageRequest) -> PageContent:
+    """Build the audit log page."""
+    status = asking.get_status()
+    journal = status["journal"]
+    mark = f"{journal.get('chain_head')}"
+    chain = asking.inspect("audit-log", mark)
+    # Everything takes longer, and is looked at where somebody asks for it.
+    wanted = asking.query.get("look") == "verify"
+    whole = asking.inspect("verify", mark) if wanted else None
+    both = [one for one in (chain, whole) if one is not None]
+    loading = any(one.is_loading for one in both)
+    return PageContent(
+        "audit-log",
+        {
+            "status": status,
+            "chain": chain,
+            "whole": whole,
+            "kinds": JOB_KINDS,
+            "orders": asking.get_document(f"/v1/orders?limit={MAX_JOBS}")["orders"],
+        },
+        "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
+        refresh_s=2 if loading else 0,
     )

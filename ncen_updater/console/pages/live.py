@@ -13,9 +13,8 @@ from datetime import datetime
 
 from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.labels import get_step_label
+from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.reasons import explain_code
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.files import FileResponse
 from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job_result

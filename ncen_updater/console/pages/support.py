@@ -1,17 +1,20 @@
-"""*Help*: what would stand in the way, what a code says, and the bundle for the Secretariat."""
+"""*Help* and *Settings*: what blocks an upgrade, what a code means, the support bundle."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import explain_code
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
-from ncen_updater.common.reasons import explain_code
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.service_client import ServiceRefusedError
 
 _CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
 #: Of each part of a bundle so much is shown.
@@ -65,3 +68,51 @@ def get_bundle_file(asking: PageRequest) -> FileResponse:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/help/bundle")
     name = 'attachment; filename="ncen-support-bundle.tar.gz"'
     return FileResponse(content, "application/gzip", (("Content-Disposition", name),))
+
+
+def build_settings_page(asking: PageRequest) -> PageContent:
+    """Build the page of the settings in force and of the agent."""
+    status = asking.get_status()
+    agent, refused = asking.get_document("/v1/agent"), None
+    rows: list[Mapping[str, Any]] = []
+    try:
+        rows = list(asking.get_document("/v1/settings")["settings"])
+    except ServiceRefusedError as error:
+        refused = error.error
+    return PageContent(
+        "settings",
+        {
+            "status": status,
+            "agent": agent,
+            "tables": group_by_table(rows),
+            "refused": refused,
+            "may": asking.find_missing_role("operate") if agent["on_offer"] else None,
+        },
+        "refused" if refused else "ready",
+    )
+
+
+def group_by_table(
+    rows: Iterable[Mapping[str, Any]],
+) -> dict[str, list[tuple[str, LazyText, bool]]]:
+    """Return settings by their table: the name, the value, and whether the file says it; pure."""
+    found: dict[str, list[tuple[str, LazyText, bool]]] = {}
+    for row in rows:
+        table, name = str(row["table"]), str(row["name"])
+        found.setdefault(table, []).append((name, _format_value(row), bool(row["explicit"])))
+    return found
+
+
+def _format_value(row: Mapping[str, Any]) -> LazyText:
+    value = row["value"]
+    if row["redacted"] and value in (None, "", []):
+        return LazyText(N_("hidden"))
+    if isinstance(value, bool):
+        return LazyText(N_("yes") if value else N_("no"))
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    if value is None or value == "":
+        return LazyText("-")
+    if row["redacted"]:
+        return LazyText(N_("{value} (partly hidden)"), {"value": str(value)})
+    return LazyText("{value}", {"value": str(value)})

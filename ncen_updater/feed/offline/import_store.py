@@ -3,8 +3,8 @@
 In the state directory::
 
     lists.lock        held by an import alone, shared by those that read the feed
-    import.partial/   being verified; whoever finds it may throw it away
-    import.ready/     verified whole; whoever finds it moves it into its places
+    import.partial/   being verified; the next process may remove it
+    import.ready/     verified whole; the next process moves it into its places
     feed/import.json  what was imported last
 
 An import is in force from the instant at which ``import.partial`` is renamed to ``import.ready``.

@@ -13,7 +13,7 @@ from ncen_updater.common.messages import BUNDLE_TRUNCATED, BUNDLE_UNREADABLE, NO
 
 
 def open_bundle_file(path: Path) -> int:
-    """Open a bundle for whoever is to read it; return the descriptor.
+    """Open a bundle for the process that reads it; return the descriptor.
 
     Raises:
         BUNDLE_UNREADABLE: If it is not there, or may not be read.

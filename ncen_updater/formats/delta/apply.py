@@ -48,23 +48,21 @@ from ncen_updater.formats.delta.lzma_streams import (
     ReferenceOutOfRangeError,
 )
 from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
-from ncen_updater.formats.delta.pack_facts import (
-    DeltaError,
-    DeltaLimits,
-    LinkMode,
-    list_capabilities,
-    make_deflater,
-    name_deflate_capability,
-)
 from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
     ArchiveOperationKind,
     ArchiveRecipe,
+    DeltaError,
+    DeltaLimits,
     FileGroup,
+    LinkMode,
     NewEntry,
     PackPlan,
     PathRefusedError,
     check_no_trailing_data,
+    list_capabilities,
+    make_deflater,
+    name_deflate_capability,
     read_header,
     read_index,
 )

@@ -1,4 +1,4 @@
-"""Where the bytes of new files stand in old ones: the one place that knows the match finder.
+"""Search for the bytes of new files in old ones: the one place that knows the match finder.
 
 ``hdiffpatch`` is used for its matching only; what it writes is read here and nothing else of it is
 kept. Where it is not installed there are no covers, and packs are as good as plain compression.
@@ -24,7 +24,7 @@ from ncen_updater.formats.delta.byte_transforms import (
     subtract_bytes,
 )
 from ncen_updater.formats.delta.minified_names import NamePredictor, split_names
-from ncen_updater.formats.delta.pack_facts import DeltaBuildError
+from ncen_updater.formats.delta.pack_plan import DeltaBuildError
 
 
 class Concatenation:
@@ -46,7 +46,7 @@ class Concatenation:
         self.starts.append(self._stream.tell())
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._stream.seek(0)
         self._stream.truncate()
         self.starts = [0]
@@ -165,7 +165,7 @@ CHANGED = re.compile(rb"[^\0]+")
 
 
 def is_script(path: str) -> bool:
-    """Whether a file may have names that were given anew."""
+    """Whether a file may have names that were reassigned."""
     return path.endswith(SCRIPTS)
 
 

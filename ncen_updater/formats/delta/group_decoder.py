@@ -202,7 +202,7 @@ class _CoverBatch:
         gaps: Bytes of literals before each.
         starts: Where it is in the reference.
         lengths: How many bytes.
-        named: Whether its names were given anew; empty where none can be.
+        named: Whether its names were reassigned; empty where none can be.
     """
 
     gaps: array[int]

@@ -123,7 +123,7 @@ def encode_group_with_names(
     scratch: Concatenation,
     out: IO[bytes],
 ) -> GroupStreams | None:
-    """As :func:`encode_group`, with short names that were given anew; None if there are none.
+    """As :func:`encode_group`, with short names that were reassigned; None if there are none.
 
     Args:
         reference: The old files, also without their names.

@@ -77,7 +77,7 @@ class GroupEncoding(IntEnum):
     """How a group is said."""
 
     COVERS = 0
-    MINIFIED_NAMES = 1  # covers in which names were given anew
+    MINIFIED_NAMES = 1  # covers in which names were reassigned
     SINGLE_FRAME = 2  # one frame of zstd
 
 

@@ -1,6 +1,6 @@
-"""Short names that a bundler gave anew: each is foretold as what it became the last time.
+"""Short names that a bundler reassigns: each is foretold as what it became the last time.
 
-Bundlers shorten the names of variables, and give them anew in every release: one letter became
+Bundlers shorten the names of variables, and reassign them in every release: one letter became
 another, ten thousand times. Where a cover says so, each short name in its old bytes is replaced by
 what it became when it stood there last. The pack says only where that is wrong, and what is right.
 """

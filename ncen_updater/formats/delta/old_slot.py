@@ -16,8 +16,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.formats.delta.lzma_streams import NumberTooLargeError, ReferenceOutOfRangeError
-from ncen_updater.formats.delta.pack_facts import DeltaError
-from ncen_updater.formats.delta.pack_plan import FileReference
+from ncen_updater.formats.delta.pack_plan import DeltaError, FileReference
 from ncen_updater.formats.delta.zip_archive import (
     NotAnArchiveError,
     ZipTable,

@@ -28,22 +28,20 @@ from ncen_updater.formats.delta.group_encoder import (
     encode_single_frame,
 )
 from ncen_updater.formats.delta.index_reader import encode_index, list_changed_files
-from ncen_updater.formats.delta.pack_facts import (
+from ncen_updater.formats.delta.pack_plan import (
+    ArchiveOperationKind,
+    ArchiveRecipe,
     DeltaError,
     DeltaInfo,
     DeltaLimits,
     DeltaVerificationError,
-    LinkMode,
-    name_deflate_capability,
-)
-from ncen_updater.formats.delta.pack_plan import (
-    ArchiveOperationKind,
-    ArchiveRecipe,
     FileGroup,
     FileReference,
+    LinkMode,
     NewEntry,
     PackPlan,
     encode_header,
+    name_deflate_capability,
 )
 from ncen_updater.formats.delta.similar_files import (
     FileBatch,

@@ -17,15 +17,16 @@ from functools import cached_property
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.lzma_streams import ReadAheadFile
-from ncen_updater.formats.delta.pack_facts import DeltaBuildError, make_deflater
 from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
     ArchiveOperationKind,
+    DeltaBuildError,
     NewEntry,
     PackPlan,
     PathChecker,
     PathRefusedError,
     check_link,
+    make_deflater,
 )
 from ncen_updater.formats.delta.zip_archive import (
     DEFLATED,

@@ -1,4 +1,4 @@
-"""How each database engine writes SQL: a module and a line each, for the one reader of SQL."""
+"""SQL dialects of the database engines, for the one reader of SQL: a module and a line each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between the engines' SQL, and the statement that both readers speak of."""
+"""Differences between the engines' SQL, and the statement type that both readers share."""
 
 from __future__ import annotations
 

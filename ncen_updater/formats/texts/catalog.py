@@ -1,4 +1,4 @@
-"""What a file of texts or settings holds, whatever its format."""
+"""Contents of a file of texts or settings, in any format."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.resumable_download import is_complete
 from ncen_updater.formats.archive import unpack_archive
-from ncen_updater.formats.delta.pack_facts import DeltaBuildError, DeltaVerificationError
+from ncen_updater.formats.delta.pack_plan import DeltaBuildError, DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import (
     DeltaRef,

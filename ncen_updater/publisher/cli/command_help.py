@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.cli.command_help import CommandHelp
-from ncen_updater.common.cli.lazy import make_command_table
+from ncen_updater.common.cli.lazy import CommandHelp, make_command_table
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
@@ -22,7 +21,7 @@ COMMANDS = make_command_table(
         "draft": ("releases", N_("Draft the publication of releases")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release")),
         "wave": ("rollout", N_("Draft the staged rollout of a release")),
-        "halt": N_("Draft a halt of the rollout of a release"),
+        "halt": ("rollout", N_("Draft a halt of the rollout of a release")),
         "resume-wave": ("rollout", N_("Draft the end of a halt")),
         "channel": ("rollout", N_("Draft a change of the channel of a release")),
         "audience": ("rollout", N_("Draft the countries to which a release is offered")),

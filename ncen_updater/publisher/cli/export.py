@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_bytes, format_scheduled_time
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,

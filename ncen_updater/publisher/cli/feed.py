@@ -165,7 +165,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
         return
     state, moment = FeedDirectory(feed).read_state(), get_time()
     roles, releases = read_feed_status(state, moment)
-    brakes = list_active_halts(read_emergency_halts(state), moment)
+    halts = list_active_halts(read_emergency_halts(state), moment)
     for line in format_table(_format_roles(session, roles), session.language):
         show_line(session, line)
     show_line(session, "")
@@ -174,11 +174,11 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     rows = _format_releases(session, releases) if releases else []
     for line in format_table(rows, session.language):
         show_line(session, line)
-    for halt in brakes:
+    for halt in halts:
         show_line(session, format_emergency_halt(halt))
     session.write_output(
         {
-            "emergency_halts": [dataclasses.asdict(halt) for halt in brakes],
+            "emergency_halts": [dataclasses.asdict(halt) for halt in halts],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
         }
@@ -186,7 +186,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
 
 
 def format_emergency_halt(halt: EmergencyHaltStatus) -> LazyText:
-    """Say who brakes what, and until when."""
+    """Say who halts what, and until when."""
     from ncen_updater.publisher.signing.value_format import format_signed_time
 
     words = N_("Emergency halt of {product} {version} by {owner} until {until}: {reason}")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ncen_updater.common.cli.errors import CommandInterruptedError, UnexpectedError
 from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.usage import CommandInterruptedError, UnexpectedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.command_help import COMMAND_HELP, COMMANDS

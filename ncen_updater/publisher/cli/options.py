@@ -1,4 +1,4 @@
-"""What the publisher's commands share: places, passphrases, keys, and showing results."""
+"""Shared parts of the publisher's commands: places, passphrases, keys, and output of results."""
 
 from __future__ import annotations
 
@@ -478,7 +478,7 @@ def show_event(
     html: Path | None = None,
     place: Path | None = None,
 ) -> None:
-    """Show what an event changes and who has signed: the page for officers.
+    """Show what an event changes and who has signed: the page for signers.
 
     Args:
         session: Where it is shown.

@@ -1,21 +1,50 @@
-"""``wave``, ``resume-wave``, ``channel``, ``audience``: who may have a release, and when.
+"""``wave``, ``halt``, ``channel``, ``audience``: who may have a release, and when.
 
 Each drafts a signing event, like everything that the signers decide.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
-from ncen_updater.common.i18n import N_
-from ncen_updater.publisher.cli.options import get_time, parse_wave, versioned_draft
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
+from ncen_updater.publisher.cli.options import (
+    DIRECTORY_PATH,
+    FILE_PATH,
+    SIGNATURE_SLOT,
+    add_passphrase_options,
+    add_token_options,
+    ask_pin,
+    choose_product,
+    feed_option,
+    get_time,
+    load_key_file,
+    load_signer_settings,
+    load_token_key,
+    make_passphrase_prompt,
+    parse_wave,
+    product_option,
+    show_result,
+    signer_option,
+    versioned_draft,
+    write_event,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ncen_updater.formats.rollout import EmergencyHaltStatement
     from ncen_updater.publisher.cli.options import DraftMaker
+    from ncen_updater.publisher.feed.feed_directory import FeedState
 
 
 @click.command(
@@ -81,3 +110,182 @@ def audience(version: str, countries: tuple[str, ...], everybody: bool) -> Draft
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
     return lambda s, p: draft_audience(s, p, version, countries, get_time())
+
+
+#: An emergency halt holds no longer.
+MAX_HOURS = 72
+
+
+@click.command(
+    "halt",
+    cls=PublisherCommand,
+    help=N_(
+        "Draft a halt of the rollout of VERSION; with --emergency halt it with one signature, at"
+        " most 72 hours, and publish it"
+    ),
+)
+@click.argument("version")
+@feed_option
+@product_option
+@click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
+@click.option("--reason", help=N_("Reason shown to operators"))
+@click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
+@click.option(
+    "--hours",
+    type=click.IntRange(1, MAX_HOURS),
+    help=N_("Duration in hours (default and maximum: 72)"),
+)
+@click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
+@click.option("--key", type=FILE_PATH, help=N_("Your private emergency halt key, NAME.pem"))
+@click.option("--token", help=N_("Label of the token with your key, instead of --key"))
+@add_token_options
+@signer_option
+@functools.partial(add_online_options, required=False)
+@add_passphrase_options
+@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@click.pass_context
+def halt(
+    context: click.Context,
+    /,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path | None,
+    reason: str | None,
+    emergency: bool,
+    **options: Any,  # noqa: ANN401 - of the emergency alone
+) -> None:
+    if emergency:
+        if event is not None:
+            raise CommandUsageError(N_("--event is not allowed with --emergency"), context)
+        _publish_emergency_halt(context, version, feed, product, reason, **options)
+        return
+    for option in context.command.params:
+        if option.name in options and options[option.name] not in (None, False, ()):
+            raise CommandUsageError(
+                N_("{option} requires --emergency"), context, option=option.opts[0]
+            )
+    if event is None or reason is None:
+        raise CommandUsageError(N_("give --event and --reason, or --emergency"), context)
+    _draft_halt(context, version, feed, product, event, reason)
+
+
+def _draft_halt(
+    context: click.Context,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path,
+    reason: str,
+) -> None:
+    from ncen_updater.formats.rollout import ReleaseHalt
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.signing.draft import draft_halt
+
+    try:
+        halted = ReleaseHalt(reason=reason)
+    except ValueError as error:
+        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
+    state = FeedDirectory(feed).read_state()
+    name = choose_product(state, product)
+    write_event(context, event, draft_halt(state, name, version, halted, get_time()), state)
+
+
+def _publish_emergency_halt(
+    context: click.Context,
+    version: str,
+    feed: Path,
+    product: str | None,
+    reason: str | None,
+    hours: int | None,
+    lift: bool,
+    key: Path | None,
+    token: str | None,
+    key_id: int | None,
+    module: Path | None,
+    signer: Path | None,
+    snapshot_key: tuple[Path, ...],
+    timestamp_key: tuple[Path, ...],
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+    yes: bool,
+) -> None:
+    from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+    from ncen_updater.formats.rollout import format_utc_time
+    from ncen_updater.publisher.feed.emergency_halts import (
+        sign_emergency_halt,
+        sign_emergency_halt_end,
+    )
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.publishing import Publisher
+    from ncen_updater.publisher.signing.keys import get_key_owner
+
+    session, known = get_session(context), load_signer_settings(signer)
+    hours = hours or MAX_HOURS
+    if lift == bool(reason):
+        raise CommandUsageError(N_("give --reason or --lift"), context)
+    if key is None and token is None:
+        key, token = (
+            known.emergency_halt_key or known.key,
+            None if known.emergency_halt_key else known.token,
+        )
+    if (key is None) == (token is None):
+        raise CommandUsageError(N_("give --key or --token"), context)
+    if not (snapshot_key and timestamp_key):
+        raise CommandUsageError(N_("give --snapshot-key and --timestamp-key"), context)
+    place = FeedDirectory(feed)
+    state = place.read_state()
+    name = choose_product(state, product)
+    ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
+    if key is not None:
+        hand = load_key_file(key, ask)
+    else:
+        from ncen_updater.publisher.signing import tokens
+
+        label = token or ""
+        driver = tokens.find_module(module or known.module)
+        held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
+        hand = load_token_key(
+            held,
+            list(read_emergency_halt_keys(state.root.signed).values()),
+            lambda: ask_pin(session, passphrase_fd, passphrase_file, label),
+            Path(),
+        )
+    owner = get_key_owner(hand.public)
+    words = N_("End the emergency halt of {product} {version} by {owner}?")
+    if not lift:
+        words = N_(
+            "Emergency halt of {product} {version} as {owner} for {hours} hours on all sites?"
+        )
+    values = {"owner": owner, "product": name, "version": version, "hours": hours}
+    session.ask_confirmation(LazyText(words, values), assume_yes=yes)
+    signer = hand.opened()
+    online = open_online_signers(ask, snapshot_key, timestamp_key)
+    made: list[EmergencyHaltStatement] = []
+
+    def sign(state: FeedState, moment: datetime) -> EmergencyHaltStatement:
+        if lift:
+            made.append(sign_emergency_halt_end(state, signer, name, version, moment))
+        else:
+            made.append(
+                sign_emergency_halt(state, signer, name, version, reason or "", moment, hours)
+            )
+        return made[-1]
+
+    with durable.make_world_readable():
+        Publisher(place, get_time).publish_emergency_halt(sign, online)
+    message = N_("Emergency halt of {product} {version} by {owner} ended.")
+    if not lift:
+        message = N_(
+            "Emergency halt of {product} {version} by {owner} until {end}. Have a halt or a"
+            " withdrawal signed before it expires."
+        )
+    show_result(
+        session,
+        {
+            "product": name, "version": version, "owner": owner,
+            "until": format_utc_time(made[-1].until), "reason": made[-1].reason, "lifted": lift,
+        },
+        message,
+        end=format_time(made[-1].until),
+    )  # fmt: skip

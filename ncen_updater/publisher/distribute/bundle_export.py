@@ -21,9 +21,9 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import encode_canonical_json
 from ncen_updater.common.messages import (
     FEED_BROKEN,
     FILE_TOO_LARGE,

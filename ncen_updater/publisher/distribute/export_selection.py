@@ -1,4 +1,4 @@
-"""What goes into a bundle: the ways of its sites, and the targets that they need."""
+"""Contents of a bundle: the upgrade paths of its sites, and the targets that they need."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def list_bundle_targets(
         name = get_release_target_name(order.product, hop.version)
         wanted.add(name)
         document = _read_document(feed, listed[name], name)
-        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is made anew
+        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is recreated
         refs = [] if whole else _find_delta_pack(order, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")

@@ -326,7 +326,7 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
         try:
             other = Metadata.from_bytes(content).signed
         except RepositoryError:
-            return False  # damaged on the way; written anew
+            return False  # damaged on the way; rewritten
         if other != Metadata.from_bytes(mine).signed:
             raise UpdaterError(
                 STORAGE_AHEAD,

@@ -1,7 +1,7 @@
-"""What lists a feed has shown, in more than one place and over time: no number twice.
+"""Metadata versions that a feed has shown, per mirror and over time: no version number twice.
 
 Two lists of one role with one number and other bytes are two true lists, of which some sites see
-one and some the other: a signer signed twice, or whoever holds the online keys does not show
+one and some the other: a signer signed twice, or the holder of the online keys does not show
 everybody the same. No site notices by itself. So lists of several places are compared, and with a
 history that anybody can keep, publish and compare: one JSON line a list, each with the digest of
 the line before it, so that nothing in the middle can be taken away or put in unseen::
@@ -30,10 +30,10 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import HISTORY_BROKEN
 from ncen_updater.formats.rollout import format_utc_time
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
@@ -108,8 +108,8 @@ def find_outdated(
 ) -> Iterator[Finding]:
     """Say which place shows an older list than another one, or than was shown before; pure.
 
-    A copy may be some minutes behind; one that stays so keeps its sites from what is new, as from a
-    brake.
+    A copy may be some minutes behind; one that stays so keeps its sites from what is new, as from
+    an emergency halt.
 
     Args:
         places: What each place shows now.

@@ -355,7 +355,7 @@ def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding
 
 
 def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
-    """Roles that signers are to sign anew by now, by the periods that they agreed on."""
+    """Roles that signers are to sign again by now, by the periods that they agreed on."""
     try:
         policy = read_policy(seen["root"].signed)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Brakes at the publisher: one is signed by a signer alone, and carried by the timestamp."""
+"""Emergency halts at the publisher: signed by one signer alone, carried by the timestamp."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from ncen_updater.publisher.feed.feed_directory import FeedState
 from ncen_updater.publisher.signing.draft import list_offers
 from ncen_updater.publisher.signing.keys import get_key_owner
 
-#: A brake that is over is carried for so long, so that its key is not used for it once more.
+#: An expired emergency halt is carried for so long, so that its key cannot repeat it.
 RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class EmergencyHaltStatus:
-    """A brake that holds.
+    """An emergency halt that holds.
 
     Attributes:
         owner: Who set it.
@@ -83,7 +83,7 @@ def sign_emergency_halt(
     now: datetime,
     hours: int,
 ) -> EmergencyHaltStatement:
-    """Sign a brake.
+    """Sign an emergency halt.
 
     Raises:
         KEY_NOT_ALLOWED: If the root does not name the key.
@@ -114,11 +114,11 @@ def sign_emergency_halt(
 def sign_emergency_halt_end(
     state: FeedState, signer: Signer, product: str, version: str, now: datetime
 ) -> EmergencyHaltStatement:
-    """Sign the end of a brake, by the key that set it.
+    """Sign the end of an emergency halt, by the key that set it.
 
     Raises:
         KEY_NOT_ALLOWED: If the root does not name the key.
-        EMERGENCY_HALT_INVALID: If this key has no brake of this release that holds.
+        EMERGENCY_HALT_INVALID: If this key has no emergency halt of this release that holds.
     """
     _require_halt_key(state, signer, product)
     for one, _ in read_emergency_halts(state):

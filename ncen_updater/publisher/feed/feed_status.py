@@ -1,4 +1,4 @@
-"""What a feed holds, what an event still needs, and who signed what was published.
+"""Status of a feed, of an event's missing signatures, and of the signers of published metadata.
 
 The minutes are read from the lists themselves, which a feed keeps for ever; nothing is written down
 for them. A list without its signatures is none, so that the minutes cannot be lost, nor say another
@@ -30,7 +30,7 @@ class RoleStatus:
     Attributes:
         days_left: Whole days until it expires; negative when it has.
         holders: Who may sign it.
-        due: Whether it is to be signed anew by now.
+        due: Whether it is to be signed again by now.
     """
 
     role: str
@@ -127,7 +127,7 @@ def read_feed_status(
 
 
 def list_due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
-    """Roles that signers sign, and that are to be signed anew by now."""
+    """Roles that signers sign, and that are to be signed again by now."""
     roles, _ = read_feed_status(state, now)
     return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
 

@@ -28,9 +28,9 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import (
     FEED_BROKEN,
     KEY_CHANGE_NOT_ATOMIC,
@@ -192,7 +192,7 @@ class Publisher:
         statement: Callable[[FeedState, datetime], EmergencyHaltStatement],
         online: OnlineSigners,
     ) -> PublishReport:
-        """Carry a brake, or its end, to the sites: nothing but the timestamp is signed for it.
+        """Publish an emergency halt, or its end: only the timestamp is signed for it.
 
         Args:
             statement: Signs it for the feed as it is.
@@ -208,7 +208,7 @@ class Publisher:
             now = self._clock()
             refuse_clock_behind(state, now)
             carried = merge_emergency_halts(state, statement(state, now), now)
-            online_roles = self._sign_online(state, state, online, now, brakes=carried)
+            online_roles = self._sign_online(state, state, online, now, halts=carried)
             whole = state.replace_roles(online_roles)
             for role in ONLINE_ROLES:
                 _require_signatures(whole, role)
@@ -314,7 +314,7 @@ class Publisher:
         online: OnlineSigners,
         now: datetime,
         root_seen: int | None = None,
-        brakes: Sequence[Mapping[str, Any]] | None = None,
+        halts: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Metadata[Any]]:
         self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
@@ -324,8 +324,8 @@ class Publisher:
             timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (
                 root_seen or state.root.signed.version
             )
-            if brakes is not None:
-                timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = list(brakes)
+            if halts is not None:
+                timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = list(halts)
         return repository.changed
 
     def _refuse_other_keys(

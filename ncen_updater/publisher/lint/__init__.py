@@ -1,1 +1,1 @@
-"""What is wrong with a release directory, said before anybody signs it."""
+"""Checks of a release directory before anybody signs it."""

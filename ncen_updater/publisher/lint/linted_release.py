@@ -1,4 +1,4 @@
-"""What the rules of ``lint`` share: the release as it was read, and how a finding is made."""
+"""Input of the rules of ``lint``: the release as it was read, and the making of a finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release has otherwise than the one before, of what countries word and set anew. Pure."""
+"""Differences between two releases in what a local overlay replaces. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of ``lint`` about what countries word and set anew: its files, and what sites meet in it.
+"""Rules of ``lint`` about what local overlays replace: its files, and what sites meet in it.
 
 A country's texts never bar an upgrade, so what they lose is advised. A setting bars it where the
 release says so, and a file that no site can read would be shown to signers: these forbid it, or

@@ -1,4 +1,4 @@
-"""What is wrong with a release directory, said before anybody signs it.
+"""Checks of a release directory before anybody signs it.
 
 Every rule is a function from what was read to findings. Strict findings forbid the release,
 advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of the rules.

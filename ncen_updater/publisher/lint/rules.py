@@ -57,7 +57,7 @@ def advisory(number: int, what: str, remedy: str) -> LintRule:
 
 
 def info(number: int, what: str, remedy: str) -> LintRule:
-    """Name a fact for the page of the officers."""
+    """Name a fact for the page of the signers."""
     return LintRule(number, Severity.INFO, what, remedy)
 
 

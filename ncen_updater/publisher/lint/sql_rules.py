@@ -1,7 +1,7 @@
-"""Rules of ``lint`` about SQL: migrations, ways down, checks, and maps of reference data.
+"""Rules of ``lint`` about SQL: migrations, down migrations, checks, and maps of reference data.
 
-What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a way down
-does not keep, by :mod:`.data_loss`. Plain mistakes of syntax, which a site would
+What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a down
+migration does not keep, by :mod:`.data_loss`. Plain mistakes of syntax, which a site would
 only find while it runs, are judged without a server by other programs, in their own words.
 """
 
@@ -164,7 +164,7 @@ class SqlText:
         sql: The text.
         refusals: By each engine it is for; None where it runs.
         engines_declared: Whether the release is for all of these engines: else nobody can tell, and
-            that one of them refuses is left to the officer.
+            that one of them refuses is left to the signer.
         file: The file that it is; None where it is a question.
     """
 

@@ -1,4 +1,4 @@
-"""What an application's tree tells of how its databases are migrated. Only reads."""
+"""Detection of the migration tool from an application's tree. Only reads."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SqlMigrationFiles:
         database: Whose it is, by the name of its directory; empty where that says nothing.
         id: Of the name of its files.
         up: Path, with ``{engine}`` where there is a directory for each.
-        down: The way back; None where there is none.
+        down: The down migration; None where there is none.
         verify: The question; None where there is none.
     """
 

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.bounded_io import parse_toml, read_file
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import SANDBOX_UNUSABLE
-from ncen_updater.common.secret_file import (
+from ncen_updater.common.bounded_io import (
     SecretExposedError,
     SecretUnreadableError,
+    parse_toml,
+    read_file,
     read_secret_file,
 )
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SANDBOX_UNUSABLE
 from ncen_updater.publisher.errors import describe_system_error
 
 MAX_CONFIG_BYTES = 1_000_000

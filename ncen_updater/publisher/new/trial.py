@@ -1,4 +1,4 @@
-"""What a trial keeps: releases as they were built, their feed, and how far the site came.
+"""Files of a trial: the built releases, their feed, and the state of the site.
 
 The feed belongs to one desk: that which trusts its first root. A fresh desk gets a feed of its own,
 of what was built before wherever the release is still the same.
@@ -19,8 +19,8 @@ from securesystemslib.signer import Signer
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.build.release_build import MANIFEST_NAME, build_release, scan_release
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory

@@ -1,4 +1,4 @@
-"""What a signer reads before signing: whom it concerns, what it does, what is dangerous in it.
+"""Review page of a signer: affected sites, effects and dangers of an event.
 
 ``evidence`` finds the files that the signed lists name, ``sql_marks``, ``lowered`` and ``changes``
 judge (pure), ``sentences`` says it in one breath, ``review`` puts it together, ``words`` and

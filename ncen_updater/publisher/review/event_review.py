@@ -258,7 +258,7 @@ def release_page(
         for migration in database.migrations
     }
     migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
-    # One that was published with other files, or another way back, is shown once more.
+    # One that was published with other files, or another down migration, is shown once more.
     fresh = [
         (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
     ]
@@ -269,7 +269,7 @@ def release_page(
         reported_below = {*shown.document.migrations, *shown.texts}
         old = last.read_file if last else shown.read_file
         files = tuple(
-            replace(change, told=change.path in reported_below)
+            replace(change, shown_elsewhere=change.path in reported_below)
             for change in compare_trees(before_tree, shown.tree, old, shown.read_file)
         )
     findings: tuple[Finding, ...] = ()

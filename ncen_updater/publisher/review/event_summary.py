@@ -1,4 +1,4 @@
-"""What an event does, to whom and when: one sentence for each thing that it decides. Pure."""
+"""Summary of an event: one sentence for each of its decisions. Pure."""
 
 from __future__ import annotations
 

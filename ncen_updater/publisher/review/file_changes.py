@@ -1,4 +1,4 @@
-"""Which files of the program a release changes, and which of them may run. Pure.
+"""Changes of a release's program files, and which of them may run. Pure.
 
 A program needs no right to be run: an application loads what lies where it looks, and so does a
 service manager, a web server, an interpreter. So the kinds are named that are data; every other
@@ -26,9 +26,9 @@ _DATA: Final = frozenset(HARMLESS["data"].split())
 _TEXTS: Final = frozenset(HARMLESS["texts"].split())
 #: In such directories whatever lies there is read by an installer or a service.
 _READ: Final = (".d", ".dist-info", ".egg-info")
-#: So many are told by name; of more, how many there are in each directory.
+#: So many are listed by name; of more, how many there are in each directory.
 MAX_LISTED: Final = 12
-#: So many directories are told.
+#: So many directories are listed.
 MAX_DIRECTORIES: Final = 10
 #: So many names stand beside a number.
 FIRST: Final = 3
@@ -101,7 +101,7 @@ class FileChange:
         lines_removed: Lines that are gone.
         became_program: Whether its content is that of a program, and was not before, where that was
             read.
-        told: Whether all of it is shown elsewhere on the page, as SQL that sites run.
+        shown_elsewhere: Whether all of it is shown elsewhere on the page, as SQL that sites run.
     """
 
     path: str
@@ -110,12 +110,12 @@ class FileChange:
     lines_added: int | None = None
     lines_removed: int | None = None
     became_program: bool = False
-    told: bool = False
+    shown_elsewhere: bool = False
 
     @property
     def is_program(self) -> bool:
         """Whether it may run, or might until now."""
-        if self.told and _is_executable(self.after) is _is_executable(self.before):
+        if self.shown_elsewhere and _is_executable(self.after) is _is_executable(self.before):
             return self.became_program
         return _may_run(self.before) or _may_run(self.after)
 

@@ -22,7 +22,7 @@ from ncen_updater.publisher.signing.value_format import join_texts
 
 #: Of a list of more values than this those are told that differ.
 MOST: Final = 20
-#: What every release says anew, or what is said elsewhere on the page.
+#: What every release says again, or what is said elsewhere on the page.
 _HARMLESS: Final = re.compile(
     r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
     r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|data_loss|irreversible)"

@@ -1,11 +1,10 @@
-"""Which marks a signer has to see first, which are one mark, and what goes into an annex. Pure.
+"""Grouping of marks: which come first, which are one mark, and which go into an annex. Pure.
 
-A release for two engines says nearly everything twice, and puts in order what its own way back
+A release for two engines says nearly everything twice, and puts in order what its own rollback
 parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands
 first; what both engines do alike is said once; and of statements that touch nothing but what the
-release itself made, or exactly undo that (:mod:`.sql_marks`), only the number is said: the SQL is
-shown whole below, with each of them marked. All of a
-list is on the page, a long one in an annex of its own.
+release itself made, or exactly undo that (:mod:`.statement_marks`), only the number is shown: the
+SQL follows whole, with each of them marked. All of a list is on the page, a long one in an annex.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.archive import unpack_archive

@@ -65,7 +65,7 @@ _FORMS: Final = {
     for kind, forms in HARMLESS["statements"].items()
     for form in forms
 }
-#: It takes away what a way back parked before, and nothing else.
+#: It takes away what a down migration parked before, and nothing else.
 EMPTIED: Final = re.compile(
     r'(?:DROP TABLE|DELETE FROM)(?: IF EXISTS)? "?NCEN_KEPT(?:"? \. |__)(?!.* CASCADE)[^,(]*'
     r"(?:\([^()]*\))?"

@@ -1,7 +1,7 @@
-"""What a person has to look at in the SQL of a release. Pure.
+"""Marks on the SQL statements of a release that a person has to review. Pure.
 
 It is no judgement: a good migration deletes and changes, too. Whatever is not known to be harmless
-is marked, so that a way of saying it that nobody thought of is marked as unusual. What going back
+is marked, so that a way of saying it that nobody thought of is marked as unusual. What a rollback
 does not keep is no matter of marks: :mod:`.data_loss` reads it, for this page, for
 ``lint`` and for the sites.
 

@@ -1,4 +1,4 @@
-"""What an event changes that lowers what protects sites: said as warnings. Pure."""
+"""Warnings about changes of an event that weaken the protection of sites. Pure."""
 
 from __future__ import annotations
 

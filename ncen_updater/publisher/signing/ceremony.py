@@ -55,7 +55,7 @@ class RoleHolders:
         keys: Public keys, each of another person or machine.
         threshold: How many of them must sign.
         expiry_days: How long a version of the role's metadata is valid.
-        signing_days: How long before its expiry it is to be signed anew; a usual time if None.
+        signing_days: How long before its expiry it is to be signed again; a usual time if None.
     """
 
     keys: tuple[Key, ...]
@@ -66,7 +66,7 @@ class RoleHolders:
 
 @dataclass(frozen=True)
 class Ceremony:
-    """All roles of a feed: the four of TUF, one for each product, and who may brake.
+    """Roles of a feed: the four of TUF, one for each product, and emergency halt keys.
 
     Raises:
         BAD_CEREMONY: If a role is missing, a threshold cannot be met, or an online key may sign

@@ -1,4 +1,4 @@
-"""What goes into the drafts of a signing event: pure decisions over a feed's state.
+"""Contents of the drafts of a signing event: pure decisions over a feed's state.
 
 Each function returns the new versions, without signatures, and the title of the event. A release
 that is published never changes; what changes is the offer that the product's signers sign: its
@@ -99,8 +99,8 @@ def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
 def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
     """Other keys, thresholds, periods or products.
 
-    Roles whose present signatures are too few under the new keys are drafted anew as they stand, so
-    that the whole change is one event.
+    Roles whose present signatures are too few under the new keys are drafted again as they stand,
+    so that the whole change is one event.
 
     Raises:
         NOTHING_TO_DO: If the ceremony says what the feed says already.
@@ -200,7 +200,7 @@ def draft_releases(
         staging: What ``build`` wrote.
         now: Moment of the draft (UTC).
         waves: When they open to which sites; to all at once if there is none.
-        builder: The key of whoever built them, to check their provenance with.
+        builder: The key of their builder, to check their provenance with.
         feed: Where the release before lies, for the signers to compare with.
 
     Raises:

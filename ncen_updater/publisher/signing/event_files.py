@@ -5,7 +5,7 @@ refused before it is opened for good, and no more than a limit is ever read.
 
 An event is a directory while it is made and published. To travel it is packed into one file,
 ``NAME.event``, a ZIP of exactly the files that an event has; a signer's signatures come back in
-one file, ``NAME.OFFICER.sig``. Neither is believed: what is unpacked is checked as any event is,
+one file, ``NAME.SIGNER.sig``. Neither is believed: what is unpacked is checked as any event is,
 and each signature is verified when it is merged.
 """
 
@@ -26,9 +26,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.target_names import ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error

@@ -39,9 +39,9 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
@@ -174,7 +174,7 @@ def create_key(
 
     Args:
         directory: Where the files go; made with mode 0700 if it is not there.
-        name: Owner's name: the name of the files, and shown to all officers.
+        name: Owner's name: the name of the files, and shown to all signers.
         passphrase: At least fourteen characters.
         algorithm: Ed25519 unless the verifier needs ECDSA.
         cost: What a try of the passphrase costs, a power of two; the usual one by default.
@@ -359,7 +359,7 @@ def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT
 
     Args:
         private_info: The key, as unencrypted PKCS#8 (DER).
-        passphrase: Of the officer.
+        passphrase: Of the signer.
         cost: How much a try costs, a power of two.
 
     Returns:

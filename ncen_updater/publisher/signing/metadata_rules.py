@@ -1,4 +1,4 @@
-"""What every set of metadata must hold before anybody signs or publishes it. Pure.
+"""Rules that every set of metadata must meet before anybody signs or publishes it. Pure.
 
 The same rules stand at both ends: a signer's program refuses to sign what breaks them, and the
 publisher refuses to publish it, so neither has to trust the other.
@@ -71,17 +71,17 @@ def refuse_invalid_drafts(
         raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
     delegations = targets.delegations
     products = list(delegations.keys.values()) if delegations else []
-    brakes = list(read_emergency_halt_keys(root).values())
-    if len(brakes) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
+    halt_keys = list(read_emergency_halt_keys(root).values())
+    if len(halt_keys) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
         raise UpdaterError(UNSOUND_DRAFT, role="root", reason="unusable emergency halt key")
-    refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *brakes])
+    refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *halt_keys])
     online = {
         compute_fingerprint(root.keys[keyid]): root.keys[keyid]
         for name in ONLINE_ROLES
         for keyid in root.roles[name].keyids
     }
-    officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
-    for key in (*officers, *products, *brakes):
+    signers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
+    for key in (*signers, *products, *halt_keys):
         if compute_fingerprint(key) in online:
             raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role="targets")
 

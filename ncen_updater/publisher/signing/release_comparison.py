@@ -14,9 +14,9 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.common.messages import (
     NOTHING_TO_DO,
     PUBLISHER_TARGET_MISSING,

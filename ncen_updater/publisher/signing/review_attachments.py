@@ -1,8 +1,8 @@
-"""What an event carries besides the lists, so that a signer can read a release whole.
+"""Files of an event besides the metadata, so that a signer can read a release whole.
 
 The document and the tree of each release that is added, every SQL file of it, and document and tree
-of the release before; of both, the files that countries word and set anew. Each is named by its
-SHA-256, which the lists lead to: whoever carries it cannot change it.
+of the release before; of both, the files that local overlays replace. Each is named by its
+SHA-256, which the lists lead to: nobody can change it on its way.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import Offer, ReleaseDocument, parse_release_document

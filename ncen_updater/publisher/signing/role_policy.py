@@ -1,4 +1,4 @@
-"""Which roles a feed has, which paths each may sign, and the policy kept in the signed root."""
+"""Roles of a feed, the paths that each may sign, and the policy stored in the signed root."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FeedPolicy(BaseModel):
 
     Attributes:
         expiry_days: For each role, how many days a version is valid.
-        signing_days: For each role, how many days before its expiry it is to be signed anew.
+        signing_days: For each role, how many days before its expiry it is to be signed again.
         plain_tufup: Products whose archives are signed in the top-level targets role as well, for
             clients that look nowhere else.
     """
@@ -38,7 +38,7 @@ class FeedPolicy(BaseModel):
     plain_tufup: tuple[str, ...] = ()
 
     def get_renewal_window(self, role: str) -> timedelta:
-        """How long before its expiry a role is to be signed anew; never longer than it is valid."""
+        """Return how long before its expiry a role is signed again; at most its validity."""
         days = self.expiry_days[role]
         return timedelta(
             days=min(days, self.signing_days.get(role) or compute_default_window(role, days))
@@ -46,7 +46,7 @@ class FeedPolicy(BaseModel):
 
 
 def compute_default_window(role: str, days: int) -> int:
-    """Days before the expiry at which a role is signed anew where the signers said nothing.
+    """Days before the expiry at which a role is signed again where the signers said nothing.
 
     The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
     at half time; what signers sign with time to bring them together.

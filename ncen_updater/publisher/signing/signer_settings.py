@@ -1,7 +1,7 @@
 """``signer.toml``: what a signer's program remembers, so that it need not be typed each time.
 
 Which key or token, the signer's own root, the builder's key, where releases lie. It holds no
-secret and never may; but whoever could write to it could put another root in the place of the
+secret and never may; but anyone who could write to it could put another root in the place of the
 signer's, so nobody else may.
 """
 
@@ -180,7 +180,7 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
 def _require_safe_owner(path: Path) -> None:
     """Refuse a file that somebody else may write: what it says is believed as this file is.
 
-    That it is not there is for whoever uses it to say.
+    That it is not there is for the caller to say.
 
     Raises:
         SIGNER_SETTINGS_EXPOSED: If so.

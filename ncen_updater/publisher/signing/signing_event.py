@@ -35,9 +35,9 @@ from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
@@ -166,7 +166,7 @@ class SigningEvent:
         Raises:
             BAD_EVENT: If it cannot be read or does not agree with itself.
             DIGEST_MISMATCH: If a draft was changed after it was made.
-            EVENT_BASE_UNTRUSTED: If what it stands on is not signed by its officers.
+            EVENT_BASE_UNTRUSTED: If its base metadata is not signed by its signers.
             UNSOUND_DRAFT, BAD_DATES, DUPLICATE_KEY, KEY_NOT_ALLOWED: If a draft breaks a rule.
         """
         check_directories(directory)
@@ -338,7 +338,7 @@ class SigningEvent:
     def refuse_other_digest(self, digest: str) -> None:
         """Compare the digest that a person was told; asked before the key is opened.
 
-        The right one is never said: whoever was told another one is to ask, not to copy.
+        The right one is never printed: a signer who has another one is to ask, not to copy.
 
         Raises:
             DIGEST_SHORT: If it is too short to be compared.

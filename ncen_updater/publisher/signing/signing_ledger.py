@@ -1,8 +1,8 @@
-"""What a signer signed before: one line a list, so that no list of one number is signed twice.
+"""Signing ledger of a signer: no two metadata files of one version are signed.
 
-Two drafts of one version with enough signatures each are two true lists. Whoever holds the online
-keys could then show one of them to some countries and the other to the rest, and nobody would see
-it. A signer's program remembers, and asks why.
+Two drafts of one version with enough signatures each are two true lists. Anyone who holds the
+online keys could then show one of them to some countries and the other to the rest, and nobody
+would see it. A signer's program remembers, and asks why.
 """
 
 from __future__ import annotations

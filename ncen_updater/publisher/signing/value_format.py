@@ -1,7 +1,7 @@
 """Signed values and digests as people read and type them. Pure.
 
-What does not have its agreed form stays as it stands: whoever drafts may have written anything, and
-nothing of it is signed unseen.
+What does not have its agreed form stays as it stands: a drafter may have written anything,
+and nothing of it is signed unseen.
 
 Digests are typed in groups, or read as words that can be said on a telephone. A word has five
 letters and stands for 16 bits (a *proquint*): consonant, vowel, consonant, vowel, consonant. It is

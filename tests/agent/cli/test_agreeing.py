@@ -1,4 +1,4 @@
-"""What counts as a yes at a terminal: the word or its first letter, in the reader's language."""
+"""Tests of yes at a terminal: the word or its first letter, in the reader's language."""
 
 from __future__ import annotations
 

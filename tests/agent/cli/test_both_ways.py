@@ -201,8 +201,8 @@ class Both:
         return [*found, dry.part("confirm"), done.part("confirm")]
 
     def looked_at_while_watched(self) -> None:
-        """The way back is shown and asked for both ways, also while somebody watches."""
-        assert self.same("rollback --dry-run").document["to_version"] == "3.2.4"
+        """The rollback is shown and asked for both ways, also while somebody watches."""
+        assert self.same("rollback --dry-run").document["to"] == "3.2.4"
         for command in ("verify", "doctor", "status"):
             self.same(command)
         assert "Roll back to 3.2.4 now?" in "\n".join(self.same_question("rollback"))
@@ -335,6 +335,6 @@ def test_the_way_back_is_the_same_on_postgresql(
         )  # fmt: skip
         with person_at(tmp_path, feed, place) as both:
             both.watched("alone", "upgrade")
-            assert both.same("rollback --dry-run").document["to_version"] == "3.2.4"
+            assert both.same("rollback --dry-run").document["to"] == "3.2.4"
             assert "Roll back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
             assert both.different == []

@@ -1,4 +1,4 @@
-"""What help says beside options is true: groups, examples that can be typed, exit codes."""
+"""Tests of help texts: groups, examples that can be typed, exit codes."""
 
 from __future__ import annotations
 

@@ -14,10 +14,9 @@ from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.event_names import IMPORTED, RECOVERY_STARTED, ROLLBACK_EMERGENCY
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.service.site_report import build_change_report
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue

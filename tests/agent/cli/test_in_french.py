@@ -1,4 +1,4 @@
-"""What is told in the state of the site and of a bundle is in the language of the run."""
+"""Tests that the status of a site and of a bundle is in the language of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type and misconfigure, and what they are told: a row a mistake, by its words."""
+"""Tests of errors after mistakes in commands and configuration: one row for each mistake."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import Any
 import click
 import pytest
 
+from ncen_updater.agent.cli.job_progress import parse_job_result
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import parse_job_result
 from ncen_updater.agent.cli.state import format_site_state
 from ncen_updater.agent.engine.recovery import ObservedState
 from ncen_updater.agent.model.change import Change, ChangeState, StepName

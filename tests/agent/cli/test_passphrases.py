@@ -1,4 +1,4 @@
-"""Where a passphrase may come from: files that nobody else can read, credentials of systemd."""
+"""Tests of passphrase sources: private files and systemd credentials."""
 
 from __future__ import annotations
 

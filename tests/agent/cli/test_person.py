@@ -1,4 +1,4 @@
-"""Who gives an order, where somebody became root."""
+"""Tests of the caller's identity where somebody became root."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.person import identify_actor
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 
 SUDO = {"SUDO_UID": "1001", "SUDO_USER": "amina"}
 

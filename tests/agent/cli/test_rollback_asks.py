@@ -1,4 +1,4 @@
-"""What ``rollback`` says before it asks, where people have to approve it yet."""
+"""Tests of the output of ``rollback`` before its prompt, where approvals are missing."""
 
 from __future__ import annotations
 

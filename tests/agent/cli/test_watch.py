@@ -14,8 +14,7 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, ChangeState
 from ncen_updater.agent.service.api.queries import build_activity_document
 from ncen_updater.agent.service.api_client import StreamEvent
 from ncen_updater.agent.service.snapshot import MAX_PROGRESS_LINES, RunningCommand, SnapshotStore

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.cli.job_progress import describe_job_wait, predates_job
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.cli.site_client import describe_job_wait, predates_job
-from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service.api.queries import build_activity_document
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.agent.service.snapshot import SnapshotStore

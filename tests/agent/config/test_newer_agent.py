@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.newer_agent import find_newer_agent
+from ncen_updater.agent.config.loader import find_newer_agent, load_config
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,

@@ -1,4 +1,4 @@
-"""What tests of the engine look for on a site, what officers enter, and what ends an agent."""
+"""Helpers of engine tests: views of a site, users' entries, and ends of an agent."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def strict(demo: DemoSite) -> set[str]:
 
 
 def enter(demo: DemoSite) -> None:
-    """An officer's record."""
+    """A user's record."""
     execute(
         demo.databases.address("suspects"),
         "INSERT INTO persons (person_ref, family_name, workflow_state)"

@@ -1,4 +1,4 @@
-"""Releases with ways back of their own, and sites on which they are tried."""
+"""Releases with rollbacks of their own, and sites on which they are tried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
-from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.change import new_change_id
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent

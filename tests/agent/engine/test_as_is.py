@@ -11,7 +11,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.engine.rollback_text import CODE_ONLY_TEXT
+from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from tests.agent.engine.looks import enter, facts, is_there, numbers, strict

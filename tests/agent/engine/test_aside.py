@@ -1,4 +1,4 @@
-"""What somebody entered into databases that were then cut back: kept, told, dropped on a word.
+"""Tests of entries in databases that were then rolled back: retained, reported, pruned by command.
 
 The stand-in, a database administrator at work while the new release starts, and the real steps.
 """

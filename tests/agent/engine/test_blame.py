@@ -1,4 +1,4 @@
-"""What a release is blamed for, and what never: signals, lost servers, full disks; at each step."""
+"""Tests of blaming a release, and never for signals, lost servers or full disks; at each step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Applications that change their schema by themselves once they run, as their releases declare.
 
 On both engines: what is declared is a note everywhere; everything else is found as
-ever, what is planted beside it too; and no way back is weaker for it.
+ever, what is planted beside it too; and no rollback is weaker for it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.observed_state import ADOPTED
 from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift, read_schemas
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.service.site_report import build_history_report
 from ncen_updater.agent.storage.journal.journal import Journal

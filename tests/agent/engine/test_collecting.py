@@ -1,4 +1,4 @@
-"""What is kept longer than its days goes, on real databases of both engines; nothing else does."""
+"""Tests of pruning what is past its retention, and nothing else, on databases of both engines."""
 
 from __future__ import annotations
 

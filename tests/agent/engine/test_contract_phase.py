@@ -22,7 +22,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rollback_text import describe_contract
+from ncen_updater.agent.engine.rollback_plan import describe_contract
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import (
     Change,
@@ -162,7 +162,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
 
     way = operations(demo).plan_rollback(accept_loss=1)
     assert way.code_only is (version == EXPANDS)
-    told = "a program of 3.2.6 wrote while officers worked are among them"
+    told = "including rows written by the program of 3.2.6"
     assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
     assert runs(demo) == OLD and is_there(demo) is way.code_only
@@ -416,7 +416,7 @@ CHANGE = Change(
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True, has_expand=True), True, True),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_failed="NU-4202"), True, True),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_started=True), True, True),
-        # No migrator ran; it was left; it is done; it ran in the stop; there is none; going back.
+        # No migrator ran; it was left; it is done; it ran in the stop; there is none; a rollback.
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_abandoned=True), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_s=0.1), True, False),

@@ -1,4 +1,4 @@
-"""Releases whose program works on the live databases while officers do, before the stop."""
+"""Releases whose program works on the live databases while users do, before the stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import list_planned_steps
-from ncen_updater.agent.engine.rollback_text import EXPAND_TEXT
+from ncen_updater.agent.engine.rollback_plan import EXPAND_TEXT
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
@@ -96,7 +96,7 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
 
 
 def test_it_waits_for_no_lock_for_long_unless_it_says_so(demo: DemoSite) -> None:
-    """Whoever waits for one lets all officers wait behind it."""
+    """A session that waits for one makes all users wait behind it."""
     operations(demo).upgrade(Version(GIVES_UP))
     assert runs(demo) == GIVES_UP and came(demo) == ALL
 

@@ -1,4 +1,4 @@
-"""Who is believed of the release that is installed: pure, a row a case."""
+"""Tests of determining the installed release: pure, one row for each case."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
     with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert caught.value.values["count"] == 1
-    passed = f"since {ONE_WAY} calls them no records: suspects.identity_documents 1"
+    passed = f"not counted as records by {ONE_WAY}: suspects.identity_documents 1"
     for words in ([], ["--accept-loss", "1"]):
         told = " ".join(said(demo, "rollback", "--dry-run", *words).split())
         assert "suspects.persons 1" in told and passed in told

@@ -1,4 +1,4 @@
-"""How long officers were kept out."""
+"""Tests of the measured downtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of the site's own files before anybody agrees, and what doctor says afterwards."""
+"""Tests of reports on the site's own files before an approval, and by doctor afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is to blame for an application that is not well: tables."""
+"""Tests of the verdict on an unhealthy application: tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which copies were torn, told from the journal alone."""
+"""Tests of finding interrupted copies from the journal alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way back is the one that was planned, and nothing of the old release runs on it."""
+"""The rollback is the one that was planned, and nothing of the old release runs on it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.rollback_text import describe_rollback
+from ncen_updater.agent.adapters.databases.base import ChangeRef, RollbackKind
+from ncen_updater.agent.engine.rollback_plan import describe_rollback
 from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE

@@ -1,4 +1,4 @@
-"""What the service does next: one row a rule, and what comes before what."""
+"""Tests of the service's next automatic action: one row for each rule, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether officers can work: every combination of what was seen, and nothing guessed."""
+"""Tests of whether users can work: every combination of observations, and no guesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the next upgrade begins by itself, as people are told before and after their yes."""
+"""Tests of the automatic start time, as shown before and after an approval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is at work, in words for people."""
+"""Tests of the labels of operations in progress."""
 
 from __future__ import annotations
 

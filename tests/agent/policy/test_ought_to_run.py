@@ -1,4 +1,4 @@
-"""Whether an application that does not run is started: what was stopped on purpose never is."""
+"""Tests of starting a stopped application: what was stopped on purpose stays stopped."""
 
 from __future__ import annotations
 

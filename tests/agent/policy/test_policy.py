@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.policy.bad_releases import BAD_RELEASE_DELAYS, compute_retry_at
+from ncen_updater.agent.policy.automation import BAD_RELEASE_DELAYS, compute_retry_at
 from ncen_updater.agent.policy.collection import (
     PreviousDatabases,
     ProtectedItems,

@@ -1,4 +1,4 @@
-"""When a site asks the feed next."""
+"""Tests of the schedule of feed checks."""
 
 from __future__ import annotations
 

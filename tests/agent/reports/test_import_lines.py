@@ -1,4 +1,4 @@
-"""What an import is said to have brought, with every value in its place."""
+"""Tests of the report of an import, with every value in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which agent is chosen after the system's package brought one."""
+"""Tests of the agent that is selected after the system's package installed one."""
 
 from __future__ import annotations
 

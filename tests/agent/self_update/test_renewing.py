@@ -140,7 +140,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
     assert not list(place.file.directory.glob("*.partial"))
     with refused(AGENT_ON_TRIAL):
         place.renew()
-    # The same slot is not made twice, and a slot of another content is made anew.
+    # The same slot is not made twice, and a slot of another content is recreated.
     inode = (place.slots.get_path(NEXT) / "bin").stat().st_ino
     place.file.update(lambda _: AgentSelection(MINE))
     place.renew()

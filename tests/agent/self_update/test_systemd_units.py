@@ -1,4 +1,4 @@
-"""Which units are enabled and disabled, with a stand-in for systemctl that keeps a list."""
+"""Tests of enabling and disabling units, with a fake systemctl that records its calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a new agent confirms itself or gives itself up, and when a service leaves its place."""
+"""Tests of when a new agent confirms itself or gives up, and when a service makes way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new agent may do before its trial: while its slot is made and it is asked who it is."""
+"""Tests of the rights of a new agent before its trial: while its slot is built and queried."""
 
 from __future__ import annotations
 

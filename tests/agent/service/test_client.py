@@ -19,7 +19,7 @@ from ncen_updater.common.unix_http import ServiceUnresponsiveError
 
 @contextmanager
 def answering(path: Path, answer: bytes) -> Iterator[None]:
-    """Give one answer to whoever connects, and close."""
+    """Give one answer to anyone who connects, and close."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen(8)

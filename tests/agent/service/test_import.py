@@ -18,11 +18,11 @@ from typing import Any, cast
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import ServiceSiteClient
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage import inbox as trays
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
@@ -74,7 +74,7 @@ def bundle(place: Path, feed: TrialFeed) -> Path:
 
 @pytest.fixture
 def service(place: Path, feed: TrialFeed) -> Iterator[Served]:
-    """A site with a tray, whose service does nothing by itself."""
+    """A site with an import directory, whose service does nothing by itself."""
     directory = Path(tempfile.mkdtemp(dir=place))
     directory.chmod(0o755)
     settings: dict[str, dict[str, Any]] = {
@@ -153,7 +153,7 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
 
 @needs_people
 def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle: Path) -> None:
-    """What they cannot reach themselves is done for them; nothing of it stays in the tray."""
+    """What they cannot reach themselves is done for them; the import directory stays empty."""
     groups = (READER, OPERATOR)
     dry = service.run("import", str(bundle), "--dry-run", "--json", user=OPERATOR, groups=groups)
     assert json.loads(dry.stdout)["kept"] is False, dry.stderr
@@ -244,7 +244,7 @@ def cut_off(service: Served, bundle: Path, instant: str) -> None:
 def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
     service: Served, bundle: Path, instant: str
 ) -> None:
-    """The copy lies in the tray and the order does not name it: it is seen, and no more."""
+    """A copy in the import directory that the order does not name is seen, and no more."""
     cut_off(service, bundle, instant)
     seen = service.client.get("/v1/tray")["files"]
     assert {file["owner"] for file in seen} == {OPERATOR if ROOT else ME}
@@ -270,7 +270,7 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
 
 @needs_people
 def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path) -> None:
-    """Whoever presses the button for what was left is told that it is cut."""
+    """Anyone who presses the button for what was left is told that it is cut."""
     cut_off(service, bundle, "while it is copied")
     os.chown(service.demo.state / "tray" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]
@@ -280,7 +280,7 @@ def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path)
 
 @needs_people
 def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Path) -> None:
-    """Whoever exchanges a file between the order and the work only has it refused."""
+    """Anyone who exchanges a file between the order and the work only has it refused."""
     name = lay(service, bundle, OPERATOR)
     with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
         person = Actor("somebody", uid_of(READER))

@@ -17,8 +17,7 @@ from ncen_updater.agent.cli.worker import (
     parse_limits,
 )
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.service import inspecting
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
@@ -212,7 +211,7 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
 
 
 def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> None:
-    """Seen: two of them by one member, and whoever had to decide waited an hour."""
+    """Seen: two of them by one member, and anyone who had to decide waited an hour."""
     inspections = made(inspector)
     reading, let_go = threading.Event(), threading.Event()
     real = inspector.inspect

@@ -1,4 +1,4 @@
-"""What is told of a site costs the same, however many changes its journal holds."""
+"""Tests that a status costs the same, however many changes the journal holds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import IMPORTED
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_journal_snapshot
 from ncen_updater.agent.service.site_report import build_change_report, build_history_report
 from ncen_updater.agent.storage.journal import rows
@@ -30,7 +29,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE
 
-#: More than a rollback that is owed is looked for in, which is 30.
+#: More than a rollback that is pending is looked for in, which is 30.
 FEW, MANY, LIMIT = 34, 120, 5
 
 

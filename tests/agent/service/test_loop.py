@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.reports.status import SiteStatus
 from ncen_updater.agent.service.apply_runner import WorkerResult
@@ -235,7 +235,7 @@ def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> 
 
 
 def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
-    """Started anew before every step, it does the same."""
+    """Started again before every step, it does the same."""
     other = Trial(SimulatedSite(MORNING, offered=["1.1"]))
     end = MORNING + timedelta(days=3)
     trial.until(end)

@@ -1,4 +1,4 @@
-"""What members see through the service of a real site is what root sees on it; as real users."""
+"""Tests that group members see through the service what root sees on the site; as real users."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_outsiders_see_nothing(service: Served) -> None:
 def test_each_address_says_what_its_command_says(
     service: Served, address: str, command: str
 ) -> None:
-    """Whoever runs the tests; what the description says of it, too."""
+    """Anyone who runs the tests; what the description says of it, too."""
     found = service.client.get(address)
     code, said = alone(service, *command.split())
     del code, said["lines"]

@@ -1,4 +1,4 @@
-"""What a process that works on the site gets of the environment of the service."""
+"""Tests of the environment that a process of the service receives."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import JournalUnwritableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import ServiceAction, ServiceDecision
 from ncen_updater.agent.reports.status import read_mtime_ns
 from ncen_updater.agent.self_update.trial import AgentTrial, TrialVerdict

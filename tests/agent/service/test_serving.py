@@ -123,7 +123,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
 
 
 def test_killed_in_the_middle_of_an_order(service: Served) -> None:
-    """The next start brings it to its end, and whoever follows it is told."""
+    """The next start brings it to its end, and anyone who follows it is told."""
     service.until_outlook(lambda outlook: outlook["binding"] is not None)
     with service.started("upgrade", "--yes", "--json") as person:
         service.until("step-intended", step="migrate")

@@ -18,7 +18,7 @@ import pytest
 from ncen_updater.agent.cli import worker as applying
 from ncen_updater.agent.cli.worker import ALLOWED_COMMANDS, ALLOWED_OPTIONS, PROBES
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.policy.automation import ServiceAction, ServiceDecision
 from ncen_updater.agent.service.apply_runner import EXIT_CANNOT_RUN, ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError

@@ -1,4 +1,4 @@
-"""What ends the service's sleep."""
+"""Tests of the events that wake the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a bundle is written: never over another file, and not where it has no place."""
+"""Tests of writing a bundle: never over another file, and not where there is no space."""
 
 from __future__ import annotations
 

@@ -15,10 +15,12 @@ from ncen_updater.formats.delta.byte_transforms import RUN_BYTES, split_planes
 from ncen_updater.formats.delta.index_reader import encode_index
 from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
-from ncen_updater.formats.delta.pack_facts import DeltaInfo, DeltaLimits, LinkMode
 from ncen_updater.formats.delta.pack_plan import (
+    DeltaInfo,
+    DeltaLimits,
     FileGroup,
     FileReference,
+    LinkMode,
     NewEntry,
     PackPlan,
     encode_header,

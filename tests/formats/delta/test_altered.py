@@ -14,8 +14,7 @@ from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERE
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_builder import build_pack
-from ncen_updater.formats.delta.pack_facts import DeltaError, DeltaLimits, LinkMode
-from ncen_updater.formats.delta.pack_plan import FileReference
+from ncen_updater.formats.delta.pack_plan import DeltaError, DeltaLimits, FileReference, LinkMode
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused

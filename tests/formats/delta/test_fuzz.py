@@ -34,9 +34,11 @@ from ncen_updater.formats.delta.lzma_streams import (
     put_text,
 )
 from ncen_updater.formats.delta.pack_builder import build_pack
-from ncen_updater.formats.delta.pack_facts import DeltaError, DeltaLimits, LinkMode
 from ncen_updater.formats.delta.pack_plan import (
+    DeltaError,
+    DeltaLimits,
     FileReference,
+    LinkMode,
     PathChecker,
     PathRefusedError,
     check_link,

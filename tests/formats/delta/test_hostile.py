@@ -24,8 +24,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.delta.group_decoder import GroupView
 from ncen_updater.formats.delta.index_reader import IndexColumns, IndexStep
 from ncen_updater.formats.delta.lzma_streams import Extent, put_number, put_text
-from ncen_updater.formats.delta.pack_facts import COPIES, EARLIER_FILES
 from ncen_updater.formats.delta.pack_plan import (
+    COPIES,
+    EARLIER_FILES,
     ArchiveOperation,
     ArchiveOperationKind,
     ArchiveRecipe,

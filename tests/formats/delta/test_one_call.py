@@ -25,12 +25,14 @@ from ncen_updater.formats.delta import group_decoder as codec
 from ncen_updater.formats.delta import group_encoder as encode
 from ncen_updater.formats.delta import lzma_streams as streams
 from ncen_updater.formats.delta.lzma_streams import Extent
-from ncen_updater.formats.delta.pack_facts import EARLIER_FILES, SINGLE_FRAME, list_capabilities
 from ncen_updater.formats.delta.pack_plan import (
     BUFFER_BYTES,
+    EARLIER_FILES,
+    SINGLE_FRAME,
     SINGLE_FRAME_MEMORY_BYTES,
     FileGroup,
     FileReference,
+    list_capabilities,
 )
 from tests.formats.delta.making import Files, Forge, Mode, fresh, group, there
 from tests.support.errors import refused

@@ -1,4 +1,4 @@
-"""Short names that a bundler gave anew: packs are small, and what comes out is right."""
+"""Short names that a bundler reassigns: packs are small, and what comes out is right."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ from ncen_updater.formats.delta.cover_finder import NameCorrections
 from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
 from ncen_updater.formats.delta.minified_names import MAX_NAMES, NameReplacer, split_names
 from ncen_updater.formats.delta.pack_builder import PackOptions
-from ncen_updater.formats.delta.pack_facts import MINIFIED_NAMES, list_capabilities
-from ncen_updater.formats.delta.pack_plan import FileGroup, FileReference, MinifiedNames
+from ncen_updater.formats.delta.pack_plan import (
+    MINIFIED_NAMES,
+    FileGroup,
+    FileReference,
+    MinifiedNames,
+    list_capabilities,
+)
 from tests.formats.delta.making import Files, Forge, fresh, group, planes, there
 from tests.support.errors import refused
 

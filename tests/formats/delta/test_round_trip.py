@@ -1,4 +1,4 @@
-"""What a pack gives is the new release, to the byte; and it is small."""
+"""Tests that a pack yields the new release, byte for byte; and that it is small."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ncen_updater.formats.delta import group_encoder as encode
 from ncen_updater.formats.delta import tree_pairing as pairing
 from ncen_updater.formats.delta.cover_finder import is_finder_installed
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
-from ncen_updater.formats.delta.pack_facts import COPIES, DeltaVerificationError, list_capabilities
+from ncen_updater.formats.delta.pack_plan import COPIES, DeltaVerificationError, list_capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused

@@ -1,4 +1,4 @@
-"""How unchanged files come over: never so that a service could write through a second name."""
+"""Tests of copying unchanged files: no service can write through a second name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.apply import FileSharing, apply_pack, is_link_safe
 from ncen_updater.formats.delta.old_slot import OldSlot
-from ncen_updater.formats.delta.pack_facts import LinkMode
+from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Files, Mode, write
 from tests.support.errors import refused

@@ -1,4 +1,4 @@
-"""What the agent asks before there is a database to ask."""
+"""Facts that the agent reads about an engine before there is a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncen_updater.agent.adapters.databases.migrations.ledger import (
     LedgerTables,
     build_ledger_tables,
 )
-from ncen_updater.agent.config.setting_types import EngineSettings
+from ncen_updater.agent.config.engines import EngineSettings
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import DatabaseSettings

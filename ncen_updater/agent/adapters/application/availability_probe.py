@@ -1,6 +1,6 @@
-"""Asks door, processes and health address whether users can work: once, and not for long.
+"""Probe of maintenance page, processes and health address: can users work? Once, and briefly.
 
-It takes what it needs from the file as it is and asks with the rights of whoever looks, so that
+It takes what it needs from the file as it is and asks with the rights of the caller, so that
 ``status`` needs neither the models of the configuration nor more rights than it has; what upgrades
 goes by the application's adapters. A look changes nothing and never raises: what may not or cannot
 be asked is said. Standard library, and what says so in its first lines.
@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.adapters.application.unit_facts import ACTIVE_STATES as RUNNING
-from ncen_updater.agent.adapters.application.unit_facts import STOPPED, UNIT_PROPERTIES, seen_of
+from ncen_updater.agent.adapters.application.systemctl import ACTIVE_STATES as RUNNING
+from ncen_updater.agent.adapters.application.systemctl import STOPPED, UNIT_PROPERTIES, seen_of
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.policy.availability import (
     Availability,
@@ -34,7 +34,7 @@ from ncen_updater.agent.policy.availability import (
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.storage.slots.link import read_current_version
-from ncen_updater.agent.storage.slots.reported import read_reported_version
+from ncen_updater.agent.storage.slots.reported_version import read_reported_version
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version
@@ -170,7 +170,7 @@ class _AvailabilityProbe:
     def _compute_remaining_s(self) -> float:
         return max(0.0, self._until - time.monotonic())
 
-    # ---- the door --------------------------------------------------------------------------------
+    # ---- the maintenance page --------------------------------------------------------------------
 
     def _probe_maintenance_file(self) -> MaintenanceProbe | str:
         try:

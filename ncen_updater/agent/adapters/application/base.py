@@ -1,4 +1,4 @@
-"""What the upgrade engine asks of an application."""
+"""Interface that the upgrade engine needs of an application."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class HealthResult:
 class Application(abc.ABC):
     """The application of the site. Every act is idempotent and raises when it fails.
 
-    The *door* is what lets users in. It is closed and opened by a file that the web server in
-    front looks at, so that it stays as it is through crashes and restarts, and the application is
-    told of it too: with a closed door it must not send mail or run jobs.
+    The *maintenance page* keeps users out. The web server in front shows it while a file exists, so
+    that it survives crashes and restarts. The application gets the file's path too: while the page
+    is on, it must not send mail or run jobs.
     """
 
     @abc.abstractmethod
@@ -139,9 +139,9 @@ class Application(abc.ABC):
         """Let users in."""
 
     def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
-        """Why the front lets users in although the door is closed; None where nothing says so.
+        """Return why the front server lets users in although the maintenance page is on, else None.
 
-        Asked with the door closed only.
+        Called only while the maintenance page is on.
 
         Args:
             rolling_back: Whether a front that does not answer is none: it lets nobody in.

@@ -1,4 +1,4 @@
-"""What both adapters share: the door, the health, the environment, the parts and their order."""
+"""Common base of both application adapters: maintenance page, health, environment and parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BaseApplication(Application):
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use; commands find it as ``NCEN_CURRENT``.
-        make_note: Asked why the door is closed, each time it is closed.
+        make_note: Returns why the maintenance page is on, each time it is turned on.
         environment: What the commands inherit; the least of our own by default.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
@@ -234,7 +234,7 @@ def check_maintenance_page(
     """Ask the front until it shows the maintenance page; None where it does, or has no address.
 
     A front may remember for a moment which files there are. One that does not answer lets nobody
-    in; before an upgrade its address may be a mistake, and it keeps nobody from going back.
+    in; before an upgrade its address may be a mistake, and it keeps nobody from rolling back.
 
     Returns:
         What it answered last.
@@ -246,7 +246,7 @@ def check_maintenance_page(
         return None
     parts = urlsplit(settings.public_url)
     base = f"{parts.scheme}://{parts.netloc}"
-    # What the application is asked with is not for whoever stands in front.
+    # The headers for the application are not for the server in front of it.
     alone = {"health_url": base, "health_headers": None, "health_token_file": None}
     prober = HealthProber(settings.model_copy(update=alone))
     until = clock() + settings.probe_timeout_s

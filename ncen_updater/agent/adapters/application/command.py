@@ -58,13 +58,13 @@ class CommandApplication(BaseApplication):
     def _hold_order_lock(self) -> Iterator[int]:
         """Hold the only right to order; what supervises a command holds it as long as that runs.
 
-        The lock is on a file of its own beside that of the door. The directory would not do: the
-        agent holds that of its state for a whole change, and the door may lie there; and the doors
-        of two applications may lie in one.
+        The lock is on a separate file beside the maintenance file. A lock on the directory would
+        not do: the agent holds the one of its state directory for a whole change, and the
+        maintenance file may lie there; and one directory may hold those of two applications.
 
         Raises:
-            MAINTENANCE_FILE_STUCK: If nothing can be written there, so that the door cannot be
-                closed either.
+            MAINTENANCE_FILE_STUCK: If nothing can be written there, so that the maintenance page
+                cannot be shown either.
             APPLICATION_COMMAND_RUNNING: If somebody else's order does not come to its end.
         """
         maintenance_file = self._settings.maintenance_file
@@ -72,7 +72,7 @@ class CommandApplication(BaseApplication):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except (FileNotFoundError, NotADirectoryError):
-            yield -1  # then the door cannot be closed either, and no change gets this far
+            yield -1  # the maintenance file cannot be written either, so no change gets this far
             return
         except OSError as error:
             raise ApplicationError(MAINTENANCE_FILE_STUCK, path=path, detail=str(error)) from error

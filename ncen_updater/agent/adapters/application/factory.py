@@ -23,7 +23,7 @@ def make_application(
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        make_note: Asked for reason, change and version each time the door is closed.
+        make_note: Asked for reason, change and version each time the maintenance page is on.
 
     Raises:
         HEALTH_SETTINGS_WRONG: If the address of the health cannot be used.

@@ -1,4 +1,4 @@
-"""What goes along with a request for the health, and who says the version where no answer does.
+"""Headers of a health request, and the command that reports the version in its place.
 
 The token is read from its file at each look, so that it can be renewed, and goes to the configured
 address alone. What it is stands in no error, and is taken out of whatever was answered before
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ncen_updater.agent.model.errors import ApplicationError
+from ncen_updater.common.bounded_io import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
 from ncen_updater.common.messages import (
     HEALTH_TOKEN_BAD,
     HEALTH_TOKEN_EXPOSED,
     HEALTH_TOKEN_MISSING,
-)
-from ncen_updater.common.secret_file import (
-    SecretExposedError,
-    SecretUnreadableError,
-    read_secret_file,
 )
 from ncen_updater.formats.reported_version import extract_version
 

@@ -171,7 +171,7 @@ def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> Same
     """Say which failing answer is given again and again, after one more look. Pure.
 
     No answer, one that says that the application is on its way, and another one than before begin
-    anew; so does a refusal, which says nothing of the release.
+    again; so does a refusal, which says nothing of the release.
     """
     status = health.status or 0
     if health or health.credentials_refused or status < 500 or status in COMING:

@@ -1,7 +1,7 @@
-"""The door: a file whose presence keeps users out.
+"""The maintenance page: a file whose presence keeps users out.
 
-The web server in front looks for it at every request, so the door stays as it is through crashes
-and restarts of everything else. What is in it is for the maintenance page and for people.
+The web server in front looks for it at every request, so the maintenance page stays as it is
+through crashes and restarts of everything else. Its content is for the page and for people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MaintenanceNote:
-    """Why the door is closed.
+    """Why the maintenance page is on.
 
     Attributes:
         reason: In plain words, for the maintenance page.
@@ -46,7 +46,7 @@ class MaintenanceFile:
 
     Args:
         path: The file.
-        note: Asked for the reason each time the door is closed.
+        note: Asked for the reason each time the maintenance page is on.
         now: The wall clock, for ``since``.
     """
 
@@ -77,7 +77,7 @@ class MaintenanceFile:
             raise ApplicationError(
                 MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
             ) from error
-        logger.info("door closed")
+        logger.info("maintenance page on")
 
     def remove(self) -> None:
         """Remove the file.
@@ -91,7 +91,7 @@ class MaintenanceFile:
             raise ApplicationError(
                 MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
             ) from error
-        logger.info("door opened")
+        logger.info("maintenance page off")
 
     def exists(self) -> bool:
         """Whether the file is there, whatever is in it.

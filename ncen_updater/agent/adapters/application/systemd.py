@@ -16,11 +16,11 @@ from ncen_updater.agent.adapters.application.base_application import (
 )
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
 from ncen_updater.agent.adapters.application.process import CommandResult
-from ncen_updater.agent.adapters.application.systemctl import run_systemctl
-from ncen_updater.agent.adapters.application.unit_facts import (
+from ncen_updater.agent.adapters.application.systemctl import (
     ACTIVE_STATES,
     STOPPED,
     UNIT_PROPERTIES,
+    run_systemctl,
     seen_of,
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
@@ -38,7 +38,7 @@ class SystemdApplication(BaseApplication):
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        make_note: Asked why the door is closed.
+        make_note: Asked why the maintenance page is on.
         environment: What ``systemctl`` inherits.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
@@ -96,7 +96,7 @@ class _SystemdUnit(ApplicationPart):
         self._restarts: str | None = None
 
     def is_running(self) -> bool:
-        """Whether the unit has processes, or is on its way up or down.
+        """Return whether the unit has processes, or is starting or stopping.
 
         Raises:
             STATE_UNKNOWN: If systemd does not know the unit or gives no clear answer.

@@ -1,4 +1,4 @@
-"""What the upgrade engine asks of a database engine.
+"""Interface that the upgrade engine needs of a database engine.
 
 The interface speaks of the whole set, because the cut-over is one act: all databases of the site
 change their roles together or not at all. A third engine implements this and nothing else.
@@ -7,7 +7,7 @@ Roles: *live* is what the application opens; a *candidate* (``<name>__next_<chan
 its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
 cut-over of that change, frozen. A change that leaves the databases *as they are*
 (``ChangeRef.no_copy``) makes no copy and migrates nothing: its cut-over writes the marker into the
-live set, in one act, and its way back takes that marker away again.
+live set, in one act, and its rollback takes that marker away again.
 
 What engines and their callers tell each other stands first: plain data. Every act is idempotent:
 called again after a crash at any instant, with the same arguments, it ends in the same state. Acts
@@ -65,7 +65,7 @@ class ChangeRef:
         generation: The number that the databases carry after this change's cut-over.
         release: Version that the databases belong to after the cut-over.
         retained_from: Id of an earlier change whose *previous* databases are copied instead of the
-            live ones (going back to what was kept); None for the live ones.
+            live ones (a rollback to what was kept); None for the live ones.
         no_copy: Whether the live databases go to the other release as they are: nothing is copied,
             nothing migrated, and there are neither candidates nor previous ones.
     """
@@ -139,6 +139,10 @@ class DatabaseMarker(JsonRecord):
     release: str
     generation: int
     change: str
+
+    def __str__(self) -> str:
+        """Show release and generation, as an error quotes them."""
+        return f"{self.release} ({self.generation})"
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ class MigrationPlan:
 
     Attributes:
         irreversible: (database, migration id, reason) of every migration in the range that has no
-            way down; never empty for a command migrator.
+            down migration; never empty for a command migrator.
     """
 
     steps: tuple[PlannedMigration, ...]
@@ -437,10 +441,10 @@ class DatabaseEngine(abc.ABC):
     def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
 
-        What going back to the kept databases would lose. An engine that cannot tell since when a
-        row is there compares the live set with the kept one, by key; then the rows that the release
-        itself made or changed are in the count, the caller takes out what was counted at the
-        cut-over, and a change to one of them is not seen. Rows that were deleted since are not
+        What a rollback to the previous databases would lose. An engine that cannot tell since when
+        a row is there compares the live set with the kept one, by key; then the rows that the
+        release itself made or changed are in the count, the caller takes out what was counted at
+        the cut-over, and a change to one of them is not seen. Rows that were deleted since are not
         counted. Tables with no loss are left out.
         """
 
@@ -450,11 +454,11 @@ class DatabaseEngine(abc.ABC):
     ) -> dict[str, dict[str, int]]:
         """Count what people entered in objects of the live set: database, object, rows.
 
-        What going back by ways down would not keep. For a column the rows whose value is there and
-        is not the default; for a table all rows. An engine that knows since when a row is as it is
-        counts those since the cut-over of ``change.source``; else all count, but of a table that
-        the release fills nothing can be told. Objects without such rows are left out, and so are
-        those that are not there: nothing of them can be lost.
+        What a rollback by down migrations would not keep. For a column the rows whose value is
+        there and is not the default; for a table all rows. An engine that knows since when a row is
+        as it is counts those since the cut-over of ``change.source``; else all count, but of a
+        table that the release fills nothing can be told. Objects without such rows are left out,
+        and so are those that are not there: nothing of them can be lost.
         """
 
     @abc.abstractmethod
@@ -469,7 +473,7 @@ class DatabaseEngine(abc.ABC):
     def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
-        Asked right after the cut-over of a release without a way back, while users are out.
+        Asked right after the cut-over of a release without a rollback, while users are out.
         What :meth:`count_lost_rows` counts then, and :meth:`count_lost_rows` later counts again. An
         engine that knows since when a row is there counts none of them, and answers at once.
         """
@@ -550,7 +554,7 @@ class DatabaseEngine(abc.ABC):
         """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
 
         Each database is one consistent state; the set is not from one moment. Called again it
-        begins anew; :meth:`discard_candidates` removes what it made.
+        begins again; :meth:`discard_candidates` removes what it made.
 
         Returns:
             By database what the backup does not carry, though :meth:`copy_databases` would: objects
@@ -674,7 +678,7 @@ class DatabaseEngine(abc.ABC):
     def mark_candidates(self, change: ChangeRef) -> None:
         """Mark release and generation inside each candidate, and run nothing of any release.
 
-        For a way back that leaves schema and rows as they were copied.
+        For a rollback that leaves schema and rows as they were copied.
         """
 
     def adopt_databases(self) -> None:  # noqa: B027 - most have nothing to do
@@ -706,7 +710,7 @@ class DatabaseEngine(abc.ABC):
         """Make the candidates live and the live ones previous: one transaction, with the marker.
 
         Owner, grants, connection limit and settings are carried over. Live is open to sessions
-        afterwards (the application's door is still closed); previous is frozen.
+        afterwards (the application's maintenance page is still on); previous is frozen.
 
         Of a change that leaves the databases as they are, only the marker is written.
         """
@@ -741,8 +745,8 @@ class DatabaseEngine(abc.ABC):
     ) -> None:
         """Mark the live set, as it is, as that of a release: people restored it by hand.
 
-        Lets sessions in that any change had barred, writes a ledger where there is none, and says
-        that ``change`` brought the set and is committed. Runs no migration.
+        Restores connect grants that any change had revoked, writes a ledger where there is none,
+        and records that ``change`` brought the set and is committed. Runs no migration.
 
         Args:
             change: A new id and generation, and the release.
@@ -775,3 +779,13 @@ class DatabaseEngine(abc.ABC):
         A person said so.
         """
         del change_id
+
+
+class RollbackKind(StrEnum):
+    """Which way a rollback takes."""
+
+    KEEPS_RECORDS = "keeps"  # all records: by down migrations, or there is nothing to undo
+    RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
+    DEPENDS_ON_MIGRATOR = (
+        "depends"  # restores, unless the release's program turns out to change nothing
+    )

@@ -1,6 +1,6 @@
 """The database engines: a line each. What one is to the agent, its ``descriptor.py`` says.
 
-Whoever asks an engine's name anywhere else asks wrongly: the answer belongs into
+No other module compares the name of an engine: such a difference belongs into
 :class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
 ``config/engines.py``. ``descriptor.py`` imports no driver, since some ask it where nobody needs
 one.
@@ -12,6 +12,8 @@ import abc
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
+
+from ncen_updater.agent.model.errors import DatabaseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,3 +107,25 @@ def get_engine_descriptor(name: str) -> EngineDescriptor:
 def list_engine_modules() -> tuple[str, ...]:
     """Return the modules of the adapters, with which their drivers are imported."""
     return tuple(f"{package}.engine" for package in ENGINES.values())
+
+
+def make_engine(
+    settings: DatabaseSettings,
+    root: Path | None = None,
+    state_directory: Path | None = None,
+    user: str | None = None,
+) -> DatabaseEngine:
+    """Return the adapter for the engine that the site uses. Connects to nothing.
+
+    Args:
+        settings: The table ``[databases]`` of the agent's configuration.
+        root: Directory that relative paths are below; absolute ones stay as they are.
+        state_directory: The agent's own directory, where nobody else writes.
+        user: The system's user that the application runs as.
+
+    Raises:
+        DatabaseError: The engine's own table is missing, which the configuration's model refuses.
+    """
+    if settings.engine not in ENGINES or getattr(settings, settings.engine, None) is None:
+        raise DatabaseError(database=settings.engine, detail="unsupported database engine")
+    return get_engine_descriptor(settings.engine).make_engine(settings, root, state_directory, user)

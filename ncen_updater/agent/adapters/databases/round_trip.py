@@ -1,9 +1,9 @@
-"""Values written on trial into copies, and what became of them on the way back. Pure.
+"""Round-trip test: values written into copies, and which of them a rollback keeps. Pure.
 
-What a way down keeps is read from its text elsewhere. Here it is measured: on the copies of a
-rehearsal, rows get values that nobody could have entered; the way back is gone, and the way forward
+What a down migration keeps is read from its text elsewhere. Here it is measured: on the copies of a
+rehearsal, rows get values that nobody could have entered; the rollback is gone, and the way forward
 again. A value that stands in its old column afterwards was kept, one that stands in its new column
-once more came back from where the way down had parked it, and any other is lost.
+once more came back from where the down migration had parked it, and any other is lost.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ColumnRoundTrip(JsonRecord):
         kept: Rows whose value stood in the tables of the release before, too.
         restored: Rows whose value did not, but stood in its column again after the way forward.
         lost: Rows whose value did neither.
-        refused: Rows with a value with which the way back does not go.
+        refused: Rows with a value that makes the rollback fail.
         untested: Rows that got no value, by reason.
     """
 
@@ -89,7 +89,7 @@ class ColumnRoundTrip(JsonRecord):
 
 @dataclass(frozen=True)
 class RoundTripResult(JsonRecord):
-    """What became of all values of one way back.
+    """What became of all values of one rollback.
 
     Attributes:
         columns: Every column of the tables of the newer release.
@@ -185,9 +185,9 @@ class RoundTripObservation:
         upgraded: In the newer shape, before any value was written.
         written: With the values.
         untested: By table why rows of a column got none.
-        rolled_back: In the shape before, after the way back; None where it did not go.
+        rolled_back: In the shape before, after the rollback; None where it failed.
         upgraded_again: In the newer shape once more; None where that did not go.
-        rejecting: By table the columns with whose first values the way back did not go.
+        rejecting: By table the columns whose first values made the rollback fail.
     """
 
     before: DatabaseSample
@@ -275,7 +275,7 @@ def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripO
     before, plain = _find_row(seen.before, name, key), _find_row(seen.upgraded, name, key)
     if before is not None and plain is not None and column in before:
         return before[column] != plain[column]
-    # Its way down takes away rows that it put there.
+    # Its down migration takes away rows that it put there.
     return name in seen.rolled_back and _find_row(seen.rolled_back, name, key) is None
 
 

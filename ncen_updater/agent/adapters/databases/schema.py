@@ -1,4 +1,4 @@
-"""What a schema is made of, by kinds of things: those that only hold data, and those that are code.
+"""Kinds of schema objects: those that only hold data, and those that are code.
 
 An application may change the first by itself once it runs, where its release says so. What is code
 or calls some is a kind of its own and can never be declared: a planted function, or an index or a

@@ -1,7 +1,7 @@
-"""What the process that reads the feed may leave on the disk, judged from outside.
+"""Disk quota of the process that reads the feed, enforced from outside.
 
 Its own limits are its own: who took it over does not keep them. Databases may share its file
-system, and stop where that is full. So whoever asks it looks meanwhile at the directory, counts
+system, and stop where that is full. So the caller looks meanwhile at the directory, counts
 blocks and names, and ends it (:class:`DiskMonitor`). The rules are :func:`judge`, which is pure:
 
 * one order brings what was signed of one release, or what a medium holds, and a margin;
@@ -36,7 +36,7 @@ INODES_PER_RELEASE = 100
 #: The last room of a file system, never taken by what comes from a network.
 RESERVED_BYTES = 256 << 20
 RESERVED_INODES = 2_000
-#: Lists come anew also where downloads of a release that no list names any more lie there.
+#: Metadata is fetched again even where downloads of a release that it no longer names lie there.
 SLACK_BYTES, SLACK_INODES = 8 << 20, 200
 #: Deeper than anything of ours lies; deeper names are not looked at, they are too many.
 MAX_DEPTH = 12

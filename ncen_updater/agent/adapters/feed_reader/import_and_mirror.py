@@ -1,4 +1,4 @@
-"""What the process that reads foreign bytes does besides reading the feed: imports and mirrors."""
+"""Imports and mirrors by the process that reads untrusted bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that talks to the network: asked by :mod:`.child`."""
+"""The process that talks to the network; :mod:`.worker_source` starts it."""
 
 from __future__ import annotations
 

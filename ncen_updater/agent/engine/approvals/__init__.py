@@ -1,1 +1,1 @@
-"""What people said yes to: bound to a path as it stood, counted, and void when it changed."""
+"""Approvals: bound to an upgrade path, counted, and void when the path changes."""

@@ -1,4 +1,4 @@
-"""What an approval is bound to, whether it still holds, and who is missing. Pure.
+"""Binding of an approval, its validity, and the approvers who are missing. Pure.
 
 People approve what they have seen: a plan, on these databases, with this configuration, rehearsed
 with this result. The *binding* is the digest of all of it; whatever changes afterwards voids the

@@ -1,4 +1,4 @@
-"""What an approval is bound to, taken from the site as it is now."""
+"""Digest to which an approval is bound, taken from the current state of the site."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.engine.approvals.approval import ApprovalBasis
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site

@@ -1,4 +1,4 @@
-"""Where a planned path stands: rehearsed, still true, approved. Reads the live databases."""
+"""State of a planned path: rehearsed, still valid, approved. Reads the live databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people said yes to, and when it may begin. Lives in the journal; every word is an event."""
+"""Approvals and the chosen start time, as events of the journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ncen_updater.agent.engine.approvals.approval import (
     list_approved_releases,
 )
 from ncen_updater.agent.engine.change_guards import require_no_open_change
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads, parse_stored_value
 from ncen_updater.common.errors import UpdaterError
@@ -157,7 +157,7 @@ class ApprovalStore:
         return sum(self.withdraw(binding, actor) for binding in mine)
 
     def consume_all(self, change: str) -> int:
-        """Use up every approval and chosen time: one yes is for one stop of the officers.
+        """Use up every approval and chosen time: an approval is for one downtime.
 
         Args:
             change: The upgrade that is about to keep users out.

@@ -1,4 +1,4 @@
-"""Which release people chose by approving it: that comes before the newest on offer."""
+"""Choice of the release that was approved; it takes precedence over the newest on offer."""
 
 from __future__ import annotations
 

@@ -1,15 +1,13 @@
-"""What comes next and who said yes to it, as one document: for commands and the local interface."""
+"""Checks of the next upgrade before it is approved or started, by its document. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord, serialize_rehearsal
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
@@ -19,82 +17,6 @@ from ncen_updater.common.messages import (
     REHEARSAL_OUTDATED,
     SOAK_NOT_FINISHED,
 )
-
-if TYPE_CHECKING:
-    from ncen_updater.agent.engine.approvals.approval import ApprovalCount
-    from ncen_updater.agent.engine.approvals.approval_store import ScheduleRecord
-    from ncen_updater.agent.policy.automation import RehearsalStatus
-
-
-def build_next_upgrade(
-    *,
-    current: str | None,
-    target: str | None,
-    rehearsal_status: RehearsalStatus | None,
-    plan: str,
-    binding: str,
-    retry_at: datetime | None,
-    voids: Sequence[LazyText | str],
-    approvals: ApprovalCount,
-    schedule: ScheduleRecord | None,
-    rehearsal: RehearsalRecord | None,
-    starts_at: Mapping[str, object],
-    starts_at_if_approved: Mapping[str, object],
-    newest: str | None,
-    approved: Sequence[str],
-    unavailable: Sequence[str],
-    consumed: Sequence[str],
-    open_change: Mapping[str, object] | None,
-) -> dict[str, object]:
-    """Return what comes next, and what it waits for; pure.
-
-    Args:
-        current: The release in use.
-        target: The release that comes next.
-        rehearsal_status: What is known of its rehearsal.
-        plan: Digest of its plan; empty where none was made.
-        binding: What approvals carry; empty where nothing can be approved.
-        retry_at: Until when it is not tried by itself.
-        voids: Why an earlier approval no longer holds.
-        approvals: Who approved the binding.
-        schedule: The time that somebody chose for it.
-        rehearsal: The last rehearsal of it.
-        starts_at: When it begins, if nobody does anything any more.
-        starts_at_if_approved: When it would, once who asks has approved, too.
-        newest: The newest release for this site, where that is another one.
-        approved: Other releases that enough people approved; what comes first is first.
-        unavailable: Releases that enough people approved, and that can no longer be taken.
-        consumed: Who approved the last change, which was undone, and has to approve again.
-        open_change: The change that has not come to its end: nothing can be approved beside it.
-    """
-    stop = sum_predicted_range(rehearsal)
-    return {
-        "current": current,
-        "target": target,
-        "rehearsal_status": rehearsal_status and rehearsal_status.value,
-        "plan": plan or None,
-        "binding": binding or None,
-        "retry_at": retry_at,
-        "void_reasons": list(voids),
-        "approvals": [{"actor": a.actor, "uid": a.uid, "at": a.at} for a in approvals.approvals],
-        "required_approvals": approvals.needed,
-        "missing": approvals.missing,
-        "scheduled": schedule and {"not_before": schedule.not_before, "actor": schedule.actor},
-        "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
-        "downtime_s": stop and {"low": stop[0], "high": stop[1]},
-        "begins": starts_at,
-        "begins_after_yes": starts_at_if_approved,
-        "newest": newest,
-        "also_approved": list(approved),
-        "approved_but_unavailable": list(unavailable),
-        "consumed_approvals": list(consumed),
-        "open_change": open_change,
-    }
-
-
-def list_other_approved(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
-    """Return the approved releases other than the one that is looked at. Pure."""
-    return tuple(version for version in approved if version != target)
 
 
 def require_no_pending_change(

@@ -13,12 +13,10 @@ from ncen_updater.agent.engine.approvals.approval import (
     count_approvals,
 )
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, read_accepted_loss
-from ncen_updater.agent.engine.change_guards import require_no_open_change
-from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.change_guards import find_last_upgrade, require_no_open_change
 from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
-from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.change import Actor, Change, ChangeKind
 from ncen_updater.agent.model.event_names import ROLLBACK_EMERGENCY
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.rollback_rules import (
     RollbackConsent,
     RollbackVerdict,
@@ -148,7 +146,7 @@ def approve_rollback(
 ) -> bool:
     """Write a person's approval of a rollback; False where they had given it.
 
-    Who gives it with another number than before gives it anew.
+    An approval with another number of records replaces the earlier one.
 
     Args:
         journal: Open to write.

@@ -15,15 +15,11 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.steps.preflight import refuse_lasting
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import join_texts
-from ncen_updater.common.messages import (
-    NOT_REHEARSED,
-    NOTHING_TO_APPROVE,
-    REHEARSAL_OUTDATED,
-)
+from ncen_updater.common.messages import NOT_REHEARSED, NOTHING_TO_APPROVE, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 

@@ -1,4 +1,4 @@
-"""What a check is, what it is given, and the report of all of them."""
+"""Base of a check, its input, and the report of all of them."""
 
 from __future__ import annotations
 
@@ -96,10 +96,11 @@ class CheckRegistration:
 
     Attributes:
         position: Where among the others its findings are reported.
-        upgrade_only: Whether it asks about an upgrade only. The way back must not be barred by what
-            concerns a newer release alone, nor by a wrong clock, nor by damage to the very release
-            that is to be left, nor by files that cannot be kept (told then), nor for want of a
-            rehearsal: it has none. Which migrations are undone was planned with the way itself.
+        upgrade_only: Whether it asks about an upgrade only. The rollback must not be blocked by
+            what concerns a newer release alone, nor by a wrong clock, nor by damage to the very
+            release that is to be left, nor by files that cannot be kept (told then), nor for want
+            of a rehearsal: it has none. Which migrations are undone was planned with the way
+            itself.
     """
 
     position: int
@@ -109,7 +110,7 @@ class CheckRegistration:
 def register_check(
     position: int, *, upgrade_only: bool = False
 ) -> Callable[[PreflightCheck], PreflightCheck]:
-    """Mark a function as a check; see :class:`StatementMark`."""
+    """Mark a function as a check; see :class:`CheckRegistration`."""
 
     def marked(function: PreflightCheck) -> PreflightCheck:
         setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+
 from ncen_updater.agent.adapters.application.base import (
     Application,
     HealthExpectation,
     HealthResult,
 )
-from ncen_updater.agent.engine.preflight.base import PreflightContext, make_advisory, register_check
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_advisory,
+    make_blocker,
+    register_check,
+)
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -19,8 +27,8 @@ from ncen_updater.common.messages import HEALTH_ACCESS_DENIED
 def check_health(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
-    An upgrade may be just what a broken application needs; but whoever begins should know that it
-    was broken before.
+    An upgrade may be just what a broken application needs; but anyone who begins should know that
+    it was broken before.
     """
     if not context.application.is_running():
         return (
@@ -52,7 +60,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
     Who cannot ask could not tell a good release from a bad one, and would find that out once
-    users are out. It bars no way back: a release may be left because it refuses everybody.
+    users are out. It bars no rollback: a release may be left because it refuses everybody.
     """
     problem = context.application.check_health_token()
     if problem is not None:
@@ -99,4 +107,34 @@ def find_missing_parts(application: Application) -> tuple[Finding, ...]:
             part=part,
         )
         for part in application.find_missing_parts(include_deferred=True)
+    )
+
+
+@register_check(20)
+def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6336 where the maintenance page was on by a change that this journal does not know.
+
+    Two agents with a journal each may look after one application by mistake. Anyone who came second
+    would take the first one's maintenance page for one that people closed, and leave it closed at
+    its end.
+    """
+    maintenance_file = context.config.application.maintenance_file
+    return find_unknown_maintenance(context.application, context.known_changes, maintenance_file)
+
+
+def find_unknown_maintenance(
+    application: Application, changes: Collection[str], maintenance_file: Path
+) -> tuple[Finding, ...]:
+    """Report a maintenance page that a change unknown to the journal turned on."""
+    other = application.read_maintenance_change()
+    if not other or other in changes:
+        return ()
+    return (
+        make_blocker(
+            6336,
+            N_("Maintenance page shown by change {change}, unknown to this journal"),
+            N_("If no other ncen-updater is running, run: rm {path}"),
+            change=other,
+            path=str(maintenance_file),
+        ),
     )

@@ -67,7 +67,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
 
 @register_check(160, upgrade_only=True)
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
+    """NU-6320: ledger and release do not fit; NU-6321, 6324: no rollback; 6337: a program."""
     if context.target is None:
         what = N_("Migrations are checked after the download")
         return (make_info(6322, what, ""),)

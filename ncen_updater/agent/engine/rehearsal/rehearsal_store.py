@@ -73,7 +73,7 @@ class RehearsalRecord:
 
     @cached_property
     def failure(self) -> RehearsalFailure | None:
-        """What is known of one that failed; None of any other, or one that was torn.
+        """What is known of one that failed; None of any other, or one that was interrupted.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -84,7 +84,7 @@ class RehearsalRecord:
 
     @cached_property
     def copies(self) -> RehearsalCopyPlans | None:
-        """Where the copies of one are that runs, or was torn; None of any other.
+        """Where the copies of one are that runs, or was interrupted; None of any other.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.

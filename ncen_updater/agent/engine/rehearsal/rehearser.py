@@ -3,7 +3,7 @@
 The copies are a backup of each database, restored, so that every rehearsal also proves that a
 backup can be restored; what a backup by the agent's role does not carry is left out and told. They
 are candidates of a change that will never be; whatever happens they
-are removed, and one that was torn is cleaned up by the next rehearsal or resume.
+are removed, and one that was interrupted is cleaned up by the next rehearsal or resume.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, TableDigest
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    RollbackKind,
+    TableDigest,
+)
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     CheckValue,
     find_unmapped_references,
@@ -22,7 +27,6 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.approvals.approval_basis import compute_approval_basis
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.migration import (
@@ -143,7 +147,7 @@ class _HopMeasurements:
 
     @property
     def rollback_path(self) -> RollbackPath:
-        """The way back, with what was seen here."""
+        """The rollback, with what was seen here."""
         return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
 
 
@@ -292,7 +296,7 @@ class Rehearser:
                 hop.restore_s = round(copy_s + retention_s, 3)
         for number in range(len(hops) - 1, -1, -1):
             if hops[number].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
-                break  # and with it every hop before: there is no way back over it
+                break  # this hop has no rollback, so no hop before it has one
             self._rehearse_rollback(hops[number], reference)
             hops[number].rollback_differences = _list_rollback_differences(
                 digests[number], self._read_table_digests(reference)
@@ -317,7 +321,7 @@ class Rehearser:
         )
 
     def _rehearse_restore(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
-        """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
+        """Rehearse the rollback to previous databases, on a copy of those from before; in seconds.
 
         Raises:
             PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
@@ -433,7 +437,7 @@ class Rehearser:
     def _run_round_trip(
         self, hop: _HopMeasurements, reference: ChangeRef, number: int
     ) -> RoundTripResult:
-        """Try what the way back keeps of values.
+        """Test which values the rollback keeps.
 
         Raises:
             UpdaterError: If it loses some of which nothing says so.
@@ -538,7 +542,7 @@ def _count_rows(side: Mapping[str, TableDigest], table: str) -> int:
 
 
 def _list_rollback_differences(before: TableDigests, after: TableDigests) -> list[str]:
-    """Tables that the way back did not bring to what they were.
+    """Return the tables that the rollback did not restore.
 
     What it parks for the next upgrade is meant to be there.
     """

@@ -1,4 +1,4 @@
-"""What a rehearsal leaves in the journal: where its copies are, what it found, why it failed.
+"""Journal records of a rehearsal: its copies, its findings, the reason of a failure.
 
 Approvals bind to the report as it was stored.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine.rehearsal.round_trip_text import list_lost_columns
+from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
 from ncen_updater.common.json_records import JsonRecord
 
 Value = int | str | None
@@ -104,11 +104,11 @@ class RehearsedHop(JsonRecord):
         copy_s: Seconds of a copy as an upgrade makes it,
         migrate_s: of the migrations with their checks,
         contract_s: of what brings them to their end while users work; None where nothing does,
-        rollback_s: and of the way back; None where none was tried.
-        rollback_differences: Tables that the way back did not bring to what they were.
-        restore_s: Seconds of the way back to kept databases; None where that is not the way.
+        rollback_s: and of the rollback; None where none was tried.
+        rollback_differences: Tables that the rollback did not restore.
+        restore_s: Seconds of the rollback to previous databases; None for another rollback path.
         rollback_path: Which way a rollback takes.
-        lost_columns: Tables and columns of which the way back does not keep what is entered.
+        lost_columns: Tables and columns of which the rollback does not keep what is entered.
         round_trip: What became of values written on trial.
         unchanged: Whether neither schema nor rows changed.
         checks: By name the value of each check before and after.
@@ -142,7 +142,7 @@ class RehearsedHop(JsonRecord):
 
     @property
     def all_lost_columns(self) -> tuple[str, ...]:
-        """What the way back does not keep: as the files say, or else as was seen on trial."""
+        """Return what the rollback loses: by the files, or else by the round-trip test."""
         return self.lost_columns or (
             list_lost_columns(self.round_trip) if self.round_trip is not None else ()
         )

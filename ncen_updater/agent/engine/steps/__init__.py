@@ -12,8 +12,7 @@ from ncen_updater.agent.engine.steps.application import (
 )
 from ncen_updater.agent.engine.steps.databases import CopyStep, CutOverStep, FenceStep, MigrateStep
 from ncen_updater.agent.engine.steps.preflight import FinalPreflightStep, PreflightStep
-from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
-from ncen_updater.agent.engine.steps.slot import SwitchStep
+from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep, SwitchStep
 from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ncen_updater.agent.adapters.application.base import (
@@ -17,14 +21,13 @@ from ncen_updater.agent.engine.expand_contract import (
     record_live_schemas,
     run_contract,
 )
-from ncen_updater.agent.engine.planner_statistics import refresh_in_background
 from ncen_updater.agent.engine.prune import (
     apply_retention,
     drop_previous_databases,
     find_interrupted_drops,
 )
 from ncen_updater.agent.engine.raw_errors import prune_raw_errors
-from ncen_updater.agent.engine.site import StepContext, make_change_ref
+from ncen_updater.agent.engine.site import Site, StepContext, make_change_ref
 from ncen_updater.agent.engine.steps.outage import (
     OutageTracker,
     RefusalTracker,
@@ -38,7 +41,9 @@ from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import SoakFailedError
 from ncen_updater.agent.policy.collection import ProtectedItems
 from ncen_updater.common.disk_space import find_full
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
 
 
 class CommitStep(Step):
@@ -87,7 +92,7 @@ class SoakStep(Step):
             raise self._make_error(context, facts.soak_error)
         outage = OutageTracker(context, self.title)
         if facts.remaining_parts_error is not None and facts.confirmed_by is None:
-            # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
+            # Also with a soak period of zero; but a start by hand meanwhile is respected.
             self._retry_remaining_parts(context, outage, facts.remaining_parts_error)
         expectation = HealthExpectation(manifest.reported, manifest.health)
 
@@ -229,3 +234,74 @@ class PruneStep(Step):
             plan = journal.read_facts(change_id).copy_plan if change_id in closed else None
             if plan is not None:
                 engine.discard_candidates(make_change_ref(closed[change_id]), CopyPlan(plan))
+
+
+logger = logging.getLogger(__name__)
+
+
+#: What is not analyzed by then is left to the server's own upkeep.
+STATISTICS_LIMIT_S = 600.0
+
+
+class StatisticsRefresh:
+    """What is being done.
+
+    Args:
+        site: Its databases.
+        progress: Told that it begins.
+        limit_s: How long it may take.
+        watching: What is said where they are brought up to date while the release is watched, which
+            goes on afterwards.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        progress: ProgressListener,
+        limit_s: float = STATISTICS_LIMIT_S,
+        watching: LazyText | None = None,
+    ) -> None:
+        self._site, self._progress, self._limit_s = site, progress, limit_s
+        self._watching = watching
+        self._found: dict[str, object] = {}
+
+    def run(self) -> None:
+        """Bring them up to date; whatever stands in the way is only told."""
+        clock = self._site.clock.monotonic
+        begin = clock()
+        alone = N_("updating database statistics")
+        beside = N_("soak period, updating database statistics")
+        self._progress.report(LazyText(alone if self._watching is None else beside))
+        try:
+            done = self._site.database_engine.refresh_statistics(self._limit_s)
+        except UpdaterError as error:
+            logger.warning("statistics: %s", error)
+            self._found["failed"] = error.code
+        else:
+            self._found["tables"] = {name: list(tables) for name, tables in done.items()}
+        self._found["seconds"] = round(clock() - begin, 3)
+        if self._watching is not None:
+            self._progress.report(self._watching)
+
+    @property
+    def result(self) -> dict[str, object]:
+        """For the journal: the tables, or the code of what stood in the way; and the seconds."""
+        return dict(self._found)
+
+
+@contextlib.contextmanager
+def refresh_in_background(
+    site: Site, progress: ProgressListener, title: LazyText
+) -> Iterator[StatisticsRefresh]:
+    """Bring them up to date beside a block that watches; where that fails, it is ended."""
+    beside = StatisticsRefresh(site, progress, watching=title)
+    thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
+    thread.start()
+    try:
+        yield beside
+        thread.join()
+    except BaseException:
+        while thread.is_alive():
+            site.database_engine.cancel_sessions()
+            thread.join(0.1)
+        raise

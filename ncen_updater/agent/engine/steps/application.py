@@ -1,4 +1,4 @@
-"""The application: the door, stop and start, and whether it is healthy."""
+"""The application: the maintenance page, stop and start, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MaintenanceOnStep(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Close the door. What people approved is used up by that, whatever comes of it.
+        """Show the maintenance page. This uses up the approvals, whatever the outcome is.
 
         Raises:
             MAINTENANCE_PAGE_NOT_SHOWN: The web server in front lets users in all the same.
@@ -95,7 +95,7 @@ class MaintenanceOnStep(Step):
         )
 
     def undo(self, context: StepContext) -> None:
-        """Open the door, unless it was closed before."""
+        """Remove the maintenance page, unless it was on before."""
         if not context.read_facts().maintenance_was_on:
             context.site.application.disable_maintenance()
         context.journal.store_facts(
@@ -108,7 +108,7 @@ class MaintenanceOnStep(Step):
 
 
 class StopStep(Step):
-    """Stop the application; going back starts it again and waits until it is healthy."""
+    """Stop the application; a revert starts it again and waits until it is healthy."""
 
     name = StepName.STOP
     title = LazyText(N_("stopping the application"))
@@ -140,10 +140,10 @@ class StopStep(Step):
         )
 
     def undo(self, context: StepContext) -> None:
-        """Start the old release and see it healthy before the door opens.
+        """Start the old release and see it healthy before the maintenance page is removed.
 
-        What runs by now is stopped first: it may be on its way down since :meth:`do`, or somebody
-        started it while the databases were closed to it.
+        What runs by now is stopped first: it may be stopping since :meth:`do`, or somebody started
+        it while the databases were closed to it.
         """
         if context.read_facts().was_running and not context.at_boot:
             application = context.site.application
@@ -167,7 +167,7 @@ class StopStep(Step):
 
 
 class StartStep(Step):
-    """Start the new release; the door is still closed."""
+    """Start the new release; the maintenance page is still on."""
 
     name = StepName.START
     title = LazyText(N_("starting the application"))
@@ -178,7 +178,7 @@ class StartStep(Step):
         return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Start what ``current`` points at; the door must be closed until the commit.
+        """Start what ``current`` points at; the maintenance page must be on until the commit.
 
         What runs already is not what we started, and is stopped. A start that fails is tried once
         more: its command may have been killed.
@@ -222,7 +222,7 @@ class HealthStep(Step):
     def do(self, context: StepContext) -> ChangeFacts:
         """Wait, and refuse what is not healthy in time.
 
-        Going back is not barred by what the site sends along: the release that is left may be the
+        A rollback is not blocked by what the site sends along: the release that is left may be the
         reason why nobody can ask.
         """
         seconds = require_healthy(
@@ -235,13 +235,13 @@ class HealthStep(Step):
 
 
 class MaintenanceOffStep(Step):
-    """Let users in. From the first user on there is no exact way back, only a rollback."""
+    """Let users in. From the first user on there is no revert, only a rollback."""
 
     name = StepName.MAINTENANCE_OFF
     title = LazyText(N_("removing the maintenance page"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Open the door, unless an operator had closed it before the change.
+        """Remove the maintenance page, unless an operator had turned it on before the change.
 
         The databases get to know of the commit first: once a user is in, nothing may cut them
         back, not even a recovery by a journal that was restored from before the commit. After a

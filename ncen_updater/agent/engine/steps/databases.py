@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.adapters.databases.base import MigrationSet
+from ncen_updater.agent.adapters.databases.base import MigrationSet, RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.migration import (
     build_down_target,
@@ -17,9 +16,9 @@ from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.rollback_plan import (
     count_record_loss,
     count_value_loss,
+    describe_rollback,
     format_loss,
 )
-from ncen_updater.agent.engine.rollback_text import describe_rollback
 from ncen_updater.agent.engine.schema_fingerprints import (
     list_differing,
     read_expected_fingerprints,
@@ -46,11 +45,11 @@ class FenceStep(Step):
     title = LazyText(N_("closing the databases to connections"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Count once more what going back loses, now that users are out; say who is in.
+        """Count once more what a rollback loses, now that users are out; say who is in.
 
         Raises:
             RECORDS_WOULD_BE_LOST: If more was entered than a person agreed to lose.
-            NEW_ROWS_WOULD_BE_LOST: The same, of what ways down do not keep.
+            NEW_ROWS_WOULD_BE_LOST: The same, of what down migrations do not keep.
         """
         ended = context.site.database_engine.sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:
@@ -137,7 +136,7 @@ class CopyStep(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Copy, side by side; going back after an upgrade, give files their old names again."""
+        """Copy side by side; in a rollback after an upgrade, give files their old names again."""
         with site_files.complete_snapshots(context):
             context.site.database_engine.copy_databases(
                 context.change_ref, context.read_copy_plan(), context.progress
@@ -177,8 +176,8 @@ class CopyStep(Step):
 class MigrateStep(Step):
     """Bring the candidates to the target's schema and check what the data mean.
 
-    A way back never runs a program of the older release: it runs the ways down of the newer one or,
-    from kept databases and where nothing had changed, nothing at all.
+    A rollback never runs a program of the older release: it runs the down migrations of the newer
+    one or, from kept databases and where nothing had changed, nothing at all.
     """
 
     name = StepName.MIGRATE
@@ -287,7 +286,7 @@ class MigrateStep(Step):
     def _does_rollback_lose_data(
         context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
     ) -> bool:
-        """Whether the way back from here loses what users enter: as the rollback will find."""
+        """Return whether a rollback from here would lose what users enter."""
         if context.change.kind is not ChangeKind.UPGRADE:
             return False
         engine, ref = context.site.database_engine, context.change_ref

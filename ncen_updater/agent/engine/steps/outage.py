@@ -1,4 +1,4 @@
-"""What becomes of the watching of a release while something else than the release is bad.
+"""Pause of the soak period while something other than the release is at fault.
 
 A lost server is nobody's release, and neither is a full disk. So a bad look that finds the
 databases away, or a disk without room, says nothing: it does not count, and neither does the time
@@ -163,7 +163,7 @@ class OutageTracker:
         if self._is_stopped_by_operator():
             self._continue_outage(OutageCause.STOPPED)
             return True
-        # One made while they were on their way back does not either.
+        # One made while they were coming back does not either.
         return self.record_recovery()
 
     def record_recovery(self) -> bool:

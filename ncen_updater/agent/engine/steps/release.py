@@ -17,7 +17,7 @@ from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 def _is_slot_current(context: StepContext) -> bool:
     """Whether the slot was built from the very archive that the feed offers.
 
-    The way back asks no feed: there the slot is what its own record says.
+    The rollback asks no feed: there the slot is what its own record says.
     """
     if context.target_version not in context.site.slots.list_versions():
         return False
@@ -46,7 +46,7 @@ class FetchStep(Step):
     title = LazyText(N_("downloading and verifying the release"))
 
     def describe_do(self, context: StepContext) -> LazyText:
-        """Nothing is downloaded where it is here already, as on the way back."""
+        """Nothing is downloaded where it is here already, as during the rollback."""
         here = context.target_version in context.site.slots.list_versions()
         return LazyText(N_("verifying the release")) if here else self.title
 
@@ -85,7 +85,7 @@ class BuildSlotStep(Step):
         return self.title if context.read_facts().fetched else None
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Remember whether a slot was there before, so that going back leaves it."""
+        """Remember whether a slot was there before, so that a revert leaves it."""
         there = context.target_version in context.site.slots.list_versions()
         return ChangeFacts(slot_existed=there)
 
@@ -127,3 +127,56 @@ class BuildSlotStep(Step):
         """No slot of ours is left; one that was there before is not for us to judge."""
         was_there = bool(context.read_facts().slot_existed)
         return was_there or context.target_version not in context.site.slots.list_versions()
+
+
+class SwitchStep(Step):
+    """Two renames of links, while the application stands still: the country's layer, then the code.
+
+    The layer is merged here once more, on what lies there now: somebody may have mended a text
+    since the preflight. It goes first, so that the code never runs beside the other release's.
+    """
+
+    name = StepName.SWITCH
+    title = LazyText(N_("switching to the new release"))
+
+    def prepare(self, context: StepContext) -> ChangeFacts:
+        """Keep which layer is in use: the undo is the same link."""
+        layer = context.site.overlay
+        return NO_FACTS if layer is None else ChangeFacts(overlay_before=layer.read_current() or "")
+
+    def do(self, context: StepContext) -> ChangeFacts:
+        """Merge what the country owns, choose it, and point ``current`` at the new slot."""
+        layer = context.site.overlay
+        if layer is not None and context.read_facts().overlay_before is not None:
+            layer.switch_current(layer.build_merged(context.origin_version, context.target_version))
+        context.site.slots.switch_current(context.target_version)
+        return NO_FACTS
+
+    def is_done(self, context: StepContext) -> bool:
+        """Both links lead to the new release."""
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        if (
+            layer is not None
+            and before is not None
+            and not layer.is_built_for(context.target_version)
+        ):
+            return False
+        return context.site.slots.read_current() == context.target_version
+
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("switching to the previous release"))
+
+    def undo(self, context: StepContext) -> None:
+        """Point ``current`` at the old slot, and choose the layer of before."""
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        context.site.slots.switch_current(context.origin_version)
+        if layer is not None and before is not None:
+            layer.switch_current(before or None)
+
+    def is_undone(self, context: StepContext) -> bool:
+        """Both links lead to what was there before."""
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        if layer is not None and before is not None and (layer.read_current() or "") != before:
+            return False
+        return context.site.slots.read_current() == context.origin_version

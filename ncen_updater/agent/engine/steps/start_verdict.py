@@ -1,4 +1,4 @@
-"""Whether what was started is well; and where it is not, whether its release is to blame.
+"""Verdict on the start of an application, and on whether its release is to blame.
 
 A release is called bad by what its own process says or does. So an application that is dead, or
 answers as another version, or not at all, is stopped and started once more: somebody may have
@@ -109,7 +109,7 @@ def require_healthy(
         site: The site.
         document: The release.
         distinguishable: Whether no other release of this change reports the same.
-        strict: Whether going on depends on what it says. On the way back, and once users may
+        strict: Whether going on depends on what it says. During a rollback, and once users may
             come in, one that runs and only refuses what the site sends along is taken as there.
 
     Returns:
@@ -189,7 +189,7 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
     # Without further requests: where nobody listens, each might take its whole time.
     health = site.application.check_health(HealthExpectation(document.manifest.reported))
     version = health.reported.get(settings.version_field)
-    # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
+    # Somebody may have started ours again meanwhile: then the next step stops it.
     if version is not None and not site.application.is_running():
         url, command = settings.health_url, settings.version_command
         if command:

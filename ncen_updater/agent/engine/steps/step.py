@@ -1,4 +1,4 @@
-"""What a step is: an effect, the look that proves it, and the way back, side by side.
+"""Definition of a step: its effect, the check that proves it, and its revert, side by side.
 
 The runner journals the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, believes it
 only when :meth:`Step.is_done` holds, and journals that. A step found half-done after a crash is

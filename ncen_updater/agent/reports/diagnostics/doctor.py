@@ -20,19 +20,18 @@ from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
     find_refused_credentials,
+    find_unknown_maintenance,
     make_credentials_finding,
     unwell,
 )
-from ncen_updater.agent.engine.preflight.maintenance_page import find_unknown_maintenance
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.engine.site_preflight import run_preflight
-from ncen_updater.agent.model.change import Change, StepName, StepState
+from ncen_updater.agent.model.change import Change, StepName, StepState, new_change_id
 from ncen_updater.agent.model.change_facts import NO_FACTS
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.operation_labels import describe_running_operation

@@ -1,4 +1,4 @@
-"""Whether the groups that the configuration names have what is theirs, in one place. Reads only.
+"""Check that the configured groups have access to what they need, in one place. Reads only.
 
 A right of the local interface is asked of the system's lists by name; what lies on the disk is
 opened to one group when it is made, and that may be another one.
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.common.findings import Finding, Severity

@@ -20,7 +20,6 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.agent.reports.diagnostics.overlay import check_overlay
 from ncen_updater.agent.reports.diagnostics.proved import check_trust_state
 from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -132,8 +131,8 @@ Check = Callable[[], Iterable[Finding]]
 CALL = LazyText(WHOSE)
 #: Paths that a person is told of.
 MAX_PATHS_SHOWN = 10
-#: What to do about files of a release that somebody changed: whoever did it may have meant well,
-#: and then nobody else can help.
+#: Remedy for changed files of a release: the person who changed them may have meant well, and then
+#: nobody else can help.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."
@@ -396,3 +395,50 @@ def _build_migration_running_finding(database: str, change: Change) -> Finding:
         LazyText(N_("Repeat the check when the change is finished.")),
         {"database": database, "change": change.id},
     )
+
+
+#: Paths that a person is told of.
+MAX_PATHS_SHOWN = 10
+
+
+def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
+    """NU-6133 where what was merged is not in use, NU-6134 for files that nothing uses."""
+    layer, found = site.overlay, []
+    if layer is None:
+        return ()
+    if layer.list_declared(current) and not layer.is_built_for(current):
+        chosen = layer.read_current()
+        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged_directory)}
+        found.append(
+            Finding(
+                "NU-6133",
+                Severity.WARNING,
+                LazyText(
+                    N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
+                    if chosen
+                    else N_("Local overlay not applied to {version} (none selected in {path})"),
+                    values,
+                ),
+                LazyText(N_("Run ncen-updater translations apply, then restart the application.")),
+                values,
+            )
+        )
+    paths = site.config.paths
+    files = layer.list_undeclared(
+        current, [paths.resolve(item.directory) for item in site.config.files]
+    )
+    if files:
+        shown = ", ".join(files[:MAX_PATHS_SHOWN]) + (
+            ", ..." if len(files) > MAX_PATHS_SHOWN else ""
+        )
+        values = {"count": len(files), "files": shown, "path": str(layer.local_directory)}
+        found.append(
+            Finding(
+                "NU-6134",
+                Severity.INFO,
+                LazyText(N_("Unused files in {path}: {count} ({files})"), values),
+                LazyText(N_("Compare their names with: ncen-updater translations report")),
+                values,
+            )
+        )
+    return tuple(found)

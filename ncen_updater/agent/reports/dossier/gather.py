@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     ApprovalSubject,
@@ -19,8 +19,8 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     list_comparisons,
 )
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.round_trip_text import format_round_trip
-from ncen_updater.agent.engine.rollback_text import (
+from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
+from ncen_updater.agent.engine.rollback_plan import (
     describe_contract,
     describe_copy_free_downtime,
     describe_rollback,
@@ -45,9 +45,9 @@ class DossierHop:
 
     Attributes:
         notes: What the Secretariat says of the release, by language.
-        rollback_kind: The way back, with what the rehearsal showed of it.
+        rollback_kind: The rollback, with what the rehearsal showed of it.
         irreversible_migrations: What cannot be undone keeping records: database, migration, reason.
-        loses: Tables and columns of which the way back does not keep what is entered.
+        loses: Tables and columns of which the rollback does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
         file_changes: What becomes of the site's own files, one sentence each.
         code_only: Whether no database is copied or migrated while users are out.
@@ -89,7 +89,7 @@ class DossierHop:
 
     @property
     def rollback_line(self) -> LazyText:
-        """The way back in one sentence, as the rollback will say it."""
+        """The rollback in one sentence, as ``rollback`` prints it."""
         tried = self.report is not None or self.code_only
         return describe_rollback(
             self.rollback_kind, self.version, self.origin, self.lost_objects, rehearsed=tried
@@ -184,14 +184,14 @@ class Dossier:
 
     @property
     def lost_objects(self) -> tuple[str, ...]:
-        """What of that is not kept, where every release has ways down; empty where one has none."""
+        """Return the data loss of down migrations; empty where a release lacks them."""
         if any(hop.rollback_kind is not RollbackKind.KEEPS_RECORDS for hop in self.hops):
             return ()
         return tuple(dict.fromkeys(name for hop in self.hops for name in hop.lost_objects))
 
     @property
     def keeps_records(self) -> bool:
-        """Whether the whole way back keeps what users enter."""
+        """Whether the whole rollback keeps what users enter."""
         return all(hop.keeps_records for hop in self.hops)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.reports.dossier.document import format_code_mapping, list_table_changes
 from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop

@@ -28,7 +28,7 @@ HEAD_BYTES = 4096
 
 
 def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
-    """Write the pages on a release anew; those that nobody approved and nobody can, go.
+    """Write the pages on a release again; those that nobody approved and nobody can, go.
 
     A page can be made again at any time, so that a rehearsal or an approval does not fail for it.
 
@@ -48,7 +48,7 @@ def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...
 
 
 def refresh_dossiers(site: Site, target: str | None, binding: str) -> None:
-    """Write the pages anew where people approved, or chose a time, since they were written.
+    """Write the pages again where people approved, or chose a time, since they were written.
 
     Requests only write down what people said; the pages follow when the service looks next.
     """

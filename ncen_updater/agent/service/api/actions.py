@@ -20,14 +20,13 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     require_loss_accepted,
     require_rollback_consent,
 )
+from ncen_updater.agent.engine.change_guards import confirm_release as confirm_soak
 from ncen_updater.agent.engine.change_guards import require_no_hold, require_no_open_change
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.pending_rollback import can_be_superseded
-from ncen_updater.agent.engine.soak_confirmation import confirm_release as confirm_soak
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.reports.status import read_status, require_part
-from ncen_updater.agent.service.api.authorization import ApiRole, Caller
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, Caller
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, JobForm, ScheduleForm
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,

@@ -11,17 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ncen_updater.agent.service.api.authorization import ApiRole, identify_caller
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, identify_caller
 from ncen_updater.agent.service.api.event_stream import EventStreams
 from ncen_updater.agent.service.api.forms import MAX_BODY_BYTES, ApiForm, parse_query, read_form
 from ncen_updater.agent.service.api.queries import ApiRequest, HtmlPage
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.errors import (
-    NOTHING_CHANGED,
-    BadRequestError,
-    RequestRefusedError,
-)
+from ncen_updater.agent.service.errors import NOTHING_CHANGED, BadRequestError, RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_routes import find_routes, status_of
 from ncen_updater.common.http_server import LIFT_DEADLINE_KEY

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, parse_whole_number
 from ncen_updater.agent.service.api.queries import ApiRequest, build_activity_document
 from ncen_updater.agent.service.errors import RequestRefusedError

@@ -14,8 +14,7 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
-from ncen_updater.agent.service.api.authorization import ApiRole
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole
 from ncen_updater.agent.service.api.forms import InspectionForm, parse_whole_number, validate_form
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,

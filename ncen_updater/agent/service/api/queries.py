@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
@@ -15,33 +15,30 @@ from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.secrets import FREE_FORM_TABLES, strip_credentials
 from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS, ApprovalCount
 from ncen_updater.agent.engine.approvals.approval_store import reject_shared_account
-from ncen_updater.agent.engine.approvals.next_upgrade import build_next_upgrade, list_other_approved
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackSubject,
     find_installing_upgrade,
     find_rollback_to_approve,
 )
+from ncen_updater.agent.engine.change_guards import require_soaking
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
-from ncen_updater.agent.engine.soak_confirmation import require_soaking
 from ncen_updater.agent.policy.operation_labels import label_operation
-from ncen_updater.agent.policy.upgrade_start import (
-    mark_superseded,
-    predict_start,
-    predict_start_if_approved,
-)
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.status import SiteStatus, read_status, require_part
-from ncen_updater.agent.service.api.authorization import ApiRole, Caller, list_group_members
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import (
+    ApiContext,
+    ApiRole,
+    Caller,
+    list_group_members,
+)
 from ncen_updater.agent.service.api.forms import ApiForm, parse_time, parse_whole_number
-from ncen_updater.agent.service.decision_inputs import build_decision_inputs
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
+from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
     build_change_report,
     build_history_report,
-    build_open_change,
     build_site_report,
     list_unresolved_failures,
 )
@@ -138,8 +135,6 @@ Document = Mapping[str, Any]
 MAX_ROWS = 10_000
 #: So many times a site is looked at for one answer, while the service begins and ends work.
 MAX_STATUS_READS = 3
-#: Parts of a site that :func:`get_next_upgrade` tells of.
-NEXT_UPGRADE_PARTS = frozenset({"journal", "soak_s", "rehearsals", "service_state"})
 
 
 @dataclass(frozen=True)
@@ -292,25 +287,13 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
         NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
         BadRequestError: If the time is invalid.
     """
-    chosen = parse_time(request.query.get("not_before"), "not_before")
+    not_before = parse_time(request.query.get("not_before"), "not_before")
     status = read_status(context.essential_settings, context.now(), NEXT_UPGRADE_PARTS)
-    service_state, journal, known = (
-        require_part(status.service_state),
-        require_part(status.journal),
-        status.next_upgrade,
-    )
+    service_state, journal = require_part(status.service_state), require_part(status.journal)
+    known, named = service_state.assessment, request.query.get("version")
     found = known or Assessment(last_event=0)
-    named = request.query.get("version")
     if named is not None:
         found = require_approvable_release(found, named)
-        service_state = replace(service_state, assessment=found)
-        status = replace(status, service_state=service_state)
-    facts = build_decision_inputs(status, service_state, context.snapshots.settings, context.now())
-    if chosen is not None:
-        facts = replace(facts, not_before=chosen)
-    approved = known.approved if known else ()
-    people = journal.count_approvals(found.binding, context.snapshots.settings.required_approvals)
-    begins = mark_superseded(predict_start(facts), found.target, approved)
     return 200, {
         "up_to_date": known is not None and found.last_event == journal.last_event,
         "checked_at": service_state.checked_at,
@@ -318,25 +301,11 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
         "agent": found.agent_version,
         "slot_built": found.slot_built,
         **build_next_upgrade(
-            current=found.current,
-            target=found.target,
-            rehearsal_status=found.rehearsal_status if known else None,
-            plan=found.plan or str((found.basis or {}).get("plan", "")),
-            binding=found.binding,
-            retry_at=found.retry_at,
-            voids=found.void_reasons,
-            approvals=people,
-            schedule=journal.find_schedule(found.binding) if found.binding else None,
-            rehearsal=status.rehearsal,
-            starts_at=begins.to_json(),
-            starts_at_if_approved=predict_start_if_approved(
-                facts, begins, counts=people.would_count(request.caller.actor.uid)
-            ).to_json(),
-            newest=known.newest if known and known.newest != found.target else None,
-            approved=list_other_approved(found.target, approved),
-            unavailable=known.unavailable if known else (),
-            consumed=journal.consumed_approvals,
-            open_change=build_open_change(status),
+            status,
+            context.snapshots.settings,
+            request.caller.actor.uid,
+            release=found if named is not None else None,
+            not_before=not_before,
         ),
     }
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.essential_settings import EssentialSettings, load_essential_settings
 from ncen_updater.agent.service.api.app import PEER_UID, REQUEST_COMPLETE, ApiApplication
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext
 from ncen_updater.agent.service.availability_cache import create_availability_cache
 from ncen_updater.agent.service.errors import NOTHING_CHANGED, RequestRefusedError
 from ncen_updater.agent.service.inspecting import InspectionQueue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.automation import RehearsalStatus
@@ -16,7 +16,7 @@ from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common.errors import UpdaterError
 
-#: A disk has to have so much more free space, per cent, before it may be told anew.
+#: A disk has to have so much more free space, per cent, before it may be told again.
 DISK_RECOVERY_PERCENT = 2.0
 #: An application that is away for less was restarted; nobody is told of that.
 MIN_OUTAGE = timedelta(minutes=2)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_downtime
-from ncen_updater.agent.engine.rehearsal.downtime_history import (
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     find_predicted_range,
     sum_predicted_range,
 )

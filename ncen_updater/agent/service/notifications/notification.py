@@ -1,4 +1,4 @@
-"""What is told, and which values may be in it: an allow-list, so that no case data gets out.
+"""Notification and the values allowed in it: an allow-list keeps case data out.
 
 A value that is not named for its kind, or does not have its form, is left out. Error messages are
 never told, since a database's message may quote a row; their stable code is, and the sentence that

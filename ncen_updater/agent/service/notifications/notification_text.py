@@ -9,7 +9,7 @@ from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.reasons import CodeExplanation, has_hidden_values
+from ncen_updater.common.labels import CodeExplanation, has_hidden_values
 
 Explain = Callable[[str], CodeExplanation | None]
 

@@ -1,4 +1,4 @@
-"""What was told and what is still to be told: one file, replaced in one step.
+"""Outbox of sent and pending notifications: one file, replaced in one step.
 
 The number of the last event that was looked at and the news that came of it are in the same file,
 so a crash neither loses news nor makes it twice. A message is written down before it is sent, and

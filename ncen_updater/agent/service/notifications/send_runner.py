@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.service.notifications.message import NotificationError
+from ncen_updater.agent.service.notifications.send_worker import NotificationError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (

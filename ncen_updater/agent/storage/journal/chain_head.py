@@ -1,7 +1,7 @@
 """The head of the chain of events: a number and a hash, which a person can keep elsewhere.
 
-Whoever can write the journal can make the whole chain anew, so that it closes. What they cannot do
-is make an event of before have the hash that somebody wrote down: so the head goes with every
+Anyone who can write the journal can make the whole chain again, so that it closes. What they cannot
+do is make an event of before have the hash that somebody wrote down: so the head goes with every
 message, figure, log record and dossier, and ``verify --head`` finds it again, or does not.
 """
 

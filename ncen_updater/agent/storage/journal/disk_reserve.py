@@ -2,7 +2,7 @@
 
 A change whose journal cannot take a record stops where it is: nothing may be done that the journal
 does not know of. So a file is written before anything begins, and given up when the disk
-is full: the records of going back fit into its place many times over.
+is full: the records of a rollback fit into its place many times over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RESERVE_BYTES = 2 << 20  # going back writes some fifty records of at most a few pages each
+RESERVE_BYTES = 2 << 20  # a rollback writes some fifty records of at most a few pages each
 
 
 def get_reserve_path(journal: Path) -> Path:

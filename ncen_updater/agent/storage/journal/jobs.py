@@ -1,4 +1,4 @@
-"""What somebody asked the service to do. A request only writes it down; the service does it."""
+"""Job queue of the service. A request only records a job; the service runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import (
     guard_reads,
@@ -158,12 +158,12 @@ class JournalOrders:
         path: The journal.
 
     Attributes:
-        torn: Whether one may have been begun whose end is not written down.
+        interrupted: Whether one may have been begun whose end is not written down.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.torn = True
+        self.interrupted = True
 
     def take(self, number: int) -> None:
         """See :meth:`JobQueue.mark_started`."""
@@ -181,7 +181,7 @@ class JournalOrders:
             orders = JobQueue(journal)
             for order in orders.list_interrupted():
                 orders.mark_ended(order.id, {"exit_code": None, "interrupted": True})
-        self.torn = False
+        self.interrupted = False
 
 
 def _build_job(row: sqlite3.Row) -> Job:

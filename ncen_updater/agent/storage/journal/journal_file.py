@@ -125,7 +125,7 @@ class JournalFile:
 
         Raises:
             JournalMissingError: If there is none.
-            JOURNAL_INTERRUPTED: If a record was torn and this user may not take its half back.
+            JOURNAL_INTERRUPTED: If a write was interrupted and this user may not undo it.
             JournalUnreadableError: If it is damaged, altered, or of a newer form.
         """
         try:
@@ -274,7 +274,7 @@ class JournalFile:
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[None]:
-        """Read within the block what was there at one instant, whoever writes meanwhile."""
+        """Read within the block the state of one instant, whatever is written meanwhile."""
         with guard_reads(self.path):
             self._connection.execute("BEGIN")
             try:

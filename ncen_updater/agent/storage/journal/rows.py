@@ -44,8 +44,8 @@ def guard_reads(path: Path) -> Iterator[None]:
 def parse_stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
     """Read a value that is stored as JSON.
 
-    One that is nested more deeply than what agents write is none of ours: it can be read, and
-    whoever shows or compares it later comes to no end.
+    A value that is nested more deeply than agents write is refused: it could be read, but showing
+    or comparing it later would not end.
 
     Raises:
         ValueError: If it is none, or nested too deeply.

@@ -1,4 +1,4 @@
-"""What a site remembers beyond one change: bad releases, holds, kept sets. Lives in the journal."""
+"""History of a site beyond one change: bad releases, holds, retained sets. Lives in the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the country owns in texts and settings: merged by key with what each release ships.
+"""Local overlay: the country's texts and settings, merged by key with those of each release.
 
 ``merge`` decides (pure, a table), ``coverage`` counts, ``own_files`` finds and reads, ``layer``
 works on a site's directories, ``exchange`` is what goes to translators and comes back, ``words``

@@ -43,15 +43,18 @@ from ncen_updater.agent.storage.slots.link import parse_slot_name
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
 from ncen_updater.formats.manifest import LANGUAGE_PATTERN, OverlayKind, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
 from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo
-from ncen_updater.formats.texts.overlay_files import fill_language
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts, collect_shipped_texts
+from ncen_updater.formats.texts.overlay_files import (
+    ShippedTexts,
+    collect_shipped_texts,
+    fill_language,
+)
 
 CURRENT_LINK = "current"
 PARTIAL_SUFFIX = ".partial"

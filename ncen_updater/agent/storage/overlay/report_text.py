@@ -1,4 +1,4 @@
-"""What becomes of the country's texts and settings, in sentences. Pure; no value of a setting."""
+"""Sentences about the effect of a release on the local overlay. Pure; no value of a setting."""
 
 from __future__ import annotations
 

@@ -14,16 +14,15 @@ from enum import StrEnum
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, format_key
-from ncen_updater.formats.texts.overlay_files import describe_rule_violation
+from ncen_updater.formats.texts.overlay_files import ShippedTexts, describe_rule_violation
 from ncen_updater.formats.texts.placeholders import compare_placeholders
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
 
 
 class KeyOutcome(StrEnum):
     """What became of one key."""
 
     UNCHANGED = "unchanged"  # the country's own, nothing to say
-    BOTH_CHANGED = "both-changed"  # the country's own; the release words it anew too
+    BOTH_CHANGED = "both-changed"  # the country's own; the release rewords it too
     OUTDATED = "outdated"  # the country's own, made for a text that has changed
     REJECTED = "rejected"  # the release's: the country's does not fit what the program fills in
     REMOVED = "removed"  # in no file: the release has no such key any more
@@ -160,7 +159,7 @@ def merge_texts(
             continue
         made = text_origins.get(key) or text_origins.get(was)
         if made is None or made.digest != entry.digest:
-            # Whoever wrote it saw the release that runs; gettext's texts say themselves for what.
+            # Its author saw the release that runs; gettext's texts name their source themselves.
             seen = before.get_source_text(was) if was in knew else ()
             made = TextOrigin(entry.digest, seen or _derive_source(declared, key))
         retention[key] = made

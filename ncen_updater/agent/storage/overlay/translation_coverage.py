@@ -1,4 +1,4 @@
-"""How much of an application speaks a language, before and after a release. Pure."""
+"""Coverage of a language by an application's texts, before and after a release. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, MergeResult
 from ncen_updater.formats.manifest import OverlayArea
 from ncen_updater.formats.texts.catalog import TextCatalog, TextKey, matches_pattern
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 
 @dataclass(frozen=True)

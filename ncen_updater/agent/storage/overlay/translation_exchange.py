@@ -1,4 +1,4 @@
-"""What goes to a translator and comes back: a ``.po`` with only what is to do. Pure.
+"""Exchange with a translator: a ``.po`` with only the texts to translate. Pure.
 
 Whatever the format of the application, translators get gettext's, which their programs know: the
 context is the key (for a ``.po`` its own), the text is the source's. So it comes back with the text
@@ -20,7 +20,7 @@ from ncen_updater.formats.texts.catalog import (
     UnusableFileError,
     format_key,
 )
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REJECTED, KeyOutcome.COLLISION)
 

@@ -271,7 +271,7 @@ class DirectorySnapshot:
                 known = self._read_index(home, PREPARED_INDEX) or {}
                 if not known:
                     with contextlib.suppress(FileNotFoundError):
-                        home.remove_tree(TREE_DIRECTORY)  # of a beginning that was torn
+                        home.remove_tree(TREE_DIRECTORY)  # of a beginning that was interrupted
                 home.ensure_directory(TREE_DIRECTORY)
                 with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
                     index, touched = self._update_tree(live, tree, known)

@@ -1,4 +1,4 @@
-"""What is in a directory, the index of a kept tree, and how the two are compared."""
+"""Contents of a directory, the index of a retained tree, and their comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agent wrote down of each slot: the release document and the tree, beside the slots.
+"""Records of each slot: the release document and the tree, beside the slots.
 
 A tree of a hundred thousand entries is read an entry at a time: its byte form is one line of
 canonical JSON, which is cut into its entries without building the whole in memory.
@@ -17,7 +17,7 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.agent.model.errors import SlotRecordError
-from ncen_updater.agent.storage.slots.reported import DOCUMENT_FILE, RECORDS_DIRECTORY
+from ncen_updater.agent.storage.slots.reported_version import DOCUMENT_FILE, RECORDS_DIRECTORY
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError

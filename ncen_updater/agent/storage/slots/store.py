@@ -27,7 +27,7 @@ from ncen_updater.agent.storage.slots.link import (
     switch_current,
 )
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.agent.storage.slots.reported import read_reported_version
+from ncen_updater.agent.storage.slots.reported_version import read_reported_version
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -178,7 +178,7 @@ class SlotStore:
     ) -> None:
         """Build the slot of a release from its verified archive.
 
-        Does nothing where the slot is already there and every file is right; builds it anew where a
+        Does nothing where the slot is already there and every file is right; rebuilds it where a
         file was damaged, unless the site runs from it.
 
         Raises:

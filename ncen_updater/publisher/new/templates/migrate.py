@@ -55,7 +55,7 @@ def make_django_database(url: str) -> dict[str, object]:
 
 def run_django(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """manage.py migrate, for each database."""
-    # Django makes its models anew with every migration. To look for garbage among these millions of
+    # Django rebuilds its models with every migration. To look for garbage among these millions of
     # objects after each few hundred takes a quarter of the time, in a process that ends soon.
     gc.set_threshold(500_000, 2, 2)
     if arguments.settings:

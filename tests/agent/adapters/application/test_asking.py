@@ -17,7 +17,7 @@ from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.health_request import parse_version_output
 from ncen_updater.agent.config.agent_config import ApplicationSettings
-from ncen_updater.common.secret_file import SecretUnreadableError, read_secret_file
+from ncen_updater.common.bounded_io import SecretUnreadableError, read_secret_file
 from ncen_updater.formats.manifest import HealthProbe
 
 TOKEN = "0123456789abcdef-secret"

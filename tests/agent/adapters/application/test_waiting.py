@@ -1,4 +1,4 @@
-"""When an application that fails in the same way each time is no longer waited for."""
+"""Tests of the wait for a start: an application that always fails in the same way is given up."""
 
 from __future__ import annotations
 

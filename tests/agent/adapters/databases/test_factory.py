@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.factory import make_engine
+from ncen_updater.agent.adapters.databases.engines import make_engine
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.config.agent_config import AgentConfig, DatabaseSettings

@@ -1,4 +1,4 @@
-"""What is a changed schema, and what an application's own doing: the table of it."""
+"""Tests of telling a changed schema from the application's own objects: a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of values written on trial: the decisions, without any database."""
+"""Tests of the verdicts of the round-trip test, without any database."""
 
 from __future__ import annotations
 

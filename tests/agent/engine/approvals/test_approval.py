@@ -1,4 +1,4 @@
-"""What voids an approval, and who counts."""
+"""Tests of what voids an approval, and of who counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the configuration an approval is bound to."""
+"""Tests of the parts of the configuration that an approval is bound to."""
 
 from __future__ import annotations
 

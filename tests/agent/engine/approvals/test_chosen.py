@@ -1,4 +1,4 @@
-"""Which release people chose: the one that enough of them approved, as they did last."""
+"""Tests of the approved release: the one with enough approvals, the latest of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.approved_release import has_passed_since_failure
-from ncen_updater.agent.engine.approvals.next_upgrade import list_other_approved
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.policy.automation import WaitReason
 from ncen_updater.agent.policy.upgrade_start import StartKind, UpgradeStart, mark_superseded
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -94,11 +93,6 @@ def test_what_goes_first_holds_up_the_other(
 ) -> None:
     waits = WaitReason.APPROVAL if found is StartKind.NOT_AUTOMATIC else None
     assert mark_superseded(UpgradeStart(found, None, waits), "3.3.0", approved).wait_reason is stays
-
-
-def test_the_other_approved_ones_are_told_beside() -> None:
-    assert list_other_approved("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
-    assert list_other_approved(None, ("3.4.0",)) == ("3.4.0",)
 
 
 def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from ncen_updater.agent.engine.approvals.approval import ApprovalBasis, count_ap
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans, RehearsalReport
+from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 
@@ -69,7 +69,7 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0
     assert [approval.actor for approval in consent.list_for_binding(BINDING)] == ["amina"]
-    # Whoever took it back may give it again.
+    # Anyone who took it back may give it again.
     assert consent.add(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
     journal.verify_chain()

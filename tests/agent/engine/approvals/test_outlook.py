@@ -1,4 +1,4 @@
-"""What was seen, and why it cannot be done yet. Pure."""
+"""Tests of the reasons why the next upgrade cannot start yet. Pure."""
 
 from __future__ import annotations
 

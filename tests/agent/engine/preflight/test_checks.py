@@ -24,9 +24,9 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationSet,
 )
 from ncen_updater.agent.config.agent_config import AgentConfig
-from ncen_updater.agent.engine.preflight import database_server as space
+from ncen_updater.agent.engine.preflight import databases as space
 from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check, run_checks
-from ncen_updater.agent.engine.preflight.database_server import check_role_privileges
+from ncen_updater.agent.engine.preflight.databases import check_role_privileges
 from ncen_updater.agent.engine.preflight.files import inspect_site_files, judge_directory
 from ncen_updater.agent.engine.site_preflight import list_checks
 from ncen_updater.agent.model.errors import (
@@ -470,7 +470,7 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
 def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({check.__name__ for check in list_checks()}) == len(list_checks())
     assert set(list_checks(upgrade=False)) < set(list_checks())
-    # Nothing is the safer for keeping a site from going back.
+    # Nothing is the safer for keeping a site from rolling back.
     assert check_role_privileges not in list_checks(upgrade=False)
     monkeypatch.setattr(
         space, "check_again", register_check(70)(lambda _context: ()), raising=False

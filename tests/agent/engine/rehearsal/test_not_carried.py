@@ -1,4 +1,4 @@
-"""What a database administrator put in, and a rehearsal by the application's role has not."""
+"""Tests of objects of a database administrator that a rehearsal by the application's role lacks."""
 
 from __future__ import annotations
 

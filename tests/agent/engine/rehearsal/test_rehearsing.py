@@ -18,8 +18,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.evidence import database_digests
 from demo.site import DemoSite, digests
-from ncen_updater.agent.adapters.databases.base import DatabaseRole
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import DatabaseRole, RollbackKind
 from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.approvals.approval_status import (
     make_consent_check,
@@ -41,10 +40,8 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser, remove_interrupted_rehearsals
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.agent.model.change import DOWNTIME_STEPS, Actor, StepName, new_change_id
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.verify import verify_site

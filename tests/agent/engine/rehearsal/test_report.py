@@ -1,4 +1,4 @@
-"""What rehearsals leave in journals: read as it was, and written as it was.
+"""Tests that rehearsal reports in journals are read and written unchanged.
 
 ``stored_reports.json`` was taken from journals, but for the most of the columns that were tried.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.engine.rehearsal.downtime_history import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalState,
     RehearsalStore,

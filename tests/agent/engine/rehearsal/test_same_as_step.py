@@ -1,4 +1,4 @@
-"""What is rehearsed is what an upgrade and a rollback run: the same questions, the same verdict."""
+"""Tests that a rehearsal runs the same checks as an upgrade and a rollback, with one verdict."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import new_change_id
 from ncen_updater.agent.model.errors import ChangeFailedError, MigrationFailedError
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REHEARSAL_FAILED
 from ncen_updater.common.progress import SilentProgress
@@ -82,7 +82,7 @@ class Overheard:
             return called
 
         monkeypatch.setattr(engine, "hold_sessions", section)
-        for name in ("query", "schema", "migrate", "mark"):
+        for name in ("run_query", "read_schema", "migrate", "mark_candidates"):
             monkeypatch.setattr(engine, name, overheard(name))
 
     def take(self) -> list[tuple[list[Event], list[Event]]]:
@@ -109,7 +109,7 @@ def test_a_rehearsal_asks_what_the_steps_ask(
     assert len(rehearsed) == 2, "there and back"
     for before, after in rehearsed:
         assert {name for name, *_ in before} == {name for name, *_ in after}
-        assert {name for name, *_ in before} == {"query", "schema"}
+        assert {name for name, *_ in before} == {"run_query", "read_schema"}
 
 
 def causes(site: Site, version: str) -> list[object]:

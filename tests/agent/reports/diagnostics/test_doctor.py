@@ -1,4 +1,4 @@
-"""What ``doctor`` and ``verify`` find on a real site that was upgraded and then tampered with."""
+"""Tests of ``doctor`` and ``verify`` on a real site that was upgraded and then tampered with."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.change import StepName, StepPhase, new_change_id
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Severity

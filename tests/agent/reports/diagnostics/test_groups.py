@@ -1,4 +1,4 @@
-"""What ``doctor`` says where a group of the configuration has not what is its own."""
+"""Tests of ``doctor`` where a configured group lacks access to its files."""
 
 from __future__ import annotations
 

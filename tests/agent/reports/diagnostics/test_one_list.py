@@ -1,4 +1,4 @@
-"""What ``doctor`` and ``verify`` say blocks an upgrade is what ``upgrade`` refuses."""
+"""Tests that ``upgrade`` refuses exactly what ``doctor`` and ``verify`` report as blocking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``doctor`` says of the console behind a password."""
+"""Tests of ``doctor`` on a console with password login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of the memory of proofs: the rule as a table, and real files of a real site."""
+"""Tests of findings about the trust state: the rule as a table, and files of a real site."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop

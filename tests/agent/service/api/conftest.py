@@ -19,7 +19,7 @@ from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api.app import ApiApplication
-from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.authorization import ApiContext
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.inspecting import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore

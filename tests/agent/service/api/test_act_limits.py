@@ -1,4 +1,4 @@
-"""How often one user may change something."""
+"""Tests of the limit on changes by one user."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ import pytest
 
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.change import ChangeState, StepName
-from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
 from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.api import queries

@@ -1,4 +1,4 @@
-"""Who may hold a connection: tables of who comes and goes, and who leaves for whom."""
+"""Tests of the connection limits: who is admitted and who is evicted."""
 
 from __future__ import annotations
 

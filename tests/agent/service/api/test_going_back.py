@@ -18,9 +18,8 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     require_rollback_consent,
 )
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-from ncen_updater.agent.model.change import ChangeState, DatabaseMode, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeState, DatabaseMode, StepName, StepState
 from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.rollback_rules import RollbackConsent
 from ncen_updater.agent.reports.command_results import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication

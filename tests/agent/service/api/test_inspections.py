@@ -1,4 +1,4 @@
-"""Who may have what looked at, and what is refused: nothing is changed, whatever is asked."""
+"""Tests of requested inspections and refusals: nothing is changed, whatever is asked."""
 
 from __future__ import annotations
 

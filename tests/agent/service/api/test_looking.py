@@ -1,4 +1,4 @@
-"""What pages show beside the state: settings without secrets, who has said yes and who may."""
+"""Tests of pages beside the status: settings without secrets, approvals and approvers."""
 
 from __future__ import annotations
 

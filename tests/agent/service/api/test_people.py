@@ -1,4 +1,4 @@
-"""Who may do what, by the groups that they are in."""
+"""Tests of permissions by group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.service.api.authorization import ApiRole, identify_caller, resolve_roles
 from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
 

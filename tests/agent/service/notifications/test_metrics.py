@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.rehearsal.downtime_history import LastDowntime
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
@@ -86,14 +86,14 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("child_runs_total", action="check", exit_code="7") == 1
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
-    assert value("officers_state", state="maintenance") == 1
-    assert value("officers_state", state="available") == 0
+    assert value("availability_state", state="maintenance") == 1
+    assert value("availability_state", state="available") == 0
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
     names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
-    assert PREFIX + "officers_state" not in names
+    assert PREFIX + "availability_state" not in names
     assert PREFIX + "last_stop_seconds" not in names
     assert PREFIX + "feed_checked_timestamp_seconds" not in names
 

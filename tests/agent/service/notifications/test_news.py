@@ -1,4 +1,4 @@
-"""What may be told at all: values by an allow-list, nothing of the application's records."""
+"""Tests of the values allowed in notifications: an allow-list, no records of the application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.service.notifications.message import MessageContext, compose_message
 from ncen_updater.agent.service.notifications.notification import (
     ALLOWED_VALUES,
     Notification,
@@ -19,8 +18,9 @@ from ncen_updater.agent.service.notifications.notification_text import (
     format_notification,
     format_span,
 )
+from ncen_updater.agent.service.notifications.send_worker import MessageContext, compose_message
 from ncen_updater.common.i18n import PLACEHOLDER
-from ncen_updater.common.reasons import explain_code
+from ncen_updater.common.labels import explain_code
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 #: Values of the application's records, as they might get into an event by mistake.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
@@ -21,10 +21,9 @@ from ncen_updater.agent.engine.rehearsal.report import (
     RehearsalReport,
     RehearsedHop,
 )
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, RESTORED_APPROVAL_PREFIX
-from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.service.notifications.notifier import OUTBOX_PATH, Notifier
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -6,7 +6,7 @@ from typing import Any
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey
-from ncen_updater.formats.texts.shipped_texts import ShippedTexts
+from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 TEXTS: dict[str, Any] = {
     "kind": "translations", "format": "json", "release_path": "app/i18n/{lang}.json",

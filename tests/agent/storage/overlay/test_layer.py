@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.preflight.overlay import judge_overlay
+from ncen_updater.agent.engine.preflight.files import judge_overlay
 from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 from ncen_updater.agent.storage.overlay.report_text import describe_overlay
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, TextOrigin

@@ -1,4 +1,4 @@
-"""What was changed in a slot or its record is seen."""
+"""Tests that changes in a slot or its record are detected."""
 
 from __future__ import annotations
 

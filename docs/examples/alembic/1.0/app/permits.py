@@ -1,4 +1,4 @@
-"""What the three programs share: the database, and how each of them is run."""
+"""Code that the three programs share: the database, and how each of them is run."""
 
 import os
 import signal

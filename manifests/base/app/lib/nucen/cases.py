@@ -1,4 +1,4 @@
-"""What officers do: list, show and create cases, search for persons."""
+"""Pages for users: list, show and create cases, search for persons."""
 
 import secrets
 import time

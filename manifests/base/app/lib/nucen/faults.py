@@ -1,4 +1,4 @@
-"""What a release made to go wrong does wrong (``app/fault.toml``; a good one has none)."""
+"""Faults of a release that is broken on purpose (``app/fault.toml``; a good one has none)."""
 
 import hashlib
 import tomllib

@@ -1,4 +1,4 @@
-"""What differs between engines when a migration runs. One object for one database.
+"""Differences between engines when a migration runs. One object for one database.
 
 An engine's room makes a dialect from a way to open a connection as the application's role; the
 runner does the rest.

@@ -1,4 +1,4 @@
-"""What has to run to come from a ledger to a release: pure but for the reading of the files.
+"""Plan of the migrations from a ledger to a release: pure but for the reading of the files.
 
 The ledger is a list of acts, oldest first: a ``down`` cancels the ``up`` before it. What remains is
 the *effective state*, a stack. A release can be reached when its list and the stack begin alike;
@@ -22,16 +22,17 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     PlannedMigration,
+    RollbackKind,
     SqlMigration,
 )
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.engines import get_engine_descriptor
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, parse_declared_loss
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 IrreversibleItem = tuple[str, str, str]
-#: By database what ways down do not keep.
+#: By database what down migrations do not keep.
 LossesByDatabase = Mapping[str, tuple[DataLoss, ...]]
 
 
@@ -132,10 +133,10 @@ def plan_database_migrations(
         read: Returns a file's text.
 
     Returns:
-        The steps, downs first. ``irreversible`` names the migrations in the range without a way
-        down: among those to be undone (then there is no such way, see
+        The steps, downs first. ``irreversible`` names the migrations in the range without a down
+        migration: among those to be undone (then there is no such way, see
             :func:`find_irreversible_downs`) and
-        among those to be applied (then there will be no way back that keeps records).
+        among those to be applied (then there will be no rollback that keeps records).
 
     Raises:
         MigrationRefusedError: If ledger and releases do not fit together; ``values["kind"]`` says
@@ -248,15 +249,15 @@ def predict_ledgers(
 
 @dataclass(frozen=True)
 class RollbackPath:
-    """The way back from a release to the one before it.
+    """The rollback from a release to the one before it.
 
     Attributes:
         kind: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
         code_only: Whether the databases stay as they are, and only the code goes back.
         no_copy: Whether that is so by what both releases say, so that nothing is copied for it.
-        losses: What the ways down do not keep of what may be entered after the upgrade, as far as
-            their text tells or the release says.
+        losses: What the down migrations do not keep of what may be entered after the upgrade, as
+            far as their text tells or the release says.
     """
 
     kind: RollbackKind
@@ -270,7 +271,7 @@ class RollbackPath:
         """The objects whose new values are not kept: database, table, column.
 
         Not those tables that the release itself fills: they are lost only if somebody adds to them,
-        which is counted before going back.
+        which is counted before a rollback.
         """
         named = {
             f"{database}.{loss.object_name}": None
@@ -303,7 +304,7 @@ def build_rollback_target(
     older: MigrationSet,
     change: str,
 ) -> MigrationSet:
-    """Return what going back brings the databases to: files only, never a program.
+    """Return what a rollback brings the databases to: files only, never a program.
 
     A release with a program of its own has no list of files: there the databases go back to the
     migrations that stood before the change.
@@ -370,7 +371,7 @@ def plan_rollback_path(
 
     The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
     in the journal, and for the rollback itself. It looks at what *undoing* takes, so the program of
-    the older release does not count: going back never runs it.
+    the older release does not count: a rollback never runs it.
 
     Args:
         names: Logical names, in order.
@@ -409,7 +410,7 @@ def plan_rollback_path(
 def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
 ) -> LossesByDatabase:
-    """Say what the ways down of a plan do not keep: by their text, and by what the release says."""
+    """Return what the down migrations of a plan lose: by their text, and by the release."""
     found: dict[str, tuple[DataLoss, ...]] = {}
     for step in plan.steps:
         if step.direction is not MigrationDirection.DOWN:
@@ -425,7 +426,7 @@ def _find_losses(
         seen = [
             loss
             for loss in read_here
-            # A rule that refuses loses nothing: going back then fails, and is undone.
+            # A rule that refuses loses nothing: a rollback then fails, and is undone.
             if loss.kind is not LossKind.REFUSES
             and loss.object_name not in {other.object_name.lower() for other in lines}
         ]
@@ -438,3 +439,71 @@ def find_irreversible_downs(plan: MigrationPlan) -> tuple[tuple[str, str, str], 
     """Return the irreversible migrations that would have to be undone: the plan cannot run."""
     going_up = {(s.database, s.id) for s in plan.steps if s.direction is MigrationDirection.UP}
     return tuple(item for item in plan.irreversible if item[:2] not in going_up)
+
+
+def render_plan_sql(
+    plan: MigrationPlan,
+    engine: str,
+    target: MigrationSet,
+    current: MigrationSet | None = None,
+    change: str = "<change>",
+) -> str:
+    """Return every statement of a plan with its database, time-outs, transaction and ledger row.
+
+    Args:
+        plan: What will run.
+        engine: A name of :data:`.engines.ENGINES`.
+        target: The release to reach, for limits and ``verify`` files.
+        current: The release that runs now, for those of ``down`` files.
+        change: Id of the change, where it is known already.
+    """
+    lines = [f"-- Release {target.release}, {engine}: {len(plan.steps)} migrations"]
+    for database, migration, reason in plan.irreversible:
+        lines.append(f"-- {database}: {migration} has no way down: {_join_lines(reason)}")
+    if target.migrator is not None:
+        lines.append(f"-- The application's own migrator runs: {' '.join(target.migrator.argv)}")
+    if target.contract_program is not None:
+        words = "-- It brings its migrations to their end with:"
+        lines.append(f"{words} {' '.join(target.contract_program.argv)}")
+    kind = get_engine_descriptor(engine)
+    for step in plan.steps:
+        source = target if step.direction is MigrationDirection.UP else current
+        item = _find_migration(source.databases.get(step.database, ()) if source else (), step.id)
+        limits = item.migration if item else None
+        lines += [
+            "",
+            f"-- database {step.database}, migration {step.id}, {step.direction.value}",
+            f"-- sha256 {step.sha256}",
+        ]
+        lock = limits.lock_timeout_ms if limits else 0
+        statement = limits.statement_timeout_ms if limits else 0
+        alone = limits is not None and not limits.transactional
+        text = step.sql.rstrip()
+        if alone:
+            lines += [
+                "-- outside a transaction:",
+                *kind.format_timeouts(lock, statement, in_transaction=False),
+                text,
+            ]
+        lines += [kind.begin_statement, *kind.format_timeouts(lock, statement, in_transaction=True)]
+        if not alone:
+            lines += [text, *kind.pre_commit_statements]
+        if step.direction is MigrationDirection.UP and item is not None and item.verify is not None:
+            lines += ["-- each of these must return no row:", read_sql(item.verify).rstrip()]
+        values = (step.id, step.direction.value, step.sha256, target.release, change, "<time>")
+        insert = kind.ledger_tables.insert_row.split(" VALUES ", 1)[0]
+        lines.append(f"{insert} VALUES ({', '.join(_quote_literal(value) for value in values)});")
+        lines += ["-- and the version row of Alembic", "COMMIT;"]
+    return "\n".join(lines) + "\n"
+
+
+def _find_migration(migrations: Sequence[SqlMigration], name: str) -> SqlMigration | None:
+    return next((item for item in migrations if item.migration.id == name), None)
+
+
+def _quote_literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())

@@ -132,7 +132,7 @@ class MigrationRunner:
     ) -> None:
         """Say that migrations were applied before there was a ledger; nothing if there is one.
 
-        One that this very change wrote alone is written anew: an adoption may be corrected.
+        One that this very change wrote alone is rewritten: an adoption may be corrected.
 
         Args:
             change: Goes into the ledger.
@@ -169,7 +169,7 @@ class MigrationRunner:
         Called again after a crash it goes on where the ledger ends.
 
         Raises:
-            MigrationRefusedError: See :func:`.planner.plan_steps`.
+            MigrationRefusedError: See :func:`.planner.plan_database_migrations`.
             MigrationFailedError: Something of it failed; what ran before stays.
             SERVER_LOST: Server or disk failed below it.
         """
@@ -203,7 +203,8 @@ class MigrationRunner:
             progress: Told of each migration, and every two seconds while one runs.
 
         Raises:
-            MigrationRefusedError: The plan does not fit the ledger (any more), or has no way down.
+            MigrationRefusedError: The plan does not fit the ledger (any more), or has no down
+                migration.
             MigrationFailedError: A file was changed since the plan, was refused by the server,
                 ended its transaction, or ran out of time; ``detail`` names the line.
             VERIFY_FAILED: The ``verify`` file found rows.

@@ -1,4 +1,4 @@
-"""What stands in the way of a change: a table of findings and the pure rules that choose them."""
+"""Conditions that block a change: a table of findings and the pure rules that choose them."""
 
 from __future__ import annotations
 
@@ -455,7 +455,7 @@ UNOWNED_POSSIBLE = FindingTemplate(
 
 
 def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
-    """Yield a finding for each directory that is, or may be, left of a copy that was torn.
+    """Yield a finding for each directory that is, or may be, left of a copy that was interrupted.
 
     Args:
         server: The server.

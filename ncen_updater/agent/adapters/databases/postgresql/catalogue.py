@@ -1,4 +1,4 @@
-"""What the shared catalogue says of the databases of a server."""
+"""Queries of the shared catalogue about the databases of a server."""
 
 from __future__ import annotations
 
@@ -445,7 +445,7 @@ def _find_device(place: Path, listener: int | None) -> int | None:
 
 
 def _find_server_uid(connection: Connection) -> int | None:
-    """Return the account of whoever listens on the socket."""
+    """Return the account of the process that listens on the socket."""
     with socket.socket(fileno=os.dup(connection.fileno())) as copy:
         if copy.family != socket.AF_UNIX:
             return None
@@ -544,7 +544,7 @@ def add_marker(comment: str | None, change: ChangeRef) -> str:
 def append_marker(comment: str | None, change: ChangeRef) -> str:
     """Return a live database's comment with the change's marker behind the one it has.
 
-    The last one counts. The one before it says what going back restores.
+    The last one counts. The one before it says what a rollback restores.
     """
     marker = add_marker(None, change)
     return f"{comment}\n{marker}" if comment else marker

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
+import select
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg.pq import PGconn, Ping
+from psycopg.pq import PGconn, Ping, PollingStatus
 
-from ncen_updater.agent.adapters.databases.postgresql.refusal import (
-    NOT_ADMITTED,
-    PASSWORD,
-    ask_sqlstate,
-)
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.error_sanitizer import sanitize_error
@@ -480,3 +479,53 @@ class Server:
         if self.settings.password_file is None:
             return {}
         return {"passfile": str(self.settings.password_file)}
+
+
+#: Of class 28: the password is wrong, or wanted and not there; and everything else.
+PASSWORD, NOT_ADMITTED = "28P01", "28000"
+
+
+#: A session stands, or needs no more than its password.
+ADMITS = frozenset({"00000", PASSWORD})
+
+
+# With it libpq writes the SQLSTATE before the words of the server, whatever language these are in.
+_VERBOSE = 2
+
+
+_ENDS = (PollingStatus.OK, PollingStatus.FAILED)
+
+
+_ANSWER = re.compile(r":  ([0-9A-Z]{5}): (.*)")
+
+
+def ask_sqlstate(conninfo: str, limit_s: float) -> tuple[str | None, str]:
+    """Log in once more, only to learn what the server answers.
+
+    Args:
+        conninfo: How; not needed where a session exists.
+        limit_s: How long the answer may take.
+
+    Returns:
+        The SQLSTATE, None where no server answered; and the words.
+    """
+    module: Any = sys.modules[PGconn.__module__]  # of psycopg: over ctypes, or compiled
+    libpq = module.impl.pq if hasattr(module, "impl") else ctypes.CDLL(module.__file__)
+    end = time.monotonic() + limit_s
+    connection: Any = PGconn.connect_start(conninfo.encode())  # its pointer has no type
+    try:
+        libpq.PQsetErrorVerbosity(ctypes.c_void_p(connection.pgconn_ptr), _VERBOSE)
+        while (state := connection.connect_poll()) not in _ENDS:
+            answer, reads = select.poll(), state == PollingStatus.READING
+            answer.register(connection.socket, select.POLLIN if reads else select.POLLOUT)
+            if not answer.poll(max(0.0, end - time.monotonic()) * 1000):
+                return None, f"no answer in {limit_s:.0f} s"
+        if state == PollingStatus.OK:
+            return "00000", ""
+        words = connection.error_message.decode(errors="replace").strip()
+        if connection.needs_password:
+            return PASSWORD, words
+        answered = _ANSWER.search(words)
+        return (answered[1], answered[2]) if answered else (None, words)
+    finally:
+        connection.finish()

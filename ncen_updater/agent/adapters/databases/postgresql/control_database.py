@@ -104,7 +104,7 @@ class ControlDatabase:
         with self._server.open_control_session() as connection:
             if connection.info.dbname == self._name and _has_tables(connection):
                 return
-        # Asked anew: another agent may have made it meanwhile, and what it made is no orphan.
+        # Asked again: another agent may have made it meanwhile, and what it made is no orphan.
         with self._hold_creation_lock() as connection:
             if not _exists(connection, self._name):
                 self._create(connection)
@@ -130,7 +130,8 @@ class ControlDatabase:
         try:
             with connection.transaction():
                 execute(connection, "SET LOCAL synchronous_commit = on")
-                # One writer at a time; whoever wants to know the truth waits for it (see settled).
+                # One writer at a time; anyone who wants to know the truth waits for it (see
+                # settled).
                 execute(connection, "LOCK TABLE public.cut_overs IN EXCLUSIVE MODE")
                 if lock_s is not None:
                     execute(connection, f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
@@ -361,7 +362,7 @@ def read_fences(connection: Connection) -> dict[str, FenceState]:
 
 # Whether a closed database was opened by anybody: the version of its entry in the catalogue.
 #
-# Who opens a database, renames it or grants a right on it writes its row of pg_database anew, and
+# Who opens a database, renames it or grants a right on it writes its row of pg_database again, and
 # the row's xmin is then another one, also where everything is put back afterwards. So the version
 # is written down in the transaction that closes the database, every act of our own that alters the
 # row renews it, and the cut-over compares. Neither a VACUUM nor the server's own book-keeping

@@ -513,7 +513,7 @@ class CloneSupport:
         return True
 
     def drop_trial_if_possible(self, connection: Connection) -> None:
-        """Drop it as :meth:`drop_trial` does, where that can be done: no way back depends on it."""
+        """Drop it as :meth:`drop_trial` does, where that can be done: no rollback depends on it."""
         try:
             self.drop_trial(connection)
         except psycopg.Error as error:

@@ -1,4 +1,4 @@
-"""The cut-over and the way back: one transaction for the whole set, decided from the catalogue."""
+"""The cut-over and the rollback: one transaction for the whole set, decided from the catalogue."""
 
 from __future__ import annotations
 
@@ -142,13 +142,13 @@ class CutOver:
         if record is not None and record.event is CutOverEvent.CUT_OVER:
             return
         if change.no_copy:
-            # Whoever got in since wrote into what stays live.
+            # Anyone who got in since wrote into what stays live.
             self._fencing.fence(change)
             self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_without_copy)
             return
         with self._server.open_control_session() as connection:
             _require_no_later_change(read_databases(connection), self._names.values(), change)
-        # Not closed again: whoever got in since the copy may have entered what the copy has not.
+        # Not closed again: anyone who got in since the copy may have entered what the copy has not.
         if not self._fencing.is_standing(change):
             names = ", ".join(self._names.values())
             raise DatabaseError(
@@ -295,8 +295,8 @@ class CutOver:
                 return reading.count_newer_rows(connection, moment, until)
         except DatabaseError as error:
             # A table that we may not read, a copy that is damaged, or one that is too large to
-            # be read while users wait must not keep the site from going back: it is kept.
-            # Of a server that is gone the way back itself will hear.
+            # be read while users wait must not keep the site from rolling back: it is kept.
+            # A lost server is reported by the rollback itself.
             logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
             return None
 
@@ -327,11 +327,12 @@ class CutOver:
                     detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
                 )
             fence = fences[live]
-            # What a change took that was torn before its commit, and whose agent did not come back.
+            # What a change took that was interrupted before its commit, and whose agent did not
+            # come back.
             restore_connect(connection, [live])
             attributes = read_attributes(connection, live)
             comment = add_marker(found[live].comment, change)
-            # Frozen with the limit it had, so that going back finds it as it was.
+            # Frozen with the limit it had, so that a rollback finds it as it was.
             frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
             execute(connection, build_reopen_statement(live, frozen))
             _rename_database(connection, live, previous)
@@ -461,7 +462,7 @@ class CutOver:
             return tuple(lost)
 
     def reopen_databases(self) -> None:
-        """Let sessions in whatever change had barred them, as they were let in before."""
+        """Restore the connect grants that any change had revoked."""
         with (
             translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
@@ -561,7 +562,7 @@ class CutOver:
 
 
 def _belongs_to_change(row: DatabaseRow, change: ChangeRef) -> bool:
-    """Whether the change made it: as a copy, or as what was live until the way back."""
+    """Return whether the change made it: as a copy, or as what was live until the rollback."""
     mark = parse_marker(row.comment)
     return is_copy_of(row.comment, change.id) or (mark is not None and mark.change == change.id)
 
@@ -703,16 +704,12 @@ def reconcile_markers(
         states = {name: inside(name) for name in names}
         if all(recorded in (marks[name], states[name]) for name in names):
             return recorded
-        # Made anew under the old names, and never cut over since.
+        # Made again under the old names, and never cut over since.
         no_output = not any(marks.values())
         if no_output and not any(mark and mark.generation for mark in states.values()):
             return None
-    text = "; ".join(f"{name}: {_format_marker(mark)}" for name, mark in marks.items())
+    text = "; ".join(f"{name}: {mark or '-'}" for name, mark in marks.items())
     raise DatabaseError(MARKERS_DISAGREE, reason=text)
-
-
-def _format_marker(mark: DatabaseMarker | None) -> str:
-    return f"{mark.release} ({mark.generation})" if mark else "-"
 
 
 def list_leftovers(

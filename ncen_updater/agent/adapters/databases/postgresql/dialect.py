@@ -1,4 +1,4 @@
-"""How a migration runs on PostgreSQL; see :mod:`..migrations.dialect`."""
+"""Dialect of migrations on PostgreSQL; see :mod:`..migrations.dialect`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dump by an ordinary role carries to a fresh database, and what it does not.
+"""Objects that a dump by an ordinary role carries to a fresh database, and those that it does not.
 
 In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
 this role left there. A database administrator may have put things into a database that only a
@@ -38,7 +38,7 @@ class PortabilityIssue(StrEnum):
     )
     TABLESPACE = "tablespace"  # it lies where the restoring role may not make anything
     LABEL = "label"  # a security label
-    VERSION = "version"  # an extension of another version than would be made anew
+    VERSION = "version"  # an extension of another version than would be recreated
 
 
 @dataclass(frozen=True, order=True)
@@ -133,7 +133,7 @@ _OWNED = (
     ("pg_default_acl", "defaclrole", "NULL::aclitem[]", "true"),
 )  # fmt: skip
 
-# What none but a superuser makes, whoever owns it afterwards.
+# What none but a superuser makes, and who owns it afterwards does not matter.
 _SUPERUSER_OBJECTS = (
     ("pg_event_trigger", "true"),
     ("pg_foreign_data_wrapper", "true"),

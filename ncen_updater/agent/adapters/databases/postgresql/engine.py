@@ -615,7 +615,7 @@ class PostgresEngine(DatabaseEngine):
                     build_pre_drop_statements(row) if row is not None and row.is_valid else []
                 )
                 if altering:
-                    # Ours, or a drop that is torn would be taken for somebody's opening it.
+                    # Ours, or a drop that is interrupted would be taken for somebody's opening it.
                     alter_and_renew(self._server, connection, name, altering)
                 drop_database(connection, name, self._limits.terminate_s)
             forget_versions(

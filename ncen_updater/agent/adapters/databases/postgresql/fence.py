@@ -161,7 +161,7 @@ class DatabaseFence:
                 connection, change, [name for name in self._databases if name not in known]
             )
         with self._server.open_control_session() as connection:
-            # Who is in one that this change had closed before came through its door since.
+            # A session in a database that this change had closed got in since, while it was open.
             flag_foreign_sessions(connection, known)
             self._terminate_remaining(connection)
 
@@ -242,7 +242,7 @@ class DatabaseFence:
             forget_visits(connection, self._databases)
 
     def open(self, connection: Connection) -> None:
-        """Open what is fenced, whoever did it, in a transaction; all of it or nothing.
+        """Open what is fenced, no matter who did it, in a transaction; all of it or nothing.
 
         One that is away would stay closed, and nobody would know of it any more.
         """

@@ -1,4 +1,4 @@
-"""Questions to one database: rows, digests of tables, and what going back would lose."""
+"""Questions to one database: rows, digests of tables, and what a rollback would lose."""
 
 # ruff: noqa: S608 - the queries are put together from constants
 
@@ -491,7 +491,7 @@ def read_schema(connection: Connection) -> SchemaDigest:
         connection: A session in the database; a read-only transaction is begun.
     """
     execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    # The same for whoever asks: a candidate is asked as the application's role.
+    # The same for the caller: a candidate is asked as the application's role.
     execute(connection, "SET LOCAL ROLE NONE")
     # So that every name in a definition is written in full.
     execute(connection, "SET LOCAL search_path = pg_catalog")

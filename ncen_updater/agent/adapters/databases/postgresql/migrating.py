@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 # The server writes a sequence ahead of its use, 32 values at a time, and keeps in the sequence how
 # many are left of them. A copy by WAL_LOG takes that count over without what was written ahead:
 # after a crash its sequences would give values once more that are in the tables already. One that
-# is set to the value that it has is written anew. Those of other roles are theirs to set.
+# is set to the value that it has is rewritten. Those of other roles are theirs to set.
 
 _ANCHOR = """
 SELECT setval(found.oid::regclass, found.last, true)
@@ -68,7 +68,7 @@ WHERE found.newest > coalesce(pg_sequence_last_value(found.numbers), 0)
 
 
 def anchor(connection: Connection) -> None:
-    """Write every sequence anew, with the value that it has.
+    """Write every sequence again, with the value that it has.
 
     Args:
         connection: In the copy, as the application's role, in autocommit mode.

@@ -1,8 +1,8 @@
-"""What would let the application's role become more than it is: one table of findings, pure rules.
+"""Privileges by which the application's role could gain more: one table of findings, pure rules.
 
-Whoever has the application's role (its password, or a hole in the application) may leave functions
-in its databases. They run in sessions of ours: so these are the application's role's own, the agent
-is no superuser, and the control database, which says what happened, is shut to that role.
+Anyone who has the application's role (its password, or a hole in the application) may leave
+functions in its databases. They run in sessions of ours: so these are the application's role's own,
+the agent is no superuser, and the control database, which says what happened, is shut to that role.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from psycopg.conninfo import make_conninfo
 
 from ncen_updater.agent.adapters.databases.postgresql.blockers import FindingTemplate
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    APPLICATION_NAME,
-    Server,
-    fetch_rows,
-)
-from ncen_updater.agent.adapters.databases.postgresql.refusal import (
     ADMITS,
+    APPLICATION_NAME,
     NOT_ADMITTED,
+    Server,
     ask_sqlstate,
+    fetch_rows,
 )
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding, Severity
@@ -179,7 +177,7 @@ LIMIT_S = 10
 # Becomes the user for good before it speaks with anybody.
 _TRY = f"""
 import json, os, sys
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
+from ncen_updater.agent.adapters.databases.postgresql.connection import ask_sqlstate
 uid, gid = int(sys.argv[1]), int(sys.argv[2])
 os.setgroups([])
 os.setresgid(gid, gid, gid)
@@ -205,7 +203,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
         server: The server.
         database: Physical name of one of the application's.
         user: The application's system user; else, to root, one with the name of the role, and to
-            anybody else whoever asks.
+            every other caller.
 
     Raises:
         DatabaseError: If the application comes through the socket, and would be let in no more.

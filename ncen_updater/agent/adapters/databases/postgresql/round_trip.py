@@ -1,4 +1,4 @@
-"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..tried`."""
+"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..round_trip`."""
 
 from __future__ import annotations
 

@@ -193,8 +193,8 @@ class MaintenanceSessions:
     A database without ALLOW_CONNECTIONS refuses even superusers, so it is opened for the moment in
     which the agent's own session begins. Candidates and previous databases have names that no
     program knows; a live one that is counted before a change goes back also gets a connection limit
-    for that moment, and whoever slipped in is ended. Where the session is one of the application's
-    role, the limit leaves room for that one alone.
+    for that moment, and anyone who slipped in is ended. Where the session is one of the
+    application's role, the limit leaves room for that one alone.
 
     Args:
         server: The server.
@@ -242,7 +242,7 @@ class MaintenanceSessions:
                 if noted is not None:
                     note_visit(noted, connection.info.backend_pid)
                     flag_foreign_sessions(noted, [database])
-            # Only once the door is closed behind us; where that fails the session ends too.
+            # Only once the limit is back; where that fails the session ends too.
             undo.pop_all()
             return connection
 

@@ -1,9 +1,9 @@
-"""What the planner knows of the live databases, brought up to date while users work.
+"""Planner statistics of the live databases, brought up to date while users work.
 
 A template copy brings the statistics of its source along, so only what changed since needs new
 ones: tables with rows that were written since they were last analyzed, and tables with a column of
 which nothing is known, since a migration made it or a backup was restored. The server counts
-written rows anew in a copy, and forgets its counts in a crash: where it began after the last
+written rows again in a copy, and forgets its counts in a crash: where it began after the last
 cut-over, every table is taken.
 """
 

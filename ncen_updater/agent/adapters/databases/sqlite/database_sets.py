@@ -1,4 +1,4 @@
-"""Which sets there are and what they are for: links and record files, nothing of SQL.
+"""Database sets and their roles: links and record files, no SQL.
 
 ====================  ==========================================================================
 ``live``              link to the set in use; its rename is the transaction of a cut-over
@@ -590,7 +590,7 @@ def find_changed_files(
     return tuple(n for n in names if shown(before.files.get(n)) != shown(now.files.get(n)))
 
 
-Kept = TypeVar("Kept", bound=JsonRecord)
+Record = TypeVar("Record", bound=JsonRecord)
 
 
 @dataclass(frozen=True)
@@ -625,7 +625,7 @@ class SetRecord(JsonRecord):
     quarantined_rows: Mapping[str, int] | None = None
 
 
-class RecordStore(Generic[Kept]):
+class RecordStore(Generic[Record]):
     """Records of one kind, one file each, by the name of what they tell of.
 
     Args:
@@ -633,13 +633,13 @@ class RecordStore(Generic[Kept]):
         kind: What they are.
     """
 
-    def __init__(self, directory: Path, kind: type[Kept]) -> None:
+    def __init__(self, directory: Path, kind: type[Record]) -> None:
         self._directory, self._kind = directory, kind
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
 
-    def read(self, name: str) -> Kept | None:
+    def read(self, name: str) -> Record | None:
         """Read the record of a name; None where there is none.
 
         Raises:
@@ -653,7 +653,7 @@ class RecordStore(Generic[Kept]):
         except ValueError as error:
             raise RecordUnreadableError(database=path, detail=str(error)) from error
 
-    def write(self, name: str, record: Kept) -> None:
+    def write(self, name: str, record: Record) -> None:
         """Keep a record, flushed to the disk."""
         durable.make_directory(self._directory, 0o700)
         durable.write_file(self._path(name), json.dumps(record.to_json()).encode(), 0o600)

@@ -1,4 +1,4 @@
-"""How a migration runs on SQLite; see :mod:`.migrations.dialect`."""
+"""Dialect of migrations on SQLite; see :mod:`.migrations.dialect`."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class SqliteDialect(MigrationDialect):
             check_same_thread=False,
         )
         check_after_open(driver, self._path)
-        # Whatever the library was built with: a table that is made anew is dropped in between,
+        # Whatever the library was built with: a table that is recreated is dropped in between,
         # which would delete the rows that refer to it. They are counted instead, see dangling.
         driver.execute("PRAGMA foreign_keys = OFF")
-        # Migrations had it through SQLAlchemy, and their ways down may need it still. REGEXP they
-        # do not get: nothing ends what a pattern of Python does with a value made for that.
+        # Migrations had it through SQLAlchemy, and their down migrations may need it still. REGEXP
+        # they do not get: nothing ends what a pattern of Python does with a value made for that.
         driver.create_function("floor", 1, math.floor, deterministic=True)
         return driver
 

@@ -244,7 +244,7 @@ class SqliteEngine(SqliteReadOperations):
         """Remove candidates and partial copies of a change; never the live set.
 
         A set that was cut over and has newer rows than it had then is kept: the application does
-        not stand alone with it while its door is closed, and nobody can say who wrote them.
+        not write while its maintenance page is on, and nobody can say who wrote them.
         """
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
@@ -527,7 +527,7 @@ class SqliteEngine(SqliteReadOperations):
         """Look once more at what was live: a program may have it open still, and nobody see it.
 
         Raises:
-            FENCED_FILES_CHANGED: It was written since; it is what going back brings.
+            FENCED_FILES_CHANGED: It was written since; it is what a rollback brings.
         """
         previous = self._layout.find_previous_set(change.id)
         if previous is not None:

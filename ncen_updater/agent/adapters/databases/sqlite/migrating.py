@@ -33,7 +33,7 @@ def migrate_files(
         paths: Files to be migrated, by logical name.
         change: Goes into the ledgers.
         target: Migrations of the release that will run.
-        current: Migrations of the release that runs now, for the way down.
+        current: Migrations of the release that runs now, for the down migration.
         environment: Further variables of the application's own migrator.
         progress: Told of each migration.
         user: As whom the application's own migrator runs.

@@ -220,7 +220,7 @@ class SqliteReadOperations(DatabaseEngine):
         for name, state in states.items():
             if state != marker:
                 raise DatabaseError(
-                    MARKERS_DISAGREE, reason=f"{name}: {state}; {live.name}: {marker}"
+                    MARKERS_DISAGREE, reason=f"{name}: {state or '-'}; {live.name}: {marker or '-'}"
                 )
         return marker
 

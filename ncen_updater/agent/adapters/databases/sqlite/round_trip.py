@@ -1,4 +1,4 @@
-"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..tried`.
+"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..round_trip`.
 
 What a column is for is told by the name of its type alone, as SQLite tells it. Values are read by
 ``quote``, which is exact, and tells a text from a number.

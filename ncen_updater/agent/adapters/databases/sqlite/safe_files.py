@@ -1,4 +1,4 @@
-"""Who has a file open: the kernel's list of open files, and SQLite's own locks."""
+"""Processes that have a file open: the kernel's list of open files, and SQLite's own locks."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart, render_json
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import iter_catalog_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART

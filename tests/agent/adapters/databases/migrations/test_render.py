@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import MigrationPlan, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    plan_database_migrations,
+    render_plan_sql,
+)
 from ncen_updater.agent.adapters.databases.migrations.runner import OWN_LOCK_TIMEOUT_MS
-from ncen_updater.agent.adapters.databases.migrations.sql_preview import render_plan_sql
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.adapters.databases.migrations.making import make, release, row

@@ -1,4 +1,4 @@
-"""The way back is planned with the way there: what the plan says is what the rollback finds."""
+"""Tests that an upgrade's plan shows the rollback that is found afterwards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
     MigrationDirection,
     MigrationSet,
+    RollbackKind,
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import (
@@ -30,7 +31,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     predict_ledgers,
     reduce_ledger,
 )
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.formats.data_loss import DataLoss, LossKind
 from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility

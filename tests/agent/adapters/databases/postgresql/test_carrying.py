@@ -1,4 +1,4 @@
-"""What a dump by the agent's role carries: decided from the catalogue, and true of the programs."""
+"""Tests of what a dump by the agent's role carries: by the catalogue, and by the programs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ THINGS = {
         {"subscription hears"},
     ),
 }  # fmt: skip
-# What an ordinary role makes anew.
+# What an ordinary role makes again.
 CARRIED = (
     "CREATE EXTENSION btree_gist",
     "CREATE TABLE spans (a int, EXCLUDE USING gist (a WITH =))",

@@ -1,4 +1,4 @@
-"""Where copies go, and how much is free there, on a real server with two disks."""
+"""Tests of the place of copies and its free space, on a real server with two disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a way down does not keep is counted where it stands, and where it goes by a key."""
+"""Tests of counting what a down migration loses, in its row and through a key."""
 
 from __future__ import annotations
 

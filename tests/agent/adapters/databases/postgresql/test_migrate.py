@@ -19,11 +19,11 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
     MigrationDirection,
     MigrationSet,
+    RollbackKind,
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.messages import QUERY_FAILED
 from ncen_updater.common.progress import SilentProgress
@@ -165,7 +165,7 @@ def test_a_program_of_the_application(
     engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
     assert engine.migrate(change, target, None, SilentProgress())
     engine.cut_over(change)
-    # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
+    # The ledger looks as if nothing had to be undone; the rollback is planned by what ran.
     before = MigrationSet("3.2.4", slot, {})
     way = plan_rollback_path(
         engine.names, {}, target, before, change.id, engine=engine.engine_name, unchanged=False

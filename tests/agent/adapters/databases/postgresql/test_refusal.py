@@ -15,8 +15,11 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, find_binaries
-from ncen_updater.agent.adapters.databases.postgresql.connection import Server, ServerTimeouts
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Server,
+    ServerTimeouts,
+    ask_sqlstate,
+)
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, is_refused
 
@@ -91,7 +94,7 @@ def test_answer_of_a_german_server_to_the_library_of_the_system(german: Embedded
     if ctypes.util.find_library("pq") is None:
         pytest.skip("there is no libpq beside psycopg's own")
     asked = (
-        "import sys; from ncen_updater.agent.adapters.databases.postgresql.refusal"
+        "import sys; from ncen_updater.agent.adapters.databases.postgresql.connection"
         " import ask_sqlstate; print(*ask_sqlstate(sys.argv[1], 10))"
     )
     words = [sys.executable, "-c", asked, conninfo(german, "by_peer", "postgres", "")]

@@ -1,4 +1,4 @@
-"""What the planner knows: a copy brings it along, and only what changed is analyzed again."""
+"""Tests of planner statistics: a copy keeps them, and only what changed is analyzed again."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
@@ -31,9 +31,12 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
     pack_bundle,
     write_archive,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import PART_NAMES
+from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
+    PART_NAMES,
+    mask_settings,
+    mask_values,
+)
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import split_words
-from ncen_updater.agent.reports.diagnostics.support_bundle.masking import mask_settings, mask_values
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART

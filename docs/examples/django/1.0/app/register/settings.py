@@ -1,4 +1,4 @@
-"""What belongs to the release; what belongs to the site comes from its variables."""
+"""Settings of the release; those of the site come from its environment variables."""
 
 import os
 from pathlib import Path

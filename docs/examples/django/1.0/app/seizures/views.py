@@ -1,4 +1,4 @@
-"""What users and the agent request."""
+"""Pages for users, and the addresses that the agent requests."""
 
 import json
 

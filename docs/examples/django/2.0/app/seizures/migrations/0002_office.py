@@ -1,4 +1,4 @@
-"""Where a seizure was made; those of before were all made at the airport."""
+"""Add the office of a seizure; all earlier seizures were made at the airport."""
 
 from django.db import migrations, models
 

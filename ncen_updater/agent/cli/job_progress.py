@@ -1,0 +1,99 @@
+"""What the service does at this moment, what a job waits for, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, tzinfo
+
+from ncen_updater.agent.policy.operation_labels import label_operation
+from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
+from ncen_updater.agent.service.errors import parse_error_document
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import JOB_INTERRUPTED, ExitCode
+from ncen_updater.common.progress import ProgressListener, ProgressUpdate
+
+
+def parse_job_result(number: int, result: object) -> CommandResult:
+    """Return what an order came to.
+
+    Raises:
+        JOB_INTERRUPTED: If the service, or what worked for it, was killed meanwhile.
+    """
+    document = result.get("document") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or result.get("exit_code") is None or not document:
+        raise UpdaterError(JOB_INTERRUPTED, order=number)
+    known = frozenset(ExitCode)
+    code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
+    error = document.get("error")
+    return CommandResult(
+        {key: value for key, value in document.items() if key != "lines"},
+        [str(line) for line in document.get("lines", ())],
+        code,
+        parse_error_document({**error, "exit_code": int(code)})
+        if isinstance(error, dict)
+        else None,
+    )
+
+
+def has_started(moment: JsonDocument, requested_at: str) -> bool:
+    """Whether the service is at what it began after an order was given. Pure."""
+    running = moment.get("running")
+    if running is None:
+        return False
+    return datetime.fromisoformat(running["since"]) >= datetime.fromisoformat(requested_at)
+
+
+def predates_job(moment: JsonDocument, requested_at: str) -> bool:
+    """Whether what the service says was decided before it knew of an order. Pure."""
+    looked_at = moment["status_read_at"]
+    if moment["running"] is not None or looked_at is None:
+        return False
+    return datetime.fromisoformat(looked_at) < datetime.fromisoformat(requested_at)
+
+
+def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | None:
+    """Say what an order that was not begun waits for; None where nothing is at work. Pure.
+
+    Args:
+        status: How the site is, as ``status`` has it.
+        zone: Zone of the site.
+    """
+    journal, running = status["journal"], status.get("service", {}).get("running")
+    change, holder = journal.get("open_change") or {}, journal.get("lock_holder")
+    until = change.get("soak_ends_at")
+    if until is not None:
+        words = N_(
+            "waiting for the soak period of {version}, until {until}. To end it now, run: "
+            "ncen-updater confirm"
+        )
+        at = format_time(datetime.fromisoformat(until), zone)
+        return LazyText(words, {"version": change["to"], "until": at})
+    if running is None and holder is None:
+        return None
+    name = running["command"][0] if running else str(holder).partition(", process ")[0]
+    words = N_("waiting for: {what}")
+    return LazyText(words, {"what": label_operation(str(name))})
+
+
+def report_progress(progress: ProgressListener, service_state: JsonDocument) -> None:
+    """Show what the service does at this moment."""
+    for what, done, total in describe_current_work(service_state):
+        progress.report(what, done, total)
+
+
+def describe_current_work(
+    moment: JsonDocument,
+) -> Iterator[tuple[LazyText, int | None, int | None]]:
+    """Say what the service does at this moment, with figures, or why it does nothing."""
+    running = moment.get("running")
+    if running is None:
+        if moment.get("reason"):
+            yield LazyText("{why}", {"why": moment["reason"]}), None, None
+        return
+    progress = ProgressUpdate.from_json(running.get("progress"))
+    if progress is None:
+        yield label_operation(str(running["command"][0])), None, None
+    else:
+        yield progress.text, progress.done, progress.total

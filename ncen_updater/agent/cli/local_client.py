@@ -1,0 +1,560 @@
+"""A site without its service: the work, with the rights of this process."""
+
+# ruff: noqa: D102 - what SiteClient says of a method is not said again
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.cli.job_progress import parse_job_result
+from ncen_updater.agent.cli.local_records import LocalRecords
+from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.reports.command_results import (
+    CommandResult,
+    JsonDocument,
+    OutputLine,
+    format_import,
+    format_operation_result,
+    format_path_lines,
+    format_plan_lines,
+    format_rehearsal_lines,
+    format_rollback_plan,
+    format_support_bundle,
+    format_withdrawal_lines,
+    list_other_releases,
+    serialize_path,
+    serialize_plan,
+)
+from ncen_updater.agent.service.errors import RequestRefusedError
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.cli.program import get_invoking_user
+from ncen_updater.common.cli.render import finding_to_json, format_findings, format_time
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    API_PATH_UNKNOWN,
+    INSPECTION_FAILED,
+    NOT_PREPARED,
+    ROLLBACK_PLAN_CHANGED,
+    ExitCode,
+)
+from ncen_updater.common.progress import ProgressListener
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.engine.operations import Operations
+    from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
+
+
+class LocalSiteClient(LocalRecords):
+    """Works on the site itself, with the rights of this process."""
+
+    def check_feed(self) -> CommandResult:
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.self_update.agent_update import (
+            find_offered_agent,
+            refresh_agent_metadata,
+        )
+        from ncen_updater.feed.offline.import_store import read_import_record
+
+        config = self._run.config
+        site = self._site
+        with self._run.make_progress() as progress:
+            progress.report(LazyText(N_("reading the metadata")))
+            operations = Operations(site, progress)
+            path = operations.find_upgrade_path()
+            operations.record_elapsed_time()
+            agents_error = refresh_agent_metadata(site, config)
+        agent = find_offered_agent(site, config)
+        current, view = str(site.slots.read_current()), site.release_source.load_last_view()
+        product, words = site.config.site.product, list[OutputLine]()
+        record = read_import_record(site.config.paths.feed_state_directory)
+        read_at = view.checked_at if view else None
+        zone = site.config.service.get_timezone()
+        by_medium = record is not None and read_at == record.imported_at
+        if by_medium and record is not None:
+            if not site.config.feed.offline:
+                words.append(LazyText(N_("Feed unreachable.")))
+            text = N_("Metadata imported at {at}, valid until {until}")
+            until = format_time(record.usable_until, zone)
+            times = {"at": format_time(record.imported_at, zone), "until": until}
+            words.append(LazyText(text, times))
+        offers = view.offers if view else ()
+        others = list_other_releases(path, offers, site.slots.read_current())
+        words += format_path_lines(product, current, path, self._run.zone)
+        if others:
+            values = {"versions": ", ".join(others), "example": others[-1]}
+            text = N_("Other releases: {versions}. To select one, run: ncen-updater plan {example}")
+            words.append(LazyText(text, values))
+        words += self._explain_approved_first()
+        gone = next((o.withdrawn for o in offers if o.version == current), None)
+        if gone is not None:
+            words += format_withdrawal_lines(product, current, gone.reason, gone.advice)
+        if agent is not None:
+            values = {"version": agent}
+            words.append(
+                LazyText(
+                    N_("ncen-updater {version} is available. Run: ncen-updater self-update"), values
+                )
+            )
+        document = {
+            "product": product,
+            "current": current,
+            "agent": {"version": agent, "error": agents_error.code if agents_error else None},
+            **serialize_path(path, self._run.language, current),
+            "others": list(others),
+            "running_withdrawn": gone.model_dump() if gone else None,
+            "imported": by_medium,
+            "checked_at": read_at,
+            "expires_at": view.expires_at if view else None,
+        }
+        return CommandResult(document, words)
+
+    def prepare_plan(
+        self,
+        target: Version | None,
+        *,
+        retry: bool,
+        sql: bool = False,
+        prepared: bool = False,
+    ) -> CommandResult:
+        """See :class:`SiteClient`; with ``prepared`` nothing is fetched, and the SQL stands beside.
+
+        Raises:
+            NOT_PREPARED: If something would have to be.
+        """
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.plan import make_plan
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        site, language = self._site, self._run.language
+        current, target = site.slots.read_current(), self._resolve_target(target)
+        with self._run.make_progress() as progress:
+            if prepared:
+                path = self._choose_prepared_path(target, retry=retry)
+            else:
+                progress.report(LazyText(N_("reading the metadata")))
+                path = Operations(site, progress).find_upgrade_path(target, retry=retry)
+            words = list(
+                format_path_lines(site.config.site.product, str(current), path, self._run.zone)
+            )
+            if not isinstance(path, UpgradePath) or current is None:
+                return CommandResult(serialize_path(path, language, str(current)), words)
+            words += self._explain_approved_first(path.target.version)
+            made = make_plan(site, current, path, progress)
+            with self._open_journal() as journal:
+                shown = RehearsalStore(journal).find_last(str(current), path.target.version)
+        report = shown.report if shown is not None else None
+        made = made.apply_rehearsal(report)
+        if sql:
+            return CommandResult(
+                {"digest": made.digest, "sql": made.render_sql()}, [made.render_sql()]
+            )
+        beside = {"sql": made.render_sql()} if prepared else {}
+        return CommandResult(
+            {**serialize_plan(path, made, language, report), **beside},
+            [*words, *format_plan_lines(made, language, report)],
+            ExitCode.BLOCKED if made.is_blocked else ExitCode.OK,
+        )
+
+    def _choose_prepared_path(
+        self, target: Version | None, *, retry: bool = False
+    ) -> UpgradePath | NoUpgradePath:
+        """Choose a path from what is here, all of whose slots stand.
+
+        Raises:
+            NOT_PREPARED: If one does not.
+        """
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.service.assessment import is_slot_built
+        from ncen_updater.common.progress import SilentProgress
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        with self._open_journal() as journal:
+            path = Operations(self._site, SilentProgress()).find_cached_path(
+                journal, target, retry=retry
+            )
+        for hop in path.hops if isinstance(path, UpgradePath) else ():
+            if not is_slot_built(self._site, hop):
+                raise UpdaterError(NOT_PREPARED, version=hop.version, state=NOTHING_CHANGED)
+        return path
+
+    def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
+        """See :class:`SiteClient`; with ``prepared`` nothing is fetched for it."""
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+        from ncen_updater.agent.reports.dossier import render_dossier
+        from ncen_updater.agent.reports.dossier.document import build_dossier_document
+        from ncen_updater.agent.reports.dossier.gather import collect_dossier
+
+        site, language, target = self._site, self._run.language, self._resolve_target(target)
+        if prepared:
+            self._choose_prepared_path(target)
+        with self._run.make_progress() as progress, self._open_journal() as journal:
+            found = approving.find_upgrade_to_approve(site, journal, progress, target)
+            facts = collect_dossier(site, journal, found)
+        content = render_dossier(facts, language)
+        document = {
+            "version": found.target,
+            "binding": found.binding,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "html": content.decode(),
+            "facts": build_dossier_document(facts, language),
+        }
+        return CommandResult(document)
+
+    def run_doctor(self) -> CommandResult:
+        from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+
+        with self._run.make_progress() as progress:
+            progress.report(LazyText(N_("running diagnostics")))
+            away: tuple[Finding, ...] = ()
+            try:
+                if (found := _inspect_through_unit(self._run, progress)) is not None:
+                    return found
+            except (UpdaterError, TimeoutError) as error:
+                failure = UpdaterError(INSPECTION_FAILED, reason=str(error))
+                away = (
+                    Finding(
+                        failure.code, Severity.CRITICAL, failure.title_text, failure.remedy_text
+                    ),
+                )
+            findings = (*away, *diagnose(self._run.config, progress))
+        blocks = any(finding.severity is Severity.CRITICAL for finding in findings)
+        words: list[OutputLine] = list(format_findings(findings, self._run.language))
+        if not (blocks or any(found.code == "NU-6001" for found in findings)):
+            words.append(LazyText(N_("Ready for an upgrade")))
+        document = {
+            "healthy": not blocks,
+            "findings": [finding_to_json(found, self._run.language) for found in findings],
+        }
+        return CommandResult(document, words, ExitCode.BLOCKED if blocks else ExitCode.OK)
+
+    def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
+        from ncen_updater.agent.reports.diagnostics.verify import verify_journal, verify_site
+
+        site = None if journal_only else self._site
+        with self._open_journal() as journal, self._run.make_progress() as progress:
+            if site is None:
+                findings = verify_journal(journal, heads)
+            else:
+                progress.report(LazyText(N_("verifying the site")))
+                findings = verify_site(site, journal, progress, heads)
+            head = journal.read_head()
+        differs = any(finding.severity is Severity.CRITICAL for finding in findings)
+        words: list[OutputLine] = list(format_findings(findings, self._run.language))
+        if not findings and site is None:
+            words.append(LazyText(N_("Audit log intact")))
+        elif not findings:
+            words.append(LazyText(N_("No differences.")))
+        elif all(finding.severity is Severity.INFO for finding in findings):
+            words.append(LazyText(N_("No other differences.")))
+        words.append(LazyText(N_("Chain head: {head}"), {"head": head}))
+        document = {
+            "chain_head": str(head),
+            "as_recorded": not differs,
+            "findings": [finding_to_json(found, self._run.language) for found in findings],
+        }
+        return CommandResult(
+            document, words, ExitCode.INTERVENTION_NEEDED if differs else ExitCode.OK
+        )
+
+    def collect_support_bundle(
+        self, leave_out: Sequence[str], show: Sequence[str]
+    ) -> CommandResult:
+        import base64
+
+        from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
+            make_bundle,
+            pack_bundle,
+        )
+
+        now = datetime.now(UTC)
+        with self._run.make_progress() as progress:
+            progress.report(LazyText(N_("collecting diagnostics")))
+            bundle = make_bundle(self._run.config, progress, now, leave_out=leave_out)
+        archive = None if bundle.leaks else base64.b64encode(pack_bundle(bundle, now)).decode()
+        return format_support_bundle(bundle, show, archive)
+
+    def update_agent(
+        self, target: Version | None, *, retry: bool, dry_run: bool = False
+    ) -> CommandResult:
+        """See :class:`SiteClient`; with ``dry_run`` only what would be done."""
+        from ncen_updater.agent.self_update.agent_update import (
+            create_agent_source,
+            get_agent_directory,
+            update_agent,
+        )
+        from ncen_updater.agent.self_update.slots import AgentSlots
+
+        site = self._site
+        with self._run.make_progress() as progress:
+            progress.report(LazyText(N_("reading the metadata")))
+            done = update_agent(
+                site,
+                create_agent_source(site, self._run.config),
+                AgentSlots(get_agent_directory(site)),
+                progress,
+                actor=get_invoking_user(),
+                target=target,
+                retry=retry,
+                dry_run=dry_run,
+            )
+        values = {"origin": done.origin, "version": done.version}
+        words: list[OutputLine] = []
+        if done.version is None:
+            words.append(LazyText(N_("Up to date: ncen-updater {origin}"), values))
+        elif done.chosen:
+            words.append(LazyText(N_("Updated from {origin}: ncen-updater {version}"), values))
+            words.append(LazyText(N_("It starts at the next restart of the service.")))
+        else:
+            words.append(
+                LazyText(N_("Would be updated from {origin}: ncen-updater {version}"), values)
+            )
+        return CommandResult(
+            {"from": done.origin, "to": done.version, "chosen": done.chosen}, words
+        )
+
+    def rehearse(
+        self, target: Version | None, *, retry: bool, dry_run: bool = False
+    ) -> CommandResult:
+        """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
+        from ncen_updater.agent.engine.signal_handling import SignalHandler
+        from ncen_updater.agent.model.change import new_change_id
+        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        site, interruption = self._site, SignalHandler()
+        target = self._resolve_target(target)
+        with self._run.make_progress() as progress, interruption.handle_signals():
+            operations = Operations(site, progress)
+            looking = (
+                operations.read_journal() if dry_run else operations.lock_idle_site("rehearse")
+            )
+            with looking as journal:
+                path = operations.find_cached_path(journal, target, retry=retry)
+                if dry_run or not isinstance(path, UpgradePath):
+                    current = str(site.slots.read_current())
+                    document = serialize_path(path, self._run.language, current)
+                    words = tuple(
+                        format_path_lines(site.config.site.product, current, path, self._run.zone)
+                    )
+                    return CommandResult({"rehearsal": None, **document}, words)
+                rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
+                record = rehearser.rehearse(path)
+                pages = write_dossiers(site, journal, record.to_version)
+        found = serialize_rehearsal(record)
+        # Not where it lies: most of those who decide cannot open that.
+        retained = [LazyText(N_("To write the approval dossier, run: ncen-updater dossier"))]
+        return CommandResult(
+            {"rehearsal": found, "dossiers": [str(page) for page in pages]},
+            [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],
+        )
+
+    def upgrade(
+        self,
+        target: Version | None,
+        *,
+        retry: bool,
+        scheduled: bool = False,
+        start_before: datetime | None = None,
+    ) -> CommandResult:
+        """See :class:`SiteClient`.
+
+        Args:
+            target: The release that a person named.
+            retry: Whether releases are tried again that failed here.
+            scheduled: Whether nobody but the service begins it.
+            start_before: When the window closes in which users may be kept out.
+        """
+        from ncen_updater.agent.engine.approvals.approval_status import (
+            count_required_approvals,
+            make_consent_check,
+        )
+
+        site, target = self._site, self._resolve_target(target)
+        with self._open_operations() as (operations, progress), self._allow_interruption():
+            needed = count_required_approvals(site, scheduled=scheduled)
+            agree = None if needed is None else make_consent_check(site, progress, approvals=needed)
+            result = operations.upgrade(
+                target, retry=retry, start_before=start_before, check_consent=agree
+            )
+        before: tuple[OutputLine, ...] = ()
+        if not result.outcomes and result.path is not None:
+            product, current = site.config.site.product, str(site.slots.read_current())
+            before = tuple(format_path_lines(product, current, result.path, self._run.zone))
+        return format_operation_result(result, self._run.language, before)
+
+    def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
+        from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+
+        return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
+
+    def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
+        """Import what an order of the service names in the tray, for whoever gave it.
+
+        Raises:
+            RequestRefusedError: If there is no such order.
+        """
+        from ncen_updater.agent.storage.inbox import Inbox
+        from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
+
+        inbox = Inbox(self._site.state_directory)
+        with self._open_journal() as journal:
+            order = JobQueue(journal).find(number)
+        if order is None or order.kind is not JobKind.IMPORT:
+            raise RequestRefusedError(API_PATH_UNKNOWN, path=f"order {number}")
+        person = order.actor
+
+        def opener(path: Path) -> int:
+            return inbox.open_file(path.name, person.uid)
+
+        file = inbox.path / str(order.data.get("file"))
+        return self._import_files(file, person.name, opener, dry_run=dry_run)
+
+    def _import_files(
+        self, file: Path, actor: str, opener: Callable[[Path], int], *, dry_run: bool
+    ) -> CommandResult:
+        from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
+        from ncen_updater.agent.engine.bundle_import import import_bundle
+
+        site = self._site
+        child = WorkerReleaseSource(site.config, self._run.config)
+        with self._run.make_progress() as progress:
+            record = import_bundle(
+                site, child, file, progress, actor=actor, dry_run=dry_run, opener=opener
+            )
+        return format_import(record, dry_run=dry_run, zone=self._run.zone)
+
+    def plan_rollback(self, accept_loss: int | None) -> CommandResult:
+        from ncen_updater.agent.engine.approvals.rollback_approvals import find_rollback_to_approve
+        from ncen_updater.agent.engine.operations import Operations
+
+        site = self._site
+        with self._run.make_progress() as progress:
+            progress.report(LazyText(N_("planning the rollback")))
+            way = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
+            with self._open_journal() as journal:
+                needed = site.config.service.required_approvals
+                subject = find_rollback_to_approve(journal, str(way.origin), needed)
+                return format_rollback_plan(
+                    way, subject, self._run.language, _find_round_trip(journal, way)
+                )
+
+    def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
+        from ncen_updater.agent.engine.approvals.rollback_approvals import (
+            approve_rollback,
+            find_rollback_to_approve,
+        )
+
+        needed = self._site.config.service.required_approvals
+        with self._open_journal(read_only=False) as journal:
+            found = find_rollback_to_approve(journal, str(self._site.slots.read_current()), needed)
+            if found.binding != rollback_plan["binding"]:
+                raise UpdaterError(
+                    ROLLBACK_PLAN_CHANGED, version=found.target, current=found.origin
+                )
+            approve_rollback(journal, found, self._person, accept_loss=accept_loss or 0)
+
+    def rollback(
+        self,
+        accept_loss: int | None,
+        undoes: str | None,
+        emergency: str | None = None,
+        *,
+        job: int | None = None,
+    ) -> CommandResult:
+        """See :class:`SiteClient`; with ``job`` for whoever gave that order to the service."""
+        from ncen_updater.agent.engine.approvals.rollback_approvals import (
+            RollbackRequest,
+            find_rollback_to_approve,
+            read_rollback_request,
+            require_rollback_consent,
+        )
+        from ncen_updater.agent.policy.rollback_rules import RollbackConsent
+
+        needed = self._site.config.service.required_approvals
+
+        def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
+            # Who types it with the rights to is one who approves; so it is with an upgrade.
+            by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
+            asked = by_hand if job is None else read_rollback_request(journal, job)
+            found = find_rollback_to_approve(journal, str(way.origin), needed)
+            verdict = require_rollback_consent(journal, found, asked)
+            approved = verdict.consent is RollbackConsent.APPROVED
+            return ChangeFacts(binding=found.binding if approved else None)
+
+        with self._open_operations() as (operations, _):
+            result = operations.rollback(
+                accept_loss=accept_loss, expected_upgrade=undoes, agree=agree
+            )
+        return format_operation_result(result, self._run.language)
+
+    def _allow_interruption(self) -> AbstractContextManager[None]:
+        from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
+
+        return preempt_soak_for_rollback(self._site.state_directory / JOURNAL_FILE)
+
+    @contextmanager
+    def _open_operations(self) -> Iterator[tuple[Operations, ProgressListener]]:
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.signal_handling import SignalHandler
+
+        site, interruption = self._site, SignalHandler()
+        with self._run.make_progress() as progress, interruption.handle_signals():
+            yield Operations(site, progress, interruption=interruption), progress
+
+
+def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | None:
+    """Return the newest round-trip result for a rollback; None where no rehearsal has one."""
+    wanted = (str(plan.target), str(plan.origin))
+    for record in RehearsalStore(journal).list_newest():
+        for hop in record.report.hops if record.report is not None else ():
+            if hop.versions == wanted:
+                return hop.round_trip
+    return None
+
+
+def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> CommandResult | None:
+    """Return what the unit that works on the site finds there; None where no unit does.
+
+    What root may write, read and reach is not what the unit may, and the unit does the work. It
+    waits at its socket, whether the service runs or not.
+    """
+    from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.service.apply_runner import ApplyRunner
+    from ncen_updater.agent.service.inspecting import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
+    from ncen_updater.agent.service.snapshot import SnapshotStore
+
+    try:
+        config = load_config(run.config, look=False)
+    except ConfigError:
+        return None  # the look from here says so
+    socket = config.paths.resolve(config.service.apply_socket)
+    if run.local_only or config.service.runner != "systemd" or not socket.is_socket():
+        return None
+    watcher = SnapshotStore(config.service, lambda: datetime.now(UTC))
+    done = ApplyRunner(run.config, socket, lambda: None, lambda: False, watcher).inspect(
+        ("doctor", "--lang", run.language),
+        lambda reported: progress.report(reported.text),
+        lambda: False,
+        timeout_s=TIMEOUTS_S[InspectionKind.FINDINGS],
+        max_bytes=MAX_RESULT_BYTES,
+    )
+    return parse_job_result(0, vars(done))

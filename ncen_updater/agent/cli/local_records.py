@@ -1,0 +1,313 @@
+"""A site without its service: what it is asked of its records, and what is written there."""
+
+# ruff: noqa: D102 - what SiteClient says of a method is not said again
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.config.essential_settings import load_essential_settings
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, reject_shared_account
+from ncen_updater.agent.engine.approvals.next_upgrade import require_no_pending_change
+from ncen_updater.agent.engine.change_guards import (
+    confirm_release,
+    require_no_hold,
+    require_soaking,
+)
+from ncen_updater.agent.engine.change_outcome import serialize_change
+from ncen_updater.agent.engine.lock import read_lock_holder
+from ncen_updater.agent.model.change import Actor
+from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.reports.command_results import JsonDocument, OutputLine
+from ncen_updater.agent.reports.status import get_part_or_none, read_status, require_part
+from ncen_updater.agent.service.site_report import (
+    SITE_REPORT_PARTS,
+    build_change_report,
+    build_history_report,
+    build_open_change,
+    build_site_report,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState
+from ncen_updater.common.cli.program import get_invoking_user
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.messages import UNKNOWN_CHANGE
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.engine.approvals.approved_release import ApprovedRelease
+    from ncen_updater.agent.engine.approvals.upgrade_approvals import ApprovalSubject
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.agent.reports.status import SiteStatus
+
+#: Parts of a site that say whether a change is open.
+CHANGE_STATUS_PARTS = frozenset({"journal", "soak_s"})
+
+
+class LocalRecords:
+    """What a command reads of a site and writes down there, with the rights of this process.
+
+    Args:
+        run: The command that asks.
+    """
+
+    def __init__(self, run: AgentSession) -> None:
+        self._run = run
+        self._subject: ApprovalSubject | None = None
+
+    @cached_property
+    def _site(self) -> Site:
+        return self._run.open_site()
+
+    @cached_property
+    def _person(self) -> Actor:
+        from ncen_updater.agent.cli.person import identify_actor
+
+        return identify_actor()
+
+    def _to_json(self, document: Mapping[str, object]) -> JsonDocument:
+        shown = to_json_value(document, self._run.language)
+        assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
+        return shown
+
+    def _open_journal(self, *, read_only: bool = True) -> Journal:
+        return Journal.open(
+            load_essential_settings(self._run.config).state / JOURNAL_FILE, read_only=read_only
+        )
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def read_status(self) -> JsonDocument:
+        places = load_essential_settings(self._run.config, ignore_site_errors=True)
+        with suppress(FileNotFoundError):
+            os.scandir(places.state).close()  # else every part of it says the same in other words
+        looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
+        return self._to_json(build_site_report(looked, self._run.language)[0])
+
+    def read_history(self, change: str | None, limit: int) -> JsonDocument:
+        with self._open_journal() as journal:
+            if change is None:
+                return self._to_json(build_history_report(journal, limit))
+            try:
+                return self._to_json(build_change_report(journal, change))
+            except KeyError as error:
+                raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
+        by = get_invoking_user()
+        with self._open_journal(read_only=dry_run) as journal:
+            if not dry_run:
+                SiteHistory(journal).add_hold(reason, by, until)
+        return self._to_json({"held": not dry_run, "reason": reason, "actor": by, "until": until})
+
+    def count_holds(self) -> int:
+        return len(require_part(self._read_status({"journal"}).journal).holds)
+
+    def lift_holds(self) -> int:
+        with self._open_journal(read_only=False) as journal:
+            return SiteHistory(journal).lift_holds(get_invoking_user())
+
+    def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
+        from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
+
+        status = self._read_status(NEXT_UPGRADE_PARTS)
+        unknown = get_part_or_none(status.service_state) is None
+        if unknown or require_part(status.journal).open_change is not None:
+            return None, None
+        found = self._build_next_upgrade(status)
+        return found["target"], found["begins"]
+
+    def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
+        """Return what people chose by approving it, which comes before the newest."""
+        from ncen_updater.agent.engine.approvals.approved_release import find_approved_release
+        from ncen_updater.feed.errors import TrustError
+
+        try:
+            view = self._site.release_source.load_last_view()
+        except TrustError:  # said by whoever reads the list for more than this
+            view = None
+        return find_approved_release(self._site, journal, view.offers if view else ())
+
+    def _resolve_target(self, target: Version | None) -> Version | None:
+        """Return what a person named, or what people chose by approving it."""
+        if target is not None:
+            return target
+        with self._open_journal() as journal:
+            return self._find_approved_release(journal).target_version
+
+    def _explain_approved_first(self, version: str | None = None) -> Iterator[OutputLine]:
+        """Say that people chose a release that is not the newest.
+
+        Args:
+            version: Where the path leads that is shown; nothing is said where it is another one.
+        """
+        with self._open_journal() as journal:
+            chosen = self._find_approved_release(journal).target_version
+            newest = self._find_newest_release(journal) if chosen is not None else None
+        if chosen is None or newest == str(chosen) or version not in (None, str(chosen)):
+            return
+        text = N_("Approved: {version}; runs before {newest}")
+        yield LazyText(text, {"version": chosen, "newest": newest or "-"})
+
+    def _read_status(self, parts: Collection[str]) -> SiteStatus:
+        return read_status(load_essential_settings(self._run.config), datetime.now(UTC), parts)
+
+    def _build_next_upgrade(
+        self, status: SiteStatus, not_before: datetime | None = None
+    ) -> JsonDocument:
+        from ncen_updater.agent.config.loader import load_config
+        from ncen_updater.agent.service.next_upgrade_report import build_next_upgrade
+
+        document = build_next_upgrade(
+            status,
+            load_config(self._run.config).service,
+            self._person.uid,
+            not_before=not_before,
+            service_running=self.is_service_running(),
+        )
+        return self._to_json(document)
+
+    def require_no_hold(self) -> None:
+        with self._open_journal() as journal:
+            require_no_hold(journal, datetime.now(UTC), self._run.zone)
+
+    def require_right(self, role: str) -> None:
+        """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
+        if role != "approve":
+            return
+
+        reject_shared_account(self._person, self._site.config.service.required_approvals)
+
+    def confirm_release(self, *, dry_run: bool) -> JsonDocument:
+        with self._open_journal(read_only=dry_run) as journal:
+            change = (
+                require_soaking(journal)
+                if dry_run
+                else confirm_release(journal, get_invoking_user())
+            )
+            return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
+
+    def is_service_running(self) -> bool:
+        return (
+            read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
+            is not None
+        )
+
+    def read_next_upgrade(
+        self, target: Version | None, *, not_before: datetime | None = None
+    ) -> JsonDocument:
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+        from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
+        from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
+
+        site = self._site
+        change = build_open_change(self._read_status(CHANGE_STATUS_PARTS))
+        require_no_pending_change(change and self._to_json(change), self._run.zone)
+        with self._open_journal() as journal, self._run.make_progress() as progress:
+            chosen = self._find_approved_release(journal)
+            self._subject = found = approving.find_upgrade_to_approve(
+                site, journal, progress, target or chosen.target_version
+            )
+            left = find_rolled_back_releases(journal) & {
+                hop.document.manifest.version for hop in found.plan.hops
+            }
+            assessment = Assessment(
+                last_event=0,
+                current=str(site.slots.read_current()),
+                target=found.target,
+                slot_built=True,
+                rehearsal_status=found.status.rehearsal_status,
+                plan=found.plan.digest,
+                binding=found.binding,
+                void_reasons=tuple(void.text for void in found.status.void_reasons),
+                was_rolled_back=bool(left),
+                newest=self._find_newest_release(journal),
+                approved=chosen.available,
+                unavailable=chosen.unavailable,
+            )
+        status = self._read_status(NEXT_UPGRADE_PARTS)
+        known = get_part_or_none(status.service_state) or ServiceState()
+        return self._build_next_upgrade(
+            replace(status, service_state=replace(known, assessment=assessment)), not_before
+        )
+
+    def _find_newest_release(self, journal: Journal) -> str | None:
+        """Return the newest release for this site by the last verified list."""
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.common.progress import SilentProgress
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        path = Operations(self._site, SilentProgress()).find_cached_path(journal)
+        return path.target.version if isinstance(path, UpgradePath) else None
+
+    def approve(self, next_upgrade: JsonDocument) -> None:
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+        from ncen_updater.agent.reports.dossier.store import write_dossiers
+
+        assert self._subject is not None  # noqa: S101 - it was seen
+        with self._open_journal(read_only=False) as journal:
+            approving.approve_upgrade(journal, self._subject, self._person)
+            write_dossiers(self._site, journal, self._subject.target)
+
+    def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
+        from ncen_updater.agent.reports.dossier.store import write_dossiers
+
+        with self._open_journal(read_only=False) as journal:
+            consent, who = ApprovalStore(journal), self._person
+            mine = [
+                one.target_version
+                for one in consent.list_for_upgrades()
+                if one.approval.uid == who.uid
+            ]
+            count = consent.withdraw_all(who, version, rollbacks=rollbacks)
+            for release in dict.fromkeys(mine):
+                write_dossiers(self._site, journal, release)
+        return count
+
+    def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
+        from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
+
+        assert self._subject is not None  # noqa: S101 - it was seen
+        with self._open_journal(read_only=False) as journal:
+            approving.schedule_upgrade(journal, self._subject, not_before, self._person)
+
+    def count_schedules(self) -> int:
+        with self._open_journal() as journal:
+            return len(ApprovalStore(journal).list_schedules())
+
+    def cancel_schedule(self) -> int:
+        with self._open_journal(read_only=False) as journal:
+            return ApprovalStore(journal).cancel_schedule(self._person)
+
+    def require_consent(self, target: Version, *, retry: bool) -> None:
+        from ncen_updater.agent.engine.approvals.approval_status import (
+            count_required_approvals,
+            make_consent_check,
+        )
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.common.progress import SilentProgress
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        needed = count_required_approvals(self._site, scheduled=False)
+        if needed is None:
+            return
+        with self._run.make_progress() as progress, self._open_journal() as journal:
+            path = Operations(self._site, SilentProgress()).find_cached_path(
+                journal, target, retry=retry
+            )
+            if isinstance(path, UpgradePath):
+                make_consent_check(self._site, progress, approvals=needed)(journal, path)

@@ -1,0 +1,366 @@
+"""A site through its service, which asks the kernel who that is."""
+
+# ruff: noqa: D102 - what SiteClient says of a method is not said again
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from ncen_updater.agent.cli.job_progress import (
+    describe_job_wait,
+    has_started,
+    parse_job_result,
+    predates_job,
+    report_progress,
+)
+from ncen_updater.agent.engine.approvals.next_upgrade import (
+    require_approvals,
+    require_no_pending_change,
+)
+from ncen_updater.agent.engine.change_guards import make_hold_error
+from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.messages import (
+    API_PATH_UNKNOWN,
+    FEED_NEVER_READ,
+    NOT_ALLOWED,
+    NOTHING_TO_APPROVE,
+    TOO_MANY_STREAMS,
+    UNKNOWN_CHANGE,
+)
+from ncen_updater.common.progress import ProgressListener, ProgressUpdate
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.service.api_client import SiteServiceClient
+    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+
+#: How often, and how long after one another, the service is asked whether it has looked.
+MAX_POLLS, POLL_INTERVAL_S = 60, 0.5
+#: So long the service keeps who waits for an inspection, before it says how far that is.
+INSPECT_WAIT_S = 2
+
+
+class ServiceSiteClient:
+    """Asks the service of the site, which asks the kernel who that is.
+
+    Args:
+        run: The command that asks.
+        service: The service.
+    """
+
+    def __init__(self, run: AgentSession, service: SiteServiceClient) -> None:
+        self._run, self._service = run, service
+
+    def request(self, route: str, **values: object) -> JsonDocument:
+        """Send one request of the API; what has no value is left out.
+
+        Args:
+            route: Method and path, as the table of routes has them.
+            values: Parts of the path, and the fields of the form or of the query.
+        """
+        method, address = route.split()
+        given = {
+            name: _encode_value(value)
+            for name, value in values.items()
+            if value not in (None, "", (), [])
+        }
+        for name in re.findall(r"{(\w+)}", address):
+            address = address.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=""))
+        if method in ("POST", "PUT"):
+            return self._service.call(method, address, given or None)
+        return self._service.call(method, f"{address}?{urlencode(given)}" if given else address)
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def read_status(self) -> JsonDocument:
+        return self.request("GET /v1/status")
+
+    def read_history(self, change: str | None, limit: int) -> JsonDocument:
+        if change is None:
+            return self.request("GET /v1/history", limit=limit)
+        try:
+            return self.request("GET /v1/history/{id}", id=change)
+        except UpdaterError as error:
+            if error.code != API_PATH_UNKNOWN.code:
+                raise
+            raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
+
+    def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
+        if dry_run:
+            who = self.read_status()["you"]["name"]
+            return {"held": False, "reason": reason, "actor": who, "until": to_json_value(until)}
+        return self.request("POST /v1/holds", reason=reason, until=until)
+
+    def count_holds(self) -> int:
+        return len(self.request("GET /v1/holds")["holds"])
+
+    def lift_holds(self) -> int:
+        return int(self.request("DELETE /v1/holds")["lifted"])
+
+    def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
+        seen = self._read_fresh_next_upgrade()
+        return (None, None) if seen["open_change"] else (seen["target"], seen["begins"])
+
+    def require_no_hold(self) -> None:
+        for hold in self.request("GET /v1/holds")["holds"]:
+            error = make_hold_error(
+                hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone
+            )
+            error.state = NOTHING_CHANGED
+            raise error
+
+    def require_right(self, role: str) -> None:
+        self.request("GET /v1/rights/{role}", role=role)
+
+    def confirm_release(self, *, dry_run: bool) -> JsonDocument:
+        return self.request("GET /v1/confirmation" if dry_run else "POST /v1/confirmation")
+
+    def is_service_running(self) -> bool:
+        return True
+
+    def read_next_upgrade(
+        self, target: Version | None, *, not_before: datetime | None = None
+    ) -> JsonDocument:
+        """See :class:`SiteClient`; waits until the service has looked at what happened last."""
+        seen = self._read_fresh_next_upgrade()
+        require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
+        seen = self._select_target(seen, target)
+        if not_before is None:
+            return seen
+        return self.request("GET /v1/outlook", version=seen["target"], not_before=not_before)
+
+    def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
+        """Return what was seen, of the release that was named.
+
+        Raises:
+            NOT_THE_NEXT_UPGRADE: If another release comes next than the one that was named.
+        """
+        if target is not None and target != type(target)(seen["target"] or "0"):
+            return self.request("GET /v1/outlook", version=target)
+        if seen["target"] is None:
+            if self.read_status()["feed"] is None:
+                raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
+            raise UpdaterError(
+                NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
+            )
+        return seen
+
+    def _read_fresh_next_upgrade(self) -> JsonDocument:
+        """Return the outlook, once the service has looked at what happened last."""
+        seen = self.request("GET /v1/outlook")
+        with self._run.make_progress() as progress:
+            for _ in range(MAX_POLLS):
+                if seen["up_to_date"] or self.read_status()["service"]["running"]:
+                    break
+                progress.report(LazyText(N_("waiting for the service")))
+                sleep(POLL_INTERVAL_S)
+                seen = self.request("GET /v1/outlook")
+        return seen
+
+    def approve(self, next_upgrade: JsonDocument) -> None:
+        self.request("POST /v1/approvals", binding=next_upgrade["binding"])
+
+    def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
+        named = {"change_kind": "rollback"} if rollbacks else {"version": version}
+        return int(self.request("DELETE /v1/approvals", **named)["withdrawn"])
+
+    def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
+        self.request("PUT /v1/schedule", binding=next_upgrade["binding"], not_before=not_before)
+
+    def count_schedules(self) -> int:
+        return 1 if self._read_fresh_next_upgrade()["scheduled"] else 0
+
+    def cancel_schedule(self) -> int:
+        return int(self.request("DELETE /v1/schedule")["cancelled"])
+
+    def require_consent(self, target: Version, *, retry: bool) -> None:
+        seen = self._select_target(self._read_fresh_next_upgrade(), target)
+        # One who may approve alone does so by ordering it.
+        if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
+            require_approvals(seen)
+
+    # ---- work ----------------------------------------------------------------------------------
+
+    def check_feed(self) -> CommandResult:
+        return self.order("check")
+
+    def prepare_plan(
+        self, target: Version | None, *, retry: bool, sql: bool = False
+    ) -> CommandResult:
+        """See :class:`SiteClient`; who may only look sees the plan of what is prepared already."""
+        version: Version | str | None = target
+        try:
+            answer = self.order("prepare", version=version, retry=retry)
+        except UpdaterError as error:
+            if error.code != NOT_ALLOWED.code:
+                raise
+        else:
+            hops = answer.document.get("hops")
+            if not sql or answer.error is not None or not hops:
+                return answer
+            version = hops[-1]["version"]  # the one whose plan that was
+        answer = self.inspect("plan", version=version, retry=retry)
+        plan, text = answer.document.get("plan"), answer.document.get("sql")
+        if not (sql and isinstance(plan, dict) and isinstance(text, str)):
+            shown = {key: value for key, value in answer.document.items() if key != "sql"}
+            return replace(answer, document=shown)
+        return CommandResult({"digest": plan["digest"], "sql": text}, [text])
+
+    def build_dossier(self, target: Version | None) -> CommandResult:
+        return self.inspect("dossier", version=target)
+
+    def run_doctor(self) -> CommandResult:
+        return self.inspect("findings")
+
+    def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
+        return self.inspect("audit-log" if journal_only else "verify", chain_heads=heads)
+
+    def collect_support_bundle(
+        self, leave_out: Sequence[str], show: Sequence[str]
+    ) -> CommandResult:
+        return self.inspect("support-bundle", leave_out=leave_out, show=show)
+
+    def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
+        answer = self.order("self-update", version=target, retry=retry)
+        wanted = answer.document.get("to") if answer.document.get("chosen") else None
+        for _ in range(MAX_POLLS if wanted else 0):
+            value = self._service.get("/v1/openapi.json", patiently=True)
+            if value["info"]["version"] == wanted:
+                runs = LazyText(N_("Running on trial: ncen-updater {version}"), {"version": wanted})
+                return replace(answer, lines=[*answer.lines[:1], runs])
+            sleep(POLL_INTERVAL_S)
+        return answer
+
+    def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
+        return self.order("rehearse", version=target, retry=retry)
+
+    def upgrade(self, target: Version | None, *, retry: bool) -> CommandResult:
+        return self.order("upgrade", version=target, retry=retry)
+
+    def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
+        """See :class:`SiteClient`; the service takes a file from the tray alone."""
+        from ncen_updater.agent.storage.inbox import place_files
+
+        self.require_right("operate")
+        inbox = Path(str(self.request("GET /v1/tray")["directory"]))
+        with self._run.make_progress() as progress, place_files(inbox, file, progress) as remove:
+            answer = self.order("import", file=file.name, dry_run=dry_run)
+            if answer.document.get("ended") is False:
+                remove.clear()  # it still needs it
+                text = N_("The copied files remain in {path}.")
+                self._run.print_message(LazyText(text, {"path": inbox}))
+        return answer
+
+    def plan_rollback(self, accept_loss: int | None) -> CommandResult:
+        return self.inspect("rollback-plan", accept_loss=accept_loss)
+
+    def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
+        self.request(
+            "POST /v1/approvals",
+            binding=rollback_plan["binding"],
+            change_kind="rollback",
+            accept_loss=accept_loss or None,
+        )
+
+    def rollback(
+        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
+    ) -> CommandResult:
+        return self.order(
+            "rollback", accept_loss=accept_loss, undoes=undoes, emergency_reason=emergency
+        )
+
+    # ---- jobs and inspections --------------------------------------------------------------------
+
+    def order(self, kind: str, **data: object) -> CommandResult:
+        """Give an order, show its progress until it has ended, and return what it came to.
+
+        Ctrl-C ends the looking only.
+
+        Raises:
+            UpdaterError: If it is refused, or the service goes away for good.
+            JOB_INTERRUPTED: If the service was killed meanwhile.
+        """
+        given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
+        number = given["id"]
+        try:
+            with self._run.make_progress() as progress:
+                self._follow_job(kind, given, progress)
+        except KeyboardInterrupt:
+            text = N_("Job {order} continues. To follow it, run: ncen-updater watch")
+            self._run.print_message(LazyText(text, {"order": number}))
+            return CommandResult({"order": number, "ended": False})
+        ended = self._service.get(f"/v1/orders/{number}", patiently=True)
+        return parse_job_result(number, ended["result"])
+
+    def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
+        """Show the progress of an order until it has ended."""
+        number = given["id"]
+        waits: LazyText | None = None
+        try:
+            for event in self._service.stream(given["event"]):
+                if event.kind == "order-ended" and event.data["data"].get("order") == number:
+                    return
+                if event.kind != "service":
+                    continue
+                # An order to go back ends the watching of a release, and waits for nothing.
+                if kind != "rollback" and not has_started(event.data, given["at"]):
+                    waits = waits or self._describe_wait(given["at"])
+                if waits is not None and not has_started(event.data, given["at"]):
+                    progress.report(waits)
+                elif not predates_job(event.data, given["at"]):
+                    report_progress(progress, event.data)
+        except UpdaterError as error:
+            if error.code != TOO_MANY_STREAMS.code:
+                raise
+        # Pages of this person listen already, as many as may: it is asked instead.
+        while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
+            report_progress(progress, self.read_status()["service"])
+            sleep(POLL_INTERVAL_S)
+
+    def _describe_wait(self, requested_at: str) -> LazyText | None:
+        """Say what an order waits for: the release that is watched, or whatever is at work."""
+        seen = self.read_status()
+        if has_started(seen["service"], requested_at):
+            return None
+        return describe_job_wait(seen, self._run.zone)
+
+    def inspect(self, kind: str, **data: object) -> CommandResult:
+        """Have something looked at, show its progress, and return what was found.
+
+        Raises:
+            UpdaterError: If it is refused, or came to no result.
+        """
+        started = self.request(
+            "POST /v1/inspections", kind=kind, language=self._run.language, **data
+        )
+        number = started["id"]
+        with self._run.make_progress() as progress:
+            while True:
+                seen = self._service.get(f"/v1/inspections/{number}?wait={INSPECT_WAIT_S}")
+                if seen["result"] is not None:
+                    return parse_job_result(number, seen["result"])
+                update = ProgressUpdate.from_json(seen["progress"])
+                if update is not None:
+                    progress.report(update.text, update.done, update.total)
+
+
+def _encode_value(value: object) -> object:
+    """Return a value as a form or a query has it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool | int | str):
+        return value
+    return [str(item) for item in value] if isinstance(value, Sequence) else str(value)

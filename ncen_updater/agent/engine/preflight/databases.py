@@ -1,0 +1,184 @@
+"""The databases and their server: names, versions, schemas, reference data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    find_existing_parent,
+    make_advisory,
+    make_blocker,
+    make_info,
+    register_check,
+)
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@register_check(120)
+def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6319 where the release has databases that the configuration does not name, or fewer."""
+    wanted = {database.name for database in context.document.manifest.databases}
+    known = set(context.engine.names)
+    if wanted == known:
+        return ()
+    return (
+        make_blocker(
+            6319,
+            N_("Databases of the release ({wanted}) do not match the configuration ({known})"),
+            N_("Correct [databases.names] in agent.toml."),
+            wanted=", ".join(sorted(wanted)) or "-",
+            known=", ".join(sorted(known)) or "-",
+        ),
+    )
+
+
+@register_check(140)
+def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
+    """Return what the engine finds on the server, under the engine's own codes."""
+    return context.engine.find_blockers(
+        context.change,
+        application_stopped=False,
+        other_bytes=lambda path: measure_needed_bytes(context, path),
+    )
+
+
+@register_check(141, upgrade_only=True)
+def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
+    """Return what the engine finds in roles and logins, under the engine's own codes."""
+    return context.engine.find_exposures()
+
+
+MARGIN_BYTES = 256 << 20
+
+
+MARGIN_SHARE = 10  # one tenth of what is needed
+
+
+@register_check(70)
+def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
+    places: dict[int, Path] = {}
+    for wanted, _ in _list_needs(context):
+        place = find_existing_parent(wanted)
+        places.setdefault(context.device(place), place)
+    findings = []
+    for place in places.values():
+        size = measure_needed_bytes(context, place)
+        if not size:
+            continue
+        margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
+        free = context.free_bytes(place)
+        figures = {
+            "path": str(place),
+            "needed_bytes": size + margin,
+            "free_bytes": free,
+            "missing_bytes": max(0, size + margin - free),
+            "margin_bytes": margin,
+        }
+        if free < size + margin:
+            what = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
+            findings.append(
+                make_blocker(6301, what, N_("Free at least {missing_bytes} there."), **figures)
+            )
+        else:
+            what = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
+            findings.append(make_info(6302, what, "", **figures))
+    return tuple(findings)
+
+
+def measure_needed_bytes(context: PreflightContext, path: Path) -> int:
+    """Return the bytes that download and slot need on the disk of a path."""
+    device = context.device(find_existing_parent(path))
+    return sum(
+        size
+        for wanted, size in _list_needs(context)
+        if context.device(find_existing_parent(wanted)) == device
+    )
+
+
+def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
+    document, store = context.document, context.slots
+    manifest = document.manifest
+    state = context.config.paths.resolve(context.config.paths.state)
+    archive = 0 if context.slot_built else document.archive.length + document.tree.length
+    built = store.is_built(Version(manifest.version), document.tree_digest)
+    slot = 0 if built else document.unpacked_bytes + document.tree_bytes
+    return [(state, archive), (store.slots_directory, slot + manifest.needs.disk_bytes)]
+
+
+@register_check(130)
+def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6304 where the release wants another database server."""
+    manifest = context.document.manifest
+    kind = context.engine.engine_name
+    needed = manifest.needs.get_specifier(kind)
+    version = context.engine.read_version()
+    try:
+        fits = _satisfies(needed, Version(version))
+    except InvalidVersion:
+        fits = False
+    if fits:
+        return ()
+    return (
+        make_blocker(
+            6304,
+            N_("Release {release} requires {kind} {needed}; {version} is installed"),
+            N_("Upgrade the database server before the upgrade."),
+            release=manifest.version,
+            kind=kind,
+            needed=needed,
+            version=version,
+        ),
+    )
+
+
+def _satisfies(specifier: str, version: Version) -> bool:
+    return SpecifierSet(specifier, prereleases=True).contains(version)
+
+
+@register_check(155, upgrade_only=True)
+def check_schemas(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6106 where a schema was changed since it was recorded; NU-6143 where that was foreseen."""
+    return tuple(context.schemas())
+
+
+MAX_CODES_SHOWN = 20
+
+
+@register_check(170, upgrade_only=True)
+def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6323 where rows have a code without a target; strict or advisory as the release says."""
+    findings = []
+    for item in context.document.manifest.reference_maps:
+        rows = run_release_query(context.engine, LiveDatabase(item.database), item.unmapped)
+        if not rows:
+            continue
+        counts = {str(row[0]): _parse_row_count(row) for row in rows}
+        make = make_blocker if item.strict else make_advisory
+        shown = ", ".join(
+            f"{code}: {count}" for code, count in list(counts.items())[:MAX_CODES_SHOWN]
+        )
+        findings.append(
+            make(
+                6323,
+                N_("Records of {name} without a new code: {count} ({codes})"),
+                N_("Ask the owner of the data to correct them before the upgrade."),
+                name=item.name,
+                count=sum(counts.values()),
+                codes=shown if len(counts) <= MAX_CODES_SHOWN else f"{shown}, ...",
+                counts=counts,
+            )
+        )
+    return tuple(findings)
+
+
+def _parse_row_count(row: tuple[object, ...]) -> int:
+    value = row[1] if len(row) > 1 else 1
+    return value if isinstance(value, int) else int(str(value))

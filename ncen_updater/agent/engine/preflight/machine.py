@@ -1,0 +1,212 @@
+"""The machine: directories, commands, programs and leftovers of earlier changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+from ncen_updater.agent.adapters.application.process import run_supervised
+from ncen_updater.agent.adapters.databases.base import DatabaseRole, MigratorUser
+from ncen_updater.agent.adapters.databases.migrations.migrator import (
+    build_migrator_environment,
+    find_migrator_user,
+)
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    find_existing_parent,
+    make_advisory,
+    make_blocker,
+    make_info,
+    register_check,
+)
+from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import OUTSIDE_UNIT
+from ncen_updater.common.supervised_process import AllowedLeftovers
+
+
+@register_check(60)
+def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
+    store = context.slots
+    places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
+    findings = [
+        _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
+    ]
+    running = store.read_current()
+    slots = find_existing_parent(store.slots_directory)
+    if running is not None and store.get_slot_directory(running).is_dir():
+        slot = store.get_slot_directory(running)
+        if context.device(slot) != context.device(slots):
+            findings.append(
+                make_blocker(
+                    6314,
+                    N_("{slot} and {slots} are on different file systems"),
+                    N_("Move all installed releases to one file system."),
+                    slot=str(slot),
+                    slots=str(slots),
+                )
+            )
+    return tuple(findings)
+
+
+def _may_not_write(place: Path) -> Finding:
+    if is_closed_here(place):
+        error = UpdaterError(OUTSIDE_UNIT, path=place)
+        return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
+    return make_blocker(
+        6313,
+        N_("Permission denied: {path} is not writable"),
+        N_(
+            "Give the user of ncen-updater write permission there, or correct the path in"
+            " agent.toml."
+        ),
+        path=str(place),
+    )
+
+
+@register_check(30, upgrade_only=True)
+def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6305 where the release cannot follow the one that runs now."""
+    manifest = context.document.manifest
+    running = context.slots.read_current()
+    if running is not None and manifest.accepts_version(running):
+        return ()
+    return (
+        make_blocker(
+            6305,
+            N_("Release {release} upgrades {accepted}; {running} is installed"),
+            N_("Install the intermediate releases first. Run: ncen-updater plan"),
+            release=manifest.version,
+            accepted=manifest.upgrade_from,
+            running=str(running) if running else "nothing",
+        ),
+    )
+
+
+LIMIT_S = 10.0
+
+
+VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
+
+
+@register_check(132, upgrade_only=True)
+def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6327 for each program that the release needs, and this site lacks or has otherwise."""
+    settings, manifest = context.config.application, context.document.manifest
+    needs = manifest.needs.programs or ()
+    user = find_migrator_user(settings.user) if needs else None
+    environment = build_migrator_environment(os.environ, settings.environment, user)
+    found = {need: _ask_version(need.name, environment, user) for need in needs}
+    release, none = manifest.version, LazyText(N_("none"))
+    what = N_("Release {release} requires {program} {needed}; installed: {version}")
+    remedy = N_("Install it in the PATH of the application's user.")
+    return tuple(
+        make_blocker(6327, what, remedy, release=release, program=need.name, needed=need.version,
+               version=version or none)
+        for need, version in found.items()
+        if version is None or version not in SpecifierSet(need.version, prereleases=True)
+    )  # fmt: skip
+
+
+def _ask_version(
+    name: str, environment: Mapping[str, str], user: MigratorUser | None
+) -> str | None:
+    """Run ``--version`` as the application's user; None where no version is said."""
+    words = [shutil.which(name, path=environment["PATH"]) or name, "--version"]
+    become = (user.uid, user.gid) if user else None
+    try:
+        ended = run_supervised(
+            words, environment, LIMIT_S, leftovers=AllowedLeftovers.NOTHING, become=become
+        )
+    except OSError:
+        return None
+    found = VERSION.search(ended.output) if ended.status == 0 else None
+    return found[0] if found else None
+
+
+@register_check(90)
+def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6308 for each command of the configuration that cannot be run."""
+    settings = context.config.application
+    path = settings.environment.get("PATH", os.environ.get("PATH"))
+    if settings.adapter == "systemd":
+        commands = {"systemctl": "systemctl"}
+    else:
+        named = {"": settings, **{f"parts.{part.name}.": part for part in settings.parts}}
+        commands = {
+            f"{name}{act}": argv[0]
+            for name, item in named.items()
+            for act, argv in (("start", item.start), ("stop", item.stop), ("status", item.status))
+            if argv
+        }
+    if settings.version_command:
+        commands["version_command"] = settings.version_command[0]
+    return tuple(
+        make_blocker(
+            6308,
+            N_("Program {program} of '{setting}' not found or not executable"),
+            N_("Correct [application] in agent.toml, or make the program executable."),
+            setting=setting,
+            program=program,
+        )
+        for setting, program in commands.items()
+        # A path that is not absolute would be looked for below /, where commands run.
+        if shutil.which(program if "/" not in program else str(Path("/", program)), path=path)
+        is None
+    )
+
+
+@register_check(180)
+def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6317 for pieces of interrupted changes; NU-6318 (a fact) for databases that are kept."""
+    candidates: dict[str, list[str]] = defaultdict(list)
+    previous: dict[str, list[str]] = defaultdict(list)
+    for change, role, name in context.engine.list_leftovers():
+        if role is not DatabaseRole.CANDIDATE:
+            if change != context.change.id:
+                previous[change].append(name)
+        # Those of a change that is not finished are not left behind: it needs or removes them.
+        # Those that are no change's may be a rehearsal's that is at work.
+        elif change in context.known_changes - {context.change.id, context.open_change}:
+            candidates[change].append(name)
+    findings = [
+        make_advisory(
+            6317,
+            N_("Leftover copies of change {change}: {names}"),
+            N_("They only use disk space. Run: ncen-updater doctor"),
+            change=change,
+            names=", ".join(sorted(names)),
+        )
+        for change, names in sorted(candidates.items())
+    ]
+    target = context.document.manifest.version
+    findings += [
+        make_advisory(
+            6317,
+            N_("Leftover of an earlier change: {path}"),
+            N_("It only uses disk space. Run: ncen-updater doctor"),
+            path=str(item),
+        )
+        for item in context.slots.list_leftovers()
+        if item.stem != target and context.open_change is None
+    ]
+    findings += [
+        make_info(
+            6318,
+            N_("Previous databases retained from change {change}: {names}"),
+            N_("They are pruned after their retention ([retention] in agent.toml)."),
+            change=change,
+            names=", ".join(sorted(names)),
+        )
+        for change, names in sorted(previous.items())
+    ]
+    return tuple(findings)

@@ -1,0 +1,105 @@
+"""The change and the site it begins from: clock, restart, versions, an open change."""
+
+from __future__ import annotations
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_advisory,
+    make_blocker,
+    register_check,
+)
+from ncen_updater.agent.policy.clock import clock_findings
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@register_check(50, upgrade_only=True)
+def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead."""
+    zone = context.config.service.get_timezone()
+    return clock_findings(context.now, context.newest_signed_time, zone)
+
+
+@register_check(190)
+def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6315 where the system waits for a restart. Advisory."""
+    if not context.reboot_file.exists():
+        return ()
+    return (
+        make_advisory(
+            6315,
+            N_("System restart pending; it could interrupt the upgrade"),
+            N_("Restart the machine before the upgrade."),
+        ),
+    )
+
+
+@register_check(40, upgrade_only=True)
+def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6303 where the release wants another agent."""
+    manifest = context.document.manifest
+    if _satisfies(manifest.agent, context.agent_version):
+        return ()
+    return (
+        make_blocker(
+            6303,
+            N_("Release {release} requires ncen-updater {needed}; {version} is installed"),
+            N_("Run: ncen-updater self-update"),
+            release=manifest.version,
+            needed=manifest.agent,
+            version=str(context.agent_version),
+        ),
+    )
+
+
+def _satisfies(specifier: str, version: Version) -> bool:
+    return SpecifierSet(specifier, prereleases=True).contains(version)
+
+
+@register_check(10)
+def check_open_change(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6316 where another change is not finished."""
+    if context.open_change is None or context.open_change == context.change.id:
+        return ()
+    return (
+        make_blocker(
+            6316,
+            N_("Change {change} is not finished"),
+            N_("Run: ncen-updater resume"),
+            change=context.open_change,
+        ),
+    )
+
+
+MAX_FILES_SHOWN = 5
+
+
+@register_check(110, upgrade_only=True)
+def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
+    """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
+    running = context.slots.read_current()
+    if running is None:
+        return (
+            make_blocker(
+                6306,
+                N_("No release selected by {link}; rollback impossible"),
+                N_("Run: ncen-updater adopt VERSION"),
+                link=str(context.slots.current_link),
+            ),
+        )
+    differences = context.slots.verify_slot(running, context.progress, full=context.verify_slot)
+    if not differences:
+        return ()
+    return (
+        make_blocker(
+            6307,
+            N_("Modified files in release {version}: {count} ({files})"),
+            N_("Restore the released files; move local changes to the local overlay."),
+            version=str(running),
+            count=len(differences),
+            files=", ".join(str(item) for item in differences[:MAX_FILES_SHOWN]),
+        ),
+    )

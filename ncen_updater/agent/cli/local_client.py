@@ -407,7 +407,7 @@ class LocalSiteClient(LocalRecords):
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
-        """Import what an order of the service names in the tray, for whoever gave it.
+        """Import the file in the import directory that a job names, for its requester.
 
         Raises:
             RequestRefusedError: If there is no such order.
@@ -480,7 +480,7 @@ class LocalSiteClient(LocalRecords):
         *,
         job: int | None = None,
     ) -> CommandResult:
-        """See :class:`SiteClient`; with ``job`` for whoever gave that order to the service."""
+        """See :class:`SiteClient`; with ``job`` for the requester of that job."""
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
             RollbackRequest,
             find_rollback_to_approve,

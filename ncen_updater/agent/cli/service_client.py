@@ -251,7 +251,7 @@ class ServiceSiteClient:
         return self.order("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """See :class:`SiteClient`; the service takes a file from the tray alone."""
+        """See :class:`SiteClient`; the service takes a file from the import directory alone."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")

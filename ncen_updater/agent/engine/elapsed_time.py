@@ -1,7 +1,7 @@
-"""The time that has passed at this site, kept in the journal: see ``policy.elapsed``.
+"""The time that has passed at this site, stored in the journal: see ``policy.elapsed_time``.
 
-The process at work looks at the clocks and writes it down; the service does so with each question
-to the feed. What was looked at too seldom is kept longer, never shorter.
+Each operation reads the clocks and records the time; the service does so at each check of the feed.
+Rare readings lengthen a retention and never shorten it.
 """
 
 from __future__ import annotations

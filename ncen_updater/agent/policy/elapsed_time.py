@@ -1,9 +1,8 @@
 """Time that has passed at a site, even where its clock was set meanwhile. Pure.
 
-What is kept for some days must not go because a clock jumped ahead. So the days are counted by the
-clock of the machine that nobody sets, which begins again with each start; over a restart, where
-only the wall clock tells anything, no more than a little counts. What is counted too low is kept
-longer.
+Retained data must not be pruned because a clock jumped ahead. So days are counted by the monotonic
+clock, which begins again at each boot; over a reboot, where only the wall clock is left, a small
+maximum counts. A count that is too low only lengthens the retention.
 """
 
 from __future__ import annotations

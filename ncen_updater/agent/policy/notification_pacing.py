@@ -1,8 +1,8 @@
 """Pacing of notifications: a few an hour, several events in one, urgent ones first. Pure.
 
-* What is urgent goes at once, and takes along whatever else waits.
-* What is not urgent waits a while for others, and leaves the last message of the hour to what is
-  urgent (where there is more than one an hour).
+* An urgent event is sent at once, together with all waiting ones.
+* Other events wait a while for more, and leave the last message of the hour to urgent ones (where
+  there is more than one an hour).
 * A message that could not be delivered is tried again after delays that grow to an hour.
 """
 

@@ -1,7 +1,7 @@
 """Self-check of an agent on trial: it reaches everything that it works with.
 
-Reads the journal, the last list of releases and the catalogue of every database, and looks whether
-the disks have room; changes nothing and talks to no network.
+Reads the journal, the last list of releases and the catalogue of every database, and checks the
+free disk space; changes nothing and uses no network.
 """
 
 from __future__ import annotations

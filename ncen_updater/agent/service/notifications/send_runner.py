@@ -1,7 +1,7 @@
-"""Lets a process send, and waits for what comes of it, for a limited time.
+"""Let a process send, and wait for its result for a limited time.
 
-It is a child, or one that systemd starts, as ``service.runner`` says: then the service itself is on
-no network.
+The process is a child or a systemd unit, by ``service.runner``; with a unit the service itself
+needs no network.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The head of the chain of events: a number and a hash, which a person can keep elsewhere.
 
-Anyone who can write the journal can make the whole chain again, so that it closes. What they cannot
-do is make an event of before have the hash that somebody wrote down: so the head goes with every
-message, figure, log record and dossier, and ``verify --head`` finds it again, or does not.
+Anyone who can write the journal can compute the whole chain again, so that it is consistent. They
+cannot give an earlier event a hash that somebody wrote down: so every notification, metric, log
+record and dossier carries the chain head, and ``verify --head`` checks that it is in the chain.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ def compare_checks(
             )
         elif check.relation is not None:
             if not _relation_holds(check.relation, left, right):
-                values["relation"] = check.relation.value
-                what = N_("check '{check}' must be {relation} (before: {before}, after: {after})")
+                values["expect"] = check.relation.value
+                what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")
         elif any(values_[check.name] != check.expect for values_ in asked):
             values["expect"] = check.expect
             what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")

@@ -26,7 +26,7 @@ ALLOWED = {
     "agent/adapters/databases/sqlite/": "its package",
     "agent/adapters/databases/engines.py": "the line",
     "agent/config/engines.py": "the settings of each",
-    "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
+    "formats/dialects.py": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/rules.py": "words for people, who write for both",
     "publisher/lint/sql_rules.py": "programs that judge the syntax of one engine",

@@ -85,8 +85,6 @@ T = TypeVar("T", Targets, Snapshot, Timestamp)
 
 logger = logging.getLogger(__name__)
 
-METADATA_DIRECTORY = "metadata"
-
 
 class RootChain:
     """The roots from the installed one on, as they lie on the disk.

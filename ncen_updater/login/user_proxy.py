@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
 #: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else
 #: changes something takes the password, also what is not known here.
-INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/orders")
+INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 

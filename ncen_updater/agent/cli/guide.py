@@ -35,6 +35,7 @@ COMMANDS = make_command_table(
         "self-update": N_("Update ncen-updater itself"),
         "install": N_("Install ncen-updater on this server"),
         "uninstall": ("install", N_("Uninstall ncen-updater and keep the application")),
+        "setup": N_("Set up this site"),
         "adopt": N_("Adopt an existing installation"),
     },
 )
@@ -49,7 +50,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Upgrade and roll back"): ("upgrade", "confirm", "rollback", "resume", "prune"),
         N_("Install and maintain"): (
-            "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
+            "setup", "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
         ),
         N_("Troubleshoot"): ("support-bundle",),
     },
@@ -117,6 +118,11 @@ COMMAND_HELP = CommandHelp(
             "install --from /tmp/ncen-updater-0.1.0 --dry-run": N_("List what would be installed"),
         },
         "uninstall": {"uninstall --dry-run": N_("List what would be removed")},
+        "setup": {
+            "setup --dry-run": N_("Show what would be done"),
+            "setup": N_("Ask, show the plan, then apply it"),
+            "setup --undo": N_("Restore the site as it was"),
+        },
         "adopt": {
             "adopt 3.2.4 --dry-run": N_("Check only"),
             "adopt 3.2.4": N_("Adopt an existing installation"),
@@ -155,6 +161,7 @@ COMMAND_HELP = CommandHelp(
         "watch": (),
         "console": (),
         "confirm": (),
+        "setup": (3, 4, 6, 9, 12),
         "adopt": (3, 4, 6, 7, 8, 9, 12, 14),
     },
 )  # fmt: skip

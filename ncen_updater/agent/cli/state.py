@@ -80,9 +80,7 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
         "{product} {version} is installed; maintenance page shown."
     ),
     (AvailabilityState.NOT_RUNNING, None): N_("{product} {version} is stopped."),
-    (AvailabilityState.UNHEALTHY, None): N_(
-        "{product} {version} is open but unhealthy: {trouble}."
-    ),
+    (AvailabilityState.UNHEALTHY, None): N_("{product} {version} is unhealthy: {trouble}."),
     (AvailabilityState.UNKNOWN, None): N_(
         "{product} {version} is installed; status unknown ({why})."
     ),

@@ -244,7 +244,7 @@ def _drop_rights(config_path: Path) -> None:
 def _run_probe(word: str, config: Path) -> dict[str, object]:
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
     from ncen_updater.agent.config.essential_settings import load_essential_settings
-    from ncen_updater.agent.self_update.self_check import run_self_check
+    from ncen_updater.agent.self_update.agent_update import run_self_check
     from ncen_updater.agent.service.assessment import assess_site
 
     looks: Mapping[str, Callable[[Path], dict[str, object]]] = {

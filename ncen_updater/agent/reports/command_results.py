@@ -165,7 +165,10 @@ def format_path_lines(
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "marked-bad":
-                text = N_("  To retry, run: ncen-updater upgrade {version} --retry")
+                text = N_(
+                    "  To retry, run ncen-updater rehearse {version} --retry, then ncen-updater"
+                    " upgrade {version} --retry"
+                )
                 yield LazyText(text, version)
 
 

@@ -44,9 +44,9 @@ from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,
@@ -59,7 +59,7 @@ from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
-from ncen_updater.feed.offers import FeedSummary, get_view_path, read_feed_summary
+from ncen_updater.feed.feed_summary import FeedSummary, get_view_path, read_feed_summary
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import AgentConfig

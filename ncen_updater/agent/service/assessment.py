@@ -219,17 +219,13 @@ def assess_site(path: Path) -> dict[str, object]:
     return found.to_json()
 
 
-#: Parts of a site that :func:`build_decision_inputs` needs.
-DECISION_INPUT_PARTS = frozenset({"journal", "rehearsals"})
-
-
 def build_decision_inputs(
     status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
 ) -> AutomationInputs:
     """Return what the service decides by; who is at work and trials of agents are its own to add.
 
     Args:
-        status: The parts :data:`DECISION_INPUT_PARTS` of the site.
+        status: The parts ``journal`` and ``rehearsals`` of the site.
         service_state: What is known of what is next.
         settings: The table ``[service]``.
         now: The time.

@@ -33,7 +33,8 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.delta_packs import get_pack_path
 from ncen_updater.feed.download_store import TREE_NAME
 from ncen_updater.feed.errors import DocumentMismatchError, UpgradePathError
-from ncen_updater.feed.offers import get_view_path, matches_target, parse_offers, save_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import matches_target, parse_offers, save_view
 from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
 from ncen_updater.feed.offline.import_store import (
     PARTIAL_DIRECTORY,

@@ -145,7 +145,7 @@ def refresh(
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
-    "--minutes",
+    "--signing-history",
     "signed",
     is_flag=True,
     help=N_("List who signed each published version of the metadata, newest first"),
@@ -161,7 +161,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
         lists = list_signing_history(FeedDirectory(feed))
         for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
-        session.write_output({"lists": [dataclasses.asdict(one) for one in lists]})
+        session.write_output({"metadata": [dataclasses.asdict(one) for one in lists]})
         return
     state, moment = FeedDirectory(feed).read_state(), get_time()
     roles, releases = read_feed_status(state, moment)

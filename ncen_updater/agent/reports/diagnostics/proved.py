@@ -15,7 +15,8 @@ from pathlib import Path
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.offers import get_view_path, load_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import load_view
 from ncen_updater.feed.trust_state import (
     TRUST_STATE_LOCK_NAME,
     TRUST_STATE_NAME,

@@ -21,8 +21,8 @@ from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.agent.reports.diagnostics.proved import check_trust_state
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.slots.compare import SlotDifference
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText

@@ -27,7 +27,7 @@ from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAge
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.offers import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
 

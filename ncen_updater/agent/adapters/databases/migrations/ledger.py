@@ -21,7 +21,6 @@ from ncen_updater.agent.model.errors import LedgerUnreadableError
 AGENT_SCHEMA = "ncen_updater"
 AGENT_PREFIX = "ncen_updater_"
 PARKED_SCHEMA = "ncen_kept"
-PARKED_PREFIX = "ncen_kept__"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
         if seen or given is not None:
             _show_result(session, client, before, given, work)
         else:
-            session.add_line(LazyText(N_("No operation in progress.")))
+            session.add_line(LazyText(N_("No operation in progress")))
             _show_next_upgrade(session, client)
         session.write_output({})
     return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK

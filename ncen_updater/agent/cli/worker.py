@@ -1,7 +1,7 @@
 """The process that works on the site for the service: one command of the agent, or one look.
 
-The service lets people in at its socket and cannot reach the databases; this process can, and is
-not on the network. So that the one is no way to the other, only the commands of
+The service accepts connections at its socket and cannot reach the databases; this process can, and
+has no network. So that nobody reaches the databases through the service, only the commands of
 :data:`ALLOWED_COMMANDS` are run here, with the options of :data:`ALLOWED_OPTIONS`, on the
 configuration that the unit names.
 """

@@ -1,12 +1,11 @@
 """Time that has passed at a site, even where its clock was set meanwhile.
 
-What is kept for some days must not go because a clock jumped ahead. So the days are counted by the
-clock of the machine that nobody sets, which begins again with each start; over a restart, where
-only the wall clock tells anything, no more than a little counts. What is counted too low is kept
-longer.
+Retained data must not be pruned because a clock jumped ahead. So days are counted by the monotonic
+clock, which begins again at each boot; over a reboot, where only the wall clock is left, a small
+maximum counts. A count that is too low only lengthens the retention.
 
-The process at work looks at the clocks and writes it down; the service does so with each question
-to the feed. What was looked at too seldom is kept longer, never shorter.
+Each operation reads the clocks and records the time; the service does so at each check of the feed.
+Rare readings lengthen a retention and never shorten it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The renewal of the agent: fetch, make the slot, choose it. The service then leaves its place.
+"""Update of the agent: fetch it, build its slot, select it. The service then exits for the new one.
 
-Under the lock of changes, and never while one is open: whatever a change needs to be brought to its
-end must not be exchanged under it.
+It holds the lock of changes, and never runs while a change is open: the agent that completes a
+change must not be replaced meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Imports everything that the service and its children need: a new slot is tried by it.
+"""Import everything that the service and its children need: the trial of a new slot.
 
 Run as ``python -m ncen_updater.agent.self_update.import_check`` by the agent that makes the slot.
 """

@@ -1,7 +1,7 @@
 """Assessment of what blocks the next release, by a process of its own.
 
-Reads the last verified list, the slots, the journal and the live databases; talks to no network,
-and changes nothing but the dossiers that are kept of it.
+Reads the last verified list, the slots, the journal and the live databases; uses no network, and
+writes nothing but the dossiers.
 """
 
 from __future__ import annotations

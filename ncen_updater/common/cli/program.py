@@ -1,6 +1,6 @@
-"""Runs a command line: whatever happens comes out as data, four facts and an exit code.
+"""Run a command line: every outcome becomes data, or an error with four facts and an exit code.
 
-Both programs use it. No exception leaves it, and no bare trace is shown.
+Both programs use it. No exception leaves it, and no traceback is printed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.command(
     "export",
     cls=PublisherCommand,
-    help=N_("Export an offline bundle from FEED"),
+    help=N_("Export an offline bundle"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(

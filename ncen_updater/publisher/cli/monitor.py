@@ -24,7 +24,7 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
 @click.command(
     "monitor",
     cls=PublisherCommand,
-    help=N_("Monitor the feed at URL as a client"),
+    help=N_("Monitor the public feed as a client"),
 )
 @click.argument("url")
 @click.option(

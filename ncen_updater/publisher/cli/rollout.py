@@ -70,7 +70,7 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
 @click.command(
     "resume-wave",
     cls=PublisherCommand,
-    help=N_("Draft the end of the halt of VERSION; its scheduled waves continue"),
+    help=N_("Draft the end of a halt"),
 )
 @versioned_draft
 def resume_wave(version: str) -> DraftMaker:
@@ -79,7 +79,9 @@ def resume_wave(version: str) -> DraftMaker:
     return lambda s, p: draft_halt_end(s, p, version, get_time())
 
 
-@click.command("channel", cls=PublisherCommand, help=N_("Draft a change of the channel of VERSION"))
+@click.command(
+    "channel", cls=PublisherCommand, help=N_("Draft a change of the channel of a release")
+)
 @versioned_draft
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 def channel(version: str, channel_name: str) -> DraftMaker:
@@ -93,7 +95,7 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.command(
     "audience",
     cls=PublisherCommand,
-    help=N_("Draft the countries to which VERSION is offered (two-letter codes)"),
+    help=N_("Draft the countries to which a release is offered"),
 )
 @versioned_draft
 @click.argument("countries", nargs=-1, metavar="COUNTRY...")

@@ -54,7 +54,7 @@ published_feed_option = click.option(
 @click.command(
     "show",
     cls=PublisherCommand,
-    help=N_("Show the changes and signatures of EVENT"),
+    help=N_("Show the changes and signatures of a signing event"),
 )
 @click.argument("event", type=EVENT_PATH)
 @root_option
@@ -213,7 +213,7 @@ def _ask_digest(context: click.Context) -> str:
 @click.command(
     "merge",
     cls=PublisherCommand,
-    help=N_("Merge SIGNATURES into EVENT and show what is missing"),
+    help=N_("Merge signatures into a signing event"),
 )
 @click.argument("event", type=DIRECTORY_PATH)
 @click.argument("signatures", type=FILE_PATH, nargs=-1)

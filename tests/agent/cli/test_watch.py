@@ -168,7 +168,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
     service.snapshots.record_end()
     config = str(service.counter.site.config)
-    idle = "No operation in progress."
+    idle = "No operation in progress"
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
     service.counter.know(NEXT)

@@ -328,7 +328,7 @@ class Heard:
 def test_what_is_undone_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
-    """Seen: "going back", where the newer release was left in use."""
+    """Seen: "rolling back", where the newer release was left in use."""
     trial.journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     change = replace(CHANGE, id="bbbbbbbb", kind=kind)
     trial.journal.begin_change(change)

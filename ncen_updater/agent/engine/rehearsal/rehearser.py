@@ -1,9 +1,9 @@
 """A rehearsal: the real migrations on copies of the site's own data, while users work.
 
 The copies are a backup of each database, restored, so that every rehearsal also proves that a
-backup can be restored; what a backup by the agent's role does not carry is left out and told. They
-are candidates of a change that will never be; whatever happens they
-are removed, and one that was interrupted is cleaned up by the next rehearsal or resume.
+backup can be restored; what the backup does not carry is left out and reported. They are candidates
+of a change that never happens, and are always removed; after an interruption the next rehearsal or
+resume removes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Finds news, keeps it, and has it sent: what runs beside the service's loop.
+"""Find new events, store them, and have them sent, beside the service's loop.
 
-One round looks at the journal and the site, writes what is new into the outbox, and lets a child
-send what is due. Whatever fails here is logged and tried again; the loop notices nothing of it.
+One round reads the journal and the site, writes new events into the outbox, and lets a child send
+what is due. A failure is logged and tried again; it does not affect the loop.
 """
 
 from __future__ import annotations

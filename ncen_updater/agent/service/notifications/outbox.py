@@ -1,9 +1,9 @@
 """Outbox of sent and pending notifications: one file, replaced in one step.
 
-The number of the last event that was looked at and the news that came of it are in the same file,
-so a crash neither loses news nor makes it twice. A message is written down before it is sent, and
-sent again under the same number where nobody knows whether it arrived: receivers know it by that
-(``Message-ID``, ``NCEN-Message``).
+The number of the last event that was read and its notifications are in the same file, so a crash
+neither loses nor duplicates one. A message is stored before it is sent, and sent again under the
+same number where its delivery is unknown: receivers recognise it by that number (``Message-ID``,
+``NCEN-Message``).
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ from ncen_updater.agent.policy.availability import (
     judge_availability,
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
-from ncen_updater.agent.storage.slots.link import read_current_version
-from ncen_updater.agent.storage.slots.reported_version import read_reported_version
+from ncen_updater.agent.storage.slots.link import read_current_version, read_reported_version
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version

@@ -26,6 +26,7 @@ ALLOWED = {
     "agent/adapters/databases/sqlite/": "its package",
     "agent/adapters/databases/engines.py": "the line",
     "agent/config/engines.py": "the settings of each",
+    "agent/setup/": "what a site is set up with: files and roles of a server, or files",
     "formats/dialects.py": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/rules.py": "words for people, who write for both",

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
+from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.config.setting_lines import locate_settings
-from ncen_updater.agent.config.setting_types import BaseSettings, PhysicalName
 from ncen_updater.agent.config.validation_messages import make_invalid_setting
 from ncen_updater.formats.manifest import Identifier
 

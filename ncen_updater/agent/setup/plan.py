@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ADMITS
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config

@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 from psycopg.conninfo import make_conninfo
 
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    ask_sqlstate,
     quote_identifier,
     quote_literal,
 )
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
 from ncen_updater.agent.adapters.databases.postgresql.roles import try_login
 from ncen_updater.agent.reports.diagnostics.proved import read_permissions
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.postgresql.refusal import ADMITS
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, survey_cluster
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, find_server
 from ncen_updater.agent.setup.plan import open_databases

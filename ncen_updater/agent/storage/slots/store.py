@@ -311,6 +311,18 @@ class SlotStore:
             self._unlink_slot(version)
             self._records.remove(version)
 
+    def remove_leftovers(self) -> None:
+        """Delete what interrupted builds and removals left.
+
+        Raises:
+            SLOT_ERROR: If something cannot be deleted.
+        """
+        for item in self.list_leftovers():
+            try:
+                _delete_tree(item)
+            except OSError as error:
+                raise UpdaterError(SLOT_ERROR, path=item, detail=str(error)) from error
+
     # ---- parts ---------------------------------------------------------------------------------
 
     def _list_entries(self) -> tuple[Path, ...]:

@@ -170,7 +170,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.add_line(LazyText(text, {**names, "version": part["version"]}))
-    seen = part["officers"]
+    seen = part["availability"]
     if part["version"] is not None:
         for line in format_availability(
             Availability.from_json(seen), part["version"], session.zone

@@ -35,7 +35,7 @@ class _Finder:
 
 
 def take_the_place() -> None:
-    """Let whoever imports one of these places get this file."""
+    """Let anyone who imports one of these places get this file."""
     sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
 
 

@@ -3,7 +3,7 @@
 In turns on one PostgreSQL server, each with a site of its own of the same size: the agent's upgrade
 and rollback of such a release; those of a release that says nothing of databases, so that they are
 copied; and what one does by hand: stop, switch the link, start, until it is healthy. A stop is what
-officers notice, from the closed door to the open one.
+users notice, from the start of the maintenance page to its end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Objects that a database administrator may add to a site's databases, and what an upgrade does.
 
-Each object x rehearsal, an upgrade that fails, an upgrade to a release without a way back, and
-going back from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
-the site whole, every record and the object there, or be refused while officers work. Prints a
+Each object x rehearsal, an upgrade that fails, an upgrade to a release without a rollback, and
+a rollback from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
+the site whole, every record and the object there, or be refused while users work. Prints a
 Markdown table.
 """
 
@@ -252,7 +252,7 @@ class Trial:
         return f"**{wrong}** {said}" if wrong else said
 
     def _times_out(self) -> int:
-        """How many changes of this site kept officers out."""
+        """How many changes of this site kept users out."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             return sum(StepName.MAINTENANCE_ON in change.steps for change in journal.list_changes())
 
@@ -273,7 +273,7 @@ class Trial:
             return "OBJECT GONE"
         if digests is not None:
             found = database_digests(self.everything)
-            # What a way down parks comes on top.
+            # What a down migration parks comes on top.
             if {key: found.get(key) for key in digests} != digests:
                 return "ROWS DIFFER"
         return ""

@@ -163,7 +163,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
             heapq.heappush(events, (compute_next_check(on, last[name], INTERVAL, name), number))
             continue
         second = int((moment - START).total_seconds())
-        # The timestamp is signed anew each day; the product's list changed once.
+        # The timestamp is signed again each day; the product's list changed once.
         version = 1 if moment < PUBLISHED else 2
         away = OUTAGE[0] <= moment < OUTAGE[1]
         cost = changed if versions.get(name, 1) != version else idle

@@ -24,7 +24,7 @@ def compile_as_installed() -> None:
     """Compile the product to bytecode, as whatever installs it does.
 
     Libraries in the environment are compiled already; a checkout whose Python writes no bytecode
-    would be compiled anew at every start.
+    would be compiled again at every start.
 
     Raises:
         SyntaxError: If a module cannot be compiled.

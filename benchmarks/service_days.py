@@ -76,7 +76,7 @@ class Trial:
         self.number = 0
 
     def start(self) -> ServiceLoop:
-        """Start the service anew on what it kept."""
+        """Start the service again on what it kept."""
         site = self.site
         played = cast("Any", site)
         return ServiceLoop(

@@ -4,8 +4,8 @@ Each trial begins with a site of the release before, to which a newer one is on 
 asks the feed, fetches, rehearses, upgrades, watches and collects, as children of its own. SIGKILL
 comes two or three times at seeded instants, to the service, to what it started, or to both at
 once. Then the service is started and left alone. At the end of each trial the site is one whole
-version with every record, officers are let in, nothing was begun outside the window, and nothing
-is left over of what was torn.
+version with every record, users are let in, nothing was begun outside the window, and nothing
+is left over of what was interrupted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Time and memory of a merge of texts, in each format: read, merge, write, as ``switch`` does.
 
-Of the source's texts one in a hundred is worded anew, one in a hundred is gone and as many are new;
-the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each
+Of the source's texts one in a hundred is worded again, one in a hundred is gone and as many are
+new; the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each
 format runs in a process of its own, whose highest memory is told beside that before the merge.
 Seconds are those of the processor: they say the same on a machine with other work.
 """

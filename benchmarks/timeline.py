@@ -12,7 +12,7 @@ from ncen_updater.agent.storage.journal.rows import JournalEvent
 
 @dataclass
 class Timeline:
-    """Seconds of each step on the way there and on the way back.
+    """Seconds of each step on the way there and during the rollback.
 
     What lies between two steps (deciding, writing the journal) belongs to the later one, so that
     the steps add up to the whole.
@@ -30,7 +30,7 @@ class Timeline:
         return sum(self.there.get(name, 0.0) for name in names)
 
     def sum_back(self, names: Iterable[StepName]) -> float:
-        """Seconds of some steps on the way back."""
+        """Seconds of some steps during the rollback."""
         return sum(self.back.get(name, 0.0) for name in names)
 
 

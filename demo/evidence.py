@@ -96,7 +96,7 @@ def case_references(place: SiteDatabases) -> dict[str, set[str]]:
 
 
 def parked_rows(place: SiteDatabases) -> dict[str, int]:
-    """Rows that a way back parked, by ``database.table``; tables without any are left out."""
+    """Rows that a rollback parked, by ``database.table``; tables without any are left out."""
     found = {}
     for name, digest in database_digests(place).items():
         database, _, table = name.partition(".")
@@ -131,7 +131,7 @@ def _read(path: object, query: str) -> list[tuple[object, ...]]:
             try:
                 return connection.execute(query).fetchall()
             except sqlite3.OperationalError as error:
-                # A writer that was killed left its journal: whoever opens it next rolls it back.
+                # A writer that was killed left its journal: anyone who opens it next rolls it back.
                 if mode == "rw" or error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
                     raise
     raise LookupError(path)

@@ -1,7 +1,7 @@
 """A small stand-in for the national web server in front of nCEN, run as its own process.
 
-It forwards to the application, and shows the maintenance page while the door file exists or the
-application does not answer. A real site has nginx or Apache here.
+It forwards to the application, and shows the maintenance page while the maintenance file
+exists or the application does not answer. A real site has nginx or Apache here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From release directories to a feed in one call, with all keys in one hand.
 
-Nothing here is a short cut past the officers: the same drafts, detached signatures and thresholds
+Nothing here is a short cut past the signers: the same drafts, detached signatures and thresholds
 as in the programs.
 """
 
@@ -38,7 +38,7 @@ def publish_release(
     Args:
         directory: The feed; made by :func:`create_feed`.
         releases: Release directories, each with its ``manifest.toml``.
-        keys: As many officers sign as the threshold asks for.
+        keys: As many signers sign as the threshold asks for.
         clock: The time (UTC).
         staging: Where targets are built and kept; a temporary directory by default.
         packs: Make delta packs from the releases that are published already.

@@ -115,7 +115,7 @@ class DemoSite:
 
     @property
     def public_url(self) -> str:
-        """Address that officers use."""
+        """Address that users use."""
         return f"http://127.0.0.1:{self.front_port}"
 
     @property
@@ -153,7 +153,7 @@ class DemoSite:
         self.configure(self.options.settings or {})
 
     def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write ``agent.toml`` anew, in one step: a service may be reading it.
+        """Write ``agent.toml`` again, in one step: a service may be reading it.
 
         Args:
             settings: Tables that replace those of the same name.
@@ -254,7 +254,7 @@ class DemoSite:
         _wait_for_port(self.front_port, "front door")
 
     def start_traffic(self, pause_s: float = 0.05) -> None:
-        """Let officers enter cases through the front door, into ``traffic_log``."""
+        """Let users enter cases through the web server in front, into ``traffic_log``."""
         with held():
             self._traffic = self._spawn(
                 "traffic", "--url", self.public_url, "--log", str(self.traffic_log),
@@ -262,7 +262,7 @@ class DemoSite:
             )  # fmt: skip
 
     def stop_traffic(self) -> dict[str, Any]:
-        """Stop the officers; returns their summary (see :class:`~.traffic.Summary`)."""
+        """Stop the users; returns their summary (see :class:`~.traffic.Summary`)."""
         process, self._traffic = self._traffic, None
         if process is None:
             raise StandInError(part="traffic", wanted="stopped", detail="not started")

@@ -17,7 +17,7 @@ def held() -> Iterator[None]:
     """Hold signals that end us back until the block has ended.
 
     A handler that raises would otherwise strike between the start of a process and the name that
-    it is given here, and the process would outlive whoever has to end it. They are not blocked:
+    it is given here, and the process would outlive its parent. They are not blocked:
     what is started would inherit that.
     """
     if threading.current_thread() is not threading.main_thread():  # no handler strikes there

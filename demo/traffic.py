@@ -1,4 +1,4 @@
-"""Officers who enter cases without a pause, as a process of its own.
+"""Users who enter cases without a pause, as a process of its own.
 
 Every case that the application acknowledged is written to a log and flushed to the disk before the
 next one is entered, so that a trial can prove afterwards that no acknowledged record was lost. The
@@ -42,7 +42,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the officers saw. ``longest_outage_s`` counts one that lasts at the end, too."""
+    """What the users saw. ``longest_outage_s`` counts one that lasts at the end, too."""
 
     acknowledged: int
     refused: int
@@ -119,7 +119,7 @@ def _enter(url: str, fields: Mapping[str, object]) -> str | None:
             return None
         return str(json.loads(content)["case_ref"])
     except (OSError, http.client.HTTPException, ValueError, KeyError):
-        # Refused, broken off or not understood: for the officer the case was not saved.
+        # Refused, broken off or not understood: for the user the case was not saved.
         return None
     finally:
         connection.close()

@@ -418,17 +418,17 @@ HEADINGS = {
     "en": """\
 # Messages
 
-Written by `script/messages` from the source; do not edit this page by hand. `{places}` are
+Written by `script/messages` from the source; do not edit this page by hand. `{fields}` are
 filled when a message is shown.
 
-The thousands say where a message comes from: 1 command line and configuration, 2 trust and the
+The first digit says where a message comes from: 1 command line and configuration, 2 trust and the
 feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the application, 6 the upgrade,
 7 the publisher, 8 the stand-in, 9 the service and the agent itself.
 
 ## Errors
 
 A command ends with the exit code of its error. An error that makes a change fail is shown as the
-cause of NU-6011, which exits with 11. Where the state is `-`, the program prints the state that it
+cause of NU-6011, which exits with 11. If the state is `-`, the program prints the state that it
 finds.
 
 | code | title | state | what to do | exit code |
@@ -439,10 +439,10 @@ finds.
 Page écrite par `script/messages` à partir du code ; ne la modifiez pas à la main. Les `{champs}`
 sont remplis quand un message est affiché.
 
-Les milliers indiquent l'origine d'un message : 1 ligne de commande et configuration, 2 confiance
-et dépôt, 3 versions, transfert et versions installées, 4 bases de données et migrations,
-5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9 service et
-agent.
+Le premier chiffre indique l'origine d'un message : 1 ligne de commande et configuration, 2
+confiance et dépôt, 3 versions, transfert et versions installées, 4 bases de données et
+migrations, 5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9
+service et agent.
 
 ## Erreurs
 
@@ -461,7 +461,7 @@ FINDINGS = {
 `plan`, `doctor`, `verify` and `ncen-publisher lint` list findings. A blocking finding makes `plan`
 and `doctor` exit with 3, and `verify` with 12.
 
-| code | what is found |
+| code | finding |
 |---|---|""",
     "fr": """\
 

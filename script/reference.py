@@ -45,7 +45,7 @@ FRENCH = {
 }
 APPROVAL_KEYS = (
     "version", "binding", "plan", "rehearsal_status", "approvals", "missing", "void_reasons",
-    "retry_at", "begins", "newest", "also_approved", "approved_but_unavailable",
+    "retry_at", "starts_at", "newest", "also_approved", "approved_but_unavailable",
     "consumed_approvals", "scheduled", "scheduled_by",
 )  # fmt: skip
 #: The document of ``--json``: a schema of the local API, or its keys.
@@ -81,6 +81,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater self-update": "SelfUpdateDone",
     "ncen-updater install": ("dry_run", "parts"),
     "ncen-updater uninstall": ("dry_run", "parts"),
+    "ncen-updater setup": ("state", "steps", "fingerprint", "by_hand", "doctor"),
     "ncen-updater adopt": ("adopted", "product", "version", "corrects", "application", "checks"),
     **dict.fromkeys(
         (
@@ -112,11 +113,11 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),
     "ncen-publisher export": (
-        "file", "bytes", "releases", "agents", "lapses", "usable_until", "written",
+        "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "emergency_halts", "lists"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
     "ncen-publisher monitor": (
-        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added",
+        "url", "exit_code", "roles", "targets", "bytes", "findings", "metadata", "added",
         "emergency_halts",
     ),
 }  # fmt: skip
@@ -350,6 +351,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Web console", "people who decide in a browser", ("console/",)),
     ("Console behind a password", "people without SSH", ("login/",)),
     ("Self-update and failsafe", "every site", ("agent/self_update/", "agent/failsafe.py")),
+    ("Setup of a site, with undo", "administrators of sites", ("agent/setup/",)),
     (
         "doctor, verify, support bundle",
         "operators, the Secretariat",

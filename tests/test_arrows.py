@@ -30,7 +30,7 @@ MAY_USE = {
 ORDER = {
     "agent": (
         "model", "policy", "storage", "config", "adapters", "engine", "self_update", "reports",
-        "service", "cli", "failsafe",
+        "setup", "service", "cli", "failsafe",
     ),
 }  # fmt: skip
 #: Beside the package; no program that is installed anywhere uses them.

@@ -1,6 +1,6 @@
 """Tests that ``ncen-publisher lint`` reads SQL as a site of that engine does.
 
-The same release directory goes through the program of the officers and through the loader and the
+The same release directory goes through the program of the signers and through the loader and the
 runner of the agent, on a real database; both refuse, or both accept.
 """
 
@@ -137,7 +137,7 @@ CASES = [
     Case("a numbered value to come", b"UPDATE a SET b = $1"),
     Case("a function's value", ATOMIC.replace(b"1;", b"$1;").replace(b"f()", b"f(int)", 1), PG),
     Case("body of a trigger", b"CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDAT a; END"),
-    # The way down, and what is asked afterwards.
+    # The down migration, and what is asked afterwards.
     Case("down", b"UPDATE a SET b = 1 WHERE b IS NULL", BOTH, where="down"),
     Case("empty down", b"-- nothing is undone", BOTH, where="down"),
     Case("commit down", b"COMMIT", where="down"),
@@ -194,7 +194,7 @@ def release_with(directory: Path, engine: str, case: Case) -> Path:
 
 
 def lint(release: Path, capsys: pytest.CaptureFixture[str]) -> tuple[bool, list[dict[str, Any]]]:
-    """Whether the officers' program accepts a release, and what it finds."""
+    """Whether the signers' program accepts a release, and what it finds."""
     code = run(["lint", str(release), "--json"])
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert code in (0, 3)
@@ -309,7 +309,7 @@ class TestPostgresql(Contract):
 def test_a_file_for_every_engine_that_one_of_them_refuses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Strict where the release is known to be for both, else left to the officer."""
+    """Strict where the release is known to be for both, else left to the signer."""
     case = Case("type", b"ALTER TABLE a ALTER b TYPE bigint")
     release = release_with(tmp_path / "r", "sqlite", case)
     manifest = release / "manifest.toml"

@@ -70,7 +70,7 @@ class Walk:
             asked.result()
         self._container.boot()
         at = time.monotonic()
-        # It looks again by itself, a little later; whoever runs meanwhile has to work.
+        # It looks again by itself, a little later; anyone who runs meanwhile has to work.
         ended = wait_for(lambda: self._any(version), 300)
         self.works = running(self._container) or ""
         return {

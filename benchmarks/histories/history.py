@@ -126,7 +126,7 @@ class History:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew with a fresh site."""
+        """Begin again with a fresh site."""
         self.stage.reset()
         self.ledger.clear()
         self._back.clear()
@@ -220,7 +220,7 @@ class History:
             loss=loss,
             promised=promised,
         )
-        # Officers go on: what they enter from here on is the next trial's.
+        # Users go on: what they enter from here on is the next trial's.
         records = self.ledger.all()
         seen = self._look(records, [run.output, *outputs])
         if stranger.administrator is not None and not seen.unreadable:
@@ -262,7 +262,7 @@ class History:
             return words, target, int(self._promise.get("lost_total", 0)), None
         if what.refusal:
             return words, self.version, None, None
-        # As a person does while officers are at work: more than were counted, and so many more that
+        # As a person does while users are at work: more than were counted, and so many more that
         # a slow machine does not make a refusal of it; refusing has an operation of its own.
         accepted = 2 * int(values.get("count", 0)) + 20_000
         return [*words, "--accept-loss", str(accepted)], target, None, accepted
@@ -365,7 +365,8 @@ class History:
         """Resume, as a person does, until nothing is open; the resumes are struck too."""
         outputs: list[str] = []
         again = list(plan.again)
-        # What a rehearsal that was torn has left waits for the next resume, which has to remove it.
+        # What a rehearsal that was interrupted has left waits for the next resume, which has to
+        # remove it.
         torn = run.code is None or run.struck.startswith("struck")
         waits = torn and plan.operation.startswith("rehearse") and run.code != 0
         dba = stranger.administrator
@@ -505,7 +506,7 @@ class History:
         )
 
     def _officer(self) -> bool:
-        """Whether an officer can enter a case now; one try more where sessions had broken."""
+        """Whether a user can enter a case now; one try more where sessions had broken."""
         return any(self.officers.enter("DRUG", "OTH") for _ in range(3))
 
     def _left(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Invariants that hold after a trial, judged from outside. Pure: all observations are passed in.
 
 The judge knows the promises and not the product: one whole version, every acknowledged record in
-the live set, or in a set that is kept and told, or agreed to be lost; officers in; and, where
+the live set, or in a set that is kept and told, or agreed to be lost; users in; and, where
 nothing disturbed it, the operation did what it was asked for.
 """
 
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One record whose commit was acknowledged to whoever wrote it.
+    """One record whose commit was acknowledged to its author.
 
     Attributes:
         place: ``database.table``.
@@ -69,11 +69,11 @@ class Tried:
         before: The version before it.
         wanted: The version after it, were nothing to disturb it.
         fails: Whether it is made to fail (a bad release).
-        refusal: Whether it has to be refused before officers are kept out (a hold, a release that
+        refusal: Whether it has to be refused before users are kept out (a hold, a release that
             is not for this site).
-        between: Further versions on which a torn operation may end, hops in between.
+        between: Further versions on which an interrupted operation may end, hops in between.
         exit_code: Of the operation; None where it was killed.
-        door_closed: Whether officers were kept out by it.
+        door_closed: Whether users were kept out by it.
         fault: What struck; empty for nothing.
         stranger: Who else was there; empty for nobody.
         may_block: The stranger was there before it began, so it may be refused by name.
@@ -123,7 +123,7 @@ class Seen:
         live: Keys by ``database.table``, with the number of the last edit.
         kept: Keys by set and ``database.table``, of every other set there is.
         told: The sets that a finding, an outcome or an event names beyond the ordinary.
-        door_open: Whether officers may come in.
+        door_open: Whether users may come in.
         officer_in: Whether one could enter a case.
         attributes: What differs of owner, grants, limits and settings.
         verify: Strict findings of ``verify``.
@@ -298,7 +298,7 @@ def _agreed(record: Record, loss: Loss) -> bool:
 
 
 def _refused(tried: Tried, seen: Seen) -> bool:
-    """Whether it was said no to before officers were kept out."""
+    """Whether it was said no to before users were kept out."""
     return (
         tried.exit_code not in (0, None)
         and not tried.door_closed

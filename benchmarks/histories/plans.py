@@ -21,7 +21,7 @@ class Operation:
         target: The version that it leads to; empty where it stays.
         begins: The versions from which it is possible.
         fails: Whether the release is made to fail.
-        refusal: Whether it has to be refused before officers are kept out.
+        refusal: Whether it has to be refused before users are kept out.
         between: Versions of hops.
         soak_s: How long the watched time is.
         steps: Whether it is a change, with instants.

@@ -19,8 +19,8 @@ class Truth:
     Attributes:
         live: Live databases by the name that an administrator knows, and whether each takes
             sessions; one that is missing is None.
-        officer_in: Whether an officer can enter a case.
-        door_open: Whether officers may come in.
+        officer_in: Whether a user can enter a case.
+        door_open: Whether users may come in.
         open_change: Whether a change is not finished.
         bad: Releases that were made to fail.
         replaced: Databases that were replaced while they were closed for the last change.

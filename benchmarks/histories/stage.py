@@ -146,7 +146,7 @@ class Stage:
         return self._nurseries[name]
 
     def renew(self) -> None:
-        """End what runs the agent; the next order begins anew."""
+        """End what runs the agent; the next order begins again."""
         # Whatever hangs or stands still: only what this process started.
         for pid in descendants(os.getpid()):
             if state_of(pid) in ("T", "t"):
@@ -181,7 +181,7 @@ class Stage:
         stop_timeout_s: float = 8.0,
         previous_days: float = 7.0,
     ) -> None:
-        """Write the agent's configuration anew."""
+        """Write the agent's configuration again."""
         tables: dict[str, Any] = tomllib.loads(self.demo.config_path.read_text("utf-8"))
         tables.pop("schema")
         application = dict(tables["application"])
@@ -333,7 +333,7 @@ class Stage:
         return {str(row[0]): tuple(row[1:]) for row in rows}
 
     def open_change(self) -> tuple[str, str] | None:
-        """Id and state of the change that has not come to its end; a torn journal has one."""
+        """Return id and state of the unfinished change; an interrupted journal has one."""
         try:
             journal = Journal.open(self.demo.state / JOURNAL_FILE, read_only=True)
         except JournalUnreadableError:  # its own file is to be recovered first, by who may write

@@ -131,7 +131,7 @@ NEW = (
 )
 
 
-#: No officer enters anything here, so that what is dropped loses nothing.
+#: No user enters anything here, so that what is dropped loses nothing.
 QUIET = (("stop", "after-effect"), ("stop", "after-record"), *STOP, *NEW)
 ONCE = (*WHOLE, ("maintenance-off", "after-record"), ("soak", "before-effect"))
 BACKWARDS = tuple(
@@ -192,7 +192,7 @@ class Ledger:
                 self.records.pop((record.place, record.key), None)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         with self._lock:
             self.records.clear()
 
@@ -203,7 +203,7 @@ class Ledger:
 
 
 class Officers:
-    """Officers who enter cases through the front door, one after the other."""
+    """Users who enter cases through the web server in front, one after the other."""
 
     def __init__(self, port: int, ledger: Ledger, seed: str) -> None:
         self._port, self._ledger = port, ledger
@@ -272,7 +272,7 @@ class Officers:
             return str(json.loads(content)["case_ref"])
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
             self.said = repr(error)
-            return None  # for the officer the case was not saved
+            return None  # for the user the case was not saved
         finally:
             connection.close()
 

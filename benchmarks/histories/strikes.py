@@ -135,7 +135,7 @@ def _let_go(pid: int) -> str:
     _ptrace(PTRACE_INTERRUPT, pid)
     if _wait(pid, time.monotonic() + 1.0) is not None:
         _ptrace(PTRACE_DETACH, pid)
-    # Its own stop at an instant may have come after whoever waits for that took one of ours for it.
+    # Its own stop may have come after the waiting process took one of ours for it.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     return "too few calls"

@@ -71,7 +71,7 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Seconds from power on to officers at work."""
+    """Seconds from power on to users at work."""
     sides = [side == "with" for side in options.agent]
     rows = late(ground, options.late, options.seed, agents=sides)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -84,7 +84,7 @@ def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def flickering(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Power that flickers in the recovery of a torn upgrade."""
+    """Power that flickers in the recovery of an interrupted upgrade."""
     rows = [flicker(ground, _upgrade(ground), 6, options.seed)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
@@ -95,7 +95,7 @@ def upgrade(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of going back."""
+    """Cuts of a rollback."""
     directory = ground.work / "rollback"
     if not directory.exists():
         say("recording a rollback")

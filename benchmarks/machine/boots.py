@@ -1,4 +1,4 @@
-"""Power comes back: seconds to officers at work, with and without the agent, and a late server."""
+"""Power comes back: seconds to users at work, with and without the agent, and a late server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Boot:
     Attributes:
         server: How late the server takes sessions, seconds after it was started; None: it is down,
             until somebody puts it right.
-        in_after_s: From power on to officers at work; from the repair, where the server was down.
+        in_after_s: From power on to users at work; from the repair, where the server was down.
     """
 
     what: str

@@ -135,7 +135,7 @@ class Box:
         self.container.boot()
 
     def officers(self, pause_s: float = 0.1) -> None:
-        """Let officers enter cases through the web server of the machine, from now on."""
+        """Let users enter cases through the web server of the machine, from now on."""
         target = f"--target={self.container.first}"
         traffic = [sys.executable, "-m", "demo.traffic", "--url", "http://127.0.0.1"]
         self._officers = subprocess.Popen(

@@ -33,7 +33,7 @@ class Loss(StrEnum):
     DROP = "drop"  # none is on the medium
     SUBSET = "subset"  # some blocks of 4096 bytes
     TEAR = "tear"  # some sectors of 512 bytes
-    PREFIX = "prefix"  # the first ones, the last of them torn within
+    PREFIX = "prefix"  # the first ones, the last of them interrupted within
     KEEP = "keep"  # all
 
 

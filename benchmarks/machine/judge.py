@@ -28,13 +28,13 @@ ENTERED = {
 }
 #: It ends what stands still; how long it took is told, and not judged.
 LET_IN_S = 900.0
-#: Where officers are in later, the machine is asked what took so long. It is told, and not judged.
+#: Where users are let in later, the machine is asked what took so long. It is told, and not judged.
 SLOW_S = 45.0
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A case that an officer was told is saved."""
+    """A case that a user was told is saved."""
 
     reference: str
     summary: str
@@ -118,7 +118,7 @@ def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
 
     Args:
         found: What it is.
-        known: What it is with each version, when nothing was torn.
+        known: What it is with each version, when nothing was interrupted.
     """
     wrong = []
     versions = {found.code, *found.marks.values(), found.reported}
@@ -138,7 +138,7 @@ def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
 def wrongs(
     box: Box, known: Mapping[str, Facts], entered: Sequence[Acknowledged], *, agent: bool = True
 ) -> tuple[Facts, list[str]]:
-    """Judge a machine that has come up, and whose officers are in.
+    """Judge a machine that has come up, and whose users are let in.
 
     Args:
         box: The machine.

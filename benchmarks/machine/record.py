@@ -118,7 +118,7 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
 
 
 def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory: Path) -> None:
-    """Record going back from the newer release, with what officers entered since."""
+    """Record a rollback from the newer release, with what users entered since."""
     outside = Outside(sent.feed_with(TARGET))
     begin = upgraded.directory / "end.img"
     box = Box(Image(begin), sent.directory, work)

@@ -23,7 +23,7 @@ class Trial:
         step: The step of the change that it tore.
         at: How many writes and flushes there had been.
         second_s: When the power went once more while the machine came up; None for never.
-        in_after_s: Seconds from power on to officers at work.
+        in_after_s: Seconds from power on to users at work.
         version: That the site came to.
         compared: How many acknowledged records were looked for, in three databases.
         waited_for: What a slow start of the machine waited for.

@@ -277,7 +277,7 @@ class Administrator:
         unit = UNIT.format(place=self._current, program=PROGRAM)
         (self._shared / "ncen.service").write_text(unit, "utf-8")
         self._section(6)
-        # The guide names three groups for whoever works with it; amina approves.
+        # The guide names three groups of people; amina approves.
         if "usermod -aG ncen-updater,ncen-approver approver1" not in self._guide:
             raise LookupError("the guide does not tell how somebody may approve")
         self._container.must("usermod", "-aG", "ncen-updater,ncen-approver", "amina")

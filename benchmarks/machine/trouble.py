@@ -61,7 +61,7 @@ class Event:
 
     Attributes:
         at: How many entries the disk had had, where it was cut.
-        in_after_s: From power on to officers at work.
+        in_after_s: From power on to users at work.
     """
 
     what: str
@@ -223,7 +223,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
 
 
 def full_disk(ground: Ground, seed: int) -> list[Event]:
-    """Fill the disk while a change runs; and before a torn one is brought to its end."""
+    """Fill the disk while a change runs; and before an interrupted one is brought to its end."""
     events = []
     for step, left, user in (
         ("preflight", 4 << 20, "nobody"),

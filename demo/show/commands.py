@@ -1,4 +1,4 @@
-"""Runs the two real programs as an operator or officer would, and shows what they were told."""
+"""Runner of the two real programs, as an operator or signer types them, with their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proof of the promises, from the databases, the files and the officers' own log.
+"""Proof of the promises, from the databases, the files and the users' own log.
 
 A row is known by a digest over the columns that 3.2.4 has, under whatever name a later release
 gives them, so that the same record is recognised before and after an upgrade.
@@ -35,7 +35,7 @@ class Proof:
     Attributes:
         version: Of each part of the site.
         old_rows: Rows that were there before and were looked for.
-        entered: Records that the application had acknowledged to officers.
+        entered: Records that the application had acknowledged to users.
         broken: The promises that do not hold, in words.
     """
 
@@ -103,7 +103,7 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
 
 
 def refused_seconds(log: Path, since_wall: float) -> float:
-    """Seconds for which officers were refused since a time, as they measured it themselves."""
+    """Seconds for which users were refused since a time, as they measured it themselves."""
     total = 0.0
     for line in log.read_bytes().split(b"\n")[:-1]:
         entry = json.loads(line)

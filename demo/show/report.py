@@ -32,7 +32,7 @@ class Row:
         tried: What was done.
         expected: What had to come of it.
         came: What came of it.
-        downtime_s: Seconds for which officers were refused; None where nobody was at work.
+        downtime_s: Seconds for which users were refused; None where nobody was at work.
         records: Rows and records that were looked for; None where there was no site.
         broken: Promises that do not hold.
     """

@@ -42,7 +42,7 @@ class Places:
 
     @property
     def keys(self) -> Path:
-        """The officers' key files."""
+        """The signers' key files."""
         return self.directory / "keys"
 
     @property
@@ -52,7 +52,7 @@ class Places:
 
     @property
     def passphrase(self) -> Path:
-        """The pass phrase of all keys; in earnest every officer has an own one."""
+        """The passphrase of all keys; a real signer has one of their own."""
         return self.directory / "passphrase"
 
 

@@ -1,4 +1,4 @@
-"""Every error that people may meet: stable code, what happened, what to do, exit code; one table.
+"""Table of all errors: stable code, title, state, remedy, exit code.
 
 The table is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which is quick
 to read, and prints it as ``docs/reference/messages.md``; the names that may be imported stand
@@ -85,6 +85,23 @@ MEMBER_NEEDS_ROOT: ErrorMessage
 UNKNOWN_COMMAND: ErrorMessage
 VERSION_NOT_ACCEPTED: ErrorMessage
 CONFIG_GROUP_MISMATCH: ErrorMessage
+SETUP_NOT_ROOT: ErrorMessage
+SETUP_NOT_FOUND: ErrorMessage
+SETUP_ANSWERS_NEEDED: ErrorMessage
+SETUP_FINGERPRINT_MISMATCH: ErrorMessage
+SETUP_CONFIGURED: ErrorMessage
+SETUP_FILE_UNSAFE: ErrorMessage
+SETUP_FILE_CHANGED: ErrorMessage
+SETUP_STEP_FAILED: ErrorMessage
+SETUP_LOGIN_BROKEN: ErrorMessage
+SETUP_UNDO_FAILED: ErrorMessage
+SETUP_IN_USE: ErrorMessage
+SETUP_RECORD_DAMAGED: ErrorMessage
+SETUP_NOTHING_TO_UNDO: ErrorMessage
+SETUP_COMMAND_FAILED: ErrorMessage
+SETUP_UNIT_UNFIT: ErrorMessage
+SETUP_UNHEALTHY: ErrorMessage
+SETUP_DATABASE_REFUSED: ErrorMessage
 TRUST_ERROR: ErrorMessage
 TRUSTED_ROOT_MISSING: ErrorMessage
 FEED_BAD_SIGNATURE: ErrorMessage

@@ -43,7 +43,7 @@ def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
         try:
             keys[keyid] = Key.from_dict(keyid, dict(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("the brake key %.16s cannot be used: %s", keyid, error)
+            logger.warning("the emergency halt key %.16s cannot be used: %s", keyid, error)
     return keys
 
 
@@ -89,7 +89,7 @@ def _iter_verified(
             ValidationError, ValueError, KeyError, TypeError, RecursionError,
             UnverifiedSignatureError, VerificationError,
         ) as error:  # fmt: skip
-            logger.warning("a brake that does not count is passed over: %.200s", error)
+            logger.warning("an invalid emergency halt is ignored: %.200s", error)
             continue
         yield statement, data
 

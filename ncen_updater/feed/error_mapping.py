@@ -114,7 +114,7 @@ def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> Up
     says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
     # Where this clock alone would still take it, say what it was judged by.
     ahead = facts.system < error.expires
-    detail = f"by the time that officers signed, {_format_time(facts.now)}" if ahead else None
+    detail = f"by the time that signers signed, {_format_time(facts.now)}" if ahead else None
     since, now = _format_time(error.expires), _format_time(facts.system)
     return RoleExpiredError(says, role=error.role, since=since, now=now, detail=detail)
 

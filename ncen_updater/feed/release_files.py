@@ -62,7 +62,7 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     except FileNotFoundError:
         return None
     except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
+        logger.warning("%s is damaged, the release will be downloaded again: %s", place, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
@@ -142,8 +142,8 @@ def _decompress_tree(path: Path, length: int, version: str) -> bytes:
             TREE_MISMATCH,
             version=version,
             detail=LazyText(
-                "{length} bytes, more than {max_tree_bytes}",
-                {"length": length, "max_tree_bytes": MAX_TREE_BYTES},
+                "{length} bytes, more than {limit}",
+                {"length": length, "limit": MAX_TREE_BYTES},
             ),
         )
     try:

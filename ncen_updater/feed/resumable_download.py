@@ -156,7 +156,7 @@ class _PartialFile:
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError, NotRegularFileError, FileTooLargeError) as error:
-            logger.warning("note of %s is damaged, starting anew: %s", self.path, error)
+            logger.warning("download state of %s is damaged, starting again: %s", self.path, error)
             return False
         return ours and self.path.is_file() and not self.path.is_symlink()
 

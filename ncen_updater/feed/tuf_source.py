@@ -43,13 +43,8 @@ from ncen_updater.feed.errors import (
     TargetMissingError,
     TrustError,
 )
-from ncen_updater.feed.offers import (
-    get_view_path,
-    load_view,
-    matches_target,
-    parse_offers,
-    save_view,
-)
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import load_view, matches_target, parse_offers, save_view
 from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.feed.release_source import (
     DownloadedPack,

@@ -1,4 +1,4 @@
-"""The look at door, processes and health address, of applications that run, stand still or hide."""
+"""Tests of the availability probe, on applications that run, stand still or hide."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_what_a_command_says_of_it(site: TrialSite) -> None:
 
 
 def test_one_that_wants_a_token(site: TrialSite) -> None:
-    """It is asked with the token and the headers, by whoever may read that file."""
+    """It is asked with the token and the headers, by anyone who may read that file."""
     token = site.config.with_name("token")
     lines = f'health_token_file = "{token}"\nhealth_headers = {{ X-Site = "ke" }}\n'
     configure(site, "[application]\n", f"[application]\n{lines}")

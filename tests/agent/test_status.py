@@ -133,7 +133,7 @@ def test_what_is_written_meanwhile_is_not_read_in_part(
 
 @pytest.mark.parametrize("opened", [True, False])
 def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened: bool) -> None:
-    """Seen: "Officers see the maintenance page", seconds after they were let in."""
+    """Seen: "Users see the maintenance page", seconds after they were let in."""
     site = make_site(tmp_path / "site")
     door = site.root / "door"
     if opened:
@@ -143,7 +143,7 @@ def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened:
     def ask() -> Availability:
         asked.append(door.exists())
         seen = AvailabilityState.MAINTENANCE if door.exists() else AvailabilityState.NOT_RUNNING
-        if len(asked) == 1:  # the answer is still on its way when the door is opened, or closed
+        if len(asked) == 1:  # the page is turned on or off before the answer arrives
             door.unlink() if opened else door.touch()
         return Availability(seen)
 

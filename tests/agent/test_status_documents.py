@@ -1,7 +1,7 @@
 """Tests of one status in ``--json``, interface, metrics, notifications and errors, over many sites.
 
 ``status_documents.json`` has what was said of a site at rest, and of every other site what is said
-otherwise. After a change that is meant, write it anew and read the difference:
+otherwise. After a change that is meant, write it again and read the difference:
 
     .venv/bin/python -m tests.agent.test_status_documents
 """
@@ -266,7 +266,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the journal is missing": lambda s: s.counter.site.journal.unlink(),
     "the notes are damaged": lambda s: (s.root / "state/service/known.json").write_text("{"),
 }
-#: What officers meet, at sites that are like the first one otherwise.
+#: What users meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {
     "officers work": Availability(
         AvailabilityState.AVAILABLE, NOW - DAY, True, HealthAnswer.HEALTHY, "3.2.4"
@@ -337,7 +337,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         found: dict[str, Any] = {
             "status": counter.ask("GET", "/v1/status").document,
-            "outlook": counter.ask("GET", "/v1/outlook").document,
+            "next_upgrade": counter.ask("GET", "/v1/next-upgrade").document,
             "holds": counter.ask("GET", "/v1/holds").document,
         }
         teller.run_round()
@@ -347,7 +347,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
                 told_of, situation, outbox, agent_version="1", runs={}, status_read_at=NOW
             )
         )
-        found["news"] = {
+        found["notifications"] = {
             item.kind.value: dict(item.values) for item in outbox.notifications.values()
         }
         found["metrics"] = {
@@ -390,7 +390,7 @@ def test_what_is_said_of_a_site(
 
 
 def main() -> None:
-    """Write anew what is held."""
+    """Write again what is held."""
     held: dict[str, dict[str, object]] = {}
     for name in (*SITES, *OFFICERS, *LASTING):
         with tempfile.TemporaryDirectory() as directory:

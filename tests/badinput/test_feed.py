@@ -22,7 +22,8 @@ from ncen_updater.common.messages import READER_FAILED, VIEW_DAMAGED
 from ncen_updater.common.workers import Worker, WorkerError, decode_error, encode_error
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import DigestMismatchError
-from ncen_updater.feed.offers import load_view, read_feed_summary
+from ncen_updater.feed.feed_summary import read_feed_summary
+from ncen_updater.feed.offers import load_view
 from tests.badinput.hostile import (
     DEEP,
     FEW,

@@ -61,7 +61,7 @@ def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, valu
 @FEW
 @given(content=spoilt(json.dumps(RECORD).encode()) | st.sampled_from(ODD))
 def test_any_record_of_a_document(tmp_path: Path, content: bytes) -> None:
-    """Damaged, it counts as none: the release is fetched anew."""
+    """Damaged, it counts as none: the release is fetched again."""
     (tmp_path / "verified.json").write_bytes(content)
     read_document_record(tmp_path)
 

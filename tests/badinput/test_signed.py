@@ -141,9 +141,9 @@ def judge(place: Place, role: str, content: bytes, scratch: Path, *, known: bool
         before = place.source(place.state).load_last_view() if known else None
         assert place.source(scratch).load_last_view() == before
         assert not (scratch / "downloads").exists()
-    elif role == "targets":  # its officers may take paths away from the product
+    elif role == "targets":  # its signers may take paths away from the product
         assert all(offer in place.view.offers for offer in seen[0].offers)
-    elif role != "ncen":  # what the product's officers sign differently is offered differently
+    elif role != "ncen":  # what the product's signers sign differently is offered differently
         assert seen[0].offers == place.view.offers
     if isinstance(error, BadSignatureError | MetadataDamagedError) and error.values["role"] == role:
         assert typed(lambda: place.source(scratch).refresh()) is None, "nothing of it was kept"

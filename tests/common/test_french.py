@@ -83,7 +83,7 @@ UPGRADE = re.compile(
     rf"(?:,| (?:n')?(?:est|était|sera|serait|a été|avait été|aura été)(?: pas| encore| déjà)*)"
     rf" {MASCULINE}"
 )
-#: "{kind} vers {version}, terminé": of an upgrade or of a way back, so what agrees is the change.
+#: "{kind} vers {version}, terminé": of an upgrade or of a rollback, so what agrees is the change.
 OF_A_KIND = re.compile(rf"\{{kind\}}[^;.]*\b{MASCULINE}|\{{kind\}}[^;.]*\{{state\}}")
 CHANGE = re.compile(r"\b[Cc]hangement[^;.]*\{kind\}")
 #: Two points want a space before them, but in an address, a time or what is quoted.

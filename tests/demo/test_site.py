@@ -1,4 +1,4 @@
-"""The stand-in as officers and the agent see it: real processes, real requests."""
+"""The stand-in as users and the agent see it: real processes, real requests."""
 
 from __future__ import annotations
 

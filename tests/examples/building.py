@@ -51,7 +51,7 @@ class Example:
         product: What the feed calls it; its database and role have the same name.
         release: The version that is upgraded to.
         records: The path of its records, and what they are called in the answer.
-        column: Of the records, what an officer entered.
+        column: Of the records, what a user entered.
         body: What is sent to enter a record.
         below: What each of its paths begins with.
         expands: Whether its migrator works while the version before serves.

@@ -200,7 +200,7 @@ def over_killed_and_back(desk: Desk) -> None:
     desk.agent("adopt", OLD)
     desk.agent("check")
     kill_in_the_migrator(desk)
-    # Of one that works while officers do, nothing was stopped.
+    # Of one that works while users do, nothing was stopped.
     assert desk.running() == (desk.parts if desk.example.expands else [])
     desk.agent("resume")
     assert (desk.version(), desk.entered()) == (OLD, ENTERED)

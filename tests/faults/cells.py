@@ -43,7 +43,7 @@ class Cell:
 
     Attributes:
         operation: ``upgrade`` or ``rollback``.
-        strikes: In order; the second one hits the way back of the first.
+        strikes: In order; the second one hits the rollback of the first.
     """
 
     operation: str
@@ -76,7 +76,7 @@ def all_cells(operation: str = "upgrade") -> Iterator[Cell]:
 
 
 def undo_cells(operation: str = "upgrade") -> Iterator[Cell]:
-    """Every undo x instant x fault, on the way back from a failed health check."""
+    """Every undo x instant x fault, during the rollback from a failed health check."""
     cause = Strike(StepName.HEALTH, StepPhase.BEFORE_EFFECT, Fault.EXCEPTION)
     for step in STEPS_BEFORE_COMMIT:
         for phase in UNDO_PHASES:

@@ -225,7 +225,7 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
 
 
 def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
-    """The stop was ordered and takes longer than the agent waits; it ends while going back."""
+    """The stop was ordered and takes longer than the agent waits; it ends while rolling back."""
     configure(trial, stop=["true"], stop_timeout_s=0.5)
     left: list[Callable[[], None]] = []
 
@@ -287,7 +287,7 @@ else:
 
 
 class Parts:
-    """A worker that health needs, and one that waits until officers are in."""
+    """A worker that health needs, and one that waits until users are let in."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -384,7 +384,7 @@ def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, part
 def test_a_part_that_did_not_start_without_its_databases_is_not_held_against_a_release(
     trial: Trial, parts: Parts
 ) -> None:
-    """They are away when officers come in, and for some looks."""
+    """They are away when users come in, and for some looks."""
     place = trial.demo.databases
     assert isinstance(place, SqlitePlace)
     live, away = place.directory / "live", place.directory.with_name("away")

@@ -51,7 +51,7 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     kept = {(change, role) for change, role, _name in site.database_engine.list_leftovers()}
     assert kept == {(outcome.change.id, DatabaseRole.PREVIOUS)}
     assert trial.settle()[0] == NEW
-    # The clock is right again, and the way back is open.
+    # The clock is right again, and the rollback is open.
     Operations(site_in_process(trial.demo), SilentProgress()).rollback()
     assert trial.settle()[0] == OLD
 

@@ -1,4 +1,4 @@
-"""Photographs: a release that moves them and is unhealthy, undone; and the way back after it."""
+"""Photographs: a release that moves them and is unhealthy, undone; and the rollback after it."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay
     operations(trial).upgrade()
     assert top(photos) == set()
     deleted = next(photos.rglob("*.*"))
-    deleted.unlink()  # an officer
+    deleted.unlink()  # a user
     later = photos / "2019" / "later.jpg"
     later.parent.mkdir(exist_ok=True)
     later.write_bytes(b"entered since")
@@ -214,7 +214,7 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert not change.exists()
-        # A collection that was torn after it dropped the databases goes on.
+        # A collection that was interrupted after it dropped the databases goes on.
         (change / "tree").mkdir(parents=True)
         assert find_interrupted_drops(site, journal) == {change.name}
         prune(site, journal, find_prunable(site, journal), SilentProgress())

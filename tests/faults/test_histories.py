@@ -145,7 +145,7 @@ def test_a_session_of_before_may_be_refused_by_name_while_officers_work_and_not_
     nameless = judge(dataclasses.replace(early, output="somebody"), BEFORE, [])
     assert "does not name" in " ".join(nameless.reasons)
     assert judge(beside, BEFORE, []).kind is Kind.WRONG
-    # Who comes in the stop is an excuse, also for going back.
+    # Who comes in the stop is an excuse, also for a rollback.
     assert judge(dataclasses.replace(beside, excuses=True), BEFORE, []).kind is Kind.OK
 
 

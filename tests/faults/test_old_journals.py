@@ -1,4 +1,4 @@
-"""A journal from a backup of an earlier instant: officers worked since, and nothing is taken away.
+"""A journal from a backup of an earlier instant: users worked since, and nothing is taken away.
 
 The databases themselves know of the commit; the journal need not.
 """
@@ -58,7 +58,7 @@ def operations(
 
 
 def upgraded_with_a_journal_of(trial: Trial, instant: At) -> dict[str, str]:
-    """Upgrade, let an officer work, bring the journal of an instant back; return the digests."""
+    """Upgrade, let a user work, bring the journal of an instant back; return the digests."""
     journal, old = trial.demo.state / JOURNAL_FILE, trial.demo.root / "old-journal"
     operations(trial, instant, lambda: shutil.copy(journal, old)).upgrade()
     enter_person(trial)

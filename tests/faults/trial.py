@@ -170,7 +170,7 @@ class Trial:
         rows = digests(self.demo)
         expected = self.expected.get(seen.whole, rows)
         if seen.whole == OLD:
-            # What a way down parks comes on top of every row of the old release.
+            # What a down migration parks comes on top of every row of the old release.
             rows = {key: digest for key, digest in rows.items() if key in expected}
         if rows != expected:
             different = {k for k in rows if rows[k] != expected.get(k)}
@@ -214,7 +214,7 @@ class Trial:
         """The country's own texts as they were, and merged for the release that runs."""
         layer = site.overlay
         if layer is None:
-            return  # a trial that configures the site anew
+            return  # a trial that configures the site again
         if (self.demo.country / WORDS).read_text("utf-8") != OWN_WORDS:
             raise BrokenPromiseError("the country's own file was changed")
         if len(committed) == (self._began == NEW) and layer.read_current() != self._words:

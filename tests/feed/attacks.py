@@ -143,7 +143,7 @@ def hidden_root_403(feed: Feed, server: WebServer) -> None:
 
 
 def other_role(feed: Feed, _: WebServer) -> None:
-    """A list that the same officers signed for the agent is served as the application's."""
+    """A list that the same signers signed for the agent is served as the application's."""
     feed.signers["ncen-updater"] = feed.signers["ncen"]
     signed = copy.deepcopy(feed.roles["ncen"])
     signed.unrecognized_fields[ROLE_FIELD] = "ncen-updater"
@@ -152,7 +152,7 @@ def other_role(feed: Feed, _: WebServer) -> None:
 
 
 def one_stolen(role: str) -> Attack:
-    """One officer's key and one of the thief's own."""
+    """One signer's key and one of the thief's own."""
 
     def attack(feed: Feed, _: WebServer) -> None:
         feed.signers[role] = [feed.signers[role][0], CryptoSigner.generate_ed25519()]

@@ -36,7 +36,7 @@ def test_server_clock_that_agrees_makes_it_an_expiry(agent: Agent, server: WebSe
 def test_clock_behind_does_not_thaw_a_frozen_list(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
-    """The floor, from what officers signed, takes the place of a clock that is years behind."""
+    """The floor, from what signers signed, takes the place of a clock that is years behind."""
     feed.roles["ncen"].unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
     feed.publish()
     agent.offset = -1800 * DAYS
@@ -83,7 +83,7 @@ def test_a_slip_in_the_signed_time_locks_nobody_out(
 
 
 def test_a_time_signed_ahead_is_not_remembered(agent: Agent, server: WebServer, feed: Feed) -> None:
-    """Officers whose clocks were ahead: refused, and over as soon as they have signed again."""
+    """Signers whose clocks were ahead: refused, and over as soon as they have signed again."""
     signed = feed.roles["ncen"]
     signed.expires = feed.now + 365 * DAYS
     signed.unrecognized_fields["x-ncen-issued"] = (feed.now + 300 * DAYS).isoformat()

@@ -1,4 +1,4 @@
-"""The chain of roots, stolen keys, and the way back from both."""
+"""The chain of roots, stolen keys, and the rollback from both."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_new_ceremony_after_the_root_was_stolen(
         with pytest.raises(UpdaterError):
             agent.source(place.url).refresh()
         shutil.move(agent.state / "metadata", tmp_path / "metadata")
-        with pytest.raises(UpdaterError, match="by the time that officers signed"):
+        with pytest.raises(UpdaterError, match="by the time that signers signed"):
             agent.source(place.url).refresh()
         shutil.move(agent.state / "clock.json", tmp_path / "clock.json")
         source = agent.source(place.url)

@@ -40,7 +40,7 @@ def at(hours: float) -> datetime:
 
 @dataclass(frozen=True)
 class Said:
-    """A brake that a timestamp carries."""
+    """An emergency halt that a timestamp carries."""
 
     since: float
     until: float
@@ -120,7 +120,7 @@ def test_what_holds(case: Case) -> None:
 
 
 def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:
-    """Every hour for a year another brake by the same key: the release waits 72 hours, no more."""
+    """An emergency halt every hour for a year by one key: the release waits 72 hours, no more."""
     seen: Mapping[str, KnownEmergencyHalt] = {}
     held = 0
     for hour in range(24 * 365):
@@ -128,7 +128,7 @@ def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> No
         seen = update_known_halts(seen, [forged.item], "ncen", SIGNED, at(hour))
         held += bool(list_active_halts(seen, "ncen", at(hour)))
         assert len(seen) == 1
-    # It is over at once, for another brake takes the place of the one that counts.
+    # It is over at once, for another emergency halt takes the place of the one that counts.
     assert held == 1
     seen, held = {}, 0
     for hour in range(24 * 30):
@@ -175,7 +175,7 @@ LAST = "9999-12-31T23:00:00Z"
     {"sig": "abc"}, {"sig": ""}, {"reason": 7}, {"version": "a/b"}, {"more": [[]]},
 ], ids=str)  # fmt: skip
 def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
-    """Whoever has the key of the timestamp can put anything there."""
+    """Anyone who has the key of the timestamp can put anything there."""
     signer = CryptoSigner.generate_ed25519()
     good = signed_by(signer)
     root, timestamp = lists_with(signer, {**good, **broken}, None, [], good)
@@ -198,7 +198,7 @@ def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
 
 
 def test_a_site_reads_the_newest_releases_of_each_key() -> None:
-    """Whoever holds the online key may carry any number of one key's statements."""
+    """The holder of the online key may carry any number of one key's statements."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     many = [signed_by(signer, version=f"3.3.{number}") for number in range(40)]
     root, timestamp = lists_with(signer, *many, signed_by(other), signed_by(signer, version="x"))
@@ -213,7 +213,7 @@ def test_a_site_reads_the_newest_releases_of_each_key() -> None:
 
 
 def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
-    """Another officer's brake leaves it as it is, with what this program does not know."""
+    """Another signer's emergency halt leaves it as it is, with what this program does not know."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     newer = signed_by(signer, scope="one country")
     root, timestamp = lists_with(signer, newer)

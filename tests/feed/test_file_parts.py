@@ -161,7 +161,7 @@ def test_another_entity_tag_does_not_cost_the_file(
 def test_parts_that_fit_do_not_help_a_whole_that_does_not(
     tmp_path: Path, served: tuple[WebServer, WebServer]
 ) -> None:
-    """Both digests are signed; whoever signs them differently is refused."""
+    """Both digests are signed; anyone who signs them differently is refused."""
     good = wanted(CONTENT, SIZE)
     wrong = ExpectedFile("big", good.length, "0" * 64, good.chunk_bytes, good.chunks)
     fetcher = HttpFetcher((served[0].url,), attempts=1)

@@ -11,13 +11,8 @@ import pytest
 from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.offers import (
-    FeedSummary,
-    WithdrawalNotice,
-    load_view,
-    read_feed_summary,
-    save_view,
-)
+from ncen_updater.feed.feed_summary import FeedSummary, WithdrawalNotice, read_feed_summary
+from ncen_updater.feed.offers import load_view, save_view
 from ncen_updater.feed.release_files import (
     DOCUMENT_NAME,
     read_document_record,

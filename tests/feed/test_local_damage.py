@@ -112,7 +112,7 @@ def test_a_damaged_list_does_not_open_the_way_back_of_the_others(
 def test_a_stored_list_of_another_role_is_fetched_anew(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
-    """The same officers hold both roles, so that their signatures fit."""
+    """The same signers hold both roles, so that their signatures fit."""
     agent.source(server.url).refresh()
     path = agent.state / "metadata/ncen.json"
     good = path.read_bytes()

@@ -1,7 +1,7 @@
 """Links planted in the directory of the process that reads the feed, for one that has all rights.
 
-Whoever took that process over owns the directory. They cannot write to the slots, but whoever can
-must not be led there when it tidies up.
+An attacker who took that process over owns the directory. They cannot write to the slots, but the
+process that can must not be led there when it tidies up.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ User = Callable[..., TufReleaseSource]
 
 @pytest.fixture
 def user(agent: Agent) -> User:
-    """Whoever builds slots of what was left: never asks a network."""
+    """The process that builds slots of the files: never uses a network."""
 
     def make(memory: str = "root") -> TufReleaseSource:
         def nothing() -> object:
@@ -151,7 +151,7 @@ def test_another_release_under_the_name_of_a_signed_one(
 def test_a_list_that_was_signed_for_another_role(
     agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease, user: User
 ) -> None:
-    """The same officers hold both roles; the attacker lays one list in the place of the other."""
+    """The same signers hold both roles; the attacker lays one list in the place of the other."""
     offer = left.document.to_offer()
     feed.roles["ncen"].unrecognized_fields["x-ncen-role"] = "ncen-updater"
     feed.roles["ncen"].version += 1

@@ -149,7 +149,7 @@ def _put_back(place: Place, kept: Path) -> None:
 
 @both
 def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
-    """All keys but root's were stolen; officers rotated them, and this site knows it."""
+    """All keys but root's were stolen; signers rotated them, and this site knows it."""
     source = place.source(product)
     source.refresh()
     stolen = place.rotate()
@@ -227,7 +227,7 @@ def test_the_readers_clock_moves_nobody_elses(place: Place, product: str) -> Non
 
 @both
 def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
-    """Where the system clock is behind, what officers signed holds, whatever the reader has."""
+    """Where the system clock is behind, what signers signed holds, whatever the reader has."""
     signed = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
     place.feed.roles[product].unrecognized_fields[ISSUE_TIME_FIELD] = signed.isoformat()
     place.feed.publish()
@@ -238,7 +238,7 @@ def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
 
 @both
 def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product: str) -> None:
-    """The list in our own form names what no officer signed, and for ever."""
+    """The list in our own form names what no signer signed, and for ever."""
     source = place.source(product)
     offer, _ = _read(source)  # two proofs: of the first it is not known whether a medium brought it
     path = place.received / "feed" / f"{product}.json"
@@ -431,7 +431,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
-    """As whoever took over the process that makes it would; a root that is newer is walked to."""
+    """As an attacker in the process that makes it would; a root that is newer is walked to."""
     for product in PRODUCTS:
         place.source(product).refresh()
     source, older = place.source("ncen"), tmp_path / "older"

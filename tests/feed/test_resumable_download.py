@@ -285,7 +285,7 @@ def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
-    """Two connections bring a part, the third begins anew: it would never end."""
+    """Two connections bring a part, the third begins again: it would never end."""
     asked: list[int] = []
 
     def opener(offset: int) -> DownloadStream:

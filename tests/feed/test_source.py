@@ -24,7 +24,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed import download_store as downloads
 from ncen_updater.feed.errors import DocumentMismatchError
-from ncen_updater.feed.offers import get_view_path, read_feed_summary
+from ncen_updater.feed.feed_summary import get_view_path, read_feed_summary
 from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.release_document import TargetRef
 from tests.feed.conftest import Agent

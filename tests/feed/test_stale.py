@@ -1,4 +1,4 @@
-"""A list that lapsed, through the real program: 'check' says so, and the way back needs no feed."""
+"""Tests of expired metadata, by the real program: 'check' reports it, a rollback needs no feed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Trial:
         )
 
     def lapse(self, role: str) -> None:
-        """Let a role lapse yesterday, signed well by whoever signs it, and publish that."""
+        """Let a role expire yesterday, signed well by its signers, and publish that."""
         now = datetime.now(UTC).replace(microsecond=0)
         place = self.feed.directory / "metadata"
         online = self.feed.keys.online

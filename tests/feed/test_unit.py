@@ -90,7 +90,7 @@ def test_lists_and_fetches_a_release(source: WorkerReleaseSource, config: Path) 
         release = source.download_release(offer, SilentProgress())
     assert release.tree.compute_digest() == release.document.tree_digest
     assert release.archive.is_relative_to(config.parent / "received")
-    # What was proved, by whoever asked: the unit leaves nothing there.
+    # What was proved, by anyone who asked: the unit leaves nothing there.
     left = {path.name for path in (config.parent / "state").iterdir()}
     assert left == {"proved.json", "proved.lock"}
     assert source.find_downloaded_release(offer) == release

@@ -11,7 +11,8 @@ from packaging.version import Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.agent.storage.slots.records import DOCUMENT_FILE, SlotRecords
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.agent.storage.slots.reported_version import DOCUMENT_FILE
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.formats.errors import ReleaseDocumentError
@@ -52,7 +53,7 @@ def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
     known = ReleaseDocument.model_validate(DOCUMENT_OF)
     content = json.dumps(newer()).encode()
     assert parse_release_document(content, "x", lenient=True) == known
-    with pytest.raises(ReleaseDocumentError):  # as whoever signs reads it
+    with pytest.raises(ReleaseDocumentError):  # as a signer reads it
         parse_release_document(content, "x")
     offer = known.to_offer().model_dump(mode="json")
     (read,) = parse_offers("ncen", listed({**offer, "region": "east"}))

@@ -39,7 +39,8 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, SilentProgress
 from ncen_updater.common.workers import decode_error
-from ncen_updater.feed.offers import get_view_path, load_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import load_view
 from ncen_updater.feed.offline.import_store import read_import_record
 from ncen_updater.feed.release_files import read_document_record
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore, VerifiedRole, VerifiedSet

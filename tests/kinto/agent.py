@@ -32,7 +32,7 @@ Moment = tuple[StepName, StepPhase]
 
 
 def make_kinto_feed(directory: Path, staging: Path) -> Path:
-    """Make a feed of one product, ``kinto``, with what was built; two of three officers sign."""
+    """Make a feed of one product, ``kinto``, with what was built; two of three signers sign."""
 
     def now() -> datetime:
         return datetime.now(UTC)

@@ -51,7 +51,7 @@ def _make_roles(connection: psycopg.Connection[Any]) -> None:
 
 @dataclass(frozen=True)
 class KintoSite:
-    """One site below ``home``; ``current`` is moved by whoever tests."""
+    """One site below ``home``; the tests move ``current``."""
 
     server: EmbeddedPostgres
     home: Path

@@ -106,7 +106,8 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     assert {change for change, _role, _name in kept} == {outcome.change.id}
 
     kinto.enter(ENTERED)
-    # Kinto has no way down: the agent counts what would go, table by table, and changes nothing.
+    # Kinto has no down migration: the agent counts what would go, table by table, and changes
+    # nothing.
     with refused(RECORDS_WOULD_BE_LOST) as asked:
         agent.operations().rollback()
     lost = asked.value.values["lost"]

@@ -42,7 +42,7 @@ class LoginSocket:
 def login_socket(
     directory: Path, service: Path, console: int | None = None, rules: str = RULES
 ) -> Iterator[LoginSocket]:
-    """Start the helper for whoever connects, as the socket of the package does.
+    """Start the helper for each connection, as the socket of the package does.
 
     Args:
         directory: For what it keeps.

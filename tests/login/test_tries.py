@@ -36,7 +36,7 @@ def test_how_long(count: int, after: float, wait: float) -> None:
 
 
 def test_what_was_tried_is_counted_before_it_is_judged(tmp_path: Path) -> None:
-    """Many at once count as many; who waits is not counted, and who was right begins anew."""
+    """Many at once count as many; who waits is not counted, and who was right begins again."""
     now = [1000.0]
     kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
     assert [kept.record_attempt(AMINA) for _ in range(FREE_ATTEMPTS + 1)] == [
@@ -63,7 +63,7 @@ def test_what_was_tried_is_counted_before_it_is_judged(tmp_path: Path) -> None:
 def test_tries_elsewhere_keep_nobody_out(
     tmp_path: Path, user: str, address: str, inside: bool, same: bool
 ) -> None:
-    """Whoever knows a name slows that name at their own address, and nobody who is in."""
+    """Anyone who knows a name slows that name at their own address, and nobody who is in."""
     kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
     while kept.record_attempt(AMINA) == 0.0:
         pass

@@ -1,4 +1,4 @@
-"""The maintenance page that we hand out, with a real nginx and the agent's real door."""
+"""Tests of the shipped maintenance page, with a real nginx and the agent's maintenance file."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) ->
 def test_after_a_power_cut_no_application_and_no_door(
     directory: Path, tmp_path: Path, language: str, words: str
 ) -> None:
-    """The door is on a disk that does not survive, and the application waits for the agent."""
+    """The maintenance file is on a volatile disk; the application waits for the agent."""
     rules = (PACKAGING / "ncen.conf").read_text("utf-8")
     with socket.socket() as taken:  # bound, and listening to nobody
         taken.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A brake from an officer's key to a site: real keys, a real feed, HTTP, and who may not."""
+"""Tests of an emergency halt, from a signer's key to a site: real keys, a real feed, HTTP."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Country:
         )
 
     def carry(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-        """Whoever holds the online key signs what they like."""
+        """The holder of the online key signs what they like."""
         timestamp: Metadata[Timestamp] = self.feed.read_state().timestamp  # type: ignore[assignment]
         carried = list(timestamp.signed.unrecognized_fields.get(EMERGENCY_HALTS_FIELD, []))
         timestamp.signed.unrecognized_fields[EMERGENCY_HALTS_FIELD] = change(carried)
@@ -199,7 +199,7 @@ def test_lifted_by_who_set_it(country: Country) -> None:
     country.pass_hours(1)
     country.lift()
     assert goes(country.path())
-    # The older word is played again, by whoever holds the online keys: it was lifted here.
+    # The older word is played again, by the holder of the online keys: it was lifted here.
     with refused(EMERGENCY_HALT_ALREADY_USED):
         country.brake()
 
@@ -232,7 +232,7 @@ def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
 
 
 def another(country: Country, since: datetime, **changes: str) -> dict[str, Any]:
-    """A brake as the key of amina signs it, whatever was signed before."""
+    """An emergency halt as the key of amina signs it, whatever was signed before."""
     from ncen_updater.publisher.feed import emergency_halts as brakes
 
     made = brakes._sign_statement(
@@ -262,7 +262,7 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
 
 @pytest.mark.parametrize("how", FORGERIES)
 def test_what_no_brake_key_signed_is_passed_over(country: Country, how: str) -> None:
-    """Whoever holds the online keys cannot brake, and cannot stop a list by what is broken."""
+    """The holder of the online keys can set no emergency halt, and block no list with a bad one."""
     country.carry(lambda _: FORGERIES[how](country))
     assert goes(country.path())
     assert country.look().emergency_halts == ()
@@ -290,7 +290,7 @@ def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) 
 
 
 def test_a_root_without_brake_keys(country: Country) -> None:
-    """A feed of before, or one whose officers took the keys away: nobody brakes."""
+    """A feed of before, or one whose signers took the keys away: nobody may set one."""
     country.brake()
     assert not goes(country.path())
     ceremony = ceremony_of(
@@ -313,7 +313,7 @@ def test_whose_key_may_not(country: Country) -> None:
 
 
 def test_one_key_takes_no_place_of_another(country: Country) -> None:
-    """Seen: twelve brakes of one key on old releases, and none of another key on the bad one."""
+    """Seen: twelve emergency halts of one key on old releases, none of another on the bad one."""
     for version in ("3.3.1", "3.3.2", "3.3.3"):
         release = write_release(country.place / version, version)
         publish_release(country.place / "feed", [release], country.keys, lambda: START)

@@ -37,7 +37,7 @@ SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.jso
 
 @dataclass
 class Desk:
-    """A release that is drafted, and an officer who is to sign it."""
+    """A release that is drafted, and a signer who is to sign it."""
 
     place: Path
     capsys: pytest.CaptureFixture[str]
@@ -59,7 +59,7 @@ class Desk:
         )
 
     def sign(self, event: SigningEvent, *more: object, builder: str = "builder") -> str:
-        """Sign as an officer does; return the code of the error, or nothing."""
+        """Sign as a signer does; return the code of the error, or nothing."""
         (self.place / "secret").write_text(PASSPHRASE)
         (self.place / "secret").chmod(0o600)
         words = ["sign", event.directory, "--key", self.place / "keys/amina.pem",

@@ -150,7 +150,7 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
 
 
 def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: PackFeed) -> None:
-    """A staging directory keeps what was published before; officers are not asked about it."""
+    """A staging directory keeps what was published before; signers are not asked about it."""
     for version in (FIRST, THIRD):
         source = write_large(tmp_path / f"again-{version}", version)
         build_release(source, tmp_path / "both")

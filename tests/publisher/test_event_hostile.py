@@ -54,7 +54,7 @@ def event_with(
 
 
 def _twin(drafts: Roles) -> None:
-    """One officer's key a second time, under another name and so another id."""
+    """One signer's key a second time, under another name and so another id."""
     root = drafts["root"].signed
     keyid = root.roles["root"].keyids[0]
     data = root.keys[keyid].to_dict() | {"x-ncen-keyowner": "twin"}

@@ -1,4 +1,4 @@
-"""Officers who work in French: no command says a word of English (:mod:`tests.support.french`)."""
+"""Signers who work in French: no command says a word of English (:mod:`tests.support.french`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.french import DETAIL, foreign
 
 __all__ = ["officer"]
 
-#: Roles, officers and directories of the trial, files and fields of its release, by their names.
+#: Roles, signers and directories of the trial, files and fields of its release, by their names.
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
     " metadata trees releases deltas sbom languages language bin app link empty health name"

@@ -168,8 +168,8 @@ def test_groups(case: Case) -> None:
 def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     """Of 76 statements thirty marks are left, and the five grave ones come first.
 
-    Eleven of the others are its new checks and its map; the grave ones are what it, or its way
-    back, writes into records that were there.
+    Eleven of the others are its new checks and its map; the grave ones are what it, or its
+    rollback, writes into records that were there.
     """
     keys, feed = ring(tmp_path), tmp_path / "feed"
     create_feed(feed, keys, clock)

@@ -1,4 +1,4 @@
-"""An officer's program remembers what it signed, and signs no second list of one number."""
+"""A signer's program remembers what it signed, and signs no second list of one number."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_as_it_is_typed(
     assert not list((second.directory / "sig").iterdir())
     assert officer.sign(second, "--second-draft") == 0
     assert list((second.directory / "sig").iterdir())
-    # Whoever has several machines, or a token, names the file.
+    # Anyone who has several machines, or a token, names the file.
     elsewhere = tmp_path / "elsewhere"
     shutil.rmtree(first.directory / "sig")
     assert officer.sign(first, "--ledger", str(elsewhere)) == 0

@@ -120,7 +120,7 @@ def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> Non
         ("DROP TABLE codes", "", {"7129 warning codes"}),
         ("ALTER TABLE a ADD CHECK (b > '')", "", {"7130 critical a"}),
         ("CREATE TABLE ncen_kept__a AS SELECT * FROM a; ALTER TABLE a DROP b", "", set()),
-        # What the officers' page once marked by a reader of its own, and sites did not see.
+        # What the signers' page once marked by a reader of its own, and sites did not see.
         ("MERGE INTO a USING x ON true WHEN MATCHED THEN DELETE", "", {"7127 critical a"}),
         ("INSERT INTO a VALUES (1) ON CONFLICT DO UPDATE SET b = 1", "", {"7127 critical a.b"}),
         ("TRUNCATE ncen_kept.x CASCADE", "", {"7127 critical ncen_kept.x"}),

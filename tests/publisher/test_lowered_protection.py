@@ -151,7 +151,7 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
     assert "NU-7027" in err
     assert "NU-7140" in err
     assert not (work / "s").exists()
-    # Whoever built it with another program does not get it drafted either.
+    # Anyone who built it with another program does not get it drafted either.
     monkeypatch.setattr(
         "ncen_updater.publisher.lint.release_lint.refuse_critical_findings", lambda *_: None
     )

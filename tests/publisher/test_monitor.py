@@ -1,7 +1,7 @@
 """The look at the public feed, over real HTTP: each thing that breaks feeds is said before it does.
 
 The program runs by the real clock, so the feeds here are made for it: a feed that will lapse is one
-whose officers agreed on short periods.
+whose signers agreed on short periods.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_what_is_refused(bad: Bad, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["root", "builder_key", "module"])
 def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> None:
-    """Seen: the officer's own root lay where all of the office could put another one."""
+    """Seen: the signer's own root lay where all of the office could put another one."""
     other = tmp_path / "believed"
     other.write_text("{}")
     token = 'token = "t"\n' if name == "module" else ""
@@ -90,7 +90,7 @@ def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> N
     with refused(SIGNER_SETTINGS_EXPOSED, match="believed.*mode 0646"):
         load_signer_settings(path)
     other.unlink()
-    load_signer_settings(path)  # whoever uses it says that it is not there
+    load_signer_settings(path)  # the caller reports that it is missing
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -138,7 +138,7 @@ def test_paths_are_from_the_file(tmp_path: Path) -> None:
 
 @dataclass
 class RememberedDesk:
-    """An officer with a file that remembers everything, and an event that came as one file."""
+    """A signer with a file that remembers everything, and an event that came as one file."""
 
     event: Path
     signer: Path
@@ -204,7 +204,7 @@ def test_a_key_of_somebody_else(desk: RememberedDesk, capsys: pytest.CaptureFixt
 def test_a_root_that_is_remembered_is_always_compared(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Whoever drafts could begin a feed of their own: it does not lead from the officer's root."""
+    """A drafter could begin a feed of their own: it does not lead from the signer's root."""
     other = tmp_path / "other"
     held = ring(other)
     ceremony = ceremony_of(held.officers, {n: k[0] for n, k in held.online.items()})

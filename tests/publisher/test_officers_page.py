@@ -88,7 +88,7 @@ class Desk:
         )
 
     def agreed(self, role: str, **changes: Any) -> SigningEvent:
-        """What officers would sign for another ceremony."""
+        """What signers would sign for another ceremony."""
         ceremony = ceremony_of(
             self.keys.officers, {name: held[0] for name, held in self.keys.online.items()}
         )
@@ -301,7 +301,7 @@ def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str
 
 
 def test_a_key_is_told_whole_once(desk: Desk) -> None:
-    """The same officers sign four lists: one fingerprint each is what is compared."""
+    """The same signers sign four lists: one fingerprint each is what is compared."""
     held = ceremony_of(
         desk.keys.officers, {name: held[0] for name, held in desk.keys.online.items()}
     )
@@ -360,13 +360,13 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
         assert len(found) == 1, (danger, grave)
         assert found[0] in html, danger
     # No mark beside them, but that lint refuses the country, too, and that with a trigger in it
-    # nothing is known of what the way back undoes.
+    # nothing is known of what the rollback undoes.
     beside = [line for line in grave if "blocked by lint" in line or "rollback" in line]
     assert len(beside) == 2 and len(grave) == len(together) + 2, grave
 
 
 def test_the_page_shows_a_release_whole(desk: Desk) -> None:
-    """Notes, files with their lines, SQL in full, the way back, and digests at the end only."""
+    """Notes, files with their lines, SQL in full, the rollback, and digests at the end only."""
     release = desk.next(up=HARMLESS + "UPDATE cases\nSET country = 'MU';\n")
     (release / "bin/app").write_text("#!/bin/sh\necho another\necho more\n")
     event = desk.event(release)
@@ -428,7 +428,7 @@ def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: 
 
 @pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
 def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
-    """Whoever drafts could leave out of the event what is not to be seen."""
+    """A drafter could leave out of the event what is not to be seen."""
     event = desk.event(desk.next())
     document = json.loads((desk.place / "staging/targets/releases/ncen/3.4.0.json").read_bytes())
     listed = desk.feed.read_state().delegated["ncen"].signed.targets
@@ -449,7 +449,7 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
 
 
 def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
-    """Whoever drafts could hide one of them behind the other."""
+    """A drafter could hide one of them behind the other."""
     first = ["CREATE TABLE cases (id int);"]
     hidden = desk.release(desk.place / "hidden", "3.4.0", [*first, "DELETE FROM cases;"])
     build_release(hidden, desk.place / "staging")
@@ -459,7 +459,7 @@ def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
 
 
 def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
-    """The program that drafts refuses it; whoever drafts may use another one."""
+    """The program that drafts refuses it; a drafter may use another one."""
     build_release(
         desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
     )
@@ -476,7 +476,7 @@ def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
 
 
 def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
-    """Whoever drafts may not have asked it."""
+    """A drafter may not have asked it."""
     page = build_review(desk.event(desk.next(up="COMMIT;")), complete=True)
     assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
     assert [line for line in warnings(page) if "blocked by lint (NU-7111)" in line]

@@ -197,7 +197,7 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
 
 
 def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_path: Path) -> None:
-    """Sites would refuse it; an officer is told before signing."""
+    """Sites would refuse it; a signer is told before signing."""
     staging = tmp_path / "staging"
     build_release(release, staging)
     state = FeedDirectory(feed).read_state()

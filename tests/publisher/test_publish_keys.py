@@ -34,7 +34,7 @@ def test_the_same_key_under_two_ids(tmp_path: Path, keys: FeedKeys) -> None:
 
 
 def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
-    """A root that only its own new officers signed, though enough of them, is not published."""
+    """A root that only its own new signers signed, though enough of them, is not published."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
     state = FeedDirectory(feed).read_state()
@@ -49,7 +49,7 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Fee
 
 
 def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
-    """Everything else verifies: the new officers hold the root alone, and they all signed it."""
+    """Everything else verifies: the new signers hold the root alone, and they all signed it."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
     roles = dict(ceremony_of(keys.officers, online).roles)
@@ -72,7 +72,7 @@ def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys
 
 
 def test_one_role_in_the_place_of_another(tmp_path: Path, keys: FeedKeys) -> None:
-    """The same officers hold both, so the signatures alone would fit."""
+    """The same signers hold both, so the signatures alone would fit."""
     feed = tmp_path / "feed"
     create_feed(feed, keys, clock)
     metadata = feed / "metadata"

@@ -34,7 +34,7 @@ def test_a_timer_opens_what_is_due_once(
 
     assert on_day(200) == {"event": None, "roles": []}
     assert not event.exists()
-    # The root 90 days before, what else officers sign 60 days before.
+    # The root 90 days before, what else signers sign 60 days before.
     assert {change["role"] for change in on_day(280)["changes"]} - {""} == {"root"}
     before = (event / "event.json").read_bytes()
     assert on_day(281) == {"event": str(event), "roles": ["root"]}

@@ -1,4 +1,4 @@
-"""Waves, halts, channels and countries as officers type them."""
+"""Waves, halts, channels and countries as signers type them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["officer"]
 
 @pytest.fixture
 def at_work(officer: Officer) -> Officer:
-    """An officer of a feed with one release, drafted with its first wave."""
+    """A signer of a feed with one release, drafted with its first wave."""
     work = officer.work
     officer.json("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")

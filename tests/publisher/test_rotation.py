@@ -113,7 +113,7 @@ def publish_signed(
 
 TOO_FEW = [("amina",), ("amina", "bo"), ("amina", "dia"), ("bo", "dia"), ("bo", "chen")]
 ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...]]]] = {
-    # name: (officers, threshold, who is enough, who is not)
+    # name: (signers, threshold, who is enough, who is not)
     "bo leaves, dia comes": (("amina", "chen", "dia"), 2, ("amina", "chen"), TOO_FEW),
     "chen lost the key": (("amina", "bo", "eva"), 2, ("amina", "bo"), [("amina", "eva")]),
     "one officer more": (("amina", "bo", "chen", "dia"), 2, ("amina", "chen"), [("amina", "dia")]),
@@ -170,7 +170,7 @@ def test_a_role_that_would_be_short_of_signatures_is_drafted_as_well(
 
 
 def _fast_forward(feed: Path, evil: Path, roles: Mapping[str, Sequence[Signer]]) -> None:
-    """What whoever holds these keys shows a site: the same feed with enormous versions."""
+    """Show a site what the holder of these keys can: the same feed with enormous versions."""
     shutil.copytree(feed, evil)
     state = FeedDirectory(feed).read_state()
     assert state.snapshot is not None
@@ -219,7 +219,7 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
 def test_a_stolen_threshold_of_a_product(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
-    """Two officers' keys and the online keys are stolen, the root's threshold holds."""
+    """Two signers' keys and the online keys are stolen, the root's threshold holds."""
     stolen = {**keys.online, "ncen": keys.officers[:2]}
     _fast_forward(feed, tmp_path / "evil", stolen)
     assert site.look(tmp_path / "evil")["ncen"] == 10**6
@@ -322,5 +322,5 @@ def test_a_root_signed_by_a_stranger_is_no_root(feed: Path, tmp_path: Path, keys
     for signer in (stranger, keys.online["timestamp"][0], keys.officers[0]):
         root.sign(signer, append=True)
     (feed / "metadata" / "2.root.json").write_bytes(root.to_bytes())
-    with refused(FEED_BROKEN, match="enough officers"):
+    with refused(FEED_BROKEN, match="enough signers"):
         FeedDirectory(feed).read_state()

@@ -1,4 +1,4 @@
-"""The one sentence that officers read first: true of every step, every country, and what stays."""
+"""The one sentence that signers read first: true of every step, every country, and what stays."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def exchanged() -> str:
 MANY: Files = {f"words/{number:03}.txt": "x" for number in range(220)}
 
 SMUGGLED = [
-    # Ways back that do more than go back.
+    # Down migrations that do more than revert.
     going_back("DELETE FROM cases", "deletes records"),
     going_back("DROP TABLE cases", "drops an object"),
     going_back("UPDATE cases SET id=0", "changes records"),

@@ -20,7 +20,7 @@ CALLS = "FOR EACH ROW EXECUTE FUNCTION f()"
 
 @dataclass(frozen=True)
 class Case:
-    """A file that both engines may be given, and what an officer reads of each mark."""
+    """A file that both engines may be given, and what a signer reads of each mark."""
 
     name: str
     sql: str

@@ -100,7 +100,7 @@ CASES = [
          " REFERENCES ncen_kept.cases (id) ON DELETE CASCADE;"
          "DELETE FROM ncen_kept.cases WHERE id IN (SELECT id FROM cases)",
          (None, None, None, None)),
-    # What people entered and the way down parked is not the release's own.
+    # What people entered and the down migration parked is not the release's own.
     Case("named and not read", ADD + "UPDATE cases SET country = '' FROM ncen_kept.cases k"
          " WHERE k.id < 0 AND k.country IS NULL; DROP TABLE ncen_kept.cases", (None, N, None)),
     Case("read where it stands already", ADD + BACK.replace(";", " AND k.country = cases.country;")

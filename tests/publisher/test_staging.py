@@ -54,7 +54,7 @@ def test_what_no_build_writes_is_refused(feed: Path, staged: Path, make: object)
 def test_a_drafter_whose_clock_is_behind(
     feed: Path, tmp_path: Path, days: int, is_refused: bool
 ) -> None:
-    """What is drafted would lapse as much earlier; each officer's program refuses it."""
+    """What is drafted would lapse as much earlier; each signer's program refuses it."""
     state = FeedDirectory(feed).read_state()
     draft = draft_renewal(state, ["ncen"], NOW - timedelta(days=days))
     if is_refused:

@@ -14,8 +14,8 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.feed_summary import get_view_path, read_feed_summary
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.offers import get_view_path, read_feed_summary
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.manifest import Channel
@@ -147,7 +147,7 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -
         clock,
     )
     assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
-    # Officers sign something the day after: from then on it is that day, whatever a clock shows.
+    # Signers sign something the day after: from then on it is that day, whatever a clock shows.
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(
         feed,

@@ -1,4 +1,4 @@
-"""The page of officers as somebody reads it who never saw one: no field, no raw time, no JSON."""
+"""The page of signers as somebody reads it who never saw one: no field, no raw time, no JSON."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def tokens(tmp_path: Path) -> Tokens:
 
 
 def _event(place: Path, keys: FeedKeys, public: Path) -> SigningEvent:
-    """The ceremony of a feed with one officer on a token and two with files."""
+    """The ceremony of a feed with one signer on a token and two with files."""
     officers = (load_public_key(public), *(s.public_key for s in keys.officers[:2]))
     roles = {n: RoleHolders(officers, 2, 365) for n in ("root", "targets", "ncen")}
     for role, signers in keys.online.items():

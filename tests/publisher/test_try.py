@@ -124,7 +124,7 @@ pathlib.Path(os.environ["HOME"], "path").write_text(os.environ["PATH"])
 print("{}")
 """
 
-#: Answers as the agent does where an application's own migrator leads no way back: it counts what
+#: Answers as the agent does where an application's own migrator leads no rollback: it counts what
 #: was entered since, and wants that number said, also where it is 0. One more comes in meanwhile.
 STUBBORN = """
 import json, pathlib, sys

@@ -216,7 +216,7 @@ def run_publisher(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def workers_place() -> str:
-    """Where a worker is forked for whoever comes (:mod:`tests.support.workers`)."""
+    """Where a worker is forked for each connection (:mod:`tests.support.workers`)."""
     return _agent()[1]
 
 

@@ -59,7 +59,7 @@ def _hours(start: datetime, end: datetime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Records:
-    """What officers have entered, and everything that the databases hold."""
+    """What users have entered, and everything that the databases hold."""
 
     cases: Mapping[str, set[str]]
     digests: Mapping[str, str]
@@ -162,7 +162,7 @@ class ServedSite:
         return self.demo.current.resolve().name
 
     def at_rest(self) -> bool:
-        """Whether nothing is open, torn or at work."""
+        """Whether nothing is open, interrupted or at work."""
         with self.journal() as journal:
             open_work = (
                 journal.find_open_change() is not None or RehearsalStore(journal).list_interrupted()
@@ -190,7 +190,7 @@ class ServedSite:
         return found
 
     def outside(self, hours: Mapping[str, str], since: datetime) -> list[str]:
-        """Changes since a time that kept officers out outside of the window."""
+        """Changes since a time that kept users out outside of the window."""
         window = WindowSettings.model_validate(dict(hours)).to_window()
         with self.journal() as journal:
             closes = [
@@ -203,7 +203,7 @@ class ServedSite:
     # ---- what people do --------------------------------------------------------------------------
 
     def configure(self, **tables: Mapping[str, Any]) -> None:
-        """Write tables of the configuration anew; the others stay."""
+        """Write tables of the configuration again; the others stay."""
         self.demo.configure({**(self.demo.options.settings or {}), **tables})
 
     def approve(self, person: Actor, version: str | None = None) -> int:

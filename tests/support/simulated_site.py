@@ -1,7 +1,7 @@
 """A site that exists only in memory, with a clock that jumps: for the service's decisions.
 
 A stand-in for everything below the service: the journal, the children that work, the feed. It keeps
-a diary of what was done when, so that whoever runs it can judge.
+a diary of what was done when, so that anyone who runs it can judge.
 """
 
 from __future__ import annotations

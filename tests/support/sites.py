@@ -83,7 +83,7 @@ def _made(publication: Publication | None) -> Path:
 
 
 class TrialFeed:
-    """A feed that is signed by two of three officers, in a directory."""
+    """A feed that is signed by two of three signers, in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "feed"

@@ -1,7 +1,7 @@
 """A browser without a window: chromium over WebDriver, which is plain HTTP and JSON.
 
 https://www.w3.org/TR/webdriver2/. What a person does is done by its own commands: clicks, keys,
-printing. What a browser is set to (width, scripts, media) goes through Chromium's own door.
+printing. Settings of a browser (width, scripts, media) go through Chromium's own interface.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Bad:
         story: What is wrong with it.
         expected: What has to come of it, for the table.
         statuses: Exit statuses that are right.
-        commits: Whether officers get to see it before it turns bad.
+        commits: Whether users get to see it before it turns bad.
     """
 
     version: str
@@ -90,7 +90,7 @@ def publish_the_rest(stage: Stage) -> None:
 
 def _let_fail(stage: Stage, bad: Bad) -> None:
     stage.narrator.lines([""])
-    stage.narrator.say(N_("{version}: {story}."), version=bad.version, story=LazyText(bad.story))
+    stage.narrator.say(N_("{version}: {story}"), version=bad.version, story=LazyText(bad.story))
     with stage.trial(
         LazyText(N_("{version}: {story}"), {"version": bad.version, "story": LazyText(bad.story)}),
         LazyText(bad.expected),

@@ -1,4 +1,4 @@
-"""Officers make their keys and hold the ceremony; two of the three have to sign everything."""
+"""Act on keys: signers make them and hold the ceremony; two of three have to sign everything."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def after_the_way_back(stage: Stage) -> None:
 
 
 def after_the_next(stage: Stage) -> None:
-    """Another release that words its texts anew, two steps further."""
+    """Another release that words its texts again, two steps further."""
     stage.narrator.say(
         N_(
             "3.4.0 changes texts again and the default length of lists. Local texts stay, and"
@@ -174,7 +174,7 @@ def _fill(stage: Stage) -> bool:
 def _judge(
     stage: Stage, tried: LazyText, expected: str, seen: Expected, broken: tuple[LazyText, ...] = ()
 ) -> None:
-    """Ask the application for its texts and settings, as officers see them."""
+    """Ask the application for its texts and settings, as users see them."""
     broken += tuple(differences(stage, seen))
     if not broken:
         for place, texts in seen.items():

@@ -1,4 +1,4 @@
-"""A signing event as officers live it: one signature is refused, the second opens the way."""
+"""Act on a signing event: one signature is not enough, the second one publishes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def digest_of_event(stage: Stage, event: str) -> str:
 def sign_and_publish(
     stage: Stage, event: str, digest: str, officers: tuple[str, str], staging: Sequence[str]
 ) -> tuple[LazyText, ...]:
-    """Let one officer sign, see that nothing is published, let the second sign, publish.
+    """Let one signer sign, see that nothing is published, let the second sign, publish.
 
     Returns:
         What is not as it has to be.

@@ -230,7 +230,7 @@ def render_config(settings: InitialSettings, root: Path) -> str:
         "[application]",
         f"unit = {quoted(settings.unit)}",
         f"health_url = {quoted(settings.health_url)}",
-        'maintenance_file = "run/ncen/door-closed"',
+        'maintenance_file = "run/ncen/maintenance"',
         "",
         "[service]",
         f"runner = {quoted(settings.runner)}",

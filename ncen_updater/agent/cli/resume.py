@@ -62,7 +62,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         )
         due = pending is not None and not boot and (by_operator or pending.is_automatic)
         if due and decision.action is RecoveryAction.NOTHING:
-            decision = RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON)
+            decision = RecoveryDecision(RecoveryAction.REVERT, "pending", PENDING_ROLLBACK_REASON)
         result = OperationResult(decision=decision)
     else:
         interruption = SignalHandler()

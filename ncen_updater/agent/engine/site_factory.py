@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAINTENANCE_REASONS = {
     ChangeKind.UPGRADE: "The application is being upgraded.",
-    ChangeKind.ROLLBACK: "The application is going back to an earlier release.",
+    ChangeKind.ROLLBACK: "The application is being rolled back to an earlier release.",
 }
 
 

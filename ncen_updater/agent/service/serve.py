@@ -227,7 +227,7 @@ def _end_interrupted_jobs(recorder: JournalOrders) -> None:
     try:
         recorder.end_interrupted()
     except UpdaterError as error:
-        logger.warning("orders that were torn stay so for now: %s", error)
+        logger.warning("interrupted jobs stay unfinished for now: %s", error)
 
 
 def _create_agent_trial(

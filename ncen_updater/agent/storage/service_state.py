@@ -1,7 +1,7 @@
 """State that the service keeps between two checks and for its next start.
 
-All of it can be found out again: a file that is damaged is forgotten, and the feed asked again.
-What must never be forgotten (changes, approvals, holds, bad releases) is in the journal.
+All of it can be determined again: a damaged file is discarded, and the feed is checked again. What
+must never be lost (changes, approvals, holds, bad releases) is in the journal.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class ServiceStateFile:
         except FileNotFoundError:
             return ServiceState()
         except (ValueError, RecursionError) as error:
-            logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
+            logger.warning("%s is damaged, the feed is checked again: %s", self._path, error)
             return ServiceState()
 
     def save(self, service_state: ServiceState) -> None:

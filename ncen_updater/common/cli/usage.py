@@ -1,7 +1,7 @@
 """Errors in a command line, in the language of the run.
 
-Mistakes that a command finds are :class:`CommandUsageError`. What click finds it says itself,
-through gettext: ``click.po`` beside our own catalogue has its sentences.
+Errors that a command finds are :class:`CommandUsageError`. click words its own errors through
+gettext: ``click.po`` beside the catalogue of ncen-updater has the translations.
 """
 
 from __future__ import annotations

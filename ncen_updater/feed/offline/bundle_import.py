@@ -1,10 +1,10 @@
 """Importing a bundle: verified whole in a copy of the lists, then put in its places at one instant.
 
 The client is the one that reads the feed, over a copy of the same metadata directory, so that a
-bundle and the feed protect each other against older lists. Whatever is refused, the copy is thrown
-away and nothing else was touched.
+bundle and the feed protect each other against older metadata. After a refusal the copy is removed;
+nothing else was touched.
 
-A bundle may bring releases of the agent, too: a site without a network has no other way to them.
+A bundle may contain releases of the agent, too: a site without a network has no other source.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.delta_packs import get_pack_path
 from ncen_updater.feed.download_store import TREE_NAME
 from ncen_updater.feed.errors import DocumentMismatchError, UpgradePathError
-from ncen_updater.feed.offers import get_view_path, matches_target, parse_offers, save_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import matches_target, parse_offers, save_view
 from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
 from ncen_updater.feed.offline.import_store import (
     PARTIAL_DIRECTORY,

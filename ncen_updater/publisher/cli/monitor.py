@@ -24,7 +24,7 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
 @click.command(
     "monitor",
     cls=PublisherCommand,
-    help=N_("Monitor the feed at URL as a client"),
+    help=N_("Monitor the public feed as a client"),
 )
 @click.argument("url")
 @click.option(
@@ -161,7 +161,7 @@ def monitor(
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],
-            "lists": [dataclasses.asdict(one) for one in shown],
+            "metadata": [dataclasses.asdict(one) for one in shown],
             "added": added,
         }
     )

@@ -20,7 +20,6 @@ from ncen_updater.publisher.cli.feed import add_online_options, open_online_sign
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    SIGNATURE_SLOT,
     add_passphrase_options,
     add_token_options,
     ask_pin,
@@ -71,7 +70,7 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
 @click.command(
     "resume-wave",
     cls=PublisherCommand,
-    help=N_("Draft the end of the halt of VERSION; its scheduled waves continue"),
+    help=N_("Draft the end of a halt"),
 )
 @versioned_draft
 def resume_wave(version: str) -> DraftMaker:
@@ -80,7 +79,9 @@ def resume_wave(version: str) -> DraftMaker:
     return lambda s, p: draft_halt_end(s, p, version, get_time())
 
 
-@click.command("channel", cls=PublisherCommand, help=N_("Draft a change of the channel of VERSION"))
+@click.command(
+    "channel", cls=PublisherCommand, help=N_("Draft a change of the channel of a release")
+)
 @versioned_draft
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 def channel(version: str, channel_name: str) -> DraftMaker:
@@ -94,7 +95,7 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.command(
     "audience",
     cls=PublisherCommand,
-    help=N_("Draft the countries to which VERSION is offered (two-letter codes)"),
+    help=N_("Draft the countries to which a release is offered"),
 )
 @versioned_draft
 @click.argument("countries", nargs=-1, metavar="COUNTRY...")
@@ -240,15 +241,12 @@ def _publish_emergency_halt(
     if key is not None:
         hand = load_key_file(key, ask)
     else:
-        from ncen_updater.publisher.signing import tokens
-
-        label = token or ""
-        driver = tokens.find_module(module or known.module)
-        held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
         hand = load_token_key(
-            held,
+            token or "",
+            key_id or known.key_id,
+            module or known.module,
             list(read_emergency_halt_keys(state.root.signed).values()),
-            lambda: ask_pin(session, passphrase_fd, passphrase_file, label),
+            functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
             Path(),
         )
     owner = get_key_owner(hand.public)

@@ -243,7 +243,7 @@ class FeedDirectory:
             if not root.signed.get_root_verification_result(
                 previous, root.signed_bytes, root.signatures
             ):
-                raise self._make_broken_error(f"root {number} is not signed by enough officers")
+                raise self._make_broken_error(f"root {number} is not signed by enough signers")
             chain.append(root)
         return chain
 

@@ -26,7 +26,7 @@ def read_migrate_program() -> bytes:
 
 #: Where the program that runs the application's own migrator is put.
 MIGRATE_PROGRAM_PATH = "bin/ncen-migrate"
-NO_DOWN_MIGRATION = "no way back was written yet: write one, or say here why there is none"
+NO_DOWN_MIGRATION = "no down migration was written yet: write one, or state here why there is none"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ refused before it is opened for good, and no more than a limit is ever read.
 
 An event is a directory while it is made and published. To travel it is packed into one file,
 ``NAME.event``, a ZIP of exactly the files that an event has; a signer's signatures come back in
-one file, ``NAME.OFFICER.sig``. Neither is believed: what is unpacked is checked as any event is,
+one file, ``NAME.SIGNER.sig``. Neither is believed: what is unpacked is checked as any event is,
 and each signature is verified when it is merged.
 """
 

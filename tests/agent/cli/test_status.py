@@ -138,7 +138,7 @@ def test_where_a_service_runs_it_is_no_persons_task(
 def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen: "nobody works on it", and below it "Now: going back"; its command had just begun."""
+    """Seen: "nobody works on it", and below it "Now: a rollback"; its command had just begun."""
     site.open_change(StepName.FETCH)
     found = json.loads(site.run("status", "--json").stdout)
     session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
@@ -275,7 +275,7 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
         "3.5.0 (staged rollout: date for this site not set",
     ):
         assert f"Not available for this site: {line}" in said
-    # What a brake says is said once, and what runs here is told by itself.
+    # What an emergency halt says is said once, and what runs here is told by itself.
     assert said.count("3.6.0") == 1
     assert said.count("Not available for this site") == 4
     feed = json.loads(site.run("status", "--json").stdout)["feed"]

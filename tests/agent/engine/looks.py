@@ -61,7 +61,7 @@ def strict(demo: DemoSite) -> set[str]:
 
 
 def enter(demo: DemoSite) -> None:
-    """An officer's record."""
+    """A user's record."""
     execute(
         demo.databases.address("suspects"),
         "INSERT INTO persons (person_ref, family_name, workflow_state)"

@@ -1,4 +1,4 @@
-"""Releases with ways back of their own, and sites on which they are tried."""
+"""Releases with rollbacks of their own, and sites on which they are tried."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def backup(demo: DemoSite, site: Site, tmp_path: Path) -> Backup:
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("every", [False, True])
 def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every: bool) -> None:
-    """Seen: a comment of one's own on one database barred every change for good."""
+    """Seen: a comment of one's own on one database blocked every change for good."""
     upgrade(site)
     names = sorted(physical(demo).values())
     with admin(demo) as connection:
@@ -193,7 +193,7 @@ def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
     assert findings(site) == []
     assert database_digests(demo.databases) == before
     if isinstance(demo.databases, PostgresPlace):
-        # A restore writes every row anew, also those that the release had brought itself.
+        # A restore writes every row again, also those that the release had brought itself.
         with refused(NEW_ROWS_WOULD_BE_LOST) as error:
             roll_back(site)
         assert roll_back(site, int(str(error.value.values["count"]))) == str(OLD)
@@ -240,7 +240,7 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
 def test_photographs_get_the_names_that_the_old_release_looks_for(
     demo: DemoSite, site: Site, backup: Backup
 ) -> None:
-    """The newer release had moved them; those that officers added since stay."""
+    """The newer release had moved them; those that users added since stay."""
     old = demo.photos / "old.jpg"
     old.write_bytes(b"as it was")
     upgrade(site)

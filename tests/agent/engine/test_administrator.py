@@ -1,6 +1,6 @@
 """An administrator who renames, drops, restores, opens and revokes while a change is open.
 
-The stand-in on a real server, and the real steps: going back never passes over what is away.
+The stand-in on a real server, and the real steps: a rollback never passes over what is away.
 """
 
 from __future__ import annotations

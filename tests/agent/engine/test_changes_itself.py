@@ -1,7 +1,7 @@
 """Applications that change their schema by themselves once they run, as their releases declare.
 
 On both engines: what is declared is a note everywhere; everything else is found as
-ever, what is planted beside it too; and no way back is weaker for it.
+ever, what is planted beside it too; and no rollback is weaker for it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.offers import get_view_path
+from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.trust_state import TRUST_STATE_NAME
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent

@@ -79,7 +79,7 @@ def newest_change(demo: DemoSite) -> Change:
 
 
 def enter(demo: DemoSite) -> None:
-    """Officers enter persons, straight into the database."""
+    """Users enter persons, straight into the database."""
     sql = "INSERT INTO persons (person_ref, family_name, workflow_state) VALUES ('{}', 'x', 'new')"
     place = demo.databases
     address = place.address("suspects")
@@ -114,10 +114,10 @@ def test_up_and_down(site: DemoSite) -> None:
     operations(site).rollback()
     expect_whole(site, OLD)
     assert newest_change(site).mode is way.mode
-    # What a way down parks, and what was entered, comes on top of every row of before.
+    # What a down migration parks, and what was entered, comes on top of every row of before.
     after = digests(site)
     assert {key for key in before if after.get(key) != before[key]} == {"suspects.persons"}
-    operations(site).upgrade(Version(NEW))  # and once more, from what going back left
+    operations(site).upgrade(Version(NEW))  # and once more, from what a rollback left
     expect_whole(site, NEW)
 
 

@@ -1,4 +1,4 @@
-"""Releases whose program works on the live databases while officers do, before the stop."""
+"""Releases whose program works on the live databases while users do, before the stop."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
 
 
 def test_it_waits_for_no_lock_for_long_unless_it_says_so(demo: DemoSite) -> None:
-    """Whoever waits for one lets all officers wait behind it."""
+    """A session that waits for one makes all users wait behind it."""
     operations(demo).upgrade(Version(GIVES_UP))
     assert runs(demo) == GIVES_UP and came(demo) == ALL
 

@@ -82,7 +82,7 @@ def test_what_fails_under_the_lock_is_told_as_it_is(path: Path) -> None:
 def test_a_disk_that_was_filled_up_since_is_no_obstacle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root, on a disk that somebody keeps full: whoever takes the lock gives no room away."""
+    """As root, on a disk that somebody keeps full: the lock's holder gives no room away."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Going back from a release without a way down: what is lost is said, agreed to, and not more."""
+"""Tests of a rollback without a down migration: exactly the accepted loss, and it is reported."""
 
 from __future__ import annotations
 

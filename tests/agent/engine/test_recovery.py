@@ -216,7 +216,7 @@ def test_total_and_safe_over_every_situation() -> None:
 
 
 def test_going_back_converges() -> None:
-    """Undoing from the last step to the first never leaves the table's way back."""
+    """Undoing from the last step to the first never leaves the table's rollback."""
     situation = ObservedState(
         RUNNING, fence=DONE, cut_over=DONE, switch=DONE, cut_over_done=True, fenced=False, slot=NEW
     )

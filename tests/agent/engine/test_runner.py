@@ -328,7 +328,7 @@ class Heard:
 def test_what_is_undone_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
-    """Seen: "going back", where the newer release was left in use."""
+    """Seen: "rolling back", where the newer release was left in use."""
     trial.journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     change = replace(CHANGE, id="bbbbbbbb", kind=kind)
     trial.journal.begin_change(change)
@@ -353,7 +353,7 @@ def test_what_is_undone_is_named(
 def test_nothing_is_said_to_be_downloaded_or_built_that_is_here(
     *, here: bool, fetched: bool, words: list[str | None]
 ) -> None:
-    """Seen: a way back that "downloads and verifies" the release that stands beside."""
+    """Seen: a rollback that "downloads and verifies" the release that stands beside."""
     slots = SimpleNamespace(list_versions=lambda: {"3.2.4"} if here else set())
     context = cast(
         "StepContext",

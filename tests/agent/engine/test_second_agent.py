@@ -1,4 +1,4 @@
-"""Two agents with a journal each on one application: none of them leaves officers out."""
+"""Two agents with a journal each on one application: none of them leaves users out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_second_is_refused_while_the_first_is_at_work(site: Site, tmp_path: 
 def test_the_second_does_not_begin_while_the_first_is_torn(
     demo: DemoSite, site: Site, tmp_path: Path, step: StepName
 ) -> None:
-    """Seen: the second took the first one's closed door for one that people closed, and left it."""
+    """Seen: the second took the first one's maintenance page for an operator's, and left it on."""
     other = second(site, tmp_path)
 
     def strike(name: StepName, phase: StepPhase) -> None:

@@ -1,4 +1,4 @@
-"""A way down that does not keep what was entered: said, counted, asked, and never more."""
+"""A down migration that does not keep what was entered: said, counted, asked, and never more."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
 
 
 def with_country(sources: Path, version: str) -> Path:
-    """The review's release: a new column, and the way down that everybody would write."""
+    """The review's release: a new column, and the down migration that everybody would write."""
     made = release(sources, version, None)
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8")
@@ -111,7 +111,7 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
 @in_turns("version")
 @pytest.mark.parametrize("version", [DROPS, DECLARES])
 def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str) -> None:
-    """The case of the review: 1.1.0 adds a country, its way down drops it."""
+    """The case of the review: 1.1.0 adds a country, its down migration drops it."""
     plan = said(demo, "plan", version)
     assert "keeps all records except values entered in companies.companies.origin" in plan
     operations(demo).upgrade(Version(version))

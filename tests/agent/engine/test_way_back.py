@@ -1,4 +1,4 @@
-"""The way back is the one that was planned, and nothing of the old release runs on it."""
+"""The rollback is the one that was planned, and nothing of the old release runs on it."""
 
 from __future__ import annotations
 

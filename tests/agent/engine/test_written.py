@@ -126,7 +126,7 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
     assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}
     Operations(site_in_process(demo), SilentProgress()).upgrade()
     assert site.database_engine.list_quarantined() == (kept,)
-    # A drop that was torn has taken its name away, and goes on when it is asked for again.
+    # A drop that was interrupted has taken its name away, and goes on when it is asked for again.
     place = Path(str(kept.figures["path"]))
     place.rename(place.with_name(f"gone_{place.name}.partial"))
     with Journal.open(demo.state / JOURNAL_FILE) as journal:

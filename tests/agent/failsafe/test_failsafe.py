@@ -308,7 +308,7 @@ def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
 
 
 def test_slot_that_others_may_write_is_not_started_by_root(place: Place) -> None:
-    """Whoever has the agent's rights may give such a file away, and another would fill it."""
+    """A process with the agent's rights may give such a file away, and another would fill it."""
     if os.geteuid() != 0:
         pytest.skip("the rule is root's: others start what is their own")
     module = place.directory / "2.0/bin/module.py"

@@ -17,7 +17,7 @@ WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = RollbackConsent
 @pytest.mark.parametrize(
     ("watched", "needed", "given", "approver", "emergency", "verdict"),
     [
-        # While the release is watched going back is free, for whoever may operate.
+        # While the release is watched a rollback is free, for anyone who may operate.
         (True, 1, 0, False, False, RollbackVerdict(WATCHED)),
         (True, 2, 0, False, True, RollbackVerdict(WATCHED)),
         # Afterwards it takes as many people as going forward.

@@ -19,7 +19,7 @@ SECRET = 'test -z "$PGPASSWORD" && test "$PWD" = / && echo well'
 
 
 def ends(number: int) -> bool:
-    """Whether a process is gone, or has ended and waits for whoever started it."""
+    """Whether a process is gone, or has ended and waits for its parent."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

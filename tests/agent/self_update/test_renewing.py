@@ -23,13 +23,13 @@ from ncen_updater.agent.model.errors import AgentSlotError, SiteBusyError
 from ncen_updater.agent.model.event_names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.self_update.agent_update import (
     AgentUpdateResult,
+    check_site,
     create_agent_source,
     find_offered_agent,
     get_agent_directory,
     refresh_agent_metadata,
     update_agent,
 )
-from ncen_updater.agent.self_update.self_check import check_site
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
@@ -140,7 +140,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
     assert not list(place.file.directory.glob("*.partial"))
     with refused(AGENT_ON_TRIAL):
         place.renew()
-    # The same slot is not made twice, and a slot of another content is made anew.
+    # The same slot is not made twice, and a slot of another content is recreated.
     inode = (place.slots.get_path(NEXT) / "bin").stat().st_ino
     place.file.update(lambda _: AgentSelection(MINE))
     place.renew()

@@ -55,7 +55,7 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
 
 
 def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
-    """Seen: the maintenance page in 'status' for seconds after officers were let in."""
+    """Seen: the maintenance page in 'status' for seconds after users were let in."""
     door = ["closed"]
     told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
     ask = AvailabilityCache(

@@ -21,7 +21,7 @@ from ncen_updater.agent.service.site_report import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.feed.offers import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES
 

@@ -211,7 +211,7 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
 
 
 def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> None:
-    """Seen: two of them by one member, and whoever had to decide waited an hour."""
+    """Seen: two of them by one member, and anyone who had to decide waited an hour."""
     inspections = made(inspector)
     reading, let_go = threading.Event(), threading.Event()
     real = inspector.inspect

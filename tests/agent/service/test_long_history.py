@@ -29,7 +29,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE
 
-#: More than a rollback that is owed is looked for in, which is 30.
+#: More than a rollback that is pending is looked for in, which is 30.
 FEW, MANY, LIMIT = 34, 120, 5
 
 

@@ -235,7 +235,7 @@ def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> 
 
 
 def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
-    """Started anew before every step, it does the same."""
+    """Started again before every step, it does the same."""
     other = Trial(SimulatedSite(MORNING, offered=["1.1"]))
     end = MORNING + timedelta(days=3)
     trial.until(end)

@@ -193,7 +193,7 @@ def upgrade(served: ServedSite) -> int:
 
 @pytest.mark.parametrize("killed", ["nobody", "service", "both"])
 def test_going_back_while_a_release_is_watched(served: ServedSite, killed: str) -> None:
-    """Whoever dies, the order is carried out, one process works at a time, and nothing is lost."""
+    """Whichever process dies, the order is carried out, one process works at a time."""
     before = served.records()
     upgraded = upgrade(served)
     if killed != "nobody":

@@ -51,7 +51,7 @@ def export(feed: TrialFeed, output: Path, *more: str) -> dict[str, object]:
 
 
 def records_of(live: LiveSite) -> dict[str, str]:
-    """Digests of what officers entered; the agent's and the application's own notes left out."""
+    """Digests of what signers entered; the agent's and the application's own notes left out."""
     return {name: text for name, text in live.facts()[1].items() if ".ncen_" not in name}
 
 

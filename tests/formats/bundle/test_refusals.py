@@ -340,7 +340,7 @@ def test_a_clock_behind_is_held_up_by_the_signed_time(
     publication.publish("3.5.0")
     later = publication.export(tmp_path / "later.ncen").file
     behind.take(later)
-    # Officers signed 200 days later: the first lists have lapsed by this clock too.
+    # Signers signed 200 days later: the first lists have lapsed by this clock too.
     shutil.rmtree(behind.state / "metadata")
     before = behind.contents()
     with refused(BUNDLE_TOO_OLD):

@@ -1,4 +1,4 @@
-"""Short names that a bundler gave anew: packs are small, and what comes out is right."""
+"""Short names that a bundler reassigns: packs are small, and what comes out is right."""
 
 from __future__ import annotations
 

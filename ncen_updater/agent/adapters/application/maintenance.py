@@ -77,7 +77,7 @@ class MaintenanceFile:
             raise ApplicationError(
                 MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
             ) from error
-        logger.info("door closed")
+        logger.info("maintenance page on")
 
     def remove(self) -> None:
         """Remove the file.
@@ -91,7 +91,7 @@ class MaintenanceFile:
             raise ApplicationError(
                 MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
             ) from error
-        logger.info("door opened")
+        logger.info("maintenance page off")
 
     def exists(self) -> bool:
         """Whether the file is there, whatever is in it.

@@ -1,7 +1,7 @@
-"""Is what was proved of the feed remembered, whole, and nobody else's to write? Reads only.
+"""Check of the trust state: present, complete, and writable by root alone. Reads only.
 
-``proved.json`` keeps revoked keys and withdrawn releases from coming back (decision 56): who
-removes it, writes it, or may, takes that away.
+``proved.json`` keeps revoked keys and withdrawn releases from coming back: anyone who can remove or
+write it can undo that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.offers import get_view_path, load_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import load_view
 from ncen_updater.feed.trust_state import (
     TRUST_STATE_LOCK_NAME,
     TRUST_STATE_NAME,

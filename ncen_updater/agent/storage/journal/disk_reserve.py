@@ -1,8 +1,8 @@
 """Room on the disk that is kept for the journal, so that a full disk does not keep users out.
 
-A change whose journal cannot take a record stops where it is: nothing may be done that the journal
-does not know of. So a file is written before anything begins, and given up when the disk
-is full: the records of a rollback fit into its place many times over.
+A change stops where its journal cannot store a record: nothing may be done without one. So a
+reserve file is written before anything begins, and deleted when the disk is full: the records of a
+revert fit into its space many times over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file of the journal: made once, opened and judged each time, and the chain of its events.
+"""The file of the journal: created once, opened and checked each time, and the chain of its events.
 
 The rollback-journal mode with ``synchronous=EXTRA`` also flushes the directory, and lets ``status``
 read as a user who may not write (https://www.sqlite.org/pragma.html#pragma_synchronous).

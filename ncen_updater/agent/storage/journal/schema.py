@@ -76,7 +76,7 @@ CREATE TABLE previous_sets (
     since TEXT NOT NULL,
     dropped_at TEXT
 ) STRICT;
--- A trial of a release on copies of the databases, while officers work.
+-- A rehearsal of a release on copies of the databases, while users work.
 CREATE TABLE rehearsals (
     id TEXT PRIMARY KEY CHECK (length(id) = 8),
     from_version TEXT NOT NULL,

@@ -17,12 +17,12 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.storage.slots.reported_version import DOCUMENT_FILE, RECORDS_DIRECTORY
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.release_document import ReleaseDocument, parse_release_document
-from ncen_updater.formats.reported_version import get_reported_version
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.formats.tree import ENTRY_ADAPTER, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 
@@ -158,27 +158,3 @@ def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
             position = len(text)
     if digest.hexdigest() != expected:
         raise ValueError("digest mismatch")
-
-
-#: Below the directory of the slots: what was written down of each.
-RECORDS_DIRECTORY = ".records"
-
-
-DOCUMENT_FILE = "release.json"
-
-
-def read_reported_version(slots: Path, version: Version) -> str:
-    """Return it; the version itself where no record says anything else, or it cannot be read.
-
-    Args:
-        slots: The directory of the slots.
-        version: Of the slot.
-    """
-    try:
-        record = read_file(
-            slots / RECORDS_DIRECTORY / str(version) / DOCUMENT_FILE, MAX_DOCUMENT_BYTES
-        )
-        reports = json.loads(record)["manifest"].get("reports")
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        reports = None
-    return get_reported_version(str(version), reports)

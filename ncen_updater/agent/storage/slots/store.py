@@ -26,7 +26,8 @@ from ncen_updater.agent.storage.slots.link import (
     read_current_version,
     switch_current,
 )
-from ncen_updater.agent.storage.slots.records import SlotRecords, read_reported_version
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.agent.storage.slots.reported_version import read_reported_version
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -311,7 +312,11 @@ class SlotStore:
             self._records.remove(version)
 
     def remove_leftovers(self) -> None:
-        """Delete what interrupted builds and removals left."""
+        """Delete what interrupted builds and removals left.
+
+        Raises:
+            SLOT_ERROR: If something cannot be deleted.
+        """
         for item in self.list_leftovers():
             try:
                 _delete_tree(item)

@@ -1,4 +1,4 @@
-"""The web server in front is asked whether it keeps officers out: real servers, a real upgrade."""
+"""The web server in front is asked whether it keeps users out: real servers, a real upgrade."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLD, NEW = "3.2.4", "3.3.0"
 
 @contextlib.contextmanager
 def front(door: Path, away: int = 503, after: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """A web server that looks for a door at each request; its address, and what was asked.
+    """Run a web server that looks for the maintenance file at each request; yield its address.
 
     Args:
         door: The file that it looks for.
@@ -108,7 +108,7 @@ def demo() -> Iterator[DemoSite]:
 
 
 def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -> None:
-    """Seen: officers wrote before the commit, and an undo throws that away."""
+    """Seen: users wrote before the commit, and an undo throws that away."""
     config = site_in_process(demo).config.application
     text = demo.config_path.read_text()
     for door, arrives in (
@@ -130,6 +130,6 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
             assert asked
         assert version_of(demo).code == arrives
         assert not config.maintenance_file.exists()
-    # The front is away now: it lets nobody in, and keeps nobody from going back.
+    # The front is away now: it lets nobody in, and keeps nobody from rolling back.
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert version_of(demo).code == OLD

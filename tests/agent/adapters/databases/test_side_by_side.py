@@ -131,7 +131,7 @@ def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(wh
         interruption.allow_interruption(),
     ):
         run_in_parallel({"gate": gate.act, "fail": fail}, cancel=halt)
-    # Whoever was interrupted hears of that; what failed first is the cause.
+    # An interruption is reported; what failed first is the cause.
     cause = raised.value.__cause__ if what == "a signal" else raised.value
     assert says(raised.value, INTERRUPTED) is (what == "a signal")
     assert str(cause) == "the cause"

@@ -69,7 +69,7 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0
     assert [approval.actor for approval in consent.list_for_binding(BINDING)] == ["amina"]
-    # Whoever took it back may give it again.
+    # Anyone who took it back may give it again.
     assert consent.add(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
     journal.verify_chain()

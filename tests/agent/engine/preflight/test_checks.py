@@ -472,7 +472,7 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
 def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({check.__name__ for check in list_checks()}) == len(list_checks())
     assert set(list_checks(upgrade=False)) < set(list_checks())
-    # Nothing is the safer for keeping a site from going back.
+    # Nothing is the safer for keeping a site from rolling back.
     assert check_role_privileges not in list_checks(upgrade=False)
     monkeypatch.setattr(
         space, "check_again", register_check(70)(lambda _context: ()), raising=False

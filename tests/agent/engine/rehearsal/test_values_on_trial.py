@@ -1,4 +1,4 @@
-"""Values written on trial into the rehearsed copies: what a way down really keeps of them."""
+"""Values written on trial into the rehearsed copies: what a down migration really keeps of them."""
 
 from __future__ import annotations
 

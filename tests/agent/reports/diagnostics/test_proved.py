@@ -18,7 +18,8 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.offers import get_view_path, load_view, save_view
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.offers import load_view, save_view
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.trust_state import (
     TRUST_STATE_LOCK_NAME,

@@ -31,6 +31,7 @@ from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SET
 from tests.agent.service.api.conftest import NOW as MORNING
 from tests.agent.service.api.serving import UnixAdapter, answering
 
+GUIDE = Path(__file__).resolve().parents[4] / "docs/reference/api.md"
 DOCUMENT = build_openapi_document()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=EVENTS_PATH)
 CHECKS = [
@@ -55,7 +56,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
         ("POST", "/v1/holds", {"reason": "customs fair", "until": LATER}),
         ("POST", "/v1/approvals", {"binding": BINDING}),
         ("PUT", "/v1/schedule", {"binding": BINDING, "not_before": LATER}),
-        ("POST", "/v1/orders", {"kind": "check"}),
+        ("POST", "/v1/jobs", {"kind": "check"}),
     ):
         user = APPROVER if path == "/v1/approvals" else 0
         assert counter.ask(method, path, body, user).status < 300
@@ -109,8 +110,8 @@ def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> No
 
 @pytest.mark.parametrize(
     "address",
-    ["/v1/status", "/v1/settings", "/v1/approvals", "/v1/outlook", "/v1/holds", "/v1/history",
-     f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/orders", "/v1/orders/1",
+    ["/v1/status", "/v1/settings", "/v1/approvals", "/v1/next-upgrade", "/v1/holds", "/v1/history",
+     f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/jobs", "/v1/jobs/1",
      "/v1/openapi.json"],
 )  # fmt: skip
 def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:
@@ -192,9 +193,30 @@ def test_every_answer_is_described() -> None:
 
 
 def test_the_documentation_lists_every_address() -> None:
-    text = (Path(__file__).resolve().parents[4] / "docs/reference/api.md").read_text("utf-8")
+    text = GUIDE.read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z]+) (\S+)` \| (\w+) \|", text, re.MULTILINE)
     assert rows == [(r.method, r.path_template, r.role.value) for r in ROUTES]
+
+
+def test_the_documentation_has_the_names_of_fields() -> None:
+    text = GUIDE.read_text("utf-8")
+    schemas = DOCUMENT["components"]["schemas"]
+    jobs, inspections = (
+        text.partition(f"## {head}\n")[2].partition("\n## ")[0] for head in ("Jobs", "Inspections")
+    )
+    fields = set(re.findall(r"^\| `(\w+)` \| ", jobs, re.MULTILINE))
+    assert fields == set(schemas["JobForm"]["properties"]) - {"kind"}
+    takes = re.findall(r"^\| `[a-z-]+` \| \w+ \| (.*?) \|", inspections, re.MULTILINE)
+    assert {name for cell in takes for name in re.findall(r"`(\w+)`", cell)} == set(
+        schemas["InspectionForm"]["properties"]
+    ) - {"kind", "language"}
+    [changes] = re.findall(r"the work of the service\s+changes \((.*?)\)", text)
+    assert re.findall(r"\w+", changes) == list(schemas["Moment"]["properties"])
+    [error] = re.findall(r'`\{"error": \{(.*?)\}\}`', text)
+    name = schemas["Error"]["properties"]["error"]["$ref"].rpartition("/")[2]
+    assert re.findall(r"\w+", error) == list(schemas[name]["properties"])
+    queries = {name for route in ROUTES for name in route.query}
+    assert set(re.findall(r"`\?(\w+)=", text)) == queries
 
 
 def test_the_server_gives_its_description(session: requests.Session) -> None:

@@ -27,7 +27,7 @@ from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAge
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.offers import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
 
@@ -96,7 +96,7 @@ class Row:
 
 
 def met(state: AvailabilityState, *, status: SiteStatus = CALM, **more: Any) -> SiteStatus:
-    """The calm site, but for what officers meet."""
+    """The calm site, but for what users meet."""
     return replace(status, availability=Availability(state, **more))
 
 
@@ -130,7 +130,7 @@ def test_when_the_application_is_down_and_nobody_does_that(
 
 
 def test_an_outage_is_told_once_and_its_end_once() -> None:
-    """Not of a restart; and whatever is done about it, it ends when officers can work."""
+    """Not of a restart; and whatever is done about it, it ends when users can work."""
     told: dict[str, str] = {}
     since: datetime | None = None
     said: list[list[str]] = []
@@ -295,7 +295,7 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
     )
     assert again == ()
     assert still == told
-    # After it has ended it may begin anew.
+    # After it has ended it may begin again.
     _, ended = detect_new_conditions(CALM, row.limits, told)
     assert ended == {}
     assert len(detect_new_conditions(row.now, row.limits, ended)[0]) == len(row.kinds)

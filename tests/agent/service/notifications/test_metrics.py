@@ -29,7 +29,7 @@ from ncen_updater.agent.service.notifications.metrics import (
 from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-from ncen_updater.feed.offers import FeedSummary
+from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite
 from tests.support.simulated_site import PLACES
 
@@ -81,20 +81,20 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("journal_events_total") == 42
     assert value("change_state", state="stuck") == 1
     assert value("change_state", state="none") == 0
-    assert value("last_stop_predicted_high_seconds") == 20
+    assert value("last_downtime_predicted_high_seconds") == 20
     assert value("feed_expiry_timestamp_seconds", role="timestamp") == NOW.timestamp() + 86_400
     assert value("child_runs_total", action="check", exit_code="7") == 1
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
-    assert value("officers_state", state="maintenance") == 1
-    assert value("officers_state", state="available") == 0
+    assert value("availability_state", state="maintenance") == 1
+    assert value("availability_state", state="available") == 0
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
     names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
-    assert PREFIX + "officers_state" not in names
-    assert PREFIX + "last_stop_seconds" not in names
+    assert PREFIX + "availability_state" not in names
+    assert PREFIX + "last_downtime_seconds" not in names
     assert PREFIX + "feed_checked_timestamp_seconds" not in names
 
 

@@ -1,4 +1,4 @@
-"""An upgrade and the way back with texts and settings of the country's own, on a site that runs."""
+"""An upgrade and the rollback with texts and settings of the country's own, on a site that runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write(site: DemoSite, path: str, content: str) -> None:
 
 
 def seen(site: DemoSite, path: str) -> Any:
-    """What officers see."""
+    """What users see."""
     with urllib.request.urlopen(f"{site.app_url}/{path}", timeout=10) as answer:
         return json.load(answer)
 
@@ -68,7 +68,7 @@ def layer_of(site: Site) -> LocalOverlay:
 
 
 def applied(demo: DemoSite, site: Site) -> str:
-    """Merge for what runs, as ``translations apply`` does, and start anew."""
+    """Merge for what runs, as ``translations apply`` does, and start again."""
     layer = layer_of(site)
     name = layer.build_merged(None, OLD)
     layer.switch_current(name)
@@ -90,7 +90,7 @@ def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite)
     after = seen(demo, "texts/sw")
     assert after["menu"] == {"search": "Tafuta", "print": "Print"}  # kept; one text is gone
     assert after["seizure"]["new"] == "Ukamataji mpya"
-    assert after["seizure"]["saved"] == "Saved as {ref} by {officer}"  # {officer} would be missing
+    assert after["seizure"]["saved"] == "Saved as {ref} by {officer}"  # {user} would be missing
     assert seen(demo, "texts/fr")["menu"]["search"] == "Rechercher personnes et affaires"
     assert seen(demo, "settings") == {"lists": {"rows": "25"}, "mail": {"sender": "ncen@localhost"}}
     assert check_overlay(site, NEW) == ()

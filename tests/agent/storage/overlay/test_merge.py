@@ -32,7 +32,7 @@ class Row:
         after: The same of the release that is gone to.
         own: What the country has.
         outcome: What becomes of its key; None where nothing is told.
-        text: What officers read; None for nothing.
+        text: What users read; None for nothing.
     """
 
     name: str
@@ -127,7 +127,7 @@ def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
     assert [t.old_source for t in there.select(KeyOutcome.OUTDATED)] == [("one",)]
     again = merge_texts(declared(), second, second, own, there.text_origins)
     assert [t.old_source for t in again.select(KeyOutcome.OUTDATED)] == [("one",)]
-    # Whoever writes it anew has seen the text of now.
+    # Anyone who writes it again has seen the text of now.
     rewritten = merge_texts(
         declared(), second, second, catalogue(form, k="new"), again.text_origins
     )

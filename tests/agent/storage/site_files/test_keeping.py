@@ -359,7 +359,7 @@ def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_on
 ) -> None:
     upgrade = kept(photos, method)
     by_year(photos)
-    (photos / "2000" / "0.jpg").unlink()  # an officer
+    (photos / "2000" / "0.jpg").unlink()  # a user
     (photos / "2000" / "new.jpg").write_bytes(b"entered since")
     back = kept(photos, method, "rollback")
     now = picture(photos)

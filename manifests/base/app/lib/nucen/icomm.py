@@ -1,6 +1,6 @@
 """Icomm, acted: queued mail is taken from the queue and written to a file in the overlay.
 
-Nothing leaves while the door is closed: an upgrade must neither send nor repeat a message.
+Nothing leaves while the maintenance page is on: an upgrade must neither send nor repeat a message.
 """
 
 import json

@@ -30,7 +30,7 @@ MAX_BODY = 100_000
 
 
 class Site:
-    """Configuration, databases and the door, for all requests."""
+    """Configuration, databases and the maintenance page, for all requests."""
 
     def __init__(self, config):
         self.config = config
@@ -52,7 +52,7 @@ class Site:
         return closed
 
     def watch_door(self):
-        """Notice when officers come in, for the release that turns bad some time later."""
+        """Notice when users come in, for the release that turns bad some time later."""
         while not self.ended.wait(0.1):
             self.door_closed()
 
@@ -65,12 +65,12 @@ class Site:
         )
 
     def carried(self, path):
-        """A file that the country may word anew: the merged one, where the site has one."""
+        """A file that the country may word again: the merged one, where the site has one."""
         merged = Path(self.config.get("texts", "/nonexistent")) / "app" / path
         return merged if merged.is_file() else APP / path
 
     def texts(self, language):
-        """What officers read in a language: its own texts, else those of the first language."""
+        """What users read in a language: its own texts, else those of the first language."""
         found = json.loads((APP / "i18n" / "en.json").read_text("utf-8"))
         path = self.carried(f"i18n/{language}.json")
         if language.isalnum() and path.is_file():
@@ -84,7 +84,7 @@ class Site:
         return {name: dict(parser.items(name)) for name in parser.sections()}
 
     def health(self):
-        """Look at everything anew: (status, facts)."""
+        """Look at everything again: (status, facts)."""
         problems = []
         releases, writes = {}, {}
         for name, store in self.stores.items():
@@ -141,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def closed_to_officers(self, query):
-        """Keep officers out; the agent's probes (?probe=1) read, from this machine."""
+        """Keep users out; the agent's probes (?probe=1) read, from this machine."""
         if not self.site.door_closed():
             return False
         if "probe" in query and self.command == "GET" and self.client_address[0] == "127.0.0.1":

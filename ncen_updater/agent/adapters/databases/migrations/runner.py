@@ -11,7 +11,6 @@ Files run through the driver's own cursor, so that ``:name`` and ``%`` mean noth
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,8 +39,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
-
-log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.

@@ -1,12 +1,11 @@
 """Connect grants: revoked at the cut-over and restored at the commit.
 
-The new release has to start and to be asked for its health, so the databases are open, but to the
-application's roles and the agent alone. What was granted is kept beside it, and given back in the
-transaction that writes the commit, or goes with the set where the change goes back.
+The new release has to start and pass its health check, so the databases are open, but to the
+application's roles and the agent alone. The revoked grants are stored beside them, and restored in
+the transaction that writes the commit; a revert drops them with the set.
 
-What is left: superusers get in, and so do members of the agent's own role; the owner may grant
-itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
-afterwards.
+Limits: superusers and members of the agent's own role can still connect, and the owner may grant
+itself CONNECT again. A grant by somebody else than the owner is restored with the owner as grantor.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
 )
 
 _GRANTS = (
-    "CREATE TABLE IF NOT EXISTS public.barred ("
+    "CREATE TABLE IF NOT EXISTS public.revoked ("
     " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"
 )
 
@@ -56,7 +55,7 @@ def restrict_connect(
     # What stands in the table is older than this act and is the true original.
     execute(
         connection,
-        "INSERT INTO public.barred VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
+        "INSERT INTO public.revoked VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
         [database, change.id, json.dumps([astuple(grant) for grant in grants])],
     )
     name = quote_identifier(database)
@@ -69,10 +68,10 @@ def restrict_connect(
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
     """Whether a change has taken the rights to connect to a database."""
-    if fetch_rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+    if fetch_rows(connection, "SELECT to_regclass('public.revoked') IS NULL")[0][0]:
         return False
     return bool(
-        fetch_rows(connection, "SELECT 1 FROM public.barred WHERE database = %s", [database])
+        fetch_rows(connection, "SELECT 1 FROM public.revoked WHERE database = %s", [database])
     )
 
 
@@ -81,10 +80,10 @@ def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGr
 
     A role that is not there any more has nothing to get back.
     """
-    if fetch_rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+    if fetch_rows(connection, "SELECT to_regclass('public.revoked') IS NULL")[0][0]:
         return None
     retained = fetch_rows(
-        connection, "DELETE FROM public.barred WHERE database = %s RETURNING grants", [database]
+        connection, "DELETE FROM public.revoked WHERE database = %s RETURNING grants", [database]
     )
     if not retained:
         return None

@@ -1,8 +1,8 @@
 """Privileges by which the application's role could gain more: one table of findings, pure rules.
 
 Anyone who has the application's role (its password, or a hole in the application) may leave
-functions in its databases. They run in sessions of ours: so these are the application's role's own,
-the agent is no superuser, and the control database, which says what happened, is shut to that role.
+functions in its databases, which then run in the agent's sessions. So these sessions use the
+application's role, the agent is no superuser, and that role cannot open the control database.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
     for role in [role for role, by_socket in seen.items() if by_socket] or [settings.owner]:
         name = user or (role if os.geteuid() == 0 else None)
         where = make_conninfo(host=settings.host, port=settings.port, dbname=database, user=role)
-        code, words = _log_in(where, name)
+        code, words = try_login(where, name)
         if code == NOT_ADMITTED and seen and name is not None:
             raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=name, detail=str(words))
         if code not in ADMITS:
@@ -228,7 +228,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
     return tuple(found)
 
 
-def _log_in(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
+def try_login(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
     """Return what the server answers a new session of a system user, or why nobody asked it."""
     try:
         user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)

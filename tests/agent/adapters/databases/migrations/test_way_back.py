@@ -1,4 +1,4 @@
-"""The way back is planned with the way there: what the plan says is what the rollback finds."""
+"""Tests that an upgrade's plan shows the rollback that is found afterwards."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Site:
         return PostgresEngine(settings, self.names, **overrides)
 
     def build(self) -> None:
-        """Make roles and databases anew."""
+        """Make roles and databases again."""
         self.clear()
         for role in (OWNER, "app ro", 'Weird"Role'):
             self.sql("postgres", f"CREATE ROLE {quoted(role)} LOGIN")

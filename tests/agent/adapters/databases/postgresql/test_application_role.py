@@ -53,7 +53,7 @@ from tests.support.errors import refused, says
 
 __all__ = ["own_server"]
 
-# Takes the password of whoever it runs as, also of who has only taken on another role.
+# Takes the password of the user that it runs as, also of one that only took on another role.
 STEAL = """
 DECLARE whose text := current_user;
 BEGIN
@@ -231,7 +231,7 @@ def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Si
         closed.engine().run_query(LiveDatabase("seizure"), "SELECT 1")
     assert "Peer authentication failed" in str(caught.value.detail_text)
     assert "pg_hba.conf" in str(caught.value.remedy_text)
-    lines = f"ncen /^.+$ {AGENT}\nncen /^.+$ {OWNER}\n"  # whoever runs this
+    lines = f"ncen /^.+$ {AGENT}\nncen /^.+$ {OWNER}\n"  # any user of the system
     (closed.server.data / "pg_ident.conf").write_text(lines)
     _rules(closed, f"local all {AGENT},{OWNER} peer map=ncen\n{rules}", lets_in=True)
     assert codes(closed) == {}
@@ -377,7 +377,7 @@ def test_application_finds_no_room_beside_the_agents_session(plain: Site) -> Non
 def test_who_came_in_with_the_agents_session_is_noticed(
     plain: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes the one place is seen, since the agent then has none."""
+    """A session that takes the only place is seen, since the agent then has none."""
     engine = plain.engine()
     engine.fence(CHANGE)
     opening = Server.open_session

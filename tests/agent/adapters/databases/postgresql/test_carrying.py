@@ -96,7 +96,7 @@ THINGS = {
         {"subscription hears"},
     ),
 }  # fmt: skip
-# What an ordinary role makes anew.
+# What an ordinary role makes again.
 CARRIED = (
     "CREATE EXTENSION btree_gist",
     "CREATE TABLE spans (a int, EXCLUDE USING gist (a WITH =))",

@@ -1,6 +1,6 @@
 """Connections cut, servers restarted, databases moved by hand, migrations that mean harm.
 
-Whatever is done to a change before its commit, it fails in typed words or goes on, and the way back
+Whatever is done to a change before its commit, it fails in typed words or goes on, and the rollback
 leads to the exact originals.
 """
 

@@ -165,7 +165,7 @@ def test_a_program_of_the_application(
     engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
     assert engine.migrate(change, target, None, SilentProgress())
     engine.cut_over(change)
-    # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
+    # The ledger looks as if nothing had to be undone; the rollback is planned by what ran.
     before = MigrationSet("3.2.4", slot, {})
     way = plan_rollback_path(
         engine.names, {}, target, before, change.id, engine=engine.engine_name, unchanged=False

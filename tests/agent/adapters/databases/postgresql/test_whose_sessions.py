@@ -105,7 +105,7 @@ def statements(server: EmbeddedPostgres, since: int) -> Iterator[tuple[str, str,
 def test_the_servers_log_has_nothing_of_the_application_by_the_agents_role(
     server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """From the plan to the way back that loses rows, with what is asked in between."""
+    """From the plan to the rollback that loses rows, with what is asked in between."""
     place = PostgresPlace(str(server.host), prefix="w_", programs=server.binaries.directory)
     feed = TrialFeed(tmp_path / "feed")
     feed.publish(("3.2.4", "3.3.0"))

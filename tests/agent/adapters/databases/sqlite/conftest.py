@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def sees_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests: what is said of being blind is not what they are about."""
+    """The user that runs the tests: the warning about missing rights is not their subject."""
     monkeypatch.setattr(
         "ncen_updater.agent.adapters.databases.sqlite.read_operations.can_see_other_users",
         lambda: True,

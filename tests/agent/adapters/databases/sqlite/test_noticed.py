@@ -1,4 +1,4 @@
-"""Whoever writes to the files while they are closed is noticed, and what they wrote is kept.
+"""Tests that a write to closed files is noticed and kept.
 
 The other programs are real processes, by whatever path they come. One runs as another user, while
 the agent has no more than the capabilities of its unit: then nobody can be seen in /proc.

@@ -275,7 +275,7 @@ def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path)
         )
     assert caught.value.values == {"database": "cases", "migration": "0002", "count": 2}
     assert engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
-    # A table that is made anew is dropped in between, and nothing is lost by that.
+    # A table that is recreated is dropped in between, and nothing is lost by that.
     anew = (
         "CREATE TABLE new_kind (id INTEGER PRIMARY KEY, word TEXT);"
         "INSERT INTO new_kind (id) SELECT id FROM kind;"

@@ -1,0 +1,252 @@
+"""``setup``: find what runs here, show one plan, do it, undo it, prove it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.session import DEFAULT_CONFIG
+from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    SETUP_ANSWERS_NEEDED,
+    SETUP_CONFIGURED,
+    SETUP_NOT_ROOT,
+    SETUP_NOTHING_TO_UNDO,
+    ExitCode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.setup.answers import SetupAnswers
+    from ncen_updater.agent.setup.facts import SiteFacts
+    from ncen_updater.agent.setup.machine import Machine
+    from ncen_updater.agent.setup.plan import SetupPlan
+    from ncen_updater.agent.setup.proposal import SiteProposal
+    from ncen_updater.agent.setup.record import SetupRecord
+
+PATH_TYPE = click.Path(path_type=Path)
+PRODUCT = "ncen"
+CERTAINTIES = {
+    "seen": N_("sure"), "likely": N_("likely"), "guessed": N_("guess"),
+}  # fmt: skip
+
+
+@click.command("setup", cls=CliCommand, help=N_("Set up this site"))
+@click.option("--answers", type=PATH_TYPE, help=N_("File with all answers"))
+@click.option("--keep-unit", is_flag=True, help=N_("Leave the unit of the application as it is"))
+@click.option("--undo", is_flag=True, help=N_("Undo setup"))
+@click.option(
+    "--root", type=PATH_TYPE, default=Path("/"), help=N_("Root directory of all paths (default: /)")
+)
+@dry_run_option
+@yes_option
+@click.pass_context
+def setup(
+    context: click.Context,
+    answers: Path | None,
+    keep_unit: bool,
+    undo: bool,
+    root: Path,
+    dry_run: bool,
+    yes: bool,
+) -> ExitCode:
+    from ncen_updater.agent.setup.machine import Machine
+    from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
+
+    session = get_agent_session(context)
+    session.adopting = True
+    if undo and (answers or dry_run):
+        raise CommandUsageError(N_("--undo is not allowed with --answers and --dry-run"), context)
+    root = root.absolute()
+    if os.geteuid() != 0 and root == Path("/"):
+        raise UpdaterError(SETUP_NOT_ROOT)
+    if session.config == DEFAULT_CONFIG:
+        session.config = root / DEFAULT_CONFIG.relative_to("/")
+    machine = Machine(root)
+    record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
+    if undo or record.phase is SetupPhase.UNDOING:
+        return _undo(session, record, yes=yes)
+    if record.phase is SetupPhase.DOING:
+        session.add_line(LazyText(N_("Setup was interrupted.")))
+        session.add_line(LazyText(N_("To undo it instead, run: sudo ncen-updater setup --undo")))
+        session.ask_confirmation(LazyText(N_("Continue it?")), assume_yes=yes)
+        return _apply(session, record)
+    if session.config.exists():
+        raise UpdaterError(SETUP_CONFIGURED, path=session.config)
+    plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
+    if dry_run:
+        _write(session, "planned", plan)
+        return ExitCode.OK
+    session.ask_confirmation(LazyText(N_("Apply this plan?")), assume_yes=yes)
+    return _apply(session, record, plan)
+
+
+def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
+    with session.make_progress() as progress:
+        record.apply(progress, plan.steps if plan else ())
+    session.add_line(LazyText(N_("Setup is complete.")))
+    for line in plan.by_hand if plan else ():
+        session.add_line(line)
+    result = session.get_local_site().run_doctor() if _is_adopted(record) else None
+    for text in result.lines if result else ():
+        session.add_line(text)
+    session.add_line(LazyText(N_("Undo: sudo ncen-updater setup --undo")))
+    session.add_line(LazyText(N_("Next: ncen-updater check")))
+    _write(session, "done", plan, **({"doctor": dict(result.document)} if result else {}))
+    return result.exit_code if result else ExitCode.OK
+
+
+def _is_adopted(record: SetupRecord) -> bool:
+    from ncen_updater.agent.setup.record import AdoptStep
+
+    return any(isinstance(step, AdoptStep) for step in record.steps)
+
+
+def _undo(session: AgentSession, record: SetupRecord, *, yes: bool) -> ExitCode:
+    from ncen_updater.agent.setup.record import SetupPhase
+
+    if record.phase is SetupPhase.NONE:
+        record.clear()
+        raise UpdaterError(SETUP_NOTHING_TO_UNDO)
+    for step in reversed(record.get_done()):
+        session.add_line(LazyText(N_("Undo: {step}"), {"step": step.title}))
+    session.ask_confirmation(LazyText(N_("Undo setup?")), assume_yes=yes)
+    with session.make_progress() as progress:
+        record.undo(progress)
+    session.add_line(LazyText(N_("Setup was undone. The site is as before.")))
+    _write(session, "undone", None)
+    return ExitCode.OK
+
+
+# ---- find and show -------------------------------------------------------------------------------
+
+
+def _make_plan(
+    session: AgentSession, machine: Machine, answers: Path | None, *, keep_unit: bool
+) -> SetupPlan:
+    from ncen_updater.agent.setup.answers import load_answers
+    from ncen_updater.agent.setup.facts import gather_facts
+    from ncen_updater.agent.setup.plan import build_plan, name_cluster
+    from ncen_updater.agent.setup.proposal import make_proposal
+
+    given = None if answers is None else load_answers(answers)
+    if given is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UpdaterError(SETUP_ANSWERS_NEEDED)
+    with session.make_progress() as progress:
+        progress.report(LazyText(N_("looking at this server")))
+        named = given.application.get("health_url") if given else None
+        cluster = name_cluster(given) if given else None
+        facts = gather_facts(machine, [str(named)] if named else [], cluster)
+    product = given.site.product if given else PRODUCT
+    owner = (given.databases.owner if given else None) or ""
+    unit = str(given.application.get("unit", "")) if given else ""
+    found = make_proposal(facts, product, owner=owner, unit=unit)
+    for line in _format_found(found):
+        if given is None:  # a person answers by what was found
+            session.print_message(line)
+        session.add_line(line)
+    if given is None:
+        given = _ask(session, facts)
+    plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
+    _show_plan(session, plan)
+    return plan
+
+
+def _format_found(found: SiteProposal) -> Iterator[LazyText]:
+    yield LazyText(N_("Found:"))
+    for guess in found.guesses:
+        values = {
+            "what": guess.what,
+            "value": guess.value or LazyText(N_("not found")),
+            "certainty": LazyText(CERTAINTIES[guess.certainty]),
+            "reason": guess.reason,
+        }
+        words = (
+            N_("  {what}: {value} ({certainty}: {reason})") if guess.value else "  {what}: {value}"
+        )
+        yield LazyText(words, values)
+
+
+def _show_plan(session: AgentSession, plan: SetupPlan) -> None:
+    session.add_line()
+    session.add_line(
+        LazyText(N_("Fingerprint of the trusted root: {digest}"), {"digest": plan.fingerprint})
+    )
+    for number, step in enumerate(plan.steps, 1):
+        values = {"number": number, "title": step.title}
+        session.add_line(LazyText("{number}. {title}", values))
+        for line in step.preview():
+            session.add_line(f"    {line}")
+    for words in plan.by_hand:
+        session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
+
+
+def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: object) -> None:
+    steps = [
+        {"kind": step.kind, "title": step.title.render(session.language),
+         "preview": list(step.preview())}
+        for step in (plan.steps if plan else ())
+    ]  # fmt: skip
+    session.write_output(
+        {
+            "state": state,
+            "steps": steps,
+            "fingerprint": plan.fingerprint if plan else None,
+            "by_hand": [line.render(session.language) for line in plan.by_hand] if plan else [],
+            **more,
+        }
+    )
+
+
+# ---- ask -----------------------------------------------------------------------------------------
+
+
+def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
+    """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
+    from ncen_updater.agent.setup.answers import make_answers
+    from ncen_updater.agent.setup.plan import group_digits, read_trusted_root
+
+    def ask(question: str, default: str = "", **values: object) -> str:
+        words = session.format_for_stream(session.translate(question, **values), sys.stderr)
+        return str(click.prompt(words, default=default or None, err=True)).strip()
+
+    site = ask(N_("Site ID"), facts.hostname.partition(".")[0])
+    country = ask(N_("Country"), facts.country).upper()
+    feed = ask(N_("Feed URL, or 'offline'"))
+    root = Path(ask(N_("Trusted root received from the Secretariat"), "root.json")).absolute()
+    _, digest = read_trusted_root(root)
+    for line in _format_fingerprint(group_digits(digest)):
+        session.print_message(line)
+    people = ask(N_("Accounts of operators and approvers, or 'none'"), facts.person or "none")
+    accounts = [] if people == "none" else people.replace(",", " ").split()
+    hours = ask(N_("Maintenance window, or 'none'"), "22:00-04:00")
+    windows = []
+    if hours != "none":
+        start, _, end = hours.partition("-")
+        windows = [{"start": start.strip(), "end": end.strip()}]
+    given: dict[str, Any] = {
+        "site": {"id": site, "country": country},
+        "feed": {"offline": True} if feed == "offline" else {"urls": (feed,)},
+        "trust": {"root": root, "fingerprint": digest},
+        "people": {"operators": accounts, "approvers": accounts},
+        "windows": windows,
+    }
+    return make_answers(given)
+
+
+def _format_fingerprint(digest: str) -> tuple[LazyText, ...]:
+    return (
+        LazyText(N_("Compare its fingerprint with the one that the Secretariat reads out:")),
+        LazyText("{digest}", {"digest": digest}),
+        LazyText(N_("Stop here if it differs (Ctrl-C).")),
+    )

@@ -1,0 +1,206 @@
+"""Adopt the site as a step of its setup, and undo that while nothing else has happened."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.databases.migrations.ledger import (
+    AGENT_PREFIX,
+    AGENT_SCHEMA,
+    PARKED_SCHEMA,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    quote_identifier,
+    quote_literal,
+)
+from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.adopt import adopt_site
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.model.event_names import INBOX_DIRECTORY, JOURNAL_FILE, RESTORED_ADOPTED
+from ncen_updater.agent.setup.machine import Machine, find_server
+from ncen_updater.agent.setup.steps import (
+    RECORD_DIRECTORY,
+    Before,
+    SetupStep,
+    find_missing,
+    list_files,
+    remove_added_files,
+    remove_directories,
+    remove_partial_files,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.slots.link import switch_current
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import SETUP_IN_USE
+from ncen_updater.common.progress import SilentProgress
+
+NOT_OURS = frozenset({RECORD_DIRECTORY, INBOX_DIRECTORY})
+
+
+@dataclass(frozen=True)
+class AdoptStep(SetupStep, kind="adopt"):
+    """The installation that runs becomes the release that it is.
+
+    Attributes:
+        config: The configuration.
+        version: The release.
+        vouched: Whether a person says so where the application does not.
+    """
+
+    config: str
+    version: str
+    vouched: bool = False
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(N_("adopt {version}"), {"version": self.version})
+
+    def preview(self) -> list[str]:
+        """See :class:`SetupStep`."""
+        return [f"ncen-updater adopt {self.version}"]
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        config = self._load()
+        paths = config.paths
+        slots = build_site(config, Path(self.config)).slots
+        current, current_link = slots.read_current(), paths.resolve(paths.current)
+        return {
+            "state": list_files(paths.resolve(paths.state), NOT_OURS),
+            "current": None if current is None else str(current),
+            "slots": [str(version) for version in slots.list_versions()],
+            "slot": slots.get_slot_directory(Version(self.version)).exists(),
+            "missing": find_missing(paths.resolve(paths.slots), current_link.parent),
+            "databases": list(_find_agent_parts(config)),
+            "plain": _is_plain(config),
+        }
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        site = build_site(self._load(), Path(self.config))
+        journal = site.state_directory / JOURNAL_FILE
+        if not journal.exists():  # made last
+            adopt_site(site, Version(self.version), SilentProgress(), vouched=self.vouched)
+
+    def check_undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        config = self._load()
+        journal = config.paths.resolve(config.paths.state) / JOURNAL_FILE
+        if not journal.exists():
+            return
+        with Journal.open(journal, read_only=True) as opened:
+            restored = any(event.kind == RESTORED_ADOPTED for event in opened.list_events())
+            if restored or opened.list_changes(1):
+                raise UpdaterError(SETUP_IN_USE, path=journal)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        self.check_undo(machine, before)
+        config = self._load()
+        paths = config.paths
+        slots = build_site(config, Path(self.config)).slots
+        current = paths.resolve(paths.current)
+        remove_partial_files(current)
+        if before["current"] is None:
+            durable.remove_file(current)
+        elif str(slots.read_current()) != before["current"]:
+            switch_current(paths.resolve(paths.slots), current, Version(before["current"]))
+        if self.version not in before["slots"] and not before["slot"]:
+            slots.remove_slot(Version(self.version))
+            slots.remove_leftovers()
+        if str(paths.resolve(paths.slots)) in before["missing"]:
+            remove_added_files(paths.resolve(paths.slots), (), frozenset())
+        remove_directories(before["missing"])
+        _drop_agent_parts(config, before)
+        remove_added_files(paths.resolve(paths.state), before["state"], NOT_OURS)
+
+    def _load(self) -> AgentConfig:
+        return load_config(Path(self.config), look=False)
+
+
+def _find_agent_parts(config: AgentConfig) -> Iterator[str]:
+    """Yield what of the agent's is in the databases already, so that undoing leaves it there."""
+    settings = config.databases.engine_settings
+    if isinstance(settings, PostgresSettings):
+        for name in config.databases.names.values():
+            rows = _ask(settings, name, "SELECT nspname FROM pg_namespace")
+            yield from (
+                f"{name}/{schema}" for (schema,) in rows
+                if schema in (AGENT_SCHEMA, PARKED_SCHEMA)
+            )  # fmt: skip
+        found = _ask(
+            settings, "postgres",
+            f"SELECT 1 FROM pg_database WHERE datname = {quote_literal(settings.control_database)}",  # noqa: S608
+        )  # fmt: skip
+        yield from [settings.control_database] * bool(found)
+    elif isinstance(settings, SqliteSettings):
+        for path in sorted((settings.directory / "live").glob("*.sqlite")):
+            if _list_own_tables(path):
+                yield path.name
+
+
+def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
+    settings, kept = config.databases.engine_settings, before["databases"]
+    if isinstance(settings, PostgresSettings):
+        now = [part for part in _find_agent_parts(config) if part not in kept]
+        for part in now:
+            database, _, schema = part.partition("/")
+            if schema:
+                _ask(settings, database, f"DROP SCHEMA {quote_identifier(schema)} CASCADE")
+            else:
+                _ask(settings, "postgres", f"DROP DATABASE {quote_identifier(part)} WITH (FORCE)")
+    elif isinstance(settings, SqliteSettings):
+        live, sets = settings.directory / "live", settings.directory / "sets"
+        if before["plain"]:
+            _make_plain(live, sets / ADOPTED_SET)
+        for path in sorted(live.glob("*.sqlite")):
+            if path.name not in kept:
+                with closing(sqlite3.connect(path, timeout=30)) as session, session:
+                    for name in _list_own_tables(path):
+                        session.execute(f"DROP TABLE {quote_identifier(name)}")
+        if before["plain"] and sets.is_dir():
+            remove_added_files(sets, (), frozenset())
+            sets.rmdir()
+
+
+def _make_plain(live: Path, base: Path) -> None:
+    """Put the directory back of which adopting made a set, wherever that was interrupted."""
+    remove_partial_files(live)
+    if base.is_dir() and (live.is_symlink() or not live.exists()):
+        durable.remove_file(live)
+        durable.rename_entry(base, live)
+
+
+def _list_own_tables(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as session:
+        rows = session.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return [name for (name,) in rows if name.startswith(AGENT_PREFIX)]
+
+
+def _is_plain(config: AgentConfig) -> bool:
+    """Whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
+    directory = config.databases.engine_settings.local_directory
+    return directory is not None and not (directory / "live").is_symlink()
+
+
+def _ask(settings: PostgresSettings, database: str, statement: str) -> list[Any]:
+    server = find_server(settings.host, settings.port)
+    if server is None:
+        return []
+    return list(server.query([statement], database)[0])

@@ -1,0 +1,368 @@
+"""Ask the machine what runs on it. Changes nothing; what others say is data, and may be missing."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.config.agent_config import ApplicationSettings
+from ncen_updater.agent.setup.machine import (
+    QUICK_LIMIT_S,
+    Machine,
+    ServerAddress,
+    find_server,
+)
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+
+SOCKETS = "/var/run/postgresql"
+HEALTH_PATHS = ("/healthz", "/health", "/api/health", "/")
+MAX_FILE_BYTES = 1_000_000
+UNIT_PROPERTIES = "Id,MainPID,User,ExecStart,WorkingDirectory,ActiveState"
+_QUERIES = (
+    "SELECT current_setting('server_version_num')::int / 10000, current_setting('hba_file'),"
+    " current_setting('ident_file')",
+    "SELECT datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
+    " pg_database_size(d.oid) FROM pg_database d JOIN pg_roles r ON r.oid = datdba"
+    " WHERE NOT datistemplate AND datallowconn AND NOT rolsuper ORDER BY 1",
+    "SELECT usename, datname, bool_or(client_port = -1) FROM pg_stat_activity"
+    " WHERE client_port IS NOT NULL AND datname IS NOT NULL"
+    " AND application_name NOT LIKE 'ncen-updater%' GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT line_number, type, database, user_name, auth_method, options, error"
+    " FROM pg_hba_file_rules ORDER BY 1",
+    "SELECT m.rolname, g.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
+    " JOIN pg_roles g ON g.oid = a.roleid ORDER BY 1, 2",
+    "SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FoundDatabase:
+    """A database that belongs to no superuser."""
+
+    name: str
+    owner: str
+    encoding: str = "UTF8"
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LoginSession:
+    """Sessions of one role in one database, and whether one came through the socket."""
+
+    role: str
+    database: str
+    by_socket: bool
+
+
+@dataclass(frozen=True)
+class HbaRule:
+    """One rule of ``pg_hba.conf`` as the server reads it."""
+
+    line: int
+    kind: str
+    databases: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    method: str = ""
+    options: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL server that runs."""
+
+    address: ServerAddress
+    major: int
+    hba_file: str
+    ident_file: str
+    databases: tuple[FoundDatabase, ...] = ()
+    sessions: tuple[LoginSession, ...] = ()
+    rules: tuple[HbaRule, ...] = ()
+    members: Mapping[str, frozenset[str]] | None = None
+    login_roles: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return f"PostgreSQL {self.major}, {self.address.host}, port {self.address.port}"
+
+
+@dataclass(frozen=True)
+class FoundUnit:
+    """A service of systemd that runs.
+
+    Attributes:
+        ports: At which its processes listen.
+        sqlite: SQLite files that they have open.
+    """
+
+    name: str
+    user: str
+    pid: int = 0
+    command: str = ""
+    directory: str = ""
+    ports: tuple[int, ...] = ()
+    sqlite: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundHealth:
+    """An address of this machine that reports a version."""
+
+    url: str
+    path: str
+    version: str
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """What was seen of the machine.
+
+    Attributes:
+        person: Who typed ``sudo``.
+        refused: What servers said that could not be asked.
+        sqlite: Databases that lie where a site keeps them.
+        web_servers: Files of nginx with their text.
+    """
+
+    hostname: str = ""
+    time_zone: str = ""
+    country: str = ""
+    person: str = ""
+    clusters: tuple[Cluster, ...] = ()
+    refused: tuple[UpdaterError, ...] = ()
+    units: tuple[FoundUnit, ...] = ()
+    sqlite: tuple[str, ...] = ()
+    health: tuple[FoundHealth, ...] = ()
+    web_servers: Mapping[str, str] | None = None
+    system_users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    free_bytes: int = 0
+
+
+def gather_facts(
+    machine: Machine, health_urls: Sequence[str] = (), named: Cluster | None = None
+) -> SiteFacts:
+    """Look at all of it.
+
+    Args:
+        machine: The machine.
+        health_urls: Addresses that a person named.
+        named: The server that a person named; no other is looked for then.
+    """
+    units = tuple(_find_units(machine))
+    sites = dict(_read_web_servers(machine))
+    ports = sorted({port for unit in units for port in unit.ports} | find_proxied_ports(sites))
+    urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
+    clusters, refused = ([named], []) if named else _find_clusters(machine)
+    zone = _find_time_zone(machine)
+    state = machine.path("/var/lib")
+    return SiteFacts(
+        hostname=socket.gethostname(),
+        time_zone=zone,
+        country=_find_country(zone),
+        person=os.environ.get("SUDO_USER", ""),
+        clusters=tuple(clusters),
+        refused=tuple(refused),
+        units=units,
+        sqlite=tuple(sorted(_find_sqlite(machine))),
+        health=tuple(found for url in urls for found in _probe_health(url)),
+        web_servers=sites,
+        system_users=frozenset(entry.pw_name for entry in pwd.getpwall()),
+        groups=frozenset(entry.gr_name for entry in grp.getgrall()),
+        free_bytes=shutil.disk_usage(state).free if state.is_dir() else 0,
+    )
+
+
+# ---- PostgreSQL ----------------------------------------------------------------------------------
+
+
+def _find_clusters(machine: Machine) -> tuple[list[Cluster], list[UpdaterError]]:
+    """Return the servers, and what those said that let nobody in."""
+    clusters, refused = [], []
+    for host, port in sorted(_find_sockets(machine)):
+        address = find_server(host, port)
+        if address is not None:
+            try:
+                clusters.append(survey_cluster(address))
+            except UpdaterError as error:
+                refused.append(error)
+    return clusters, refused
+
+
+def _find_sockets(machine: Machine) -> set[tuple[str, int]]:
+    listed = machine.run(("pg_lsclusters", "--json"), QUICK_LIMIT_S)
+    found = set()
+    if listed.status == 0:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            for cluster in json.loads(listed.output):
+                if cluster["running"]:
+                    found.add((str(cluster["socketdir"]), int(cluster["port"])))
+    for path in machine.path(SOCKETS).glob(".s.PGSQL.*"):
+        if path.is_socket() and path.suffix[1:].isdigit():
+            found.add((str(path.parent), int(path.suffix[1:])))
+    real = {(os.path.realpath(host), port): host for host, port in found}
+    return {(host, port) for (_, port), host in real.items()}
+
+
+def survey_cluster(address: ServerAddress) -> Cluster:
+    """Ask a server, as its superuser.
+
+    Raises:
+        SETUP_DATABASE_REFUSED: If it does not answer.
+    """
+    ((server,), databases, sessions, rules, members, roles) = address.query(_QUERIES)
+    groups = defaultdict(set)
+    for member, group in members:
+        groups[member].add(group)
+    return Cluster(
+        address, int(server[0]), server[1], server[2],
+        tuple(FoundDatabase(a, b, c, int(d)) for a, b, c, d in databases),
+        tuple(LoginSession(a, b, bool(c)) for a, b, c in sessions if a != address.superuser),
+        tuple(
+            HbaRule(int(line), kind or "", tuple(names or ()), tuple(users or ()), method or "",
+                    tuple(options or ()), error or "")
+            for line, kind, names, users, method, options, error in rules
+        ),
+        {name: frozenset(found) for name, found in groups.items()},
+        frozenset(name for name, may in roles if may),
+    )  # fmt: skip
+
+
+# ---- systemd -------------------------------------------------------------------------------------
+
+
+def _find_units(machine: Machine) -> Iterable[FoundUnit]:
+    asked = machine.run(
+        ("systemctl", "show", "*.service", f"--property={UNIT_PROPERTIES}", "--no-pager"),
+        QUICK_LIMIT_S,
+    )
+    if asked.status != 0:
+        return
+    listening = None
+    for block in asked.output.split("\n\n"):
+        facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        pid = int(facts.get("MainPID") or 0)
+        if facts.get("ActiveState") != "active" or not pid or not facts.get("Id"):
+            continue
+        listening = _read_listening() if listening is None else listening
+        inodes, files = _read_open_files(pid)
+        yield FoundUnit(
+            facts["Id"],
+            facts.get("User") or "root",
+            pid,
+            _find_command(facts.get("ExecStart", "")),
+            facts.get("WorkingDirectory", "").lstrip("!~-"),
+            tuple(sorted({listening[inode] for inode in inodes if inode in listening})),
+            files,
+        )
+
+
+def _find_sqlite(machine: Machine) -> Iterable[str]:
+    for place in ("/var/lib", "/srv"):
+        for pattern in ("*/live/*.sqlite", "*/*/live/*.sqlite"):
+            yield from map(str, machine.path(place).glob(pattern))
+
+
+def _find_command(text: str) -> str:
+    """Return the command line of ``ExecStart`` as ``systemctl show`` prints it."""
+    found = re.search(r"argv\[\]=(.*?) ; ", text)
+    return found[1] if found else ""
+
+
+def _read_listening() -> dict[str, int]:
+    """Return inode to port of all sockets that listen."""
+    found = {}
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A":
+                    found[fields[9]] = int(fields[1].rsplit(":", 1)[1], 16)
+    return found
+
+
+def _read_open_files(pid: int) -> tuple[set[str], tuple[str, ...]]:
+    """Return inodes of sockets, and SQLite files, of a process and its children."""
+    sockets, files = set(), set()
+    children: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        children = [int(i) for i in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for process in (pid, *children):
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    target = str(link.readlink())
+                    if target.startswith("socket:["):
+                        sockets.add(target[8:-1])
+                    elif target.endswith((".sqlite", ".sqlite3", ".db")):
+                        files.add(target)
+    return sockets, tuple(sorted(files))
+
+
+# ---- the application's health, the web server, the place -----------------------------------------
+
+
+def _probe_health(url: str) -> Iterable[FoundHealth]:
+    """Ask for the version; the first path that says one."""
+    for path in HEALTH_PATHS:
+        try:
+            settings = ApplicationSettings(
+                unit="x.service", environment={}, health_url=url, health_path=path,
+                probe_timeout_s=3.0, maintenance_file=Path("x"),
+            )  # fmt: skip
+            seen = HealthProber(settings).check_health(HealthExpectation(version=""))
+        except (UpdaterError, ValueError):  # what a person named, and is told of elsewhere
+            return
+        if not seen.answered and seen.status is None:
+            return
+        version = seen.reported.get(settings.version_field)
+        if isinstance(version, str) and version:
+            yield FoundHealth(url, path, version)
+            return
+
+
+def _read_web_servers(machine: Machine) -> Iterable[tuple[str, str]]:
+    for place in ("sites-enabled", "conf.d"):
+        for path in sorted(machine.path(f"/etc/nginx/{place}").glob("*")):
+            with contextlib.suppress(OSError):
+                content = read_file(path, MAX_FILE_BYTES)
+                yield str(path.resolve()), content.decode("utf-8", "surrogateescape")
+
+
+def find_proxied_ports(sites: Mapping[str, str]) -> set[int]:
+    """Return the local ports that web servers hand requests to; pure."""
+    found = re.compile(r"(?:http://|\bserver\s+)(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})")
+    return {int(port) for text in sites.values() for port in found.findall(text)}
+
+
+def _find_time_zone(machine: Machine) -> str:
+    with contextlib.suppress(OSError):
+        target = str(machine.path("/etc/localtime").resolve())
+        if "/zoneinfo/" in target:
+            return target.split("/zoneinfo/", 1)[1]
+    with contextlib.suppress(OSError):
+        return machine.path("/etc/timezone").read_text("utf-8").strip()
+    return ""
+
+
+def _find_country(zone: str) -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/usr/share/zoneinfo/zone.tab").read_text("utf-8").splitlines():
+            fields = line.split("\t")
+            if len(fields) > 2 and fields[2] == zone:
+                return fields[0]
+    return ""

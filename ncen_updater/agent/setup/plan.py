@@ -1,0 +1,487 @@
+"""Make the steps of a setup from what was seen and what was answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.secrets import find_secrets
+from ncen_updater.agent.setup.adoption_step import AdoptStep
+from ncen_updater.agent.setup.answers import SetupAnswers
+from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
+from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
+from ncen_updater.agent.setup.proposal import SiteProposal, find_first_rule, get_port
+from ncen_updater.agent.setup.server_files import (
+    LANGUAGES,
+    LANGUAGES_TEXT,
+    SNIPPET,
+    SNIPPET_TEXT,
+    add_maintenance_page,
+    insert_before_rules,
+    make_login_lines,
+)
+from ncen_updater.agent.setup.steps import (
+    CommandStep,
+    FileStep,
+    MembersStep,
+    RoleStep,
+    ServerStep,
+    SetupStep,
+    decode,
+    try_role,
+)
+from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    SETUP_DATABASE_REFUSED,
+    SETUP_FILE_UNSAFE,
+    SETUP_FINGERPRINT_MISMATCH,
+    SETUP_NOT_FOUND,
+)
+
+ROLE_GROUPS = ("pg_signal_backend", "pg_read_all_settings", "pg_read_all_stats")
+MAINTENANCE_FILE = "run/ncen/maintenance"
+RESUME_UNIT, SERVICE_UNIT = "ncen-updater-resume.service", "ncen-updater.service"
+UNIT_DROP_IN = "50-ncen-updater.conf"
+TMPFILES = "/usr/lib/tmpfiles.d/ncen-updater.conf"
+MAX_ROOT_BYTES = 1_000_000
+#: SQLSTATE of a session that stands.
+LET_IN = "00000"
+
+
+@dataclass(frozen=True)
+class SetupPlan:
+    """What will be done.
+
+    Attributes:
+        steps: In order.
+        config: The configuration, as it will be read.
+        fingerprint: Of the root of trust, in groups of eight.
+        by_hand: What setup leaves to a person.
+    """
+
+    steps: tuple[SetupStep, ...]
+    config: AgentConfig
+    fingerprint: str
+    by_hand: tuple[LazyText, ...] = ()
+
+
+def read_trusted_root(path: Path) -> tuple[bytes, str]:
+    """Return a root of trust, and its digest.
+
+    Raises:
+        SETUP_FILE_UNSAFE: If it cannot be read.
+    """
+    try:
+        content = read_file(path, MAX_ROOT_BYTES)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=reason) from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def group_digits(digest: str) -> str:
+    """Return a digest as people compare it: in groups of eight."""
+    return " ".join(re.findall(".{8}", digest))
+
+
+def build_plan(
+    machine: Machine,
+    facts: SiteFacts,
+    found: SiteProposal,
+    answers: SetupAnswers,
+    config: Path,
+    *,
+    keep_unit: bool = False,
+) -> SetupPlan:
+    """Put it together; changes nothing.
+
+    Args:
+        machine: The machine.
+        facts: What was seen.
+        found: What was decided.
+        answers: What a person said.
+        config: Where ``agent.toml`` will be.
+        keep_unit: Whether the application's unit stays as it is.
+
+    Raises:
+        SETUP_NOT_FOUND: If something cannot be known; the setting to answer is named.
+        SETUP_FINGERPRINT_MISMATCH: If the root of trust is another one.
+        InvalidConfigError: If ``[application]`` of the answers is wrong.
+    """
+    if not (found.engine or answers.databases.engine):
+        for error in facts.refused:  # the databases may be there
+            raise error
+    root_bytes, digest = read_trusted_root(answers.trust.root)
+    if digest != answers.trust.fingerprint:
+        raise UpdaterError(SETUP_FINGERPRINT_MISMATCH, path=answers.trust.root)
+    tables = make_config_tables(machine, found, answers)
+    text = render_toml(tables)
+    loaded = _check_config(text, config)
+    by_hand: list[LazyText] = []
+    steps: list[SetupStep] = []
+    if found.cluster is not None:
+        steps += open_databases(
+            found.cluster, found.owner, list(loaded.databases.names.values()),
+            answers.databases.user, loaded.application.user,
+        )  # fmt: skip
+    has_tmpfiles = Path(TMPFILES).exists() and machine.root == Path("/")
+    if machine.has_systemd():
+        steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
+    trusted = loaded.paths.resolve(loaded.paths.trusted_root)
+    steps += [
+        _file(trusted, decode(root_bytes)),
+        _file(config, text, mode=0o640, hidden=sorted(find_secrets(tables))),
+    ]
+    if has_tmpfiles:
+        steps.append(CommandStep((("systemd-tmpfiles", "--create", "ncen-updater.conf"),)))
+    if machine.has_systemd():
+        steps += _join_units(machine, loaded)
+    steps += _add_maintenance_page(machine, facts, loaded, by_hand)
+    steps += _add_members(facts, answers, loaded)
+    steps += _adopt(found, answers, config, by_hand)
+    if machine.has_systemd():
+        steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
+        start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
+        steps.append(CommandStep((start,), (stop,)))
+    return SetupPlan(tuple(steps), loaded, group_digits(digest), tuple(by_hand))
+
+
+# ---- agent.toml ----------------------------------------------------------------------------------
+
+
+def make_config_tables(
+    machine: Machine, found: SiteProposal, answers: SetupAnswers
+) -> dict[str, Any]:
+    """Return the tables of ``agent.toml``.
+
+    Raises:
+        SETUP_NOT_FOUND: If something cannot be known.
+    """
+    databases, given = answers.databases, answers.application
+    names = dict(databases.names or found.names)
+    engine = databases.engine or found.engine
+    _require(bool(engine and names), N_("databases of the application"), "databases.owner")
+    own: dict[str, Any] = {}
+    if engine == "postgresql":
+        cluster = found.cluster
+        _require(cluster is not None, N_("PostgreSQL server"), "databases.host")
+        assert cluster is not None  # noqa: S101 - required
+        own = {
+            "host": cluster.address.host,
+            "port": cluster.address.port,
+            "user": databases.user,
+            "owner": found.owner,
+        }
+        for name in ("password_file", "bin_directory"):
+            if (value := getattr(databases, name)) is not None:
+                own[name] = str(value)
+    else:
+        directory = databases.directory or found.sqlite_directory
+        _require(bool(directory), N_("directory of the SQLite databases"), "databases.directory")
+        own = {"directory": str(directory)}
+    application = {"maintenance_file": MAINTENANCE_FILE, **given}
+    if found.user and found.user != "root":
+        application.setdefault("user", found.user)
+    if application.get("adapter", "systemd") == "systemd":
+        _require(bool(found.unit or given.get("unit")), N_("unit of the application"),
+                 "application.unit")  # fmt: skip
+        application.setdefault("unit", found.unit)
+        if found.parts and "parts" not in application:
+            application["parts"] = [
+                {"name": part.removesuffix(".service"), "unit": part} for part in found.parts
+            ]
+    if found.health is not None:
+        application.setdefault("health_url", found.health.url)
+        application.setdefault("health_path", found.health.path)
+    _require("health_url" in application, N_("health URL"), "application.health_url")
+    packaged = machine.has_systemd()
+    dump = answers.model_dump(mode="json", exclude_unset=True)
+    tables: dict[str, Any] = {"site": dump["site"]}
+    paths = {"feed_state": "var/lib/ncen-updater/received"} if packaged else {}
+    if machine.root != Path("/"):
+        paths = {"root": str(machine.root), **paths}
+    service: dict[str, Any] = {"runner": "systemd"} if packaged else {}
+    if answers.required_approvals != 1:
+        service["required_approvals"] = answers.required_approvals
+    if answers.windows:
+        service["windows"] = [
+            {
+                **({"days": list(window["days"])} if "days" in window else {}),
+                "start": str(window["start"])[:5],
+                "end": str(window["end"])[:5],
+            }
+            for window in dump["windows"]
+        ]
+    tables |= {"paths": paths} if paths else {}
+    tables |= {"feed": dump["feed"], "databases": {"engine": engine, "names": names, engine: own}}
+    tables |= {"application": application}
+    return tables | ({"service": service} if service else {})
+
+
+def _require(is_known: bool, what: str, setting: str) -> None:
+    if not is_known:
+        raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what), setting=setting)
+
+
+def render_toml(tables: Mapping[str, Any]) -> str:
+    """Return the text of ``agent.toml``; pure."""
+    lines = [
+        "# Made by 'ncen-updater setup'. Every setting: docs/reference/configuration.md",
+        "schema = 1",
+    ]
+    for name, table in tables.items():
+        lines += ["", *_render_table(name, table)]
+    return "\n".join([*lines, ""])
+
+
+def _render_table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    yield f"[{name}]"
+    inner = {}
+    for key, value in table.items():
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            inner[key] = value
+        else:
+            yield f"{_render_key(key)} = {_render_value(value)}"
+    for key, value in inner.items():
+        yield ""
+        yield from _render_table(f"{name}.{_render_key(key)}", value)
+
+
+def _render_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _render_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_render_key(key)} = {_render_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_render_value, value)) + "]"
+    if isinstance(value, bool | int | float | str):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _check_config(text: str, config: Path) -> AgentConfig:
+    """Read the configuration before it lies anywhere.
+
+    Raises:
+        InvalidConfigError: With every mistake; without lines, since the file is not there yet.
+    """
+    descriptor = os.memfd_create("agent.toml")
+    try:
+        os.write(descriptor, text.encode())
+        os.fchmod(descriptor, 0o600)
+        return load_config(Path(f"/proc/self/fd/{descriptor}"), look=False)
+    except InvalidConfigError as error:
+        mistakes = [dataclasses.replace(one, line=None) for one in error.invalid_settings]
+        raise InvalidConfigError(config, mistakes) from error
+    finally:
+        os.close(descriptor)
+
+
+# ---- PostgreSQL ----------------------------------------------------------------------------------
+
+
+def open_databases(
+    cluster: Cluster, owner: str, names: Sequence[str], agent: str, user: str | None
+) -> Iterator[SetupStep]:
+    """Yield role, lines and reloads; without lines where root gets in already.
+
+    Args:
+        cluster: The server.
+        owner: The application's role.
+        names: Its databases.
+        agent: The agent's role.
+        user: The application's system user.
+    """
+    server = dataclasses.asdict(cluster.address)
+    yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
+    for broken in (rule for rule in cluster.rules if rule.error):
+        detail = f"{cluster.hba_file}, line {broken.line}: {broken.error}"
+        raise UpdaterError(
+            SETUP_DATABASE_REFUSED, host=cluster.address.host, port=cluster.address.port,
+            detail=detail,
+        )  # fmt: skip
+    first = find_first_rule(cluster, owner, names)
+    agents = find_first_rule(cluster, agent, ["postgres"])
+    if agents is not None and agents.method == "trust":
+        return
+    method, options = (first.method, first.options) if first else ("", ())
+    lines = make_login_lines(agent, owner, method, options, user=_get_own_user())
+    working = list(_find_working_logins(cluster, owner, names[0], user))
+    own = [[agent, None, "postgres", LET_IN]]
+    own += [[owner, None, names[0], LET_IN]] if method in ("peer", "trust") else []
+    identity = [cluster.address.uid, cluster.address.gid]
+    yield ServerStep(server, working, before_files=True)
+    for path, added in ((cluster.ident_file, lines.ident), (cluster.hba_file, lines.hba)):
+        step = FileStep(path, "", "", identity=identity)
+        before = decode(step.read() or b"")
+        yield dataclasses.replace(step, original=before, content=insert_before_rules(before, added))
+    yield ServerStep(server, [*working, *own], before_files=False)
+
+
+def _find_working_logins(
+    cluster: Cluster, owner: str, database: str, user: str | None
+) -> Iterator[list[str | None]]:
+    """Try how the application may come through the socket, and yield what works."""
+    roles = {session.role for session in cluster.sessions if session.by_socket}
+    for role in (owner, *sorted(roles - {owner})):
+        for name in dict.fromkeys((user, role)):
+            if name is not None:
+                code, _ = try_role(cluster.address, role, name, database)
+                if code in ADMITS:
+                    yield [role, name, database, code]
+
+
+def _get_own_user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+# ---- files, units, people ------------------------------------------------------------------------
+
+
+def _file(path: Path, content: str, *, mode: int = 0o644, hidden: Sequence[str] = ()) -> FileStep:
+    step = FileStep(str(path), content, mode=mode, hidden=hidden)
+    before = step.read()
+    return dataclasses.replace(step, original=None if before is None else decode(before))
+
+
+def _join_units(machine: Machine, config: AgentConfig) -> Iterator[SetupStep]:
+    """Yield what lets the application's units wait for an interrupted change."""
+    names = [one.unit for one in (config.application, *config.application.parts) if one.unit]
+    names = [name for name in names if name != "ncen.service"]
+    again: tuple[tuple[str, ...], ...] = (("systemctl", "daemon-reload"),)
+    if names:
+        units = " ".join(names)
+        place = machine.path(f"/etc/systemd/system/{RESUME_UNIT}.d/setup.conf")
+        again = (*again, ("systemctl", "reenable", RESUME_UNIT))
+        yield CommandStep(backward=again)
+        yield _file(place, f"[Unit]\nBefore={units}\n\n[Install]\nRequiredBy={units}\n")
+    yield CommandStep(again)
+
+
+def _start_from_current(
+    machine: Machine,
+    config: AgentConfig,
+    config_path: Path,
+    found: SiteProposal,
+    answers: SetupAnswers,
+    by_hand: list[LazyText],
+    keep_unit: bool,
+) -> Iterator[SetupStep]:
+    """Yield what lets the application's unit start the release; else a person is told."""
+    unit, current = config.application.unit, str(config.paths.resolve(config.paths.current))
+    if unit is None:
+        return
+    shown = machine.run(("systemctl", "cat", unit, "--no-pager"), QUICK_LIMIT_S)
+    addition = make_unit_drop_in(shown.output, current) if shown.status == 0 else None
+    if addition == "":
+        return
+    version = answers.version or (found.health.version if found.health else None)
+    if addition is None or keep_unit or version is None or answers.feed.offline:
+        words = N_("Let {unit} start {current}: sudo systemctl edit --full {unit}")
+        by_hand.append(LazyText(words, {"unit": unit, "current": current}))
+        return
+    paths = list_paths(addition, current)
+    yield RestartStep(unit, str(config_path), version, paths, before_files=True)
+    yield _file(machine.path(f"/etc/systemd/system/{unit}.d/{UNIT_DROP_IN}"), addition)
+    yield RestartStep(unit, str(config_path), version, paths, before_files=False)
+
+
+def _add_maintenance_page(
+    machine: Machine, facts: SiteFacts, config: AgentConfig, by_hand: list[LazyText]
+) -> Iterator[SetupStep]:
+    """Yield the edits of nginx; where its file is not understood, a person is told."""
+    file = config.paths.resolve(config.application.maintenance_file)
+    port = get_port(config.application.health_url)
+    for name, text in (facts.web_servers or {}).items():
+        if port not in find_proxied_ports({name: text}):
+            continue
+        changed = add_maintenance_page(text, port, str(file))
+        if changed == text:
+            return
+        if changed is None:
+            break
+        reload = (("nginx", "-t"), ("systemctl", "reload", "nginx.service"))
+        yield CommandStep(reload[:1])  # what is broken already is nothing of ours
+        yield CommandStep(backward=reload)
+        yield _file(machine.path(LANGUAGES), LANGUAGES_TEXT)
+        yield _file(machine.path(SNIPPET), SNIPPET_TEXT)
+        yield FileStep(name, changed, text)
+        yield CommandStep(reload)
+        return
+    by_hand.append(
+        LazyText(
+            N_("Let the web server show the maintenance page while {path} exists"), {"path": file}
+        )
+    )
+
+
+def _add_members(
+    facts: SiteFacts, answers: SetupAnswers, config: AgentConfig
+) -> Iterator[SetupStep]:
+    people, service = answers.people, config.service
+    everybody = tuple(dict.fromkeys((*people.operators, *people.approvers)))
+    for number, user in enumerate(everybody):
+        if user not in facts.system_users:
+            raise UpdaterError(
+                SETUP_NOT_FOUND, what=LazyText(N_("account {user}"), {"user": user}),
+                setting=f"people ({number + 1})",
+            )  # fmt: skip
+    for group, users in (
+        (service.viewer_group, everybody),
+        (service.operator_group, people.operators),
+        (service.approver_group, people.approvers),
+    ):
+        if users and group not in facts.groups:
+            raise UpdaterError(
+                SETUP_NOT_FOUND, what=LazyText(N_("group {group}"), {"group": group}),
+                setting="people",
+            )  # fmt: skip
+        if users:
+            yield MembersStep(group, users)
+
+
+def _adopt(
+    found: SiteProposal, answers: SetupAnswers, config: Path, by_hand: list[LazyText]
+) -> Iterator[SetupStep]:
+    version = answers.version or (found.health.version if found.health else None)
+    if answers.feed.offline:
+        words = N_("Import the installed release, then run: sudo ncen-updater adopt {version}")
+        by_hand.append(LazyText(words, {"version": version or "VERSION"}))
+        return
+    _require(version is not None, N_("installed release"), "version")
+    yield AdoptStep(str(config), str(version), vouched=answers.version is not None)
+
+
+def name_cluster(answers: SetupAnswers) -> Cluster | None:
+    """Return the server that a person named; None where nobody did.
+
+    Raises:
+        SETUP_NOT_FOUND: If nobody listens there.
+    """
+    host, port = answers.databases.host, answers.databases.port
+    if host is None:
+        return None
+    address = find_server(host, port)
+    _require(address is not None, N_("PostgreSQL server"), "databases.host")
+    assert address is not None  # noqa: S101 - required
+    return survey_cluster(address)

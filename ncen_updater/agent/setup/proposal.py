@@ -1,0 +1,234 @@
+"""Decide from what was seen: which databases, which unit, which address, and how sure. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.setup.facts import Cluster, FoundHealth, FoundUnit, HbaRule, SiteFacts
+from ncen_updater.common.i18n import N_, LazyText
+
+
+class Certainty(StrEnum):
+    """How sure something is."""
+
+    SEEN = "seen"  # it works so now
+    LIKELY = "likely"  # one thing fits
+    GUESSED = "guessed"  # a name or a default
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One thing found.
+
+    Attributes:
+        what: For people.
+        value: Empty where nothing was found.
+        certainty: How sure it is.
+        reason: By what.
+    """
+
+    what: LazyText
+    value: str
+    certainty: Certainty
+    reason: LazyText
+
+
+@dataclass(frozen=True)
+class SiteProposal:
+    """What the site is, as far as it can be seen.
+
+    Attributes:
+        engine: ``postgresql`` or ``sqlite``; empty where there are no databases.
+        cluster: The server with the application's databases.
+        owner: Their owner.
+        names: Logical to physical name.
+        sqlite_directory: Above ``live``.
+        user: The application's system user.
+        unit: Its unit; empty where none was found.
+        parts: Further units of the same user.
+        health: Its address.
+        guesses: All of it, for people.
+    """
+
+    engine: str = ""
+    cluster: Cluster | None = None
+    owner: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    sqlite_directory: str = ""
+    user: str = ""
+    unit: str = ""
+    parts: tuple[str, ...] = ()
+    health: FoundHealth | None = None
+    guesses: tuple[Guess, ...] = ()
+
+
+SEEN_AT_WORK = LazyText(N_("in use now"))
+ONLY_ONE = LazyText(N_("the only one"))
+BY_NAME = LazyText(N_("by its name"))
+DATABASES, UNIT, HEALTH = (
+    LazyText(N_("databases")), LazyText(N_("unit")), LazyText(N_("health URL")),
+)  # fmt: skip
+
+
+def make_proposal(
+    facts: SiteFacts, product: str, *, owner: str = "", unit: str = ""
+) -> SiteProposal:
+    """Decide.
+
+    Args:
+        facts: What was seen.
+        product: Name of the application.
+        owner: Role that a person named.
+        unit: Unit that a person named.
+    """
+    guesses: list[Guess] = []
+    cluster, owner, certainty = _choose_databases(facts.clusters, product, owner)
+    names: Mapping[str, str] = {}
+    engine = directory = ""
+    if cluster is not None:
+        engine = "postgresql"
+        owned = [found.name for found in cluster.databases if found.owner == owner]
+        names = make_logical_names(owned, product, owner)
+        found = f"{cluster.name}: {', '.join(owned)} ({owner})"
+        reason = {Certainty.SEEN: SEEN_AT_WORK, Certainty.LIKELY: ONLY_ONE}.get(certainty, BY_NAME)
+        guesses.append(Guess(DATABASES, found, certainty, reason))
+    chosen, parts, unit_guess = _choose_unit(facts, product, owner, unit)
+    if cluster is None:
+        for files, certainty, reason in (
+            (chosen.sqlite if chosen else (), Certainty.SEEN, SEEN_AT_WORK),
+            (facts.sqlite, Certainty.LIKELY, ONLY_ONE),
+        ):
+            directory, names = find_sqlite(files)
+            if directory:
+                engine = "sqlite"
+                guesses.append(Guess(DATABASES, directory, certainty, reason))
+                break
+    guesses.append(unit_guess)
+    health = _choose_health(facts.health, chosen)
+    certainty = Certainty.SEEN if health else Certainty.GUESSED
+    value = f"{health.url}{health.path} ({health.version})" if health else ""
+    guesses.append(Guess(HEALTH, value, certainty, SEEN_AT_WORK))
+    user = chosen.user if chosen else owner if owner in facts.system_users else ""
+    return SiteProposal(
+        engine, cluster, owner, names, directory, user, chosen.name if chosen else "",
+        tuple(part.name for part in parts), health, tuple(guesses),
+    )  # fmt: skip
+
+
+def _choose_databases(
+    clusters: Sequence[Cluster], product: str, owner: str
+) -> tuple[Cluster | None, str, Certainty]:
+    """Choose by sessions, then where there is one, then by the product's name."""
+    every = sorted({(i, found.owner) for i, one in enumerate(clusters) for found in one.databases})
+    every = [(i, name) for i, name in every if not owner or name == owner]
+    if not every:
+        return None, owner, Certainty.GUESSED
+    used = [
+        (i, name)
+        for i, name in every
+        if any(
+            session.database == found.name and found.owner == name
+            for session in clusters[i].sessions
+            for found in clusters[i].databases
+        )
+    ]
+    named = [(i, name) for i, name in every if name == product]
+    for certainty, some in (
+        (Certainty.SEEN, used if len(used) == 1 else []),
+        (Certainty.LIKELY, every if len(every) == 1 else []),
+        (Certainty.GUESSED, named if len(named) == 1 else []),
+    ):
+        if some:
+            return clusters[some[0][0]], some[0][1], certainty
+    return None, owner, Certainty.GUESSED
+
+
+def make_logical_names(names: Sequence[str], product: str, owner: str) -> dict[str, str]:
+    """Return the names that releases use, by leaving out what all have in common."""
+    prefixes = [f"{product}_", f"{owner}_", _find_common_prefix(names)]
+    for prefix in prefixes:
+        if prefix and all(name.startswith(prefix) and name != prefix for name in names):
+            return {name.removeprefix(prefix): name for name in names}
+    return {name: name for name in names}
+
+
+def _find_common_prefix(names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return ""
+    letters = itertools.takewhile(lambda same: len(set(same)) == 1, zip(*names, strict=False))
+    common = "".join(letter for letter, *_ in letters)
+    return common[: common.rfind("_") + 1]
+
+
+def find_sqlite(files: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the directory above ``live``, and the databases in it; empty where that is open."""
+    found: dict[str, dict[str, str]] = {}
+    for file in map(PurePosixPath, files):
+        above, live = file.parent.parent, file.parent.name
+        if above.name == "sets":  # where 'live' is a link already
+            above, live = above.parent, "live"
+        if live == "live" and file.suffix == ".sqlite":
+            found.setdefault(str(above), {})[file.stem] = file.stem
+    return next(iter(found.items())) if len(found) == 1 else ("", {})
+
+
+def _choose_unit(
+    facts: SiteFacts, product: str, owner: str, named: str
+) -> tuple[FoundUnit | None, tuple[FoundUnit, ...], Guess]:
+    answering = {get_port(found.url) for found in facts.health}
+    same = [unit for unit in facts.units if unit.user == owner or _is_named(unit, product)]
+    if named:
+        same = [unit for unit in facts.units if unit.name == named]
+    working = [unit for unit in same if answering & set(unit.ports)]
+    if not same and not named:
+        working = [
+            unit for unit in facts.units
+            if answering & set(unit.ports) and unit.sqlite
+        ]  # fmt: skip
+    for some, certainty, reason in (
+        (working, Certainty.SEEN, SEEN_AT_WORK),
+        (same, Certainty.LIKELY, ONLY_ONE),
+        ([unit for unit in same if _is_named(unit, product)], Certainty.GUESSED, BY_NAME),
+    ):
+        if len(some) == 1:
+            chosen = some[0]
+            parts = tuple(
+                unit for unit in facts.units
+                if unit is not chosen and unit.user == chosen.user and unit.user != "root"
+            )  # fmt: skip
+            return chosen, parts, Guess(UNIT, chosen.name, certainty, reason)
+    return None, (), Guess(UNIT, "", Certainty.GUESSED, BY_NAME)
+
+
+def _is_named(unit: FoundUnit, product: str) -> bool:
+    return unit.name == f"{product}.service"
+
+
+def _choose_health(found: Sequence[FoundHealth], unit: FoundUnit | None) -> FoundHealth | None:
+    own = [one for one in found if unit is not None and get_port(one.url) in unit.ports]
+    return next(iter(own or found), None)
+
+
+def get_port(url: str) -> int:
+    """Return the port of an address; 0 where it names none; pure."""
+    try:
+        return urlsplit(url).port or 0
+    except ValueError:
+        return 0
+
+
+def find_first_rule(cluster: Cluster, role: str, databases: Sequence[str]) -> HbaRule | None:
+    """Return the rule by which a role comes through the socket into the first of its databases."""
+    groups = {f"+{name}" for name in (cluster.members or {}).get(role, ())} | {f"+{role}"}
+    for rule in cluster.rules:
+        if rule.kind != "local" or rule.error:
+            continue
+        at = {"all", *databases[:1], *(["sameuser"] if databases[:1] == [role] else [])}
+        if at & set(rule.databases) and ({"all", role} | groups) & set(rule.users):
+            return rule
+    return None

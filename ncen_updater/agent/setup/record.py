@@ -1,0 +1,224 @@
+"""What a setup has done, on the disk before it is done; and how it goes on, or back, from there.
+
+``record.json`` names every step and how far it is: ``begun`` is written, with what was there,
+before a step does anything, ``done`` after it. A setup that was interrupted is found ``doing`` or
+``undoing`` and goes on so: what is begun is done or undone once more, which every step bears.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from subprocess import SubprocessError
+from typing import Any
+
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.setup.adoption_step import AdoptStep
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.steps import (
+    RECORD_DIRECTORY,
+    FileStep,
+    SetupStep,
+    find_missing,
+    load_step,
+    remove_directories,
+)
+from ncen_updater.agent.setup.unit_files import RestartStep
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText, join_texts
+from ncen_updater.common.messages import (
+    SETUP_RECORD_DAMAGED,
+    SETUP_STEP_FAILED,
+    SETUP_UNDO_FAILED,
+    ErrorMessage,
+)
+from ncen_updater.common.progress import ProgressListener
+
+# A record names steps of these modules, too.
+__all__ = ["AdoptStep", "RestartStep", "SetupPhase", "SetupRecord"]
+
+RECORD_NAME, LOCK_NAME = "record.json", "lock"
+MAX_RECORD_BYTES = 50_000_000
+FAILURES = (UpdaterError, OSError, LookupError, ValueError, SubprocessError, sqlite3.Error)
+
+
+class SetupPhase(StrEnum):
+    """How far a setup is."""
+
+    NONE = "none"
+    DOING = "doing"
+    DONE = "done"
+    UNDOING = "undoing"
+
+
+class SetupRecord:
+    """The record of one setup.
+
+    Args:
+        machine: The machine.
+        state: The agent's state directory.
+    """
+
+    def __init__(self, machine: Machine, state: Path) -> None:
+        self._machine = machine
+        self._state = state
+        self.directory = state / RECORD_DIRECTORY
+        self._file = self.directory / RECORD_NAME
+        self._data: dict[str, Any] = {"steps": [], "missing": []}
+        self._missing: list[str] = []
+        self._load()
+
+    # ---- on the disk -----------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        try:
+            data = parse_json(read_file(self._file, MAX_RECORD_BYTES))
+            self.phase = SetupPhase(data["phase"])
+            self.steps = tuple(load_step(item["step"]) for item in data["steps"])
+        except FileNotFoundError:
+            self.phase, self.steps = SetupPhase.NONE, ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UpdaterError(SETUP_RECORD_DAMAGED, path=self._file, detail=str(error)) from error
+        else:
+            self._data = data
+
+    def _save(self) -> None:
+        self._data["phase"] = self.phase
+        durable.write_file(self._file, json.dumps(self._data, indent=1).encode(), 0o600)
+
+    def _begin(self, steps: Sequence[SetupStep], missing: Sequence[str]) -> None:
+        """Write down what is going to be done; nothing is done yet."""
+        self.steps, self.phase = tuple(steps), SetupPhase.DOING
+        entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
+        self._data = {"schema": 1, "steps": entries, "missing": missing}
+        self._save()
+
+    def _mark(self, number: int, state: str | None) -> None:
+        self._data["steps"][number]["state"] = state
+        self._save()
+
+    def get_done(self) -> tuple[SetupStep, ...]:
+        """Return the steps that are done or begun."""
+        entries = zip(self.steps, self._data["steps"], strict=True)
+        return tuple(step for step, entry in entries if entry["state"])
+
+    @contextlib.contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Keep others away while the block runs, and take what is on the disk by then."""
+        self._missing = find_missing(self._state)
+        durable.make_directory(self._state, exactly=bool(self._missing))
+        durable.make_directory(self.directory, 0o700)
+        with hold_change_lock(self.directory / LOCK_NAME, "setup"):
+            self._load()
+            yield
+
+    # ---- forward ---------------------------------------------------------------------------------
+
+    def apply(self, progress: ProgressListener, steps: Sequence[SetupStep] = ()) -> None:
+        """Do what is left to do; on a failure undo all.
+
+        Args:
+            progress: Told what is done.
+            steps: What is to be done, where nothing is on the disk yet.
+
+        Raises:
+            SETUP_STEP_FAILED: If a step failed; everything is as it was.
+            SETUP_UNDO_FAILED: If that could not be undone.
+            SiteBusyError: If another setup is at work, or was since the plan was made.
+        """
+        with self._hold():
+            if steps and self.phase is not SetupPhase.NONE:
+                raise SiteBusyError(holder="setup")
+            if steps:
+                self._begin(steps, self._missing)
+            for number, step in enumerate(self.steps):
+                entry = self._data["steps"][number]
+                if entry["state"] == "done":
+                    continue
+                progress.report(step.title)
+                try:
+                    if entry["state"] is None:
+                        entry["before"] = before = step.capture(self._machine)
+                        self._keep_file(number, step, before)
+                        self._mark(number, "begun")
+                    step.do(self._machine, entry["before"])
+                except FAILURES as error:
+                    self._undo(progress)
+                    raise _build_failure(SETUP_STEP_FAILED, step, error) from error
+                self._mark(number, "done")
+            self.phase = SetupPhase.DONE
+            self._save()
+
+    def _keep_file(self, number: int, step: SetupStep, before: dict[str, Any]) -> None:
+        """Keep a file as it was, also for people."""
+        if isinstance(step, FileStep) and "content" in before:
+            kept = self.directory / f"{number:02}-{Path(step.path).name}.before"
+            durable.write_file(kept, base64.b64decode(before["content"]), 0o600)
+
+    # ---- back ------------------------------------------------------------------------------------
+
+    def undo(self, progress: ProgressListener) -> None:
+        """Undo all that was done, and remove the record.
+
+        Raises:
+            SETUP_IN_USE: If the site was upgraded since; nothing is undone.
+            SETUP_FILE_CHANGED: If somebody changed a file since; nothing is undone.
+            SETUP_UNDO_FAILED: If a step could not be undone; the next undo goes on there.
+            SiteBusyError: If another setup is at work.
+        """
+        with self._hold():
+            if self.phase is not SetupPhase.UNDOING:
+                for step, entry in zip(self.steps, self._data["steps"], strict=True):
+                    if entry["state"]:
+                        step.check_undo(self._machine, entry["before"])
+            self._undo(progress)
+
+    def _undo(self, progress: ProgressListener) -> None:
+        self.phase = SetupPhase.UNDOING
+        self._save()
+        for number in reversed(range(len(self.steps))):
+            entry, step = self._data["steps"][number], self.steps[number]
+            if not entry["state"]:
+                continue
+            progress.report(step.title)
+            try:
+                step.undo(self._machine, entry["before"])
+            except FAILURES as error:
+                raise _build_failure(SETUP_UNDO_FAILED, step, error) from error
+            self._mark(number, None)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Leave nothing; the record itself goes when all else is gone."""
+        for path in self.directory.iterdir():
+            if path != self._file:
+                path.unlink()
+        durable.remove_file(self._file)
+        self.clear()
+        remove_directories(self._data["missing"])
+        self.phase, self.steps = SetupPhase.NONE, ()
+
+    def clear(self) -> None:
+        """Remove what a removal that was killed left of the directory."""
+        if self.directory.is_dir() and not self._file.exists():
+            shutil.rmtree(self.directory)
+            durable.fsync_directory(self._state)
+
+
+def _build_failure(message: ErrorMessage, step: SetupStep, error: Exception) -> UpdaterError:
+    """Say at which step; what happened there, and what to do about it, is the detail."""
+    detail: str | LazyText = str(error)
+    if isinstance(error, UpdaterError):
+        parts = (error.title_text, error.detail_text, error.remedy_text)
+        detail = join_texts((part for part in parts if part is not None), "\n")
+    cause = error.code if isinstance(error, UpdaterError) else "-"
+    return UpdaterError(message, step=step.title, cause=cause, detail=detail)

@@ -1,0 +1,512 @@
+"""The steps of a setup: each says what it does, does it, and undoes it, as often as it is asked.
+
+A step is plain data, so that another process can go on after a power cut. ``capture`` notes what
+was there; that is on the disk before ``do`` begins. What a step undoes, the steps before it may
+still need to be told to a server: :class:`ServerStep` and :class:`CommandStep` stand on both sides
+of the files that they are about, and do nothing in one of the two directions.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import difflib
+import grp
+import os
+import shutil
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from psycopg.conninfo import make_conninfo
+
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    ask_sqlstate,
+    quote_identifier,
+    quote_literal,
+)
+from ncen_updater.agent.adapters.databases.postgresql.roles import try_login
+from ncen_updater.agent.reports.diagnostics.proved import read_permissions
+from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    SETUP_DATABASE_REFUSED,
+    SETUP_FILE_CHANGED,
+    SETUP_FILE_UNSAFE,
+    SETUP_LOGIN_BROKEN,
+)
+
+MAX_BYTES = 1_000_000
+#: Below the state directory.
+RECORD_DIRECTORY = "setup"
+LOGIN_LIMIT_S, RELOAD_LIMIT_S = 10.0, 20.0
+Before = dict[str, Any]
+KINDS: dict[str, type[SetupStep]] = {}
+
+
+@dataclass(frozen=True)
+class SetupStep:
+    """Base of all steps."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str) -> None:
+        """Register it under the name that it has on the disk."""
+        cls.kind = kind
+        KINDS[kind] = cls
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "kind": self.kind,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+        }
+
+    @property
+    def title(self) -> LazyText:
+        """What it does, in a few words."""
+        raise NotImplementedError
+
+    def preview(self) -> Sequence[str]:
+        """Return the lines that show exactly what it does."""
+        return ()
+
+    def capture(self, machine: Machine) -> Before:
+        """Note what is there; raise where the plan does not fit it any more."""
+        del machine
+        return {}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """Do it, or what is left of it."""
+
+    def check_undo(self, machine: Machine, before: Before) -> None:
+        """Raise where it cannot be undone without taking away what others did since."""
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """Undo it, or what was done of it."""
+
+
+def load_step(record: Mapping[str, Any]) -> SetupStep:
+    """Return a step from its record."""
+    values = dict(record)
+    return KINDS[values.pop("kind")](**values)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileStep(SetupStep, kind="file"):
+    """A file with exactly this content.
+
+    Attributes:
+        path: The file.
+        content: All of it, as text.
+        original: What the plan was made from; None where there was no file.
+        mode: Where it is new.
+        identity: User and group whose file it is, and as whom it is written.
+        hidden: What is not shown of it.
+    """
+
+    path: str
+    content: str
+    original: str | None = None
+    mode: int = 0o644
+    identity: Sequence[int] | None = None
+    hidden: Sequence[str] = ()
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(
+            N_("write {path}") if self.original is None else N_("change {path}"),
+            {"path": self.path},
+        )
+
+    def preview(self) -> Sequence[str]:
+        """See :class:`SetupStep`."""
+        old, new = (self.original or "").splitlines(), self.content.splitlines()
+        source = "/dev/null" if self.original is None else self.path
+        lines = list(difflib.unified_diff(old, new, source, self.path, lineterm=""))
+        for secret in self.hidden:
+            lines = [line.replace(secret, "***") for line in lines]
+        return lines
+
+    @property
+    def _as_user(self) -> tuple[int, int] | None:
+        return None if self.identity is None else (self.identity[0], self.identity[1])
+
+    def read(self) -> bytes | None:
+        """Return what is there; None where nothing is.
+
+        Raises:
+            SETUP_FILE_UNSAFE: If somebody else decides what lies there.
+        """
+        path = Path(self.path)
+        try:
+            with acting_as(self._as_user):
+                found = read_permissions(path)
+                if found is None:
+                    return None
+                owners = {os.geteuid()} if self.identity is None else {self.identity[0]}
+                problem: object = found.describe_problem(frozenset(owners))
+                if problem is None:
+                    return read_file(path, MAX_BYTES)
+        except OSError as error:
+            problem = error.strerror or str(error)
+        raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=problem)
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        content, path = self.read(), Path(self.path)
+        if content != (None if self.original is None else encode(self.original)):
+            raise UpdaterError(SETUP_FILE_CHANGED, path=path)
+        missing = find_missing(path.parent)
+        if content is None:
+            return {"missing": missing}
+        found = path.lstat()
+        return {
+            "missing": missing,
+            "content": base64.b64encode(content).decode(),
+            "mode": stat.S_IMODE(found.st_mode),
+            "owner": [found.st_uid, found.st_gid],
+        }
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        path = Path(self.path)
+        mode, owner = before.get("mode", self.mode), before.get("owner")
+        with acting_as(self._as_user):
+            durable.make_directory(path.parent, exactly=bool(before["missing"]))
+            replace_file(path, encode(self.content), mode, owner)
+
+    def check_undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        now = self.read()
+        if now not in (encode(self.content), _get_content(before)):
+            raise UpdaterError(SETUP_FILE_CHANGED, path=self.path)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        self.check_undo(machine, before)
+        path, content = Path(self.path), _get_content(before)
+        with acting_as(self._as_user):
+            remove_partial_files(path)
+            if content is None:
+                durable.remove_file(path)
+            else:
+                replace_file(path, content, before["mode"], before["owner"])
+            remove_directories(before["missing"])
+
+
+def find_missing(*directories: Path) -> list[str]:
+    """Return what of directories and those above is not there, the innermost first."""
+    places = {place for one in directories for place in (one, *one.parents)}
+    return sorted((str(place) for place in places if not place.exists()), reverse=True)
+
+
+def remove_directories(places: Sequence[str]) -> None:
+    """Remove directories, unless others put something there since."""
+    for place in places:
+        with contextlib.suppress(OSError):
+            Path(place).rmdir()
+
+
+def encode(text: str) -> bytes:
+    """Return the bytes of a text that may have been none."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(content: bytes) -> str:
+    """Return bytes as a text from which :func:`encode` makes the same again."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _get_content(before: Before) -> bytes | None:
+    return base64.b64decode(before["content"]) if "content" in before else None
+
+
+def replace_file(path: Path, content: bytes, mode: int, owner: Sequence[int] | None) -> None:
+    """Replace a file in one step, with its mode and owner."""
+    remove_partial_files(path)
+    with durable.open_for_replace(path, 0o600) as stream:
+        stream.write(content)
+        if owner is not None and list(owner) != [os.geteuid(), os.getegid()]:
+            os.fchown(stream.fileno(), owner[0], owner[1])
+        os.fchmod(stream.fileno(), mode)
+
+
+def remove_partial_files(path: Path) -> None:
+    """Remove what a write that was killed left beside a file."""
+    with contextlib.suppress(OSError):
+        for beside in path.parent.glob(f".{path.name}{durable.PARTIAL_PREFIX}*"):
+            beside.unlink(missing_ok=True)
+
+
+# ---- PostgreSQL ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RoleStep(SetupStep, kind="role"):
+    """The agent's role, and of which roles it is a member.
+
+    Attributes:
+        server: The server.
+        agent: The role.
+        groups: The roles.
+    """
+
+    server: Mapping[str, Any]
+    agent: str
+    groups: Sequence[str]
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(N_("create the database role {role}"), {"role": self.agent})
+
+    def preview(self) -> Sequence[str]:
+        """See :class:`SetupStep`."""
+        return (self._create, self._grant(self.groups))
+
+    @property
+    def _create(self) -> str:
+        return f"CREATE ROLE {quote_identifier(self.agent)} LOGIN CREATEDB;"
+
+    def _grant(self, groups: Sequence[str]) -> str:
+        names = ", ".join(map(quote_identifier, groups))
+        return f"GRANT {names} TO {quote_identifier(self.agent)};"
+
+    def _look(self) -> tuple[bool, list[str]]:
+        named = quote_literal(self.agent)
+        role, groups = ServerAddress(**self.server).query(
+            [
+                f"SELECT 1 FROM pg_roles WHERE rolname = {named}",  # noqa: S608 - quoted
+                "SELECT g.rolname FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid"  # noqa: S608
+                f" JOIN pg_roles m ON m.oid = a.member WHERE m.rolname = {named}",
+            ]
+        )
+        return bool(role), [name for (name,) in groups]
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        existed, groups = self._look()
+        return {"existed": existed, "groups": groups}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        exists, groups = self._look()
+        missing = [name for name in self.groups if name not in groups]
+        statements = [] if exists else [self._create]
+        statements += [self._grant(missing)] if missing else []
+        ServerAddress(**self.server).query(statements)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        exists, groups = self._look()
+        if not exists:
+            return
+        role = quote_identifier(self.agent)
+        added = [name for name in self.groups if name in groups and name not in before["groups"]]
+        statements = []
+        if added:
+            statements.append(f"REVOKE {', '.join(map(quote_identifier, added))} FROM {role}")
+        if not before["existed"]:
+            statements.append(f"DROP ROLE {role}")
+        ServerAddress(**self.server).query(statements)
+
+
+@dataclass(frozen=True)
+class ServerStep(SetupStep, kind="server"):
+    """The server reads its files again, and whoever came in before still does.
+
+    Attributes:
+        server: The server.
+        logins: Role, system user (None for ours), database, and what has to be answered.
+        before_files: Whether it stands before the steps that change the files: then it only looks,
+            and reloads when all is undone.
+    """
+
+    server: Mapping[str, Any]
+    logins: Sequence[Sequence[str | None]]
+    before_files: bool
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        if self.before_files:
+            return LazyText(N_("test the login of the application"))
+        return LazyText(N_("reload PostgreSQL and test all logins"))
+
+    def preview(self) -> Sequence[str]:
+        """See :class:`SetupStep`."""
+        return () if self.before_files else ("SELECT pg_reload_conf();",)
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        if not self.before_files:
+            self._reload()
+        self._require_logins()
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        if self.before_files:
+            self._reload()
+            self._require_logins()
+
+    def _reload(self) -> None:
+        server, asked = ServerAddress(**self.server), ["SELECT pg_conf_load_time()"]
+        (((loaded,),), _) = server.query([*asked, "SELECT pg_reload_conf()"])
+        until = time.monotonic() + RELOAD_LIMIT_S
+        while server.query(asked)[0][0][0] == loaded:
+            if time.monotonic() > until:
+                raise UpdaterError(
+                    SETUP_DATABASE_REFUSED, host=server.host, port=server.port,
+                    detail=f"no reload in {RELOAD_LIMIT_S:.0f} s",
+                )  # fmt: skip
+        (wrong,) = server.query(
+            ["SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL"]
+        )
+        for line, error in wrong:
+            raise UpdaterError(
+                SETUP_DATABASE_REFUSED, host=server.host, port=server.port,
+                detail=f"pg_hba.conf, line {line}: {error}",
+            )  # fmt: skip
+
+    def _require_logins(self) -> None:
+        for role, user, database, expected in self.logins:
+            code, words = try_role(ServerAddress(**self.server), str(role), user, str(database))
+            if code != expected:
+                raise UpdaterError(SETUP_LOGIN_BROKEN, role=role, user=user, detail=str(words))
+
+
+def try_role(
+    server: ServerAddress, role: str, user: str | None, database: str
+) -> tuple[str | None, str | LazyText]:
+    """Return what a server answers a new session of a system user."""
+    where = make_conninfo(host=server.host, port=server.port, dbname=database, user=role)
+    if user is None:
+        return ask_sqlstate(where, LOGIN_LIMIT_S)
+    return try_login(where, user)
+
+
+# ---- the system ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CommandStep(SetupStep, kind="command"):
+    """Commands of the system.
+
+    Attributes:
+        forward: When it is done.
+        backward: When it is undone.
+    """
+
+    forward: Sequence[Sequence[str]] = ()
+    backward: Sequence[Sequence[str]] = ()
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        commands = "; ".join(" ".join(argv) for argv in self.forward)
+        if not commands:
+            return LazyText(N_("prepare the undo"))
+        return LazyText(N_("run {commands}"), {"commands": commands})
+
+    def preview(self) -> Sequence[str]:
+        """See :class:`SetupStep`."""
+        return [" ".join(argv) for argv in self.forward]
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del before
+        for argv in self.forward:
+            machine.require(argv)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del before
+        for argv in self.backward:
+            machine.require(argv)
+
+
+@dataclass(frozen=True)
+class MembersStep(SetupStep, kind="members"):
+    """Accounts become members of a group."""
+
+    group: str
+    users: Sequence[str]
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        values = {"group": self.group, "users": ", ".join(self.users)}
+        return LazyText(N_("add {users} to the group {group}"), values)
+
+    def preview(self) -> Sequence[str]:
+        """See :class:`SetupStep`."""
+        return [f"gpasswd --add {user} {self.group}" for user in self.users]
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        return {"members": grp.getgrnam(self.group).gr_mem}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del before
+        for user in self.users:
+            if user not in grp.getgrnam(self.group).gr_mem:
+                machine.require(("gpasswd", "--add", user, self.group))
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        for user in self.users:
+            if user in grp.getgrnam(self.group).gr_mem and user not in before["members"]:
+                machine.require(("gpasswd", "--delete", user, self.group))
+
+
+def remove_added_files(directory: Path, before: Sequence[str], skip: frozenset[str]) -> None:
+    """Remove what was not in a directory before; what is skipped stays whole."""
+    kept = set(before)
+    above = {str(place) for name in before for place in Path(name).parents}
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        _remove_added(path, directory, kept, above, skip)
+
+
+def _remove_added(
+    path: Path, directory: Path, kept: set[str], above: set[str], skip: frozenset[str]
+) -> None:
+    name = str(path.relative_to(directory))
+    if name in skip:
+        return
+    if name in kept or name in above:
+        if path.is_dir() and not path.is_symlink():
+            for inner in sorted(path.iterdir()):
+                _remove_added(inner, directory, kept, above, skip)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def list_files(directory: Path, skip: frozenset[str]) -> list[str]:
+    """Return all names below a directory but what is skipped."""
+    if not directory.is_dir():
+        return []
+    names = [str(path.relative_to(directory)) for path in directory.rglob("*")]
+    return sorted(name for name in names if Path(name).parts[0] not in skip)

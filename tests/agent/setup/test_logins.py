@@ -1,0 +1,188 @@
+"""The application as a system user of its own: how it logs in, and who becomes a member."""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
+from ncen_updater.agent.setup.facts import Cluster, SiteFacts, survey_cluster
+from ncen_updater.agent.setup.machine import Machine, ServerAddress, find_server
+from ncen_updater.agent.setup.plan import open_databases
+from ncen_updater.agent.setup.proposal import make_proposal
+from ncen_updater.agent.setup.record import SetupRecord
+from ncen_updater.agent.setup.steps import FileStep, MembersStep, RoleStep, SetupStep, try_role
+from ncen_updater.common.messages import SETUP_FILE_UNSAFE, SETUP_STEP_FAILED
+from ncen_updater.common.progress import SilentProgress
+from tests.agent.setup.site import CATALOGUE, facts_of, running_as_debian
+from tests.support.errors import refused
+from tests.support.made_users import made_users
+
+root_alone = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root becomes the application's user"
+)
+AGENT, OWNER = "setup_agent", "daemon"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerAddress]:
+    """A server as Debian has it, with the database of a role that is a system user, too."""
+    with running_as_debian() as made:
+        address = find_server(str(made.host), made.port)
+        assert address is not None
+        address.query([f"CREATE ROLE {OWNER} LOGIN", f"CREATE DATABASE ncen_cases OWNER {OWNER}"])
+        yield address
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody can enter."""
+    with tempfile.TemporaryDirectory(prefix="nu-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+def steps(cluster: Cluster, user: str | None = OWNER) -> list[SetupStep]:
+    """What opens the databases to the agent."""
+    found = make_proposal(SiteFacts(clusters=(cluster,)), "ncen")
+    assert (found.owner, dict(found.names)) == (OWNER, {"cases": "ncen_cases"})
+    return list(open_databases(cluster, OWNER, ["ncen_cases"], AGENT, user))
+
+
+def look(server: ServerAddress, cluster: Cluster) -> list[object]:
+    files = [facts_of(Path(name)) for name in (cluster.hba_file, cluster.ident_file)]
+    return [*files, *server.query(CATALOGUE)]
+
+
+def answer(server: ServerAddress, role: str, user: str | None) -> str | None:
+    return try_role(server, role, user, "ncen_cases")[0]
+
+
+@root_alone
+def test_everybody_comes_in_as_before_and_root_as_both_roles(
+    server: ServerAddress, tmp_path: Path
+) -> None:
+    cluster = survey_cluster(server)
+    before = look(server, cluster)
+    assert answer(server, OWNER, OWNER) in ADMITS
+    assert answer(server, OWNER, None) not in ADMITS
+    record = SetupRecord(Machine(tmp_path), tmp_path / "state")
+    record.apply(SilentProgress(), steps(cluster))
+    assert answer(server, OWNER, OWNER) == "00000"
+    assert answer(server, OWNER, None) == "00000"
+    assert answer(server, AGENT, None) == "00000"
+    assert answer(server, OWNER, "bin") == answer(server, AGENT, OWNER) == "28000"
+    record.undo(SilentProgress())
+    assert look(server, cluster) == before
+    assert answer(server, OWNER, OWNER) == "00000"
+    assert answer(server, OWNER, None) == "28000"
+    assert not (tmp_path / "state").exists()
+
+
+@root_alone
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (f"ncen_updater {OWNER} {OWNER}\n", ""),  # the application's own line
+        ("ncen_updater root setup_agent\n", ""),
+    ],
+)
+def test_reload_that_breaks_a_login_is_reverted(
+    server: ServerAddress, tmp_path: Path, wrong: str, right: str
+) -> None:
+    cluster = survey_cluster(server)
+    before = look(server, cluster)
+    broken = [
+        dataclasses.replace(step, content=step.content.replace(wrong, right))
+        if isinstance(step, FileStep)
+        else step
+        for step in steps(cluster)
+    ]
+    record = SetupRecord(Machine(tmp_path), tmp_path / "state")
+    with refused(SETUP_STEP_FAILED) as caught:
+        record.apply(SilentProgress(), broken)
+    assert caught.value.values["cause"] == "NU-1209"
+    assert look(server, cluster) == before
+    assert answer(server, OWNER, OWNER) == "00000"
+
+
+def test_line_that_the_server_cannot_read_is_reverted(
+    server: ServerAddress, tmp_path: Path
+) -> None:
+    cluster = survey_cluster(server)
+    before = look(server, cluster)
+    broken = [
+        dataclasses.replace(step, content=f"nonsense\n{step.content}")
+        if isinstance(step, FileStep) and step.path == cluster.hba_file
+        else step
+        for step in steps(cluster, None)
+    ]
+    record = SetupRecord(Machine(tmp_path), tmp_path / "state")
+    with refused(SETUP_STEP_FAILED) as caught:
+        record.apply(SilentProgress(), broken)
+    assert caught.value.values["cause"] == "NU-1215"
+    assert look(server, cluster) == before
+
+
+def test_role_and_grants_that_were_there_stay(server: ServerAddress) -> None:
+    server.query([f"CREATE ROLE {AGENT} LOGIN", f"GRANT pg_signal_backend TO {AGENT}"])
+    try:
+        before = server.query(CATALOGUE)
+        step = RoleStep(
+            dataclasses.asdict(server), AGENT, ("pg_signal_backend", "pg_read_all_stats")
+        )
+        machine = Machine(Path("/nowhere"))
+        seen = step.capture(machine)
+        step.do(machine, seen)
+        step.do(machine, seen)
+        assert server.query(CATALOGUE) != before
+        step.undo(machine, seen)
+        step.undo(machine, seen)
+        assert server.query(CATALOGUE) == before
+    finally:
+        server.query([f"DROP ROLE {AGENT}"])
+
+
+@root_alone
+def test_file_of_another_user_cannot_lead_root_elsewhere(open_directory: Path) -> None:
+    secret, place = open_directory / "secret", open_directory / "theirs"
+    secret.write_text("root's alone")
+    secret.chmod(0o600)
+    place.mkdir()
+    link = place / "pg_hba.conf"
+    link.symlink_to(secret)
+    os.chown(place, 1, 1)
+    os.lchown(link, 1, 1)
+    with refused(SETUP_FILE_UNSAFE):
+        FileStep(str(link), "x", identity=(1, 1)).read()
+    link.unlink()
+    link.write_text("x")
+    os.chown(link, 1, 1)
+    step = FileStep(str(link), "y", "x", identity=(1, 1))
+    machine = Machine(open_directory)
+    seen = step.capture(machine)
+    os.chown(place, 0, 0)  # not theirs to write any more: root must not write in their place
+    with pytest.raises(PermissionError):
+        step.do(machine, seen)
+    assert (link.read_text(), os.geteuid()) == ("x", 0)
+
+
+@root_alone
+def test_members_are_added_and_only_they_are_taken_away(tmp_path: Path) -> None:
+    with made_users({"nu-setup-a": "nu-setup", "nu-setup-b": "nu-setup"}):
+        machine = Machine(tmp_path)
+        machine.require(("gpasswd", "--add", "nu-setup-a", "nu-setup"))
+        before = Path("/etc/group").read_text()
+        step = MembersStep("nu-setup", ("nu-setup-a", "nu-setup-b"))
+        seen = step.capture(machine)
+        step.do(machine, seen)
+        assert sorted(grp.getgrnam("nu-setup").gr_mem) == ["nu-setup-a", "nu-setup-b"]
+        step.undo(machine, seen)
+        assert grp.getgrnam("nu-setup").gr_mem == ["nu-setup-a"]
+        assert Path("/etc/group").read_text() == before

@@ -1,0 +1,140 @@
+"""What is decided from what was seen: a table of machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from ncen_updater.agent.setup.facts import (
+    Cluster,
+    FoundDatabase,
+    FoundHealth,
+    FoundUnit,
+    HbaRule,
+    LoginSession,
+    SiteFacts,
+)
+from ncen_updater.agent.setup.machine import ServerAddress
+from ncen_updater.agent.setup.proposal import (
+    Certainty,
+    find_first_rule,
+    make_logical_names,
+    make_proposal,
+)
+
+ADDRESS = ServerAddress("/var/run/postgresql", 5432, 101, 104)
+OWN = tuple(FoundDatabase(f"ncen_{name}", "ncen") for name in ("cases", "messages", "reference"))
+OTHER = FoundDatabase("wiki", "wiki")
+NAMES = {"cases": "ncen_cases", "messages": "ncen_messages", "reference": "ncen_reference"}
+ONE = Cluster(ADDRESS, 17, "/hba", "/ident", OWN)
+USED = replace(ONE, databases=(*OWN, OTHER), sessions=(LoginSession("ncen", "ncen_cases", True),))
+UNIT = FoundUnit("ncen.service", "ncen", 1, "/srv/ncen/bin/ncen", "/srv/ncen", (8080,))
+MAIL = FoundUnit("ncen-mail.service", "ncen", 2)
+WIKI = FoundUnit("wiki.service", "wiki", 3, ports=(8081,))
+HEALTH = FoundHealth("http://127.0.0.1:8080", "/healthz", "3.2.4")
+FILES = tuple(f"/var/lib/ncen/databases/live/{name}.sqlite" for name in ("cases", "messages"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A machine, and what is decided of it."""
+
+    name: str
+    facts: SiteFacts
+    engine: str = "postgresql"
+    owner: str = "ncen"
+    unit: str = "ncen.service"
+    parts: tuple[str, ...] = ()
+    certainties: tuple[str, ...] = ()
+    health: FoundHealth | None = HEALTH
+    names: dict[str, str] = field(default_factory=lambda: dict(NAMES))
+
+
+SEEN, LIKELY, GUESSED = Certainty.SEEN, Certainty.LIKELY, Certainty.GUESSED
+ROWS = [
+    Row("all is seen at work", SiteFacts(clusters=(USED,), units=(UNIT, WIKI), health=(HEALTH,)),
+        certainties=(SEEN, SEEN, SEEN)),
+    Row("workers are parts",
+        SiteFacts(clusters=(USED,), units=(MAIL, UNIT), health=(HEALTH,)),
+        parts=("ncen-mail.service",), certainties=(SEEN, SEEN, SEEN)),
+    Row("nothing is in use", SiteFacts(clusters=(ONE,), units=(UNIT,)),
+        certainties=(LIKELY, LIKELY, GUESSED), health=None),
+    Row("two owners, one by name",
+        SiteFacts(clusters=(replace(ONE, databases=(*OWN, OTHER)),), units=(UNIT,)),
+        certainties=(GUESSED, LIKELY, GUESSED), health=None),
+    Row("two units, one by name", SiteFacts(clusters=(ONE,), units=(UNIT, MAIL)),
+        parts=("ncen-mail.service",), certainties=(LIKELY, GUESSED, GUESSED), health=None),
+    Row("two owners that nobody can tell",
+        SiteFacts(clusters=(replace(ONE, databases=(OTHER, FoundDatabase("a", "b"))),)),
+        engine="", owner="", unit="", names={}, certainties=(GUESSED, GUESSED), health=None),
+    Row("no unit at all", SiteFacts(clusters=(ONE,), health=(HEALTH,)), unit="",
+        certainties=(LIKELY, GUESSED, SEEN)),
+    Row("files of SQLite",
+        SiteFacts(units=(replace(UNIT, sqlite=FILES),), health=(HEALTH,)), engine="sqlite",
+        owner="", names={"cases": "cases", "messages": "messages"},
+        certainties=(SEEN, SEEN, SEEN)),
+    Row("files of SQLite that nobody has open", SiteFacts(sqlite=FILES), engine="sqlite",
+        owner="", unit="", names={"cases": "cases", "messages": "messages"}, health=None,
+        certainties=(LIKELY, GUESSED, GUESSED)),
+    Row("files of SQLite in two places", SiteFacts(sqlite=(*FILES, "/srv/x/live/y.sqlite")),
+        engine="", owner="", unit="", names={}, health=None, certainties=(GUESSED, GUESSED)),
+    Row("an empty machine", SiteFacts(), engine="", owner="", unit="", names={}, health=None,
+        certainties=(GUESSED, GUESSED)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_decision(row: Row) -> None:
+    found = make_proposal(row.facts, "ncen")
+    assert (found.engine, found.owner, found.unit) == (row.engine, row.owner, row.unit)
+    assert (found.parts, found.health, dict(found.names)) == (row.parts, row.health, row.names)
+    assert tuple(guess.certainty for guess in found.guesses) == row.certainties
+
+
+def test_answer_of_a_person_counts() -> None:
+    facts = SiteFacts(clusters=(USED,), units=(UNIT, WIKI))
+    found = make_proposal(facts, "ncen", owner="wiki", unit="wiki.service")
+    assert (found.owner, found.unit, dict(found.names)) == (
+        "wiki",
+        "wiki.service",
+        {"wiki": "wiki"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["ncen_cases"], {"cases": "ncen_cases"}),
+        (["ncen"], {"ncen": "ncen"}),
+        (["app_a", "app_b"], {"a": "app_a", "b": "app_b"}),
+        (["cases", "mail"], {"cases": "cases", "mail": "mail"}),
+        (["own_a", "b"], {"own_a": "own_a", "b": "b"}),
+    ],
+)
+def test_logical_names(names: list[str], expected: dict[str, str]) -> None:
+    assert make_logical_names(names, "ncen", "own") == expected
+
+
+RULES = (
+    HbaRule(1, "local", ("all",), ("postgres",), "peer"),
+    HbaRule(2, "host", ("all",), ("all",), "scram-sha-256"),
+    HbaRule(3, "local", ("sameuser",), ("ncen",), "md5"),
+    HbaRule(4, "local", ("ncen_cases",), ("+staff",), "reject"),
+    HbaRule(5, "local", ("all",), ("all",), "peer", ("map=own",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("role", "databases", "line"),
+    [
+        ("postgres", ["x"], 1),
+        ("ncen", ["ncen"], 3),
+        ("ncen", ["ncen_cases"], 5),
+        ("member", ["ncen_cases"], 4),
+    ],
+)
+def test_first_rule_that_meets_a_role(role: str, databases: list[str], line: int) -> None:
+    cluster = replace(ONE, rules=RULES, members={"member": frozenset({"staff"})})
+    found = find_first_rule(cluster, role, databases)
+    assert found is not None and found.line == line

@@ -1,0 +1,210 @@
+"""Killed before every change to the disk, there and back: all is done, or all is as before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.application.process import CommandResult
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
+from ncen_updater.agent.setup.steps import CommandStep, FileStep, SetupStep
+from ncen_updater.common.messages import (
+    SETUP_FILE_CHANGED,
+    SETUP_FILE_UNSAFE,
+    SETUP_RECORD_DAMAGED,
+    SETUP_STEP_FAILED,
+    SETUP_UNDO_FAILED,
+)
+from ncen_updater.common.progress import SilentProgress
+from tests.agent.setup.site import facts_of
+from tests.support.errors import refused
+from tests.support.killing import changes_of, killed_at
+
+OLD = "a line\nno end"
+
+
+class Ground:
+    """A machine in a directory, whose programs change files of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "var/lib/ncen-updater"
+        self.state.mkdir(parents=True)
+        (root / "etc").mkdir()
+        self.hba = root / "etc/pg_hba.conf"
+        self.hba.write_text(OLD)
+        self.hba.chmod(0o640)
+        self.broken: tuple[str, ...] = ()
+        self.machine = Machine(root, self.run)
+        self.before = self.look()
+
+    def run(self, argv: Sequence[str], limit_s: float) -> CommandResult:
+        """``member`` and ``loner`` are the programs of this machine."""
+        del limit_s
+        (word,) = argv
+        if word in self.broken:
+            return CommandResult(1, f"{word} is broken")
+        place = self.root / "etc/member"
+        place.touch() if word == "member" else place.unlink(missing_ok=True)
+        return CommandResult(0, "")
+
+    def steps(self) -> list[SetupStep]:
+        """One of each, and both sides of a reload."""
+        return [
+            CommandStep(backward=[["loner"]]),
+            FileStep(str(self.hba), f"ours\n{OLD}", OLD),
+            FileStep(str(self.root / "etc/new/deep/agent.toml"), "new", None, 0o600),
+            CommandStep([["member"]], [["loner"]]),
+        ]
+
+    def apply(self) -> None:
+        """Begin, or go on."""
+        record = SetupRecord(self.machine, self.state)
+        record.apply(SilentProgress(), self.steps() if record.phase is SetupPhase.NONE else ())
+
+    def undo(self) -> None:
+        """Undo it, if there is anything to undo."""
+        record = SetupRecord(self.machine, self.state)
+        if record.phase is SetupPhase.NONE:
+            record.clear()
+        else:
+            record.undo(SilentProgress())
+
+    def look(self) -> dict[str, object]:
+        """Every file."""
+        return {str(path): facts_of(path) for path in sorted(self.root.rglob("*"))}
+
+    def is_done(self) -> bool:
+        """Whether all of it is there."""
+        new = self.root / "etc/new/deep/agent.toml"
+        return (
+            self.hba.read_text() == f"ours\n{OLD}"
+            and self.hba.stat().st_mode & 0o777 == 0o640
+            and new.read_text() == "new"
+            and (self.root / "etc/member").exists()
+            and SetupRecord(self.machine, self.state).phase is SetupPhase.DONE
+        )
+
+
+def test_killed_at_every_instant_there(tmp_path: Path) -> None:
+    last = changes_of(Ground(tmp_path / "counted").apply)
+    assert last > 30
+    for instant in range(1, last + 1):
+        for on in (True, False):
+            ground = Ground(tmp_path / f"{instant}-{on}")
+            assert killed_at(instant, ground.apply)
+            if on:
+                ground.apply()
+                assert ground.is_done(), instant
+            ground.undo()
+            assert ground.look() == ground.before, instant
+
+
+def test_killed_at_every_instant_back(tmp_path: Path) -> None:
+    counted = Ground(tmp_path / "counted")
+    counted.apply()
+    last = changes_of(counted.undo)
+    assert last > 15
+    for instant in range(1, last + 1):
+        ground = Ground(tmp_path / str(instant))
+        ground.apply()
+        assert killed_at(instant, ground.undo)
+        ground.undo()
+        assert ground.look() == ground.before, instant
+
+
+def test_step_that_fails_undoes_all(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.broken = ("member",)
+    with refused(SETUP_STEP_FAILED) as caught:
+        ground.apply()
+    assert caught.value.values["cause"] == "NU-1214"
+    assert "member is broken" in (caught.value.detail or "")
+    assert ground.look() == ground.before
+
+
+def test_undo_that_fails_says_so_and_goes_on_later(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    ground.broken = ("loner",)
+    with refused(SETUP_UNDO_FAILED):
+        ground.undo()
+    assert SetupRecord(ground.machine, ground.state).phase is SetupPhase.UNDOING
+    ground.broken = ()
+    ground.undo()
+    assert ground.look() == ground.before
+
+
+def test_file_that_somebody_changed_since_is_not_overwritten(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    ground.hba.write_text("theirs")
+    before = ground.look()
+    with refused(SETUP_FILE_CHANGED):
+        ground.undo()
+    assert ground.look().keys() - before.keys() <= {str(ground.state / "setup/lock")}
+    assert ground.hba.read_text() == "theirs"
+
+
+def test_file_that_changed_after_the_plan_stays(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    record = SetupRecord(ground.machine, ground.state)
+    ground.hba.write_text("theirs")
+    with refused(SETUP_STEP_FAILED) as caught:
+        record.apply(SilentProgress(), ground.steps())
+    assert caught.value.values["cause"] == SETUP_FILE_CHANGED.code
+    assert ground.hba.read_text() == "theirs"
+
+
+def test_previous_files_are_kept_beside_the_record(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    kept = ground.state / "setup/01-pg_hba.conf.before"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (OLD, 0o600)
+
+
+def test_two_at_a_time_are_one_too_many(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    early = SetupRecord(ground.machine, ground.state)
+    ground.apply()
+    with pytest.raises(SiteBusyError):
+        early.apply(SilentProgress(), ground.steps())
+    with hold_change_lock(ground.state / "setup/lock", "test"), pytest.raises(SiteBusyError):
+        ground.undo()
+    ground.undo()
+    assert ground.look() == ground.before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"phase": "doing", "steps": [{}]}'])
+def test_damaged_record_is_refused(tmp_path: Path, content: bytes) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    (ground.state / "setup/record.json").write_bytes(content)
+    with refused(SETUP_RECORD_DAMAGED):
+        SetupRecord(ground.machine, ground.state)
+
+
+@pytest.mark.parametrize("how", ["mode", "name", "link"])
+def test_file_of_which_others_decide_is_refused(tmp_path: Path, how: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    if how == "mode":
+        file.chmod(0o666)
+    elif how == "name":
+        os.link(file, tmp_path / "second")
+    else:
+        file.rename(tmp_path / "second")
+        file.symlink_to("second")
+    with refused(SETUP_FILE_UNSAFE):
+        FileStep(str(file), "y").read()
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = FileStep("/x", 'password = "very secret"\n', hidden=["very secret"]).preview()
+    assert '+password = "***"' in shown

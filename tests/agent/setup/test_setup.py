@@ -1,0 +1,206 @@
+"""A whole setup on real servers, there and back: files byte for byte, databases as they were."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.setup import server_files
+from ncen_updater.agent.setup.record import SetupPhase
+from ncen_updater.agent.setup.server_files import LoginLines
+from ncen_updater.common.messages import SETUP_STEP_FAILED
+from tests.agent.setup.site import AGENT, VERSION, BareSite, bare_site
+from tests.support.errors import refused
+from tests.support.forks import run_agent
+from tests.support.killing import changes_of, killed_at
+from tests.support.rotation import seed
+
+#: Kills on real servers in each direction; more by the environment, for a longer trial.
+KILLS = int(os.environ.get("NCEN_SETUP_KILLS", "1"))
+
+
+@pytest.fixture(params=["postgresql", "sqlite"], scope="module")
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BareSite]:
+    directory = tmp_path_factory.mktemp(request.param)
+    with bare_site(directory, with_postgres=request.param == "postgresql") as made:
+        yield made
+
+
+def run(site: BareSite, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as an administrator types it."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    words = ("setup", "--root", str(site.demo.root), *words)
+    return run_agent(*words, environment={**kept, "LANG": "C.UTF-8"})
+
+
+def differences(site: BareSite, before: dict[str, object]) -> set[str]:
+    """What is not as it was."""
+    after = site.look()
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+def is_set_up(site: BareSite) -> bool:
+    """Whether all of it is there."""
+    current = site.demo.root / "opt/ncen/current"
+    return (
+        site.record().phase is SetupPhase.DONE
+        and current.readlink() == Path("slots", VERSION)
+        and site.demo.config_path.is_file()
+    )
+
+
+def test_command_there_and_back(site: BareSite) -> None:
+    before = site.look()
+    answers = str(site.write_answers())
+    shown = run(site, "--answers", answers, "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert differences(site, before) == set()
+    for expected in (f"adopt {VERSION}", 'country = "KE"', "Fingerprint"):
+        assert expected in shown.stdout
+    if site.server is not None:
+        for expected in (f"CREATE ROLE {AGENT!r}".replace("'", '"'), "+ncen_updater "):
+            assert expected in shown.stdout
+    assert run(site, "--answers", answers).returncode == 2  # nobody can be asked
+    assert differences(site, before) == set()
+
+    done = run(site, "--answers", answers, "--yes", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found.get("state")) == (0, "done"), done.stdout + done.stderr
+    assert found["doctor"]["healthy"]
+    assert is_set_up(site)
+    again = run(site, "--answers", answers, "--yes", "--json")
+    assert json.loads(again.stdout)["error"]["code"] == "NU-1205"
+
+    undone = run(site, "--undo", "--yes")
+    assert undone.returncode == 0, undone.stderr
+    assert differences(site, before) == set()
+    nothing = run(site, "--undo", "--yes", "--json")
+    assert json.loads(nothing.stdout)["error"]["code"] == "NU-1213"
+
+
+def test_killed_on_real_servers(site: BareSite) -> None:
+    before = site.look()
+    chance = random.Random(seed())
+    last = changes_of(site.apply)
+    back = changes_of(site.undo)
+    assert differences(site, before) == set()
+    for number in range(KILLS):
+        assert killed_at(chance.randint(1, last), site.apply)
+        if number % 2 == 0:
+            assert run(site, "--yes", *_again(site)).returncode == 0
+            assert is_set_up(site)
+        _undo(site)
+        assert differences(site, before) == set()
+        site.apply()
+        assert killed_at(chance.randint(1, back), site.undo)
+        _undo(site)
+        assert differences(site, before) == set()
+
+
+def _again(site: BareSite) -> tuple[str, ...]:
+    """Answers, where the setup was killed before anything was written down."""
+    begun = site.record().phase is not SetupPhase.NONE
+    return () if begun else ("--answers", str(site.write_answers()))
+
+
+def _undo(site: BareSite) -> None:
+    undone = run(site, "--undo", "--yes")
+    assert undone.returncode == 0 or "NU-1213" in undone.stderr, undone.stderr
+
+
+def test_release_that_the_feed_has_not(site: BareSite) -> None:
+    before = site.look()
+    answers = str(site.write_answers('version = "9.9"'))
+    failed = run(site, "--answers", answers, "--yes", "--json")
+    error = json.loads(failed.stdout)["error"]
+    assert (error["code"], error["values"]["cause"]) == ("NU-1208", "NU-6019")
+    assert differences(site, before) == set()
+
+
+def test_reload_that_keeps_the_application_out_is_reverted(
+    site: BareSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if site.server is None:
+        pytest.skip("SQLite has no logins")
+    before = site.look()
+
+    def shut(agent: str, owner: str, *_: object, user: str) -> LoginLines:
+        return LoginLines((f"ours {user} {agent}",), (f"local all {owner} peer map=ours",))
+
+    monkeypatch.setattr("ncen_updater.agent.setup.plan.make_login_lines", shut)
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.apply()
+    assert caught.value.values["cause"] == "NU-1209"
+    assert differences(site, before) == set()
+    monkeypatch.undo()
+    assert server_files.make_login_lines is not shut
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "code", "place"),
+    [
+        ('country = "KE"', 'country = "Kenya"', "NU-1005", "site.country"),
+        ('id = "ke-national"', 'idd = "ke-national"', "NU-1005", "site.idd"),
+        ("fingerprint = ", 'fingerprint = "12"#', "NU-1005", "trust.fingerprint"),
+        ("fingerprint = ", f'fingerprint = "{"0" * 64}"#', "NU-1204", ""),
+        ("schema = 1", "schema = 2", "NU-1005", "schema"),
+        ("[feed]", "[feed", "NU-1004", ""),
+        ("health_url = ", 'health_url = "127.0.0.1"#', "NU-1005", "application.health_url"),
+        ("root = ", 'root = "/nowhere/root.json"#', "NU-1206", ""),
+    ],
+)
+def test_mistake_in_the_answers_is_named_and_changes_nothing(
+    site: BareSite, line: str, changed: str, code: str, place: str
+) -> None:
+    before = site.look()
+    answers = site.write_answers()
+    text = answers.read_text("utf-8")
+    assert line in text
+    answers.write_text(text.replace(line, changed, 1), "utf-8")
+    failed = run(site, "--answers", str(answers), "--yes", "--json")
+    error = json.loads(failed.stdout)["error"]
+    assert error["code"] == code
+    mistakes = error["values"].get("mistakes", [])
+    assert place in {"", *(mistake["setting"] for mistake in mistakes)}
+    assert differences(site, before) == set()
+
+
+def test_secret_of_the_configuration_is_not_shown(site: BareSite) -> None:
+    answers = site.write_answers()
+    text = answers.read_text("utf-8").replace(
+        "[feed]", '[feed]\nproxy = "http://user:very-secret@proxy:3128"', 1
+    )
+    answers.write_text(text, "utf-8")
+    shown = run(site, "--answers", str(answers), "--dry-run", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert "very-secret" not in shown.stdout + shown.stderr
+    assert "@proxy:3128" in shown.stdout
+
+
+def test_directory_of_files_is_as_before(tmp_path: Path) -> None:
+    with bare_site(tmp_path, with_postgres=False, plain=True) as site:
+        in_use = site.look()
+        failed = run(site, "--answers", str(site.write_answers()), "--yes", "--json")
+        error = json.loads(failed.stdout)["error"]
+        assert (error["code"], error["values"]["cause"]) == ("NU-1208", "NU-4003")
+        assert differences(site, in_use) == set()
+
+        site.demo.stop_app()
+        before = site.look()
+        apply = partial(site.apply, site.write_answers(f'version = "{VERSION}"'))
+        last = changes_of(apply)
+        site.undo()
+        assert differences(site, before) == set()
+        for instant in range(last - 60, last + 1, 15):  # from the directory to the journal
+            assert killed_at(instant, apply)
+            site.undo()
+            assert differences(site, before) == set(), instant

@@ -1,0 +1,224 @@
+"""A site whose application is a unit behind nginx: programs that play systemd and nginx."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.feed_reader import worker as fetching
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.record import SetupPhase
+from ncen_updater.agent.setup.server_files import MARK, SNIPPET
+from ncen_updater.agent.setup.unit_files import make_unit_drop_in
+from ncen_updater.common.messages import SETUP_STEP_FAILED
+from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
+from tests.agent.cli.terminal_run import run_on_terminal
+from tests.agent.setup.site import VERSION, BareSite, bare_site
+from tests.support.activation import ACTIVATOR, activated
+from tests.support.errors import refused
+
+CURRENT = "/opt/ncen/current"
+#: Plays ``systemctl`` and ``nginx``; each order is a line of the log.
+PROGRAM = """#!/bin/sh
+NCEN_CONFIG={config} NCEN_RUN={run}
+export NCEN_CONFIG NCEN_RUN
+place={root}/srv/old/current
+[ -e {dropin} ] && place=$(sed -n 's|^ExecStart=\\(.*\\)/app/bin/ncenctl.*|\\1|p' {dropin})
+ctl() {{ {python} -S -B "$place/app/bin/ncenctl" "$1"; }}
+pid=$(head -n 1 {run}/ncen.pid 2> /dev/null)
+case "${{0##*/}} $*" in
+  *" show *.service"*)
+    printf 'Id=ncen.service\\nMainPID=%s\\nUser={user}\\nActiveState=active\\n' "${{pid%% *}}"
+    printf 'ExecStart={{ path=x ; argv[]=x ; ignore_errors=no ; }}\\nWorkingDirectory={root}/srv\\n'
+    printf '\\nId=other.service\\nMainPID=0\\nUser=\\nActiveState=inactive\\n' ;;
+  *" show "*)
+    state=inactive
+    ctl status > /dev/null && state=active
+    printf 'Id=ncen.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
+    printf 'UnitFileState=enabled\\n'
+    printf 'Result=success\\nExecMainStatus=0\\nRequires=ncen-updater-resume.service\\n' ;;
+  *" cat "*) cat {unit} ;;
+  *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
+  *" stop -- ncen.service"*) ctl stop ;;
+  *" start "*" ncen.service"*) ctl start ;;
+  nginx*) echo "nginx $*" >> {log}; [ ! -e {root}/broken ] || ! grep -q include {web} ;;
+  *) echo "${{0##*/}} $*" >> {log} ;;
+esac
+"""
+NGINX = """server {
+    listen 80;
+    location / {
+        proxy_pass http://127.0.0.1:PORT;
+    }
+}
+"""
+
+
+@contextmanager
+def machine_with_units(directory: Path) -> Iterator[BareSite]:
+    """A site of SQLite under a systemd that is played."""
+    with bare_site(directory, with_postgres=False) as site:
+        demo, root = site.demo, site.demo.root
+        (root / "run/systemd/system").mkdir(parents=True)
+        unit = root / "etc/systemd/system/ncen.service"
+        unit.parent.mkdir(parents=True)
+        place = f"{root}/srv/old/current"
+        command = f"{place}/app/bin/ncenctl start"
+        unit.write_text(f"[Service]\nUser=ncen\nWorkingDirectory={place}\nExecStart={command}\n")
+        web = root / "etc/nginx/sites-enabled/ncen"
+        web.parent.mkdir(parents=True)
+        web.write_text(NGINX.replace("PORT", str(demo.app_port)))
+        bin_directory = directory / "bin"
+        bin_directory.mkdir()
+        environment = demo.environment()
+        text = PROGRAM.format(
+            root=root, config=environment["NCEN_CONFIG"], run=environment["NCEN_RUN"], unit=unit,
+            user="nobody", python=sys.executable, log=directory / "orders", web=web,
+            dropin=f"{unit}.d/50-ncen-updater.conf",
+        )  # fmt: skip
+        for name in ("systemctl", "nginx", "pg_lsclusters"):
+            program = bin_directory / name
+            program.write_text("#!/bin/sh\nexit 1\n" if name == "pg_lsclusters" else text)
+            program.chmod(0o755)
+        application = site.answers["application"]
+        for name in ("adapter", "start", "stop", "status", "environment"):
+            del application[name]
+        application["unit"] = "ncen.service"
+        site.machine = Machine(root)
+        socket = root / "run/ncen-updater/fetch.sock"
+        socket.parent.mkdir()
+        words = (sys.executable, "-I", "-m", fetching.__name__, str(demo.config_path))
+        with activated(socket, words, directory / "fetch.log"):
+            yield site
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[BareSite]:
+    if ACTIVATOR is None:
+        pytest.skip("systemd-socket-activate is not installed")
+    with tempfile.TemporaryDirectory(prefix="nu-") as directory:  # a socket's path is short
+        monkeypatch.setenv("PATH", f"{directory}/bin:{os.environ['PATH']}")
+        with machine_with_units(Path(directory)) as made:
+            yield made
+
+
+def orders(site: BareSite) -> list[str]:
+    """What was ordered of systemd and nginx, and what the application was started from."""
+    log = site.demo.root.parent / "orders"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> None:
+    root, before = site.demo.root, site.look()
+    plan = site.plan()
+    assert plan.by_hand == ()
+    site.apply()
+    current = str(root / "opt/ncen/current")
+    drop_in = root / "etc/systemd/system/ncen.service.d/50-ncen-updater.conf"
+    assert f"ExecStart={current}/app/bin/ncenctl start" in drop_in.read_text()
+    web = (root / "etc/nginx/sites-enabled/ncen").read_text()
+    assert f"include {SNIPPET};" in web and str(site.demo.maintenance_file) in web
+    ordered = orders(site)
+    assert f"restart {current}" in ordered
+    assert ordered.index("nginx -t") < ordered.index("systemctl reload nginx.service")
+    assert ordered[-1] == "systemctl start ncen-updater.service"
+    assert 'runner = "systemd"' in site.demo.config_path.read_text()
+    site.undo()
+    assert site.look() == before
+    undone = orders(site)[len(ordered) :]
+    assert undone[0] == "systemctl stop ncen-updater.service"
+    assert f"restart {root}/srv/old/current" in undone
+    assert site.demo.app_running()
+
+
+def test_release_without_what_the_unit_starts(site: BareSite) -> None:
+    unit = site.demo.root / "etc/systemd/system/ncen.service"
+    unit.write_text(unit.read_text().replace("ncenctl start", "of-theirs"))
+    before = site.look()
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.apply()
+    assert caught.value.values["cause"] == "NU-1216"
+    assert "--keep-unit" in str(caught.value.detail)
+    assert site.look() == before
+    assert not [order for order in orders(site) if order == "restart opt/ncen/current"]
+
+
+def test_web_server_that_refuses_its_file(site: BareSite) -> None:
+    (site.demo.root / "broken").touch()
+    before = site.look()
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.apply()
+    assert caught.value.values["cause"] == "NU-1214"
+    assert "nginx -t" in str(caught.value.detail)
+    assert site.look() == before
+    assert orders(site)[-1] == "systemctl daemon-reload"
+
+
+def test_seven_questions_are_enough(site: BareSite) -> None:
+    before, trust = site.look(), site.answers["trust"]
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/"}
+    replies = {
+        "Site ID": "ke-national",
+        "Country": "ke",
+        "Feed URL": site.answers["feed"]["urls"][0],
+        "Trusted root received": trust["root"],
+        "Accounts of": "none",
+        "Maintenance window": "22:00-04:00",
+        "Apply this plan?": "yes",
+    }
+    command = [*PROGRAM_LINE, "setup", "--root", str(site.demo.root)]
+    code, shown = run_on_terminal(command, environment, replies)
+    assert site.record().phase is SetupPhase.DONE, shown
+    assert code == 0, shown
+    assert trust["fingerprint"] in shown
+    assert "unit: ncen.service (sure" in shown
+    assert f"health URL: {site.demo.app_url}/healthz ({VERSION}) (sure" in shown
+    config = load_config(site.demo.config_path)
+    assert (config.site.country, config.application.unit) == ("KE", "ncen.service")
+    assert len(config.service.windows) == 1
+    assert set(config.databases.names) == set(site.demo.databases.names)
+    site.undo()
+    assert site.look() == before
+
+
+UNIT = """# /etc/systemd/system/ncen.service
+[Unit]
+Description=nCEN
+[Service]
+{lines}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("ExecStart=/srv/ncen/bin/ncen --port 1", [f"ExecStart={CURRENT}/bin/ncen --port 1"]),
+        ("ExecStart=/usr/bin/python3 /srv/ncen/run.py",
+         [f"ExecStart=/usr/bin/python3 {CURRENT}/run.py"]),
+        ("WorkingDirectory=/srv/ncen\nExecStart=/srv/ncen/a/b/c",
+         [f"ExecStart={CURRENT}/a/b/c", f"WorkingDirectory={CURRENT}"]),
+        ("ExecStart=/srv/x/y/z\nExecStart=\nExecStart=/srv/ncen/sbin/n \\\n /srv/ncen/c",
+         [f"ExecStart={CURRENT}/sbin/n   {CURRENT}/c"]),
+        (f"ExecStart=/bin/sh -c 'cd -P {CURRENT} && exec bin/ncen'", []),
+        ("ExecStart=/usr/sbin/ncen", None),
+        ("ExecStart=/srv/ncen", None),
+        ("ExecStart=/srv/ncen/bin/a\nExecStart=/srv/ncen/bin/b", None),
+        ("ExecStart=/srv/ncen/bin/a\nExecStop=/srv/ncen/bin/stop", None),
+        ("Type=oneshot", None),
+    ],
+)  # fmt: skip
+def test_addition_to_a_unit(lines: str, expected: list[str] | None) -> None:
+    made = make_unit_drop_in(UNIT.format(lines=lines), CURRENT)
+    if expected is None:
+        assert made is None
+    elif not expected:
+        assert made == ""
+    else:
+        assert (made or "").splitlines() == [MARK, "[Service]", "ExecStart=", *expected]

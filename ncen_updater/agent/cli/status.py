@@ -396,6 +396,9 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         session.add_line(line)
     if change["state"] == ChangeState.REVERTED:
         session.add_line(format_undone_result(change))
+        session.add_line(
+            LazyText(N_("  For the cause, run: ncen-updater history {change}"), values)
+        )
 
 
 def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:

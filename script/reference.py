@@ -45,7 +45,7 @@ FRENCH = {
 }
 APPROVAL_KEYS = (
     "version", "binding", "plan", "rehearsal_status", "approvals", "missing", "void_reasons",
-    "retry_at", "begins", "newest", "also_approved", "approved_but_unavailable",
+    "retry_at", "starts_at", "newest", "also_approved", "approved_but_unavailable",
     "consumed_approvals", "scheduled", "scheduled_by",
 )  # fmt: skip
 #: The document of ``--json``: a schema of the local API, or its keys.
@@ -113,11 +113,11 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),
     "ncen-publisher export": (
-        "file", "bytes", "releases", "agents", "lapses", "usable_until", "written",
+        "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "emergency_halts", "lists"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
     "ncen-publisher monitor": (
-        "url", "exit_code", "roles", "targets", "bytes", "findings", "lists", "added",
+        "url", "exit_code", "roles", "targets", "bytes", "findings", "metadata", "added",
         "emergency_halts",
     ),
 }  # fmt: skip

@@ -12,7 +12,6 @@ PRODUCT = HERE / "ncen_updater"
 CATCHERS = ("ncen_updater", "demo", "benchmarks")
 #: Classes that nobody catches by name, and why they are.
 REASONS = {
-    "InvalidConfigError": "holds every mistake of a configuration, each with its line",
     "FeedFileMissingError": "the TUF client catches its parent, which is the library's",
     "RequestRefusedError": "what the API refuses: each member has its own status",
     "ReportedError": "says the words of the service as they came",

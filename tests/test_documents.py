@@ -21,7 +21,7 @@ RULE = re.compile(r"\|[-:| ]+\|")
 #: Words that only we understood; docs/reference/glossary.md has what stands in their place.
 PRIVATE = re.compile(
     r"\b(?:officers?|the stop|door|way back|ways back|(?:go|goes|going|went|taken) back|of before"
-    r"|torn|watched time|tray|papers|brakes?|braked|lapsed?|lapses|a yes|strangers?|medium|grave"
+    r"|torn|watched time|inbox|papers|brakes?|braked|lapsed?|lapses|a yes|strangers?|medium|grave"
     r"|collects?|accept-restore|carried|nobody's|by itself|anew|whoever|who may look"
     r"|stands? in the way|hops?|desk|on trial|set aside)\b(?!/|\.md)"
 )

@@ -52,7 +52,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
     ),
     "cannot read the journal": (
         Break(
-            "agent/self_update/self_check.py",
+            "agent/self_update/agent_update.py",
             "        journal.list_changes()\n",
             '        raise UpdaterError(detail="it says nothing to me")\n',
         ),

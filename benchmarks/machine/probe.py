@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 WRITE = (
-    "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/var/lib/ncen-updater/tray",
+    "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/var/lib/ncen-updater/inbox",
     "/opt/ncen-updater",
     "/opt/ncen/slots", "/run/ncen", "/run/ncen-updater", "/etc/ncen-updater", "/etc/systemd/system",
     "/usr/local/bin", "/var/lib/ncen", "/var/lib/postgresql", "/var/lib/postgresql/17/main",

@@ -53,7 +53,7 @@ SERVER_FILES = frozenset({f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260
 #: What both units have that work on the databases.
 DATABASES = Allowed(
     writes=frozenset({
-        OWN, f"{OWN}/received", f"{OWN}/tray", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
+        OWN, f"{OWN}/received", f"{OWN}/inbox", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
     }),
     reads=SITE | SERVER_FILES,
     sees_room=frozenset({POSTGRESQL}),
@@ -66,7 +66,7 @@ DATABASES = Allowed(
 )  # fmt: skip
 UNITS: Mapping[str, Allowed] = {
     "ncen-updater.service": Allowed(
-        writes=frozenset({OWN, f"{OWN}/tray", "/run/ncen-updater", "/var/tmp"}),
+        writes=frozenset({OWN, f"{OWN}/inbox", "/run/ncen-updater", "/var/tmp"}),
         reads=SITE,
         sockets=AT_WORK,
         does=frozenset({"signal process 1"}),
@@ -74,7 +74,7 @@ UNITS: Mapping[str, Allowed] = {
     "ncen-updater-apply@.service": DATABASES,
     "ncen-updater-renew@.service": replace(
         DATABASES,
-        writes=frozenset({OWN, f"{OWN}/received", f"{OWN}/tray", CODE, "/var/tmp"}),
+        writes=frozenset({OWN, f"{OWN}/received", f"{OWN}/inbox", CODE, "/var/tmp"}),
         reads=SITE,
         sees_room=frozenset(),
         does=DATABASES.does | {"give the agent's code away"},

@@ -1,6 +1,6 @@
-"""The agent beside one national instance: everything that a site runs.
+"""The agent of one national instance: everything that a site runs.
 
-Its first words are :mod:`~ncen_updater.agent.engine.site` (what is acted on) and the
-engine's steps. It shares ``common``, ``formats`` and ``feed`` with the publisher and knows nothing
-of it.
+Start reading at :mod:`~ncen_updater.agent.engine.site` (the object of every change) and the
+engine's steps. The agent shares ``common``, ``formats`` and ``feed`` with the publisher and imports
+nothing of the publisher.
 """

@@ -1,33 +1,32 @@
 #!/usr/bin/python3
-"""Starts the agent from the slot that was chosen, and goes back where a new one does not work.
+"""Start the agent from the selected slot, and return to the previous one where a new one fails.
 
-Run by the system's Python as what the service starts::
+The service's unit runs it with the system's Python::
 
     /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
 
 It lies beside the slots and imports the standard library alone: a broken agent cannot break it.
-``--check`` as first word says what would be started; ``resume`` is for the machine's start (8). A
-service that may not write here has ``--count`` run before, with the right to, and becomes what the
-link ``current`` leads to then.
+``--check`` as first argument prints what would be started; ``resume`` is for the boot (8). For a
+service that may not write here, ``--count`` is run first with more rights, and the service then
+executes the slot of the link ``current``.
 
 The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
 
-1. Each start is counted on the disk before it is made. The agent takes the count back: a new one
-   when it confirms itself, a confirmed one after it has run for a while. What follows in the same
-   boot shows that the start before ended early; in another one it is no crash, for nobody knows
-   whether the agent or the machine ended, and that one start is taken back.
+1. Each start is counted on the disk before it happens. The agent resets the count: a new one when
+   it confirms itself, a confirmed one after it has run for a while. Another start in the same boot
+   shows that the last one ended early; after a reboot nobody knows whether the agent or the machine
+   ended, so that start is not counted.
 2. A new agent (``on-trial``) that was started twice and has not confirmed itself is given up: the
-   previous one is chosen in one step, the new one is remembered as bad.
-3. A ``confirmed`` agent is given up only where it died early five times in a row and there
-   is another; what is not its fault (a configuration with a mistake) it takes back from the count.
-4. A slot that cannot be started is passed over, and so is, for root, one in which anybody else may
-   write.
+   previous one is selected in one step, the new one is marked bad.
+3. A ``confirmed`` agent is given up only where it ended early five times in a row and there is
+   another; it removes from the count what is not its fault (an invalid configuration).
+4. A slot that cannot be started is skipped, and so is, for root, one that anybody else may write.
 5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
    has to confirm itself like a new one.
 6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
 7. Where no slot can be started, it says so and ends with 1.
-8. The application waits for ``resume``, so the proven agent does it, and one on trial only where
-   that does not work. Nothing is counted or chosen: a confirmed agent began what is open.
+8. The application waits for ``resume``, so a confirmed agent runs it, and one on trial only where
+   that fails. Nothing is counted or selected: a confirmed agent started the open change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Reading what others wrote: whole, of a known kind, and never more than a limit.
+"""Bounded reading of untrusted files: whole, of a known kind, and never more than a limit.
 
-Nothing here waits for ever, fills the memory, or raises anything but the errors that are named: a
-pipe, device or directory in the place of a file is refused, and so is text that costs the parser
-more than it is worth. Standard library alone: this module is on the path of ``status``.
+No function here blocks for ever, fills the memory, or raises undocumented errors: a pipe, device or
+directory in the place of a file is refused, and so is text that is too costly to parse. Standard
+library alone: this module is on the path of ``status``.
 """
 
 from __future__ import annotations

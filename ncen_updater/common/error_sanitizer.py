@@ -2,8 +2,8 @@
 
 A server quotes rows: ``Failing row contains (7, ...)``, ``Key (name)=(...) already exists``,
 ``invalid input syntax for type integer: "..."``, the lines of CONTEXT, and whatever a release's own
-``RAISE`` says. So of a refusal only its SQLSTATE, its name and the names of table, column and
-constraint are told, and its words only where they are about the statement or the server. All of it
+``RAISE`` contains. So of an error only its SQLSTATE, its name and the names of table, column and
+constraint are kept, and its text only where it is about the statement or the server. The raw error
 goes into a file that root alone reads, see :mod:`ncen_updater.agent.engine.raw_errors`.
 
 Looks at attributes only and loads no driver.

@@ -1,7 +1,7 @@
-"""The family of errors: each says what happened, the state now, what to do, and a stable code.
+"""Error classes: each error has a title, the state, a remedy, and a stable code.
 
-What they say is data, in the one table :mod:`ncen_updater.common.messages`. There is a class only
-for what somebody catches; everything else is the nearest of these with another message::
+The texts are data, in the one table :mod:`ncen_updater.common.messages`. There is a class only
+for errors that are caught; all others use the nearest class with another message::
 
     raise DatabaseError(FENCE_MISSING, database=name)
 """

@@ -1,7 +1,7 @@
-"""A server of HTTP in threads, whose patience ends: cheroot, for the service and for the console.
+"""Threaded HTTP server with time limits: cheroot, for the service and for the console.
 
-All limits are here; what is left to each server is who may come in. Imported by who serves, and by
-nobody else: start-up stays light.
+All limits are here; each server only decides who may connect. Imported by servers alone, so that
+other programs start fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Words for people: texts that are translated when they are shown, not when they are made.
+"""Lazy texts: translated when they are shown, not when they are made.
 
-An error or an event is kept as a template and its values, so that the journal of a site that works
-in French can still be read by a Secretariat that works in English. Catalogues are gettext files
+An error or an event is stored as a template and its values, so that the journal of a site that
+works in French can be read by a Secretariat that works in English. Catalogues are gettext files
 under ``locale/``, and in a directory of the site's own, which comes first; English is the template
 itself, and stands in for every sentence that a catalogue does not have.
 

@@ -1,4 +1,4 @@
-"""Giving up the right to write to places, or to read files, for this thread and all it starts.
+"""Landlock: give up the right to write to places, or to read files, for a thread and its children.
 
 Linux refuses what a Landlock ruleset handles and allows at no place
 (https://docs.kernel.org/userspace-api/landlock.html). It needs no right, cannot be taken back, and

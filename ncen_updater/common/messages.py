@@ -1,4 +1,4 @@
-"""Every error that people may meet: stable code, what happened, what to do, exit code; one table.
+"""Table of all errors: stable code, title, state, remedy, exit code.
 
 The table is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which is quick
 to read, and prints it as ``docs/reference/messages.md``; the names that may be imported stand

@@ -7,18 +7,67 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import SERVICE_SILENT
 from ncen_updater.common.unix_socket import connect_unix_socket
 
 MAX_LINE = 1_000_000
+MAX_RESPONSE_BYTES = 64_000_000
 
 
 class ServiceUnresponsiveError(UpdaterError):
     """A service that stopped answering, or answered what cannot be understood."""
 
     message = SERVICE_SILENT
+
+
+class ResponseObject(dict[str, Any]):
+    """Object of a response; the service is to blame for a name that is missing in it."""
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        raise ServiceUnresponsiveError(
+            reason=LazyText("no '{name}' in the response", {"name": name})
+        )
+
+
+def parse_response(content: bytes | str) -> ResponseObject:
+    """Parse the document of a response.
+
+    Raises:
+        ServiceUnresponsiveError: If it is no JSON object, or too large.
+    """
+    if len(content) > MAX_RESPONSE_BYTES:
+        raise ServiceUnresponsiveError(reason="invalid response")
+    try:
+        found = json.loads(content, object_hook=ResponseObject)
+    except (ValueError, RecursionError) as error:
+        raise ServiceUnresponsiveError(reason="the response is not JSON") from error
+    if not isinstance(found, ResponseObject):
+        raise ServiceUnresponsiveError(reason="invalid response")
+    return found
+
+
+def read_response(response: http.client.HTTPResponse) -> ResponseObject:
+    """Read and parse a whole response; errors as in :func:`parse_response`."""
+    return parse_response(response.read(MAX_RESPONSE_BYTES + 1))
+
+
+@contextlib.contextmanager
+def report_connection_errors() -> Iterator[None]:
+    """Raise a :class:`ServiceUnresponsiveError` for a connection that fails in the block."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise ServiceUnresponsiveError(reason=describe_connection_error(error)) from error
+
+
+def describe_connection_error(error: Exception) -> str:
+    """Return why a connection failed, without the number of the error."""
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__
 
 
 class _UnixConnection(http.client.HTTPConnection):

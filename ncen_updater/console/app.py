@@ -246,8 +246,7 @@ class ConsoleApplication:
             raise
         except UpdaterError as error:
             return self._respond_error(error, NOTHING_CHANGED, asking.session, address)
-        content = self._render_in_session(shown, asking.session, address, asking.get_notice())
-        return _Response(shown.status, content, headers=_build_refresh_header(shown))
+        return self._respond_content(shown, asking.session, address, asking.get_notice())
 
     def _handle_form(
         self, route: FormRoute, asking: PageRequest, environ: Mapping[str, Any], request: WebRequest
@@ -301,22 +300,16 @@ class ConsoleApplication:
         self, status: int, error: Mapping[str, str], session: BrowserSession, address: str = "/"
     ) -> _Response:
         shown = PageContent("refused", {"error": error}, "refused", status)
-        return _Response(status, self._render_in_session(shown, session, address))
+        return self._respond_content(shown, session, address)
 
     def _respond_error(
         self, error: UpdaterError, state: LazyText, session: BrowserSession, address: str = "/"
     ) -> _Response:
         document = build_error_document(error, state, session.language)
-        if isinstance(error, ServiceUnresponsiveError):
-            shown = PageContent("broken", {"error": document}, "broken", 503, refresh_s=RETRY_S)
-        else:
-            status = status_of(error)
-            shown = PageContent("refused", {"error": document}, "refused", status)
-        return _Response(
-            shown.status,
-            self._render_in_session(shown, session, address),
-            headers=_build_refresh_header(shown),
-        )
+        if not isinstance(error, ServiceUnresponsiveError):
+            return self._respond_refused(status_of(error), document, session, address)
+        shown = PageContent("broken", {"error": document}, "broken", 503, refresh_s=RETRY_S)
+        return self._respond_content(shown, session, address)
 
     def _respond_logged_out(self, error: UpdaterError, language: str) -> _Response:
         """Answer somebody who is not in."""
@@ -329,22 +322,23 @@ class ConsoleApplication:
 
     # ---- bytes -----------------------------------------------------------------------------------
 
-    def _render_in_session(
+    def _respond_content(
         self,
         shown: PageContent,
         session: BrowserSession,
         address: str,
         notice: LazyText | None = None,
-    ) -> bytes:
+    ) -> _Response:
         service = session.user_context.service
         known = service.get_last_status()
         values = {"known_at": known.at.isoformat() if known else None, **shown.values}
-        return self._render(
+        content = self._render(
             replace(shown, values=values), session.language, token=session.form_tokens.create_token,
             site=known.status if known else None, address=address, notice=notice,
             requires_password=service.requires_password, now=service.now(),
             zone=self._zone or (known.zone if known else None),
         )  # fmt: skip
+        return _Response(shown.status, content, headers=_build_refresh_header(shown))
 
     def _render(self, shown: PageContent, language: str, **more: Any) -> bytes:  # noqa: ANN401
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
@@ -409,7 +403,7 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/help", support.build_page),
     PageRoute("GET", "/help/bundle", support.get_bundle_file),
     PageRoute("GET", "/settings", support.build_settings_page),
-    PageRoute("GET", "/orders/{number}", orders.build_page),
+    PageRoute("GET", "/jobs/{number}", orders.build_page),
     FormRoute("POST", "/order", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),
     PageRoute("GET", "/hold", now.build_hold_page),

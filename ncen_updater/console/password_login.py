@@ -28,7 +28,11 @@ from ncen_updater.common.messages import (
     CONSOLE_SECOND_SECRET,
     ErrorMessage,
 )
-from ncen_updater.common.unix_http import ServiceUnresponsiveError
+from ncen_updater.common.unix_http import (
+    ServiceUnresponsiveError,
+    describe_connection_error,
+    report_connection_errors,
+)
 from ncen_updater.common.unix_socket import connect_unix_socket
 from ncen_updater.console.service_client import Document, ServiceClient
 
@@ -79,7 +83,9 @@ class LoginClient:
         except BaseException as error:
             line.close()
             if isinstance(error, OSError | ValueError | KeyError):
-                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+                raise UpdaterError(
+                    CONSOLE_NO_LOGIN, reason=describe_connection_error(error)
+                ) from error
             raise
         return line, who
 
@@ -97,7 +103,9 @@ class LoginClient:
             try:
                 value, found = _receive_reply(line)
             except (OSError, ValueError) as error:
-                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+                raise UpdaterError(
+                    CONSOLE_NO_LOGIN, reason=describe_connection_error(error)
+                ) from error
         _raise_if_refused(value)
         return _adopt_descriptor(found)
 
@@ -106,7 +114,7 @@ class LoginClient:
             line = connect_unix_socket(self._path, LOGIN_TIMEOUT_S)
             line.sendall(json.dumps(first).encode() + b"\n")
         except OSError as error:
-            raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+            raise UpdaterError(CONSOLE_NO_LOGIN, reason=describe_connection_error(error)) from error
         return line
 
 
@@ -153,11 +161,11 @@ class ProxiedServiceClient(ServiceClient):
         request = {"method": method, "address": address, "body": body, "language": language}
         first = {"user": self._who, "password": secret, "address": origin, "act": request}
         connection = self._login.send_confirmed(first)
-        try:
-            with _read_response(connection, method, LOGIN_TIMEOUT_S) as response:
-                return self._parse_response(response)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
+        with (
+            report_connection_errors(),
+            _read_response(connection, method, LOGIN_TIMEOUT_S) as response,
+        ):
+            return self._parse_response(response)
 
     def close(self) -> None:
         """Let the process of the person go."""
@@ -239,8 +247,3 @@ def _adopt_descriptor(descriptors: list[int]) -> socket.socket:
     if not descriptors:
         raise ServiceUnresponsiveError(reason="connection refused")
     return socket.socket(fileno=descriptors[0])
-
-
-def _format_reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return text or type(error).__name__

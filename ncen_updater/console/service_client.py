@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,13 +19,19 @@ from zoneinfo import ZoneInfo
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.unix_http import ServiceUnresponsiveError, read_events, send_request
+from ncen_updater.common.unix_http import (
+    ServiceUnresponsiveError,
+    parse_response,
+    read_events,
+    read_response,
+    report_connection_errors,
+    send_request,
+)
 
 #: The service answers within this, or says that something takes longer.
 READ_TIMEOUT_S = 40.0
 #: It gives a sign of life on a stream more often than this.
 STREAM_TIMEOUT_S = 45.0
-MAX_RESPONSE_BYTES = 64_000_000
 #: So many requests are made at a time: the service counts those of a person, and one stream and
 #: other programs of theirs have to find a place beside them.
 MAX_PARALLEL = 4
@@ -56,15 +61,6 @@ class ServiceRefusedError(Exception):
         }
         values = error.get("values")
         self.values: Document = values if isinstance(values, dict) else {}
-
-
-class ServiceResponse(dict[str, Any]):
-    """An object of an answer; what is missing in it is the fault of who answered."""
-
-    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise ServiceUnresponsiveError(
-            reason=LazyText("'{name}' missing from the response", {"name": name})
-        )
 
 
 @dataclass(frozen=True)
@@ -147,14 +143,12 @@ class ServiceClient:
     def _call_once(
         self, method: str, address: str, language: str, body: Mapping[str, object] | None
     ) -> Document:
-        try:
-            with (
-                self._turn,
-                self._request(method, address, body, language, READ_TIMEOUT_S) as response,
-            ):
-                return self._parse_response(response)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
+        with (
+            report_connection_errors(),
+            self._turn,
+            self._request(method, address, body, language, READ_TIMEOUT_S) as response,
+        ):
+            return self._parse_response(response)
 
     def call_with_password(
         self, method: str, address: str, language: str, body: Mapping[str, object] | None,
@@ -187,7 +181,7 @@ class ServiceClient:
             yield response
 
     def _parse_response(self, response: http.client.HTTPResponse) -> Document:
-        document, status = _parse_object(response.read(MAX_RESPONSE_BYTES + 1)), response.status
+        document, status = read_response(response), response.status
         if status < 400:
             return document
         refused = document.get("error")
@@ -202,42 +196,16 @@ class ServiceClient:
             ServiceUnresponsiveError: If the line ends or says nothing.
             ServiceRefusedError: If there is no place for one more listener.
         """
-        try:
-            with self._request("GET", "/v1/events", None, language, STREAM_TIMEOUT_S) as response:
-                if response.status >= 400:
-                    found = _parse_object(response.read(MAX_RESPONSE_BYTES)).get("error")
-                    raise ServiceRefusedError(
-                        response.status, found if isinstance(found, dict) else {}
-                    )
-                for number, kind, content in read_events(response):
-                    yield number, kind, _parse_object(content)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
+        with (
+            report_connection_errors(),
+            self._request("GET", "/v1/events", None, language, STREAM_TIMEOUT_S) as response,
+        ):
+            if response.status >= 400:
+                found = read_response(response).get("error")
+                raise ServiceRefusedError(response.status, found if isinstance(found, dict) else {})
+            for number, kind, content in read_events(response):
+                yield number, kind, parse_response(content)
         raise ServiceUnresponsiveError(reason="event stream closed")
-
-
-def _format_reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return text or type(error).__name__
-
-
-def _parse_object(content: bytes | str) -> ServiceResponse:
-    """Read a document.
-
-    Raises:
-        ServiceUnresponsiveError: If it is none.
-    """
-    try:
-        found = (
-            json.loads(content, object_hook=ServiceResponse)
-            if len(content) <= MAX_RESPONSE_BYTES
-            else None
-        )
-    except (ValueError, RecursionError) as error:
-        raise ServiceUnresponsiveError(reason="response is not JSON") from error
-    if not isinstance(found, ServiceResponse):
-        raise ServiceUnresponsiveError(reason="invalid response")
-    return found
 
 
 def build_error_document(error: UpdaterError, state: LazyText, language: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Errors of trust, network and the choice of a release. Codes 2001 to 2219.
 
-None of them means "there is no update", and none of them changes anything at the site.
+None of them means "there is no update", and none of them changes the site.
 """
 
 from __future__ import annotations

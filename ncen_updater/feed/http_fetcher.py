@@ -1,7 +1,7 @@
 """Fetching from plain web servers: several addresses of one feed, with limits on time and length.
 
-A server can only refuse us something here; whether bytes are right is decided elsewhere. Whatever
-``requests`` or ``urllib3`` raise becomes one of the exceptions of this module or of ``tuf``.
+The content is verified elsewhere, so a server can only withhold files here. Exceptions of
+``requests`` and ``urllib3`` become those of this module or of ``tuf``.
 """
 
 from __future__ import annotations

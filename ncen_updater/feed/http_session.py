@@ -1,10 +1,9 @@
 """HTTP as far as a hostile server can reach it: every answer is bounded before it is understood.
 
-``requests`` and ``http.client`` trust a server in four ways that are not theirs to choose here. A
-redirection's body is read whole, and unpacked. Interim answers, and what follows the last piece of
-a body, may go on for ever. A time-out starts again with each byte. Cookies are kept. So a
-session of this module hands out each answer with its body unread, redirections too, and gives the
-other side a time for everything that is no body.
+``requests`` and ``http.client`` trust a server in four ways. The body of a redirection is read
+whole and unpacked. Interim responses, and trailers after a body, may be endless. A time-out starts
+again with each byte. Cookies are kept. So a session of this module returns each response with its
+body unread, redirections too, and sets a deadline for everything but the body.
 """
 
 from __future__ import annotations

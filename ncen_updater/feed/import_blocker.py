@@ -1,8 +1,8 @@
 """Import blocker for optional modules that TUF's libraries look for and no feed reader needs.
 
-securesystemslib imports the client of a cloud where one is installed, to sign with its keys: a
-third of the time of a check, and a hundred modules more beside what strangers send. A program that
-only reads leaves it out before it imports them.
+securesystemslib imports an installed cloud client, to sign with its keys: that takes a third of the
+time of a check, and adds a hundred modules to a process that reads untrusted bytes. A program that
+only reads blocks that import first.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """Verification of the files that the feed-reading process left, by the process that uses them.
 
-That process is the part that a hostile line can reach, and all that it leaves lies in its own
-directory. So the process that builds a slot starts at the newest root that was proved here,
-or the installed one: through every root since, the list of the products and the product's own list,
-each by its signatures, to the release document. The network is not needed, and nothing lapses: what
-was signed stays signed. Nothing may be older than what was proved before
-(:mod:`~ncen_updater.feed.trust_state`).
+A hostile network can reach that process, which writes to its own directory alone. So the process
+that builds a slot verifies the chain again, from the newest root in the trust state or the
+installed one: every root since, the targets metadata and the product's metadata, each by its
+signatures, down to the release document. This needs no network and ignores expiry. Nothing may be
+older than the trust state (:mod:`~ncen_updater.feed.trust_state`).
 
-What is on offer is read out of these lists, too; there snapshot and timestamp have to agree, as
-they say that there is no newer list.
+Offers are read from the same metadata; there snapshot and timestamp have to agree, as they show
+that there is no newer metadata.
 
-In the directory of the lists::
+In the metadata directory::
 
     root_history/N.root.json    every root after the installed one
 """
@@ -85,8 +84,6 @@ from ncen_updater.formats.target_names import (
 T = TypeVar("T", Targets, Snapshot, Timestamp)
 
 logger = logging.getLogger(__name__)
-
-METADATA_DIRECTORY = "metadata"
 
 
 class RootChain:

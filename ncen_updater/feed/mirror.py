@@ -1,11 +1,10 @@
 """A national mirror: a copy of the feed in a directory that any static web server can serve.
 
-Everything is verified by the agent's own client before it is written, and written so that anyone
-who reads the mirror meanwhile sees the old feed or the new one: files first, then the lists that
-name them, then the roots, and last the timestamp. A run that was killed is completed by the next
-one.
+The agent's own client verifies everything before it is written. The order of writes lets clients
+see the old feed or the new one: files first, then the metadata that names them, then the roots, and
+last the timestamp. The next run completes one that was killed.
 
-Lists and roots are never removed: a server that was off for years walks every root.
+Metadata and roots are never removed: a server that was off for years needs every root.
 """
 
 from __future__ import annotations

@@ -142,8 +142,8 @@ def _decompress_tree(path: Path, length: int, version: str) -> bytes:
             TREE_MISMATCH,
             version=version,
             detail=LazyText(
-                "{length} bytes, more than {max_tree_bytes}",
-                {"length": length, "max_tree_bytes": MAX_TREE_BYTES},
+                "{length} bytes, more than {limit}",
+                {"length": length, "limit": MAX_TREE_BYTES},
             ),
         )
     try:

@@ -1,4 +1,4 @@
-"""The TUF client of the agent: ``tufup``'s, with every seam closed that lets a failure look well.
+"""The TUF client of the agent: ``tufup``'s, changed so that no failure looks like a success.
 
 What is changed, and why:
 

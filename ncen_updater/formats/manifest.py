@@ -556,7 +556,7 @@ class Manifest(SignedModel):
         if len(names) != len(set(names)):
             raise ValueError("duplicate database name")
         if len({item.name for item in self.files}) != len(self.files):
-            raise ValueError("duplicate name in 'files'")
+            raise ValueError("duplicate name in [[files]]")
         for of in ("release_path", "site_path"):
             if len({getattr(item, of) for item in self.overlays}) != len(self.overlays):
                 raise ValueError(f"'overlays' names the same '{of}' twice")

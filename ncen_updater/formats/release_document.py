@@ -247,8 +247,8 @@ def parse_release_document(
         raise ReleaseDocumentError(
             source=source,
             detail=LazyText(
-                "{content} bytes, more than {max_document_bytes}",
-                {"content": len(content), "max_document_bytes": MAX_DOCUMENT_BYTES},
+                "{length} bytes, more than {limit}",
+                {"length": len(content), "limit": MAX_DOCUMENT_BYTES},
             ),
         )
     try:

@@ -17,8 +17,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ncen_updater.common.i18n import N_
-from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, SqlStatement
+from ncen_updater.formats.dialects import BYTE_ORDER_MARK, DIALECTS, SqlStatement
 
 ENGINE_NAMES: Final = tuple(DIALECTS)
 MAX_FILE_BYTES: Final = 20_000_000

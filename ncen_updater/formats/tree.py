@@ -141,8 +141,8 @@ def parse_tree(content: bytes, source: str) -> Tree:
         raise TreeError(
             source=source,
             detail=LazyText(
-                "{content} bytes, more than {max_tree_bytes}",
-                {"content": len(content), "max_tree_bytes": MAX_TREE_BYTES},
+                "{length} bytes, more than {limit}",
+                {"length": len(content), "limit": MAX_TREE_BYTES},
             ),
         )
     try:

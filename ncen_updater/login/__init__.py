@@ -1,7 +1,7 @@
 """Login to the console by a password: the system checks it, then only that user's process acts.
 
-A process of its own for each person. It begins as root, for only that can ask PAM and become
-somebody, reads one line, and is that person for good before it does anything else: ``helper``. What
-it then asks the service for, and what it never does for a console, is ``bridge``. Imports nothing
-but ``common``.
+Each person gets a separate process (``helper``). It starts as root, which PAM and ``setuid`` need,
+reads one line, and becomes that person for good before it does anything else. ``user_proxy``
+decides which requests it then forwards to the service for a console. Imports nothing but
+``common``.
 """

@@ -1,11 +1,11 @@
 """``python -m ncen_updater.login.helper``: one connection of the console, one person.
 
-The first line names a person, their password, and where they are. It is believed if it comes from
-the console's own user. The system is asked for the password of people alone who may ask the
-service; anyone else, or a wrong password, gets the same answer after the same time, and has to wait
-longer after each failure. Then this process becomes that person for good: with their
-groups, without the means to become anybody else. It either asks the service for the one thing that
-came with the password, or answers for the console until that lets go.
+The first line has a user name, the password and the client's address. It is accepted only from the
+console's own user. PAM is asked only about users who may use the service; anyone else, or a wrong
+password, gets the same answer after the same time, and has to wait longer after each failure. Then
+this process becomes that user for good: with their groups, and without a way to become anybody
+else. It either sends the one request that came with the password to the service, or serves the
+console until that closes the connection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Passwords that were tried in vain: how long it is until the next one is looked at.
+"""Delay after failed logins, until the next password is checked.
 
-A try is counted before the system is asked, and taken back where the password was right: many at
-once, or one that is cut off, count all the same.
+An attempt is counted before PAM is asked, and the count is taken back where the password was right:
+parallel and interrupted attempts count as well.
 """
 
 from __future__ import annotations

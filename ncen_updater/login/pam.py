@@ -1,4 +1,4 @@
-"""Asks the system whether a password is somebody's: PAM, by the five calls that this takes.
+"""Check a user's password with PAM, by the five calls that this takes.
 
 Written against the C library, as each binding for Python is (decision 82). pam(3), pam_conv(3).
 """

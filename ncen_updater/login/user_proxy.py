@@ -1,9 +1,9 @@
-"""Asks the service as the person that this process became, for a console that is nobody.
+"""Forward requests of the console to the service, as the user that this process became.
 
-The console names a request. What it may have is asked here, over a connection that is the
-person's, is closed for writing, and is then handed over: the console reads the answer, and can say
-nothing more on it. What decides something (a yes, an upgrade, a time, a hold) is never asked for a
-console alone: that takes the password once more (``helper``).
+The console names a request. If it is allowed, it is sent here over a connection of the user, which
+is then closed for writing and handed over: the console reads the answer, and can send nothing more
+on it. Decisions (an approval, an upgrade, a schedule, a hold) are never forwarded for a console
+alone: they need the password again (``helper``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
 #: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else
 #: changes something takes the password, also what is not known here.
-INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/orders")
+INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 

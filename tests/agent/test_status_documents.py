@@ -337,7 +337,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         found: dict[str, Any] = {
             "status": counter.ask("GET", "/v1/status").document,
-            "outlook": counter.ask("GET", "/v1/outlook").document,
+            "next_upgrade": counter.ask("GET", "/v1/next-upgrade").document,
             "holds": counter.ask("GET", "/v1/holds").document,
         }
         teller.run_round()
@@ -347,7 +347,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
                 told_of, situation, outbox, agent_version="1", runs={}, status_read_at=NOW
             )
         )
-        found["news"] = {
+        found["notifications"] = {
             item.kind.value: dict(item.values) for item in outbox.notifications.values()
         }
         found["metrics"] = {

@@ -108,9 +108,9 @@ def test_what_a_missing_option_is_for_stands_behind_it() -> None:
     def told(**given: object) -> None:
         """Do nothing."""
 
-    english = "Missing option '--advice'. Reason shown to operators"
+    english = "Missing option '--advice'. Reason shown to operators."
     assert refused_in("en", told) == english
-    french = "Il manque l'option '--advice'. Motif affiché aux exploitants"
+    french = "Il manque l'option '--advice'. Motif affiché aux exploitants."
     assert refused_in("fr", told) == french
 
 
@@ -133,7 +133,7 @@ def test_placeholders_alone_are_translated() -> None:
         translate_metavars("[OPTIONS] COMMAND [ARGS]...", "fr")
         == "[OPTIONS] COMMANDE [ARGUMENTS]..."
     )
-    assert translate_metavars("--size INTEGER RANGE", "fr") == "--size ENTIER"
+    assert translate_metavars("--size INTEGER", "fr") == "--size ENTIER"
     assert translate_metavars("NCEN_CONFIG_FILE --FILE", "fr") == "NCEN_CONFIG_FILE --FILE"
     assert translate_metavars("FILE", "en") == "FILE"
 

@@ -27,7 +27,7 @@ PAGES = {
     "now": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
     "history": "/history", "rollback-plan": "/rollback-plan", "audit-log": "/audit-log",
     "settings": "/settings",
-    "help": "/help", "order": "/orders/1", "change": f"/history/{CHANGE.id}",
+    "help": "/help", "order": "/jobs/1", "change": f"/history/{CHANGE.id}",
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyP
     assert LoginKeys().consume_key(key) is False
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/dossier", "/orders/1", "/nothing"])
+@pytest.mark.parametrize("path", [*PAGES, "/dossier", "/jobs/1", "/nothing"])
 def test_nobody_sees_anything_without_a_session(place: Place, path: str) -> None:
     found = Guest(place.port, f"{COOKIE_PREFIX}00000000=x").get(path)
     assert (found.status, "NU-9702" in found.text) == (401, True)
@@ -164,7 +164,7 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
 
     class Slow(ServiceClient):
         def call(self, method: str, path: str, *more: Any) -> Any:
-            if path == "/v1/orders":
+            if path == "/v1/jobs":
                 begun.set()
                 assert gate.wait(DEADLINE_S)
             return super().call(method, path, *more)
@@ -187,7 +187,7 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
         second = guest.post("/order", fields).headers["location"]
         gate.set()
         first.join()
-    assert found == [second] and second.startswith("/orders/1?")
+    assert found == [second] and second.startswith("/jobs/1?")
     assert len(counter.rows()["orders"]) == 1
 
 
@@ -244,7 +244,7 @@ def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest
         finger.start()
     for finger in fingers:
         finger.join()
-    assert len(set(found)) == 1 and found[0].startswith("/orders/")
+    assert len(set(found)) == 1 and found[0].startswith("/jobs/")
     assert len(counter.rows()["orders"]) == 1
     assert guest.get(found[0]).heading == "Queued"
 
@@ -332,11 +332,11 @@ def test_who_drips_keeps_nobody_out(
 
 def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
     assert guest.ask("DELETE", "/").status == 404
-    assert guest.get("/orders/0").status == 404
+    assert guest.get("/jobs/0").status == 404
     assert guest.get("/unhold").status == 404
     assert guest.get("/history/../../etc/passwd").status == 404
     assert guest.get("/templates/now.html").status == 404
-    assert guest.get("/orders/7").status == 404, "the service knows none"
+    assert guest.get("/jobs/7").status == 404, "the service knows none"
     assert guest.ask("HEAD", "/").text == ""
 
 
@@ -484,11 +484,11 @@ def test_live_page_shows_an_order_and_not_the_change_of_before(
     with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     assert guest.get("/live").heading.startswith("Reverted:")
-    assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
+    assert counter.ask("POST", "/v1/jobs", {"kind": "resume"}).status == 202
     found = guest.get("/live")
     assert found.heading == "Queued"
     assert "reverted" not in found.text and CHANGE.id not in found.text
-    assert 'href="/orders/1"' in found.text
+    assert 'href="/jobs/1"' in found.text
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:

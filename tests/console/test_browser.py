@@ -46,15 +46,15 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     make(site.journal, 2)
     counter = Counter(site, SnapshotStore(SETTINGS, lambda: NOW))
     counter.know(NEXT)
-    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
+    assert counter.ask("POST", "/v1/jobs", {"kind": "check"}).status == 202
     with Journal.open(site.journal) as journal:
         JobQueue(journal).mark_started(1)
         JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": FOUND["plan"]})
     site.open_change(StepName.FETCH, StepName.COPY)
-    (tray := site.state / "tray").mkdir(mode=0o700)
+    (inbox := site.state / "inbox").mkdir(mode=0o700)
     for name in ("ke.part-1-of-2.ncen", "mu.ncen"):
-        (tray / name).write_bytes(b"bundle")
-    (tray / "link.ncen").symlink_to("mu.ncen")
+        (inbox / name).write_bytes(b"bundle")
+    (inbox / "link.ncen").symlink_to("mu.ncen")
     with answering(counter) as path:
         yield path
 

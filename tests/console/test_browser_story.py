@@ -140,7 +140,7 @@ def order(person: Browser, path: str, kind: str) -> None:
 
 
 def ended(person: Browser) -> None:
-    person.until("the order's page", lambda: "/orders/" in person.address)
+    person.until("the order's page", lambda: "/jobs/" in person.address)
     person.until("the order's end", lambda: person.all(".hero:not(.wait)"), PATIENCE_S)
     assert person.all(".hero.good"), person.text
 
@@ -201,7 +201,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         look(first, "/approve")
         assert not first.all('form[action="/approve"]'), "nothing was rehearsed"
         order(operator, "/upgrade", "rehearse")
-        service.until_outlook(lambda outlook: outlook["binding"] is not None)
+        service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
         look(operator, "/upgrade")
         keep(operator, "updates", told.language)
         look(operator, "/approve")
@@ -215,7 +215,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         look(second, "/approve")
         keep(second, "approve", told.language)
         say_yes(second, "/approve")
-        given = service.client.get("/v1/outlook")["approvals"]
+        given = service.client.get("/v1/next-upgrade")["approvals"]
         assert [one["actor"] for one in given] == [FIRST, SECOND]
         # The upgrade; all that does it is killed in the middle, and the pages say so.
         upgrade_now(operator)
@@ -231,9 +231,9 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         goes_on(first, told)
         assert version_of(service.demo).whole == "3.2.4"
         # Once more, since one yes was for one stop; both say it at once, and both count.
-        service.until_outlook(lambda outlook: outlook["binding"] is not None)
+        service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
         both_say_yes((first, second), "/approve")
-        given = service.client.get("/v1/outlook")["approvals"]
+        given = service.client.get("/v1/next-upgrade")["approvals"]
         assert sorted(one["actor"] for one in given) == sorted([FIRST, SECOND])
         upgrade_now(operator)
         look(second, "/live")

@@ -31,7 +31,7 @@ def status(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def outlook(**more: Any) -> dict[str, Any]:
+def next_upgrade(**more: Any) -> dict[str, Any]:
     return {
         "target": "3.3.0", "rehearsal_status": "passed", "binding": "ab", "missing": 1,
         "approvals": [],
@@ -90,18 +90,18 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
         {"journal": {"open_change": change(state="committed", step="maintenance-off")}}, None,
         ("order", "", "resume"),
     ),
-    "the service works": ({"service": {"running": {}}}, outlook(), ("look", "/live", "")),
+    "the service works": ({"service": {"running": {}}}, next_upgrade(), ("look", "/live", "")),
     "owed": (
         {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume"),
     ),
-    "held": ({"journal": {"holds": [HELD]}}, outlook(), ("unhold", "", "")),
-    "to rehearse": ({}, outlook(rehearsal_status=None), ("look", "/upgrade", "")),
-    "void": ({}, outlook(binding=None), ("look", "/upgrade", "")),
-    "to decide": ({}, outlook(), ("look", "/approve", "")),
-    "decided": ({}, outlook(missing=0), ("look", "/upgrade", "")),
-    "an old list": ({"feed": {"stale": True}}, outlook(target=None), ("order", "", "check")),
-    "no list": ({"feed": None}, outlook(target=None), ("order", "", "check")),
-    "nothing": ({}, outlook(target=None), ("", "", "")),
+    "held": ({"journal": {"holds": [HELD]}}, next_upgrade(), ("unhold", "", "")),
+    "to rehearse": ({}, next_upgrade(rehearsal_status=None), ("look", "/upgrade", "")),
+    "void": ({}, next_upgrade(binding=None), ("look", "/upgrade", "")),
+    "to decide": ({}, next_upgrade(), ("look", "/approve", "")),
+    "decided": ({}, next_upgrade(missing=0), ("look", "/upgrade", "")),
+    "an old list": ({"feed": {"stale": True}}, next_upgrade(target=None), ("order", "", "check")),
+    "no list": ({"feed": None}, next_upgrade(target=None), ("order", "", "check")),
+    "nothing": ({}, next_upgrade(target=None), ("", "", "")),
 }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_the_next_thing_to_do(name: str) -> None:
 
 def test_what_waits_for_whom() -> None:
     seen = status(journal={"holds": [HELD]}, service={"reason": "it is on hold"})
-    comes = outlook(approvals=[{"actor": "amina"}])
+    comes = next_upgrade(approvals=[{"actor": "amina"}])
     assert [text.render() for text in list_pending(seen, comes)] == [
         "Upgrades on hold since 2026-11-24 06:00:00 UTC by bo: fair",
         "3.3.0 approved by amina",
@@ -128,7 +128,7 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
     watched = change(state="committed", soak_ends_at="2026-11-24T20:40:00+00:00")
     seen = status(journal={"open_change": watched})
     zone = ZoneInfo("Indian/Mauritius")
-    assert [text.render() for text in list_pending(seen, outlook(), zone)] == [
+    assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
         "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
     ]
 

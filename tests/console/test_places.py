@@ -206,4 +206,4 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
     monkeypatch.setattr("ncen_updater.agent.cli.service_client.sleep", lambda _: None)
     site = ServiceSiteClient(None, Full())  # type: ignore[arg-type]
     site._follow_job("check", {"id": 7, "event": 1, "at": ""}, SilentProgress())
-    assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]
+    assert asked == ["/v1/jobs/7", "/v1/status"] * 2 + ["/v1/jobs/7"]

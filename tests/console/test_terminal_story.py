@@ -63,10 +63,10 @@ class Typist:
 
 def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
     operator, first, second = (Typist(service, user) for user in (OPERATOR, FIRST, SECOND))
-    service.until_outlook(lambda outlook: outlook["target"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["target"] is not None)
     operator.does("ncen-updater plan")
     operator.does("ncen-updater rehearse")
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     first.does("ncen-updater approve", agrees=True)
     second.does("ncen-updater approve", agrees=True)
     # The upgrade; all that does it is killed in the middle.
@@ -79,7 +79,7 @@ def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
         service.until("change-reverted")
         cut.result()
     assert version_of(service.demo).whole == "3.2.4"
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     for person in (first, second):
         person.does("ncen-updater approve", agrees=True)
     operator.does("ncen-updater upgrade", agrees=True)

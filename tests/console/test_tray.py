@@ -1,4 +1,4 @@
-"""The tray in the console: what lies there, a button for who may, and an order for a click."""
+"""The inbox in the console: what lies there, a button for who may, and an order for a click."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.console.test_app import as_user
 
 
 @pytest.fixture
-def tray(counter: Counter) -> Path:
-    made = counter.site.state / "tray"
+def inbox(counter: Counter) -> Path:
+    made = counter.site.state / "inbox"
     made.mkdir()
     made.chmod(0o1770)
     return made
@@ -35,26 +35,26 @@ def buttons(page: Answer) -> list[str]:
     return [hidden["file"] for address, hidden in page.forms() if address == "/import"]
 
 
-def test_a_click_is_one_order(counter: Counter, tray: Path, guest: Guest) -> None:
-    (tray / "ke.ncen").write_bytes(b"bundle")
+def test_a_click_is_one_order(counter: Counter, inbox: Path, guest: Guest) -> None:
+    (inbox / "ke.ncen").write_bytes(b"bundle")
     page = guest.get("/upgrade")
     assert buttons(page) == ["ke.ncen"]
     fields = page.form("/import")
     first, again = guest.post("/import", fields), guest.post("/import", fields)
     assert first.status == again.status == 303
-    assert first.headers["location"].startswith("/orders/1?"), first.headers
+    assert first.headers["location"].startswith("/jobs/1?"), first.headers
     assert first.headers["location"] == again.headers["location"]
     assert orders(counter) == ["ke.ncen"]
-    assert "import" in guest.get("/orders/1").text
+    assert "import" in guest.get("/jobs/1").text
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_what_cannot_be_imported_has_no_button(
-    counter: Counter, tray: Path, place: Place, language: str
+    counter: Counter, inbox: Path, place: Place, language: str
 ) -> None:
-    (tray / "link.ncen").symlink_to("/etc/hostname")
-    (tray / "<script>alert(1)<b>").write_bytes(b"")
-    (tray / "\x1b[2J\u202e.ncen").write_bytes(b"")
+    (inbox / "link.ncen").symlink_to("/etc/hostname")
+    (inbox / "<script>alert(1)<b>").write_bytes(b"")
+    (inbox / "\x1b[2J\u202e.ncen").write_bytes(b"")
     text = html.unescape((page := place.enter(language).get("/upgrade")).text)
     assert buttons(page) == ["<script>alert(1)<b>".replace("/", "")]
     assert "<script>alert" not in page.text and "\x1b" not in page.text
@@ -69,7 +69,7 @@ def test_what_cannot_be_imported_has_no_button(
 def test_an_empty_tray_and_none_at_all(counter: Counter, guest: Guest) -> None:
     broken = guest.get("/upgrade")
     assert (broken.status, "NU-9333" in broken.text, buttons(broken)) == (200, True, [])
-    (counter.site.state / "tray").mkdir(mode=0o700)
+    (counter.site.state / "inbox").mkdir(mode=0o700)
     empty = guest.get("/upgrade")
     assert "The import directory is empty." in empty.text and "NU-9333" not in empty.text
 
@@ -86,10 +86,10 @@ def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> 
     assert "Metadata checked" in now
 
 
-def test_a_file_that_was_taken_away_meanwhile(counter: Counter, tray: Path, guest: Guest) -> None:
-    (tray / "ke.ncen").write_bytes(b"bundle")
+def test_a_file_that_was_taken_away_meanwhile(counter: Counter, inbox: Path, guest: Guest) -> None:
+    (inbox / "ke.ncen").write_bytes(b"bundle")
     page = guest.get("/upgrade")
-    (tray / "ke.ncen").unlink()
+    (inbox / "ke.ncen").unlink()
     refused = guest.submit(page, "/import")
     assert (refused.status, refused.state, "NU-9334" in refused.text) == (409, "refused", True)
     assert orders(counter) == []
@@ -97,9 +97,9 @@ def test_a_file_that_was_taken_away_meanwhile(counter: Counter, tray: Path, gues
 
 @pytest.mark.parametrize("file", ["", "../journal.sqlite", "..", "/etc/shadow", "a\nb"])
 def test_a_form_that_was_made_by_hand(
-    counter: Counter, tray: Path, guest: Guest, file: str
+    counter: Counter, inbox: Path, guest: Guest, file: str
 ) -> None:
-    (tray / "ke.ncen").write_bytes(b"bundle")
+    (inbox / "ke.ncen").write_bytes(b"bundle")
     refused = guest.submit(guest.get("/upgrade"), "/import", file=file)
     assert (refused.status, refused.state) == (400 if file else 409, "refused"), refused.text
     fields = {**guest.get("/upgrade").form("/import"), "kind": "import"}
@@ -108,9 +108,9 @@ def test_a_form_that_was_made_by_hand(
 
 
 def test_who_may_only_look_sees_it_and_who_may(
-    counter: Counter, tray: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    counter: Counter, inbox: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tray / "ke.ncen").write_bytes(b"bundle")
+    (inbox / "ke.ncen").write_bytes(b"bundle")
     kept = guest.get("/upgrade").form("/import")
     as_user(monkeypatch, READER)
     page = guest.get("/upgrade")

@@ -11,8 +11,8 @@ from packaging.version import Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
+from ncen_updater.agent.storage.slots.link import DOCUMENT_FILE
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.agent.storage.slots.reported_version import DOCUMENT_FILE
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.formats.errors import ReleaseDocumentError

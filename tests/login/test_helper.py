@@ -253,12 +253,12 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
     "a yes, by another word": ("POST", "/v1/approvals?x=1", dict(APPROVE)),
     "a yes, by a path": ("POST", "/v1/../v1/approvals", dict(APPROVE)),
     "a yes as a question": ("POST", "/v1/approvals/", dict(APPROVE)),
-    "an upgrade": ("POST", "/v1/orders", {"kind": "upgrade"}),
-    "rollback": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
-    "an order without a kind": ("POST", "/v1/orders", None),
-    "an order of tomorrow": ("POST", "/v1/orders", {"kind": "tomorrow"}),
-    "resuming a change": ("POST", "/v1/orders", {"kind": "resume"}),
-    "another agent": ("POST", "/v1/orders", {"kind": "self-update"}),
+    "an upgrade": ("POST", "/v1/jobs", {"kind": "upgrade"}),
+    "rollback": ("POST", "/v1/jobs", {"kind": "rollback", "undoes": "abcdefgh"}),
+    "an order without a kind": ("POST", "/v1/jobs", None),
+    "an order of tomorrow": ("POST", "/v1/jobs", {"kind": "tomorrow"}),
+    "resuming a change": ("POST", "/v1/jobs", {"kind": "resume"}),
+    "another agent": ("POST", "/v1/jobs", {"kind": "self-update"}),
     "a time at which an approved upgrade begins": (
         "PUT",
         "/v1/schedule",
@@ -282,7 +282,7 @@ def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: 
                 service.call(method, address, "en", body)
         with pytest.raises(UpdaterError, match="NU-9711"):
             service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "guessed")
-    assert counter.rows()["approvals"] == [] and counter.rows()["orders"] == []
+    assert counter.rows()["approvals"] == [] and counter.rows()["jobs"] == []
 
 
 def test_on_the_line_with_an_answer_nothing_more_can_be_said(
@@ -332,11 +332,11 @@ def test_what_is_asked_for_a_console_alone() -> None:
     harmless = {
         (route.method, route.path_template, kind)
         for route in ROUTES
-        for kind in (kinds if route.path_template == "/v1/orders" else {""})
+        for kind in (kinds if route.path_template == "/v1/jobs" else {""})
         if route.method != "GET" and is_allowed(route.method, route.path_template, {"kind": kind})
     }
     assert harmless == {
         ("POST", "/v1/inspections", ""),
-        *(("POST", "/v1/orders", kind) for kind in ("check", "import", "prepare", "rehearse")),
+        *(("POST", "/v1/jobs", kind) for kind in ("check", "import", "prepare", "rehearse")),
     }
     assert console_service.HARMLESS_ORDERS == HARMLESS_ORDERS

@@ -228,7 +228,7 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
         person.one('form[action="/withdraw"] input[type="password"]').type(SECRETS[AMINA])
         person.one('form[action="/withdraw"] button').click()
         told(person, FRENCH["withdrawn"])
-        assert counter.ask("GET", "/v1/outlook").document["approvals"] == []
+        assert counter.ask("GET", "/v1/next-upgrade").document["approvals"] == []
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert (person.one("h1").text, person.cookies()) == (FRENCH["way in"], [])

@@ -505,9 +505,9 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert state.stat().st_uid == 0
     assert str(received.stat().st_uid) == users["ncen-updater-fetch"][2]
     assert received.stat().st_mode & 0o777 == 0o750
-    tray = (state / "tray").stat()
-    assert (tray.st_mode & 0o7777, tray.st_uid) == (0o1770, 0)
-    assert str(tray.st_gid) == groups[ServiceSettings().operator_group]
+    inbox = (state / "inbox").stat()
+    assert (inbox.st_mode & 0o7777, inbox.st_uid) == (0o1770, 0)
+    assert str(inbox.st_gid) == groups[ServiceSettings().operator_group]
 
 
 #: acl(5): tags of entries.
@@ -525,7 +525,7 @@ def installed(root: Path) -> tuple[Path, Path, Path]:
     config.touch(0o600)
     users = [program("systemd-sysusers"), f"--root={root}"]
     subprocess.run([*users, str(PACKAGING / "systemd/ncen-updater.sysusers")], check=True)
-    return config, root / "var/lib/ncen-updater", root / "var/lib/ncen-updater/tray"
+    return config, root / "var/lib/ncen-updater", root / "var/lib/ncen-updater/inbox"
 
 
 def started(root: Path, *files: Path) -> None:
@@ -539,18 +539,18 @@ def started(root: Path, *files: Path) -> None:
 @pytest.mark.parametrize("guide", ["docs", "docs/fr"])
 def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -> None:
     """Seen: of another viewer_group or operator_group, given by the guide, nothing was left."""
-    config, state, tray = installed(tmp_path)
+    config, state, inbox = installed(tmp_path)
     text = (PACKAGING.parent / guide / "how-to/install-agent.md").read_text("utf-8")
-    for place in (config, tray):
+    for place in (config, inbox):
         assert re.search(rf"`sudo chgrp \w+ /{place.relative_to(tmp_path)}`", text), place
     started(tmp_path)
-    for place in (config, state, tray):
+    for place in (config, state, inbox):
         os.chown(place, -1, grp.getgrnam("daemon").gr_gid)
     started(tmp_path)
-    for place in (config, state, tray):
+    for place in (config, state, inbox):
         assert place.stat().st_gid == grp.getgrnam("daemon").gr_gid, place
     assert config.stat().st_mode & 0o777 == 0o640
-    assert tray.stat().st_mode & 0o7777 == 0o1770
+    assert inbox.stat().st_mode & 0o7777 == 0o1770
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
@@ -575,13 +575,13 @@ def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) 
 def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
     """As the guide had it before: a line of tmpfiles.d for another operator_group."""
     own, root = tmp_path / "own.conf", tmp_path / "root"
-    own.write_text("a+ /var/lib/ncen-updater/tray - - - - group:daemon:rwx\n")
-    _, _, tray = installed(root)
+    own.write_text("a+ /var/lib/ncen-updater/inbox - - - - group:daemon:rwx\n")
+    _, _, inbox = installed(root)
     packaged = PACKAGING / "systemd/ncen-updater.tmpfiles"
     started(root, packaged, own, packaged)  # the last is the next start
-    found = os.getxattr(tray, "system.posix_acl_access")
+    found = os.getxattr(inbox, "system.posix_acl_access")
     assert entry(ACL_GROUP, 7, grp.getgrnam("daemon").gr_gid) in found
-    assert tray.stat().st_mode & 0o7777 == 0o1770
+    assert inbox.stat().st_mode & 0o7777 == 0o1770
 
 
 def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:

@@ -136,15 +136,15 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
         "root version 1: signed by amina; missing: 1 of 2; can sign: bo, chen",
         "root version 1: signed by amina, bo; threshold reached",
     ]
-    assert "status FEED --minutes" in out
+    assert "status FEED --signing-history" in out
     officer.json("publish", feed, "--event", event, *officer.online)
     officer.json("renew", "ncen", "--feed", feed, "--event", work / "e2")
     officer.sign_and_publish(work / "e2")
-    found = officer.json("status", feed, "--minutes")["lists"]
+    found = officer.json("status", feed, "--signing-history")["metadata"]
     assert [(one["role"], one["version"]) for one in found[:2]] == [("ncen", 2), ("targets", 1)]
     assert len(found) == 5
     assert {tuple(one["signed"]) for one in found} == {("amina", "bo")}
-    _, out, _ = officer.run("status", feed, "--minutes")
+    _, out, _ = officer.run("status", feed, "--signing-history")
     assert out.splitlines()[0].split() == ["role", "version", "drafted", "signed", "by"]
     # Who only put a signature there signed nothing.
     path = feed / "metadata/2.ncen.json"
@@ -152,7 +152,7 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
     one, other = (item["sig"] for item in forged["signatures"])
     forged["signatures"][0]["sig"] = other
     path.write_text(json.dumps(forged))
-    (newest, *_) = officer.json("status", feed, "--minutes")["lists"]
+    (newest, *_) = officer.json("status", feed, "--signing-history")["metadata"]
     assert len(newest["signed"]) == 1 and one != other
 
 

@@ -146,7 +146,7 @@ def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Pat
     fork(public, public.keys, tmp_path / "other")
     ours, theirs = tmp_path / "ours.jsonl", tmp_path / "theirs.jsonl"
     code, said, _ = public.look("--history", ours)
-    assert (code, said["added"]) == (0, len(said["lists"]))
+    assert (code, said["added"]) == (0, len(said["metadata"]))
     assert public.look("--history", ours)[1]["added"] == 0
     with serving(tmp_path / "other") as other:
         seen = tuple(
@@ -162,7 +162,7 @@ def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Pat
 
 
 def _lists_of(public: Public, url: str) -> list[dict[str, object]]:
-    lists: list[dict[str, object]] = public.look("--also", url)[1]["lists"]
+    lists: list[dict[str, object]] = public.look("--also", url)[1]["metadata"]
     return [one for one in lists if one["source"] == url]
 
 

@@ -52,9 +52,9 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
         and "{" not in route.path_template
         and route.path_template != EVENTS_PATH
     ]
-    history, orders = client.get("/v1/history"), client.get("/v1/orders")
+    history, orders = client.get("/v1/history"), client.get("/v1/jobs")
     addresses += [f"/v1/history/{change['id']}" for change in history["changes"]]
-    addresses += [f"/v1/orders/{order['id']}" for order in orders["orders"]]
+    addresses += [f"/v1/jobs/{order['id']}" for order in orders["jobs"]]
     paths = build_openapi_document()["paths"]
     for address in addresses:
         route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
@@ -98,10 +98,10 @@ def undescribed_events(socket: Path, kind: str) -> list[str]:
 def ordered(socket: Path, **form: object) -> Mapping[str, Any]:
     """Give an order and wait for its end; returns the order."""
     client = SiteServiceClient(socket, "en")
-    number = client.call("POST", "/v1/orders", form)["id"]
+    number = client.call("POST", "/v1/jobs", form)["id"]
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        order = client.get(f"/v1/orders/{number}")
+        order = client.get(f"/v1/jobs/{number}")
         if order["ended_at"] is not None:
             return order
         time.sleep(0.3)

@@ -92,10 +92,10 @@ class Served:
                 return event
         raise AssertionError("the stream ended")
 
-    def until_outlook(self, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    def until_next_upgrade(self, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
         """Wait until what comes next is so; looked at whenever something happens."""
         for _ in self.client.stream(0):
-            found = self.client.get("/v1/outlook")
+            found = self.client.get("/v1/next-upgrade")
             if holds(found):
                 return found
         raise AssertionError("the stream ended")

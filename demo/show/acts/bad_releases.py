@@ -90,7 +90,7 @@ def publish_the_rest(stage: Stage) -> None:
 
 def _let_fail(stage: Stage, bad: Bad) -> None:
     stage.narrator.lines([""])
-    stage.narrator.say(N_("{version}: {story}."), version=bad.version, story=LazyText(bad.story))
+    stage.narrator.say(N_("{version}: {story}"), version=bad.version, story=LazyText(bad.story))
     with stage.trial(
         LazyText(N_("{version}: {story}"), {"version": bad.version, "story": LazyText(bad.story)}),
         LazyText(bad.expected),

@@ -1,7 +1,7 @@
 """Permanent loss of the right to read a server's own files, for work on the site.
 
-Where one process does everything (``service.runner = "process"``), it keeps the right: the commands
-of its application may be such as take further rights ("sudo"), which nobody can after that.
+Where one process does everything (``service.runner = "process"``), it keeps the right: commands of
+its application may need further rights ("sudo"), which cannot be gained afterwards.
 """
 
 from __future__ import annotations

@@ -36,13 +36,15 @@ from ncen_updater.common.messages import (
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from ncen_updater.agent.cli.site_client import SiteClient
+    from ncen_updater.agent.cli.session import SiteClient
 
 Document = Mapping[str, Any]
 
 #: Two sentences: what stands in the place is one.
-AFTER_APPROVAL = N_("After approval: {begins}")
-AFTER_SCHEDULING = N_("With this schedule: {begins}")
+AFTER_APPROVAL = N_("After approval: {starts_at}")
+AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
+#: What an upgrade waits for where a line above already says so.
+SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
@@ -99,7 +101,7 @@ def approve(
         require_approvable(seen)
         _show_digest(session, seen)
         _show_others(session, seen)
-        show_next_start(session, seen["begins_after_yes"], AFTER_APPROVAL)
+        show_next_start(session, seen["starts_at_if_approved"], AFTER_APPROVAL)
         question = LazyText(N_("Approve upgrade to {version}?"), {"version": seen["target"]})
         session.ask_confirmation(question, assume_yes=yes)
         before = seen["approvals"]
@@ -235,13 +237,17 @@ def _show_others(session: AgentSession, next_upgrade: Document) -> None:
 
 
 def _show_approval(
-    session: AgentSession, next_upgrade: Document, template: str = "{begins}", /, **beside: object
+    session: AgentSession,
+    next_upgrade: Document,
+    template: str = "{starts_at}",
+    /,
+    **beside: object,
 ) -> ExitCode:
     """Show where an approval stands.
 
     Args:
         session: This run.
-        next_upgrade: The outlook.
+        next_upgrade: The next upgrade, as the API describes it.
         template: The sentence around when it begins.
         beside: What the document has, too.
     """
@@ -253,7 +259,7 @@ def _show_approval(
         "missing",
         "void_reasons",
         "retry_at",
-        "begins",
+        "starts_at",
         "newest",
         "also_approved",
         "approved_but_unavailable",
@@ -292,6 +298,8 @@ def _show_approval(
     if standing["scheduled"] is not None:
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
-    show_next_start(session, standing["begins"], template)
+    start = standing["starts_at"]
+    if start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS:
+        show_next_start(session, start, template)
     session.write_output(standing)
     return ExitCode.OK

@@ -30,9 +30,7 @@ _STATES = {
     AvailabilityState.AVAILABLE: N_("Status: running"),
     AvailabilityState.MAINTENANCE: N_("Status: maintenance page shown"),
     AvailabilityState.NOT_RUNNING: N_("Status: stopped; users cannot work"),
-    AvailabilityState.UNHEALTHY: N_(
-        "Status: failed; the application is open but unhealthy ({trouble})"
-    ),
+    AvailabilityState.UNHEALTHY: N_("Status: failed; the application is unhealthy ({trouble})"),
     AvailabilityState.UNKNOWN: N_("Status: unknown ({why})"),
 }
 

@@ -13,7 +13,7 @@ from ncen_updater.agent.config.essential_settings import (
     read_service_socket,
     read_site_timezone,
 )
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
@@ -21,7 +21,7 @@ from ncen_updater.common.messages import ExitCode
 @click.command("console", cls=CliCommand, help=N_("Open the web console"))
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=IntegerRange(0, 65535),
     default=0,
     metavar="N",
     help=N_("Port on the loopback interface (default: any free port)"),

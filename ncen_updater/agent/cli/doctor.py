@@ -38,7 +38,7 @@ def doctor(context: click.Context) -> ExitCode:
 )
 @click.pass_context
 def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bool) -> ExitCode:
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
 
     session = get_agent_session(context)
     try:

@@ -1,7 +1,7 @@
 """One event of the journal as a line, in the language of a session. Pure.
 
-Its kind and the names of what it holds are the stable words of the journal; English shows them as
-they are, other languages have an entry for each.
+Event names and field names are stable words of the journal; English prints them unchanged, other
+languages have a catalogue entry for each.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.model.event_names import IMPORTED
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import SOAK_FAILED, ExitCode
@@ -27,7 +27,11 @@ IMPORTED_KINDS = ("releases", "agents")
 @click.command("history", cls=CliCommand, help=N_("Show past upgrades and rollbacks"))
 @click.argument("change", required=False)
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("Maximum number of changes")
+    "--limit",
+    type=IntegerRange(1, 10_000),
+    default=50,
+    metavar="N",
+    help=N_("Maximum number of changes"),
 )
 @click.option("--events", is_flag=True, help=N_("With CHANGE: include steps and events"))
 @click.pass_context

@@ -48,7 +48,7 @@ def parse_future_time(
 
 
 def show_next_start(
-    session: AgentSession, start: Mapping[str, Any] | None, template: str = "{begins}"
+    session: AgentSession, start: Mapping[str, Any] | None, template: str = "{starts_at}"
 ) -> None:
     """Say when the next upgrade begins by itself.
 
@@ -62,11 +62,11 @@ def show_next_start(
     from ncen_updater.agent.policy.upgrade_start import UpgradeStart, describe_start
 
     text = describe_start(UpgradeStart.from_json(start), read_site_timezone(session.config))
-    session.add_line(LazyText(template, {"begins": text}))
+    session.add_line(LazyText(template, {"starts_at": text}))
 
 
 @click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))
-@click.option("--reason", required=True, help=N_("Reason"))
+@click.option("--reason", required=True, help=N_("Reason, shown by status"))
 @click.option("--until", metavar="TIME", help=N_("End of the hold (default: none)"))
 @dry_run_option
 @click.pass_context
@@ -102,5 +102,5 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
         session.add_line(LazyText(N_("Next upgrade: {version}"), {"version": version}))
     show_next_start(session, begins)
     lifted = 0 if dry_run else count
-    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})
+    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "starts_at": begins})
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""What the service does at this moment, what a job waits for, and what it came to."""
+"""Progress of jobs: the current work of the service, what a job waits for, and its result."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ncen_updater.common.progress import ProgressListener, ProgressUpdate
 
 
 def parse_job_result(number: int, result: object) -> CommandResult:
-    """Return what an order came to.
+    """Return the result of a job.
 
     Raises:
-        JOB_INTERRUPTED: If the service, or what worked for it, was killed meanwhile.
+        JOB_INTERRUPTED: If the service or its worker was killed meanwhile.
     """
     document = result.get("document") if isinstance(result, dict) else None
     if not isinstance(result, dict) or result.get("exit_code") is None or not document:
@@ -38,7 +38,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
 
 
 def has_started(moment: JsonDocument, requested_at: str) -> bool:
-    """Whether the service is at what it began after an order was given. Pure."""
+    """Whether the current work of the service began after a job was requested. Pure."""
     running = moment.get("running")
     if running is None:
         return False
@@ -46,7 +46,7 @@ def has_started(moment: JsonDocument, requested_at: str) -> bool:
 
 
 def predates_job(moment: JsonDocument, requested_at: str) -> bool:
-    """Whether what the service says was decided before it knew of an order. Pure."""
+    """Whether the service made its last decision before a job was requested. Pure."""
     looked_at = moment["status_read_at"]
     if moment["running"] is not None or looked_at is None:
         return False
@@ -54,10 +54,10 @@ def predates_job(moment: JsonDocument, requested_at: str) -> bool:
 
 
 def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | None:
-    """Say what an order that was not begun waits for; None where nothing is at work. Pure.
+    """Say what a queued job waits for; None where there is no operation. Pure.
 
     Args:
-        status: How the site is, as ``status`` has it.
+        status: The document of ``status``.
         zone: Zone of the site.
     """
     journal, running = status["journal"], status.get("service", {}).get("running")
@@ -78,7 +78,7 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
 
 
 def report_progress(progress: ProgressListener, service_state: JsonDocument) -> None:
-    """Show what the service does at this moment."""
+    """Show the current work of the service."""
     for what, done, total in describe_current_work(service_state):
         progress.report(what, done, total)
 
@@ -86,7 +86,7 @@ def report_progress(progress: ProgressListener, service_state: JsonDocument) -> 
 def describe_current_work(
     moment: JsonDocument,
 ) -> Iterator[tuple[LazyText, int | None, int | None]]:
-    """Say what the service does at this moment, with figures, or why it does nothing."""
+    """Describe the current work of the service with its figures, or why there is none."""
     running = moment.get("running")
     if running is None:
         if moment.get("reason"):

@@ -1,7 +1,5 @@
 """A site without its service: the work, with the rights of this process."""
 
-# ruff: noqa: D102 - what SiteClient says of a method is not said again
-
 from __future__ import annotations
 
 import hashlib
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 
@@ -65,6 +63,7 @@ class LocalSiteClient(LocalRecords):
     """Works on the site itself, with the rights of this process."""
 
     def check_feed(self) -> CommandResult:
+        """Read the signed metadata of the feed."""
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.self_update.agent_update import (
             find_offered_agent,
@@ -133,10 +132,16 @@ class LocalSiteClient(LocalRecords):
         sql: bool = False,
         prepared: bool = False,
     ) -> CommandResult:
-        """See :class:`SiteClient`; with ``prepared`` nothing is fetched, and the SQL stands beside.
+        """Download, build and plan a release.
+
+        Args:
+            target: The release; the next one by default.
+            retry: Whether releases marked bad are taken.
+            sql: Return every statement, and only that.
+            prepared: Download nothing, and return the statements beside the plan.
 
         Raises:
-            NOT_PREPARED: If something would have to be.
+            NOT_PREPARED: With ``prepared``, if something would have to be downloaded.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
@@ -175,10 +180,10 @@ class LocalSiteClient(LocalRecords):
     def _choose_prepared_path(
         self, target: Version | None, *, retry: bool = False
     ) -> UpgradePath | NoUpgradePath:
-        """Choose a path from what is here, all of whose slots stand.
+        """Choose a path whose releases are all downloaded.
 
         Raises:
-            NOT_PREPARED: If one does not.
+            NOT_PREPARED: If one is not.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.service.assessment import is_slot_built
@@ -195,7 +200,7 @@ class LocalSiteClient(LocalRecords):
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
-        """See :class:`SiteClient`; with ``prepared`` nothing is fetched for it."""
+        """Build the approval dossier: facts, and the page in ``html``; see :meth:`prepare_plan`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
         from ncen_updater.agent.reports.dossier.document import build_dossier_document
@@ -218,6 +223,7 @@ class LocalSiteClient(LocalRecords):
         return CommandResult(document)
 
     def run_doctor(self) -> CommandResult:
+        """Check the site for problems that block an upgrade."""
         from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 
         with self._run.make_progress() as progress:
@@ -245,6 +251,7 @@ class LocalSiteClient(LocalRecords):
         return CommandResult(document, words, ExitCode.BLOCKED if blocks else ExitCode.OK)
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
+        """Compare the site with its records, and the journal with chain heads kept elsewhere."""
         from ncen_updater.agent.reports.diagnostics.verify import verify_journal, verify_site
 
         site = None if journal_only else self._site
@@ -276,6 +283,7 @@ class LocalSiteClient(LocalRecords):
     def collect_support_bundle(
         self, leave_out: Sequence[str], show: Sequence[str]
     ) -> CommandResult:
+        """Collect diagnostics, packed in ``archive`` (base64) where nothing secret leaks."""
         import base64
 
         from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
@@ -293,7 +301,7 @@ class LocalSiteClient(LocalRecords):
     def update_agent(
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
-        """See :class:`SiteClient`; with ``dry_run`` only what would be done."""
+        """Update ncen-updater itself; with ``dry_run`` only what would be done."""
         from ncen_updater.agent.self_update.agent_update import (
             create_agent_source,
             get_agent_directory,
@@ -332,7 +340,7 @@ class LocalSiteClient(LocalRecords):
     def rehearse(
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
-        """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
+        """Rehearse a release on copies of the databases; with ``dry_run`` only what would be."""
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
@@ -361,7 +369,8 @@ class LocalSiteClient(LocalRecords):
                 pages = write_dossiers(site, journal, record.to_version)
         found = serialize_rehearsal(record)
         # Not where it lies: most of those who decide cannot open that.
-        retained = [LazyText(N_("To write the approval dossier, run: ncen-updater dossier"))]
+        text = N_("To write the approval dossier, run: ncen-updater dossier {version}")
+        retained = [LazyText(text, {"version": record.to_version})]
         return CommandResult(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
             [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],
@@ -375,13 +384,13 @@ class LocalSiteClient(LocalRecords):
         scheduled: bool = False,
         start_before: datetime | None = None,
     ) -> CommandResult:
-        """See :class:`SiteClient`.
+        """Upgrade.
 
         Args:
-            target: The release that a person named.
-            retry: Whether releases are tried again that failed here.
-            scheduled: Whether nobody but the service begins it.
-            start_before: When the window closes in which users may be kept out.
+            target: The release that is named.
+            retry: Whether releases marked bad are taken.
+            scheduled: Whether the service starts it automatically.
+            start_before: When the maintenance window closes.
         """
         from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,
@@ -402,15 +411,16 @@ class LocalSiteClient(LocalRecords):
         return format_operation_result(result, self._run.language, before)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
+        """Verify an offline bundle and, unless ``dry_run``, import it."""
         from ncen_updater.formats.bundle.bundle_file import open_bundle_file
 
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
-        """Import what an order of the service names in the tray, for whoever gave it.
+        """Import the file that a job names in the import directory, for its requester.
 
         Raises:
-            RequestRefusedError: If there is no such order.
+            RequestRefusedError: If there is no such job.
         """
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
@@ -443,6 +453,7 @@ class LocalSiteClient(LocalRecords):
         return format_import(record, dry_run=dry_run, zone=self._run.zone)
 
     def plan_rollback(self, accept_loss: int | None) -> CommandResult:
+        """Plan a rollback: how it would go, its data loss, and which approvals are missing."""
         from ncen_updater.agent.engine.approvals.rollback_approvals import find_rollback_to_approve
         from ncen_updater.agent.engine.operations import Operations
 
@@ -458,6 +469,7 @@ class LocalSiteClient(LocalRecords):
                 )
 
     def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
+        """Approve a rollback as :meth:`plan_rollback` returned it, up to a data loss."""
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
             approve_rollback,
             find_rollback_to_approve,
@@ -480,7 +492,14 @@ class LocalSiteClient(LocalRecords):
         *,
         job: int | None = None,
     ) -> CommandResult:
-        """See :class:`SiteClient`; with ``job`` for whoever gave that order to the service."""
+        """Roll back to the previous release.
+
+        Args:
+            accept_loss: Number of records that may be lost.
+            undoes: Id of the upgrade that the operator was asked about; another one is not undone.
+            emergency: Why it does not wait for missing approvals.
+            job: Id of the job whose requester rolls back.
+        """
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
             RollbackRequest,
             find_rollback_to_approve,
@@ -532,10 +551,10 @@ def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | 
 
 
 def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> CommandResult | None:
-    """Return what the unit that works on the site finds there; None where no unit does.
+    """Return the diagnosis of the unit that works on the site; None where there is no unit.
 
-    What root may write, read and reach is not what the unit may, and the unit does the work. It
-    waits at its socket, whether the service runs or not.
+    The rights of root are not those of the unit, which does the work. It waits at its socket,
+    whether the service runs or not.
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner

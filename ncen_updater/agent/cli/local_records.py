@@ -1,6 +1,4 @@
-"""A site without its service: what it is asked of its records, and what is written there."""
-
-# ruff: noqa: D102 - what SiteClient says of a method is not said again
+"""A site without its service: its status, its records, and approvals."""
 
 from __future__ import annotations
 
@@ -42,6 +40,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import UNKNOWN_CHANGE
+from ncen_updater.common.progress import SilentProgress
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -51,13 +50,14 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.approvals.upgrade_approvals import ApprovalSubject
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.status import SiteStatus
+    from ncen_updater.feed.upgrade_path import UpgradePath
 
 #: Parts of a site that say whether a change is open.
 CHANGE_STATUS_PARTS = frozenset({"journal", "soak_s"})
 
 
 class LocalRecords:
-    """What a command reads of a site and writes down there, with the rights of this process.
+    """Reads and writes the records of a site with the rights of this process.
 
     Args:
         run: The command that asks.
@@ -73,7 +73,7 @@ class LocalRecords:
 
     @cached_property
     def _person(self) -> Actor:
-        from ncen_updater.agent.cli.person import identify_actor
+        from ncen_updater.agent.cli.common import identify_actor
 
         return identify_actor()
 
@@ -90,13 +90,19 @@ class LocalRecords:
     # ---- looking -------------------------------------------------------------------------------
 
     def read_status(self) -> JsonDocument:
+        """Return what runs, the last change and what is available; a missing part is an error."""
         places = load_essential_settings(self._run.config, ignore_site_errors=True)
         with suppress(FileNotFoundError):
-            os.scandir(places.state).close()  # else every part of it says the same in other words
+            os.scandir(places.state).close()  # else every part reports it again
         looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
         return self._to_json(build_site_report(looked, self._run.language)[0])
 
     def read_history(self, change: str | None, limit: int) -> JsonDocument:
+        """Return changes and imports, newest first, or one change in full.
+
+        Raises:
+            UNKNOWN_CHANGE: If there is none of this id.
+        """
         with self._open_journal() as journal:
             if change is None:
                 return self._to_json(build_history_report(journal, limit))
@@ -108,6 +114,7 @@ class LocalRecords:
     # ---- records -------------------------------------------------------------------------------
 
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
+        """Set a hold; with ``dry_run`` return what would be recorded."""
         by = get_invoking_user()
         with self._open_journal(read_only=dry_run) as journal:
             if not dry_run:
@@ -115,45 +122,51 @@ class LocalRecords:
         return self._to_json({"held": not dry_run, "reason": reason, "actor": by, "until": until})
 
     def count_holds(self) -> int:
+        """Return how many holds are in force."""
         return len(require_part(self._read_status({"journal"}).journal).holds)
 
     def lift_holds(self) -> int:
+        """Lift all holds; return how many there were."""
         with self._open_journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(get_invoking_user())
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
+        """Return the next release and when it starts automatically; None for what is not known.
+
+        By the last assessment of the service; nothing is known while a change is open.
+        """
         from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
 
         status = self._read_status(NEXT_UPGRADE_PARTS)
-        unknown = get_part_or_none(status.service_state) is None
-        if unknown or require_part(status.journal).open_change is not None:
+        # Without an assessment of the service nobody knows what comes next.
+        if status.next_upgrade is None or require_part(status.journal).open_change is not None:
             return None, None
         found = self._build_next_upgrade(status)
-        return found["target"], found["begins"]
+        return found["target"], found["starts_at"]
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
-        """Return what people chose by approving it, which comes before the newest."""
+        """Return the approved release, which comes before the newest one."""
         from ncen_updater.agent.engine.approvals.approved_release import find_approved_release
         from ncen_updater.feed.errors import TrustError
 
         try:
             view = self._site.release_source.load_last_view()
-        except TrustError:  # said by whoever reads the list for more than this
+        except TrustError:  # reported where the metadata is needed
             view = None
         return find_approved_release(self._site, journal, view.offers if view else ())
 
     def _resolve_target(self, target: Version | None) -> Version | None:
-        """Return what a person named, or what people chose by approving it."""
+        """Return the release that is named, else the approved one."""
         if target is not None:
             return target
         with self._open_journal() as journal:
             return self._find_approved_release(journal).target_version
 
     def _explain_approved_first(self, version: str | None = None) -> Iterator[OutputLine]:
-        """Say that people chose a release that is not the newest.
+        """Say that the approved release is not the newest.
 
         Args:
-            version: Where the path leads that is shown; nothing is said where it is another one.
+            version: The target that is shown; nothing is said where another one is approved.
         """
         with self._open_journal() as journal:
             chosen = self._find_approved_release(journal).target_version
@@ -182,17 +195,34 @@ class LocalRecords:
         return self._to_json(document)
 
     def require_no_hold(self) -> None:
+        """Refuse while upgrades are on hold, before anything is asked.
+
+        Raises:
+            HELD: If so.
+        """
         with self._open_journal() as journal:
             require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:
-        """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
+        """Refuse an actor who lacks a right, before anything is shown or asked.
+
+        What else is allowed here, the permissions of the files decide.
+
+        Args:
+            role: ``operate`` or ``approve``.
+
+        Raises:
+            RequestRefusedError: If the service refuses it; the error names who has the right.
+            APPROVER_IS_SHARED_ACCOUNT: If others could approve by this account, where two people
+                have to approve.
+        """
         if role != "approve":
             return
 
         reject_shared_account(self._person, self._site.config.service.required_approvals)
 
     def confirm_release(self, *, dry_run: bool) -> JsonDocument:
+        """End the soak period; with ``dry_run`` return the change that would end."""
         with self._open_journal(read_only=dry_run) as journal:
             change = (
                 require_soaking(journal)
@@ -202,6 +232,7 @@ class LocalRecords:
             return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
+        """Whether the service runs and carries out what was recorded."""
         return (
             read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
             is not None
@@ -210,6 +241,17 @@ class LocalRecords:
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
+        """Return the next upgrade: rehearsal, binding of approvals, approvers and start.
+
+        Args:
+            target: The release that is named.
+            not_before: A time for which to report when the upgrade would start.
+
+        Raises:
+            NOTHING_TO_APPROVE: If there is no next upgrade.
+            FEED_NEVER_READ: If it is not known yet.
+            SOAK_NOT_FINISHED, OPEN_CHANGE: If a change is open; it has to end first.
+        """
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
         from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
@@ -247,23 +289,40 @@ class LocalRecords:
 
     def _find_newest_release(self, journal: Journal) -> str | None:
         """Return the newest release for this site by the last verified list."""
+        path = self._find_cached_path(journal)
+        return path.target.version if path else None
+
+    def _find_cached_path(
+        self, journal: Journal, target: Version | None = None, *, retry: bool = False
+    ) -> UpgradePath | None:
+        """Return the path by the last verified list; None where there is none."""
         from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.common.progress import SilentProgress
         from ncen_updater.feed.upgrade_path import UpgradePath
 
-        path = Operations(self._site, SilentProgress()).find_cached_path(journal)
-        return path.target.version if isinstance(path, UpgradePath) else None
+        operations = Operations(self._site, SilentProgress())
+        path = operations.find_cached_path(journal, target, retry=retry)
+        return path if isinstance(path, UpgradePath) else None
 
     def approve(self, next_upgrade: JsonDocument) -> None:
+        """Approve an upgrade as :meth:`read_next_upgrade` returned it."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier.store import write_dossiers
 
-        assert self._subject is not None  # noqa: S101 - it was seen
+        assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
             approving.approve_upgrade(journal, self._subject, self._person)
             write_dossiers(self._site, journal, self._subject.target)
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
+        """Withdraw the actor's own approvals, whatever is available now.
+
+        Args:
+            version: Of this release; of all releases by default.
+            rollbacks: Approvals of rollbacks are meant, not of upgrades.
+
+        Returns:
+            How many there were.
+        """
         from ncen_updater.agent.reports.dossier.store import write_dossiers
 
         with self._open_journal(read_only=False) as journal:
@@ -279,35 +338,38 @@ class LocalRecords:
         return count
 
     def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
+        """Set the earliest start of an upgrade as :meth:`read_next_upgrade` returned it."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 
-        assert self._subject is not None  # noqa: S101 - it was seen
+        assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
             approving.schedule_upgrade(journal, self._subject, not_before, self._person)
 
     def count_schedules(self) -> int:
+        """Return how many start times are set."""
         with self._open_journal() as journal:
             return len(ApprovalStore(journal).list_schedules())
 
     def cancel_schedule(self) -> int:
+        """Remove the start times, whatever is available now; return how many there were."""
         with self._open_journal(read_only=False) as journal:
             return ApprovalStore(journal).cancel_schedule(self._person)
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
+        """Refuse an upgrade with too few approvals, before anything is asked.
+
+        Raises:
+            NOT_REHEARSED, REHEARSAL_OUTDATED, APPROVAL_MISSING: If so.
+        """
         from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,
             make_consent_check,
         )
-        from ncen_updater.agent.engine.operations import Operations
-        from ncen_updater.common.progress import SilentProgress
-        from ncen_updater.feed.upgrade_path import UpgradePath
 
         needed = count_required_approvals(self._site, scheduled=False)
         if needed is None:
             return
         with self._run.make_progress() as progress, self._open_journal() as journal:
-            path = Operations(self._site, SilentProgress()).find_cached_path(
-                journal, target, retry=retry
-            )
-            if isinstance(path, UpgradePath):
+            path = self._find_cached_path(journal, target, retry=retry)
+            if path is not None:
                 make_consent_check(self._site, progress, approvals=needed)(journal, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
@@ -27,7 +27,7 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 @dry_run_option
 @click.option(
     "--order",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
 )
@@ -58,7 +58,7 @@ def import_(
 )
 @click.option(
     "--keep",
-    type=click.IntRange(1, 1000),
+    type=IntegerRange(1, 1000),
     metavar="N",
     help=N_("Keep the N newest releases of each product and all required releases"),
 )

@@ -13,7 +13,7 @@ from ncen_updater.agent.cli.common import (
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -42,7 +42,7 @@ from ncen_updater.common.messages import (
 @click.option("--reason", metavar="TEXT", help=N_("Reason, required with --emergency"))
 @click.option(
     "--order",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
 )

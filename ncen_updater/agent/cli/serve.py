@@ -1,9 +1,9 @@
 """``serve``: be the service of this site, until a signal ends it.
 
-Starts that fail for a reason outside of a confirmed agent are not counted against it. A
-configuration with a mistake ends every agent at once: to go back to an older one would change
-nothing, and would leave a good agent remembered as bad. A new agent is not excused: the one before
-it could read the same configuration.
+Starts that fail for a reason outside of a confirmed agent are not counted against it. An invalid
+configuration ends every agent at once: to return to an older one would change nothing, and would
+mark a good agent as bad. A new agent gets no such exception: the previous one could read the same
+configuration.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A site through its service, which asks the kernel who that is."""
+"""A site through its service, which learns from the kernel who the caller is."""
 
-# ruff: noqa: D102 - what SiteClient says of a method is not said again
+# ruff: noqa: D102 - the methods are those of LocalSiteClient, which describes them
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ncen_updater.agent.cli.job_progress import (
     predates_job,
     report_progress,
 )
+from ncen_updater.agent.config.essential_settings import read_service_socket
 from ncen_updater.agent.engine.approvals.next_upgrade import (
     require_approvals,
     require_no_pending_change,
@@ -33,6 +34,7 @@ from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,
+    NO_SERVICE,
     NOT_ALLOWED,
     NOTHING_TO_APPROVE,
     TOO_MANY_STREAMS,
@@ -45,16 +47,16 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.service.api_client import SiteServiceClient
-    from ncen_updater.agent.storage.journal.chain_head import ChainHead
+    from ncen_updater.agent.storage.journal.rows import ChainHead
 
-#: How often, and how long after one another, the service is asked whether it has looked.
+#: How often, and at which interval, the service is asked whether its assessment is up to date.
 MAX_POLLS, POLL_INTERVAL_S = 60, 0.5
-#: So long the service keeps who waits for an inspection, before it says how far that is.
+#: How long one request waits for an inspection before the service reports its progress.
 INSPECT_WAIT_S = 2
 
 
 class ServiceSiteClient:
-    """Asks the service of the site, which asks the kernel who that is.
+    """Client of the service of a site, which learns from the kernel who the caller is.
 
     Args:
         run: The command that asks.
@@ -112,7 +114,7 @@ class ServiceSiteClient:
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
         seen = self._read_fresh_next_upgrade()
-        return (None, None) if seen["open_change"] else (seen["target"], seen["begins"])
+        return (None, None) if seen["open_change"] else (seen["target"], seen["starts_at"])
 
     def require_no_hold(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
@@ -134,22 +136,23 @@ class ServiceSiteClient:
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        """See :class:`SiteClient`; waits until the service has looked at what happened last."""
+        """Wait until the service has assessed the newest event; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
         require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
         seen = self._select_target(seen, target)
         if not_before is None:
             return seen
-        return self.request("GET /v1/outlook", version=seen["target"], not_before=not_before)
+        return self.request("GET /v1/next-upgrade", version=seen["target"], not_before=not_before)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
-        """Return what was seen, of the release that was named.
+        """Return the next upgrade of the release that is named.
 
         Raises:
-            NOT_THE_NEXT_UPGRADE: If another release comes next than the one that was named.
+            NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
+            FEED_NEVER_READ, NOTHING_TO_APPROVE: If there is no next upgrade.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
-            return self.request("GET /v1/outlook", version=target)
+            return self.request("GET /v1/next-upgrade", version=target)
         if seen["target"] is None:
             if self.read_status()["feed"] is None:
                 raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
@@ -159,15 +162,15 @@ class ServiceSiteClient:
         return seen
 
     def _read_fresh_next_upgrade(self) -> JsonDocument:
-        """Return the outlook, once the service has looked at what happened last."""
-        seen = self.request("GET /v1/outlook")
+        """Return the next upgrade, once the service has assessed the newest event."""
+        seen = self.request("GET /v1/next-upgrade")
         with self._run.make_progress() as progress:
             for _ in range(MAX_POLLS):
                 if seen["up_to_date"] or self.read_status()["service"]["running"]:
                     break
                 progress.report(LazyText(N_("waiting for the service")))
                 sleep(POLL_INTERVAL_S)
-                seen = self.request("GET /v1/outlook")
+                seen = self.request("GET /v1/next-upgrade")
         return seen
 
     def approve(self, next_upgrade: JsonDocument) -> None:
@@ -188,22 +191,22 @@ class ServiceSiteClient:
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
         seen = self._select_target(self._read_fresh_next_upgrade(), target)
-        # One who may approve alone does so by ordering it.
+        # An approver who is enough alone approves by requesting the upgrade.
         if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
             require_approvals(seen)
 
     # ---- work ----------------------------------------------------------------------------------
 
     def check_feed(self) -> CommandResult:
-        return self.order("check")
+        return self.run_job("check")
 
     def prepare_plan(
         self, target: Version | None, *, retry: bool, sql: bool = False
     ) -> CommandResult:
-        """See :class:`SiteClient`; who may only look sees the plan of what is prepared already."""
+        """Viewers see the plan of a release downloaded before; see :class:`.LocalSiteClient`."""
         version: Version | str | None = target
         try:
-            answer = self.order("prepare", version=version, retry=retry)
+            answer = self.run_job("prepare", version=version, retry=retry)
         except UpdaterError as error:
             if error.code != NOT_ALLOWED.code:
                 raise
@@ -211,7 +214,7 @@ class ServiceSiteClient:
             hops = answer.document.get("hops")
             if not sql or answer.error is not None or not hops:
                 return answer
-            version = hops[-1]["version"]  # the one whose plan that was
+            version = hops[-1]["version"]  # the release of that plan
         answer = self.inspect("plan", version=version, retry=retry)
         plan, text = answer.document.get("plan"), answer.document.get("sql")
         if not (sql and isinstance(plan, dict) and isinstance(text, str)):
@@ -234,7 +237,7 @@ class ServiceSiteClient:
         return self.inspect("support-bundle", leave_out=leave_out, show=show)
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
-        answer = self.order("self-update", version=target, retry=retry)
+        answer = self.run_job("self-update", version=target, retry=retry)
         wanted = answer.document.get("to") if answer.document.get("chosen") else None
         for _ in range(MAX_POLLS if wanted else 0):
             value = self._service.get("/v1/openapi.json", patiently=True)
@@ -245,21 +248,21 @@ class ServiceSiteClient:
         return answer
 
     def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
-        return self.order("rehearse", version=target, retry=retry)
+        return self.run_job("rehearse", version=target, retry=retry)
 
     def upgrade(self, target: Version | None, *, retry: bool) -> CommandResult:
-        return self.order("upgrade", version=target, retry=retry)
+        return self.run_job("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """See :class:`SiteClient`; the service takes a file from the tray alone."""
+        """Import by way of the import directory; see :class:`.LocalSiteClient`."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")
-        inbox = Path(str(self.request("GET /v1/tray")["directory"]))
+        inbox = Path(str(self.request("GET /v1/inbox")["directory"]))
         with self._run.make_progress() as progress, place_files(inbox, file, progress) as remove:
-            answer = self.order("import", file=file.name, dry_run=dry_run)
+            answer = self.run_job("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
-                remove.clear()  # it still needs it
+                remove.clear()  # the job still needs them
                 text = N_("The copied files remain in {path}.")
                 self._run.print_message(LazyText(text, {"path": inbox}))
         return answer
@@ -278,22 +281,22 @@ class ServiceSiteClient:
     def rollback(
         self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
     ) -> CommandResult:
-        return self.order(
+        return self.run_job(
             "rollback", accept_loss=accept_loss, undoes=undoes, emergency_reason=emergency
         )
 
     # ---- jobs and inspections --------------------------------------------------------------------
 
-    def order(self, kind: str, **data: object) -> CommandResult:
-        """Give an order, show its progress until it has ended, and return what it came to.
+    def run_job(self, kind: str, **data: object) -> CommandResult:
+        """Queue a job, show its progress until it has ended, and return its result.
 
-        Ctrl-C ends the looking only.
+        Ctrl-C ends the display only.
 
         Raises:
-            UpdaterError: If it is refused, or the service goes away for good.
+            UpdaterError: If the job is refused, or the service does not come back.
             JOB_INTERRUPTED: If the service was killed meanwhile.
         """
-        given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
+        given = self.request("POST /v1/jobs", kind=kind, language=self._run.language, **data)
         number = given["id"]
         try:
             with self._run.make_progress() as progress:
@@ -302,11 +305,11 @@ class ServiceSiteClient:
             text = N_("Job {order} continues. To follow it, run: ncen-updater watch")
             self._run.print_message(LazyText(text, {"order": number}))
             return CommandResult({"order": number, "ended": False})
-        ended = self._service.get(f"/v1/orders/{number}", patiently=True)
+        ended = self._service.get(f"/v1/jobs/{number}", patiently=True)
         return parse_job_result(number, ended["result"])
 
     def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
-        """Show the progress of an order until it has ended."""
+        """Show the progress of a job until it has ended."""
         number = given["id"]
         waits: LazyText | None = None
         try:
@@ -315,7 +318,7 @@ class ServiceSiteClient:
                     return
                 if event.kind != "service":
                     continue
-                # An order to go back ends the watching of a release, and waits for nothing.
+                # A rollback ends a soak period, and waits for nothing.
                 if kind != "rollback" and not has_started(event.data, given["at"]):
                     waits = waits or self._describe_wait(given["at"])
                 if waits is not None and not has_started(event.data, given["at"]):
@@ -325,23 +328,23 @@ class ServiceSiteClient:
         except UpdaterError as error:
             if error.code != TOO_MANY_STREAMS.code:
                 raise
-        # Pages of this person listen already, as many as may: it is asked instead.
-        while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
+        # All event streams of this user are taken: poll instead.
+        while self._service.get(f"/v1/jobs/{number}", patiently=True)["ended_at"] is None:
             report_progress(progress, self.read_status()["service"])
             sleep(POLL_INTERVAL_S)
 
     def _describe_wait(self, requested_at: str) -> LazyText | None:
-        """Say what an order waits for: the release that is watched, or whatever is at work."""
+        """Say what a job waits for: a soak period, or another operation."""
         seen = self.read_status()
         if has_started(seen["service"], requested_at):
             return None
         return describe_job_wait(seen, self._run.zone)
 
     def inspect(self, kind: str, **data: object) -> CommandResult:
-        """Have something looked at, show its progress, and return what was found.
+        """Run an inspection, show its progress, and return its result.
 
         Raises:
-            UpdaterError: If it is refused, or came to no result.
+            UpdaterError: If it is refused, or has no result.
         """
         started = self.request(
             "POST /v1/inspections", kind=kind, language=self._run.language, **data
@@ -364,3 +367,33 @@ def _encode_value(value: object) -> object:
     if isinstance(value, bool | int | str):
         return value
     return [str(item) for item in value] if isinstance(value, Sequence) else str(value)
+
+
+def find_service(run: AgentSession) -> SiteServiceClient | None:
+    """Return the service of the site; None where a command works without it.
+
+    That is with ``--local``, where no service listens, and where the user may not connect to it:
+    then the permissions of the files decide.
+    """
+    path = read_service_socket(run.config)
+    try:
+        if run.local_only or not path.is_socket():
+            return None
+    except OSError:  # a directory that may not be entered
+        return None
+    from ncen_updater.agent.service.api_client import SiteServiceClient
+
+    client = SiteServiceClient(path, run.language)
+    return client if client.is_reachable() else None
+
+
+def require_service(run: AgentSession) -> SiteServiceClient:
+    """Return the service of the site.
+
+    Raises:
+        NO_SERVICE: If none answers.
+    """
+    client = find_service(run)
+    if client is None:
+        raise UpdaterError(NO_SERVICE, path=read_service_socket(run.config))
+    return client

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import CliSession
@@ -16,10 +16,13 @@ from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.local_client import LocalSiteClient
-    from ncen_updater.agent.cli.site_client import SiteClient
+    from ncen_updater.agent.cli.service_client import ServiceSiteClient
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
+
+    #: A site without its service, or through it: the same methods, documents and errors.
+    SiteClient: TypeAlias = LocalSiteClient | ServiceSiteClient
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"
@@ -147,14 +150,10 @@ class AgentSession(CliSession):
 
         A command asks alone where it is told to (``--local``, as the service tells what it starts).
         """
-        from ncen_updater.agent.cli.site_client import find_service
+        from ncen_updater.agent.cli.service_client import ServiceSiteClient, find_service
 
         service = find_service(self)
-        if service is None:
-            return self.get_local_site()
-        from ncen_updater.agent.cli.service_client import ServiceSiteClient
-
-        return ServiceSiteClient(self, service)
+        return self.get_local_site() if service is None else ServiceSiteClient(self, service)
 
     def get_nearest_client(self) -> SiteClient:
         """Return this process where it may work on the site, else who answers for it.

@@ -1,6 +1,6 @@
-"""The state now in sentences: what runs, whether users are in, whether anything changed; pure.
+"""Sentences on the present state: what runs, whether users can work, what changed; pure.
 
-A fact that cannot be had is said to be so, and never guessed.
+An unknown fact is reported as unknown, and never guessed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _format_application(status: SiteStatus) -> LazyText:
         "version": get_part_or_none(status.current),
     }
     if status.current is None:
-        return LazyText(N_("Not adopted: no release of {product} installed."), values)
+        return LazyText(N_("Not adopted: no release of {product} installed"), values)
     if isinstance(status.current, Exception):
         return LazyText(N_("Installed release of {product} unknown."), values)
     seen = get_part_or_none(status.availability)
@@ -80,9 +80,7 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
         "{product} {version} is installed; maintenance page shown."
     ),
     (AvailabilityState.NOT_RUNNING, None): N_("{product} {version} is stopped."),
-    (AvailabilityState.UNHEALTHY, None): N_(
-        "{product} {version} is open but unhealthy: {trouble}."
-    ),
+    (AvailabilityState.UNHEALTHY, None): N_("{product} {version} is unhealthy: {trouble}."),
     (AvailabilityState.UNKNOWN, None): N_(
         "{product} {version} is installed; status unknown ({why})."
     ),

@@ -44,7 +44,7 @@ from ncen_updater.common.messages import ExitCode
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(
-    "Failed: {what} ({code}, {times} attempts, last {at}). Run: journalctl -u ncen-updater"
+    "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
@@ -179,10 +179,10 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     full = part.get("full_disk")
     if full is not None:
         values = {
-            "path": full["path"], "free_bytes": full["free"], "needed_bytes": full["needed"],
+            "path": full["path"], "free_bytes": full["free"], "missing_bytes": full["needed"],
         }  # fmt: skip
         session.add_line(LazyText(N_("Disk full: {path}, {free_bytes} free"), values))
-        session.add_line(LazyText(N_("Free at least {needed_bytes} there."), values))
+        session.add_line(LazyText(N_("Free at least {missing_bytes} there."), values))
 
 
 def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:

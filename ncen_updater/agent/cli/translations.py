@@ -327,7 +327,7 @@ def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, 
     report = layer.make_report(None, version)
     count = sum(len(f.select(KeyOutcome.REJECTED)) for f in report.files if f.local_path == own)
     if count:
-        session.add_line(LazyText(N_("{count} wordings of yours cannot be used"), {"count": count}))
+        session.add_line(LazyText(N_("Unusable local texts: {count}"), {"count": count}))
         session.add_line(LazyText(N_("Run: ncen-updater translations report")))
 
 

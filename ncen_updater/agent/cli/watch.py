@@ -11,13 +11,13 @@ from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.event_words import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
+from ncen_updater.agent.cli.service_client import require_service
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import require_service
 from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -27,7 +27,7 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
-@click.argument("order", required=False, type=click.IntRange(min=1))
+@click.argument("order", required=False, metavar="JOB", type=IntegerRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context
@@ -50,12 +50,12 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
                     _write_event(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
-    given = client.get(f"/v1/orders/{order}") if order is not None else None
+    given = client.get(f"/v1/jobs/{order}") if order is not None else None
     if not session.as_json:
         if seen or given is not None:
             _show_result(session, client, before, given, work)
         else:
-            session.add_line(LazyText(N_("No operation in progress.")))
+            session.add_line(LazyText(N_("No operation in progress")))
             _show_next_upgrade(session, client)
         session.write_output({})
     return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK
@@ -78,12 +78,12 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
     """Say of what is next when that begins: who looks too early is to know when to come back."""
-    next_upgrade = client.get("/v1/outlook")
+    next_upgrade = client.get("/v1/next-upgrade")
     if next_upgrade["target"] is not None:
         session.add_line(
             LazyText(N_("Next upgrade: {version}"), {"version": next_upgrade["target"]})
         )
-        show_next_start(session, next_upgrade["begins"])
+        show_next_start(session, next_upgrade["starts_at"])
 
 
 #: What works on a change; whatever else does has a result of its own.
@@ -144,7 +144,7 @@ def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
 def _show_preparation(
     session: AgentSession, client: SiteServiceClient, work: Sequence[str]
 ) -> None:
-    next_upgrade = client.get("/v1/outlook")
+    next_upgrade = client.get("/v1/next-upgrade")
     if next_upgrade["slot_built"] and next_upgrade["target"] in work[1:2]:
         session.add_line(LazyText(N_("Downloaded: {version}"), {"version": work[1]}))
         return
@@ -161,13 +161,13 @@ def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
     """
     if job is not None:
         try:
-            client.get(f"/v1/orders/{job}")
+            client.get(f"/v1/jobs/{job}")
         except UpdaterError as error:
             if error.code != API_PATH_UNKNOWN.code:
                 raise
             raise UpdaterError(JOB_UNKNOWN, order=job, state=NOTHING_CHANGED) from error
         return job
-    waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
+    waiting = [row for row in client.get("/v1/jobs")["jobs"] if row["ended_at"] is None]
     return min((row["id"] for row in waiting), default=None)
 
 
@@ -181,7 +181,7 @@ def _follow_events(
 ) -> Iterator[StreamEvent]:
     """Yield what happens until what is done now, or an order, has ended."""
     if job is not None:
-        given = client.get(f"/v1/orders/{job}")
+        given = client.get(f"/v1/jobs/{job}")
         ended, after = given["ended_at"] is not None, given["event"]
     else:
         ended, after = client.get("/v1/status")["service"]["running"] is None, None

@@ -1,7 +1,7 @@
 """The process that works on the site for the service: one command of the agent, or one look.
 
-The service lets people in at its socket and cannot reach the databases; this process can, and is
-not on the network. So that the one is no way to the other, only the commands of
+The service accepts connections at its socket and cannot reach the databases; this process can, and
+has no network. So that nobody reaches the databases through the service, only the commands of
 :data:`ALLOWED_COMMANDS` are run here, with the options of :data:`ALLOWED_OPTIONS`, on the
 configuration that the unit names.
 """
@@ -244,7 +244,7 @@ def _drop_rights(config_path: Path) -> None:
 def _run_probe(word: str, config: Path) -> dict[str, object]:
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
     from ncen_updater.agent.config.essential_settings import load_essential_settings
-    from ncen_updater.agent.self_update.self_check import run_self_check
+    from ncen_updater.agent.self_update.agent_update import run_self_check
     from ncen_updater.agent.service.assessment import assess_site
 
     looks: Mapping[str, Callable[[Path], dict[str, object]]] = {

@@ -24,8 +24,12 @@ from ncen_updater.agent.config.engines import (
     EngineSettings,
     PhysicalName,
 )
-from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
-from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.config.service import (
+    MetricsSettings,
+    NotifySettings,
+    ServiceSettings,
+    WindowSettings,
+)
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 

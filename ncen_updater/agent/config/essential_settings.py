@@ -1,7 +1,6 @@
 """The few settings that ``status`` needs, read without the models.
 
-What it reads it checks as strictly as the whole configuration is checked; what it does not read it
-does not judge.
+These settings are checked as strictly as in the whole configuration; the others are not checked.
 """
 
 from __future__ import annotations
@@ -166,7 +165,7 @@ def _read_text(
 ) -> str:
     table: Any = raw.data.get(setting[0], {})
     if not isinstance(table, dict):
-        remedy = LazyText(N_("Write it as a table: [{table}]"), {"table": setting[0]})
+        remedy = LazyText(N_("Write it as a table: [{setting}]"), {"setting": setting[0]})
         mistake = _make_invalid_setting(raw, setting[:1], INVALID, remedy)
         if mistake not in mistakes:
             mistakes.append(mistake)

@@ -1,6 +1,6 @@
-"""Read ``agent.toml`` whole, or say every mistake in it at once.
+"""Read ``agent.toml`` whole, or report all its errors at once.
 
-What comes out of here can be used: relative paths are already below the root.
+The result is ready to use: relative paths are already resolved below the root.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Find the line of each setting in a TOML text.
 
-``tomllib`` gives values without places. This reads the text a second time and only remembers where
-names stand; it expects text that ``tomllib`` has accepted, and where it still loses the thread it
-stops and keeps what it found: a mistake without a line is better than none.
+``tomllib`` returns values without positions. This module reads the text a second time and records
+the line of each name. It expects text that ``tomllib`` has accepted; where it still cannot follow,
+it stops and keeps what it found: an error without a line is better than none.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Errors of the whole configuration, and the last valid one to use meanwhile. Light.
 
-To check it takes the models, which cost more than all of ``status``. So a configuration that was
-found without a mistake is kept below the state, with the rules that it was checked by; of one
-that was not changed since, nothing more is asked. What only the disk can say, such as a
-directory that was removed later, is then said by the command that needs it.
+A check needs the models, which cost more than all of ``status``. So a valid configuration is stored
+in the state directory, with the version of the rules; an unchanged one is not checked again. What
+only the disk can show, such as a directory that was removed later, is reported by the command that
+needs it.
 
-A change that was interrupted began under the one that is kept, and is brought to its end by it,
-whatever stands in the file by now. That is done as root: so it is kept in a directory in which the
-units that listen to others write nothing (``ReadOnlyPaths=``).
+An interrupted change is completed with the stored configuration under which it began, whatever the
+file contains by now. That runs as root: so the copy is in a directory where units that accept
+connections cannot write (``ReadOnlyPaths=``).
 """
 
 from __future__ import annotations

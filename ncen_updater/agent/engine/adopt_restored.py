@@ -1,14 +1,13 @@
-"""Take databases that people restored from a backup as those of a release: the way out by hand.
+"""Adopt databases that were restored from a backup by hand (``adopt --restored``).
 
-A database administrator may restore databases from a backup of before an upgrade, or make them
-again under their names. Code, journal and databases then contradict each other, and nothing is
-touched any more. Two people say that this was done on purpose; it is looked whether the databases
-are those of the release that they name, and then code, databases and journal are made to say the
-same.
+A database administrator may restore databases from a backup of before an upgrade, or recreate them
+under their names. Code, journal and databases then contradict each other, and the agent refuses all
+changes. Two people confirm that this was done on purpose. The databases are compared with the
+release that they name, and then code, databases and journal are set to that release.
 
-On the disk: the databases say it first, then the site's own files get the names of before, then
+Order of writes: first the marker in the databases, then the names of the site's own files, then
 ``current``, then the journal. Until that last record the site is as contradictory as before, and
-the command may be repeated by either of the two.
+either of the two people may repeat the command.
 """
 
 from __future__ import annotations

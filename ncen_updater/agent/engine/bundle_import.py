@@ -1,8 +1,8 @@
 """Importing a bundle at a site: one at a time with changes, and in its history.
 
-The bundle is read by the process that talks to the network; it cannot reach the databases. An
-import is no change of the application: nothing is stopped, and nothing has to be undone. Two events
-tell of it, one before and one after, so that one that was killed is seen too.
+The bundle is read by the process that uses the network; it cannot reach the databases. An import
+does not change the application: nothing is stopped, and nothing has to be undone. Two events record
+it, one before and one after, so that an interrupted one is visible too.
 """
 
 from __future__ import annotations

@@ -39,9 +39,13 @@ from ncen_updater.agent.model.errors import (
     is_refused,
 )
 from ncen_updater.agent.model.event_names import RECOVERY_STARTED
-from ncen_updater.agent.storage.journal import disk_reserve as reserve
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.journal_file import make_unwritable_error
+from ncen_updater.agent.storage.journal.journal_file import (
+    create_reserve,
+    make_unwritable_error,
+    release_reserve,
+    retry_with_reserve,
+)
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError, causes
@@ -137,7 +141,7 @@ class ChangeRunner:
                 recorded, not even in the room that is kept for the journal.
         """
         try:
-            reserve.create_reserve(self._journal.path)
+            create_reserve(self._journal.path)
         except OSError as error:
             full = make_unwritable_error(self._journal.path, error)
             self._revert_and_raise(change_id, STEPS_BEFORE_COMMIT[0], full)
@@ -146,7 +150,7 @@ class ChangeRunner:
                 self._do_step(name, change_id)
             except JournalUnwritableError as error:
                 # With the room that was kept for it the change can go back as from any failure.
-                if not reserve.release_reserve(self._journal.path):
+                if not release_reserve(self._journal.path):
                     raise
                 self._revert_and_raise(change_id, name, error)
                 break
@@ -160,7 +164,7 @@ class ChangeRunner:
 
     def record_recovery(self, change_id: str) -> None:
         """Note that a recovery begins; whether it fails is counted at its end."""
-        reserve.retry_with_reserve(
+        retry_with_reserve(
             self._journal.path, lambda: self._journal.record_event(RECOVERY_STARTED, change_id)
         )
 
@@ -178,7 +182,7 @@ class ChangeRunner:
         if find_away(error) or not self._site.database_engine.is_accepting_connections():
             return
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-        reserve.retry_with_reserve(
+        retry_with_reserve(
             self._journal.path, lambda: self._journal.count_failed_recovery(change_id, code)
         )
 
@@ -189,9 +193,7 @@ class ChangeRunner:
             SoakFailedError: If the release turned bad; the change stays open for what comes next.
             UpdaterError: If a step fails; the change stays open and is resumed later.
         """
-        reserve.retry_with_reserve(
-            self._journal.path, lambda: self._run_steps_after_commit(change_id)
-        )
+        retry_with_reserve(self._journal.path, lambda: self._run_steps_after_commit(change_id))
 
     def _run_steps_after_commit(self, change_id: str) -> None:
         for name in STEPS_AFTER_COMMIT:
@@ -205,7 +207,7 @@ class ChangeRunner:
             self._journal.read_change(change_id).get_step_state(StepName.MAINTENANCE_OFF)
             is not StepState.DONE
         ):
-            reserve.retry_with_reserve(
+            retry_with_reserve(
                 self._journal.path, lambda: self._do_step(StepName.MAINTENANCE_OFF, change_id)
             )
 
@@ -215,9 +217,7 @@ class ChangeRunner:
         Raises:
             REVERT_FAILED: If an undo fails; calling again goes on where it stopped.
         """
-        reserve.retry_with_reserve(
-            self._journal.path, lambda: self._undo_steps(change_id, error_code)
-        )
+        retry_with_reserve(self._journal.path, lambda: self._undo_steps(change_id, error_code))
 
     def _undo_steps(self, change_id: str, error_code: str | None) -> None:
         self._journal.set_change_state(change_id, ChangeState.REVERTING, error_code=error_code)
@@ -320,7 +320,7 @@ class ChangeRunner:
         values: dict[str, object] = {"step": name, "code": code, "error": words[:2000]}
         if full is not None:
             values["full"] = str(full)
-        reserve.retry_with_reserve(
+        retry_with_reserve(
             self._journal.path,
             lambda: self._journal.record_event("step-failed", change_id, **values),
         )
@@ -336,7 +336,7 @@ class ChangeRunner:
         if change.kind is ChangeKind.UPGRADE and is_release_at_fault(error, name):
             # Before the revert: that may be interrupted, and the reason would be lost.
             memory = self.make_context(change_id).site_history
-            reserve.retry_with_reserve(
+            retry_with_reserve(
                 self._journal.path,
                 lambda: memory.mark_bad(change.product, change.to_version, code, change_id),
             )

@@ -1,13 +1,12 @@
 """Expand and contract programs of a release, run on the live databases while users work.
 
-*Expand* is the migrator itself, before the stop: both releases say under the users' signatures
-that the older one runs on what comes of it, also on a part of it. *Contract* is a program of its
-own, once the release was watched: it brings the migrations to their end in the background, and a
-release whose ``compatible_down_to`` goes back says that the older one runs on what comes of that,
-too. Both
-may be repeated. So nothing here has to be undone: a failure or a kill at any instant leaves
-databases that the release in use works with. What has to be true afterwards is the journal, since
-a changed schema bars rehearsals: see :func:`record_live_schemas`.
+*Expand* is the migrator itself, before the downtime: both signed releases declare that the older
+one runs on its result, even on a partial one. *Contract* is a separate program, after the soak
+period: it completes the migrations in the background, and ``compatible_down_to`` of the release
+declares that the older one runs on that result, too. Both may be repeated. So nothing here has to
+be undone: a failure or a kill at any instant leaves databases that the installed release works
+with. Only the journal has to follow, since a changed schema blocks rehearsals: see
+:func:`record_live_schemas`.
 
 They are the end of the steps *preflight* and *soak*.
 """

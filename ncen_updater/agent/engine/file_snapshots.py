@@ -1,8 +1,8 @@
 """The site's own files in a change: which are kept, when, and what a rollback does to them.
 
-The plan (which directories, kept how) is a fact of the change, written before anything is made;
-what the configuration says later does not matter to a change that is open. Changes of an agent that
-did not keep files have no such fact, and nothing to put back.
+The plan (which directories, kept how) is a fact of the change, written before anything is made; a
+later configuration does not matter to an open change. A change without that fact has no files to
+restore.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Installed release, determined from the application and the databases; reads only.
 
-Nobody believes the version that was typed. The application says which it is. The databases cannot
-say it, but they can contradict: the ``verify`` files of a release's migrations and the checks of
-its manifest can be asked of a schema that has what the release needs, and of no other.
+The version that somebody typed is not trusted. The application reports its version. The databases
+cannot report one, but can contradict it: the ``verify`` files of a release's migrations and the
+checks of its manifest succeed only on a schema of that release.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from ncen_updater.agent.engine.schema_fingerprints import (
     read_schemas,
 )
 from ncen_updater.agent.model.errors import DomainChecksError
+from ncen_updater.common.i18n import join_texts
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck
 
@@ -99,7 +100,7 @@ def migrate_and_check(
         after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)
         if failures:
-            raise DomainChecksError(problems="; ".join(str(failure.text) for failure in failures))
+            raise DomainChecksError(problems=join_texts(failure.text for failure in failures))
         found = read_schemas(engine, change.get_candidate)
     copied = {name: str(text) for name, text in as_copied.items()}
     return MigrationResult(before, after, copied, found.fingerprints, found.kinds, wrote)

@@ -1,6 +1,6 @@
 """Operations for an operator: upgrade, roll back, resume, confirm. One change at a time.
 
-Each function of :class:`Operations` takes the lock, opens the journal, looks at reality against the
+Each function of :class:`Operations` takes the lock, opens the journal, compares the site with the
 journal, and only then begins.
 """
 

@@ -1,8 +1,8 @@
 """Pending rollbacks, and releases that were rolled back. Light.
 
-A release that turns bad while it is watched is taken back by a rollback of its own. That may be
-interrupted, by a power cut or a full disk; it is undone then, and the bad release runs on. The
-rollback is pending until it came to its end or a person confirmed the release.
+A release that fails in its soak period is rolled back. That rollback may be interrupted by a power
+cut or a full disk; it is reverted then, and the bad release keeps running. The rollback is pending
+until it is completed or a person confirms the release.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plan: what an upgrade will do here, in figures, before anyone agrees to it.
+"""The plan: what an upgrade will do here, in figures, before anyone approves it.
 
 Making a plan downloads and builds the slots of the path (that costs no downtime and is work done
 once), since the migrations are in them. It changes nothing that runs.

@@ -1,6 +1,6 @@
 """Preconditions of an operation, and the path from the installed release.
 
-Looks and refuses; nothing is changed but a marker of the databases that was lost in part.
+Checks and refuses; changes nothing but a partly lost marker in the databases, which it repairs.
 """
 
 from __future__ import annotations

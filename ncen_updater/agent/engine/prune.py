@@ -1,8 +1,8 @@
-"""Dropping what an upgrade kept, once its days are over: in a change's last step, or without one.
+"""Prune previous databases and releases past their retention: in a change's last step, or alone.
 
 Previous databases are marked as gone before the first of them is dropped: a rollback must never
-lean on a set of which a part is missing. What a crash leaves between the two is found by its name
-and dropped by the next collection.
+use an incomplete set. What a crash leaves between the two is found by its name and dropped by the
+next run.
 """
 
 from __future__ import annotations

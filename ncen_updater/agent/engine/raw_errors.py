@@ -1,9 +1,9 @@
 """Raw errors of databases and of the application's programs, in files that root alone reads.
 
-It may quote rows of case files, so the journal, its backups, messages, the local interface and the
-support bundle hold only what :mod:`ncen_updater.common.error_sanitizer` lets through, and the path
-of such a file: one a failed change or rehearsal, ``failures/<id>.txt`` in the state directory,
-0600. They go with what is kept for :data:`RETENTION_DAYS` days.
+A raw error may quote rows of case files, so the journal, its backups, messages, the local interface
+and the support bundle hold only what :mod:`ncen_updater.common.error_sanitizer` lets through, and
+the path of the file: ``failures/<id>.txt`` in the state directory for each failed change or
+rehearsal, mode 0600. The files are removed after :data:`RETENTION_DAYS` days.
 """
 
 from __future__ import annotations

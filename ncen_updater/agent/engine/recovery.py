@@ -1,8 +1,8 @@
 """Choice of the recovery of a site: one pure table from facts to an action.
 
-Before the commit go back, after it go forward; where the journal and what exists contradict each
-other, stop and ask. The truth of the cut-over is the marker in the catalogue (``swapped``), not the
-journal: of seventy servers killed during the commit, four had committed without anyone being told.
+Before the commit revert, after it complete; where the journal and the site contradict each other,
+stop and ask. Whether the cut-over happened is decided by the marker in the catalogue (``swapped``),
+not by the journal: of seventy servers killed during the commit, four had committed unnoticed.
 
 The rows are tried from the top; the first that fits decides. Why each row is safe:
 docs/explanation/crash-safety.md.

@@ -1,7 +1,7 @@
 """Fingerprints of schemas in the journal: what the databases looked like before a change and after.
 
-A rollback to previous databases runs nothing of the older release. That they are what that release
-ran on is proven by the fingerprint that the upgrade took of its copies before it migrated them.
+A rollback to previous databases runs nothing of the older release. The fingerprint that the upgrade
+took of its copies before it migrated them proves that they are the databases of that release.
 """
 
 from __future__ import annotations

@@ -61,11 +61,6 @@ class SignalHandler:
         if self._raised is not None:
             self._asked = self._raised
 
-    @property
-    def pending_signal(self) -> str | None:
-        """The signal that waits to be obeyed, if any."""
-        return self._asked
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._allowed:

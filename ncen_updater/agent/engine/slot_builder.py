@@ -1,8 +1,8 @@
 """Construction of a release's slot: by a delta pack over a slot that exists, or from the archive.
 
 A pack is chosen by the trees that the slots here were built from, never by a version. Where it does
-not give the signed tree, because a file of the slot was altered or the pack is wrong, the archive
-takes its place, without being asked; the pack is remembered and not tried again.
+not yield the signed tree, because a file of the slot was altered or the pack is wrong, the archive
+is downloaded instead; the pack is recorded and not tried again.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ CHANGE_LOCK_FILE: Final = "change.lock"
 #: Below the state directory, beside what the service keeps.
 SERVICE_LOCK_FILE: Final = "service/service.lock"
 #: Where people lay bundles down for the service.
-INBOX_DIRECTORY: Final = "tray"
+INBOX_DIRECTORY: Final = "inbox"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_SELECTED: Final = "agent-chosen"

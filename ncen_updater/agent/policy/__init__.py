@@ -1,4 +1,4 @@
-"""Holds, the memory of bad releases, and what may be thrown away: pure decisions.
+"""Policies of the agent (holds, bad releases, retention, timing): pure decisions.
 
 Facts come in as values, decisions go out as values; nothing here reads a clock, a disk or the
 journal.

@@ -3,25 +3,23 @@
 The order of the rules is the order of the code below:
 
 0. Nothing starts beside another process that is at work: its open change is not interrupted.
-1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
-2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
-   only way to let users back in. A release that turned bad, and was not taken back since that
-   was interrupted, is taken back then; until that may be tried again, the other rules hold. Where
-   one is only watched, an order to go back comes first. Where none is open, an application that
-   does not run although nobody stopped it is started.
-3. A new agent that has not confirmed itself begins nothing else.
-4. What a person ordered comes before what the service would do by itself.
-5. The feed is asked when its time has come, also while upgrades are on hold.
-6. What is kept longer than its days is dropped; the room may be needed for what follows. Then the
-   agent renews itself, before it touches the application.
-7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
+1. A stuck change waits for a person and their jobs; nothing else starts.
+2. An open change is completed at once, at any hour: that is recovery, and the only way to let users
+   back in. A pending rollback of a bad release is done then; until it may be tried again, the other
+   rules apply. In a soak period, a requested rollback comes first. Where no change is open, an
+   application that does not run although nobody stopped it is started.
+3. A new agent that has not confirmed itself starts nothing else.
+4. A person's job comes before automatic actions.
+5. The feed is checked when that is due, also while upgrades are on hold.
+6. What is past its retention is pruned; the space may be needed afterwards. Then the agent updates
+   itself, before it touches the application.
+7. A hold, the mode ``notify``, and a recent failure of the release here each stop the list.
 8. A release is prepared and rehearsed ahead, at the hours for that.
-9. People approve, a chosen time and a window come, and then it is installed. Where nobody has to
-   approve, a release that people went back from waits for them all the same. Users are never
-   kept out at an hour that nobody chose: without windows it waits for a chosen time, or for
-   ``upgrade``.
+9. After approval, at the scheduled time and in a window, it is installed. Even where no approval is
+   required, a release that people rolled back waits for one. Downtime never starts at an hour that
+   nobody chose: without windows the upgrade waits for a scheduled time, or for ``upgrade``.
 
-Whatever was tried by itself and failed is tried again after growing delays only.
+Automatic actions that failed are tried again after growing delays only.
 """
 
 from __future__ import annotations

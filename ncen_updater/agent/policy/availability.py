@@ -3,11 +3,11 @@
 Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
 
 * The maintenance page is on: users see it, whatever runs behind it.
-* The application answers as it should: users can work, whatever the system says of its unit.
-* No process of it runs, and nobody answers: it is not running.
-* It answers badly, or runs and does not answer: it runs, and does not work. What answers as it
-  should while a disk of its databases is full does not work either.
-* Nothing could be asked: unknown.
+* The application is healthy: users can work, whatever state its unit has.
+* None of its processes runs, and nothing answers: it is not running.
+* It answers with an error, or runs and does not answer: it runs, and does not work. A healthy
+  application whose databases are on a full disk does not work either.
+* Nothing could be queried: unknown.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Prediction of the downtime: a range, from a rehearsal and from earlier changes. Pure.
 
-The stop is the sum of its steps. Copying and migrating are measured by the rehearsal on the site's
-own data; the others are short, and the median of what they took here before, or a guess where
-nothing is known. How far such a sum was off is learnt: once a few changes are known, the range
-comes from their own ratios of real to predicted and not from the guesses below.
+The downtime is the sum of its steps. Copying and migrating are measured by the rehearsal on the
+site's own data; the other steps are short, and estimated by the median of earlier changes here, or
+by the guesses below. After a few changes the range comes from their ratios of actual to predicted
+downtime.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Schedule of the feed checks of a site: pure.
 
-Every site has its own place in the interval, reckoned from its name, so ten thousand of them come
-one after the other without anybody telling them when. What must not happen is that they fall into
-step: after a long outage of the feed, or where machines are switched on at eight every morning.
+Every site has its own offset in the interval, computed from its name, so that ten thousand sites
+come one after the other without coordination. They must not fall into step: after a long outage of
+the feed, or where machines are switched on at eight every morning.
 """
 
 from __future__ import annotations

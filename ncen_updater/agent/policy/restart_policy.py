@@ -1,13 +1,12 @@
 """Decision to start an application that should run and that nobody else will start. Pure.
 
-A system that starts it after the databases gives it up for good where these were not ready at that
-instant; and who stopped it on purpose wants it stopped. So:
+systemd gives an application up for good if the databases were not ready at its start; and a person
+who stopped it on purpose wants it stopped. So:
 
-* what runs, is on its way, or is disabled is left alone;
-* what ended by itself, or was never started since the machine started although it is enabled, is
-  started;
-* what was stopped by request since the machine started is left alone: that was a person, or what
-  they ordered;
+* an application that runs, is starting or stopping, or is disabled is left alone;
+* one that ended by itself, or is enabled and was not started since the machine booted, is started;
+* one that was stopped by request since the boot is left alone: a person did that, or a job of
+  theirs;
 * where the system cannot tell that (an application behind commands), the service's own memory does:
   it ran at the last look of an earlier start of the machine, and was not seen since. Seen stopped
   while the machine was up, it was stopped by somebody, and stays so over any number of starts

@@ -1,10 +1,9 @@
 """Approvals that a rollback needs before it interrupts users. Pure.
 
-Going forward takes so many people (``service.required_approvals``), and so does a rollback: it
-keeps people
-out, and may bring an old hole back. Not while the release is watched, or where a change is stuck:
-then a rollback is what the watch is for. And not in an emergency, which is told to everybody at
-once instead.
+A rollback needs as many approvals as an upgrade (``service.required_approvals``): it interrupts
+users, and may bring an old security hole back. It needs none in the soak period or while a change
+is stuck, because that is what the soak period is for; and none in an emergency, which is notified
+to everybody at once instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""One change in a dozen lines: what, who, when, the stop, where it failed, what became of it. Pure.
+"""One change in a dozen lines: kind, people, times, downtime, failure and outcome. Pure.
 
-Made of the document that ``history CHANGE --json`` writes. Of what nobody wrote down there is no
-line.
+Made of the document that ``history CHANGE --json`` writes. Unrecorded facts get no line.
 """
 
 from __future__ import annotations

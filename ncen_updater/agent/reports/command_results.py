@@ -145,11 +145,11 @@ def format_path_lines(
             for one in path.rejected
         )
         text = (
-            N_("No other release available; {product} {current} stays installed")
+            N_("No other release available; {product} {version} stays installed")
             if revoked
-            else N_("Up to date: {product} {current}")
+            else N_("Up to date: {product} {version}")
         )
-        yield LazyText(text, values)
+        yield LazyText(text, {"product": product, "version": current})
     for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
         size = format_bytes(offer.count_download_bytes(origin))
         more = {"version": offer.version, "urgency": offer.urgency, "size": size}
@@ -165,7 +165,10 @@ def format_path_lines(
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "marked-bad":
-                text = N_("  To retry, run: ncen-updater upgrade {version} --retry")
+                text = N_(
+                    "  To retry, run ncen-updater rehearse {version} --retry, then ncen-updater"
+                    " upgrade {version} --retry"
+                )
                 yield LazyText(text, version)
 
 

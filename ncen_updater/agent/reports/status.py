@@ -1,8 +1,8 @@
-"""A site at one moment, read once: what people, news, figures and decisions are told of it.
+"""Status of a site at one moment, read once, for people, notifications, metrics and decisions.
 
-Every part is a value, or the error that stands in its place; nothing is guessed, and nothing that
-went wrong is left out. Who asks names the parts it needs, and no other is read. What the journal
-says is read over one connection, as it was at one instant.
+Every part is a value, or the error in its place; nothing is guessed, and no failure is left out.
+The caller names the parts that it needs, and no other is read. The journal is read over one
+connection, in its state of one instant.
 
 To add a fact: a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
 :class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. Standard library only: this
@@ -44,9 +44,9 @@ from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,

@@ -1,7 +1,7 @@
-"""The renewal of the agent: fetch, make the slot, choose it. The service then leaves its place.
+"""Update of the agent: fetch it, build its slot, select it. The service then exits for the new one.
 
-Under the lock of changes, and never while one is open: whatever a change needs to be brought to its
-end must not be exchanged under it.
+It holds the lock of changes, and never runs while a change is open: the agent that completes a
+change must not be replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
+from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.self_update.self_check import check_site
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
@@ -30,6 +31,8 @@ from ncen_updater.agent.storage.agent_selection import (
     forget_failure,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
@@ -43,7 +46,41 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT
 if TYPE_CHECKING:
     from ncen_updater.agent.config.agent_config import SiteSettings
 
+
 logger = logging.getLogger(__name__)
+
+
+def check_site(site: Site) -> None:
+    """Look at journal, list, databases and room, while a new agent is on trial.
+
+    Changes nothing and talks to no network.
+
+    Raises:
+        UpdaterError: If one of them cannot be read, or a disk of the agent is full.
+    """
+    paths = site.config.paths
+    for place in (site.state_directory, paths.resolve(paths.agent_slots)):
+        if place.is_dir():
+            # No more than is always kept free: an agent that fills the disk must not confirm itself
+            # with the last block.
+            require_space(place, 0)
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+        journal.list_changes()
+        journal.find_open_change()
+        SiteHistory(journal).list_bad_releases()
+    site.release_source.load_last_view()
+    site.slots.read_current()
+    site.database_engine.describe_databases()
+
+
+def run_self_check(path: Path) -> dict[str, object]:
+    """Look at the site of a configuration file.
+
+    Raises:
+        UpdaterError: As :func:`check_site`.
+    """
+    check_site(build_site(load_config(path), path))
+    return {}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Writes of a running agent to its own directory, and the user that makes them.
 
-The service parses what local users say, and the directory holds the code that root runs: the unit
-of the service may not write there, nor may what works on the site. It asks a unit of its own, which
-may, for five actions without any value of somebody else's. The file's own rules hold for them as
-before (``agent_selection.py``). Where one process does everything, it does these, too.
+The service parses requests of local users, and the directory holds code that root runs: neither the
+unit of the service nor the worker unit may write there. A separate unit may; the service requests
+one of five actions from it, without any parameter. The rules of ``agent_selection.py`` apply to
+them. Where one process does everything, it does these, too.
 
 The failsafe counts and chooses before the service is there.
 """

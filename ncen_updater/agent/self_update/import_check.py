@@ -1,4 +1,4 @@
-"""Imports everything that the service and its children need: a new slot is tried by it.
+"""Import everything that the service and its children need: the trial of a new slot.
 
 Run as ``python -m ncen_updater.agent.self_update.import_check`` by the agent that makes the slot.
 """
@@ -16,7 +16,7 @@ CHECKED_MODULES = (
     "ncen_updater.agent.cli.worker",
     "ncen_updater.agent.service.assessment",
     "ncen_updater.agent.self_update.agent_update",
-    "ncen_updater.agent.self_update.self_check",
+    "ncen_updater.agent.self_update.agent_update",
     "ncen_updater.agent.adapters.feed_reader.worker",
     "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.feed.tuf_client",

@@ -5,9 +5,9 @@ then the slot under its own name, by one rename after it was tried and flushed. 
 says which release it was made from: the same name with another content is another slot. The release
 itself stays in it, so that the slot can be recreated where the system's Python was exchanged.
 
-What comes with a release runs here before its trial: pip unpacks it, and it is asked who it is. A
-user does that who owns nothing else (where root makes slots), and who may write in the partial slot
-alone, once pip has ended in a directory for temporary files alone.
+Code of a release runs here before its trial: pip unpacks it, and it is asked for its version. That
+runs as a user who owns nothing else (where root makes slots), and who may write to the partial slot
+alone, and after pip to a directory for temporary files alone.
 """
 
 from __future__ import annotations

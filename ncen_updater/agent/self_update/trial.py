@@ -1,9 +1,9 @@
-"""The trial of a new agent, from inside: when it may confirm itself, and when it gives itself up.
+"""The trial of a new agent, from inside: when it may confirm itself, and when it gives up.
 
-A new agent has confirmed itself once the service went through its loop, has run for a minimum time,
-and a child found journal, lists and databases in reach. Until then it begins nothing but to bring
-an open change to its end. One that cannot confirm itself in ten times that minimum ends, so that
-the failsafe counts it. What a crash leaves: docs/explanation/crash-safety.md.
+A new agent confirms itself once the service went through its loop, has run for a minimum time, and
+a child reached journal, metadata and databases. Until then it only completes an open change. An
+agent that cannot confirm itself in ten times that minimum exits, so that the failsafe counts it.
+What a crash leaves: docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations

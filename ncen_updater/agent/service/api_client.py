@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.service.errors import parse_error_document
-from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.unix_http import ServiceUnresponsiveError, read_events, send_request
+from ncen_updater.common.unix_http import (
+    ResponseObject,
+    ServiceUnresponsiveError,
+    read_events,
+    read_response,
+    report_connection_errors,
+    send_request,
+)
 from ncen_updater.common.unix_socket import connect_unix_socket
 
 CONNECT_TIMEOUT_S = 10.0
@@ -21,18 +27,8 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 45.0
 #: So long may the service be away, to start again.
 RECONNECT_TIMEOUT_S = 120.0
-MAX_RESPONSE_BYTES = 64_000_000
 
 Document = dict[str, Any]
-
-
-class _ResponseObject(dict[str, Any]):
-    """An object of an answer; what is missing in it is the fault of who answered."""
-
-    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise ServiceUnresponsiveError(
-            reason=LazyText("no '{name}' in the response", {"name": name})
-        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class SiteServiceClient:
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
         """Ask for something, or change something; errors as in :meth:`get`."""
         with self._request(method, path, body, READ_TIMEOUT_S * 2) as response:
-            return _parse_document(response)
+            return read_response(response)
 
     def stream(self, after: int | None) -> Iterator[StreamEvent]:
         """Yield what happens after an event of the journal, or from now on, for ever.
@@ -125,35 +121,20 @@ class SiteServiceClient:
     def _request(
         self, method: str, address: str, body: Mapping[str, object] | None, timeout_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        try:
-            with send_request(
+        with (
+            report_connection_errors(),
+            send_request(
                 self.path, method, address, body, language=self._language, timeout_s=timeout_s
-            ) as response:
-                if response.status >= 400:
-                    raise _parse_error(response)
-                yield response
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnresponsiveError(reason=str(error) or type(error).__name__) from error
-
-
-def _parse_document(response: http.client.HTTPResponse) -> Document:
-    content = response.read(MAX_RESPONSE_BYTES + 1)
-    try:
-        document = (
-            json.loads(content, object_hook=_ResponseObject)
-            if len(content) <= MAX_RESPONSE_BYTES
-            else None
-        )
-    except (ValueError, RecursionError) as error:
-        raise ServiceUnresponsiveError(reason="the response is not JSON") from error
-    if not isinstance(document, dict):
-        raise ServiceUnresponsiveError(reason="invalid response")
-    return document
+            ) as response,
+        ):
+            if response.status >= 400:
+                raise _parse_error(response)
+            yield response
 
 
 def _parse_error(response: http.client.HTTPResponse) -> Exception:
     try:
-        error = _parse_document(response).get("error")
+        error = read_response(response).get("error")
     except ServiceUnresponsiveError:
         error = None
     if isinstance(error, dict):
@@ -164,6 +145,6 @@ def _parse_error(response: http.client.HTTPResponse) -> Exception:
 def _parse_events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, StreamEvent]]:
     for number, kind, content in read_events(response):
         with contextlib.suppress(ValueError, RecursionError):
-            data = json.loads(content, object_hook=_ResponseObject)
+            data = json.loads(content, object_hook=ResponseObject)
             if isinstance(data, dict):
                 yield number, StreamEvent(kind, data)

@@ -1,7 +1,7 @@
 """Assessment of what blocks the next release, by a process of its own.
 
-Reads the last verified list, the slots, the journal and the live databases; talks to no network,
-and changes nothing but the dossiers that are kept of it.
+Reads the last verified list, the slots, the journal and the live databases; uses no network, and
+writes nothing but the dossiers.
 """
 
 from __future__ import annotations
@@ -219,17 +219,13 @@ def assess_site(path: Path) -> dict[str, object]:
     return found.to_json()
 
 
-#: Parts of a site that :func:`build_decision_inputs` needs.
-DECISION_INPUT_PARTS = frozenset({"journal", "rehearsals"})
-
-
 def build_decision_inputs(
     status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
 ) -> AutomationInputs:
     """Return what the service decides by; who is at work and trials of agents are its own to add.
 
     Args:
-        status: The parts :data:`DECISION_INPUT_PARTS` of the site.
+        status: The parts ``journal`` and ``rehearsals`` of the site.
         service_state: What is known of what is next.
         settings: The table ``[service]``.
         now: The time.

@@ -1,10 +1,10 @@
 """Cache of whether users can work, for the service: queried by itself or by a unit with the rights.
 
-The unit of the service has no network and does not see systemd; what works on the site for it does.
-Many may want to know at once, and again and again: one look is under way at most, all hear what it
-saw, and looks leave most of the time to other work. A look that nobody waits for any more goes on
-until it is over: where the machine is so slow that it takes long, another beside it would be one
-process more to wait for, until the socket takes no work at all. An answer from before the
+The unit of the service has no network and no access to systemd; its worker has. Many clients may
+ask at once and repeatedly: at most one probe runs, all of them get its result, and probes leave
+most of the time to other work. A probe that no client waits for any more runs to its end: on a slow
+machine a second one beside it would only add load, until the socket accepts no work at all. An
+answer from before the
 maintenance page was turned on or off is never used afterwards, however little time has passed.
 """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_output import error_to_json
 from ncen_updater.common.messages import BAD_REQUEST, UNNAMED, ErrorMessage, ExitCode
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
@@ -40,6 +41,14 @@ class ReportedError(UpdaterError):
     def remedy_text(self) -> LazyText:
         """What to do."""
         return LazyText("{words}", {"words": self.message.remedy})
+
+
+def build_error_document(
+    error: UpdaterError, state: Sequence[LazyText], language: str
+) -> dict[str, object]:
+    """Return the document that tells of an error; arguments as of :func:`error_to_json`."""
+    document = error_to_json(error, state, language)
+    return {"error": {**document, "exit_code": int(error.exit_code)}}
 
 
 def parse_error_document(document: Mapping[str, object]) -> UpdaterError:

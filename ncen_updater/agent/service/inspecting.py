@@ -1,13 +1,13 @@
 """Inspections: readings of the site that a process of its own makes, beside the service's work.
 
-What people are asked to decide on (the plan with its SQL, the dossier, the rollback) and what they
-ask about the site (findings, proof) needs the databases, which neither they nor the service reach.
-So a child reads it, as a command of the agent that changes nothing, while the loop goes on: an
-approved upgrade never waits for somebody who looks. One inspection is made at a time, and beside it
-one that reads every file of every slot, since that takes long. Few wait: root is first, then who
-had least. Each has limits of time and size, and gives way as soon as work begins that keeps users
-out. Who asks for the one that is under way, gets that one. Nothing of it is written anywhere: it is
-forgotten after some minutes.
+The basis of decisions (the plan with its SQL, the dossier, the rollback) and the answers about the
+site (findings, verification) need the databases, which neither people nor the service can reach. So
+a child reads them, as a command of the agent that changes nothing, while the loop goes on: an
+approved upgrade never waits for an inspection. One inspection runs at a time, and beside it one
+that reads every file of every slot, since that takes long. The queue is short: root is first, then
+the user with the fewest inspections. Each has limits of time and size, and is stopped as soon as an
+operation with downtime begins. A request for the running inspection joins it. Results are never
+stored on disk, and are discarded after some minutes.
 """
 
 from __future__ import annotations

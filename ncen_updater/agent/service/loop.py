@@ -1,7 +1,7 @@
-"""The loop: look, decide, do one thing, look again.
+"""The service loop: read the status, decide, do one thing, begin again.
 
-Nothing here is remembered that could not be found out again, so that the service may be killed at
-any instant; and nothing is done here but starting a child.
+All state here can be read again, so that the service may be killed at any instant; and the loop
+does nothing but start children.
 """
 
 from __future__ import annotations

@@ -51,26 +51,26 @@ from ncen_updater.agent.reports.status import (
     require_part,
     require_zones,
 )
+from ncen_updater.agent.service.errors import build_error_document
 from ncen_updater.agent.storage.journal.jobs import Job
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import error_to_json
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.service_state import Assessment
+    from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
 
 Document = dict[str, object]
 
 
 #: Among so many rehearsals those that failed are looked for.
 REHEARSALS_SEARCHED = 100
-#: Parts of a site that :func:`build_site_report` tells of.
 #: Steps that are interrupted where they are cut off; a release that is watched is watched on.
 _INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT)
 _STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
+#: Parts of a site that :func:`build_site_report` tells of.
 SITE_REPORT_PARTS = frozenset(
     {
         "current", "configuration_error", "maintenance_on", "availability", "lock_holder",
@@ -117,8 +117,7 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
                     error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
                 )
             errors.append(known)
-            value = error_to_json(known, [], language)
-            document[name] = {"error": {**value, "exit_code": int(known.exit_code)}}
+            document[name] = build_error_document(known, [], language)
     return document, errors
 
 
@@ -338,7 +337,7 @@ def _find_next_release(status: SiteStatus) -> str | None:
     return seen.target if seen else None
 
 
-def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
+def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:
     """Return the newer releases that signers keep back, without those under an emergency halt."""
     current, halts = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
     for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
@@ -348,12 +347,7 @@ def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
             for halt in halts
         )
         if not reported and current is not None and Version(one.version) > Version(current):
-            yield {
-                "version": one.version,
-                "reason": one.reason,
-                "explanation": one.explanation,
-                "opens": one.opens,
-            }
+            yield one
 
 
 def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -> Assessment | None:

@@ -1,10 +1,9 @@
-"""The watched time after a commit, and the order to go back that ends it.
+"""End of a soak period by a request for a rollback.
 
-The process that watches holds the lock of changes for as long as an hour. Who orders to go back
-does not wait for that: the watching is ended, which is written down before, and the rollback takes
-the change over under the lock, as where the watching was cut off. A crash in between leaves the
-release watched, or the order waiting: the next service carries it out before it watches
-on. On the path of ``status``.
+The soak period holds the lock of changes for as long as an hour. A requested rollback does not wait
+for that: the soak period is ended, which is recorded first, and the rollback takes the change over
+under the lock, as after an interruption. After a crash in between, the release is still in its soak
+period or the job is still queued: the next service runs the job first. On the path of ``status``.
 """
 
 from __future__ import annotations

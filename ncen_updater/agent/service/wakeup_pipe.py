@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from ncen_updater.common.termination import TerminationHandler
+from ncen_updater.common.cli.program import TerminationHandler
 
 MAX_SLEEP_S = 20.0
 #: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.

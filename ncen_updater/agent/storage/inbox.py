@@ -1,9 +1,9 @@
 """Import directory: people who may request an import place bundles there for the service.
 
-An order names a file in it and no place. Anyone who may write there can plant anything under any
-name, so a name is opened through the directory itself, without following a link, and what was
-opened is judged: a plain file, with no second name, of the very person who ordered it. What was
-opened so is read, whatever becomes of the name meanwhile. Light: the service imports it.
+A job names a file in it and no path. Anyone who may write there can place anything under any name,
+so the name is opened relative to the directory, without following a link, and the opened file is
+checked: a regular file, with one link, owned by the person who requested the import. That open file
+is read, even if its name changes meanwhile. Light: the service imports this module.
 """
 
 from __future__ import annotations

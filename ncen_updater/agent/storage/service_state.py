@@ -1,7 +1,7 @@
 """State that the service keeps between two checks and for its next start.
 
-All of it can be found out again: a file that is damaged is forgotten, and the feed asked again.
-What must never be forgotten (changes, approvals, holds, bad releases) is in the journal.
+All of it can be determined again: a damaged file is discarded, and the feed is checked again. What
+must never be lost (changes, approvals, holds, bad releases) is in the journal.
 """
 
 from __future__ import annotations

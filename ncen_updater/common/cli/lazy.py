@@ -38,6 +38,12 @@ def _store_option(context: click.Context, parameter: click.Parameter, value: Any
     setattr(get_session(context), parameter.name, value)
 
 
+class IntegerRange(click.IntRange):
+    """An integer between two bounds; click's own name of it is "integer range"."""
+
+    name = "integer"
+
+
 class _LanguageChoice(click.Choice[str]):
     """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
 
@@ -213,6 +219,7 @@ class CliCommand(_TranslatedCommand):
             )
             raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
         except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser gives none
             takes = any(parameter.name == "version" for parameter in self.params)
             # What the parser could not read has a class of its own.
             if self.has_config and given and not takes and type(error) is click.UsageError:

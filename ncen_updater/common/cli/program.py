@@ -1,6 +1,6 @@
-"""Runs a command line: whatever happens comes out as data, four facts and an exit code.
+"""Run a command line: every outcome becomes data, or an error with four facts and an exit code.
 
-Both programs use it. No exception leaves it, and no bare trace is shown.
+Both programs use it. No exception leaves it, and no traceback is printed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -30,7 +31,40 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language, read_language_from_environment
 from ncen_updater.common.json_output import error_to_json
 from ncen_updater.common.messages import BAD_USAGE, OUTPUT_LOST, ExitCode
-from ncen_updater.common.termination import TerminationHandler, TerminationRequested
+
+
+class TerminationRequested(BaseException):
+    """A signal, on its way out of a command.
+
+    It is no error yet: what takes an error for a finding, and goes on, would take the signal, too.
+
+    Attributes:
+        signal: Its name.
+    """
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+class TerminationHandler:
+    """Raises :class:`TerminationRequested` where the program is, and remembers it.
+
+    What is raised in the middle of a library, in one that is imported just then above all, may not
+    come out of it. So who takes the signals over asks whether one came before.
+
+    Attributes:
+        told: The last signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.received_signal: signal.Signals | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Be the handler."""
+        self.received_signal = signal.Signals(number)
+        raise TerminationRequested(self.received_signal.name)
+
 
 #: Says what runs now, asked only after an error that does not know it itself.
 StateReporter = Callable[[UpdaterError], Sequence[LazyText]]

@@ -1,8 +1,8 @@
 """Progress on stderr, with a heartbeat from a thread of its own.
 
 On a terminal one line is redrawn; elsewhere, and with ``NO_COLOR``, every sentence is a plain line.
-Work that says nothing for a while is still seen to be alive: a line at least every two seconds on a
-terminal, every ten elsewhere, with the time elapsed and what was told last.
+Silent work still shows signs of life: a line at least every two seconds on a terminal, every ten
+elsewhere, with the elapsed time and the last sentence.
 """
 
 from __future__ import annotations

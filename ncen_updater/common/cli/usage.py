@@ -1,7 +1,7 @@
 """Errors in a command line, in the language of the run.
 
-Mistakes that a command finds are :class:`CommandUsageError`. What click finds it says itself,
-through gettext: ``click.po`` beside our own catalogue has its sentences.
+Errors that a command finds are :class:`CommandUsageError`. click words its own errors through
+gettext: ``click.po`` beside the catalogue of ncen-updater has the translations.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ncen_updater.common.messages import BAD_VERSION, COMMAND_INTERRUPTED, UNEXP
 METAVARS: Final = (
     N_("ARGS"), N_("CEREMONY"), N_("CHANGE"), N_("CHANNEL"), N_("COMMAND"), N_("COUNTRIES"),
     N_("COUNTRY"), N_("DIRECTORY"), N_("EVENT"), N_("FEED"), N_("FILE"), N_("FILES"), N_("HASH"),
-    N_("INTEGER"), N_("INTEGER RANGE"), N_("KEY"), N_("LABEL"), N_("LANGUAGE"), N_("NAME"),
-    N_("NUMBER"), N_("ORDER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"),
+    N_("INTEGER"), N_("JOB"), N_("KEY"), N_("LABEL"), N_("LANGUAGE"), N_("NAME"),
+    N_("NUMBER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"),
     N_("SIZE"), N_("TEXT"), N_("TIME"), N_("WAVE"),
 )  # fmt: skip
 _METAVAR: Final = re.compile(
@@ -34,7 +34,7 @@ _METAVAR: Final = re.compile(
 #: The domain of what click says, and where gettext finds which language is wanted.
 DOMAIN: Final = "click"
 LANGUAGE: Final = "LANGUAGE"
-VALUE_WITH_HELP: Final = N_("{what} {help}")
+VALUE_WITH_HELP: Final = N_("{what} {help}.")
 INVALID_VALUE: Final = N_("Invalid value for {name}: {what}")
 
 
@@ -99,10 +99,11 @@ def format_usage_error(error: click.ClickException, language: str) -> str:
         return text
     parameter, hint = error.param, error.param.get_error_hint(error.ctx)
     text = text.replace(hint, translate_metavars(hint, language), 1)
-    if isinstance(error, click.MissingParameter) and isinstance(parameter, click.Option):
+    help_of = parameter.help if isinstance(parameter, click.Option) else None
+    if isinstance(error, click.MissingParameter) and help_of:
         # What it is for: nobody has to look it up to write it.
-        help_of = LazyText(parameter.help or "")
-        return LazyText(VALUE_WITH_HELP, {"what": text, "help": help_of}).render(language).rstrip()
+        values = {"what": text, "help": LazyText(help_of)}
+        return LazyText(VALUE_WITH_HELP, values).render(language)
     return text
 
 

@@ -17,8 +17,8 @@ _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 def build_page(asking: PageRequest) -> PageContent:
     """Build the approval page."""
-    status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
-    values = {"status": status, "outlook": next_upgrade}
+    status, next_upgrade = asking.get_status(), asking.get_document("/v1/next-upgrade")
+    values = {"status": status, "next_upgrade": next_upgrade}
     if (
         next_upgrade.get("open_change")
         or next_upgrade["target"] is None
@@ -38,7 +38,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "same": found is not None and found["binding"] == next_upgrade["binding"],
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
             "may": asking.find_missing_role("approve"),
-            "then": format_start(next_upgrade["begins_after_yes"], asking.zone),
+            "then": format_start(next_upgrade["starts_at_if_approved"], asking.zone),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
         refresh_s=2 if looked.is_loading else 0,
@@ -47,7 +47,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 def get_dossier_file(asking: PageRequest) -> FileResponse:
     """Return the dossier as an HTML file, as it is printed and signed."""
-    status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
+    status, next_upgrade = asking.get_status(), asking.get_document("/v1/next-upgrade")
     looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
     if looked.document is None:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/dossier")

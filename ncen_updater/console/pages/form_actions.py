@@ -52,15 +52,15 @@ def submit_job(asking: PageRequest) -> FormResult:
 
 
 def import_bundle(asking: PageRequest) -> FormResult:
-    """Import a bundle that lies in the tray."""
+    """Import a bundle that lies in the inbox."""
     file = _require_field(asking, "file")
     return _post_job(asking, {"kind": "import", "language": asking.language, "file": file})
 
 
 def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
     given = asking.call_service if job["kind"] in HARMLESS_ORDERS else asking.call_with_password
-    number = given("POST", "/v1/orders", job)["id"]
-    return f"/orders/{number}", LazyText(JOB_SUBMITTED, {"number": str(number)})
+    number = given("POST", "/v1/jobs", job)["id"]
+    return f"/jobs/{number}", LazyText(JOB_SUBMITTED, {"number": str(number)})
 
 
 def start_rollback(asking: PageRequest) -> FormResult:

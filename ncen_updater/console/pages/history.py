@@ -158,7 +158,7 @@ def build_audit_page(asking: PageRequest) -> PageContent:
             "chain": chain,
             "whole": whole,
             "kinds": JOB_KINDS,
-            "orders": asking.get_document(f"/v1/orders?limit={MAX_JOBS}")["orders"],
+            "orders": asking.get_document(f"/v1/jobs?limit={MAX_JOBS}")["jobs"],
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
         refresh_s=2 if loading else 0,

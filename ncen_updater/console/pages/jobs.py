@@ -43,7 +43,7 @@ def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
 def build_page(asking: PageRequest) -> PageContent:
     """One order."""
     asking.get_status()
-    order = asking.get_document(f"/v1/orders/{asking.path_parameters['number']}")
+    order = asking.get_document(f"/v1/jobs/{asking.path_parameters['number']}")
     document = (order["result"] or {}).get("document") or {}
     ended = order["ended_at"] is not None
     tone, sentence, error = describe_job_result(order)

@@ -115,10 +115,10 @@ def build_page(asking: PageRequest) -> PageContent | FileResponse:
         return FileResponse(b"", "text/plain")
     changes = asking.get_document("/v1/history?limit=1")["changes"]
     report = asking.get_document(f"/v1/history/{changes[0]['id']}") if changes else None
-    orders = asking.get_document(f"/v1/orders?limit={ORDERS}")["orders"]
+    orders = asking.get_document(f"/v1/jobs?limit={ORDERS}")["jobs"]
     order = next((one for one in orders if one["kind"] in CHANGING), None)
     if order is not None and order["ended_at"] is not None:
-        order = asking.get_document(f"/v1/orders/{order['id']}")
+        order = asking.get_document(f"/v1/jobs/{order['id']}")
     status = _status(asking, report)
     moment = moment or status["service"]
     view = build_live_view(report, order, moment, asking.now, asking.language)

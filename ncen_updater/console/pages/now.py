@@ -21,7 +21,7 @@ HEADLINES: Mapping[str, str] = {
     "available": N_("Running: {product} {version}"),
     "maintenance": N_("Maintenance page shown"),
     "not-running": N_("Stopped: users cannot work"),
-    "unhealthy": N_("Failed: the application is open but unhealthy"),
+    "unhealthy": N_("Failed: the application is unhealthy"),
     "unknown": N_("Status unknown"),
 }
 TONES = {"available": "good", "maintenance": "wait", "not-running": "bad", "unhealthy": "bad"}
@@ -56,7 +56,7 @@ def build_page(asking: PageRequest) -> PageContent:
     next_upgrade = None
     if journal_broken is None:
         try:
-            next_upgrade = asking.get_document("/v1/outlook")
+            next_upgrade = asking.get_document("/v1/next-upgrade")
         except ServiceRefusedError:
             next_upgrade = None  # what comes next cannot be told; how the site is can
     todo = find_next_action(status, next_upgrade)
@@ -72,7 +72,7 @@ def build_page(asking: PageRequest) -> PageContent:
             else None,
             "waits": list(list_pending(status, next_upgrade, asking.zone)),
             "status": status,
-            "outlook": next_upgrade,
+            "next_upgrade": next_upgrade,
             "errors": [
                 error
                 for error in (_find_error(status, name) for name in ("running", "journal", "feed"))

@@ -65,10 +65,10 @@ def as_of(looked: InspectionState, status: Document) -> InspectionState:
 
 def build_page(asking: PageRequest) -> PageContent:
     """Build the page of the next upgrade."""
-    status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
+    status, next_upgrade = asking.get_status(), asking.get_document("/v1/next-upgrade")
     version = next_upgrade["target"]
     common = {
-        "status": status, "outlook": next_upgrade, "may": asking.find_missing_role("operate"),
+        "status": status, "next_upgrade": next_upgrade, "may": asking.find_missing_role("operate"),
         "busy": status["service"]["running"] is not None, **_read_inbox(asking),
     }  # fmt: skip
     if version is None:
@@ -96,7 +96,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "notes": notes,
             "stop": format_downtime(stop),
             "bar": build_scale(stop),
-            "begins": format_start(next_upgrade["begins"], asking.zone),
+            "starts_at": format_start(next_upgrade["starts_at"], asking.zone),
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
         refresh_s=2 if loading else 0,
@@ -137,6 +137,6 @@ def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText
 def _read_inbox(asking: PageRequest) -> dict[str, object]:
     """Return what the page shows of the import directory, or why it cannot be used."""
     try:
-        return {"tray": asking.get_document("/v1/tray"), "tray_error": None}
+        return {"inbox": asking.get_document("/v1/inbox"), "inbox_error": None}
     except ServiceRefusedError as refused:
-        return {"tray": None, "tray_error": refused.error}
+        return {"inbox": None, "inbox_error": refused.error}

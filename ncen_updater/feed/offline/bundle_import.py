@@ -1,10 +1,10 @@
 """Importing a bundle: verified whole in a copy of the lists, then put in its places at one instant.
 
 The client is the one that reads the feed, over a copy of the same metadata directory, so that a
-bundle and the feed protect each other against older lists. Whatever is refused, the copy is thrown
-away and nothing else was touched.
+bundle and the feed protect each other against older metadata. After a refusal the copy is removed;
+nothing else was touched.
 
-A bundle may bring releases of the agent, too: a site without a network has no other way to them.
+A bundle may contain releases of the agent, too: a site without a network has no other source.
 """
 
 from __future__ import annotations

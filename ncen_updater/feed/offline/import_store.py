@@ -7,8 +7,8 @@ In the state directory::
     import.ready/     verified whole; the next process moves it into its places
     feed/import.json  what was imported last
 
-An import is in force from the instant at which ``import.partial`` is renamed to ``import.ready``.
-Every move after it may be repeated, and is, by the next look at the feed.
+An import takes effect when ``import.partial`` is renamed to ``import.ready``. Every move after it
+may be repeated, and the next check of the feed does so.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from ncen_updater.formats.bundle.bundle_file import BundleFile
 
 #: What is in the bundle, for people; nothing believes it.
 INDEX_NAME = "index.json"
-MAX_INDEX_BYTES = 1_000_000
 MAX_MEMBERS = 20_000
 MAX_DIRECTORY_BYTES = 8_000_000
 BLOCK = 1 << 20

@@ -1,14 +1,14 @@
 """Build the tree of a release from the slot in use and a pack.
 
-Nothing of the pack is believed: its index is checked whole before the first byte is written, every
-old file is hashed before it is used, every stream is read within what was said of it. The digests
-of the tree that is returned were computed from the bytes that were written; it is for the caller to
-compare its digest with the signed one.
+The pack is not trusted: its index is checked whole before the first byte is written, every old file
+is hashed before it is used, every stream is read within its stated length. The digests of the
+returned tree are computed from the written bytes; the caller compares its digest with the signed
+one.
 
 An unchanged file is hashed first, then shared if that is safe, or copied. A hard link is one file
-with two names: what is written through one is in both slots. So one is made only of a regular file
-that nobody may write to and that is root's: no service that runs as another user can then give
-itself the right to. See ``docs/decisions`` on links between slots.
+with two names: a write through one changes both slots. So a link is made only of a regular file
+that root owns and nobody may write: then no service that runs as another user can make it writable.
+See ``docs/decisions`` on links between slots.
 
 An archive is put together again: its frame and its changed members come from the streams of the
 pack, its other members from the old archive, compressed as they were.

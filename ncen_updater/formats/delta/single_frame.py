@@ -1,4 +1,4 @@
-"""The plain alternative: one frame of zstd that refers to the old files of a group.
+"""Plain alternative to covers: one frame of zstd that refers to the old files of a group.
 
 It takes old and new files in memory, so it is only for groups that are small. There a pack is never
 larger than what one call of ``zstd --patch-from`` writes: the maker keeps whichever is smaller.

@@ -1,7 +1,7 @@
 """Placeholders of texts: what a translation must neither lose nor invent. Pure.
 
-A translation with ``%s`` where the program gives a name ``{case}`` shows nonsense or ends the
-program, so such a one is not used. Known are printf's (``%s``, ``%1$s``, ``%(name)s``), braces
+A translation with ``%s`` where the program passes a name ``{case}`` shows nonsense or crashes the
+program, so it is not used. Known are printf's (``%s``, ``%1$s``, ``%(name)s``), braces
 (``{}``, ``{0}``, ``{name}``, ``${x}``, the argument of ``{n, plural, ...}``), tags of HTML, and the
 ``&`` before a letter that stands for a key. Places that are filled in turn are numbered, so that
 ``%2$s %1$s`` fits ``%s %s``, and ``{0}`` fits ``{}``.

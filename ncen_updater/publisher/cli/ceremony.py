@@ -41,7 +41,7 @@ def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
 @click.command(
     "init",
     cls=PublisherCommand,
-    help=N_("Draft a new feed from a CEREMONY file"),
+    help=N_("Draft the first root metadata of a new feed"),
 )
 @click.argument("ceremony", type=FILE_PATH)
 @event_option
@@ -57,7 +57,7 @@ def init(context: click.Context, ceremony: Path, event: Path, one_signature: boo
 @click.command(
     "rekey",
     cls=PublisherCommand,
-    help=N_("Draft a change of keys, thresholds, expiry periods or products from a CEREMONY file"),
+    help=N_("Draft a change of keys, thresholds, expiry periods or products"),
 )
 @click.argument("ceremony", type=FILE_PATH)
 @feed_option
@@ -78,7 +78,7 @@ def rekey(
 @click.command(
     "renew",
     cls=PublisherCommand,
-    help=N_("Draft a new expiry date for ROLES"),
+    help=N_("Draft a new expiry date for roles"),
 )
 @click.argument("roles", nargs=-1)
 @feed_option

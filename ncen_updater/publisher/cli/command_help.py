@@ -52,36 +52,38 @@ COMMAND_HELP = CommandHelp(
     },
     examples={
         "keys": {
-            "keys new amina --directory keys": N_("your own key; prompts for a passphrase"),
+            "keys new amina --directory keys": N_("Your own key; prompts for a passphrase"),
             "keys show keys/amina.pub.json": N_(
-                "its fingerprint, to compare with the other signers"
+                "Its fingerprint, to compare with the other signers"
             ),
         },
-        "init": {"init ceremony.toml --event first": N_("draft the first metadata")},
+        "init": {
+            "init ceremony.toml --event first": N_("Draft the first root metadata of a new feed"),
+        },
         "rekey": {
-            "rekey ceremony.toml --feed feed --event keys-2027": N_("after a change of signers"),
+            "rekey ceremony.toml --feed feed --event keys-2027": N_("After a change of signers"),
         },
         "renew": {
-            "renew --due --feed feed --event renewal": N_("only the roles that are due"),
+            "renew --due --feed feed --event renewal": N_("Only the roles that are due"),
         },
         "new": {
             "new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": N_(
-                "prompts for what the tree does not show"
+                "Prompts for what the tree does not show"
             ),
         },
-        "lint": {"lint 3.3.0 --feed feed": N_("before signing")},
+        "lint": {"lint 3.3.0 --feed feed": N_("Before signing")},
         "try": {
             "try 3.3.0 --before 3.2.4 --site desk/agent.toml": N_(
-                "upgrade and rollback, with temporary keys"
+                "Upgrade and rollback, with temporary keys"
             ),
         },
         "agent-release": {
             "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
-                "run by script/release"
+                "Run by script/release"
             ),
         },
         "build": {
-            "build 3.3.0 --staging staging --feed feed": N_("two builds give the same bytes"),
+            "build 3.3.0 --staging staging --feed feed": N_("Two builds give the same bytes"),
         },
         "draft": {
             "draft --feed feed --staging staging --event release-3.3.0"
@@ -92,65 +94,65 @@ COMMAND_HELP = CommandHelp(
         "withdraw": {
             'withdraw 3.3.0 --reason "loses cases" --advice "roll back to 3.2.4" --feed feed'
             " --event gone": N_(
-                "the release is no longer offered; sites that installed it are notified"
+                "The release is no longer offered; sites that installed it are notified"
             ),
         },
         "wave": {
             "wave 3.3.0 --add 2026-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": N_(
-                "two countries before the others"
+                "Two countries before the others"
             ),
         },
         "halt": {
             'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
-                "until resume-wave is signed"
+                "Until resume-wave is signed"
             ),
             'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
             " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "in an emergency, by one signer"
+                "In an emergency, by one signer"
             ),
         },
         "resume-wave": {
-            "resume-wave 3.3.0 --feed feed --event on": N_("the scheduled waves continue"),
+            "resume-wave 3.3.0 --feed feed --event on": N_("The scheduled waves continue"),
         },
         "channel": {
             "channel 3.3.0 preview --feed feed --event preview": N_(
-                "for sites on the preview channel"
+                "For sites on the preview channel"
             ),
         },
-        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("two countries only")},
+        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("Two countries only")},
         "show": {
-            "show release-3.3.0.event --html page.html": N_("the review page, to read and print"),
+            "show release-3.3.0.event --html page.html": N_("The review page, to read and print"),
         },
         "sign": {
-            "sign release-3.3.0.event": N_("with defaults from signer.toml"),
+            "sign release-3.3.0.event": N_("With defaults from signer.toml"),
         },
         "merge": {
             "merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": N_(
-                "signatures made, and signatures missing"
+                "Signatures made, and signatures missing"
             ),
         },
         "publish": {
             "publish feed --event release-3.3.0 --staging staging"
             " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "after the signature threshold is reached"
+                "After the signature threshold is reached"
             ),
         },
-        "inspect": {"inspect feed 3.3.0": N_("its components and its builder")},
-        "upload": {"upload feed s3://bucket/feed": N_("run it again after an interruption")},
+        "inspect": {"inspect feed 3.3.0": N_("Its components and its builder")},
+        "upload": {"upload feed s3://bucket/feed": N_("Run it again after an interruption")},
         "refresh": {
             "refresh feed --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "daily, by a timer"
+                "Daily, by a timer"
             ),
         },
         "export": {
             "export feed --for-site KE/ke-national --from 3.2.4 --output ke.ncen": N_(
-                "one file for a USB stick"
+                "One file for a USB stick"
             ),
         },
-        "status": {"status feed": N_("role expiry dates")},
+        "status": {"status feed": N_("Role expiry dates")},
         "monitor": {
             "monitor https://feed.example.org/ --root 1.root.json": N_(
-                "from another machine, by a timer"
+                "From another machine, by a timer"
             ),
         },
     },

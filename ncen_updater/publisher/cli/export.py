@@ -36,7 +36,7 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.command(
     "export",
     cls=PublisherCommand,
-    help=N_("Export an offline bundle from FEED"),
+    help=N_("Export an offline bundle"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
@@ -141,7 +141,7 @@ def export(
         "sites": ", ".join(sites),
         "origin": origin,
         "agent": own,
-        "lapses": format_scheduled_time(done.expires_at),
+        "expires_at": format_scheduled_time(done.expires_at),
         "until": format_scheduled_time(done.usable_until),
     }
     wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
@@ -158,8 +158,8 @@ def export(
         session,
         LazyText(
             N_(
-                "Metadata expires on {lapses}; sites with the default grace period accept it until"
-                " {until}."
+                "Metadata expires on {expires_at}; sites with the default grace period accept it"
+                " until {until}."
             ),
             values,
         ),
@@ -170,7 +170,7 @@ def export(
             "bytes": done.bytes,
             "releases": done.releases,
             "agents": list(done.agents),
-            "lapses": done.expires_at,
+            "expires_at": done.expires_at,
             "usable_until": done.usable_until,
             "written": not dry_run,
         }

@@ -67,7 +67,7 @@ def open_online_signers(
 @click.command(
     "publish",
     cls=PublisherCommand,
-    help=N_("Publish a signed event to the directory FEED"),
+    help=N_("Publish a signed event"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option("--event", type=DIRECTORY_PATH, required=True, help=N_("Signed event"))
@@ -111,7 +111,7 @@ def publish(
 @click.command(
     "refresh",
     cls=PublisherCommand,
-    help=N_("Re-sign timestamp and snapshot when they are due"),
+    help=N_("Re-sign the online roles before they expire"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @add_online_options
@@ -141,11 +141,11 @@ def refresh(
 @click.command(
     "status",
     cls=PublisherCommand,
-    help=N_("Show the releases of FEED, role expiry dates and withdrawals"),
+    help=N_("Show the releases of a feed and role expiry dates"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
-    "--minutes",
+    "--signing-history",
     "signed",
     is_flag=True,
     help=N_("List who signed each published version of the metadata, newest first"),
@@ -161,7 +161,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
         lists = list_signing_history(FeedDirectory(feed))
         for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
-        session.write_output({"lists": [dataclasses.asdict(one) for one in lists]})
+        session.write_output({"metadata": [dataclasses.asdict(one) for one in lists]})
         return
     state, moment = FeedDirectory(feed).read_state(), get_time()
     roles, releases = read_feed_status(state, moment)
@@ -202,9 +202,7 @@ def _format_roles(session: CliSession, roles: Sequence[RoleStatus]) -> list[list
     for role in roles:
         due = session.translate(N_("renew from")) if role.due else ""
         left = session.translate(N_("expired")) if role.days_left < 0 else str(role.days_left)
-        count = session.translate(
-            N_("{signed} of {threshold}"), signed=role.signed, threshold=role.threshold
-        )
+        count = session.translate(N_("{done} of {total}"), done=role.signed, total=role.threshold)
         rows.append(
             [
                 role.role,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, get_session
 from ncen_updater.common.cli.render import finding_to_json, format_findings
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
@@ -24,7 +24,7 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
 @click.command(
     "monitor",
     cls=PublisherCommand,
-    help=N_("Monitor the feed at URL as a client"),
+    help=N_("Monitor the public feed as a client"),
 )
 @click.argument("url")
 @click.option(
@@ -38,13 +38,13 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
 )
 @click.option(
     "--ahead",
-    type=click.IntRange(0, 365),
+    type=IntegerRange(0, 365),
     default=3,
     help=N_("Days for which all metadata must stay valid (default: 3)"),
 )
 @click.option(
     "--offline-ahead",
-    type=click.IntRange(0, 3660),
+    type=IntegerRange(0, 3660),
     default=60,
     help=N_("Days for which metadata of the signers must stay valid (default: 60)"),
 )
@@ -161,7 +161,7 @@ def monitor(
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],
-            "lists": [dataclasses.asdict(one) for one in shown],
+            "metadata": [dataclasses.asdict(one) for one in shown],
             "added": added,
         }
     )

@@ -36,7 +36,7 @@ DETECTION_TEXTS = {
 @click.command(
     "new",
     cls=PublisherCommand,
-    help=N_("Write a manifest for the application in DIRECTORY interactively"),
+    help=N_("Write a manifest for an application interactively"),
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--product", metavar="NAME", help=N_("Product name in the feed"))
@@ -49,7 +49,7 @@ DETECTION_TEXTS = {
 @click.option(
     "--upgrade-from",
     metavar="VERSION",
-    help=N_("Versions that can be upgraded, such as '>=3.2,<3.3'; '' for a first release"),
+    help=N_("Versions that can be upgraded, such as >=3.2,<3.3 (empty for a first release)"),
 )
 @click.option(
     "--database",

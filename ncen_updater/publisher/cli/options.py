@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.characters import strip_control_characters, wrap_text
-from ncen_updater.common.cli.lazy import get_session
+from ncen_updater.common.cli.lazy import IntegerRange, get_session
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.signing.release_comparison import ComparedRelease
     from ncen_updater.publisher.signing.signer_settings import SignerSettings
     from ncen_updater.publisher.signing.signing_event import SigningEvent
-    from ncen_updater.publisher.signing.tokens import TokenKey
 
     DraftMaker = Callable[[FeedState, str], Draft]
 
@@ -184,7 +183,7 @@ def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option(
         "--key-id",
-        type=click.IntRange(1, 255),
+        type=IntegerRange(1, 255),
         help=N_("Id of the key on the token (default: 2, the signature slot)"),
     )(command)
 
@@ -587,7 +586,8 @@ def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyTe
         yield LazyText(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
-            "To list all signatures after publication, run: ncen-publisher status FEED --minutes"
+            "To list all signatures after publication, run: ncen-publisher status FEED"
+            " --signing-history"
         )
         yield LazyText(words)
 
@@ -628,15 +628,22 @@ def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
 
 
 def load_token_key(
-    held: TokenKey, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
+    label: str,
+    key_id: int | None,
+    module: Path | None,
+    may_sign: Sequence[Key],
+    ask_pin: Callable[[str], str],
+    beside: Path,
 ) -> SigningKey:
     """Load a key on a token.
 
     Args:
-        held: The token.
-        may_sign: Keys among which its own has to be.
-        ask: Asks for the PIN.
-        beside: Where what belongs to it lies.
+        label: Label of the token.
+        key_id: Id of the key on it; the signature slot by default.
+        module: PKCS#11 driver; an installed one by default.
+        may_sign: Keys among which the key has to be.
+        ask_pin: Asks for the PIN of a label.
+        beside: Where what belongs to the key lies.
 
     Raises:
         UpdaterError: If the token is not there, or holds another key.
@@ -644,7 +651,10 @@ def load_token_key(
     from ncen_updater.publisher.signing import tokens
     from ncen_updater.publisher.signing.keys import get_key_owner
 
+    held = tokens.TokenKey(label, key_id or SIGNATURE_SLOT, tokens.find_module(module))
     public = tokens.find_token_key(held, may_sign)
-    return SigningKey(
-        public, get_key_owner(public), beside, lambda: tokens.open_token(held, may_sign, ask)
-    )
+
+    def open_signer() -> Signer:
+        return tokens.open_token(held, may_sign, lambda: ask_pin(label))
+
+    return SigningKey(public, get_key_owner(public), beside, open_signer)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.command(
     "agent-release",
     cls=PublisherCommand,
-    help=N_("Create a release directory of ncen-updater in DIRECTORY"),
+    help=N_("Create a release directory of ncen-updater"),
 )
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
@@ -69,7 +69,7 @@ def agent_release(
 @click.command(
     "inspect",
     cls=PublisherCommand,
-    help=N_("Verify SBOM and provenance of VERSION in FEED"),
+    help=N_("Verify SBOM and provenance of a published release"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("version")
@@ -110,7 +110,7 @@ PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 @click.command(
     "lint",
     cls=PublisherCommand,
-    help=N_("Check the unsigned release in DIRECTORY for errors"),
+    help=N_("Check an unsigned release for errors"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare migrations"))
@@ -135,7 +135,7 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
 @click.command(
     "build",
     cls=PublisherCommand,
-    help=N_("Build the release in DIRECTORY as TUF targets (reproducible)"),
+    help=N_("Build a release as TUF targets"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
@@ -273,7 +273,7 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
 @click.command(
     "draft",
     cls=PublisherCommand,
-    help=N_("Draft the publication of every release in a staging directory"),
+    help=N_("Draft the publication of releases"),
 )
 @feed_option
 @event_option
@@ -323,7 +323,7 @@ def draft(
     show_event(session, drafted, page=page)
 
 
-@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION"))
+@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of a release"))
 @versioned_draft
 @click.option("--reason", required=True, help=N_("Reason shown to operators"))
 @click.option(

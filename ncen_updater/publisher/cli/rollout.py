@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
@@ -20,7 +20,6 @@ from ncen_updater.publisher.cli.feed import add_online_options, open_online_sign
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    SIGNATURE_SLOT,
     add_passphrase_options,
     add_token_options,
     ask_pin,
@@ -71,7 +70,7 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
 @click.command(
     "resume-wave",
     cls=PublisherCommand,
-    help=N_("Draft the end of the halt of VERSION; its scheduled waves continue"),
+    help=N_("Draft the end of a halt"),
 )
 @versioned_draft
 def resume_wave(version: str) -> DraftMaker:
@@ -80,7 +79,9 @@ def resume_wave(version: str) -> DraftMaker:
     return lambda s, p: draft_halt_end(s, p, version, get_time())
 
 
-@click.command("channel", cls=PublisherCommand, help=N_("Draft a change of the channel of VERSION"))
+@click.command(
+    "channel", cls=PublisherCommand, help=N_("Draft a change of the channel of a release")
+)
 @versioned_draft
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 def channel(version: str, channel_name: str) -> DraftMaker:
@@ -94,7 +95,7 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.command(
     "audience",
     cls=PublisherCommand,
-    help=N_("Draft the countries to which VERSION is offered (two-letter codes)"),
+    help=N_("Draft the countries to which a release is offered"),
 )
 @versioned_draft
 @click.argument("countries", nargs=-1, metavar="COUNTRY...")
@@ -132,7 +133,7 @@ MAX_HOURS = 72
 @click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
 @click.option(
     "--hours",
-    type=click.IntRange(1, MAX_HOURS),
+    type=IntegerRange(1, MAX_HOURS),
     help=N_("Duration in hours (default and maximum: 72)"),
 )
 @click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
@@ -240,15 +241,12 @@ def _publish_emergency_halt(
     if key is not None:
         hand = load_key_file(key, ask)
     else:
-        from ncen_updater.publisher.signing import tokens
-
-        label = token or ""
-        driver = tokens.find_module(module or known.module)
-        held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
         hand = load_token_key(
-            held,
+            token or "",
+            key_id or known.key_id,
+            module or known.module,
             list(read_emergency_halt_keys(state.root.signed).values()),
-            lambda: ask_pin(session, passphrase_fd, passphrase_file, label),
+            functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
             Path(),
         )
     owner = get_key_owner(hand.public)

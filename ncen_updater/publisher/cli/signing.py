@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    SIGNATURE_SLOT,
     add_passphrase_options,
     add_token_options,
     ask_pin,
@@ -54,7 +54,7 @@ published_feed_option = click.option(
 @click.command(
     "show",
     cls=PublisherCommand,
-    help=N_("Show the changes and signatures of EVENT"),
+    help=N_("Show the changes and signatures of a signing event"),
 )
 @click.argument("event", type=EVENT_PATH)
 @root_option
@@ -171,19 +171,18 @@ def sign(
         for line in (*format_summary(page), unshown(page, session.language)):
             show_wrapped(session, line)
         if key is not None:
-            hand = load_key_file(
-                key, make_passphrase_prompt(session, passphrase_fd, passphrase_file)
-            )
+            ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
+            hand = load_key_file(key, ask)
         else:
-            from ncen_updater.publisher.signing import tokens
-
-            label = token or ""
-            driver = tokens.find_module(module or known.module)
-            held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
-            ask = lambda: ask_pin(session, passphrase_fd, passphrase_file, label)  # noqa: E731
-            may_sign = [k for role in loaded.drafts for k in loaded.list_signers(role).values()]
             own = root or known.source  # a list of one's own lies beside what is one's own
-            hand = load_token_key(held, may_sign, ask, own.parent if own is not None else Path())
+            hand = load_token_key(
+                token or "",
+                key_id or known.key_id,
+                module or known.module,
+                [k for role in loaded.drafts for k in loaded.list_signers(role).values()],
+                functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
+                own.parent if own is not None else Path(),
+            )
         owner = get_key_owner(hand.public)
         known.refuse_other_owner(owner)
         roles = loaded.list_signable_roles(hand.public)
@@ -214,7 +213,7 @@ def _ask_digest(context: click.Context) -> str:
 @click.command(
     "merge",
     cls=PublisherCommand,
-    help=N_("Merge SIGNATURES into EVENT and show what is missing"),
+    help=N_("Merge signatures into a signing event"),
 )
 @click.argument("event", type=DIRECTORY_PATH)
 @click.argument("signatures", type=FILE_PATH, nargs=-1)

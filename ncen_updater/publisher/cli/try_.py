@@ -36,7 +36,7 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 @click.command(
     "try",
     cls=PublisherCommand,
-    help=N_("Test the release in DIRECTORY on a local test site: upgrade and rollback"),
+    help=N_("Test an unsigned release on a local test site"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(

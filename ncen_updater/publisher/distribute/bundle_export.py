@@ -134,7 +134,7 @@ def export_bundle(
             "for": [f"{place.country}/{place.site}" for place in order.sites],
             "releases": releases,
             "agents": [str(version) for version in agents],
-            "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
+            "expires_at": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
         }

@@ -1,15 +1,15 @@
 """Metadata versions that a feed has shown, per mirror and over time: no version number twice.
 
-Two lists of one role with one number and other bytes are two true lists, of which some sites see
-one and some the other: a signer signed twice, or the holder of the online keys does not show
-everybody the same. No site notices by itself. So lists of several places are compared, and with a
-history that anybody can keep, publish and compare: one JSON line a list, each with the digest of
-the line before it, so that nothing in the middle can be taken away or put in unseen::
+Two versions of one role's metadata with the same number and different bytes are both valid, and
+some sites see one and some the other: a signer signed twice, or the holder of the online keys shows
+different files to different sites. No site notices that alone. So the metadata of several mirrors
+is compared, also with a history that anybody can keep, publish and compare: one JSON line for each,
+with the digest of the line before it, so that no line can be removed or inserted unnoticed::
 
     {"at":"2026-11-26T07:00:00Z","before":"0000...","digest":"9f3c...","place":"https://...",
      "role":"ncen","version":3}
 
-One history is of one feed. It says what was shown, and not who signed: that is in the lists.
+A history belongs to one feed. It records what was shown; who signed is in the metadata.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _make_altered_finding(name: str) -> Finding:
     return Finding(
         "NU-7214",
         Severity.CRITICAL,
-        LazyText(N_("digest mismatch: '{name}'"), {"name": name}),
+        LazyText(N_("digest mismatch: {name}"), {"name": name}),
         LazyText(N_("Find out who changed it, then upload the feed again.")),
         {"name": name},
     )

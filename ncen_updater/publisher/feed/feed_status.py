@@ -1,8 +1,8 @@
 """Status of a feed, of an event's missing signatures, and of the signers of published metadata.
 
-The minutes are read from the lists themselves, which a feed keeps for ever; nothing is written down
-for them. A list without its signatures is none, so that the minutes cannot be lost, nor say another
-thing than what sites believed.
+The signing history is read from the metadata itself, which a feed keeps for ever; there is no other
+record. Metadata without its signatures is invalid, so that the history cannot be lost, nor differ
+from what sites accepted.
 """
 
 from __future__ import annotations

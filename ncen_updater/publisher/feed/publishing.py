@@ -181,11 +181,7 @@ class Publisher:
             if not (self._is_snapshot_due(state, state, now) or self._is_timestamp_due(state, now)):
                 return _make_report(state, [])
             online_roles = self._sign_online(state, state, online, now)
-            whole = state.replace_roles(online_roles)
-            for role in ONLINE_ROLES:
-                _require_signatures(whole, role)
-            self._write({}, online_roles, [], root_last=False)
-            return _make_report(whole, list(online_roles))
+            return self._publish_online(state, online_roles)
 
     def publish_emergency_halt(
         self,
@@ -209,11 +205,16 @@ class Publisher:
             refuse_clock_behind(state, now)
             carried = merge_emergency_halts(state, statement(state, now), now)
             online_roles = self._sign_online(state, state, online, now, halts=carried)
-            whole = state.replace_roles(online_roles)
-            for role in ONLINE_ROLES:
-                _require_signatures(whole, role)
-            self._write({}, online_roles, [], root_last=False)
-            return _make_report(whole, list(online_roles))
+            return self._publish_online(state, online_roles)
+
+    def _publish_online(
+        self, state: FeedState, online_roles: Mapping[str, Metadata[Any]]
+    ) -> PublishReport:
+        whole = state.replace_roles(online_roles)
+        for role in ONLINE_ROLES:
+            _require_signatures(whole, role)
+        self._write({}, online_roles, [], root_last=False)
+        return _make_report(whole, list(online_roles))
 
     def _require_once_signed(self, state: FeedState, role: str) -> None:
         """Refuse a role that neither of the last two roots verifies."""

@@ -24,8 +24,7 @@ from typing import Final
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
-from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects import DIALECTS, SqlStatement
 from ncen_updater.formats.manifest import ENGINE_PLACEHOLDER, Migration, fill_engine
 from ncen_updater.formats.sql import (
     ENGINE_NAMES,

@@ -1,7 +1,7 @@
 """Files of a trial: the built releases, their feed, and the state of the site.
 
-The feed belongs to one desk: that which trusts its first root. A fresh desk gets a feed of its own,
-of what was built before wherever the release is still the same.
+The feed belongs to one test site: the one that trusts its first root. A new test site gets a new
+feed, with the earlier builds of releases that did not change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Review page of a signer: affected sites, effects and dangers of an event.
 
-``evidence`` finds the files that the signed lists name, ``sql_marks``, ``lowered`` and ``changes``
-judge (pure), ``sentences`` says it in one breath, ``review`` puts it together, ``words`` and
-``page`` show it on a terminal and on paper. Nothing here believes a file because it is there.
+``review_files`` finds the files that the signed metadata names, ``statement_marks``,
+``weakened_protection`` and ``file_changes`` judge (pure), ``event_summary`` has one sentence for
+each decision, ``event_review`` combines them, ``text_page`` and ``templates`` show the page on a
+terminal and on paper. No file is trusted because it is there.
 """

@@ -89,7 +89,6 @@ class ReviewFiles:
 
     event: SigningEvent
     sources: ReviewSources
-    _unpacked: dict[str, Path] = field(default_factory=dict)
 
     def _list_candidates(self, name: str, sha256: str, length: int) -> Iterator[Path]:
         yield self.event.directory / REVIEW_DIRECTORY / sha256

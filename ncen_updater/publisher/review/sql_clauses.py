@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from ncen_updater.common.i18n import N_
-from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects import SqlStatement
 from ncen_updater.formats.sql import list_lexemes
 from ncen_updater.publisher.review.file_changes import HARMLESS
 

@@ -26,8 +26,7 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.data_loss import is_plain
-from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects import DIALECTS, SqlStatement
 from ncen_updater.formats.sql import list_lexemes, split_statements
 from ncen_updater.publisher.review.sql_clauses import (
     EMPTIED,

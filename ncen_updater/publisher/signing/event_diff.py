@@ -281,8 +281,8 @@ def _is_target_described(rest: FieldPath, target: Mapping[str, Any] | None) -> b
 NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version}: withdrawal ends")
 #: What an archive says to clients that are plain tufup, in these bytes alone.
 PLAIN_CUSTOM_TEXTS = {
-    '{"tufup": {"required": false}, "user": {}}': N_("{path}: optional for plain tufup clients"),
-    '{"tufup": {"required": true}, "user": {}}': N_("{path}: required for plain tufup clients"),
+    '{"tufup": {"required": false}, "user": {}}': N_("{key}: optional for plain tufup clients"),
+    '{"tufup": {"required": true}, "user": {}}': N_("{key}: required for plain tufup clients"),
 }
 
 
@@ -610,8 +610,8 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
         content = _format_json(new)
         yield _make_line(
             role,
-            PLAIN_CUSTOM_TEXTS.get(content, N_("{path} set to {value}")),
-            path=path,
+            PLAIN_CUSTOM_TEXTS.get(content, N_("{key} set to {value}")),
+            key=path,
             value=content,
         )
         return

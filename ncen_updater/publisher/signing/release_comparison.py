@@ -212,9 +212,7 @@ def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) ->
         raise UpdaterError(
             REVIEW_FILES_MISSING,
             name=name,
-            detail=LazyText(
-                "digest mismatch: {papers}/{sha}", {"papers": REVIEW_DIRECTORY, "sha": sha256}
-            ),
+            detail=LazyText("digest mismatch: {name}", {"name": f"{REVIEW_DIRECTORY}/{sha256}"}),
         )
     return content
 

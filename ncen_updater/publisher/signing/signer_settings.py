@@ -1,8 +1,8 @@
 """``signer.toml``: what a signer's program remembers, so that it need not be typed each time.
 
-Which key or token, the signer's own root, the builder's key, where releases lie. It holds no
-secret and never may; but anyone who could write to it could put another root in the place of the
-signer's, so nobody else may.
+It has the key or token, the signer's own root, the builder's key and the directory of releases. It
+never holds a secret; but anyone who could write it could replace the signer's root, so nobody else
+may write it.
 """
 
 from __future__ import annotations

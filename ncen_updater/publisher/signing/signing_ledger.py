@@ -1,8 +1,8 @@
 """Signing ledger of a signer: no two metadata files of one version are signed.
 
-Two drafts of one version with enough signatures each are two true lists. Anyone who holds the
-online keys could then show one of them to some countries and the other to the rest, and nobody
-would see it. A signer's program remembers, and asks why.
+Two drafts of one version with enough signatures each are both valid. The holder of the online keys
+could then show one of them to some countries and the other to the rest, unnoticed. So the signer's
+program records what it signed, and asks for the reason of a second draft.
 """
 
 from __future__ import annotations

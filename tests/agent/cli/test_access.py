@@ -74,7 +74,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 28] No space left: '/x'"), None),
         (UpdaterError(LOCAL_STORE_FAILED), None),
         (caused(UpdaterError(BUNDLE_UNREADABLE), PermissionError(13, "no", "/home/x")), None),
-        (caused(UpdaterError(INBOX_UNUSABLE), PermissionError(13, "no", "/var/x/tray")), None),
+        (caused(UpdaterError(INBOX_UNUSABLE), PermissionError(13, "no", "/var/x/inbox")), None),
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )

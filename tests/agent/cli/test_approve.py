@@ -73,7 +73,7 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
     """Be a person behind sudo."""
     monkeypatch.setattr("os.getuid", lambda: 0)
-    monkeypatch.setattr("ncen_updater.agent.cli.person.LOGINUID_PATH", Path("/nowhere"))
+    monkeypatch.setattr("ncen_updater.agent.cli.common.LOGINUID_PATH", Path("/nowhere"))
     monkeypatch.setenv("SUDO_USER", name)
     monkeypatch.setenv("SUDO_UID", str(uid))
 
@@ -147,7 +147,7 @@ def test_two_people_approve_what_was_rehearsed(
 
 
 def begins(said: Any) -> tuple[str, str | None]:
-    return said["begins"]["kind"], said["begins"]["wait_reason"]
+    return said["starts_at"]["kind"], said["starts_at"]["wait_reason"]
 
 
 def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again(
@@ -215,7 +215,7 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert ": not before " in desk.run("schedule", later)[1]
     code, out, _ = desk.run("schedule", "--cancel")
     assert code == 0
-    assert out.rstrip().endswith("The upgrade waits for approval: 2 missing.")
+    assert out.rstrip().endswith("Waiting for approval of 3.3.0: 2 missing")
     assert desk.json("schedule", "--cancel")["scheduled"] is None
     desk.json("schedule", later)
     (desk.state / "feed/ncen.json").unlink()  # as where no list was read
@@ -237,9 +237,9 @@ def test_a_time_is_reckoned_with_before_it_is_chosen(
         be(monkeypatch, name, uid)
         desk.json("approve", "--yes")
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
-    assert desk.json("approve", "--dry-run")["begins"]["wait_reason"] == "not-scheduled"
+    assert desk.json("approve", "--dry-run")["starts_at"]["wait_reason"] == "not-scheduled"
     said = desk.json("schedule", later, "--dry-run")
-    assert (said["scheduled"], said["begins"]["wait_reason"]) == (None, "service-not-running")
+    assert (said["scheduled"], said["starts_at"]["wait_reason"]) == (None, "service-not-running")
     last = desk.run("schedule", later, "--dry-run")[1].splitlines()[-1]
     assert last.startswith("With this schedule: "), last
 

@@ -41,14 +41,14 @@ MUST_DIFFER = {
     ("rollback", "error.state"): "likewise",
 }
 #: Lines for people that only one way has: what the service does at this moment; and why nothing.
-ONLY_THERE = ("Now: ",)
+ONLY_THERE = ("Operation: ",)
 #: What is another one each time: ids, digests, times, seconds and what was measured.
 EACH_TIME = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z)?( UTC)?"), "<time>"),
     # In groups of eight where people compare it, which a terminal breaks.
     (re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(?: [0-9a-f]{8})*\b"), "<digest>"),
     (re.compile(r"(< )?\b[0-9.]+ (ms|s|seconds?|min|minutes?)\b"), "<seconds>"),
-    (re.compile(r"\(change [a-z2-7]{8}\)"), "(change <id>)"),
+    (re.compile(r"\b(change|Change) [a-z2-7]{8}\b"), "change <id>"),
     (re.compile(r"process \d+"), "process <number>"),
 )
 MEASURED = re.compile(r"(_s|_bytes|^seconds|^id|^undoes|^number|^low|^high|^step_s|^sizes)$")
@@ -261,7 +261,7 @@ def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
             both.same(command)
         # A time that a person gives is the same one letter for letter, too.
         given = "hold --reason fair --until 2099-01-01T10:00+02:00 --dry-run"
-        assert both.run("service", given) == both.run("alone", given)
+        assert both.run("service", given).document == both.run("alone", given).document
         (both.service.demo.state / JOURNAL_FILE).rename(both.service.demo.state / "aside")
         said = both.same("status")
         assert (said.code, said.document["error"]["code"]) == (12, "NU-6001")
@@ -277,7 +277,7 @@ def test_what_changes_something_says_the_same_through_the_service_and_alone(
         with person_at(tmp_path / way, feed) as both:
             both.run("service", "check")
             # What begins next is told from what the service has made of that.
-            both.service.until_outlook(lambda outlook: outlook["target"] is not None)
+            both.service.until_next_upgrade(lambda next_upgrade: next_upgrade["target"] is not None)
             said = changes(both, way)
             assert both.different == []
             return said

@@ -228,7 +228,7 @@ def with_change(change: Change) -> SiteStatus:
     ("status", "words"),
     [
         (SITE, "ncen 3.2.4 is running."),
-        (site(current=None), "Not adopted: no release of ncen installed."),
+        (site(current=None), "Not adopted: no release of ncen installed"),
         (site(availability=ERROR), "State partly unknown: x"),
         (site(journal=ERROR), "Cannot read the journal; automatic operations are stopped."),
         (site(observed_state=ObservedState(None, database_missing=True)),
@@ -250,7 +250,7 @@ def test_a_fact_that_is_not_known_is_never_claimed(
     words = str(format_site_state(site(availability=seen), None)[0])
     behind = state is AvailabilityState.MAINTENANCE and runs is True
     assert ("is running" in words) is (state is AvailabilityState.AVAILABLE or behind)
-    assert ("is open" in words) is (state is AvailabilityState.UNHEALTHY)
+    assert ("is unhealthy" in words) is (state is AvailabilityState.UNHEALTHY)
 
 
 @pytest.mark.parametrize("state", list(ChangeState))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.person import identify_actor
+from ncen_updater.agent.cli.common import identify_actor
 from ncen_updater.agent.model.change import Actor
 
 SUDO = {"SUDO_UID": "1001", "SUDO_USER": "amina"}

@@ -168,7 +168,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
     service.snapshots.record_end()
     config = str(service.counter.site.config)
-    idle = "No operation in progress."
+    idle = "No operation in progress"
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
     service.counter.know(NEXT)
@@ -188,7 +188,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
 def test_an_order_that_was_never_given_is_told_by_its_number(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Seen: "The service knows nothing at /v1/orders/999"."""
+    """Seen: "The service knows nothing at /v1/jobs/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["title"]) == ("NU-9337", "Job 999 not found")

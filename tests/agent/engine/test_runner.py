@@ -34,8 +34,8 @@ from ncen_updater.agent.model.errors import (
     MigrationFailedError,
     SoakFailedError,
 )
-from ncen_updater.agent.storage.journal import disk_reserve as reserve
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal_file import get_reserve_path
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
@@ -190,7 +190,7 @@ def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = JournalUnwritableError(path="x", reason="full")
 
     def lose_the_reserve(step: StepName, phase: StepPhase) -> None:
-        reserve.get_reserve_path(trial.journal.path).unlink(missing_ok=True)
+        get_reserve_path(trial.journal.path).unlink(missing_ok=True)
 
     with pytest.raises(JournalUnwritableError):
         trial.runner(checkpoint=lose_the_reserve).run_change(CHANGE.id)
@@ -328,7 +328,7 @@ class Heard:
 def test_what_is_undone_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
-    """Seen: "going back", where the newer release was left in use."""
+    """Seen: "rolling back", where the newer release was left in use."""
     trial.journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     change = replace(CHANGE, id="bbbbbbbb", kind=kind)
     trial.journal.begin_change(change)

@@ -183,7 +183,7 @@ def test_without_the_service_nothing_begins_by_itself() -> None:
 def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
     found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
-    said = LazyText(AFTER_APPROVAL, {"begins": describe_start(found, UTC)}).render("fr")
+    said = LazyText(AFTER_APPROVAL, {"starts_at": describe_start(found, UTC)}).render("fr")
     assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
     assert re.search(r" : [A-ZÀÉ]", said) is None
     site = describe_start(found, ZONE).render("fr")

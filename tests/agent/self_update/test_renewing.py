@@ -23,13 +23,13 @@ from ncen_updater.agent.model.errors import AgentSlotError, SiteBusyError
 from ncen_updater.agent.model.event_names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.self_update.agent_update import (
     AgentUpdateResult,
+    check_site,
     create_agent_source,
     find_offered_agent,
     get_agent_directory,
     refresh_agent_metadata,
     update_agent,
 )
-from ncen_updater.agent.self_update.self_check import check_site
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,

@@ -92,7 +92,7 @@ def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: obj
     path = tmp_path / "api.sock"
     body = json.dumps({"error": error}).encode()
     with answering(path, http(body, "409 Conflict")), pytest.raises(UpdaterError) as caught:
-        SiteServiceClient(path, "en").call("POST", "/v1/orders", {"kind": "check"})
+        SiteServiceClient(path, "en").call("POST", "/v1/jobs", {"kind": "check"})
     assert str(caught.value)
     assert caught.value.exit_code is ExitCode.ERROR
 
@@ -133,6 +133,6 @@ def test_service_that_starts_again_is_waited_for(
     client = SiteServiceClient(tmp_path / "socket", "en", waits.append)
     monkeypatch.setattr(client, "call", call)
     with pytest.raises(ServiceUnresponsiveError):
-        client.get("/v1/orders/1")
-    assert client.get("/v1/orders/1", patiently=True) == {"x": 1}
+        client.get("/v1/jobs/1")
+    assert client.get("/v1/jobs/1", patiently=True) == {"x": 1}
     assert len(waits) == 1

@@ -85,18 +85,18 @@ def service(place: Path, feed: TrialFeed) -> Iterator[Served]:
         site.config_path.chmod(0o644)  # what an installation lets the group read
         connect(site, feed)
         site.state.chmod(0o751)
-        tray = site.state / "tray"
-        tray.mkdir()
+        inbox = site.state / "inbox"
+        inbox.mkdir()
         if ROOT:
-            os.chown(tray, 0, find_group_id(OPERATOR) or 0)
-        tray.chmod(0o1770)
+            os.chown(inbox, 0, find_group_id(OPERATOR) or 0)
+        inbox.chmod(0o1770)
         with served(site.config_path, directory / "site") as process:
             process.demo = site
             yield process
 
 
 def lies(service: Served) -> list[str]:
-    return sorted(path.name for path in (service.demo.state / "tray").iterdir())
+    return sorted(path.name for path in (service.demo.state / "inbox").iterdir())
 
 
 def told(service: Served) -> list[tuple[str, object]]:
@@ -108,7 +108,7 @@ def told(service: Served) -> list[tuple[str, object]]:
 
 
 def lay(service: Served, bundle: Path, user: str = "") -> str:
-    copied = Path(shutil.copy(bundle, service.demo.state / "tray"))
+    copied = Path(shutil.copy(bundle, service.demo.state / "inbox"))
     if user:
         os.chown(copied, uid_of(user), -1)
     return copied.name
@@ -117,11 +117,11 @@ def lay(service: Served, bundle: Path, user: str = "") -> str:
 def ordered(service: Served, name: str, **more: object) -> Any:
     """Order an import, and wait for what it comes to."""
     form = {"kind": "import", "file": name, **more}
-    given = service.client.call("POST", "/v1/orders", form)
+    given = service.client.call("POST", "/v1/jobs", form)
     for event in service.client.stream(given["event"]):
         if event.kind == "order-ended" and event.data["data"]["order"] == given["id"]:
             break
-    return service.client.get(f"/v1/orders/{given['id']}")["result"]
+    return service.client.get(f"/v1/jobs/{given['id']}")["result"]
 
 
 def timeless(document: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
         there = ordered(service, name, **more)
         assert there["exit_code"] == alone.returncode == 0, (alone.stdout, there)
         assert timeless(there["document"]) == timeless(json.loads(alone.stdout))
-    (service.demo.state / "tray" / name).write_bytes(b"no bundle")
+    (service.demo.state / "inbox" / name).write_bytes(b"no bundle")
     (service.demo.root / name).write_bytes(b"no bundle")
     bad = str(service.demo.root / name)
     alone = service.run("--local", "--json", "--text", "--quiet", "import", bad)
@@ -170,7 +170,7 @@ def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle:
     assert lies(service) == []
     nobody = service.run("import", str(bundle), "--json", user=READER, groups=(READER,))
     assert json.loads(nobody.stdout)["error"]["code"] == "NU-9314", nobody.stdout
-    listed = service.client.get("/v1/orders")["orders"]
+    listed = service.client.get("/v1/jobs")["jobs"]
     assert {order["kind"] for order in listed} == {"import"}
 
 
@@ -246,18 +246,18 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
 ) -> None:
     """A copy in the import directory that the order does not name is seen, and no more."""
     cut_off(service, bundle, instant)
-    seen = service.client.get("/v1/tray")["files"]
+    seen = service.client.get("/v1/inbox")["files"]
     assert {file["owner"] for file in seen} == {OPERATOR if ROOT else ME}
     assert [file["name"] for file in seen] == lies(service) == [bundle.name]
     whole = seen[0]["size_bytes"] == bundle.stat().st_size
     assert whole is (instant != "while it is copied")
-    orders = service.client.get("/v1/orders")["orders"]
+    orders = service.client.get("/v1/jobs")["jobs"]
     assert len(orders) == (1 if instant == "after it" else 0)
     if instant == "after it":
         number = orders[0]["id"]
-        while service.client.get(f"/v1/orders/{number}")["ended_at"] is None:
+        while service.client.get(f"/v1/jobs/{number}")["ended_at"] is None:
             time.sleep(0.02)  # between two looks, not in place of an answer
-        assert service.client.get(f"/v1/orders/{number}")["result"]["exit_code"] == 0
+        assert service.client.get(f"/v1/jobs/{number}")["result"]["exit_code"] == 0
         assert lies(service) == [bundle.name], "nobody is there to take them away"
     else:
         assert told(service) == [], "nothing was begun that somebody would have to bring to its end"
@@ -272,7 +272,7 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
 def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path) -> None:
     """Anyone who presses the button for what was left is told that it is cut."""
     cut_off(service, bundle, "while it is copied")
-    os.chown(service.demo.state / "tray" / bundle.name, 0, -1)
+    os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]
     assert refused == "NU-2303"
     assert [kind for kind, _ in told(service)] == ["import-begun", "import-refused"]
@@ -290,7 +290,7 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Pa
     for found in service.client.stream(event):
         if found.kind == "order-ended":
             break
-    result = service.client.get(f"/v1/orders/{number}")["result"]
+    result = service.client.get(f"/v1/jobs/{number}")["result"]
     assert result["document"]["error"]["code"] == "NU-9334"
     assert told(service) == [("import-begun", "somebody"), ("import-refused", "somebody")]
 
@@ -313,7 +313,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
 
 def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: Path) -> None:
     name = lay(service, bundle)
-    there = service.demo.state / "tray" / name
+    there = service.demo.state / "inbox" / name
     there.write_bytes(there.read_bytes()[:-10])
     assert ordered(service, name)["document"]["error"]["code"] == "NU-2303"
     there.write_bytes(bundle.read_bytes() + b"more")
@@ -321,8 +321,8 @@ def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: P
 
 
 def test_a_tray_that_is_gone_by_the_time(service: Served, bundle: Path) -> None:
-    (service.demo.state / "tray").rename(service.demo.state / "gone")
+    (service.demo.state / "inbox").rename(service.demo.state / "gone")
     with pytest.raises(UpdaterError, match="NU-9333"):
-        service.client.get("/v1/tray")
+        service.client.get("/v1/inbox")
     with pytest.raises(UpdaterError, match="NU-9333"):
         ordered(service, bundle.name)

@@ -61,7 +61,7 @@ def service() -> Iterator[Served]:
                 for command in ("check", "rehearse"):  # what no list was seen of, nobody rehearses
                     done = process.run("--json", command)
                     assert done.returncode == 0, done.stdout
-                process.until_outlook(lambda outlook: outlook["binding"] is not None)
+                process.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
                 site.state.chmod(0o700)
                 yield process
     shutil.rmtree(place)
@@ -158,7 +158,7 @@ def test_each_address_says_what_its_command_says(
     if address.startswith("/v1/plan"):
         assert "ALTER TABLE" in there.pop("sql")
     if address == "/v1/dossier":
-        assert there["binding"] == service.client.get("/v1/outlook")["binding"]
+        assert there["binding"] == service.client.get("/v1/next-upgrade")["binding"]
         there.pop("sha256")
         said.pop("sha256")
     assert there == said
@@ -217,7 +217,7 @@ def test_the_page_of_a_dossier(service: Served) -> None:
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert '<html lang="fr"' in page
-    binding = SiteServiceClient(service.client.path, "en").get("/v1/outlook")["binding"]
+    binding = SiteServiceClient(service.client.path, "en").get("/v1/next-upgrade")["binding"]
     assert binding in re.sub(r"\s|<[^>]*>", "", page)
     connection.close()
 

@@ -48,8 +48,8 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
     )  # fmt: skip
     with DemoSite(tmp_path / "site", None, options) as demo:
         connect(demo, feed)
-        (demo.state / "tray").mkdir()  # as the package does
-        (demo.state / "tray").chmod(0o1770)
+        (demo.state / "inbox").mkdir()  # as the package does
+        (demo.state / "inbox").chmod(0o1770)
         demo.start_app()
         site = ServedSite(demo)
         try:

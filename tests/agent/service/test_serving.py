@@ -81,7 +81,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     """An operator and an approver bring a release in; nobody of them can read the journal."""
     needs_other_users()
     service.demo.state.chmod(0o700)
-    seen = service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    seen = service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     reader, operator, approver = (
         functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
     )
@@ -124,14 +124,14 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
 
 def test_killed_in_the_middle_of_an_order(service: Served) -> None:
     """The next start brings it to its end, and anyone who follows it is told."""
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     with service.started("upgrade", "--yes", "--json") as person:
         service.until("step-intended", step="migrate")
         service.kill_all()
         service.start()
         out, err = person.communicate(timeout=DEADLINE_S)
     assert (person.returncode, code_of(out)) == (1, "NU-9305"), err
-    order = service.client.get("/v1/orders")["orders"][0]
+    order = service.client.get("/v1/jobs")["jobs"][0]
     assert order["ended_at"] is not None
     service.until("change-reverted")
     assert version_of(service.demo).whole == "3.2.4"
@@ -140,12 +140,12 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
 
 def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
     """SIGTERM lets the work go back where that is free, and the order ends with it."""
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
-    given = service.client.call("POST", "/v1/orders", {"kind": "upgrade"})
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
+    given = service.client.call("POST", "/v1/jobs", {"kind": "upgrade"})
     service.until("step-intended", step="copy")
     assert service.stop() == 0
     service.start()
-    order = service.client.get(f"/v1/orders/{given['id']}")
+    order = service.client.get(f"/v1/jobs/{given['id']}")
     assert order["result"]["exit_code"] == 11
     assert version_of(service.demo).whole == "3.2.4"
 
@@ -164,9 +164,9 @@ def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> N
 
 
 def test_watching(service: Served) -> None:
-    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     idle = service.run("watch", "--json")
-    given = service.client.call("POST", "/v1/orders", {"kind": "check"})
+    given = service.client.call("POST", "/v1/jobs", {"kind": "check"})
     followed = service.run("watch", str(given["id"]), "--json")
     kinds = [json.loads(line)["kind"] for line in followed.stdout.splitlines()]
     assert idle.returncode == followed.returncode == 0

@@ -6,7 +6,7 @@ import contextlib
 import signal
 
 from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
-from ncen_updater.common.termination import TerminationHandler
+from ncen_updater.common.cli.program import TerminationHandler
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""The application: how it is stopped, started, closed to users, and asked how it is.
+"""Application adapters: start, stop, maintenance page and health check.
 
 Adapters (``command``, ``systemd``) behind :class:`base.Application`. This room knows nothing of
 databases, releases or the feed.

@@ -1,9 +1,9 @@
 """Probe of maintenance page, processes and health address: can users work? Once, and briefly.
 
-It takes what it needs from the file as it is and asks with the rights of the caller, so that
-``status`` needs neither the models of the configuration nor more rights than it has; what upgrades
-goes by the application's adapters. A look changes nothing and never raises: what may not or cannot
-be asked is said. Standard library, and what says so in its first lines.
+It reads the settings from the raw configuration file and runs with the rights of the caller, so
+that ``status`` needs neither the models of the configuration nor more rights. Upgrades use the
+adapters instead. A probe changes nothing and never raises: what cannot be queried is reported so.
+Imports the standard library and light modules alone.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from ncen_updater.agent.policy.availability import (
     judge_availability,
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
-from ncen_updater.agent.storage.slots.link import read_current_version
-from ncen_updater.agent.storage.slots.reported_version import read_reported_version
+from ncen_updater.agent.storage.slots.link import read_current_version, read_reported_version
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version

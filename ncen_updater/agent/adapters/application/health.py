@@ -1,9 +1,8 @@
 """One uncached look at the application, from outside its process.
 
-Only the site is asked: no proxy, no redirect, no network beyond the address in the configuration,
-and its headers and its token go nowhere else.
-Each request has one deadline for everything, so that an application that answers a byte a second
-counts as one that does not answer.
+Requests go to the configured address alone, without proxy or redirect, and so do the headers and
+the token. Each request has one deadline for everything, so that an application that answers a byte
+a second counts as one that does not answer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Headers of a health request, and the command that reports the version in its place.
 
-The token is read from its file at each look, so that it can be renewed, and goes to the configured
-address alone. What it is stands in no error, and is taken out of whatever was answered before
-anybody reads that. Light: ``ncen-updater status`` asks as the upgrade does.
+The token is read from its file at each request, so that it can be renewed, and goes to the
+configured address alone. No error contains it, and it is removed from every response before anybody
+reads that. Light: ``ncen-updater status`` sends the same request as an upgrade.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run one command to its end: its own session, a deadline, and a bounded tail of what it said.
 
-What the command starts may live on. It keeps no pipe of ours open: the output goes to a file
-without a name, so that a daemon that inherited it neither holds us up nor dies of a broken pipe.
+Processes that the command starts may live on. The output goes to an unnamed file and not to a pipe,
+so that a daemon that inherited it neither delays the agent nor dies of a broken pipe.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The one place that runs ``systemctl``: asked again while the service manager starts itself again.
+"""The only caller of ``systemctl``; it repeats a call while the service manager re-executes.
 
-A package of systemd has it do so (``systemctl daemon-reexec``), and every question fails meanwhile,
-which says nothing of any unit. What is asked here may be asked twice: states, and orders of which
-the second finds the first.
+An update of the systemd package does that (``systemctl daemon-reexec``), and every call fails
+meanwhile, which says nothing about any unit. All calls here may be repeated: queries, and
+idempotent commands.
 """
 
 from __future__ import annotations

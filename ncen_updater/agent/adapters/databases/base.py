@@ -9,8 +9,8 @@ cut-over of that change, frozen. A change that leaves the databases *as they are
 (``ChangeRef.no_copy``) makes no copy and migrates nothing: its cut-over writes the marker into the
 live set, in one act, and its rollback takes that marker away again.
 
-What engines and their callers tell each other stands first: plain data. Every act is idempotent:
-called again after a crash at any instant, with the same arguments, it ends in the same state. Acts
+The plain data that engines and callers exchange comes first. Every operation is idempotent: called
+again after a crash at any instant, with the same arguments, it ends in the same state. Operations
 raise; they never report failure by a value.
 """
 

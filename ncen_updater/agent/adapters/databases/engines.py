@@ -1,9 +1,8 @@
-"""The database engines: a line each. What one is to the agent, its ``descriptor.py`` says.
+"""Table of the database engines: a line each, which leads to the engine's ``descriptor.py``.
 
 No other module compares the name of an engine: such a difference belongs into
 :class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
-``config/engines.py``. ``descriptor.py`` imports no driver, since some ask it where nobody needs
-one.
+``config/engines.py``. ``descriptor.py`` imports no driver, since some callers need none.
 """
 
 from __future__ import annotations

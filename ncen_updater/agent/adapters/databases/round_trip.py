@@ -1,9 +1,9 @@
 """Round-trip test: values written into copies, and which of them a rollback keeps. Pure.
 
 What a down migration keeps is read from its text elsewhere. Here it is measured: on the copies of a
-rehearsal, rows get values that nobody could have entered; the rollback is gone, and the way forward
-again. A value that stands in its old column afterwards was kept, one that stands in its new column
-once more came back from where the down migration had parked it, and any other is lost.
+rehearsal, rows get values that nobody could have entered; then the rollback runs, and the upgrade
+again. A value that is in its old column after the rollback was kept, one that is in its new column
+after the second upgrade was parked and restored, and any other is lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Kinds of schema objects: those that only hold data, and those that are code.
 
-An application may change the first by itself once it runs, where its release says so. What is code
-or calls some is a kind of its own and can never be declared: a planted function, or an index or a
-check that calls one, is found whatever a release says (decision 92). Pure.
+A release may declare that its application changes the first kind while it runs. Code, and objects
+that call it, can never be declared: a planted function, or an index or a check that calls one, is
+always found. Pure.
 """
 
 from __future__ import annotations

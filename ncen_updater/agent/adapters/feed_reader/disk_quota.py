@@ -1,17 +1,17 @@
 """Disk quota of the process that reads the feed, enforced from outside.
 
-Its own limits are its own: who took it over does not keep them. Databases may share its file
-system, and stop where that is full. So the caller looks meanwhile at the directory, counts
-blocks and names, and ends it (:class:`DiskMonitor`). The rules are :func:`judge`, which is pure:
+A compromised process ignores its own limits. Databases may share its file system, and stop when it
+is full. So the caller watches the directory meanwhile, counts blocks and names, and ends the
+process at the limit (:class:`DiskMonitor`). The rules are :func:`judge`, which is pure:
 
-* one order brings what was signed of one release, or what a medium holds, and a margin;
-* all of the directory holds no more than the proved lists announce, and a margin; beyond that new
-  lists come, and nothing else;
-* what came since the order was given never takes the last room of the file system, and once the
-  directory is fuller than that, nothing does: else a little each time would.
+* one job may add the signed size of one release, or the content of a bundle, and a margin;
+* the whole directory may hold what the verified metadata announces, and a margin; beyond that only
+  new metadata may be added;
+* a job never uses the last free space of the file system, and once there is less than that, no job
+  may add anything: many small jobs would fill it otherwise.
 
-A process that leaves its group, or that systemd started, goes on until its unit ends it. What stops
-that one is a file system of its own (docs/how-to/install-agent.md): the kernel keeps it.
+A process that leaves its group, or that systemd started, goes on until its unit ends it. A separate
+file system for the directory stops that one (docs/how-to/install-agent.md).
 """
 
 from __future__ import annotations

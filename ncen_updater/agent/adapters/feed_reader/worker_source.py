@@ -1,9 +1,8 @@
 """The feed, read by a process of its own: a child, or one that systemd starts.
 
-The part that talks to the network gets no variable and no connection of the part that reaches the
-databases, no descriptor but those of the bundle that it is to read, and its libraries never share
-memory with it. What it leaves on the disk is
-hashed again here before it is used.
+The process that uses the network gets no environment variable, connection or memory of the process
+that reaches the databases, and no descriptor but that of the bundle to read. Its files are hashed
+again here before they are used.
 """
 
 from __future__ import annotations

@@ -38,7 +38,11 @@ def require_no_pending_change(
     until = change["soak_ends_at"]
     if until is None:
         raise UpdaterError(
-            OPEN_CHANGE, change=change["id"], kind=change["kind"], version=change["to"], state=state
+            OPEN_CHANGE,
+            change=change["id"],
+            kind=LazyText(change["kind"]),
+            version=change["to"],
+            state=state,
         )
     at = format_time(datetime.fromisoformat(str(until)), zone)
     raise UpdaterError(SOAK_NOT_FINISHED, version=change["to"], until=at, state=state)

@@ -1,14 +1,13 @@
 """A rehearsal: the real migrations on copies of the site's own data, while users work.
 
 The copies are a backup of each database, restored, so that every rehearsal also proves that a
-backup can be restored; what a backup by the agent's role does not carry is left out and told. They
-are candidates of a change that will never be; whatever happens they
-are removed, and one that was interrupted is cleaned up by the next rehearsal or resume.
+backup can be restored; what the backup does not carry is left out and reported. They are candidates
+of a change that never happens, and are always removed; after an interruption the next rehearsal or
+resume removes them.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,7 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
-from ncen_updater.agent.engine.approvals.approval_basis import compute_approval_basis
+from ncen_updater.agent.engine.approvals.approval_status import compute_approval_basis
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.migration import (
     MigrationResult,
@@ -78,8 +77,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
-
-logger = logging.getLogger(__name__)
 
 #: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
 PARKED_PREFIX = "ncen_kept"

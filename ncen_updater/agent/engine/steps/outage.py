@@ -1,14 +1,13 @@
 """Pause of the soak period while something other than the release is at fault.
 
-A lost server is nobody's release, and neither is a full disk. So a bad look that finds the
-databases away, or a disk without room, says nothing: it does not count, and neither does the time
-until that is over. What fell with it and was not started again by anybody is started then. It is
-waited for as long as an upgrade may be kept waiting; then the command ends, the change stays open,
-and the service (or a person's ``resume``) watches on once it is over.
+A lost database server or a full disk is not the release's fault. So a failed check during such an
+outage does not count, and neither does the time until it is over. An application that ended in it
+is started afterwards. The wait is as long as an upgrade may wait; then the command ends, the change
+stays open, and the service (or a person's ``resume``) continues the soak period after the outage.
 
-Who stops the application wants it stopped, and its release is no worse for that. It is not started
-against them, and waited for until they start it, or order to go back. One that ended by itself is
-judged; so is one behind commands, of which nobody can tell who stopped it.
+An application that a person stopped is not the release's fault either. It is not started against
+their will; the agent waits until they start it or request a rollback. An application that ended by
+itself is judged; so is one behind commands, for which nobody can tell who stopped it.
 """
 
 from __future__ import annotations

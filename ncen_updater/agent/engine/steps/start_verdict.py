@@ -1,9 +1,9 @@
 """Verdict on the start of an application, and on whether its release is to blame.
 
-A release is called bad by what its own process says or does. So an application that is dead, or
-answers as another version, or not at all, is stopped and started once more: somebody may have
-started another one, or killed this one. The table of :func:`is_release_to_blame` tells what two
-starts mean.
+A release is marked bad only for what its own process reports or does. So an application that is
+dead, answers as another version, or not at all, is stopped and started once more: somebody may have
+started another one, or killed this one. The table of :func:`is_release_to_blame` gives the verdict
+on two starts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Definition of a step: its effect, the check that proves it, and its revert, side by side.
 
-The runner journals the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, believes it
-only when :meth:`Step.is_done` holds, and journals that. A step found half-done after a crash is
+The runner records the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, accepts it
+only when :meth:`Step.is_done` holds, and records that. A step found half-done after a crash is
 undone (before the commit) or done again (after it), so all three are idempotent.
 """
 

@@ -317,7 +317,7 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
                     "free_bytes": free,
                 },
             ),
-            LazyText(N_("Free at least {needed_bytes} there."), {"needed_bytes": MARGIN_BYTES}),
+            LazyText(N_("Free at least {missing_bytes} there."), {"missing_bytes": MARGIN_BYTES}),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )
 

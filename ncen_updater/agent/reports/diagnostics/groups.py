@@ -1,7 +1,7 @@
 """Check that the configured groups have access to what they need, in one place. Reads only.
 
-A right of the local interface is asked of the system's lists by name; what lies on the disk is
-opened to one group when it is made, and that may be another one.
+The local interface checks membership by the configured name; files on the disk got their group when
+they were made, and that may be another one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Is what was proved of the feed remembered, whole, and nobody else's to write? Reads only.
+"""Check of the trust state: present, complete, and writable by root alone. Reads only.
 
-``proved.json`` keeps revoked keys and withdrawn releases from coming back (decision 56): who
-removes it, writes it, or may, takes that away.
+``proved.json`` keeps revoked keys and withdrawn releases from coming back: anyone who can remove or
+write it can undo that.
 """
 
 from __future__ import annotations

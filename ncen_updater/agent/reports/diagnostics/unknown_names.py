@@ -1,6 +1,6 @@
-"""A name in the configuration that the database server does not know, in words of ours.
+"""Errors about configured names that the database server does not know.
 
-A server tells it while something else is asked of it, and that is no refusal of what was asked.
+A server reports such a name while it answers another request; that is no refusal of the request.
 """
 
 from __future__ import annotations

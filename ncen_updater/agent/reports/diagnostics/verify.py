@@ -1,6 +1,6 @@
-"""Does reality match the journal? Slots, schemas, migrations and markers against what was recorded.
+"""Comparison of slots, schemas, migrations and markers with the journal.
 
-Reads only, and changes nothing that it finds.
+Reads only, and repairs nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.agent.reports.diagnostics.proved import check_trust_state
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.slots.compare import SlotDifference
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -342,11 +342,11 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
                 "NU-6104",
                 Severity.CRITICAL if version == current else Severity.WARNING,
                 LazyText(
-                    N_("Modified files in release {version}: {count} ({paths})"),
+                    N_("Modified files in release {version}: {count} ({files})"),
                     {
                         "count": len(differences),
                         "version": version,
-                        "paths": _format_paths(differences),
+                        "files": _format_paths(differences),
                     },
                 ),
                 LazyText(FILES_CHANGED_REMEDY),

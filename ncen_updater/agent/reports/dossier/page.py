@@ -134,7 +134,7 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
     days = f"{dossier.retention_days:g}"
     moments = [
         (LazyText(N_("today")), databases),
-        (LazyText(N_("upgrade and retention (days: {days})"), {"days": days}), both),
+        (LazyText(N_("upgrade and retention ({days} days)"), {"days": days}), both),
         (LazyText(N_("after pruning")), databases + programs),
     ]
     return tuple(

@@ -1,13 +1,11 @@
-"""Requests that change something: each writes one record into the journal, and wakes the service.
+"""Requests that write: each adds one record to the journal and wakes the service.
 
-What takes longer than that is an order, which the service carries out.
+Longer work is queued as a job, which the service runs.
 """
 
 from __future__ import annotations
 
 import os
-
-from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
@@ -15,8 +13,6 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackRequest,
     RollbackSubject,
     approve_rollback,
-    find_installing_upgrade,
-    find_rollback_to_approve,
     require_loss_accepted,
     require_rollback_consent,
 )
@@ -27,11 +23,18 @@ from ncen_updater.agent.engine.pending_rollback import can_be_superseded
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.reports.status import read_status, require_part
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, Caller
-from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, JobForm, ScheduleForm
+from ncen_updater.agent.service.api.forms import (
+    ApprovalForm,
+    HoldForm,
+    JobForm,
+    ScheduleForm,
+    parse_release_version,
+)
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
     build_job_document,
+    find_rollback_subject,
     require_approvable_release,
 )
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
@@ -54,45 +57,42 @@ from ncen_updater.common.messages import (
 )
 
 MAX_QUEUED_JOBS = 20
-#: Where one person is enough, whoever may approve agrees by ordering it.
+#: Where one approver is enough, requesting the job is an approval.
 _JOBS_IMPLYING_APPROVAL = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK})
-#: What is not begun beside a change.
+#: Jobs that do not start while a change is open.
 _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE})
 
 
 def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Forbid upgrades."""
-    form, person = request.form, request.caller.actor
-    assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
+    form, person = request.get_form(HoldForm), request.caller.actor
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         SiteHistory(journal).add_hold(reason, person.name, form.until)
-    context.wake()
     return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Allow upgrades again."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = SiteHistory(journal).lift_holds(request.caller.actor.name)
-    context.wake()
     return 200, {"held": False, "lifted": count}
 
 
 def _require_current_binding(
     context: ApiContext, binding: str, version: str | None, event: int
 ) -> tuple[Assessment, str]:
-    """Return what can be approved now, if it is what was seen.
+    """Return the release that can be approved now, if the caller saw it as it is.
 
-    Databases are not asked: what is begun is compared with what was approved once more then.
+    Databases are not asked: the binding is compared again when the upgrade starts.
 
     Raises:
-        NEXT_UPGRADE_UNKNOWN: If the service does not know what comes next.
-        FEED_NEVER_READ: If what is on offer is not known.
-        NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If there is nothing of that kind.
-        APPROVAL_SUBJECT_CHANGED: If it is something else than what was seen.
+        NEXT_UPGRADE_UNKNOWN: If the service has not assessed the site yet.
+        FEED_NEVER_READ: If the feed was never read.
+        NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If nothing can be approved.
+        APPROVAL_SUBJECT_CHANGED: If the binding is another one than the caller saw.
     """
     found = context.load_assessment()
     if found is None:
@@ -114,7 +114,7 @@ def _require_current_binding(
         if found.last_event != event:
             raise RequestRefusedError(
                 NEXT_UPGRADE_UNKNOWN
-            )  # something happened since, such as a rehearsal that passed
+            )  # an event came since, such as a rehearsal that passed
         raise UpdaterError(NOT_REHEARSED, version=found.target)
     if binding != found.binding:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
@@ -123,18 +123,16 @@ def _require_current_binding(
 
 def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
-    form, person = request.form, request.caller.actor
-    assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
+    form, person = request.get_form(ApprovalForm), request.caller.actor
     needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.change_kind != "rollback":
         raise BadRequestError(reason="'accept_loss' requires a rollback")
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         if form.change_kind == "rollback":
             back = _require_rollback_subject(context, journal)
             if form.binding != back.binding:
                 raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
             given = approve_rollback(journal, back, person, no_user, form.accept_loss or 0)
-            context.wake()
             document = {"given": given, "version": back.target, "binding": back.binding}
             return (201 if given else 200), document
         found, target = _require_current_binding(
@@ -142,35 +140,31 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         )
         basis = found.basis or {}
         given = ApprovalStore(journal).add(found.binding, target, basis, person, needed, no_user)
-    context.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
 
 def _require_rollback_subject(context: ApiContext, journal: Journal) -> RollbackSubject:
-    """Return the rollback that can be approved, by what the service saw last.
+    """Return the rollback that can be approved, by the last assessment of the service.
 
     Raises:
-        NEXT_UPGRADE_UNKNOWN: If it does not know what runs.
-        APPROVAL_SUBJECT_CHANGED: If there is nothing to go back from, so that nobody can have seen
-            it.
+        NEXT_UPGRADE_UNKNOWN: If the service does not know the installed release.
+        APPROVAL_SUBJECT_CHANGED: If there is nothing to roll back, so that nobody can have seen it.
     """
     found = context.load_assessment()
     if found is None or found.current is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    if find_installing_upgrade(journal, found.current) is None:
+    subject = find_rollback_subject(context, journal, found)
+    if subject is None:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
-    return find_rollback_to_approve(
-        journal, found.current, context.snapshots.settings.required_approvals
-    )
+    return subject
 
 
 def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw(
             request.path_parameters["binding"], request.caller.actor
         )
-    context.wake()
     return 200, {"withdrawn": count}
 
 
@@ -182,59 +176,50 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
     named, person = request.query.get("version"), request.caller.actor
     if named is not None and of == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
-    try:
-        version = None if named is None else Version(named if len(named) <= 50 else "")
-    except InvalidVersion as error:
-        raise BadRequestError(reason="version: invalid version") from error
-    with context.open_journal_for_writing() as journal:
+    version = None if named is None else parse_release_version(named)
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
-    context.wake()
     return 200, {"withdrawn": count}
 
 
 def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Choose when what was seen may begin."""
-    form = request.form
-    assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
+    form = request.get_form(ScheduleForm)
     if form.not_before <= context.now():
         raise BadRequestError(reason="'not_before' is in the past")
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         found, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
         )
         person = request.caller.actor
         ApprovalStore(journal).set_schedule(found.binding, target, form.not_before, person)
-    context.wake()
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
 
 
 def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take the chosen time back."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         count = ApprovalStore(journal).cancel_schedule(request.caller.actor)
-    context.wake()
     return 200, {"cancelled": count}
 
 
 def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """End the watched time."""
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         change = confirm_soak(journal, request.caller.actor.name)
-    context.wake()
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
 
 def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Write down what the service is to do."""
-    form, caller = request.form, request.caller
-    assert isinstance(form, JobForm)  # noqa: S101 - the table of routes says so
+    form, caller = request.get_form(JobForm), request.caller
     _validate_job_form(form)
     kind = JobKind(form.kind)
     meant = JobKind.ROLLBACK if form.change_kind == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _JOBS_IMPLYING_APPROVAL and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
-    with context.open_journal_for_writing() as journal:
+    with context.write_journal() as journal:
         if form.accept_loss:
             _require_loss_approval(context, journal, caller, form.accept_loss)
         orders = JobQueue(journal)
@@ -251,12 +236,11 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         event = journal.read_last_event_number()
         given = orders.find(number)
     assert given is not None  # noqa: S101 - written above
-    context.wake()
     return 202, {**build_job_document(given), "event": event}
 
 
 def _validate_job_form(form: JobForm) -> None:
-    """Refuse details that mean nothing for a kind."""
+    """Refuse fields that do not apply to a kind of job."""
     back = form.kind == "rollback" or form.change_kind == "rollback"
     if form.change_kind != "upgrade" and form.kind != "prepare":
         raise BadRequestError(reason="'change_kind' requires a prepare")
@@ -275,12 +259,11 @@ def _validate_job_form(form: JobForm) -> None:
 
 
 def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, goes: bool) -> None:
-    """Refuse at once what would be refused later.
+    """Refuse a job that would be refused when it starts.
 
     Raises:
-        OPEN_CHANGE: If a change is open, which the service brings to its end first; one that is
-            stuck may be resumed or rolled back, and an order to go back (``goes``) ends the
-            watching of a release.
+        OPEN_CHANGE: If a change is open, which the service finishes first; one that is stuck may be
+            resumed or rolled back, and a rollback (``goes``) ends a soak period.
         HELD: If upgrades are on hold.
     """
     change, back = journal.find_open_change(), kind is JobKind.ROLLBACK
@@ -295,41 +278,32 @@ def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, 
 def _require_rollback_approval(
     context: ApiContext, journal: Journal, caller: Caller, emergency: str | None
 ) -> None:
-    """Refuse at once a rollback that people have to approve yet; it is asked again when it begins.
+    """Refuse a rollback with missing approvals; they are checked again when it starts.
 
     Raises:
         ROLLBACK_NEEDS_APPROVAL: If so.
     """
-    found = context.load_assessment()
-    if found is None or found.current is None or emergency is not None:
-        return
-    if find_installing_upgrade(journal, found.current) is None:
-        return  # that there is nothing to go back from is for the work to say
-    back = _require_rollback_subject(context, journal)
-    require_rollback_consent(
-        journal, back, RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
-    )
+    # Where there is nothing to roll back, the job itself reports that.
+    subject = find_rollback_subject(context, journal, context.load_assessment())
+    if subject is not None and emergency is None:
+        request = RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
+        require_rollback_consent(journal, subject, request)
 
 
 def _require_loss_approval(
     context: ApiContext, journal: Journal, caller: Caller, count: int
 ) -> None:
-    """Refuse whoever agrees to a loss that nobody who may has agreed to.
+    """Refuse a data loss that no approver has accepted.
 
     Raises:
-        DATA_LOSS_ABOVE_APPROVAL: If they may not approve, and those who have to approve it have not
-            all
-            agreed to so many records.
-        RequestRefusedError: If they may not approve, and nobody else can: the loss is an approver's
-            to take.
+        DATA_LOSS_ABOVE_APPROVAL: If the caller is no approver, and not all required approvers have
+            accepted the loss of so many records.
+        RequestRefusedError: If the caller is no approver, and there are no approvals that could
+            accept the loss.
     """
     if ApiRole.APPROVE in caller.roles:
         return
-    found = context.load_assessment()
-    current = found.current if found is not None else None
-    back = None
-    if current is not None and find_installing_upgrade(journal, current) is not None:
-        back = _require_rollback_subject(context, journal)
+    back = find_rollback_subject(context, journal, context.load_assessment())
     if back is None or back.in_soak or (back.count.needed < 2 and not back.count):
         caller.require_role(ApiRole.APPROVE, DATA_LOSS_NEEDS_APPROVER, count=count)
     else:

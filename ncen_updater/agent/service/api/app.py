@@ -16,12 +16,17 @@ from ncen_updater.agent.service.api.event_stream import EventStreams
 from ncen_updater.agent.service.api.forms import MAX_BODY_BYTES, ApiForm, parse_query, read_form
 from ncen_updater.agent.service.api.queries import ApiRequest, HtmlPage
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.errors import NOTHING_CHANGED, BadRequestError, RequestRefusedError
+from ncen_updater.agent.service.errors import (
+    NOTHING_CHANGED,
+    BadRequestError,
+    RequestRefusedError,
+    build_error_document,
+)
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_routes import find_routes, status_of
 from ncen_updater.common.http_server import LIFT_DEADLINE_KEY
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
-from ncen_updater.common.json_output import error_to_json, to_json_value
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,
@@ -181,12 +186,7 @@ class ApiApplication:
         status = status_of(error)
         # A refusal comes before anything is written, or takes it back.
         state = [error.state if isinstance(error.state, LazyText) else NOTHING_CHANGED]
-        document = {
-            "error": {
-                **error_to_json(error, state, language),
-                "exit_code": int(error.exit_code),
-            }
-        }
+        document = build_error_document(error, state, language)
         more = [("Retry-After", str(wait))] if (wait := _RETRY_S.get(error.message)) else []
         if error.message is METHOD_NOT_ALLOWED:
             more = [("Allow", str(error.values["allowed"]))]

@@ -1,11 +1,12 @@
-"""Who asks, and what they may do."""
+"""Callers of the interface, their rights, and what requests use."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +25,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.messages import NOT_ALLOWED, ErrorMessage
 
-#: So many names are told.
+#: At most so many members of a group are named.
 MAX_MEMBERS_SHOWN = 10
 
 
@@ -38,12 +39,12 @@ class ApiRole(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks.
+    """User who sent a request.
 
     Attributes:
-        actor: Who.
-        roles: What they may do.
-        groups: The group that has a right, for whoever lacks it.
+        actor: The user.
+        roles: Their rights.
+        groups: Group that has each right, for a refusal.
     """
 
     actor: Actor
@@ -53,12 +54,12 @@ class Caller:
     def require_role(
         self, role: ApiRole, message: ErrorMessage | None = None, **values: object
     ) -> None:
-        """Refuse whoever has not this right.
+        """Refuse a caller without a right.
 
         Args:
             role: The right.
-            message: What is said of it, where more is known than that it is missing.
-            **values: For the places of the message.
+            message: A message that says more than that the right is missing.
+            **values: Values of the message.
 
         Raises:
             RequestRefusedError: If so.
@@ -80,14 +81,14 @@ def resolve_roles(
 ) -> frozenset[ApiRole]:
     """Return what a user may do; pure.
 
-    Whoever operates or approves may look, too; one who approves does not operate by that. Root and
-    the user that the service runs as may do everything: they could write into the journal anyway.
+    Operators and approvers are viewers, too; an approver is no operator. Root and the user of the
+    service have every right: they could write to the journal anyway.
 
     Args:
         uid: Number of the user.
         group_ids: Numbers of all groups of the user.
-        role_groups: The group that has a right; None where this machine has no such group.
-        service_uid: Number of the user that the service runs as.
+        role_groups: Group of each right; None where this machine has no such group.
+        service_uid: Number of the user of the service.
     """
     if uid in (0, service_uid):
         return frozenset(ApiRole)
@@ -98,7 +99,7 @@ def resolve_roles(
 
 
 def list_group_members(group: str) -> tuple[str, ...]:
-    """Return who is in a group, by their names; nobody where there is no such group."""
+    """Return the names of the members of a group; none where there is no such group."""
     try:
         return tuple(sorted(grp.getgrnam(group).gr_mem))
     except KeyError:
@@ -106,17 +107,17 @@ def list_group_members(group: str) -> tuple[str, ...]:
 
 
 def _format_members(group: str) -> str:
-    """Return who is in a group, for whoever looks for somebody; "-" where nobody is."""
+    """Return the members of a group as text; "-" where there are none."""
     names = list_group_members(group)
     more = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
     return ", ".join([*names[:MAX_MEMBERS_SHOWN], *more]) or "-"
 
 
 def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
-    """Return the person behind a number that the kernel gave.
+    """Return the user with a number that the kernel gave.
 
-    Groups are asked of the system's own lists at each request: whoever is taken out of a group
-    loses the right at once, also in sessions that are open.
+    Groups are read at each request: a user who is removed from a group loses the right at once,
+    also in open sessions.
     """
     try:
         entry = pwd.getpwuid(uid)
@@ -135,18 +136,18 @@ def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
 
 @dataclass(frozen=True)
 class ApiContext:
-    """Everything that requests may use.
+    """What requests use.
 
     Attributes:
         config_path: The configuration file.
-        essential_settings: What it says of places.
-        state_file: The service's notes.
-        snapshots: What goes on just now.
-        wake: Tells the service that there is something to do.
+        essential_settings: Its places.
+        state_file: State of the service.
+        snapshots: Current work of the service.
+        wake: Wakes the service.
         now: The wall clock.
-        inspections: Have the site looked at.
+        inspections: Queue of inspections.
         agent_directory: Where the slots of the agent are.
-        read_availability: Asks whether users can work; the process itself without.
+        read_availability: Reads whether users can work; this process probes without it.
     """
 
     config_path: Path
@@ -165,16 +166,19 @@ class ApiContext:
         return self.essential_settings.state / JOURNAL_FILE
 
     def open_journal(self) -> Journal:
-        """Open the journal to look; a context manager.
+        """Open the journal for reading; a context manager.
 
         Raises:
             UpdaterError: If it is missing or unreadable.
         """
         return Journal.open(self.journal_path, read_only=True)
 
-    def open_journal_for_writing(self) -> Journal:
-        """Open the journal to write; a context manager; errors as in :meth:`open_journal`."""
-        return Journal.open(self.journal_path)
+    @contextmanager
+    def write_journal(self) -> Iterator[Journal]:
+        """Open the journal for writing, and wake the service after it; see :meth:`open_journal`."""
+        with Journal.open(self.journal_path) as journal:
+            yield journal
+        self.wake()
 
     def load_service_state(self) -> ServiceState:
         """Load what the service knew at its last check."""

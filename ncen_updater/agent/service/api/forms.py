@@ -26,6 +26,7 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages,
 from ncen_updater.common.json_records import parse_stored_time
 
 MAX_BODY_BYTES = 65_536
+MAX_VERSION_LENGTH = 50
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1
 
@@ -60,9 +61,17 @@ def _parse_utc_time(value: object) -> object:
 
 
 ReleaseVersion = Annotated[
-    str, StringConstraints(min_length=1, max_length=50), AfterValidator(_normalize_version)
+    str,
+    StringConstraints(min_length=1, max_length=MAX_VERSION_LENGTH),
+    AfterValidator(_normalize_version),
 ]
 Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ReasonText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
+    AfterValidator(_require_printable),
+]
+RecordCount = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 UtcTime = Annotated[AwareDatetime, BeforeValidator(_parse_utc_time)]
 
 
@@ -80,11 +89,7 @@ class HoldForm(ApiForm):
         until: When it ends by itself; without end if left out.
     """
 
-    reason: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-        AfterValidator(_require_printable),
-    ]
+    reason: ReasonText
     until: UtcTime | None = None
 
 
@@ -102,7 +107,7 @@ class ApprovalForm(ApiForm):
     binding: Binding
     version: ReleaseVersion | None = None
     change_kind: Literal["upgrade", "rollback"] = "upgrade"
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
 
 
 class ScheduleForm(ApiForm):
@@ -154,7 +159,7 @@ class JobForm(ApiForm):
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
         emergency_reason: For a rollback: why it does not wait for those who have to approve it.
-        file: For an import: name of the bundle in the tray.
+        file: For an import: name of the bundle in the inbox.
         dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
         language: Of the words in its result.
     """
@@ -165,16 +170,9 @@ class JobForm(ApiForm):
     version: ReleaseVersion | None = None
     retry: bool = False
     change_kind: Literal["upgrade", "rollback"] = "upgrade"
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
     undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
-    emergency_reason: (
-        Annotated[
-            str,
-            StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-            AfterValidator(_require_printable),
-        ]
-        | None
-    ) = None
+    emergency_reason: ReasonText | None = None
     file: InboxFileName | None = None
     dry_run: bool = False
     language: Language = DEFAULT_LANGUAGE
@@ -200,7 +198,7 @@ class InspectionForm(ApiForm):
     version: ReleaseVersion | None = None
     retry: bool = False
     chain_heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
-    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    accept_loss: RecordCount | None = None
     leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     language: Language = DEFAULT_LANGUAGE
@@ -287,6 +285,18 @@ def parse_time(text: str | None, name: str) -> datetime | None:
         raise BadRequestError(
             reason=LazyText("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
         ) from error
+
+
+def parse_release_version(text: str) -> Version:
+    """Read a version.
+
+    Raises:
+        BadRequestError: If it is none.
+    """
+    try:
+        return Version(text if len(text) <= MAX_VERSION_LENGTH else "")
+    except InvalidVersion as error:
+        raise BadRequestError(reason="version: invalid version") from error
 
 
 def parse_whole_number(

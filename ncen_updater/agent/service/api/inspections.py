@@ -1,7 +1,7 @@
-"""Requests that have the site looked at by a child, and what is known of the agent itself.
+"""Requests for inspections by a worker, and for the state of the agent itself.
 
-Whatever is asked, nothing is changed. Who may see what: everybody who may look sees what people are
-asked to decide on; the support bundle, which quotes the log, is for those who operate.
+Nothing is changed. Viewers see what approvers decide on; the support bundle, which quotes the log,
+is for operators.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 
-from packaging.version import InvalidVersion, Version
-
 from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole
-from ncen_updater.agent.service.api.forms import InspectionForm, parse_whole_number, validate_form
+from ncen_updater.agent.service.api.forms import (
+    InspectionForm,
+    parse_release_version,
+    parse_whole_number,
+    validate_form,
+)
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
@@ -45,13 +48,13 @@ from ncen_updater.common.messages import (
     NOT_PREPARED,
 )
 
-#: What one needs beside the right to look.
+#: Rights that a kind needs beside that of a viewer.
 REQUIRED_ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
-#: An address that answers with what was found waits so long; after that it tells a number.
+#: A request for a result waits so long; after that it returns the number of the inspection.
 WAIT_S = 30.0
-#: Longest that somebody may wait for an inspection by its number.
+#: Longest wait for an inspection by its number.
 MAX_WAIT_S = 30
-#: What a kind takes beside a language.
+#: Fields that a kind takes beside the language.
 ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),
     InspectionKind.DOSSIER: frozenset({"version"}),
@@ -65,11 +68,8 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
 
 def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Have something looked at; the one that is under way, if it is the same."""
-    form = request.form
-    assert isinstance(form, InspectionForm)  # noqa: S101 - the table of routes says so
-    return 202, _build_inspection_document(
-        _submit_inspection(context, request, form), request.language
-    )
+    inspection = _submit_inspection(context, request, request.get_form(InspectionForm))
+    return 202, _build_inspection_document(inspection, request.language)
 
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -123,10 +123,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    try:
-        version = Version(wanted[:50])
-    except InvalidVersion as error:
-        raise BadRequestError(reason="version: invalid version") from error
+    version = parse_release_version(wanted)
     records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)
@@ -188,12 +185,10 @@ def _submit_inspection(
     """Begin an inspection.
 
     Raises:
-        RequestRefusedError: If this person may not see it.
-        BadRequestError: If something is said that means nothing for its kind.
-        OPEN_CHANGE: If a change is open which the service brings to its end; one that is stuck
-            waits
-            for a person, who has to see why, and while a release is watched one may look.
-        RequestRefusedError: If too many are open.
+        RequestRefusedError: If the caller lacks the right, or too many are open.
+        BadRequestError: If a field does not apply to its kind.
+        OPEN_CHANGE: If a change is open that the service finishes; not in a soak period, nor where
+            the change is stuck and waits for an operator.
     """
     kind = InspectionKind(form.kind)
     _require_role(request, kind)
@@ -226,11 +221,11 @@ def _submit_inspection(
 def _run_inspection(
     context: ApiContext, request: ApiRequest, data: Mapping[str, object]
 ) -> Document:
-    """Have something looked at, and return what was found.
+    """Run an inspection, and return its result.
 
     Raises:
-        RequestRefusedError: If that takes longer; its number tells where to ask.
-        UpdaterError: Why nothing was found.
+        RequestRefusedError: If it takes longer; the error has its number.
+        UpdaterError: If it failed.
     """
     form = validate_form(InspectionForm, {**data, "language": request.language})
     begun = _submit_inspection(context, request, form)

@@ -1,4 +1,4 @@
-"""Requests that only look. Each takes the context and the request, and returns a document."""
+"""Requests that only read. Each takes the context and the request, and returns a document."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ from ncen_updater.agent.service.api.authorization import (
     Caller,
     list_group_members,
 )
-from ncen_updater.agent.service.api.forms import ApiForm, parse_time, parse_whole_number
+from ncen_updater.agent.service.api.forms import (
+    AnyForm,
+    ApiForm,
+    parse_time,
+    parse_whole_number,
+)
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.site_report import (
@@ -45,6 +50,7 @@ from ncen_updater.agent.service.site_report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import (
@@ -57,7 +63,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.feed.upgrade_path import RejectionReason
 
-#: Settings that are command lines: what stands behind the program may be anything.
+#: Settings that are command lines: the arguments of the program may be secret.
 COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 
 
@@ -68,9 +74,9 @@ class SettingRow:
     Attributes:
         table: Its table, such as ``service`` or ``application.parts.1``; empty at the top.
         name: Its name.
-        value: What is in force: a value, or a list of them.
-        explicit: Whether the file says so; else it is what is meant where a file says nothing.
-        redacted: Whether a part of it is not told.
+        value: The effective value, or a list of values.
+        explicit: Whether the file sets it; else it is the default.
+        redacted: Whether a part of it is hidden.
     """
 
     table: str
@@ -98,8 +104,8 @@ def list_settings(
     """Yield every setting of a configuration; pure.
 
     Args:
-        effective: What is in force, with what is meant where the file says nothing.
-        explicit: What the file says at the same place.
+        effective: Effective settings, with defaults.
+        explicit: Settings of the file at the same place.
         table: The place.
     """
     content = explicit if isinstance(explicit, Mapping) else {}
@@ -119,7 +125,7 @@ def list_settings(
 
 
 def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
-    """Return a value as it may be told, and whether something of it is not."""
+    """Return a value without its secrets, and whether something is hidden."""
     if table in FREE_FORM_TABLES:
         return None, True
     if name in COMMAND_SETTINGS and isinstance(value, list):
@@ -133,22 +139,22 @@ def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
 
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
-#: So many times a site is looked at for one answer, while the service begins and ends work.
+#: How often a site is read for one response, while the service begins and ends work.
 MAX_STATUS_READS = 3
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request, after everything that can be judged without the site was judged.
+    """One request that passed all checks which need no site.
 
     Attributes:
-        caller: Who asks.
-        path: The address, for words.
-        path_parameters: Parts of the address.
-        query: What stands behind the question mark.
+        caller: The user who sent it.
+        path: The path, for messages.
+        path_parameters: Parts of the path.
+        query: The query.
         form: The body.
-        language: Of sentences in the answer.
-        last_event: Where a listener wants to go on.
+        language: Of sentences in the response.
+        last_event: Event after which a stream continues.
     """
 
     caller: Caller
@@ -159,14 +165,19 @@ class ApiRequest:
     language: str = "en"
     last_event: str | None = None
 
+    def get_form(self, kind: type[AnyForm]) -> AnyForm:
+        """Return the body, of the form that the table of routes names."""
+        assert isinstance(self.form, kind)  # noqa: S101 - the table of routes says so
+        return self.form
+
     def get_limit(self) -> int:
-        """How many rows are wanted."""
+        """Return how many rows are requested."""
         return parse_whole_number(self.query.get("limit"), "limit", 50, MAX_ROWS, 1)
 
 
 @dataclass(frozen=True)
 class HtmlPage:
-    """An answer that is a page of HTML: whole in itself, and without scripts."""
+    """Response that is one self-contained HTML page without scripts."""
 
     content: bytes
 
@@ -212,7 +223,7 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSnapshot]:
-    """Read the site and what the service does; again where it did something else meanwhile."""
+    """Read the site and the work of the service; again where another operation began meanwhile."""
     moment = context.snapshots.get_latest()
     for _ in range(MAX_STATUS_READS):
         before = moment
@@ -235,7 +246,7 @@ def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], date
 
 
 def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object] | None:
-    """Return what work said last of itself as JSON has it."""
+    """Return the progress of an operation as JSON has it."""
     if progress is None:
         return None
     return {
@@ -247,7 +258,7 @@ def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object
 
 
 def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[str, object]:
-    """Return what goes on just now as JSON has it, with its reason in a language."""
+    """Return the current work as JSON has it, with its reason in a language."""
     running = snapshot.running
     progress = build_progress_document(running.progress if running else None)
     return {
@@ -324,7 +335,8 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
             "version": known.target, "binding": known.binding, **_build_approvals(people, asks),
             "missing": people.missing,
         }  # fmt: skip
-    back = _find_rollback(context, known)
+    with context.open_journal() as opened:
+        back = find_rollback_subject(context, opened, known)
     if back is not None:
         rollback = {
             "from": back.origin, "to": back.target, "undoes": back.undoes,
@@ -353,24 +365,25 @@ def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]
     }
 
 
-def _find_rollback(context: ApiContext, known: Assessment | None) -> RollbackSubject | None:
+def find_rollback_subject(
+    context: ApiContext, journal: Journal, known: Assessment | None
+) -> RollbackSubject | None:
     """Return the rollback that can be approved; None where there is nothing to roll back."""
     if known is None or known.current is None:
         return None
-    with context.open_journal() as journal:
-        if find_installing_upgrade(journal, known.current) is None:
-            return None
-        return find_rollback_to_approve(
-            journal, known.current, context.snapshots.settings.required_approvals
-        )
+    if find_installing_upgrade(journal, known.current) is None:
+        return None
+    return find_rollback_to_approve(
+        journal, known.current, context.snapshots.settings.required_approvals
+    )
 
 
 def require_approvable_release(known: Assessment, version: str) -> Assessment:
-    """Return what is known of a release that can be approved.
+    """Return the assessment of a release that can be approved.
 
     Raises:
         BadRequestError: If it is no version.
-        RequestRefusedError: If it cannot.
+        RequestRefusedError: If it cannot be approved.
     """
     try:
         found = known.find_release(version[:50])
@@ -382,7 +395,7 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
 
 
 def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefusedError:
-    """Why a release cannot be approved: it is kept back, or it was not rehearsed here."""
+    """Return why a release cannot be approved: it is withheld, or it was not rehearsed here."""
     retained = {
         RejectionReason.HALTED.value: TARGET_HALTED,
         RejectionReason.WITHDRAWN.value: TARGET_WITHDRAWN,
@@ -444,7 +457,7 @@ def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
 
 
 def build_job_document(job: Job) -> dict[str, object]:
-    """Return an order as JSON has it, without what it came to."""
+    """Return a job as JSON has it, without its result."""
     return {
         "id": job.id,
         "kind": job.kind.value,
@@ -461,7 +474,7 @@ def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Orders, newest first."""
     with context.open_journal() as journal:
         found = JobQueue(journal).list_newest(request.get_limit())
-        return 200, {"orders": [build_job_document(one) for one in found]}
+        return 200, {"jobs": [build_job_document(one) for one in found]}
 
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

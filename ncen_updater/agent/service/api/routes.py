@@ -1,4 +1,4 @@
-"""The table of what can be asked: address, method, who may, and what answers."""
+"""Table of routes: method, path, required right and handler."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EVENTS_PATH = "/v1/events"
 
 @dataclass(frozen=True)
 class ApiRoute(Route):
-    """One thing that can be asked.
+    """Route of the API.
 
     Attributes:
-        handler: What answers; None for the stream and the description, which the application has.
-        role: Who may ask.
-        form: The body that it takes.
-        query: Names that may stand behind the question mark.
+        handler: Makes the response; None for the stream and the description.
+        role: Required right.
+        form: Form of the body.
+        query: Accepted query parameters.
         statuses: Statuses of success.
     """
 
@@ -40,7 +40,7 @@ class ApiRoute(Route):
 
     @property
     def writes(self) -> bool:
-        """Whether it leaves a record in the journal."""
+        """Whether it writes to the journal."""
         return self.method != "GET" and self.role is not ApiRole.READ
 
 
@@ -52,7 +52,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/rights/{role}", ApiRole.READ, queries.check_role),
     ApiRoute(
         "GET",
-        "/v1/outlook",
+        "/v1/next-upgrade",
         ApiRole.READ,
         queries.get_next_upgrade,
         query=_VERSION_QUERY | {"not_before"},
@@ -81,10 +81,10 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel_schedule),
     ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.get_soaking_change),
     ApiRoute("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm_release),
-    ApiRoute("GET", "/v1/orders", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
-    ApiRoute("POST", "/v1/orders", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
-    ApiRoute("GET", "/v1/orders/{number}", ApiRole.READ, queries.get_job),
-    ApiRoute("GET", "/v1/tray", ApiRole.READ, queries.list_inbox),
+    ApiRoute("GET", "/v1/jobs", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
+    ApiRoute("POST", "/v1/jobs", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
+    ApiRoute("GET", "/v1/jobs/{number}", ApiRole.READ, queries.get_job),
+    ApiRoute("GET", "/v1/inbox", ApiRole.READ, queries.list_inbox),
     ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.get_plan, query=_VERSION_QUERY),
     ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.get_release_notes, query=_VERSION_QUERY),
     ApiRoute(

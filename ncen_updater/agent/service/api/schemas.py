@@ -194,7 +194,7 @@ Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(
     "ChangeFailure", at=datetime, step=str | None, code=str | None, error=str | None,
 )  # fmt: skip
-CutOff = _document("CutOff", step=str, at=datetime, during=bool, resumed_at=datetime)
+Interruption = _document("Interruption", step=str, at=datetime, during=bool, resumed_at=datetime)
 Step = _document(
     "Step", name=StepName, state=StepState, started_at=datetime, ended_at=datetime | None,
     seconds=float | None,
@@ -204,8 +204,8 @@ ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
-    cut_off=CutOff | None, taken_back_by=str | None, lines=list[str], steps=list[Step], facts=Facts,
-    events=list[ChangeEvent],
+    cut_off=Interruption | None, taken_back_by=str | None, lines=list[str], steps=list[Step],
+    facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
 OrderData = _document(
     "OrderData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
@@ -217,7 +217,7 @@ Order = _document(
     "Order", id=Count, kind=JobKind, data=OrderData, actor=str, uid=Count, at=datetime,
     started_at=datetime | None, ended_at=datetime | None,
 )  # fmt: skip
-GivenOrder = _document("GivenOrder", Order, event=Count)
+SubmittedJob = _document("SubmittedJob", Order, event=Count)
 Rehearsal = _document(
     "Rehearsal", id=str, from_=str, to=str, state=RehearsalState, started_at=datetime,
     ended_at=datetime | None, error_code=str | None, report=Report | None,
@@ -323,10 +323,10 @@ DossierFound = _document(
     facts=DossierFacts,
 )  # fmt: skip
 BackApproval = _document("BackApproval", actor=str, at=datetime)
-WayBackFound = _document(
-    "WayBackFound", _Found, from_=str, to=str, mode=DatabaseMode, no_copy=bool, lost=Rows | None,
-    uncounted=Rows | None, lost_total=Count | None, reason=str | None, undoes=str | None,
-    binding=Sha256, in_soak=bool, approvals=list[BackApproval], missing=Count,
+RollbackPlanFound = _document(
+    "RollbackPlanFound", _Found, from_=str, to=str, mode=DatabaseMode, no_copy=bool,
+    lost=Rows | None, uncounted=Rows | None, lost_total=Count | None, reason=str | None,
+    undoes=str | None, binding=Sha256, in_soak=bool, approvals=list[BackApproval], missing=Count,
     round_trip=RoundTripResult | None, how=list[str],
 )  # fmt: skip
 DiagnosisFound = _document("DiagnosisFound", _Found, healthy=bool, findings=list[Finding])
@@ -368,7 +368,13 @@ Nothing = _document("Nothing")
 
 
 _Inspected = (
-    PlanFound | NoPlan | DossierFound | WayBackFound | DiagnosisFound | ProofFound | BundleFound
+    PlanFound
+    | NoPlan
+    | DossierFound
+    | RollbackPlanFound
+    | DiagnosisFound
+    | ProofFound
+    | BundleFound
 )
 InspectionResult = _document("InspectionResult", exit_code=Count, document=_Inspected | Ended)
 Inspection = _document(
@@ -376,12 +382,12 @@ Inspection = _document(
     ended_at=datetime | None, progress=Progress | None, result=InspectionResult | None,
 )  # fmt: skip
 _Done = CheckDone | RehearsalDone | NothingToRehearse | ChangesDone | ImportDone | SelfUpdateDone
-OrderResult = _document(
-    "OrderResult", exit_code=Count,
-    document=_Done | PlanFound | NoPlan | WayBackFound | Ended | Nothing,
+JobResult = _document(
+    "JobResult", exit_code=Count,
+    document=_Done | PlanFound | NoPlan | RollbackPlanFound | Ended | Nothing,
 )  # fmt: skip
-TornOrder = _document("TornOrder", exit_code=None, interrupted=bool)
-EndedOrder = _document("EndedOrder", GivenOrder, result=OrderResult | TornOrder | None)
+InterruptedJob = _document("InterruptedJob", exit_code=None, interrupted=bool)
+EndedJob = _document("EndedJob", SubmittedJob, result=JobResult | InterruptedJob | None)
 
 
 # ---- answers -------------------------------------------------------------------------------------
@@ -394,7 +400,9 @@ InUse = _document(
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)
 Clock = _document("Clock", code=str, signed_at=datetime)
-OwedRollback = _document("OwedRollback", version=str, attempts=Count, automatic=bool)
+PendingRollbackFacts = _document(
+    "PendingRollbackFacts", version=str, attempts=Count, automatic=bool
+)
 WaitingOrder = _document("WaitingOrder", id=Count, kind=str, actor=str, at=datetime)
 ApprovedRelease = _document(
     "ApprovedRelease", version=str, approvers=list[str], missing=Count, next=bool, unavailable=bool,
@@ -406,7 +414,7 @@ ApprovedRollback = _document(
 )  # fmt: skip
 JournalStatus = _document(
     "JournalStatus", lock_holder=str | None, chain_head=str | None, open_change=OpenChange | None,
-    pending_rollback=OwedRollback | None, last_change=Change | None,
+    pending_rollback=PendingRollbackFacts | None, last_change=Change | None,
     waiting_job=WaitingOrder | None,
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
     rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
@@ -434,8 +442,8 @@ Setting = _document(
 Settings = _document("Settings", settings=list[Setting])
 Right = _document("Right", name=str, role=str)
 Scheduled = _document("Scheduled", not_before=datetime, actor=str)
-Outlook = _document(
-    "Outlook",
+NextUpgradeReport = _document(
+    "NextUpgradeReport",
     up_to_date=bool,
     checked_at=datetime | None,
     next_check=datetime | None,
@@ -454,8 +462,8 @@ Outlook = _document(
     scheduled=Scheduled | None,
     rehearsal=Rehearsal | None,
     downtime_s=Range | None,
-    begins=UpgradeStart,
-    begins_after_yes=UpgradeStart,
+    starts_at=UpgradeStart,
+    starts_at_if_approved=UpgradeStart,
     newest=str | None,
     also_approved=list[str],
     approved_but_unavailable=list[str],
@@ -491,12 +499,12 @@ Withdrawn = _document("Withdrawn", withdrawn=Count)
 Schedule = _document("Schedule", version=str, binding=Sha256, not_before=datetime)
 Cancelled = _document("Cancelled", cancelled=Count)
 Confirmation = _document("Confirmation", confirmed=bool, change=Change)
-OrderList = _document("OrderList", orders=list[Order])
-TrayFile = _document(
-    "TrayFile", name=str, size_bytes=Count, since=datetime, owner=str, yours=bool,
+JobList = _document("JobList", jobs=list[Order])
+InboxFile = _document(
+    "InboxFile", name=str, size_bytes=Count, since=datetime, owner=str, yours=bool,
     refused_because=str | None,
 )  # fmt: skip
-Tray = _document("Tray", directory=str, more=Count, files=list[TrayFile])
+Inbox = _document("Inbox", directory=str, more=Count, files=list[InboxFile])
 ReleaseNotes = _document(
     "ReleaseNotes", product=str, version=str, required=bool, urgency=str, notes=dict[str, Notes],
 )  # fmt: skip
@@ -522,7 +530,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/status"): Status,
     ("GET", "/v1/settings"): Settings,
     ("GET", "/v1/rights/{role}"): Right,
-    ("GET", "/v1/outlook"): Outlook,
+    ("GET", "/v1/next-upgrade"): NextUpgradeReport,
     ("GET", "/v1/holds"): Holds,
     ("POST", "/v1/holds"): Held,
     ("DELETE", "/v1/holds"): Unheld,
@@ -537,14 +545,14 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("DELETE", "/v1/schedule"): Cancelled,
     ("GET", "/v1/confirmation"): Confirmation,
     ("POST", "/v1/confirmation"): Confirmation,
-    ("GET", "/v1/orders"): OrderList,
-    ("POST", "/v1/orders"): GivenOrder,
-    ("GET", "/v1/orders/{number}"): EndedOrder,
-    ("GET", "/v1/tray"): Tray,
+    ("GET", "/v1/jobs"): JobList,
+    ("POST", "/v1/jobs"): SubmittedJob,
+    ("GET", "/v1/jobs/{number}"): EndedJob,
+    ("GET", "/v1/inbox"): Inbox,
     ("GET", "/v1/plan"): PlanFound | NoPlan,
     ("GET", "/v1/notes"): ReleaseNotes,
     ("GET", "/v1/dossier"): DossierFound,
-    ("GET", "/v1/rollback-plan"): WayBackFound,
+    ("GET", "/v1/rollback-plan"): RollbackPlanFound,
     ("GET", "/v1/findings"): DiagnosisFound,
     ("GET", "/v1/audit-log"): ProofFound,
     ("GET", "/v1/agent"): Agent,

@@ -22,7 +22,11 @@ from ncen_updater.agent.config.essential_settings import EssentialSettings, load
 from ncen_updater.agent.service.api.app import PEER_UID, REQUEST_COMPLETE, ApiApplication
 from ncen_updater.agent.service.api.authorization import ApiContext
 from ncen_updater.agent.service.availability_cache import create_availability_cache
-from ncen_updater.agent.service.errors import NOTHING_CHANGED, RequestRefusedError
+from ncen_updater.agent.service.errors import (
+    NOTHING_CHANGED,
+    RequestRefusedError,
+    build_error_document,
+)
 from ncen_updater.agent.service.inspecting import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import ServiceStateFile
@@ -34,7 +38,7 @@ from ncen_updater.common.http_server import (
     LimitedServer,
 )
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
-from ncen_updater.common.json_output import error_to_json, to_json_value
+from ncen_updater.common.json_output import to_json_value
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE, TOO_MANY_CONNECTIONS
 from ncen_updater.common.unix_socket import get_peer_uid, shorten_socket_path
 
@@ -227,12 +231,7 @@ MAX_UNPRIVILEGED_CONNECTIONS = THREADS - 2
 def _build_too_many_response() -> bytes:
     """Build the response to a user with too many connections, sent before a request is read."""
     error = RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
-    document = {
-        "error": {
-            **error_to_json(error, [NOTHING_CHANGED], DEFAULT_LANGUAGE),
-            "exit_code": error.exit_code,
-        }
-    }
+    document = build_error_document(error, [NOTHING_CHANGED], DEFAULT_LANGUAGE)
     content = json.dumps(to_json_value(document, DEFAULT_LANGUAGE)).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"

@@ -1,7 +1,7 @@
-"""Telling people and programs what happens here: mail, webhook, metrics, structured log.
+"""Notifications to people and programs: mail, webhook, metrics, structured log.
 
-Looks at the journal and at what the service knows; changes nothing of the site. Messages are sent
-by a child process, which talks to the network and to no database. No value of the application's
-records gets in: :mod:`~ncen_updater.agent.service.notifications.notification` says which values may
-be told, and of which form.
+Reads the journal and the state of the service; changes nothing of the site. Messages are sent by a
+child process, which uses the network and no database. They contain no value of the application's
+records: :mod:`~ncen_updater.agent.service.notifications.notification` lists the allowed values and
+their form.
 """

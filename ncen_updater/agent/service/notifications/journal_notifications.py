@@ -26,8 +26,6 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 
-Values = Mapping[str, object]
-
 
 def collect_notifications(journal: Journal, after: int, last: int) -> tuple[Notification, ...]:
     """Return what is to be told of the events after one number and up to another, oldest first."""

@@ -30,9 +30,9 @@ METRIC_FAMILIES: Mapping[str, tuple[str, str]] = {
     "journal_events_total": ("counter", "Events in the journal."),
     "journal_head_info": ("gauge", "The newest event, by number and hash. Always 1."),
     "change_state": ("gauge", "1 for the state of the open change, none if there is none."),
-    "last_stop_seconds": ("gauge", "Downtime of the last change."),
-    "last_stop_predicted_low_seconds": ("gauge", "The shortest stop that was predicted of it."),
-    "last_stop_predicted_high_seconds": ("gauge", "The longest stop that was predicted of it."),
+    "last_downtime_seconds": ("gauge", "Downtime of the last change."),
+    "last_downtime_predicted_low_seconds": ("gauge", "Its shortest predicted downtime."),
+    "last_downtime_predicted_high_seconds": ("gauge", "Its longest predicted downtime."),
     "availability_state": ("gauge", "1 for the present availability to users."),
     "release_available": ("gauge", "1 if a newer release is on offer for this site."),
     "release_withdrawn": ("gauge", "1 if the release in use was withdrawn."),
@@ -124,10 +124,10 @@ def collect_metrics(
     yield from _collect_availability_metrics(site)
     stop = get_part_or_none(site.last_downtime)
     if stop is not None:
-        yield MetricSample.create("last_stop_seconds", stop.actual_s)
+        yield MetricSample.create("last_downtime_seconds", stop.actual_s)
         if stop.low_s is not None and stop.high_s is not None:
-            yield MetricSample.create("last_stop_predicted_low_seconds", stop.low_s)
-            yield MetricSample.create("last_stop_predicted_high_seconds", stop.high_s)
+            yield MetricSample.create("last_downtime_predicted_low_seconds", stop.low_s)
+            yield MetricSample.create("last_downtime_predicted_high_seconds", stop.high_s)
     if site.next_upgrade is not None:
         yield MetricSample.create("release_available", site.next_upgrade.target is not None)
     if site.is_withdrawn is not None:

@@ -1,7 +1,7 @@
 """Notification and the values allowed in it: an allow-list keeps case data out.
 
-A value that is not named for its kind, or does not have its form, is left out. Error messages are
-never told, since a database's message may quote a row; their stable code is, and the sentence that
+A value that is not listed for its kind, or does not have its form, is left out. Error texts are
+never sent, since a database's message may quote a row; their stable code is, with the sentence that
 belongs to it. Pure.
 """
 

@@ -1,7 +1,7 @@
-"""Finds news, keeps it, and has it sent: what runs beside the service's loop.
+"""Find new events, store them, and have them sent, beside the service's loop.
 
-One round looks at the journal and the site, writes what is new into the outbox, and lets a child
-send what is due. Whatever fails here is logged and tried again; the loop notices nothing of it.
+One round reads the journal and the site, writes new events into the outbox, and lets a child send
+what is due. A failure is logged and tried again; it does not affect the loop.
 """
 
 from __future__ import annotations
@@ -10,24 +10,18 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.notification_pacing import (
-    MessageLimits,
-    PendingNotification,
-    SendLater,
-    SendNow,
-    decide_sending,
-)
 from ncen_updater.agent.reports.status import (
     PARTS_WITHOUT_DATABASES,
     FileCache,
@@ -47,13 +41,104 @@ from ncen_updater.agent.service.notifications.conditions import (
 from ncen_updater.agent.service.notifications.journal_notifications import collect_notifications
 from ncen_updater.agent.service.notifications.metrics import collect_metrics, write_metrics
 from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, Notification
-from ncen_updater.agent.service.notifications.outbox import DeliveryChannel, Outbox, OutboxFile
-from ncen_updater.agent.service.notifications.send_runner import Sender, create_sender
+from ncen_updater.agent.service.notifications.outbox import (
+    DeliveryChannel,
+    MessageLimits,
+    Outbox,
+    OutboxFile,
+    SendLater,
+    SendNow,
+    decide_sending,
+)
+from ncen_updater.agent.service.notifications.send_worker import NotificationError
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
+from ncen_updater.common.workers import (
+    INHERITED_VARIABLES,
+    Worker,
+    WorkerError,
+    WorkerLimits,
+    WorkerTimeoutError,
+    call_worker,
+)
 
 logger = logging.getLogger(__name__)
+
+#: A server that gives one byte now and then keeps each time limit of its own; not this one.
+SEND_TIMEOUT_S = 180.0
+
+#: Sends what an order says; the code of the error, or None where it was taken.
+Sender = Callable[[Mapping[str, object]], str | None]
+
+
+def create_sender(config_path: Path, config: AgentConfig) -> Sender:
+    """Return what sends one message at a site: a child, or a process that systemd starts.
+
+    In the second case the service itself is on no network.
+
+    Args:
+        config_path: The configuration file; the process reads it again.
+        config: What it says.
+    """
+    if config.service.runner != "systemd":
+        return create_worker_sender(config_path)
+    return create_worker_sender(config_path, config.paths.resolve(config.service.send_socket))
+
+
+def create_worker_sender(
+    config_path: Path, socket: Path | None = None, limit_s: float = SEND_TIMEOUT_S
+) -> Sender:
+    """Return what sends one message by a process of its own.
+
+    Args:
+        config_path: The configuration file.
+        socket: Where systemd waits; else it is a child.
+        limit_s: After this nobody waits any longer, and the message counts as not taken.
+    """
+    worker = Worker(
+        "ncen_updater.agent.service.notifications.send_worker",
+        (str(config_path.absolute()),),
+        socket,
+        WorkerLimits(total_timeout_s=limit_s, max_line_bytes=100_000, max_stream_bytes=100_000),
+        expected_errors=(NotificationError, ConfigError),
+        inherited_variables=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
+        stderr=False,  # a trace of it would quote what it was given
+    )
+    return lambda order: _send(worker, order)
+
+
+def _send(worker: Worker, request: Mapping[str, object]) -> str | None:
+    try:
+        answer = call_worker(worker, request)
+    except UpdaterError as error:
+        logger.warning(
+            "a message was not delivered: %s", error.title_text, extra=_build_log_fields(error.code)
+        )
+        return error.code
+    except WorkerError as error:
+        logger.warning(
+            "a message was not delivered%s: %s%s",
+            " in time" if isinstance(error, WorkerTimeoutError) else "",
+            str(error.detail)[:300],
+            "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
+            extra=_build_log_fields(SENDER_FAILED.code),
+        )
+        return SENDER_FAILED.code
+    if answer.get("sent") is not True:
+        logger.warning("a message was not delivered", extra=_build_log_fields(SENDER_FAILED.code))
+        return SENDER_FAILED.code
+    if answer.get("refused"):
+        logger.warning(
+            "some addresses of a message were refused", extra=_build_log_fields(MAIL_REFUSED.code)
+        )
+    return None
+
+
+def _build_log_fields(code: str) -> dict[str, str]:
+    return {"code": code}
+
 
 #: Below the state directory.
 OUTBOX_PATH = "service/outbox.json"
@@ -204,9 +289,7 @@ class Notifier:
             return SendNow(channel.message.notification_ids)
         notify = self._config.notify
         waiting = [
-            PendingNotification(item.id, item.at, item.urgent)
-            for item in map(outbox.notifications.get, channel.pending)
-            if item is not None
+            item for item in map(outbox.notifications.get, channel.pending) if item is not None
         ]
         limits = MessageLimits(notify.max_per_hour, timedelta(seconds=notify.batch_s))
         return decide_sending(waiting, channel.sent_at, now, limits)
@@ -227,7 +310,7 @@ class Notifier:
                 "id": way.message.id,
                 "left_out": way.dropped,
                 "chain_head": chain_head,
-                "news": [
+                "notifications": [
                     outbox.notifications[number].to_json()
                     for number in way.message.notification_ids
                 ],
@@ -252,9 +335,6 @@ class Notifier:
             elif isinstance(due, SendNow):
                 ends.append(now)
         return min(ends)
-
-
-logger = logging.getLogger(__name__)
 
 
 #: How often the journal's file is looked at, and the shortest time between two rounds.

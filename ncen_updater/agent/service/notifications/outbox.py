@@ -1,9 +1,9 @@
 """Outbox of sent and pending notifications: one file, replaced in one step.
 
-The number of the last event that was looked at and the news that came of it are in the same file,
-so a crash neither loses news nor makes it twice. A message is written down before it is sent, and
-sent again under the same number where nobody knows whether it arrived: receivers know it by that
-(``Message-ID``, ``NCEN-Message``).
+The number of the last event that was read and its notifications are in the same file, so a crash
+neither loses nor duplicates one. A message is stored before it is sent, and sent again under the
+same number where its delivery is unknown: receivers recognise it by that number (``Message-ID``,
+``NCEN-Message``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from ncen_updater.agent.policy.notification_pacing import compute_retry_at
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -31,6 +30,81 @@ MAX_FILE_BYTES = 4_000_000
 MAX_PENDING = 300
 MAX_AGE = timedelta(days=7)
 RATE_WINDOW = timedelta(hours=2)
+HOUR = timedelta(hours=1)
+#: So many news go into one message.
+MAX_PER_MESSAGE = 50
+FIRST_RETRY_DELAY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class MessageLimits:
+    """How often may be told.
+
+    Attributes:
+        per_hour: The most messages in any hour.
+        batch_delay: What is not urgent waits so long for others.
+    """
+
+    per_hour: int
+    batch_delay: timedelta
+
+
+@dataclass(frozen=True)
+class SendNow:
+    """Send these now, in this order."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SendLater:
+    """Send nothing before this time."""
+
+    until: datetime
+
+
+def decide_sending(
+    waiting: Sequence[Notification],
+    sent: Iterable[datetime],
+    now: datetime,
+    limits: MessageLimits,
+) -> SendNow | SendLater | None:
+    """Decide what is sent on one way. Pure.
+
+    What is urgent goes at once, and takes along whatever else waits. What is not urgent waits a
+    while for others, and leaves the last message of the hour to what is urgent (where there is more
+    than one an hour).
+
+    Args:
+        waiting: What has not been told on this way.
+        sent: When messages were sent on it; a time that has not come yet counts as now.
+        now: The time.
+        limits: How often may be told.
+
+    Returns:
+        What to send, until when to wait, or None where there is nothing to tell.
+    """
+    if not waiting:
+        return None
+    recent = sorted(at for at in (min(at, now) for at in sent) if at > now - HOUR)
+    urgent = any(item.urgent for item in waiting)
+    reserved = 0 if urgent or limits.per_hour == 1 else 1
+    # So many have to be older than an hour before one more may go.
+    too_many = len(recent) - (limits.per_hour - reserved) + 1
+    if too_many > 0:
+        return SendLater(recent[too_many - 1] + HOUR)
+    if not urgent:
+        ready = min(min(item.at, now) for item in waiting) + limits.batch_delay
+        if ready > now:
+            return SendLater(ready)
+    order = sorted(waiting, key=lambda item: (not item.urgent, item.at, item.id))
+    return SendNow(tuple(item.id for item in order[:MAX_PER_MESSAGE]))
+
+
+def compute_retry_at(last: datetime, failures: int) -> datetime:
+    """Return when a message is tried again after so many failures in a row, at least one."""
+    delay: timedelta = FIRST_RETRY_DELAY * 2 ** min(failures - 1, 10)
+    return last + min(HOUR, delay)
 
 
 @dataclass(frozen=True)

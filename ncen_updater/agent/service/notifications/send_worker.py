@@ -1,6 +1,6 @@
 """The process that sends, by mail or to a webhook: it talks to the network, and to no database.
 
-Started by :mod:`.send_runner`. Mail goes over TLS unless the server is
+Started by :mod:`.notifier`. Mail goes over TLS unless the server is
 said to need none. A webhook gets JSON, signed with a shared secret: the header
 ``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
 computes the same, compares in constant time, and refuses what is older than some minutes.
@@ -27,14 +27,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
+from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.notification_text import (
     Explain,
     format_notification,
     format_title,
 )
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.common.bounded_io import (
     SecretExposedError,
     SecretUnreadableError,
@@ -253,7 +253,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     try:
         way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
         head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
-        news = [Notification.from_json(item) for item in request["news"]]
+        news = [Notification.from_json(item) for item in request["notifications"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
     reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
@@ -274,10 +274,6 @@ def main() -> int:
     config = Path(sys.argv[1])
     # Bound to the service: nobody would write down that the message was taken.
     return serve_request(lambda order, _: {"sent": True, "refused": deliver_message(config, order)})
-
-
-if __name__ == "__main__":
-    sys.exit(main())
 
 
 class NotificationError(UpdaterError):
@@ -377,6 +373,10 @@ def compose_message(
             "urgent": urgent,
             "left_out": dropped,
             "chain_head": chain_head or None,
-            "news": items,
+            "notifications": items,
         },
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -118,15 +118,13 @@ class JobQueue:
         A job that was started and has not ended was interrupted by a crash. A resume has completed
         what the journal holds of it, so it is not run again; :meth:`list_interrupted` returns it.
         """
-        return next(
-            (order for order in self._list_unfinished(limit=100) if order.started_at is None), None
-        )
+        return next((order for order in self.list_unfinished() if order.started_at is None), None)
 
     def list_interrupted(self) -> tuple[Job, ...]:
         """Orders that were begun and never ended."""
         return tuple(
             order
-            for order in self._list_unfinished(limit=100)
+            for order in self.list_unfinished()
             if order.started_at is not None and order.ended_at is None
         )
 
@@ -140,10 +138,7 @@ class JobQueue:
 
     def list_unfinished(self) -> tuple[Job, ...]:
         """Orders that wait or are being carried out, oldest first."""
-        return self._list_unfinished(limit=100)
-
-    def _list_unfinished(self, limit: int) -> tuple[Job, ...]:
-        return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
+        return self._select("ended_at IS NULL ORDER BY id LIMIT 100")
 
     def _select(self, where: str) -> tuple[Job, ...]:
         with guard_reads(self._journal.path):

@@ -19,9 +19,9 @@ import sqlite3
 from ncen_updater.agent.model.change import Change, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnwritableError
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.journal_file import JournalFile
 from ncen_updater.agent.storage.journal.rows import (
+    ChainHead,
     JournalEvent,
     build_change,
     guard_reads,

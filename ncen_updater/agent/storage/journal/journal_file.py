@@ -1,4 +1,4 @@
-"""The file of the journal: made once, opened and judged each time, and the chain of its events.
+"""The file of the journal: created once, opened and checked each time, and the chain of its events.
 
 The rollback-journal mode with ``synchronous=EXTRA`` also flushes the directory, and lets ``status``
 read as a user who may not write (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from ncen_updater.agent.model.errors import (
     JournalMissingError,
@@ -336,3 +336,64 @@ def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
             raise JournalPermissionError(
                 JOURNAL_INTERRUPTED, path=path, detail=str(second)
             ) from second
+
+
+# ---- room on the disk that is kept for the journal -----------------------------------------------
+
+# A change whose journal cannot take a record stops where it is: nothing may be done that the
+# journal does not know of. So a file is written before anything begins, and given up when the disk
+# is full: the records of a revert fit into its place many times over.
+
+T = TypeVar("T")
+
+RESERVE_BYTES = 2 << 20  # a rollback writes some fifty records of at most a few pages each
+
+
+def get_reserve_path(journal: Path) -> Path:
+    """Where the reserve of a journal is."""
+    return journal.with_name(f"{journal.name}.reserve")
+
+
+def create_reserve(journal: Path) -> None:
+    """Write the reserve, if it is not there; whole or not at all, and on the disk.
+
+    Raises:
+        OSError: If there is no room for it.
+    """
+    path = get_reserve_path(journal)
+    if path.is_file() and path.stat().st_size == RESERVE_BYTES:
+        return
+    with durable.open_for_replace(path, 0o640) as stream:
+        # Random, so that no file system stores them in less room.
+        stream.write(os.urandom(RESERVE_BYTES))
+
+
+def release_reserve(journal: Path) -> bool:
+    """Remove the reserve; whether there was one and its room is free now."""
+    path = get_reserve_path(journal)
+    try:
+        path.unlink()
+    except OSError as error:
+        logger.warning("no reserve to give up: %s", error)
+        return False
+    durable.fsync_directory(path.parent)
+    logger.warning("the disk is full: the journal's reserve was given up")
+    return True
+
+
+def retry_with_reserve(journal: Path, action: Callable[[], T]) -> T:
+    """Do what is recorded; where the disk is full, give the reserve up and do it once more.
+
+    Args:
+        journal: The journal.
+        action: What is done; it may be repeated from its beginning.
+
+    Raises:
+        JournalUnwritableError: If there is no room even so.
+    """
+    try:
+        return action()
+    except JournalUnwritableError:
+        if not release_reserve(journal):
+            raise
+        return action()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,47 @@ from ncen_updater.agent.model.change import (
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.json_records import parse_stored_time
+
+HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
+
+
+@dataclass(frozen=True)
+class ChainHead:
+    """The head of the chain of events, or an event of it: what a person can keep elsewhere.
+
+    Anyone who can write the journal can make the whole chain again. What they cannot
+    do is make an event of before have the hash that somebody wrote down: so the head goes with
+    every message, figure, log record and dossier, and ``verify --head`` finds it again, or does
+    not.
+
+    Attributes:
+        number: The event; 0 where there is none.
+        hash: Its hash in hexadecimal, or the first 16 digits of it or more.
+    """
+
+    number: int
+    hash: str
+
+    def __str__(self) -> str:
+        """As it is told and asked about."""
+        return f"{self.number}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> ChainHead:
+        """Read what a person kept.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        found = HEAD_PATTERN.fullmatch(text.strip().lower())
+        if found is None:
+            raise ValueError(f"no NUMBER:HASH: {text!r:.100}")
+        return cls(int(found[1]), found[2])
+
+    def matches(self, other: str) -> bool:
+        """Whether an event with this hash is meant."""
+        return other.startswith(self.hash)
+
 
 #: Levels of a value; what agents write has a fourth of it.
 MAX_NESTING = 40

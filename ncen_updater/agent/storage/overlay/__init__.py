@@ -1,8 +1,9 @@
 """Local overlay: the country's texts and settings, merged by key with those of each release.
 
-``merge`` decides (pure, a table), ``coverage`` counts, ``own_files`` finds and reads, ``layer``
-works on a site's directories, ``exchange`` is what goes to translators and comes back, ``words``
-says it. The country's own files are only read, but for an import that a person orders; what is
-merged lies beside the slots, one directory a release, and a link chooses one together with the slot
+``three_way_merge`` decides (pure, a table), ``translation_coverage`` counts, ``local_files`` finds
+and reads, ``layer`` works on a site's directories, ``translation_exchange`` exports and imports for
+translators, ``report_text`` has the sentences. The local files are only read, except in an import
+that a person requests; merged files are beside the slots, one directory for each release, and a
+link selects one together with the slot
 (``docs/decisions/0072-local-overlay.md``).
 """

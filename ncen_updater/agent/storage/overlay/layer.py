@@ -1,4 +1,4 @@
-"""The country's layer of one site: what it has merged, how it is built, and which is in use.
+"""The local overlay of one site: its merged directories, how they are built, and which is in use.
 
 ``<merged>/<version>-<digest>/`` holds every merged file at the path that it has in the slot, and is
 never changed; ``<merged>/current`` chooses one. It is built aside under ``.partial`` and flushed

@@ -32,12 +32,12 @@ def describe_key(key: KeyReport) -> LazyText:
     """Say what became of one key."""
     if key.missing_placeholders:
         return LazyText(
-            N_("unusable: {places} missing; the text of the release is shown"),
+            N_("placeholder {places} missing; the text of the release is shown"),
             {"places": ", ".join(key.missing_placeholders)},
         )
     if key.unknown_placeholders:
         return LazyText(
-            N_("unusable: unknown {places}; the text of the release is shown"),
+            N_("placeholder {places} unknown; the text of the release is shown"),
             {"places": ", ".join(key.unknown_placeholders)},
         )
     if key.outcome is KeyOutcome.INVALID:

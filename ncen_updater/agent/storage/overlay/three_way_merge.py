@@ -1,9 +1,9 @@
-"""Three ways, by key: what the country wrote, what the release ships, and what it shipped before.
+"""Three-way merge by key: the local text, the new release's text, and the installed release's text.
 
-Pure. The slots are immutable and signed, so what was shipped before is there for nothing. A merge
-never asks and translations never stop it: each key has one outcome, which people read before they
-agree. What comes out is the same wherever it is done, so it is done once more in the stop, on what
-lies there then.
+Pure. The slots are immutable and signed, so the text of the installed release is always available.
+A merge never prompts, and translations never stop it: each key has one outcome, which people read
+before they approve. The merge is deterministic, so it is repeated during the downtime on the files
+of that moment.
 """
 
 from __future__ import annotations

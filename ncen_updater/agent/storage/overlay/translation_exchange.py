@@ -1,8 +1,8 @@
 """Exchange with a translator: a ``.po`` with only the texts to translate. Pure.
 
-Whatever the format of the application, translators get gettext's, which their programs know: the
-context is the key (for a ``.po`` its own), the text is the source's. So it comes back with the text
-that each translation was made for, also where that belongs to a release that is not installed yet.
+Whatever the format of the application, translators get a gettext file, which their programs know:
+the context is the key (for a ``.po`` its own context), the text is the source text. So each
+translation comes back with its source text, even if that belongs to a release not yet installed.
 """
 
 from __future__ import annotations

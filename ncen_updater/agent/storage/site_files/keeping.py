@@ -1,4 +1,4 @@
-"""Keep what is in one directory, put it back, and give it back its names.
+"""Retain the files of one directory, restore them, and restore their names.
 
 A *place* is a directory of the agent's own beside the one that is kept, on the same file system:
 

@@ -1,4 +1,4 @@
-"""The link ``current``: which release the site runs from.
+"""The link ``current`` to the release in use, and the version that a release reports of itself.
 
 Stands on the standard library and ``packaging`` alone, so that ``ncen-updater status`` can ask it
 without loading the models of the release format.
@@ -6,6 +6,7 @@ without loading the models of the release format.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CURRENT_LINK_INVALID, SLOT_ERROR
+from ncen_updater.formats.reported_version import get_reported_version
+from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +75,25 @@ def switch_current(slots: Path, current: Path, version: Version) -> None:
     target = Path(slots.name, str(version)) if slots.parent == current.parent else place
     logger.info("current -> %s", target)
     durable.replace_symlink(target, current)
+
+
+#: Below the directory of the slots: what was written down of each.
+RECORDS_DIRECTORY = ".records"
+DOCUMENT_FILE = "release.json"
+
+
+def read_reported_version(slots: Path, version: Version) -> str:
+    """Return it; the version itself where no record says anything else, or it cannot be read.
+
+    Args:
+        slots: The directory of the slots.
+        version: Of the slot.
+    """
+    try:
+        record = read_file(
+            slots / RECORDS_DIRECTORY / str(version) / DOCUMENT_FILE, MAX_DOCUMENT_BYTES
+        )
+        reports = json.loads(record)["manifest"].get("reports")
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        reports = None
+    return get_reported_version(str(version), reports)

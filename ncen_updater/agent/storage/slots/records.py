@@ -17,7 +17,7 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.agent.model.errors import SlotRecordError
-from ncen_updater.agent.storage.slots.reported_version import DOCUMENT_FILE, RECORDS_DIRECTORY
+from ncen_updater.agent.storage.slots.link import DOCUMENT_FILE, RECORDS_DIRECTORY
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError

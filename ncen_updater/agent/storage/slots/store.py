@@ -24,10 +24,10 @@ from ncen_updater.agent.storage.slots.compare import SlotDifference, compare_tre
 from ncen_updater.agent.storage.slots.link import (
     parse_slot_name,
     read_current_version,
+    read_reported_version,
     switch_current,
 )
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.agent.storage.slots.reported_version import read_reported_version
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -312,7 +312,11 @@ class SlotStore:
             self._records.remove(version)
 
     def remove_leftovers(self) -> None:
-        """Delete what interrupted builds and removals left."""
+        """Delete what interrupted builds and removals left.
+
+        Raises:
+            SLOT_ERROR: If something cannot be deleted.
+        """
         for item in self.list_leftovers():
             try:
                 _delete_tree(item)

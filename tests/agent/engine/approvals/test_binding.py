@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.approvals.approval_basis import compute_configuration_digest
+from ncen_updater.agent.engine.approvals.approval_status import compute_configuration_digest
 from ncen_updater.agent.engine.site import Site
 
 EXAMPLE = Path(__file__).parents[4] / "packaging/agent.toml.example"

@@ -190,32 +190,32 @@ def test_full_disk_of_any_part_bars_an_upgrade(
 
 
 def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
-    tray = trial.demo.state / "tray"
+    inbox = trial.demo.state / "inbox"
     assert "NU-9333" not in codes(trial), "nobody but who works here needs one"
-    tray.mkdir()
+    inbox.mkdir()
     try:
-        tray.chmod(0o1777)
+        inbox.chmod(0o1777)
         assert "NU-9333" in codes(trial)
-        tray.chmod(0o1770)
+        inbox.chmod(0o1770)
         assert "NU-9333" not in codes(trial)
     finally:
-        tray.rmdir()
+        inbox.rmdir()
 
 
 def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Trial) -> None:
     """Operators were refused by their own copying, and 'doctor' said nothing."""
-    config, tray = trial.demo.config_path, trial.demo.state / "tray"
+    config, inbox = trial.demo.config_path, trial.demo.state / "inbox"
     before = config.read_text("utf-8")
     its_group = grp.getgrgid(os.getegid()).gr_name
-    tray.mkdir()
-    tray.chmod(0o1770)
+    inbox.mkdir()
+    inbox.chmod(0o1770)
     try:
         for group, told in ((its_group, False), ("nobody-has-it", True), ("sys", True)):
             config.write_text(operated_by(before, group), "utf-8")
             assert bool(codes(trial) & {"NU-6138", "NU-6141"}) is told, group
     finally:
         config.write_text(before, "utf-8")
-        tray.rmdir()
+        inbox.rmdir()
 
 
 def operated_by(text: str, group: str) -> str:

@@ -75,9 +75,9 @@ def site(tmp_path: Path, runner: str) -> Path:
     socket.parent.mkdir(parents=True)
     socket.touch()
     socket.chmod(0o660)
-    tray = loaded.paths.resolve(loaded.paths.state) / "tray"
-    tray.mkdir(parents=True)
-    tray.chmod(0o1770)
+    inbox = loaded.paths.resolve(loaded.paths.state) / "inbox"
+    inbox.mkdir(parents=True)
+    inbox.chmod(0o1770)
     return config
 
 
@@ -98,12 +98,12 @@ def test_as_the_package_has_it_there_is_nothing_to_say(tmp_path: Path) -> None:
 def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) -> None:
     config = site(tmp_path, "process")
     (finding,) = found(config, {"ncen-operator": NOBODYS})
-    tray = finding.figures["path"]
+    inbox = finding.figures["path"]
     assert (finding.code, finding.figures["group"]) == ("NU-6141", "ncen-operator")
     said = finding.title.render("en")
-    assert f"cannot write to import directory {tray}" in said and "mode 1770" in said
+    assert f"cannot write to import directory {inbox}" in said and "mode 1770" in said
     assert grp.getgrgid(MINE).gr_name in said
-    command = f"sudo chgrp ncen-operator {tray} && sudo chmod g+rwx {tray}"
+    command = f"sudo chgrp ncen-operator {inbox} && sudo chmod g+rwx {inbox}"
     assert commands(finding) == f"Run: {command}"
     assert "ncen-operator" in finding.title.render("fr") != said
 
@@ -137,6 +137,6 @@ def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
 def test_where_nobody_else_comes_in_nothing_is_asked_for(tmp_path: Path) -> None:
     config = site(tmp_path, "process")
     loaded = load_config(config)
-    (loaded.paths.resolve(loaded.paths.state) / "tray").rmdir()
+    (loaded.paths.resolve(loaded.paths.state) / "inbox").rmdir()
     nobody = dict.fromkeys(("ncen-updater", "ncen-operator", "ncen-approver"))
     assert found(config, nobody) == []

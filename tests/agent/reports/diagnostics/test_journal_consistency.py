@@ -14,9 +14,9 @@ import pytest
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.reports.diagnostics.verify import _check_chain_heads, _check_tables
-from ncen_updater.agent.storage.journal.chain_head import ChainHead
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH, compute_chain_hash
 from tests.agent.cli.site import CHANGE
 

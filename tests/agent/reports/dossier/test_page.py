@@ -348,7 +348,7 @@ def test_a_calm_upgrade_has_no_risks() -> None:
         "copying the databases",
         "migrating the databases",
         "stop, start and health check",
-        "upgrade and retention (days: {days})",
+        "upgrade and retention ({days} days)",
     ],
 )
 def test_labels_end_before_their_bar(language: str, label: str) -> None:

@@ -52,7 +52,7 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
         assert seen["running"]["version"] == "3.2.4"
         assert seen["you"]["name"] == user
         assert seen["service"]["mode"] == "approve"
-        assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
+        assert counter.ask("GET", "/v1/next-upgrade", user=user).document["binding"] == BINDING
 
 
 def test_what_the_service_does_and_the_site_are_of_one_moment(
@@ -87,16 +87,16 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     counter: Counter,
 ) -> None:
     counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
-    seen = counter.ask("GET", "/v1/outlook?version=3.3", user=READER).document
+    seen = counter.ask("GET", "/v1/next-upgrade?version=3.3", user=READER).document
     assert (seen["target"], seen["binding"], seen["missing"]) == ("3.3.0", OTHER, 2)
-    assert counter.ask("GET", "/v1/outlook").document["target"] == "3.4.0"
-    assert counter.ask("GET", "/v1/outlook?version=9.9").code == "NU-9317"
-    assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
+    assert counter.ask("GET", "/v1/next-upgrade").document["target"] == "3.4.0"
+    assert counter.ask("GET", "/v1/next-upgrade?version=9.9").code == "NU-9317"
+    assert counter.ask("GET", "/v1/next-upgrade?version=x").code == "NU-9312"
     # Seen: "Rehearse it first; then it can be approved", of one that was halted; "- comes next".
     kept = (WithheldRelease("9.9", "halted", "bad"), WithheldRelease("9.8", "withdrawn", "worse"))
     counter.know(replace(NEXT, target=None, withheld=kept))
     for version, code in (("9.9.0", "NU-2210"), ("9.8", "NU-2205"), ("9.7", "NU-9336")):
-        assert counter.ask("GET", f"/v1/outlook?version={version}").code == code
+        assert counter.ask("GET", f"/v1/next-upgrade?version={version}").code == code
     counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
     wrong = {"binding": BINDING, "version": "3.3.0"}
     assert counter.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
@@ -104,7 +104,7 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert (given.status, given.document["version"]) == (201, "3.3.0")
     timed = counter.ask("PUT", "/v1/schedule", {**TIME, "binding": OTHER}, OPERATOR)
     assert (timed.status, timed.document["version"]) == (200, "3.3.0")
-    seen = counter.ask("GET", "/v1/outlook?version=3.3.0", user=READER).document
+    seen = counter.ask("GET", "/v1/next-upgrade?version=3.3.0", user=READER).document
     assert (seen["missing"], seen["scheduled"]["actor"]) == (1, OPERATOR)
 
 
@@ -126,7 +126,9 @@ def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:
     assert counter.ask("GET", "/v1/rights/read", user=NOBODY).status == 403
 
 
-@pytest.mark.parametrize("address", ["/v1/status", "/v1/outlook", "/v1/events", "/v1/openapi.json"])
+@pytest.mark.parametrize(
+    "address", ["/v1/status", "/v1/next-upgrade", "/v1/events", "/v1/openapi.json"]
+)
 def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> None:
     for user in (NOBODY, 987_654_321):
         answer = counter.ask("GET", address, user=user)
@@ -145,9 +147,9 @@ def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> 
         ("DELETE", "/v1/holds", None, APPROVER),
         ("PUT", "/v1/schedule", TIME, APPROVER),
         ("DELETE", "/v1/schedule", None, READER),
-        ("POST", "/v1/orders", {"kind": "check"}, READER),
-        ("POST", "/v1/orders", {"kind": "upgrade"}, APPROVER),
-        ("POST", "/v1/orders", {"kind": "rollback", "accept_loss": 3}, OPERATOR),
+        ("POST", "/v1/jobs", {"kind": "check"}, READER),
+        ("POST", "/v1/jobs", {"kind": "upgrade"}, APPROVER),
+        ("POST", "/v1/jobs", {"kind": "rollback", "accept_loss": 3}, OPERATOR),
         ("POST", "/v1/confirmation", None, READER),
     ],
 )
@@ -174,9 +176,9 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
         ("GET", "/v1/../v1/status", None, 404, "NU-9310"),
         ("GET", "/v1/history/../../etc", None, 404, "NU-9310"),
         ("GET", "/v1/history/zzzzzzzz", None, 404, "NU-9310"),
-        ("GET", "/v1/orders/1", None, 404, "NU-9310"),
-        ("GET", "/v1/orders/0", None, 404, "NU-9310"),
-        ("GET", "/v1/orders/99999999999999999999", None, 404, "NU-9310"),
+        ("GET", "/v1/jobs/1", None, 404, "NU-9310"),
+        ("GET", "/v1/jobs/0", None, 404, "NU-9310"),
+        ("GET", "/v1/jobs/99999999999999999999", None, 404, "NU-9310"),
         ("PATCH", "/v1/status", None, 405, "NU-9311"),
         ("POST", "/v1/status", None, 405, "NU-9311"),
         ("GET", "/v1/status?x=1", None, 400, "NU-9312"),
@@ -218,21 +220,21 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
         ("PUT", "/v1/schedule", {**TIME, "binding": OTHER}, 409, "NU-9315"),
         ("PUT", "/v1/schedule", {**TIME, "not_before": "2020-01-01T00:00:00Z"}, 400, "NU-9312"),
         ("PUT", "/v1/schedule", {**TIME, "not_before": "tomorrow"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "adopt"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "upgrade", "by_approver": True}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "upgrade", "version": "--yes"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "upgrade", "retry": "yes"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "upgrade", "accept_loss": 1}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "rollback", "accept_loss": -1}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "rollback", "version": "3.2.4"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "rollback", "undoes": "--yes"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "upgrade", "undoes": "abcdefgh"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "rollback", "change_kind": "rollback"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "adopt"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "prepare", "accept_loss": 1}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "rollback", "retry": True}, 400,
+        ("POST", "/v1/jobs", {"kind": "adopt"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "upgrade", "by_approver": True}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "upgrade", "version": "--yes"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "upgrade", "retry": "yes"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "upgrade", "accept_loss": 1}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "rollback", "accept_loss": -1}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "rollback", "version": "3.2.4"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "rollback", "undoes": "--yes"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "upgrade", "undoes": "abcdefgh"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "rollback", "change_kind": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "adopt"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "prepare", "accept_loss": 1}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "rollback", "retry": True}, 400,
          "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "check", "language": "de"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "check", "language": "de"}, 400, "NU-9312"),
         ("GET", "/v1/confirmation", None, 409, "NU-6016"),
         ("POST", "/v1/confirmation", None, 409, "NU-6016"),
         ("POST", "/v1/confirmation", {"by": "me"}, 400, "NU-9312"),
@@ -290,16 +292,19 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
     again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
     assert (again.status, again.document["given"]) == (200, False)
-    outlook = counter.ask("GET", "/v1/outlook").document
-    assert ([a["actor"] for a in outlook["approvals"]], outlook["missing"]) == ([APPROVER], 1)
+    next_upgrade = counter.ask("GET", "/v1/next-upgrade").document
+    assert ([a["actor"] for a in next_upgrade["approvals"]], next_upgrade["missing"]) == (
+        [APPROVER],
+        1,
+    )
     root = counter.ask("POST", "/v1/approvals", YES)
     assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
-    assert counter.ask("GET", "/v1/outlook").document["missing"] == 0
+    assert counter.ask("GET", "/v1/next-upgrade").document["missing"] == 0
     withdrawn = counter.ask("DELETE", f"/v1/approvals/{BINDING}", user=APPROVER)
     assert withdrawn.document == {"withdrawn": 1}
-    assert counter.ask("GET", "/v1/outlook").document["missing"] == 1
+    assert counter.ask("GET", "/v1/next-upgrade").document["missing"] == 1
     with Journal.open(counter.site.journal) as journal:
         assert ApprovalStore(journal).read_last_basis("3.3.0") == NEXT.basis
     assert len(counter.woken) == 3
@@ -364,18 +369,18 @@ def test_while_a_change_is_open(counter: Counter) -> None:
     for method, path, body in (
         ("POST", "/v1/approvals", YES),
         ("PUT", "/v1/schedule", TIME),
-        ("POST", "/v1/orders", {"kind": "upgrade"}),
-        ("POST", "/v1/orders", {"kind": "rollback"}),
-        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "rollback"}),
-        ("POST", "/v1/orders", {"kind": "rehearse"}),
+        ("POST", "/v1/jobs", {"kind": "upgrade"}),
+        ("POST", "/v1/jobs", {"kind": "rollback"}),
+        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "rollback"}),
+        ("POST", "/v1/jobs", {"kind": "rehearse"}),
     ):
         answer = counter.ask(method, path, body)
         assert (answer.status, answer.code) == (409, "NU-6005"), path
     assert counter.rows() == before
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.STUCK)
-    assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
-    assert counter.ask("POST", "/v1/orders", {"kind": "rollback"}).status == 202
+    assert counter.ask("POST", "/v1/jobs", {"kind": "resume"}).status == 202
+    assert counter.ask("POST", "/v1/jobs", {"kind": "rollback"}).status == 202
 
 
 def test_confirm(counter: Counter) -> None:
@@ -394,7 +399,7 @@ def test_holds(counter: Counter) -> None:
     given = counter.ask("POST", "/v1/holds", {**HOLD, "until": LATER}, OPERATOR)
     assert (given.status, given.document["actor"]) == (201, OPERATOR)
     assert counter.ask("GET", "/v1/holds").document["holds"][0]["reason"] == "customs fair"
-    refused = counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
+    refused = counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}, OPERATOR)
     assert (refused.status, refused.code) == (409, "NU-6020")
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 1
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 0
@@ -405,43 +410,45 @@ def test_holds(counter: Counter) -> None:
 def test_a_time(counter: Counter) -> None:
     counter.know(NEXT)
     assert counter.ask("PUT", "/v1/schedule", TIME, OPERATOR).status == 200
-    chosen = counter.ask("GET", "/v1/outlook").document["scheduled"]
+    chosen = counter.ask("GET", "/v1/next-upgrade").document["scheduled"]
     assert chosen == {"not_before": "2026-11-25T06:00:00Z", "actor": OPERATOR}
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).document == {"cancelled": 1}
-    assert counter.ask("GET", "/v1/outlook").document["scheduled"] is None
+    assert counter.ask("GET", "/v1/next-upgrade").document["scheduled"] is None
 
 
 def test_it_is_told_when_it_begins(counter: Counter) -> None:
     def begins(part: str, user: str = READER) -> tuple[str, str | None]:
-        found = counter.ask("GET", "/v1/outlook", user=user).document[part]
+        found = counter.ask("GET", "/v1/next-upgrade", user=user).document[part]
         return found["kind"], found["wait_reason"]
 
     counter.know(NEXT)
     counter.ask("POST", "/v1/approvals", YES, APPROVER)
-    assert begins("begins") == ("not-automatic", "approval")
-    assert begins("begins_after_yes") == ("not-automatic", "not-scheduled")
-    assert begins("begins_after_yes", APPROVER) == begins("begins"), "theirs is counted already"
+    assert begins("starts_at") == ("not-automatic", "approval")
+    assert begins("starts_at_if_approved") == ("not-automatic", "not-scheduled")
+    assert begins("starts_at_if_approved", APPROVER) == begins("starts_at"), (
+        "theirs is counted already"
+    )
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
-    assert begins("begins") == ("not-automatic", "not-scheduled")
+    assert begins("starts_at") == ("not-automatic", "not-scheduled")
     chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
     asked = quote(chosen["not_before"], safe="")
-    seen = counter.ask("GET", f"/v1/outlook?not_before={asked}").document
-    assert (seen["begins"]["kind"], seen["scheduled"]) == ("at", None), "before it is chosen"
+    seen = counter.ask("GET", f"/v1/next-upgrade?not_before={asked}").document
+    assert (seen["starts_at"]["kind"], seen["scheduled"]) == ("at", None), "before it is chosen"
     for wrong in ("tonight", "2026-11-25T06:00:00"):
-        assert counter.ask("GET", f"/v1/outlook?not_before={wrong}").status == 400
+        assert counter.ask("GET", f"/v1/next-upgrade?not_before={wrong}").status == 400
     assert counter.ask("PUT", "/v1/schedule", chosen, OPERATOR).status == 200
-    assert begins("begins") == ("at", None)
+    assert begins("starts_at") == ("at", None)
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).status == 200
-    assert begins("begins") == ("not-automatic", "not-scheduled"), "taken back is not begun"
+    assert begins("starts_at") == ("not-automatic", "not-scheduled"), "taken back is not begun"
 
 
 def test_an_order_is_written_down_once(counter: Counter) -> None:
-    given = counter.ask("POST", "/v1/orders", {"kind": "check", "language": "fr"}, OPERATOR)
+    given = counter.ask("POST", "/v1/jobs", {"kind": "check", "language": "fr"}, OPERATOR)
     assert given.status == 202
     assert given.document["data"] == {"language": "fr"}
     before = counter.rows()
-    again = counter.ask("POST", "/v1/orders", {"kind": "check"})
+    again = counter.ask("POST", "/v1/jobs", {"kind": "check"})
     assert (again.status, again.code) == (409, "NU-9318")
     assert counter.rows() == before
     with Journal.open(counter.site.journal) as journal:
@@ -449,23 +456,23 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
         assert order is not None
         assert order.actor == Actor(OPERATOR, uid_of(OPERATOR))
         JobQueue(journal).mark_started(order.id)
-    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).code == "NU-9318"
+    assert counter.ask("POST", "/v1/jobs", {"kind": "check"}).code == "NU-9318"
     with Journal.open(counter.site.journal) as journal:
         JobQueue(journal).mark_ended(order.id, {"exit_code": 0, "document": {"available": False}})
-    one = counter.ask("GET", f"/v1/orders/{order.id}").document
+    one = counter.ask("GET", f"/v1/jobs/{order.id}").document
     assert one["result"]["exit_code"] == 0
-    assert counter.ask("GET", "/v1/orders").document["orders"][0]["kind"] == "check"
-    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
+    assert counter.ask("GET", "/v1/jobs").document["jobs"][0]["kind"] == "check"
+    assert counter.ask("POST", "/v1/jobs", {"kind": "check"}).status == 202
 
 
 def test_who_may_not_approve_cannot_upgrade_alone(counter: Counter) -> None:
-    counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
+    counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}, OPERATOR)
     with Journal.open(counter.site.journal) as journal:
         order = JobQueue(journal).find_next()
         assert order is not None
         assert "by_approver" not in order.data
         JobQueue(journal).mark_ended(order.id, {"exit_code": 4})
-    counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, 0)
+    counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}, 0)
     with Journal.open(counter.site.journal) as journal:
         order = next(o for o in JobQueue(journal).list_unfinished() if o.kind is JobKind.UPGRADE)
         assert order.data["by_approver"] is True
@@ -493,7 +500,7 @@ def test_a_mistake_of_ours_is_an_answer_too(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "read_status", lambda *_: 1 / 0)
-    answer = counter.ask("GET", "/v1/outlook")
+    answer = counter.ask("GET", "/v1/next-upgrade")
     assert (answer.status, answer.code) == (500, "NU-1000")
     assert b"division" not in answer.content
 

@@ -81,27 +81,27 @@ def test_three_groups_by_default() -> None:
 def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
     before = upgraded.rows()
     for form in (ROLLBACK, {**ROLLBACK, "emergency_reason": "now"}):
-        assert upgraded.ask("POST", "/v1/orders", form, READER).status == 403
+        assert upgraded.ask("POST", "/v1/jobs", form, READER).status == 403
     assert upgraded.rows() == before
 
 
 def test_who_may_operate_does_not_go_back_alone(upgraded: Counter) -> None:
     before = upgraded.rows()
-    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    answer = upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert (answer.status, answer.code) == (409, "NU-6056")
     assert answer.document["error"]["values"]["missing"] == 2
     _one_is_enough(upgraded)
-    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    answer = upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert (answer.status, answer.code) == (409, "NU-6056")
     assert upgraded.rows() == before
-    assert upgraded.ask("POST", "/v1/orders", ROLLBACK).status == 202, "root may approve, too"
+    assert upgraded.ask("POST", "/v1/jobs", ROLLBACK).status == 202, "root may approve, too"
 
 
 def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counter) -> None:
     """Whoever may operate ends the watching by an order; who asked and what is allowed is said."""
     counter.site.open_change(StepName.FETCH)
     counter.know(replace(NEXT, current="3.2.4", target=None, binding="", basis=None))
-    refused_now = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    refused_now = counter.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert (refused_now.status, refused_now.code) == (409, "NU-6005"), "officers are out"
     with Journal.open(counter.site.journal) as journal:
         for name in (StepName.COMMIT, StepName.MAINTENANCE_OFF):
@@ -113,11 +113,11 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
         {"kind": "rehearse"},
         {"kind": "prepare", "change_kind": "rollback"},
     ):
-        assert counter.ask("POST", "/v1/orders", form, OPERATOR).code == "NU-6005", form
-    assert counter.ask("POST", "/v1/orders", ROLLBACK, READER).status == 403
+        assert counter.ask("POST", "/v1/jobs", form, OPERATOR).code == "NU-6005", form
+    assert counter.ask("POST", "/v1/jobs", ROLLBACK, READER).status == 403
     way = counter.ask("POST", "/v1/inspections", {"kind": "rollback-plan"}, READER)
     assert way.status == 202, way.content
-    given = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    given = counter.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert given.status == 202, given.content
     with Journal.open(counter.site.journal) as journal:
         asked = read_rollback_request(journal, given.document["id"])
@@ -135,12 +135,12 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
     assert upgraded.ask("POST", "/v1/approvals", yes).code == "NU-6029", "root is nobody"
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 200
-    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    answer = upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert answer.document["error"]["values"] == {
         "version": "3.2.4", "missing": 1, "needed": 2, "who": APPROVER, "loss": "",
     }  # fmt: skip
     _one_is_enough(upgraded)
-    assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+    assert upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR).status == 202
 
 
 def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: Counter) -> None:
@@ -150,19 +150,19 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     assert upgraded.ask("POST", "/v1/approvals", upgrade, APPROVER).code == "NU-9312"
     # Seen in an emergency: the group of those who approve was named, who may not go back either.
     for form in (order, {**order, "emergency_reason": "officers lose cases"}):
-        alone = upgraded.ask("POST", "/v1/orders", form, OPERATOR)
+        alone = upgraded.ask("POST", "/v1/jobs", form, OPERATOR)
         assert alone.code == "NU-6070"
         assert "run: ncen-updater approve --rollback --accept-loss 5" in str(
             alone.document["error"]["remedy"]
         )
     _one_is_enough(upgraded)
-    refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
+    refusal = upgraded.ask("POST", "/v1/jobs", order, OPERATOR)
     assert (refusal.status, refusal.code) == (403, "NU-9335")
     assert "run: ncen-updater rollback --accept-loss 5" in refusal.document["error"]["remedy"]
     # A group that people know, and no name of a right of ours, in English in every language.
     assert "Ask a member of '" in refusal.document["error"]["remedy"]
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
-    answer = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
+    answer = upgraded.ask("POST", "/v1/jobs", order, OPERATOR)
     assert answer.code == "NU-6070", "of none"
     assert answer.document["error"]["values"] == {
         "version": "3.2.4", "who": APPROVER, "agreed": 0, "count": 5,
@@ -170,8 +170,8 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     for number, status in ((5, 201), (5, 200), (4, 201)):
         given = upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": number}, APPROVER)
         assert given.status == status, number
-    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-6070", "of four"
-    assert upgraded.ask("POST", "/v1/orders", {**order, "accept_loss": 4}, OPERATOR).status == 202
+    assert upgraded.ask("POST", "/v1/jobs", order, OPERATOR).code == "NU-6070", "of four"
+    assert upgraded.ask("POST", "/v1/jobs", {**order, "accept_loss": 4}, OPERATOR).status == 202
 
 
 def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None:
@@ -188,7 +188,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": 5}, APPROVER)
     order = {**ROLLBACK, "accept_loss": 5}
-    number = upgraded.ask("POST", "/v1/orders", order, OPERATOR).document["id"]
+    number = upgraded.ask("POST", "/v1/jobs", order, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
         asked = read_rollback_request(journal, number)
         assert require_rollback_consent(
@@ -211,7 +211,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
     _one_is_enough(upgraded)
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
-    number = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).document["id"]
+    number = upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
         order = JobQueue(journal).find(number)
         assert order is not None
@@ -228,7 +228,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
 
 def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
     form = {**ROLLBACK, "emergency_reason": "officers lose cases"}
-    number = upgraded.ask("POST", "/v1/orders", form, OPERATOR).document["id"]
+    number = upgraded.ask("POST", "/v1/jobs", form, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
         before = journal.read_last_event_number()
         asked = read_rollback_request(journal, number)
@@ -255,12 +255,10 @@ def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
 
 def test_an_emergency_says_why(upgraded: Counter) -> None:
     for text in ("", " ", "\x1b[2J"):
-        answer = upgraded.ask(
-            "POST", "/v1/orders", {**ROLLBACK, "emergency_reason": text}, OPERATOR
-        )
+        answer = upgraded.ask("POST", "/v1/jobs", {**ROLLBACK, "emergency_reason": text}, OPERATOR)
         assert answer.status == 400, text
     assert (
-        upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency_reason": "x"}).status == 400
+        upgraded.ask("POST", "/v1/jobs", {"kind": "check", "emergency_reason": "x"}).status == 400
     )
     with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
         require_rollback_consent(
@@ -279,7 +277,7 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
             require_rollback_consent(journal, found, RollbackRequest(SOMEBODY, False)).consent
             is RollbackConsent.NOT_REQUIRED
         )
-    assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+    assert upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR).status == 202
 
 
 def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) -> None:

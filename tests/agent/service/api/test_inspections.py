@@ -44,7 +44,7 @@ WHO_MAY: list[tuple[str, str, object, tuple[str | int, ...], tuple[int, ...]]] =
          OPERATORS if kind is InspectionKind.SUPPORT_BUNDLE else EVERYBODY, (202,))
         for kind in InspectionKind
     ),
-    ("POST", "/v1/orders", {"kind": "self-update"}, OPERATORS, (202, 409)),
+    ("POST", "/v1/jobs", {"kind": "self-update"}, OPERATORS, (202, 409)),
 ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_who_may(
             assert b"3.2.4" not in answer.content
         else:
             assert answer.status in statuses, (user, answer.content)
-    if path != "/v1/orders":
+    if path != "/v1/jobs":
         assert (counter.rows(), counter.woken) == (before, []), "who looks leaves no trace"
 
 
@@ -145,9 +145,9 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("POST", "/v1/inspections", {"kind": "support-bundle", "unchecked": True}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "support-bundle", "output": "/x"}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "plan", "language": "xx"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "self-update", "version": "--from"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "self-update", "change_kind": "rollback"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "self-update", "version": "--from"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "self-update", "change_kind": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/jobs", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
     ],
 )  # fmt: skip
 def test_what_is_refused_reaches_nobody(
@@ -265,7 +265,7 @@ def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> 
         for person in waiting:
             person.start()
         client = SiteServiceClient(path, "en")
-        given = client.call("POST", "/v1/orders", {"kind": "upgrade"})
+        given = client.call("POST", "/v1/jobs", {"kind": "upgrade"})
         assert (given["kind"], counter.woken) == ("upgrade", [1])
         counter.in_the_way = True  # the service begins it
         for person in waiting:
@@ -304,14 +304,14 @@ def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> 
 
 def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
     given = counter.ask(
-        "POST", "/v1/orders", {"kind": "self-update", "version": "0.2"}, OPERATOR
+        "POST", "/v1/jobs", {"kind": "self-update", "version": "0.2"}, OPERATOR
     ).document
     assert (given["kind"], given["data"], given["actor"]) == (
         "self-update", {"version": "0.2"}, OPERATOR,
     )  # fmt: skip
-    twice = counter.ask("POST", "/v1/orders", {"kind": "self-update"}, OPERATOR)
+    twice = counter.ask("POST", "/v1/jobs", {"kind": "self-update"}, OPERATOR)
     assert (twice.status, twice.code) == (409, "NU-9318")
-    assert counter.ask("POST", "/v1/orders", {"kind": "check"}, OPERATOR).status == 202
+    assert counter.ask("POST", "/v1/jobs", {"kind": "check"}, OPERATOR).status == 202
     with Journal.open(counter.site.journal) as journal:
         kinds = [order.kind for order in JobQueue(journal).list_unfinished()]
     assert kinds == [JobKind.SELF_UPDATE, JobKind.CHECK]

@@ -56,7 +56,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
         ("POST", "/v1/holds", {"reason": "customs fair", "until": LATER}),
         ("POST", "/v1/approvals", {"binding": BINDING}),
         ("PUT", "/v1/schedule", {"binding": BINDING, "not_before": LATER}),
-        ("POST", "/v1/orders", {"kind": "check"}),
+        ("POST", "/v1/jobs", {"kind": "check"}),
     ):
         user = APPROVER if path == "/v1/approvals" else 0
         assert counter.ask(method, path, body, user).status < 300
@@ -110,8 +110,8 @@ def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> No
 
 @pytest.mark.parametrize(
     "address",
-    ["/v1/status", "/v1/settings", "/v1/approvals", "/v1/outlook", "/v1/holds", "/v1/history",
-     f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/orders", "/v1/orders/1",
+    ["/v1/status", "/v1/settings", "/v1/approvals", "/v1/next-upgrade", "/v1/holds", "/v1/history",
+     f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/jobs", "/v1/jobs/1",
      "/v1/openapi.json"],
 )  # fmt: skip
 def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:

@@ -234,7 +234,7 @@ def test_many_write_at_once(counter: Counter) -> None:
 
     def order(client: SiteServiceClient) -> None:
         try:
-            client.call("POST", "/v1/orders", {"kind": "check"})
+            client.call("POST", "/v1/jobs", {"kind": "check"})
             codes.append("given")
         except UpdaterError as error:
             codes.append(error.code)

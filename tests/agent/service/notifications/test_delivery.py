@@ -17,7 +17,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.service.notifications import send_worker as sender
 from ncen_updater.agent.service.notifications.notification import Notification
-from ncen_updater.agent.service.notifications.send_runner import (
+from ncen_updater.agent.service.notifications.notifier import (
     Sender,
     create_sender,
     create_worker_sender,
@@ -51,7 +51,7 @@ def order(way: str, *news: Notification, left_out: int = 0) -> dict[str, object]
         "id": "0123abcd",
         "left_out": left_out,
         "chain_head": "",
-        "news": [item.to_json() for item in news],
+        "notifications": [item.to_json() for item in news],
     }
 
 
@@ -221,7 +221,7 @@ def test_a_webhook_is_signed_and_holds_values_and_words(
     assert headers["NCEN-Message"] == "0123abcd"
     document = hook.documents()[0]
     assert document["site"] == "ke-1"
-    (item,) = document["news"]
+    (item,) = document["notifications"]
     assert item["kind"] == "upgraded"
     assert item["values"]["downtime_s"] == 250.0
     assert item["lines"][0] == "Upgrade from 3.2.4 to 3.3.0 completed"
@@ -305,9 +305,21 @@ def test_a_credential_of_systemd_serves_as_the_secret(
     "bad",
     [
         {},
-        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "news": []},
-        {"way": "pigeon", "id": "x", "left_out": 0, "chain_head": "", "news": [UPGRADED.to_json()]},
-        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "news": [{"kind": "gossip"}]},
+        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "notifications": []},
+        {
+            "way": "pigeon",
+            "id": "x",
+            "left_out": 0,
+            "chain_head": "",
+            "notifications": [UPGRADED.to_json()],
+        },
+        {
+            "way": "mail",
+            "id": "x",
+            "left_out": 0,
+            "chain_head": "",
+            "notifications": [{"kind": "gossip"}],
+        },
     ],
 )
 def test_an_order_that_is_none_is_refused(site: TrialSite, bad: dict[str, object]) -> None:

@@ -81,7 +81,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("journal_events_total") == 42
     assert value("change_state", state="stuck") == 1
     assert value("change_state", state="none") == 0
-    assert value("last_stop_predicted_high_seconds") == 20
+    assert value("last_downtime_predicted_high_seconds") == 20
     assert value("feed_expiry_timestamp_seconds", role="timestamp") == NOW.timestamp() + 86_400
     assert value("child_runs_total", action="check", exit_code="7") == 1
     assert value("disk_free_ratio", place="state") == 0.125
@@ -94,7 +94,7 @@ def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
     names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
     assert PREFIX + "availability_state" not in names
-    assert PREFIX + "last_stop_seconds" not in names
+    assert PREFIX + "last_downtime_seconds" not in names
     assert PREFIX + "feed_checked_timestamp_seconds" not in names
 
 

@@ -104,7 +104,7 @@ class Trial:
         return Journal.open(self.site.journal)
 
     def kinds(self) -> list[str]:
-        return [item["kind"] for order in self.orders for item in order["news"]]
+        return [item["kind"] for order in self.orders for item in order["notifications"]]
 
 
 @pytest.fixture
@@ -173,12 +173,12 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
         journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller.run_round()
     assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-updated"]
-    first = trial.orders[0]["news"][0]["values"]
+    first = trial.orders[0]["notifications"][0]["values"]
     assert first == {
         "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "high_s": 20.0,
         "mapped": 212, "unmapped": 3, "checks": 1,
     }  # fmt: skip
-    assert trial.orders[2]["news"][0]["values"]["downtime_s"] == 17.5
+    assert trial.orders[2]["notifications"][0]["values"]["downtime_s"] == 17.5
     assert "Amina" not in repr(trial.orders)
 
 
@@ -192,7 +192,7 @@ def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     trial.teller().run_round()
     (order,) = trial.orders
-    (item,) = order["news"]
+    (item,) = order["notifications"]
     assert item["kind"] == "upgrade-failed"
     assert item["values"] == {
         "change": CHANGE.id, "from": "3.2.4", "version": "3.3.0", "code": "NU-4150"
@@ -206,7 +206,7 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
         ApprovalStore(journal).set_schedule("0" * 64, "3.3.0", START, Actor("amina", 1001))
         ApprovalStore(journal).cancel_schedule(Actor("dana", 1002))
     trial.teller().run_round()
-    items = trial.orders[0]["news"]
+    items = trial.orders[0]["notifications"]
     kinds = ["rehearsal-failed", "scheduled", "schedule-cancelled"]
     assert [item["kind"] for item in items] == kinds
     assert items[1]["values"] == {"version": "3.3.0", "at": START.isoformat(), "by": "amina"}
@@ -223,7 +223,7 @@ def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
         (event,) = (one for one in journal.list_events() if one.kind == "approved")
         assert event.data["reason"] == why
     trial.teller().run_round()
-    (item,) = trial.orders[0]["news"]
+    (item,) = trial.orders[0]["notifications"]
     assert item["kind"] == "restore-approved"
     assert item["values"] == {"version": "3.2.4", "by": "amina"}
 
@@ -239,7 +239,7 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
         journal.record_step(back.id, StepName.MAINTENANCE_OFF, StepState.INTENDED)
         journal.record_step(back.id, StepName.MAINTENANCE_OFF, StepState.DONE)
     trial.teller().run_round()
-    item = trial.orders[0]["news"][0]
+    item = trial.orders[0]["notifications"][0]
     assert (item["kind"], item["values"]["code"]) == ("rolled-back", "NU-6030")
     assert item["urgent"] is True
 
@@ -253,7 +253,7 @@ def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> N
         journal.begin_change(back)
         journal.set_change_state(back.id, ChangeState.REVERTED, error_code="NU-4150")
     trial.teller().run_round()
-    item = trial.orders[0]["news"][0]
+    item = trial.orders[0]["notifications"][0]
     assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
     assert item["values"]["from"] == "3.3.0"
 

@@ -135,9 +135,9 @@ def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"null", b'{"schema": 2}', b"\xff", b"[" * 100_000,
-     b'{"schema": 1, "event": "1", "told": {}, "news": [], "ways": {}}',
-     b'{"schema": 1, "event": 1, "told": {}, "news": [{}], "ways": {}}',
-     b'{"schema": 1, "event": 1, "told": {}, "news": [], "ways": {"mail": 3}}'],
+     b'{"schema": 1, "event": "1", "told": {}, "notifications": [], "ways": {}}',
+     b'{"schema": 1, "event": 1, "told": {}, "notifications": [{}], "ways": {}}',
+     b'{"schema": 1, "event": 1, "told": {}, "notifications": [], "ways": {"mail": 3}}'],
 )  # fmt: skip
 def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "outbox.json"

@@ -13,8 +13,13 @@ import pytest
 from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import ChangeFailedError, JournalUnwritableError
-from ncen_updater.agent.storage.journal import disk_reserve as reserve
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal_file import (
+    RESERVE_BYTES,
+    create_reserve,
+    get_reserve_path,
+    release_reserve,
+)
 from tests.agent.engine.test_runner import CHANGE, Trial
 
 
@@ -59,7 +64,7 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
             trial.runner(checkpoint=strike).run_change(CHANGE.id)
         assert trial.state() is ChangeState.REVERTED
         assert "undo maintenance-on" in trial.calls
-        assert not reserve.get_reserve_path(journal.path).exists()
+        assert not get_reserve_path(journal.path).exists()
         journal.verify_chain()
 
 
@@ -115,7 +120,7 @@ def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
 def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
-        (small_disk / "rubbish").write_bytes(bytes((8 << 20) - reserve.RESERVE_BYTES))
+        (small_disk / "rubbish").write_bytes(bytes((8 << 20) - RESERVE_BYTES))
         with pytest.raises(JournalUnwritableError):
             trial.runner().run_change(CHANGE.id)
         assert trial.calls == []
@@ -124,13 +129,13 @@ def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
 
 def test_the_reserve_is_kept_whole_and_only_once(tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
-    path = reserve.get_reserve_path(journal)
+    path = get_reserve_path(journal)
     path.write_bytes(b"torn")
-    reserve.create_reserve(journal)
+    create_reserve(journal)
     before = path.stat()
-    assert before.st_size == reserve.RESERVE_BYTES
-    reserve.create_reserve(journal)
+    assert before.st_size == RESERVE_BYTES
+    create_reserve(journal)
     assert path.stat().st_ino == before.st_ino
-    assert reserve.release_reserve(journal)
+    assert release_reserve(journal)
     assert not path.exists()
-    assert not reserve.release_reserve(journal)
+    assert not release_reserve(journal)

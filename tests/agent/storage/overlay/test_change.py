@@ -206,7 +206,7 @@ def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> N
     came.write_text('{"menu": {"fax": "Enviar"}, "seizure": {"saved": "Guardado"}}', "utf-8")
     done = live.run("translations", "import", str(came), "--language", "pt", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "1 wording of yours cannot be used" in done.stdout.splitlines()
+    assert "Unusable local texts: 1" in done.stdout.splitlines()
     assert seen(demo, "texts/pt")["menu"]["fax"] == "Enviar"
     again = json.loads(live.run("translations", "apply", "--json").stdout)
     assert again["changed"] is False

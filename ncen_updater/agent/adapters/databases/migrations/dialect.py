@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import ErrorMessage
-from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects import SqlStatement
 from ncen_updater.formats.sql import make_count_query
 
 

@@ -137,6 +137,17 @@ def _normalize_value(value: object) -> CheckValue:
     return int(text) if digits.isascii() and digits.isdecimal() else text
 
 
+_RELATION_FAILURES = {
+    CheckRelation.EQUAL: N_("check '{check}' must not change (before: {before}, after: {after})"),
+    CheckRelation.NOT_LESS: N_(
+        "check '{check}' must not decrease (before: {before}, after: {after})"
+    ),
+    CheckRelation.NOT_MORE: N_(
+        "check '{check}' must not increase (before: {before}, after: {after})"
+    ),
+}
+
+
 def compare_checks(
     checks: Sequence[DomainCheck], before: Mapping[str, CheckValue], after: Mapping[str, CheckValue]
 ) -> tuple[CheckFailure, ...]:
@@ -161,8 +172,7 @@ def compare_checks(
             )
         elif check.relation is not None:
             if not _relation_holds(check.relation, left, right):
-                values["relation"] = check.relation.value
-                what = N_("check '{check}' must be {relation} (before: {before}, after: {after})")
+                what = _RELATION_FAILURES[check.relation]
         elif any(values_[check.name] != check.expect for values_ in asked):
             values["expect"] = check.expect
             what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")

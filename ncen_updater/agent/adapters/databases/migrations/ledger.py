@@ -1,10 +1,9 @@
 """The agent's own tables in every database: ledger, state, and the newest migration.
 
-The last is a table in Alembic's form. Agents up to 0.1 run migrations with Alembic: one that comes
-back goes on only where that table agrees with the ledger, so it is kept true.
+The last one has the form of Alembic's table and always agrees with the ledger.
 
 They are in the schema ``ncen_updater``, or carry the prefix ``ncen_updater_`` where an engine has
-no schemas. They belong to the application's role, since everything runs as it.
+no schemas. The application's role owns them, since migrations run as that role.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from ncen_updater.agent.model.errors import LedgerUnreadableError
 AGENT_SCHEMA = "ncen_updater"
 AGENT_PREFIX = "ncen_updater_"
 PARKED_SCHEMA = "ncen_kept"
-PARKED_PREFIX = "ncen_kept__"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ Files run through the driver's own cursor, so that ``:name`` and ``%`` mean noth
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,8 +39,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
-
-log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.
@@ -254,7 +251,7 @@ class MigrationRunner:
             item = migrations[step.direction, step.id]
             with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
                 work.run_migration(step, item, *versions[number : number + 2])
-        done = LazyText(N_("{database}: all migrations applied"), {"database": self._database})
+        done = LazyText(N_("{database}: migrations completed"), {"database": self._database})
         progress.report(done, len(steps), len(steps))
 
     def _make_heartbeat(

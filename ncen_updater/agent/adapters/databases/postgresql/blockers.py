@@ -65,7 +65,7 @@ PREPARED_TRANSACTIONS = FindingTemplate(
     "NU-4121",
     Severity.CRITICAL,
     N_("Open prepared transactions in {database}: {count} ({transactions})"),
-    N_("Run COMMIT PREPARED or ROLLBACK PREPARED for each of them."),
+    N_("Run COMMIT PREPARED or ROLLBACK PREPARED for each."),
 )
 REPLICATION_SLOTS = FindingTemplate(
     "NU-4122",
@@ -90,7 +90,7 @@ SUBSCRIPTIONS = FindingTemplate(
 NO_SPACE = FindingTemplate(
     "NU-4124",
     Severity.CRITICAL,
-    N_("Not enough disk space in {place}: {free_bytes} free, {needed_bytes} required"),
+    N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
     N_("Free at least {missing_bytes} there."),
 )
 SPACE_UNKNOWN = FindingTemplate(
@@ -381,7 +381,7 @@ def _find_space_blockers(
         if disk.free < needed:
             found.append(
                 NO_SPACE.make_finding(
-                    place=disk.place,
+                    path=disk.place,
                     needed_bytes=needed,
                     free_bytes=disk.free,
                     missing_bytes=needed - disk.free,

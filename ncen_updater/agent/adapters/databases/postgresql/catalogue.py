@@ -59,7 +59,6 @@ class DatabaseRow:
     connection_limit: int
     is_template: bool
     comment: str | None
-    public_closed: bool
 
     @property
     def is_valid(self) -> bool:
@@ -90,10 +89,7 @@ def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
     found = fetch_rows(
         connection,
         "SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datconnlimit,"
-        " d.datistemplate, shobj_description(d.oid, 'pg_database'),"
-        " d.datacl IS NOT NULL AND NOT EXISTS (SELECT FROM aclexplode(d.datacl) a"
-        " WHERE a.grantee = 0)"
-        " FROM pg_database d",
+        " d.datistemplate, shobj_description(d.oid, 'pg_database') FROM pg_database d",
     )
     return {row[1]: DatabaseRow(*row) for row in found}
 

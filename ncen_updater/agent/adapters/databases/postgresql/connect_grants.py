@@ -1,12 +1,11 @@
 """Connect grants: revoked at the cut-over and restored at the commit.
 
-The new release has to start and to be asked for its health, so the databases are open, but to the
-application's roles and the agent alone. What was granted is kept beside it, and given back in the
-transaction that writes the commit, or goes with the set where the change goes back.
+The new release has to start and pass its health check, so the databases are open, but to the
+application's roles and the agent alone. The revoked grants are stored beside them, and restored in
+the transaction that writes the commit; a revert drops them with the set.
 
-What is left: superusers get in, and so do members of the agent's own role; the owner may grant
-itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
-afterwards.
+Limits: superusers and members of the agent's own role can still connect, and the owner may grant
+itself CONNECT again. A grant by somebody else than the owner is restored with the owner as grantor.
 """
 
 from __future__ import annotations

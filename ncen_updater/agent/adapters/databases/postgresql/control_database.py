@@ -1,7 +1,8 @@
-"""The control database: what happened to the set, written in the transactions that did it.
+"""The control database: records of operations on the set, in the transactions that did them.
 
-One cannot rename the database that one is connected to, so the cut-over needs a database outside
-the set; its rows and the renames commit together. It is made on the first act, never by a fact.
+A session cannot rename the database that it is connected to, so the cut-over needs a database
+outside the set; its rows and the renames commit together. The first operation creates it, a query
+never does.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ from ncen_updater.agent.adapters.databases.postgresql.sessions import ActiveSess
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import COPY_FAILED, DATABASE_SET_INCOMPLETE, ORPHAN_DIRECTORY
 from ncen_updater.common.progress import ProgressListener
 
@@ -62,7 +63,7 @@ FILE_COPY_FROM_BYTES = 300_000_000
 
 
 @dataclass(frozen=True)
-class DatabaseCopy:
+class DatabaseCopy(JsonRecord):
     """One database of a plan.
 
     Attributes:
@@ -122,10 +123,9 @@ def make_copy_plan(
     for name, physical in names.items():
         oid = 0 if major < 15 else choose_oid(change.id, name, busy)
         busy.add(oid)
+        retained = change.retained_from
         data[name] = {
-            "source": previous_name(physical, change.retained_from)
-            if change.retained_from
-            else physical,
+            "source": previous_name(physical, retained) if retained else physical,
             "target": candidate_name(physical, change.id),
             "oid": oid,
             "method": choose_copy_method(major, sizes[name], copy_method, clone=name in clone),
@@ -137,15 +137,7 @@ def make_copy_plan(
 def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
     """Return the plan's databases as objects, in its order."""
     return tuple(
-        DatabaseCopy(
-            name=name,
-            source=str(item["source"]),
-            target=str(item["target"]),
-            oid=int(str(item["oid"])),
-            method=str(item["method"]),
-            size_bytes=int(str(item["size_bytes"])),
-        )
-        for name, item in plan.copies.items()
+        DatabaseCopy.from_json({"name": name, **item}) for name, item in plan.copies.items()
     )
 
 

@@ -319,7 +319,7 @@ class CutOver:
             if previous in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=LazyText("{previous} already exists", {"previous": previous}),
+                    detail=LazyText("{path} already exists", {"path": previous}),
                 )
             if row.allow_connections or live not in fences:
                 raise DatabaseError(
@@ -419,7 +419,7 @@ class CutOver:
             if candidate in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=LazyText("{candidate} already exists", {"candidate": candidate}),
+                    detail=LazyText("{path} already exists", {"path": candidate}),
                 )
             fence = fences.get(live, UNFENCED)
             _rename_database(connection, live, candidate)

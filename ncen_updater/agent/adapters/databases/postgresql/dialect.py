@@ -13,7 +13,7 @@ from ncen_updater.agent.adapters.databases.migrations.dialect import (
     StatementError,
 )
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, ErrorMessage
-from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects import SqlStatement
 from ncen_updater.formats.sql import split_statements
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 
@@ -40,8 +39,6 @@ from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
     PREPARED_TRANSACTIONS,
 )
-
-logger = logging.getLogger(__name__)
 
 # Autovacuum has no role, gives way by itself, and only superusers may end it. Role and program are
 # what the server shows to everybody; backend_type and state it hides from most.

@@ -3,13 +3,13 @@
 A template copy would need the live database without sessions. A dump does not, and that it can be
 restored is worth knowing by itself. It goes from one program to the other without touching a disk.
 
-To restore runs what the application's role left in its databases: defaults, checks, triggers, and
-in a table's place it may put a view while it is dumped. So both programs log in as that role, and
-where it cannot there is no rehearsal.
+A restore runs code that the application's role left in its databases: defaults, checks, triggers;
+and the role may replace a table by a view during the dump. So both programs log in as that role;
+without a login there is no rehearsal.
 
-What a database administrator put in may be more than that role can dump or restore, while a
-template copy has it. Then all the rest is dumped, and restored, without such objects, and they are
-told: nothing was proved of them.
+A database administrator may have added objects that this role cannot dump or restore, although a
+template copy has them. Then everything else is dumped and restored, and these objects are reported
+as not rehearsed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Privileges by which the application's role could gain more: one table of findings, pure rules.
 
 Anyone who has the application's role (its password, or a hole in the application) may leave
-functions in its databases. They run in sessions of ours: so these are the application's role's own,
-the agent is no superuser, and the control database, which says what happened, is shut to that role.
+functions in its databases, which then run in the agent's sessions. So these sessions use the
+application's role, the agent is no superuser, and that role cannot open the control database.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sessions in the databases of a change: the one place that opens them.
 
-What stands on objects of the application's, in tables, views, defaults, casts, runs in a session of
-its role: a function that it left there runs with its rights. The agent's own session reads the
-catalogue alone.
+Whatever touches objects of the application (tables, views, defaults, casts) runs in a session of
+its role, so that a function that was left there runs with that role's rights. The agent's own
+session reads the catalogue alone.
 """
 
 from __future__ import annotations

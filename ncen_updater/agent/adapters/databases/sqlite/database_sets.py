@@ -9,11 +9,11 @@
 ``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
-What the agent says of a set is in its own directory (``records``): what the set is (release,
-generation, change), that users were let in to it by a change and it must not be cut back, and
-for which change it was set aside, with the modes that its files had. A role counts only while the
-set is not live, so it can be written before the link moves. While both links exist, ``live``
-counts: that is the instant after a cut-over, and the one before the end of a cut-back.
+The agent's records of a set are in its own directory (``records``): what the set is (release,
+generation, change), that a change let users in so that it must not be cut back, and for which
+change it was set aside, with the modes of its files. A role counts only while the set is not live,
+so it can be written before the link moves. While both links exist, ``live`` counts: that is the
+instant after a cut-over, and the one before the end of a cut-back.
 
 The application's user writes in a set, and may in the directory: nothing in there is followed, and
 nothing touched but the databases and what SQLite puts beside them (``plain``).

@@ -22,8 +22,7 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
 )
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, ErrorMessage
-from ncen_updater.formats.dialects.base import SqlStatement
-from ncen_updater.formats.dialects.sqlite import ALLOWED_PRAGMAS
+from ncen_updater.formats.dialects import ALLOWED_PRAGMAS, SqlStatement
 from ncen_updater.formats.sql import split_statements
 
 LEDGER_TABLES = ledger.build_ledger_tables(

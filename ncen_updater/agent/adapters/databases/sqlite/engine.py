@@ -1,6 +1,6 @@
-"""The SQLite adapter: see ``layout`` for what is on the disk, ``databases.base`` for the contract.
+"""SQLite engine: see ``database_sets`` for the files on disk, ``databases.base`` for the contract.
 
-Every act first makes what it needs beside the live set, flushes it, and then moves one link.
+Every operation first writes its files beside the live set, flushes them, and then moves one link.
 """
 
 from __future__ import annotations

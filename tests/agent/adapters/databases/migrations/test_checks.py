@@ -141,6 +141,8 @@ def test_compare(case: Case) -> None:
         assert (failure.before, failure.after) == (before.get(name), after.get(name))
         assert "{" not in str(failure.text)
         assert name in str(failure.text)
+        # Seen: a French sentence with "must be equal" in it.
+        assert failure.text.render("fr").startswith(("le contrôle « ", "contrôle « "))
 
 
 def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:

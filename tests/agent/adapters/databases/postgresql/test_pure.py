@@ -151,7 +151,7 @@ def test_attributes_become_statements() -> None:
 def row(
     name: str, *, allow: bool = True, limit: int = -1, comment: str | None = None
 ) -> DatabaseRow:
-    return DatabaseRow(1, name, "o", allow, limit, False, comment, False)
+    return DatabaseRow(1, name, "o", allow, limit, False, comment)
 
 
 def found(*rows: DatabaseRow) -> dict[str, DatabaseRow]:

@@ -33,14 +33,14 @@ def info(mode: int, uid: int = 0, links: int = 1) -> os.stat_result:
 
 
 @pytest.fixture
-def tray(tmp_path: Path) -> Inbox:
-    (tmp_path / "tray").mkdir(mode=0o770)
-    (tmp_path / "tray").chmod(0o1770)
+def inbox(tmp_path: Path) -> Inbox:
+    (tmp_path / "inbox").mkdir(mode=0o770)
+    (tmp_path / "inbox").chmod(0o1770)
     return Inbox(tmp_path)
 
 
-def lay(tray: Inbox, name: str, content: bytes = b"bundle") -> Path:
-    path = tray.path / name
+def lay(inbox: Inbox, name: str, content: bytes = b"bundle") -> Path:
+    path = inbox.path / name
     path.write_bytes(content)
     return path
 
@@ -111,52 +111,52 @@ def test_whose_files_are_taken(given: os.stat_result, refused: str | None) -> No
 # ---- opening -------------------------------------------------------------------------------------
 
 
-def linked(tray: Inbox, outside: Path) -> None:
-    (tray.path / "x.ncen").symlink_to(outside)
+def linked(inbox: Inbox, outside: Path) -> None:
+    (inbox.path / "x.ncen").symlink_to(outside)
 
 
-def linked_twice(tray: Inbox, outside: Path) -> None:
-    os.link(outside, tray.path / "x.ncen")
+def linked_twice(inbox: Inbox, outside: Path) -> None:
+    os.link(outside, inbox.path / "x.ncen")
 
 
-def pipe(tray: Inbox, outside: Path) -> None:
+def pipe(inbox: Inbox, outside: Path) -> None:
     del outside
-    os.mkfifo(tray.path / "x.ncen")
+    os.mkfifo(inbox.path / "x.ncen")
 
 
-def directory(tray: Inbox, outside: Path) -> None:
+def directory(inbox: Inbox, outside: Path) -> None:
     del outside
-    (tray.path / "x.ncen").mkdir()
+    (inbox.path / "x.ncen").mkdir()
 
 
-def nothing(tray: Inbox, outside: Path) -> None:
-    del tray, outside
+def nothing(inbox: Inbox, outside: Path) -> None:
+    del inbox, outside
 
 
 @pytest.mark.parametrize("plant", [linked, linked_twice, pipe, directory, nothing])
 def test_what_is_planted_is_not_opened(
-    tray: Inbox, tmp_path: Path, plant: Callable[[Inbox, Path], None]
+    inbox: Inbox, tmp_path: Path, plant: Callable[[Inbox, Path], None]
 ) -> None:
     outside = tmp_path / "secret"
     outside.write_bytes(b"secret")
-    plant(tray, outside)
+    plant(inbox, outside)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open_file("x.ncen", ME)
+        inbox.open_file("x.ncen", ME)
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_belongs_to_another_person_is_not_opened(tray: Inbox) -> None:
-    os.chown(lay(tray, "ke.ncen"), SOMEBODY, SOMEBODY)
+def test_what_belongs_to_another_person_is_not_opened(inbox: Inbox) -> None:
+    os.chown(lay(inbox, "ke.ncen"), SOMEBODY, SOMEBODY)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open_file("ke.ncen", SOMEBODY + 1)
-    os.close(tray.open_file("ke.ncen", SOMEBODY))
+        inbox.open_file("ke.ncen", SOMEBODY + 1)
+    os.close(inbox.open_file("ke.ncen", SOMEBODY))
 
 
 def test_a_name_that_is_exchanged_while_it_is_looked_at(
-    tray: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is opened is judged, not what was looked at."""
-    path, secret = lay(tray, "ke.ncen"), tmp_path / "secret"
+    path, secret = lay(inbox, "ke.ncen"), tmp_path / "secret"
     secret.write_bytes(b"secret")
     real = os.stat
 
@@ -169,22 +169,22 @@ def test_a_name_that_is_exchanged_while_it_is_looked_at(
 
     monkeypatch.setattr(os, "stat", exchanged)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open_file("ke.ncen", ME)
+        inbox.open_file("ke.ncen", ME)
     path.unlink()
     path.symlink_to(secret)
     monkeypatch.setattr(os, "stat", lambda *_, **__: info(stat.S_IFREG, ME))
     with pytest.raises(UpdaterError, match="NU-2313"):
-        tray.open_file("ke.ncen", ME)
+        inbox.open_file("ke.ncen", ME)
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o770])
-def test_a_tray_that_others_can_change_is_none(tray: Inbox, mode: int) -> None:
-    lay(tray, "ke.ncen")
-    tray.path.chmod(mode)
+def test_a_tray_that_others_can_change_is_none(inbox: Inbox, mode: int) -> None:
+    lay(inbox, "ke.ncen")
+    inbox.path.chmod(mode)
     for use in (
-        tray.require_usable,
-        lambda: tray.open_file("ke.ncen", ME),
-        lambda: tray.list_files(ME),
+        inbox.require_usable,
+        lambda: inbox.open_file("ke.ncen", ME),
+        lambda: inbox.list_files(ME),
     ):
         with pytest.raises(UpdaterError, match="NU-9333"):
             use()
@@ -194,22 +194,22 @@ def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
     with pytest.raises(UpdaterError, match="NU-9333"):
         Inbox(tmp_path).list_files(ME)
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "tray").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "inbox").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UpdaterError, match="NU-9333"):
         Inbox(tmp_path).list_files(ME)
 
 
-def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Inbox) -> None:
-    path = lay(tray, "ke.ncen", b"x" * 9000)
-    with open_bundle(path, tray.open_file("ke.ncen", ME)) as bundle:
+def test_what_was_opened_is_read_whatever_becomes_of_the_name(inbox: Inbox) -> None:
+    path = lay(inbox, "ke.ncen", b"x" * 9000)
+    with open_bundle(path, inbox.open_file("ke.ncen", ME)) as bundle:
         path.unlink()
         path.write_bytes(b"y" * 9000)
         assert bundle.read_at(8990, 10) == b"x" * 10
 
 
-def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Inbox) -> None:
-    path = lay(tray, "ke.ncen", b"x" * 9000)
-    with open_bundle(path, tray.open_file("ke.ncen", ME)) as bundle:
+def test_a_file_that_shrinks_or_grows_while_it_is_read(inbox: Inbox) -> None:
+    path = lay(inbox, "ke.ncen", b"x" * 9000)
+    with open_bundle(path, inbox.open_file("ke.ncen", ME)) as bundle:
         with path.open("ab") as more:
             more.write(b"y" * 100)
         assert bundle.size == 9000
@@ -221,19 +221,19 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Inbox) -> None:
 # ---- looking -------------------------------------------------------------------------------------
 
 
-def test_what_lies_there(tray: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    lay(tray, "ke.ncen", b"123")
-    (tray.path / "link").symlink_to("/etc/hostname")
-    lay(tray, ".hidden")
-    lay(tray, "\x1b[2J.ncen")
-    Path(os.fsdecode(os.fsencode(tray.path) + b"/ke\xff.ncen")).write_bytes(b"")
-    files, more = tray.list_files(ME)
+def test_what_lies_there(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(inbox, "ke.ncen", b"123")
+    (inbox.path / "link").symlink_to("/etc/hostname")
+    lay(inbox, ".hidden")
+    lay(inbox, "\x1b[2J.ncen")
+    Path(os.fsdecode(os.fsencode(inbox.path) + b"/ke\xff.ncen")).write_bytes(b"")
+    files, more = inbox.list_files(ME)
     assert more == 2
     seen = {file.name: (file.size_bytes, file.refused_because is None) for file in files}
     assert seen.pop("link")[1] is False
     assert seen == {"ke.ncen": (3, True)}
     monkeypatch.setattr(trays, "MAX_LISTED", 1)
-    files, more = tray.list_files(ME)
+    files, more = inbox.list_files(ME)
     assert (len(files), more) == (1, 3)
 
 
@@ -248,31 +248,31 @@ def medium(tmp_path: Path) -> Path:
     return file
 
 
-def lies(tray: Inbox) -> list[str]:
-    return sorted(path.name for path in tray.path.iterdir())
+def lies(inbox: Inbox) -> list[str]:
+    return sorted(path.name for path in inbox.path.iterdir())
 
 
-def test_a_file_is_laid_down_and_taken_away(tray: Inbox, medium: Path) -> None:
+def test_a_file_is_laid_down_and_taken_away(inbox: Inbox, medium: Path) -> None:
     told = Told()
-    with place_files(tray.path, medium, told) as remove:
-        assert lies(tray) == remove == ["ke.ncen"]
-        descriptor = tray.open_file("ke.ncen", ME)
+    with place_files(inbox.path, medium, told) as remove:
+        assert lies(inbox) == remove == ["ke.ncen"]
+        descriptor = inbox.open_file("ke.ncen", ME)
         assert os.read(descriptor, 100) == b"12345"
         os.close(descriptor)
-    assert lies(tray) == []
+    assert lies(inbox) == []
     assert told.said[-1] == ("Copying ke.ncen to the import directory (bytes)", 5, 5)
 
 
-def test_what_an_order_still_needs_stays(tray: Inbox, medium: Path) -> None:
-    with place_files(tray.path, medium, Told()) as remove:
+def test_what_an_order_still_needs_stays(inbox: Inbox, medium: Path) -> None:
+    with place_files(inbox.path, medium, Told()) as remove:
         remove.clear()
-    assert lies(tray) == ["ke.ncen"]
+    assert lies(inbox) == ["ke.ncen"]
 
 
-def test_what_was_left_of_ones_own_makes_place(tray: Inbox, medium: Path) -> None:
-    lay(tray, medium.name, b"a part of it")
-    with place_files(tray.path, medium, Told()):
-        assert (tray.path / medium.name).read_bytes() == b"12345"
+def test_what_was_left_of_ones_own_makes_place(inbox: Inbox, medium: Path) -> None:
+    lay(inbox, medium.name, b"a part of it")
+    with place_files(inbox.path, medium, Told()):
+        assert (inbox.path / medium.name).read_bytes() == b"12345"
 
 
 class KilledAt(Told):
@@ -301,7 +301,7 @@ def in_a_process(do: Callable[[], object]) -> int:
 
 
 def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
-    tray: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partial copy lies there, owned by its author, and nothing under another name."""
     monkeypatch.setattr(trays, "COPY_CHUNK_BYTES", 2)
@@ -309,27 +309,27 @@ def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
     for pieces in range(1, 4):
 
         def killed(pieces: int = pieces) -> None:
-            with place_files(tray.path, medium, KilledAt(pieces)):
+            with place_files(inbox.path, medium, KilledAt(pieces)):
                 pass
 
         assert in_a_process(killed) == signal.SIGKILL
-        found, more = tray.list_files(ME)
-        assert (sorted(file.name for file in found), more) == (lies(tray), 0)
+        found, more = inbox.list_files(ME)
+        assert (sorted(file.name for file in found), more) == (lies(inbox), 0)
         assert all(file.refused_because is None for file in found)
         copied.append([file.size_bytes for file in found])
-        assert medium.read_bytes().startswith((tray.path / medium.name).read_bytes())
-        with place_files(tray.path, medium, Told()):
-            assert (tray.path / medium.name).read_bytes() == b"12345"
-        assert lies(tray) == [], "typed once more, it takes away what was left, too"
+        assert medium.read_bytes().startswith((inbox.path / medium.name).read_bytes())
+        with place_files(inbox.path, medium, Told()):
+            assert (inbox.path / medium.name).read_bytes() == b"12345"
+        assert lies(inbox) == [], "typed once more, it takes away what was left, too"
     assert copied == [[2], [4], [5]]
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_somebody_else_laid_down_stays(tray: Inbox, medium: Path) -> None:
-    os.chown(lay(tray, medium.name), SOMEBODY, SOMEBODY)
-    with pytest.raises(UpdaterError, match="NU-9334"), place_files(tray.path, medium, Told()):
+def test_what_somebody_else_laid_down_stays(inbox: Inbox, medium: Path) -> None:
+    os.chown(lay(inbox, medium.name), SOMEBODY, SOMEBODY)
+    with pytest.raises(UpdaterError, match="NU-9334"), place_files(inbox.path, medium, Told()):
         pass
-    assert lies(tray) == [medium.name]
+    assert lies(inbox) == [medium.name]
 
 
 def full(count: int) -> Callable[..., int]:
@@ -348,13 +348,13 @@ def full(count: int) -> Callable[..., int]:
 
 
 def test_a_disk_that_fills_while_it_is_copied(
-    tray: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "write", full(3))
     refused = pytest.raises(UpdaterError, match="NU-3110")
-    with refused as found, place_files(tray.path, medium, Told()):
+    with refused as found, place_files(inbox.path, medium, Told()):
         pass
-    assert lies(tray) == []
+    assert lies(inbox) == []
     assert medium.name in str(found.value.values["path"])
 
 
@@ -373,13 +373,13 @@ def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
     ("name", "code"), [("pipe", "NU-2302"), ("gone", "NU-2313"), ("hidden", "NU-9334")]
 )
 def test_what_cannot_be_laid_down(
-    tray: Inbox, sources: dict[str, Path], name: str, code: str
+    inbox: Inbox, sources: dict[str, Path], name: str, code: str
 ) -> None:
     refused = pytest.raises(UpdaterError, match=code)
-    with refused as caught, place_files(tray.path, sources[name], Told()):
+    with refused as caught, place_files(inbox.path, sources[name], Told()):
         pass
     assert "Errno" not in (caught.value.detail or ""), "words for people"
-    assert lies(tray) == []
+    assert lies(inbox) == []
 
 
 def test_no_tray_to_lay_down_in(tmp_path: Path, medium: Path) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.policy.elapsed_time import MAX_POWERED_OFF_S, ClockReading, advance_reading
+from ncen_updater.agent.engine.elapsed_time import MAX_POWERED_OFF_S, ClockReading, advance_reading
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 LAST = ClockReading("a", 1000.0, AT, 50.0)

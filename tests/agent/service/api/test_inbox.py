@@ -16,41 +16,41 @@ ME = os.geteuid()
 
 @pytest.fixture
 def laid(counter: Counter) -> Counter:
-    """A site in whose tray a bundle of ours lies."""
-    tray = counter.site.state / "tray"
-    tray.mkdir()
-    tray.chmod(0o1770)
-    (tray / "ke.ncen").write_bytes(b"bundle")
+    """A site in whose inbox a bundle of ours lies."""
+    inbox = counter.site.state / "inbox"
+    inbox.mkdir()
+    inbox.chmod(0o1770)
+    (inbox / "ke.ncen").write_bytes(b"bundle")
     return counter
 
 
 def order(counter: Counter, file: object, user: str | int = ME, **more: object) -> tuple[int, str]:
     body = {"kind": "import", "file": file, **more}
-    answer = counter.ask("POST", "/v1/orders", body, user)
+    answer = counter.ask("POST", "/v1/jobs", body, user)
     return answer.status, answer.code if answer.status >= 400 else ""
 
 
 def test_what_lies_there_is_shown_to_who_may_look(laid: Counter) -> None:
-    (laid.site.state / "tray/away.ncen").symlink_to("/etc/hostname")
+    (laid.site.state / "inbox/away.ncen").symlink_to("/etc/hostname")
     before = laid.rows()
-    found = laid.ask("GET", "/v1/tray", user=ME).document
-    assert (found["directory"], found["more"]) == (str(laid.site.state / "tray"), 0)
+    found = laid.ask("GET", "/v1/inbox", user=ME).document
+    assert (found["directory"], found["more"]) == (str(laid.site.state / "inbox"), 0)
     rows = {row.pop("name"): row for row in found["files"]}
     assert rows["ke.ncen"]["size_bytes"] == 6
     assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["refused_because"]) == (True, None)
     assert (rows["away.ncen"]["yours"], rows["away.ncen"]["refused_because"]) == (
         False, "it is no plain file",
     )  # fmt: skip
-    french = laid.ask("GET", "/v1/tray", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
+    french = laid.ask("GET", "/v1/inbox", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
     assert "ce n'est pas un simple fichier" in [row["refused_because"] for row in french]
     for user in (READER, OPERATOR, APPROVER):
-        assert laid.ask("GET", "/v1/tray", user=user).status == 200
-    assert laid.ask("GET", "/v1/tray", user=NOBODY).status == 403
+        assert laid.ask("GET", "/v1/inbox", user=user).status == 200
+    assert laid.ask("GET", "/v1/inbox", user=NOBODY).status == 403
     assert (laid.rows(), laid.woken) == (before, [])
 
 
 def test_a_site_without_a_tray_says_so(counter: Counter) -> None:
-    refused = counter.ask("GET", "/v1/tray")
+    refused = counter.ask("GET", "/v1/inbox")
     assert (refused.status, refused.code) == (409, "NU-9333")
     assert order(counter, "ke.ncen") == (409, "NU-9333")
 
@@ -67,13 +67,13 @@ def test_an_import_is_an_order(laid: Counter) -> None:
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
 def test_everybody_orders_what_is_their_own(laid: Counter) -> None:
-    tray = laid.site.state / "tray"
-    (tray / "of-reader.ncen").write_bytes(b"bundle")
-    os.chown(tray / "of-reader.ncen", uid_of(READER), -1)
+    inbox = laid.site.state / "inbox"
+    (inbox / "of-reader.ncen").write_bytes(b"bundle")
+    os.chown(inbox / "of-reader.ncen", uid_of(READER), -1)
     assert order(laid, "of-reader.ncen", user=OPERATOR) == (409, "NU-9334")
     assert order(laid, "of-reader.ncen", user=READER) == (403, "NU-9314")
     assert order(laid, "of-reader.ncen", user=APPROVER) == (403, "NU-9314")
-    os.chown(tray / "of-reader.ncen", uid_of(OPERATOR), -1)
+    os.chown(inbox / "of-reader.ncen", uid_of(OPERATOR), -1)
     # Root's own could have been moved there by whoever may write to its directory.
     assert order(laid, "ke.ncen", user=OPERATOR) == (409, "NU-9334")
     assert order(laid, "of-reader.ncen", user=OPERATOR) == (202, "")
@@ -107,14 +107,14 @@ def test_what_is_refused_is_written_nowhere(
     laid: Counter, body: dict[str, object], status: int, code: str
 ) -> None:
     before = laid.rows()
-    answer = laid.ask("POST", "/v1/orders", {"kind": "import", **body}, ME)
+    answer = laid.ask("POST", "/v1/jobs", {"kind": "import", **body}, ME)
     assert (answer.status, answer.code) == (status, code), answer.content
     assert (laid.rows(), laid.woken) == (before, [])
 
 
 def test_it_is_described() -> None:
     described = build_openapi_document()
-    assert "/v1/tray" in described["paths"]
+    assert "/v1/inbox" in described["paths"]
     form = described["components"]["schemas"]["JobForm"]["properties"]
     assert {"type": "null"} in form["file"]["anyOf"]
     assert "import" in form["kind"]["enum"]

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.policy.notification_pacing import (
+from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.service.notifications.notification import Notification
+from ncen_updater.agent.service.notifications.outbox import (
     MAX_PER_MESSAGE,
     MessageLimits,
-    PendingNotification,
     SendLater,
     SendNow,
     compute_retry_at,
@@ -22,18 +23,18 @@ def ago(minutes: float) -> datetime:
     return NOW - timedelta(minutes=minutes)
 
 
-def calm(name: str, minutes: float) -> PendingNotification:
-    return PendingNotification(name, ago(minutes), urgent=False)
+def calm(name: str, minutes: float) -> Notification:
+    return Notification(name, NotificationKind.AVAILABLE, ago(minutes), {})
 
 
-def urgent(name: str, minutes: float) -> PendingNotification:
-    return PendingNotification(name, ago(minutes), urgent=True)
+def urgent(name: str, minutes: float) -> Notification:
+    return Notification(name, NotificationKind.INTERVENTION_REQUIRED, ago(minutes), {})
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    waiting: tuple[PendingNotification, ...]
+    waiting: tuple[Notification, ...]
     sent: tuple[float, ...]
     expected: SendNow | SendLater | None
     per_hour: int = 3
@@ -117,11 +118,12 @@ def test_a_message_holds_so_much_and_the_urgent_first() -> None:
 
 
 def test_never_more_than_so_many_in_any_hour() -> None:
+    kinds = (NotificationKind.AVAILABLE, NotificationKind.INTERVENTION_REQUIRED)
     sent: list[datetime] = []
     at = NOW
     for minute in range(600):
         at = NOW + timedelta(minutes=minute)
-        item = PendingNotification(str(minute), at, urgent=minute % 3 == 0)
+        item = Notification(str(minute), kinds[minute % 3 == 0], at, {})
         if isinstance(decide_sending([item], sent, at, MessageLimits(4, timedelta())), SendNow):
             sent.append(at)
     assert len(sent) > 30

@@ -98,7 +98,7 @@ def _doctor(said: Said, truth: Truth) -> list[str]:
 def _status(said: Said, truth: Truth) -> list[str]:
     wrong = []
     running = said.document.get("running") or {}
-    state = (running.get("officers") or {}).get("state")
+    state = (running.get("availability") or {}).get("state")
     if state == "available" and not truth.officer_in:
         wrong.append("status says that officers can work, and none can")
     if truth.final and state not in ("available", None) and truth.officer_in and truth.door_open:

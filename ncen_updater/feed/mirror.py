@@ -216,7 +216,7 @@ class FeedMirror:
         available: Callable[[str], bool],
         dry_run: bool,
     ) -> MirrorReport:
-        progress.report(LazyText(N_("reading the signed list")))
+        progress.report(LazyText(N_("reading the metadata")))
         self._stage_known_metadata()
         first = self._make_client("", fetcher, grace)
         first.refresh()

@@ -1,4 +1,4 @@
-"""How each database engine writes SQL, for the one reader of SQL."""
+"""SQL dialects of the database engines, for the one reader of SQL."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def said(site: LiveSite) -> str:
 
 def document(site: LiveSite) -> Availability:
     status = json.loads(site.run("status", "--json").stdout)
-    return Availability.from_json(status["running"]["officers"])
+    return Availability.from_json(status["running"]["availability"])
 
 
 def test_an_application_that_works(running: LiveSite) -> None:

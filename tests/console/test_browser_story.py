@@ -242,8 +242,8 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         service.until("change-finished")
         first.until("its end, live", lambda: first.all(".hero.good") and first.one("h1").text)
         assert "3.3.0" in first.one("h1").text
-        first.until("users can work", lambda: first.all(".officers.good"))
-        assert "3.3.0" in first.one(".officers").text
+        first.until("users can work", lambda: first.all(".availability.good"))
+        assert "3.3.0" in first.one(".availability").text
         assert not first.all('form[action="/confirm"]'), "what is over cannot be ended"
         keep(first, "activity", told.language)
         assert version_of(service.demo).whole == "3.3.0"

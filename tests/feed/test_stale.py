@@ -51,7 +51,7 @@ class Trial:
         if role not in lists:
             version = snapshot.signed.meta[f"{role}.json"].version
             lists[role] = Metadata.from_file(str(place / f"{version}.{role}.json"))
-            signers[role] = self.feed.keys.officers[: self.feed.keys.threshold]
+            signers[role] = self.feed.keys.signers[: self.feed.keys.threshold]
         lists[role].signed.expires = now - timedelta(days=1)
         for name in (*(set(lists) - {"timestamp", "snapshot"}), "snapshot", "timestamp"):
             changed = lists[name]

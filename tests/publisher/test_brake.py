@@ -137,7 +137,7 @@ def country(tmp_path: Path) -> Iterator[Country]:
         create_key(tmp_path / "keys", f"{name}-brake", PASSPHRASE)
         brakes[name] = open_signer(tmp_path / f"keys/{name}-brake.pem", lambda _: PASSPHRASE)
     ceremony = replace(
-        ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()}),
+        ceremony_of(keys.signers, {name: held[0] for name, held in keys.online.items()}),
         emergency_halt_keys=tuple(signer.public_key for signer in brakes.values()),
     )
     feed = tmp_path / "feed"
@@ -250,7 +250,7 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
     "another's name on it": lambda c: [another(c, START, keyid=c.brakes["bo"].public_key.keyid)],
     "a key of nobody": lambda c: [another(c, START, keyid="0" * 64)],
     "an officer's key that may not brake": lambda c: [
-        another(c, START, keyid=c.keys.officers[0].public_key.keyid)
+        another(c, START, keyid=c.keys.signers[0].public_key.keyid)
     ],
     "no signature": lambda c: [another(c, START, sig="")],
     "a text": lambda _: ["brake"],
@@ -294,7 +294,7 @@ def test_a_root_without_brake_keys(country: Country) -> None:
     country.brake()
     assert not goes(country.path())
     ceremony = ceremony_of(
-        country.keys.officers, {name: held[0] for name, held in country.keys.online.items()}
+        country.keys.signers, {name: held[0] for name, held in country.keys.online.items()}
     )
     country.moment += timedelta(hours=1)
     draft = draft_key_change(country.feed.read_state(), ceremony, country.moment)
@@ -305,7 +305,7 @@ def test_a_root_without_brake_keys(country: Country) -> None:
 
 
 def test_whose_key_may_not(country: Country) -> None:
-    country.brakes["chen"] = country.keys.officers[2]
+    country.brakes["chen"] = country.keys.signers[2]
     with refused(KEY_NOT_ALLOWED):
         country.brake("chen")
     with refused(EMERGENCY_HALT_INVALID):

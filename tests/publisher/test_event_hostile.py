@@ -172,7 +172,7 @@ def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: FeedKeys)
     event = event_with(feed, tmp_path / "event", ahead, "ncen")
     with refused(BAD_DATES):
         event.refuse_future_drafts(NOW)
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     before = contents(feed)
     with refused(BAD_DATES):
@@ -227,7 +227,7 @@ def test_a_renewal_says_that_nothing_else_changes(feed: Path, tmp_path: Path) ->
 def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """The drafter shows the difference to a feed of their own, where their keys are in already."""
     own = tuple(fresh_signer(tmp_path / "own", name) for name in ("mallory", "eve"))
-    fake = FeedKeys((*own, keys.officers[0]), keys.online, 2)
+    fake = FeedKeys((*own, keys.signers[0]), keys.online, 2)
     create_feed(tmp_path / "fake", fake, clock)
     event = event_with(tmp_path / "fake", tmp_path / "event", lambda _: None, "root")
     assert "no other changes" in [line.text.render() for line in describe_event(event)]
@@ -339,7 +339,7 @@ def pristine(
 ) -> dict[str, bytes]:
     """The files of one good event, with a signature."""
     event = drafted_renewal(made[0] / "feed", tmp_path_factory.mktemp("fuzz") / "event")
-    signature = event.sign_drafts(made[1].officers[0], event.digest)[0]
+    signature = event.sign_drafts(made[1].signers[0], event.digest)[0]
     signature.rename(signature.with_name("x.json"))
     return contents(event.directory)
 

@@ -201,7 +201,7 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
 def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:
     """Nothing stays as it is where nothing was."""
     keys = ring(tmp_path)
-    ceremony = ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()})
+    ceremony = ceremony_of(keys.signers, {name: held[0] for name, held in keys.online.items()})
     draft = draft_initial_roles(ceremony, NOW)
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
     said = [text.render() for text in summarize_event(event)]

@@ -207,7 +207,7 @@ def test_a_root_that_is_remembered_is_always_compared(
     """A drafter could begin a feed of their own: it does not lead from the signer's root."""
     other = tmp_path / "other"
     held = ring(other)
-    ceremony = ceremony_of(held.officers, {n: k[0] for n, k in held.online.items()})
+    ceremony = ceremony_of(held.signers, {n: k[0] for n, k in held.online.items()})
     draft = draft_initial_roles(ceremony, NOW)
     SigningEvent.create(other / "first", draft.title, draft.roles, None)
     event = other / "first.event"

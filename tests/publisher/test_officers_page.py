@@ -91,7 +91,7 @@ class Desk:
     def agreed(self, role: str, **changes: Any) -> SigningEvent:
         """What signers would sign for another ceremony."""
         ceremony = ceremony_of(
-            self.keys.officers, {name: held[0] for name, held in self.keys.online.items()}
+            self.keys.signers, {name: held[0] for name, held in self.keys.online.items()}
         )
         roles = {**ceremony.roles, role: replace(ceremony.roles[role], **changes)}
         ceremony = replace(ceremony, roles=roles)
@@ -304,14 +304,14 @@ def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str
 def test_a_key_is_told_whole_once(desk: Desk) -> None:
     """The same signers sign four lists: one fingerprint each is what is compared."""
     held = ceremony_of(
-        desk.keys.officers, {name: held[0] for name, held in desk.keys.online.items()}
+        desk.keys.signers, {name: held[0] for name, held in desk.keys.online.items()}
     )
     draft = draft_initial_roles(held, NOW)
     event = SigningEvent.create(desk.place / "event", draft.title, draft.roles, None)
     lines = said(build_review(event))
     told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
     marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
-    assert len(marks) == len(set(marks)) == len(desk.keys.officers) + len(desk.keys.online)
+    assert len(marks) == len(set(marks)) == len(desk.keys.signers) + len(desk.keys.online)
     again = [line for line in lines if "same key, " in line]
     assert len(again) > len(told) / 2
     assert {re.findall(r"same key, ([0-9a-f]{8})", line)[0] for line in again} <= set(marks)

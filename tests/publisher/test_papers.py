@@ -146,7 +146,7 @@ def test_from_the_build_to_the_auditor(
         draft_releases(FeedDirectory(feed).read_state(), staging, NOW)
     with refused(PROVENANCE_INVALID):
         draft_releases(
-            FeedDirectory(feed).read_state(), staging, NOW, builder=keys.officers[0].public_key
+            FeedDirectory(feed).read_state(), staging, NOW, builder=keys.signers[0].public_key
         )
     draft = draft_releases(
         FeedDirectory(feed).read_state(), staging, NOW, builder=builder.public_key

@@ -46,14 +46,14 @@ def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: F
     event = drafted(feed, staged, tmp_path / "event")
     before = contents(feed)
     publisher = Publisher(FeedDirectory(feed), clock)
-    for officers in ([], keys.officers[:1], [keys.officers[0], keys.officers[0]]):
+    for officers in ([], keys.signers[:1], [keys.signers[0], keys.signers[0]]):
         for officer in officers:
             event.sign_drafts(officer, event.digest)
         with refused(BELOW_THRESHOLD) as caught:
             publisher.publish_event(event, [staged], keys.online)
         assert "bo" in str(caught.value.values["missing"])
     assert contents(feed) == before
-    event.sign_drafts(keys.officers[2], event.digest)
+    event.sign_drafts(keys.signers[2], event.digest)
     publisher.publish_event(event, [staged], keys.online)
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.4.0"
 
@@ -69,16 +69,16 @@ def test_signatures_that_do_not_count(
     with refused(KEY_NOT_ALLOWED):
         event.sign_drafts(keys.online["timestamp"][0], event.digest)
     with refused(DIGEST_MISMATCH):
-        event.sign_drafts(keys.officers[0], "0" * 64)
+        event.sign_drafts(keys.signers[0], "0" * 64)
     with refused(DIGEST_MISMATCH) as wrong:
-        event.sign_drafts(keys.officers[0], event.digest[:31] + "x")
+        event.sign_drafts(keys.signers[0], event.digest[:31] + "x")
     assert event.digest not in f"{wrong.value} {wrong.value.values}", "it is told, not copied"
     with refused(DIGEST_SHORT):
-        event.sign_drafts(keys.officers[0], event.digest[:31])
+        event.sign_drafts(keys.signers[0], event.digest[:31])
     event.refuse_other_digest(encode_as_words(event.digest))
-    good = event.sign_drafts(keys.officers[0], event.digest)[0]
+    good = event.sign_drafts(keys.signers[0], event.digest)[0]
     answer = json.loads(good.read_bytes())
-    other = keys.officers[1].public_key.keyid
+    other = keys.signers[1].public_key.keyid
     cases: list[tuple[dict[str, object], type[UpdaterError]]] = [
         ({"keyid": other}, UpdaterError),
         ({"keyid": stranger.public_key.keyid}, UpdaterError),
@@ -106,7 +106,7 @@ def test_a_draft_changed_after_it_was_made(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     path = event.directory / "draft" / "ncen.json"
     path.write_text(path.read_text().replace("3.4.0", "3.5.0"))
@@ -118,7 +118,7 @@ def test_an_event_that_the_feed_has_left_behind(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     publish_draft(feed, draft_renewal(FeedDirectory(feed).read_state(), ["ncen"], NOW), keys, clock)
     with refused(STALE_EVENT):
@@ -129,7 +129,7 @@ def test_target_files_are_hashed_again(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     archive = staged / "targets" / "ncen-3.4.0.tar.gz"
     content = archive.read_bytes()
@@ -147,7 +147,7 @@ def test_a_target_that_changes_while_it_is_copied(
 ) -> None:
     """After the look at the staging directory, before the copy."""
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
 
     class Changes(DurableWriter):

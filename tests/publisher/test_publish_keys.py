@@ -24,7 +24,7 @@ from tests.support.errors import refused
 
 
 def test_the_same_key_under_two_ids(tmp_path: Path, keys: FeedKeys) -> None:
-    first = keys.officers[0].public_key
+    first = keys.signers[0].public_key
     data = first.to_dict() | {"x-ncen-keyowner": "twin"}
     twin = type(first).from_dict("f" * 64, data)
     officers = RoleHolders((first, twin), 2, 365)
@@ -42,9 +42,9 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Fee
     root_only = replace(draft, roles={"root": draft.roles["root"]})
     before = contents(feed)
     with refused(BELOW_THRESHOLD):
-        publish_draft(feed, root_only, replace(keys, officers=new), clock)
+        publish_draft(feed, root_only, replace(keys, signers=new), clock)
     with refused(BELOW_THRESHOLD):
-        publish_draft(feed, root_only, replace(keys, officers=(new[0], keys.officers[0])), clock)
+        publish_draft(feed, root_only, replace(keys, signers=(new[0], keys.signers[0])), clock)
     assert contents(feed) == before
 
 
@@ -52,21 +52,21 @@ def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys
     """Everything else verifies: the new signers hold the root alone, and they all signed it."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
-    roles = dict(ceremony_of(keys.officers, online).roles)
+    roles = dict(ceremony_of(keys.signers, online).roles)
     roles["root"] = RoleHolders(tuple(signer.public_key for signer in new), 2, 365)
     draft = draft_key_change(FeedDirectory(feed).read_state(), Ceremony(roles), NOW)
     assert list(draft.roles) == ["root"]
     before = contents(feed)
     with refused(BELOW_THRESHOLD):
-        publish_draft(feed, draft, replace(keys, officers=new, threshold=3), clock)
-    mixed = (*keys.officers[:1], *new)
+        publish_draft(feed, draft, replace(keys, signers=new, threshold=3), clock)
+    mixed = (*keys.signers[:1], *new)
     with refused(BELOW_THRESHOLD):
-        publish_draft(feed, draft, replace(keys, officers=mixed, threshold=4), clock)
+        publish_draft(feed, draft, replace(keys, signers=mixed, threshold=4), clock)
     only_old = replace(keys, threshold=3)
     with refused(BELOW_THRESHOLD):
         publish_draft(feed, draft, only_old, clock)
     assert contents(feed) == before
-    both = replace(keys, officers=(*keys.officers[:2], *new[:2]), threshold=4)
+    both = replace(keys, signers=(*keys.signers[:2], *new[:2]), threshold=4)
     assert publish_draft(feed, draft, both, clock).versions["root"] == 2
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
 

@@ -38,7 +38,7 @@ from tests.support.errors import refused
 def test_killed_at_every_write(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """Before each write: the old feed. After the last: the new one. The same call completes."""
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     trusted = feed / "metadata/1.root.json"
     seen = []
@@ -65,7 +65,7 @@ def test_killed_at_random_system_calls(
 ) -> None:
     """SIGKILL wherever a line of the writing code happens to be; seeded."""
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     trusted = feed / "metadata/1.root.json"
     chance = random.Random(7299)
@@ -110,7 +110,7 @@ def test_what_was_left_half_written_is_removed(
     for path in (*left, other):
         path.write_bytes(b"half")
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     Publisher(FeedDirectory(feed), clock).publish_event(event, [staged], keys.online)
     assert [path for path in (*left, other) if path.exists()] == [other]
@@ -118,12 +118,12 @@ def test_what_was_left_half_written_is_removed(
 
 def test_a_first_publication_that_was_killed(tmp_path: Path, keys: FeedKeys) -> None:
     feed = tmp_path / "feed"
-    public = tuple(s.public_key for s in keys.officers)
+    public = tuple(s.public_key for s in keys.signers)
     roles = {n: RoleHolders(public, 2, 365) for n in ("root", "targets", "ncen")}
     roles |= {r: RoleHolders((keys.online[r][0].public_key,), 1, 7) for r in keys.online}
     draft = draft_initial_roles(Ceremony(roles), NOW)
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     for at in range(5):
         shutil.rmtree(feed, ignore_errors=True)
@@ -136,7 +136,7 @@ def test_a_first_publication_that_was_killed(tmp_path: Path, keys: FeedKeys) -> 
         assert not FeedDirectory(feed).exists
     other = draft_initial_roles(Ceremony(roles), NOW + timedelta(seconds=5))
     foreign = SigningEvent.create(tmp_path / "foreign", other.title, other.roles, None)
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         foreign.sign_drafts(officer, foreign.digest)
     with refused(STALE_EVENT):
         Publisher(FeedDirectory(feed), clock).publish_event(foreign, [], keys.online)
@@ -149,7 +149,7 @@ def test_a_full_disk(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -
         raise OSError(28, "No space left on device")
 
     event = drafted(feed, staged, tmp_path / "event")
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     with pytest.raises(UpdaterError) as caught:
         Publisher(FeedDirectory(feed), clock, Stops(4, full)).publish_event(
@@ -165,9 +165,9 @@ def test_other_online_keys_with_and_without_the_old(
     """Killed at every write while the online keys change, a client always finds a valid feed."""
     fresh = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in keys.online}
     state = FeedDirectory(feed).read_state()
-    draft = draft_key_change(state, ceremony_of(keys.officers, fresh), NOW)
+    draft = draft_key_change(state, ceremony_of(keys.signers, fresh), NOW)
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
-    for officer in keys.officers[:2]:
+    for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
     only_new = {role: (signer,) for role, signer in fresh.items()}
     both = {role: (*keys.online[role], signer) for role, signer in fresh.items()}

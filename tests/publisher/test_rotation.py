@@ -73,7 +73,7 @@ def people(
 ) -> Mapping[str, Signer]:
     """Everybody who ever holds a key, by name."""
     fresh = tmp_path_factory.mktemp("people")
-    amina, bo, chen = made[1].officers
+    amina, bo, chen = made[1].signers
     return {
         "amina": amina, "bo": bo, "chen": chen,
         **{name: fresh_signer(fresh, name) for name in ("dia", "eva", "fu", "online-2")},
@@ -207,10 +207,10 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
     assert draft.roles.keys() == {"root"}
     with refused(KEY_CHANGE_NOT_ATOMIC):
         publish_signed(
-            feed, draft, keys.officers[:2], {r: [s] for r, s in new.items()}, tmp_path / "event"
+            feed, draft, keys.signers[:2], {r: [s] for r, s in new.items()}, tmp_path / "event"
         )
     both = {role: [keys.online[role][0], new[role]] for role in DAYS}
-    publish_signed(feed, draft, keys.officers[:2], both, tmp_path / "event")
+    publish_signed(feed, draft, keys.signers[:2], both, tmp_path / "event")
     assert site.look() == {"root": 2, "timestamp": 3, "snapshot": 3, "targets": 1, "ncen": 2}
     with pytest.raises(RepositoryError):
         site.look(tmp_path / "evil")
@@ -220,14 +220,14 @@ def test_a_stolen_threshold_of_a_product(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     """Two signers' keys and the online keys are stolen, the root's threshold holds."""
-    stolen = {**keys.online, "ncen": keys.officers[:2]}
+    stolen = {**keys.online, "ncen": keys.signers[:2]}
     _fast_forward(feed, tmp_path / "evil", stolen)
     assert site.look(tmp_path / "evil")["ncen"] == 10**6
     new = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in DAYS}
     everybody = {**people, **{f"{role}-2": signer for role, signer in new.items()}}
     agreed = ceremony(everybody, ("chen", "dia", "eva"), online={r: f"{r}-2" for r in DAYS})
     draft = draft_key_change(FeedDirectory(feed).read_state(), agreed, NOW)
-    signers = [*keys.officers, people["dia"], people["eva"]]
+    signers = [*keys.signers, people["dia"], people["eva"]]
     fresh = {role: [signer] for role, signer in new.items()}
     publish_signed(feed, draft, signers, fresh, tmp_path / "event", accept=True)
     assert site.look() == {"root": 2, "timestamp": 3, "snapshot": 3, "targets": 2, "ncen": 3}
@@ -241,7 +241,7 @@ def test_a_product_is_taken_out_and_cannot_return(
     draft = draft_key_change(
         FeedDirectory(feed).read_state(), ceremony(people, products=["ncen"]), NOW
     )
-    publish_signed(feed, draft, keys.officers[:2], keys.online, tmp_path / "event")
+    publish_signed(feed, draft, keys.signers[:2], keys.online, tmp_path / "event")
     assert site.look()["targets"] == 2
     state = FeedDirectory(feed).read_state()
     assert list(state.delegated) == ["ncen"]
@@ -275,7 +275,7 @@ def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
     agreed = ceremony(everybody, online={role: f"{role}-2" for role in DAYS})
     draft = draft_key_change(FeedDirectory(feed).read_state(), agreed, NOW)
     old = (feed / "metadata" / "timestamp.json").read_bytes()
-    publish_signed(feed, draft, keys.officers[:2], new, tmp_path / "event", accept=True)
+    publish_signed(feed, draft, keys.signers[:2], new, tmp_path / "event", accept=True)
     (feed / "metadata" / "timestamp.json").write_bytes(old)
     with pytest.raises(RepositoryError):
         site.look()
@@ -319,7 +319,7 @@ def test_a_root_signed_by_a_stranger_is_no_root(feed: Path, tmp_path: Path, keys
     root = FeedDirectory(feed).read_roots()[0]
     root.signed.version = 2
     root.signatures.clear()
-    for signer in (stranger, keys.online["timestamp"][0], keys.officers[0]):
+    for signer in (stranger, keys.online["timestamp"][0], keys.signers[0]):
         root.sign(signer, append=True)
     (feed / "metadata" / "2.root.json").write_bytes(root.to_bytes())
     with refused(FEED_BROKEN, match="enough signers"):

@@ -72,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def _first(keys: FeedKeys) -> Draft:
     online = {name: held[0] for name, held in keys.online.items()}
-    return draft_initial_roles(ceremony_of(keys.officers, online), NOW)
+    return draft_initial_roles(ceremony_of(keys.signers, online), NOW)
 
 
 @pytest.fixture

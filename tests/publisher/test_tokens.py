@@ -109,7 +109,7 @@ def tokens(tmp_path: Path) -> Tokens:
 
 def _event(place: Path, keys: FeedKeys, public: Path) -> SigningEvent:
     """The ceremony of a feed with one signer on a token and two with files."""
-    officers = (load_public_key(public), *(s.public_key for s in keys.officers[:2]))
+    officers = (load_public_key(public), *(s.public_key for s in keys.signers[:2]))
     roles = {n: RoleHolders(officers, 2, 365) for n in ("root", "targets", "ncen")}
     for role, signers in keys.online.items():
         roles[role] = RoleHolders((signers[0].public_key,), 1, 7)
@@ -139,7 +139,7 @@ def test_a_token_and_a_file_reach_the_threshold(
     assert code == 0, said
     assert len(said["files"]) == 3
     event = SigningEvent.load(event.directory)
-    event.sign_drafts(keys.officers[0], event.digest)
+    event.sign_drafts(keys.signers[0], event.digest)
     Publisher(FeedDirectory(tmp_path / "own"), clock).publish_event(event, [], keys.online)
     assert FeedDirectory(tmp_path / "own").read_state().root.signed.version == 1
 

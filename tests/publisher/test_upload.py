@@ -299,7 +299,7 @@ def test_keys_of_the_online_roles_change(feed: Path, keys: FeedKeys, tmp_path: P
 
     fresh = create_keys(tmp_path / "new-keys", PASSPHRASE).online
     state = FeedDirectory(feed).read_state()
-    public = tuple(signer.public_key for signer in keys.officers)
+    public = tuple(signer.public_key for signer in keys.signers)
     roles = {r: RoleHolders(public, 2, 365) for r in ("root", "targets", "ncen", "ncen-updater")}
     for role, signers in fresh.items():
         days = state.policy.expiry_days[role]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +211,9 @@ def _approve_rollback(
     question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
     site.approve_rollback(way.document, accept_loss)
-    return session.show_result(site.plan_rollback(accept_loss))
+    found = site.plan_rollback(accept_loss)
+    new_lines = [line for line in found.lines if line not in way.lines]
+    return session.show_result(replace(found, lines=new_lines))
 
 
 def _show_digest(session: AgentSession, next_upgrade: Document) -> None:

@@ -170,7 +170,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.add_line(LazyText(text, {**names, "version": part["version"]}))
-    seen = part["officers"]
+    seen = part["availability"]
     if part["version"] is not None:
         for line in format_availability(
             Availability.from_json(seen), part["version"], session.zone
@@ -396,6 +396,9 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         session.add_line(line)
     if change["state"] == ChangeState.REVERTED:
         session.add_line(format_undone_result(change))
+        session.add_line(
+            LazyText(N_("  For the cause, run: ncen-updater history {change}"), values)
+        )
 
 
 def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:

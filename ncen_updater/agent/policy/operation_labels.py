@@ -9,7 +9,7 @@ _OPERATION_LABELS = {
     "adopt-restored": N_("adopting restored databases"),
     "adopt": N_("adopting the installation"),
     "assess": N_("determining the next upgrade"),
-    "check": N_("reading the signed list"),
+    "check": N_("reading the metadata"),
     "prune": N_("pruning"),
     "confirm": N_("confirming the release"),
     "import": N_("importing an offline bundle"),

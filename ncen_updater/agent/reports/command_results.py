@@ -375,7 +375,9 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
             yield LazyText(N_("  downtime: {stop}"), stop)
 
 
-_SINGLE_APPROVAL_LINE = N_("An approver approves the rollback by running it.")
+_SINGLE_APPROVAL_LINE = N_(
+    "The person who runs the rollback must be an approver; this counts as the approval."
+)
 _MISSING_APPROVALS_LINE = N_(
     "Missing approvals: {missing} (approved by: {who}). Each approver runs: ncen-updater"
     " approve --rollback{loss}"
@@ -425,7 +427,7 @@ def format_rollback_plan(
         if plan.program_rows_text is not None:
             words.append(LazyText("{program}.", {"program": plan.program_rows_text}))
         if plan.loses_values:
-            copy = N_("A copy is retained in the databases of {version} (days: {days}).")
+            copy = N_("A copy is retained in the databases of {version} for {days} days.")
             words.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
     if plan.uncounted:
         passed = N_("Also lost, not counted as records by {version}: {tables}")

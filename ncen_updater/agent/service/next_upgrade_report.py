@@ -1,4 +1,4 @@
-"""What comes next, who approved it and when it starts: for commands and the local interface."""
+"""Next upgrade, its approvals and its start time: for commands and the local interface."""
 
 from __future__ import annotations
 

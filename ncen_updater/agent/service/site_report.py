@@ -125,8 +125,8 @@ def _build_running(status: SiteStatus) -> Document:
     version, closed = require_part(status.current), require_part(status.maintenance_on)
     return {
         "version": version,
-        "open_to_officers": None if closed is None else not closed,
-        "officers": require_part(status.availability).to_json(),
+        "open_to_users": None if closed is None else not closed,
+        "availability": require_part(status.availability).to_json(),
         **_build_full_disk(status),
     }
 

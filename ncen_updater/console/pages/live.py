@@ -131,8 +131,8 @@ def build_page(asking: PageRequest) -> PageContent | FileResponse:
             "silent": round(silent),
             "order": order if view.order else None,
             "kind": JOB_KINDS.get(order["kind"]) if order is not None else "",
-            "officers": sentence,
-            "officers_tone": tone,
+            "availability": sentence,
+            "availability_tone": tone,
             "may": asking.find_missing_role("operate") if view.can_end_soak else None,
             "status": status,
         },
@@ -149,7 +149,7 @@ def _status(asking: PageRequest, report: Document | None) -> Document:
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
     if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
-        works = (known.status["running"].get("officers") or {}).get("state") == "available"
+        works = (known.status["running"].get("availability") or {}).get("state") == "available"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status
     return asking.get_status()

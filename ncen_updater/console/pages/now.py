@@ -106,7 +106,7 @@ def build_headline(status: Document) -> tuple[LazyText, str]:
         values = {"product": status["product"]}
         return LazyText(N_("Not adopted: no release of {product} installed"), values), "wait"
     names = {"product": status["product"], "version": running["version"]}
-    seen = running.get("officers") or {"state": "unknown"}
+    seen = running.get("availability") or {"state": "unknown"}
     change = _find_open_change(status)
     if seen["state"] == "maintenance" and change is not None:
         names["version"] = change["to"]

@@ -49,12 +49,12 @@ class FeedKeys:
     """All keys of a feed in one hand.
 
     Attributes:
-        officers: Keys of root, targets and every product.
+        signers: Keys of root, targets and every product.
         online: Keys of snapshot and timestamp.
         threshold: How many signers sign.
     """
 
-    officers: tuple[Signer, ...]
+    signers: tuple[Signer, ...]
     online: OnlineSigners
     threshold: int
 
@@ -62,7 +62,7 @@ class FeedKeys:
 def create_keys(
     directory: Path,
     passphrase: str,
-    officers: Sequence[str] = ("amina", "bo", "chen"),
+    signers: Sequence[str] = ("amina", "bo", "chen"),
     threshold: int = 2,
 ) -> FeedKeys:
     """Make encrypted keys, or open those that lie in ``directory`` already.
@@ -70,7 +70,7 @@ def create_keys(
     Args:
         directory: Where the key files are.
         passphrase: The same for all; in earnest every signer has an own one.
-        officers: Their names.
+        signers: Their names.
         threshold: How many of them must sign.
     """
 
@@ -81,7 +81,7 @@ def create_keys(
         return open_signer(path, lambda _: passphrase)
 
     return FeedKeys(
-        officers=tuple(signer(name) for name in officers),
+        signers=tuple(signer(name) for name in signers),
         online={role: (signer(role),) for role in ONLINE_ROLES},
         threshold=threshold,
     )
@@ -106,7 +106,7 @@ def create_feed(
         expiry_days: Other periods than the usual ones, by role.
     """
     days = {**ONLINE_EXPIRY_DAYS, **(expiry_days or {})}
-    public = tuple(signer.public_key for signer in keys.officers)
+    public = tuple(signer.public_key for signer in keys.signers)
     roles = {
         name: RoleHolders(public, keys.threshold, days.get(name, OFFLINE_EXPIRY_DAYS))
         for name in ("root", "targets", *products)
@@ -130,8 +130,8 @@ def publish_draft(
     base = feed.read_state() if feed.exists else None
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
         event = SigningEvent.create(Path(folder) / "event", draft.title, draft.roles, base)
-        for officer in keys.officers[: keys.threshold]:
-            event.sign_drafts(officer, event.digest)
+        for signer in keys.signers[: keys.threshold]:
+            event.sign_drafts(signer, event.digest)
         return Publisher(feed, clock).publish_event(event, staging, keys.online)
 
 

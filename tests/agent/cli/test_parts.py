@@ -228,7 +228,7 @@ def with_change(change: Change) -> SiteStatus:
     ("status", "words"),
     [
         (SITE, "ncen 3.2.4 is running."),
-        (site(current=None), "Not adopted: no release of ncen installed"),
+        (site(current=None), "Not adopted: no release of ncen installed."),
         (site(availability=ERROR), "State partly unknown: x"),
         (site(journal=ERROR), "Cannot read the journal; automatic operations are stopped."),
         (site(observed_state=ObservedState(None, database_missing=True)),

@@ -89,8 +89,8 @@ def test_a_closed_door_is_said(site: TrialSite) -> None:
     assert "Status: maintenance page shown" in site.run("status").stdout
     document = json.loads(site.run("status", "--json").stdout)
     running = document["running"]
-    assert (running["version"], running["open_to_officers"]) == ("3.2.4", False)
-    assert running["officers"]["state"] == "maintenance"
+    assert (running["version"], running["open_to_users"]) == ("3.2.4", False)
+    assert running["availability"]["state"] == "maintenance"
 
 
 def test_another_process_at_work(site: TrialSite) -> None:

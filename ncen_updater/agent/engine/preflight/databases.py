@@ -85,7 +85,7 @@ def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
         if free < size + margin:
             what = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
             findings.append(
-                make_blocker(6301, what, N_("Free at least {missing_bytes} there."), **figures)
+                make_blocker(6301, what, N_("Free at least {missing_bytes} in {path}."), **figures)
             )
         else:
             what = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")

@@ -23,7 +23,7 @@ from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import APPROVAL_MISSING, PREFLIGHT_BLOCKED, WINDOW_CLOSED
 
 #: What of the preflight no hour mends, since it is in the databases: nothing is rehearsed or
@@ -39,10 +39,11 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
     """
     strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     if strict:
+        titles = [LazyText("{code} {title}", {"code": f.code, "title": f.title}) for f in strict]
         raise UpdaterError(
             PREFLIGHT_BLOCKED,
-            problems="; ".join(dict.fromkeys(f"{f.code} {f.title}" for f in strict)),
-            remedies=" ".join(dict.fromkeys(str(f.remedy) for f in strict)),
+            problems=join_texts({str(text): text for text in titles}.values()),
+            remedies=join_texts({str(f.remedy): f.remedy for f in strict}.values(), " "),
             findings=[f.code for f in strict],
         )
 

@@ -430,7 +430,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
             )
             if since
             else LazyText(N_("Application not running")),
-            LazyText(N_("Start the component before the upgrade.")),
+            LazyText(N_("Start the application before the upgrade.")),
         )
         return
     yield from find_missing_parts(site.application)

@@ -395,7 +395,7 @@ EndedJob = _document("EndedJob", SubmittedJob, result=JobResult | InterruptedJob
 
 FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)
 InUse = _document(
-    "InUse", version=str | None, open_to_officers=bool | None, officers=Availability,
+    "InUse", version=str | None, open_to_users=bool | None, availability=Availability,
     full_disk=(FullDisk | None, None),
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)

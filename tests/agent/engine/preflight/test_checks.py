@@ -29,6 +29,7 @@ from ncen_updater.agent.engine.preflight.base import PreflightContext, register_
 from ncen_updater.agent.engine.preflight.databases import check_role_privileges
 from ncen_updater.agent.engine.preflight.files import inspect_site_files, judge_directory
 from ncen_updater.agent.engine.site_preflight import list_checks
+from ncen_updater.agent.engine.steps.preflight import require_no_blockers
 from ncen_updater.agent.model.errors import (
     ApplicationError,
     DatabaseUnreachableError,
@@ -39,10 +40,11 @@ from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.messages import HEALTH_TOKEN_MISSING
+from ncen_updater.common.messages import HEALTH_TOKEN_MISSING, PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 from tests.agent.storage.slots.making import document_for, make_release
+from tests.support.errors import refused
 from tests.support.ground import other_than
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -563,3 +565,21 @@ def test_what_goes_back_must_not_hold_what_brings_a_change_about(
     files = [{"name": "photographs", "directory": tmp_path / where}]
     with pytest.raises(ValueError, match="are nested"):
         AgentConfig.model_validate({**settings(tmp_path).model_dump(by_alias=True), "files": files})
+
+
+def test_refusal_is_in_the_language_of_the_reader() -> None:
+    """Seen: "Que faire : Free at least 1099.9 TB there."."""
+    values = {"path": "/srv", "free_bytes": 1, "needed_bytes": 2, "missing_bytes": 1}
+    blocker = Finding(
+        "NU-6301",
+        Severity.CRITICAL,
+        LazyText(
+            "Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required", values
+        ),
+        LazyText("Free at least {missing_bytes} in {path}.", values),
+    )
+    with refused(PREFLIGHT_BLOCKED) as caught:
+        require_no_blockers([blocker, blocker])
+    assert str(caught.value.remedy_text).count("/srv") == 1
+    assert "NU-6301 Espace disque" in caught.value.title_text.render("fr")
+    assert caught.value.remedy_text.render("fr").startswith("Libérez ")

@@ -91,7 +91,7 @@ NO_SPACE = FindingTemplate(
     "NU-4124",
     Severity.CRITICAL,
     N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
-    N_("Free at least {missing_bytes} there."),
+    N_("Free at least {missing_bytes} in {path}."),
 )
 SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",

@@ -478,7 +478,7 @@ def find_blockers(
             "NU-4243",
             Severity.CRITICAL,
             N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
-            N_("Free at least {missing_bytes} there."),
+            N_("Free at least {missing_bytes} in {path}."),
             {
                 "path": str(layout.directory),
                 "needed_bytes": needed,

@@ -154,7 +154,7 @@ class BundleCollector:
             get_part_or_none(found.agent),
         )
         error, following = found.journal, found.next_upgrade
-        officers = get_part_or_none(found.availability)
+        availability = get_part_or_none(found.availability)
         return render_json(
             {
                 "site": config.site.id,
@@ -162,7 +162,7 @@ class BundleCollector:
                 "product": config.site.product,
                 "made_at": self._now,
                 "current": get_part_or_none(found.current),
-                "officers": officers and officers.state.value,
+                "availability": availability and availability.state.value,
                 "journal_code": error.code if isinstance(error, UpdaterError) else None,
                 "journal_event": journal and journal.last_event,
                 "open_change": journal and journal.open_change and journal.open_change.id,

@@ -280,7 +280,7 @@ def test_missing_room_is_told_with_its_place() -> None:
     assert (finding.code, finding.severity) == ("NU-4124", Severity.CRITICAL)
     needed = 11 * 10**9 + compute_margin(11 * 10**9)
     assert finding.figures == {
-        "place": "/a_b", "needed_bytes": needed, "free_bytes": 12 * 10**9,
+        "path": "/a_b", "needed_bytes": needed, "free_bytes": 12 * 10**9,
         "missing_bytes": needed - 12 * 10**9,
     }  # fmt: skip
     assert compute_margin(10**10) == 2 * 10**9

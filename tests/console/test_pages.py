@@ -26,7 +26,7 @@ def status(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
-        "product": "ncen", "running": {"version": "3.2.4", "officers": {"state": "available"}},
+        "product": "ncen", "running": {"version": "3.2.4", "availability": {"state": "available"}},
         "journal": journal, "feed": {"stale": False}, "service": service, **more,
     }  # fmt: skip
 
@@ -46,20 +46,20 @@ def change(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("running", "journal", "words", "tone"),
     [
-        ({"version": "3.2.4", "officers": {"state": "available"}}, {},
+        ({"version": "3.2.4", "availability": {"state": "available"}}, {},
          "Running: ncen 3.2.4", "good"),
-        ({"version": "3.2.4", "officers": {"state": "maintenance"}}, {"open_change": change()},
+        ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {"open_change": change()},
          "Upgrading to ncen 3.3.0", "wait"),
-        ({"version": "3.3.0", "officers": {"state": "maintenance"}},
+        ({"version": "3.3.0", "availability": {"state": "maintenance"}},
          {"open_change": change(kind="rollback", to="3.2.4")},
          "Rolling back to ncen 3.2.4", "wait"),
-        ({"version": "3.2.4", "officers": {"state": "maintenance"}}, {},
+        ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {},
          "Maintenance page shown", "wait"),
-        ({"version": "3.2.4", "officers": {"state": "not-running"}}, {},
+        ({"version": "3.2.4", "availability": {"state": "not-running"}}, {},
          "Stopped: users cannot work", "bad"),
-        ({"version": "3.2.4", "officers": {"state": "some-day-else"}}, {},
+        ({"version": "3.2.4", "availability": {"state": "some-day-else"}}, {},
          "Status unknown", "wait"),
-        ({"version": None, "officers": None}, {}, "Not adopted: no release of ncen installed",
+        ({"version": None, "availability": None}, {}, "Not adopted: no release of ncen installed",
          "wait"),
         ({"error": {}}, {}, "Status unknown", "bad"),
     ],

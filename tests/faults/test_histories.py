@@ -179,7 +179,7 @@ MISSING, CLOSED = {**LIVE, "ncen_seizures": None}, {**LIVE, "ncen_seizures": Fal
 NAMED = ({"code": "NU-4102", "title": "Database ncen_seizures is missing or incomplete"},)
 SHUT = ({"code": "NU-4016", "title": "Database ncen_seizures does not accept connections"},)
 STRICT = ({"code": "NU-6102", "title": "Contradiction", "severity": "critical"},)
-WORKS = {"running": {"officers": {"state": "available"}}}
+WORKS = {"running": {"availability": {"state": "available"}}}
 BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}}
 
 

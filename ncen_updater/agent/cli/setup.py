@@ -65,8 +65,8 @@ def setup(
 
     session = get_agent_session(context)
     session.adopting = True
-    if undo and (answers or dry_run):
-        raise CommandUsageError(N_("--undo is not allowed with --answers and --dry-run"), context)
+    if undo and answers:
+        raise CommandUsageError(N_("--undo is not allowed with --answers"), context)
     root = root.absolute()
     if os.geteuid() != 0 and root == Path("/"):
         raise UpdaterError(SETUP_NOT_ROOT)
@@ -75,10 +75,15 @@ def setup(
     machine = Machine(root)
     record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
     if undo or record.phase is SetupPhase.UNDOING:
-        return _undo(session, record, yes=yes)
+        return _undo(session, record, yes=yes, dry_run=dry_run)
     if record.phase is SetupPhase.DOING:
         session.add_line(LazyText(N_("Setup was interrupted.")))
+        for step in record.list_steps(done=False):
+            session.add_line(LazyText(N_("Still to do: {step}"), {"step": step.title}))
         session.add_line(LazyText(N_("To undo it instead, run: sudo ncen-updater setup --undo")))
+        if dry_run:
+            _write(session, "interrupted", None)
+            return ExitCode.OK
         session.ask_confirmation(LazyText(N_("Continue it?")), assume_yes=yes)
         return _apply(session, record)
     if session.config.exists():
@@ -112,14 +117,18 @@ def _is_adopted(record: SetupRecord) -> bool:
     return any(isinstance(step, AdoptStep) for step in record.steps)
 
 
-def _undo(session: AgentSession, record: SetupRecord, *, yes: bool) -> ExitCode:
+def _undo(session: AgentSession, record: SetupRecord, *, yes: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.setup.record import SetupPhase
 
     if record.phase is SetupPhase.NONE:
-        record.clear()
+        if not dry_run:
+            record.clear()
         raise UpdaterError(SETUP_NOTHING_TO_UNDO)
-    for step in reversed(record.get_done()):
+    for step in reversed(record.list_steps(done=True)):
         session.add_line(LazyText(N_("Undo: {step}"), {"step": step.title}))
+    if dry_run:
+        _write(session, "done" if record.phase is SetupPhase.DONE else "interrupted", None)
+        return ExitCode.OK
     session.ask_confirmation(LazyText(N_("Undo setup?")), assume_yes=yes)
     with session.make_progress() as progress:
         record.undo(progress)
@@ -154,7 +163,8 @@ def _make_plan(
     for line in _format_found(found):
         if given is None:  # a person answers by what was found
             session.print_message(line)
-        session.add_line(line)
+        else:
+            session.add_line(line)
     if given is None:
         given = _ask(session, facts)
     plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
@@ -202,6 +212,10 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
             "state": state,
             "steps": steps,
             "fingerprint": plan.fingerprint if plan else None,
+            "found": [
+                {"what": guess.what, "value": guess.value, "certainty": str(guess.certainty)}
+                for guess in (plan.guesses if plan else ())
+            ],
             "by_hand": [line.render(session.language) for line in plan.by_hand] if plan else [],
             **more,
         }

@@ -30,6 +30,8 @@ from ncen_updater.common.errors import UpdaterError
 SOCKETS = "/var/run/postgresql"
 HEALTH_PATHS = ("/healthz", "/health", "/api/health", "/")
 MAX_FILE_BYTES = 1_000_000
+#: Users of services that no request is sent to: those of the system, and of PostgreSQL.
+NEVER_ASKED = frozenset({"root", "postgres"})
 UNIT_PROPERTIES = "Id,MainPID,User,ExecStart,WorkingDirectory,ActiveState"
 _QUERIES = (
     "SELECT current_setting('server_version_num')::int / 10000, current_setting('hba_file'),"
@@ -165,7 +167,8 @@ def gather_facts(
     """
     units = tuple(_find_units(machine))
     sites = dict(_read_web_servers(machine))
-    ports = sorted({port for unit in units for port in unit.ports} | find_proxied_ports(sites))
+    likely = (unit for unit in units if unit.user not in NEVER_ASKED)
+    ports = sorted({port for unit in likely for port in unit.ports} | find_proxied_ports(sites))
     urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
     clusters, refused = ([named], []) if named else _find_clusters(machine)
     zone = _find_time_zone(machine)

@@ -22,7 +22,7 @@ from ncen_updater.agent.setup.adoption_step import AdoptStep
 from ncen_updater.agent.setup.answers import SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
-from ncen_updater.agent.setup.proposal import SiteProposal, find_first_rule, get_port
+from ncen_updater.agent.setup.proposal import Guess, SiteProposal, find_first_rule, get_port
 from ncen_updater.agent.setup.server_files import (
     LANGUAGES,
     LANGUAGES_TEXT,
@@ -72,12 +72,14 @@ class SetupPlan:
         config: The configuration, as it will be read.
         fingerprint: Of the root of trust, in groups of eight.
         by_hand: What setup leaves to a person.
+        guesses: What was found.
     """
 
     steps: tuple[SetupStep, ...]
     config: AgentConfig
     fingerprint: str
     by_hand: tuple[LazyText, ...] = ()
+    guesses: tuple[Guess, ...] = ()
 
 
 def read_trusted_root(path: Path) -> tuple[bytes, str]:
@@ -158,7 +160,7 @@ def build_plan(
         steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
-    return SetupPlan(tuple(steps), loaded, group_digits(digest), tuple(by_hand))
+    return SetupPlan(tuple(steps), loaded, group_digits(digest), tuple(by_hand), found.guesses)
 
 
 # ---- agent.toml ----------------------------------------------------------------------------------

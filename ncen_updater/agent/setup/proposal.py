@@ -197,9 +197,11 @@ def _choose_unit(
     ):
         if len(some) == 1:
             chosen = some[0]
+            stem = chosen.name.removesuffix(".service")
             parts = tuple(
                 unit for unit in facts.units
-                if unit is not chosen and unit.user == chosen.user and unit.user != "root"
+                if unit is not chosen and unit.user == chosen.user
+                and unit.name.startswith((f"{stem}-", f"{stem}@", f"{product}-"))
             )  # fmt: skip
             return chosen, parts, Guess(UNIT, chosen.name, certainty, reason)
     return None, (), Guess(UNIT, "", Certainty.GUESSED, BY_NAME)

@@ -106,10 +106,11 @@ class SetupRecord:
         self._data["steps"][number]["state"] = state
         self._save()
 
-    def get_done(self) -> tuple[SetupStep, ...]:
-        """Return the steps that are done or begun."""
-        entries = zip(self.steps, self._data["steps"], strict=True)
-        return tuple(step for step, entry in entries if entry["state"])
+    def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:
+        """Return the steps that are done or begun, or those that are not done."""
+        states = [entry["state"] for entry in self._data["steps"]]
+        pairs = zip(self.steps, states, strict=True)
+        return tuple(step for step, state in pairs if (state if done else state != "done"))
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:

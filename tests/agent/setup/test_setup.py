@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.cli import main
 from ncen_updater.agent.setup import server_files
 from ncen_updater.agent.setup.record import SetupPhase
 from ncen_updater.agent.setup.server_files import LoginLines
@@ -80,6 +81,9 @@ def test_command_there_and_back(site: BareSite) -> None:
     again = run(site, "--answers", answers, "--yes", "--json")
     assert json.loads(again.stdout)["error"]["code"] == "NU-1205"
 
+    shown = run(site, "--undo", "--dry-run")
+    assert (shown.returncode, f"Undo: adopt {VERSION}" in shown.stdout) == (0, True), shown.stderr
+    assert is_set_up(site)
     undone = run(site, "--undo", "--yes")
     assert undone.returncode == 0, undone.stderr
     assert differences(site, before) == set()
@@ -104,6 +108,28 @@ def test_killed_on_real_servers(site: BareSite) -> None:
         assert killed_at(chance.randint(1, back), site.undo)
         _undo(site)
         assert differences(site, before) == set()
+
+
+def test_dry_run_of_an_interrupted_setup_changes_nothing(site: BareSite) -> None:
+    before = site.look()
+    last = changes_of(site.apply)
+    site.undo()
+    assert killed_at(last // 2, site.apply)
+    there = site.look()
+    shown = run(site, "--dry-run", "--json")
+    assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "interrupted")
+    assert differences(site, there) <= {"var/lib/ncen-updater/setup/lock"}
+    _undo(site)
+    assert differences(site, before) == set()
+
+
+@pytest.mark.parametrize("words", [(), ("--undo",), ("--dry-run",)])
+def test_setup_of_the_machine_itself_is_for_root(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ncen_updater.agent.cli.setup.os.geteuid", lambda: 1000)
+    assert main.run(["setup", *words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "NU-1201"
 
 
 def _again(site: BareSite) -> tuple[str, ...]:

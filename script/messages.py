@@ -85,7 +85,7 @@ TWO_WORDS = re.compile(r"[A-Za-z]{2,}[^A-Za-z{}]* [^A-Za-z{}]*[a-z]{2,}")
 UNCOUNTED: dict[str, str] = {}
 # Findings of the preflight and of lint are written with their numbers only, mostly by these.
 CODE = re.compile(r"NU-\d{4}")
-NUMBERED = {"make_advisory", "make_finding", "make_info", "make_blocker"}
+NUMBERED = {"make_advisory", "make_info", "make_blocker"}
 NUMBERS = (range(6301, 6400), range(7101, 7200))
 
 

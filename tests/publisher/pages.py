@@ -13,7 +13,12 @@ from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from ncen_updater.publisher.review.event_review import EventReview, ReleaseReview, release_page
 from ncen_updater.publisher.review.review_files import ReviewedRelease
-from ncen_updater.publisher.review.text_page import format_annex, format_page, render_html
+from ncen_updater.publisher.review.text_page import (
+    format_annex,
+    format_details,
+    format_summary,
+    render_html,
+)
 from ncen_updater.publisher.signing.review_attachments import list_overlay_digests
 
 #: A link, in the place of content.
@@ -68,6 +73,6 @@ def forms_of(page: ReleaseReview) -> tuple[str, str]:
     whole = EventReview(
         "ncen", (), page.critical, page.warnings, page.info_count, (page,), (), (), "0" * 64
     )
-    lines = (*format_page(whole, "en"), *format_annex(whole))
+    lines = (*format_summary(whole), *format_details(whole, "en"), *format_annex(whole))
     text = "\n".join(line if isinstance(line, str) else line.render() for line in lines)
     return text, unescape(render_html(whole).decode())

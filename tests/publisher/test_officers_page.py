@@ -24,7 +24,8 @@ from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.review.event_review import EventReview, build_review
 from ncen_updater.publisher.review.text_page import (
     format_annex,
-    format_page,
+    format_details,
+    format_summary,
     group_marked_lines,
     render_html,
 )
@@ -116,7 +117,7 @@ def desk(tmp_path: Path, published: Desk) -> Desk:
 
 
 def said(page: EventReview, language: str = "en") -> list[str]:
-    lines = [*format_page(page, language), *format_annex(page)]
+    lines = [*format_summary(page), *format_details(page, language), *format_annex(page)]
     return [line if isinstance(line, str) else line.render(language) for line in lines]
 
 

@@ -7,7 +7,8 @@ import pytest
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.tree import EntryType, TreeEntry
-from ncen_updater.publisher.lint.linted_release import describe_path, make_finding
+from ncen_updater.publisher.lint.linted_release import describe_path
+from ncen_updater.publisher.lint.rules import LintRule
 from ncen_updater.publisher.review.file_changes import (
     MAX_DIRECTORIES,
     FileChange,
@@ -88,9 +89,8 @@ def test_many_places_become_few() -> None:
 
 
 def test_what_a_place_in_a_path_stands_for_is_said() -> None:
-    found = make_finding(
-        7150, Severity.INFO, "{path}: x", "-", path="lang/{lang}.json", names="a {lang}"
-    )
+    rule = LintRule(7150, Severity.INFO, "{path}: x", "-")
+    found = rule.report(path="lang/{lang}.json", names="a {lang}")
     assert found.title.render() == "lang/{lang}.json (per language): x"
     assert found.figures["path"] == "lang/{lang}.json"
     down = describe_path("sql/{engine}/1.down.sql")

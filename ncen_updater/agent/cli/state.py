@@ -48,8 +48,8 @@ def _format_application(status: SiteStatus) -> LazyText:
         "version": get_part_or_none(status.current),
     }
     if status.current is None:
-        text = LazyText(N_("Not adopted: no release of {product} installed"), values)
-        return LazyText("{text}.", {"text": text})
+        missing = LazyText(N_("Not adopted: no release of {product} installed"), values)
+        return LazyText("{text}.", {"text": missing})
     if isinstance(status.current, Exception):
         return LazyText(N_("Installed release of {product} unknown."), values)
     seen = get_part_or_none(status.availability)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.manifest import (
     ENGINE_PLACEHOLDER,
@@ -57,16 +56,6 @@ class LintedRelease:
         for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):
                 yield database, migration
-
-
-def make_finding(
-    number: int, severity: Severity, what: str, remedy: str, **values: object
-) -> Finding:
-    """Make a finding from its number; its figures hold paths as the manifest has them."""
-    reported = {key: describe_path(v) if isinstance(v, str) else v for key, v in values.items()}
-    return Finding(
-        f"NU-{number}", severity, LazyText(what, reported), LazyText(remedy, reported), values
-    )
 
 
 def describe_path(path: str) -> LazyText | str:

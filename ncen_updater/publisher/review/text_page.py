@@ -76,12 +76,6 @@ def unshown(page: EventReview, language: str) -> LazyText:
     return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 
 
-def format_page(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """Yield the whole page except its annex."""
-    yield from format_summary(page)
-    yield from format_details(page, language)
-
-
 def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:
     """Yield the details, from the marks to the annex."""
     for release in page.releases:

@@ -61,8 +61,8 @@ def _format_application(status: SiteStatus) -> LazyText:
         "said": seen.detail,
     }
     if (seen.state, seen.answer) == (AvailabilityState.AVAILABLE, HealthAnswer.OTHER_VERSION):
-        text = N_("{product} {version} is selected, but {said} is running.")
-        return LazyText(text, values)
+        words = N_("{product} {version} is selected, but {said} is running.")
+        return LazyText(words, values)
     return LazyText(
         _AVAILABILITY.get((seen.state, seen.process_runs)) or _AVAILABILITY[(seen.state, None)],
         values,

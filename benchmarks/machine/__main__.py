@@ -147,7 +147,7 @@ def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 def setup(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """Set a site up, undo it, and interrupt it."""
-    rows = try_setup(ground, options.seed)
+    rows = try_setup(ground, options.seed, options.act)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
     )
-    parser.add_argument("--act", default="", help="of restarts: those alone whose name has this")
+    parser.add_argument("--act", default="", help="of restarts, setup: those with this")
     parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from benchmarks.debian.container import wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import (
     LET_IN_S,
     acknowledged,
@@ -56,6 +58,7 @@ end = "00:00"
 """
 DRY_RUN = "ncen-updater setup --answers /root/setup.toml --dry-run"
 SETUP = "ncen-updater setup --answers /root/setup.toml --yes"
+SETUP_AGAIN, UNDO = "ncen-updater setup --yes", "ncen-updater setup --undo --yes"
 #: The seven answers of a person.
 TYPED = ("mu-port-louis", "MU", FEED_URL, "/root/secretariat/root.json", "amina", "none", "y")
 #: Whatever setup may change, but what programs of Debian keep of their own files.
@@ -92,6 +95,7 @@ if sys.argv[2] == 'kill':
     setup.wait()
 """
 AT_LOGINS = f"file {CLUSTER}/pg_hba.conf None"
+CUT = "power cut at the restart"
 AT_ADOPTION, AT_RESTART = "adopt None None", "restart None False"
 
 
@@ -118,6 +122,7 @@ class Trial:
         self.before = self.list_state()
         self.known = {START: facts(self.container, BY_HAND)}
         self.wrong: list[str] = []
+        self.began = time.time()
 
     def list_state(self) -> set[str]:
         """Return what is there, a line each."""
@@ -150,38 +155,33 @@ class Trial:
         self.require_sound(Path("/opt/ncen/current"))
 
     def count(self) -> dict[str, float]:
-        """Return what users met, and forget it."""
+        """Return what users met since the trial began."""
         lines = self.box.log.read_bytes().split(b"\n")[:-1]
-        outages = [one for one in map(json.loads, lines) if "outage_s" in one]
+        entries = [json.loads(line) for line in lines]
+        outages = [one for one in entries if one.get("from_wall", 0.0) > self.began]
         longest = max((float(one["outage_s"]) for one in outages), default=0.0)
         refused = sum(int(one["refused"]) for one in outages)
         return {"outages": len(outages), "longest_s": round(longest, 1), "refused": refused}
 
 
-def try_setup(ground: Ground, seed: int) -> list[Tried]:
+def try_setup(ground: Ground, seed: int, only: str = "") -> list[Tried]:
     """Set a site up, undo it, kill it twice, and cut the power once."""
-    chance = Random(seed)
     site = ground.work / "setup.img"
-    typed = _install(ground, site)
-    return [*_try_all(ground, Image(site), typed, chance)]
+    if not site.exists():
+        _install(ground, site)
+    acts = {
+        "set up, upgrade, roll back": _set_up,
+        "set up by seven answers, undo": _undo,
+        "killed at the logins, set up again": partial(_kill, step=AT_LOGINS, then=SETUP_AGAIN),
+        "killed in the adoption, undone": partial(_kill, step=AT_ADOPTION, then=UNDO),
+    }
+    rows = [_try(ground, Image(site), what, act) for what, act in acts.items() if only in what]
+    if only in CUT:
+        rows.append(_cut(ground, Image(site), Random(seed)))
+    return rows
 
 
-def _try_all(ground: Ground, site: Image, typed: int, chance: Random) -> Iterator[Tried]:
-    for what, act in (
-        ("set up, upgrade, roll back", lambda trial: _set_up(trial, typed)),
-        ("set up by seven answers, undo", _undo),
-        ("killed at the logins, set up again", lambda trial: _kill(trial, AT_LOGINS, SETUP_AGAIN)),
-        ("killed in the adoption, undone", lambda trial: _kill(trial, AT_ADOPTION, UNDO)),
-    ):
-        yield _try(ground, site, what, act)
-    yield _cut(ground, site, chance)
-
-
-SETUP_AGAIN, UNDO = "ncen-updater setup --yes", "ncen-updater setup --undo --yes"
-
-
-def _install(ground: Ground, site: Path) -> int:
-    """Install the package, and return how many lines were typed for it."""
+def _install(ground: Ground, site: Path) -> None:
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.bare), "setup")
     try:
@@ -196,7 +196,6 @@ def _install(ground: Ground, site: Path) -> int:
         answers = ANSWERS.format(feed=FEED_URL, fingerprint=digest)
         box.container.must("sh", "-c", 'printf %s "$0" > /root/setup.toml', answers)
         box.power_off().save(site)
-        return len(person.typed)
     finally:
         box.close()
         outside.close()
@@ -221,7 +220,7 @@ def _try(ground: Ground, site: Image, what: str, act: Callable[[Trial], Tried]) 
         outside.close()
 
 
-def _set_up(trial: Trial, typed: int) -> Tried:
+def _set_up(trial: Trial) -> Tried:
     trial.type(DRY_RUN)
     trial.require_unchanged("dry run")
     began = time.monotonic()
@@ -229,7 +228,7 @@ def _set_up(trial: Trial, typed: int) -> Tried:
     seconds = round(time.monotonic() - began, 1)
     say(said)
     trial.require_set_up()
-    figures = {"typed": typed + 2, **trial.count()}
+    figures = {"typed": len(commands(INSTALLATION.read_text("utf-8"), 1)) + 2, **trial.count()}
     if figures["outages"] > 1:
         trial.wrong.append("users were refused more than once")
     approve(trial.container)
@@ -244,8 +243,10 @@ def _set_up(trial: Trial, typed: int) -> Tried:
 def _await_version(trial: Trial, version: str) -> None:
     def look() -> bool | None:
         said = status(trial.container)
-        settled = said and not said["service"]["running"]
-        return True if settled and said["running"]["version"] == version else None
+        if not said or said["running"]["version"] != version:
+            return None
+        change = said["journal"]["open_change"]
+        return True if change is None or change["step"] == "soak" else None
 
     if wait_for(look, LET_IN_S) is None:
         trial.wrong.append(f"{version} does not run: {status(trial.container)}")
@@ -308,7 +309,7 @@ def _cut(ground: Ground, site: Image, chance: Random) -> Tried:
         trial.type(UNDO)
         trial.require_unchanged("undo")
         figures = {"in_after_s": found or LET_IN_S, **trial.count()}
-        row = Tried("power cut at the restart", seconds, figures, tuple(trial.wrong))
+        row = Tried(CUT, seconds, figures, tuple(trial.wrong))
         say(str(row))
         return row
     finally:

@@ -39,7 +39,7 @@ from ncen_updater.agent.setup.steps import (
     remove_partial_files,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.slots.link import switch_current
+from ncen_updater.agent.storage.slots.link import RECORDS_DIRECTORY, switch_current
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -78,13 +78,14 @@ class AdoptStep(SetupStep, kind="adopt"):
         config = self._load()
         paths = config.paths
         slots = build_site(config, Path(self.config)).slots
+        records = paths.resolve(paths.slots) / RECORDS_DIRECTORY
         current, current_link = slots.read_current(), paths.resolve(paths.current)
         return {
             "state": list_files(paths.resolve(paths.state), NOT_OURS),
             "current": None if current is None else str(current),
             "slots": [str(version) for version in slots.list_versions()],
             "slot": slots.get_slot_directory(Version(self.version)).exists(),
-            "missing": find_missing(paths.resolve(paths.slots), current_link.parent),
+            "missing": find_missing(records, current_link.parent),
             "databases": list(_find_agent_parts(config)),
             "plain": _is_plain(config),
         }

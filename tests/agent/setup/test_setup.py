@@ -91,6 +91,15 @@ def test_command_there_and_back(site: BareSite) -> None:
     assert json.loads(nothing.stdout)["error"]["code"] == "NU-1213"
 
 
+def test_undo_leaves_the_slots_directory_of_the_package_empty(site: BareSite) -> None:
+    slots = site.demo.root / "opt/ncen/slots"
+    slots.mkdir(parents=True)
+    site.apply()
+    assert is_set_up(site)
+    site.undo()
+    assert list(slots.iterdir()) == []
+
+
 def test_killed_on_real_servers(site: BareSite) -> None:
     before = site.look()
     chance = random.Random(seed())

@@ -169,7 +169,7 @@ def try_setup(ground: Ground, seed: int, only: str = "") -> list[Tried]:
     site = ground.work / "setup.img"
     if not site.exists():
         _install(ground, site)
-    acts = {
+    acts: Mapping[str, Callable[[Trial], Tried]] = {
         "set up, upgrade, roll back": _set_up,
         "set up by seven answers, undo": _undo,
         "killed at the logins, set up again": partial(_kill, step=AT_LOGINS, then=SETUP_AGAIN),
@@ -234,8 +234,12 @@ def _set_up(trial: Trial) -> Tried:
     approve(trial.container)
     _await_version(trial, TARGET)
     trial.known[TARGET] = facts(trial.container)
-    trial.type("ncen-updater rollback --yes", user="amina")
+    # It would follow the rollback to the end of the soak period.
+    trial.container.must(
+        "sh", "-c", "runuser -u amina -- ncen-updater rollback --yes > /dev/null &"
+    )
     _await_version(trial, START)
+    trial.type("ncen-updater confirm", user="amina")
     trial.require_sound(Path("/opt/ncen/current"))
     return Tried("", seconds, figures)
 

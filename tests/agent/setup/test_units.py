@@ -23,6 +23,7 @@ from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.setup.site import VERSION, BareSite, bare_site
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
+from tests.support.forks import run_agent
 
 CURRENT = "/opt/ncen/current"
 #: Plays ``systemctl`` and ``nginx``; each order is a line of the log.
@@ -136,6 +137,15 @@ def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> Non
     assert undone[0] == "systemctl stop ncen-updater.service"
     assert f"restart {root}/srv/old/current" in undone
     assert site.demo.app_running()
+
+
+def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:
+    answers, root = site.write_answers(), site.demo.root
+    words = ("setup", "--root", str(root), "--answers", str(answers), "--keep-unit", "--yes")
+    done = run_agent(*words, environment={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, _, last = done.stdout.partition("Ready for an upgrade")
+    assert f"By hand: Let ncen.service start {root}/opt/ncen/current" in last
 
 
 def test_release_without_what_the_unit_starts(site: BareSite) -> None:

@@ -98,16 +98,18 @@ def setup(
 
 def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
     with session.make_progress() as progress:
-        record.apply(progress, plan.steps if plan else ())
+        record.apply(progress, plan.steps if plan else (), plan.by_hand if plan else ())
     session.add_line(LazyText(N_("Setup is complete.")))
     result = session.get_local_site().run_doctor() if _is_adopted(record) else None
     for text in result.lines if result else ():
         session.add_line(text)
-    for words in plan.by_hand if plan else ():
+    for words in record.by_hand:
         session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
     session.add_line(LazyText(N_("Undo: sudo ncen-updater setup --undo")))
     session.add_line(LazyText(N_("Next: ncen-updater check")))
-    _write(session, "done", plan, **({"doctor": dict(result.document)} if result else {}))
+    left = [line.render(session.language) for line in record.by_hand]
+    more = {"doctor": dict(result.document)} if result else {}
+    _write(session, "done", plan, by_hand=left, **more)
     return result.exit_code if result else ExitCode.OK
 
 

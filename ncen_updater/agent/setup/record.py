@@ -73,7 +73,7 @@ class SetupRecord:
         self._state = state
         self.directory = state / RECORD_DIRECTORY
         self._file = self.directory / RECORD_NAME
-        self._data: dict[str, Any] = {"steps": [], "missing": []}
+        self._data: dict[str, Any] = {"steps": [], "missing": [], "by_hand": []}
         self._missing: list[str] = []
         self._load()
 
@@ -95,16 +95,25 @@ class SetupRecord:
         self._data["phase"] = self.phase
         durable.write_file(self._file, json.dumps(self._data, indent=1).encode(), 0o600)
 
-    def _begin(self, steps: Sequence[SetupStep], missing: Sequence[str]) -> None:
+    def _begin(self, steps: Sequence[SetupStep], by_hand: Sequence[LazyText]) -> None:
         """Write down what is going to be done; nothing is done yet."""
         self.steps, self.phase = tuple(steps), SetupPhase.DOING
         entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
-        self._data = {"schema": 1, "steps": entries, "missing": missing}
+        left = [
+            {"template": line.template, "values": {k: str(v) for k, v in line.values.items()}}
+            for line in by_hand
+        ]
+        self._data = {"schema": 1, "steps": entries, "missing": self._missing, "by_hand": left}
         self._save()
 
     def _mark(self, number: int, state: str | None) -> None:
         self._data["steps"][number]["state"] = state
         self._save()
+
+    @property
+    def by_hand(self) -> tuple[LazyText, ...]:
+        """What setup leaves to a person."""
+        return tuple(LazyText(**line) for line in self._data["by_hand"])
 
     def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:
         """Return the steps that are done or begun, or those that are not done."""
@@ -124,12 +133,18 @@ class SetupRecord:
 
     # ---- forward ---------------------------------------------------------------------------------
 
-    def apply(self, progress: ProgressListener, steps: Sequence[SetupStep] = ()) -> None:
+    def apply(
+        self,
+        progress: ProgressListener,
+        steps: Sequence[SetupStep] = (),
+        by_hand: Sequence[LazyText] = (),
+    ) -> None:
         """Do what is left to do; on a failure undo all.
 
         Args:
             progress: Told what is done.
             steps: What is to be done, where nothing is on the disk yet.
+            by_hand: What is left to a person then.
 
         Raises:
             SETUP_STEP_FAILED: If a step failed; everything is as it was.
@@ -140,7 +155,7 @@ class SetupRecord:
             if steps and self.phase is not SetupPhase.NONE:
                 raise SiteBusyError(holder="setup")
             if steps:
-                self._begin(steps, self._missing)
+                self._begin(steps, by_hand)
             for number, step in enumerate(self.steps):
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":

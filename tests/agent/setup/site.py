@@ -95,7 +95,8 @@ class BareSite:
     def apply(self, answers: Path | None = None) -> None:
         """Begin, or go on."""
         record = self.record()
-        record.apply(SilentProgress(), () if record.steps else self.plan(answers).steps)
+        plan = None if record.steps else self.plan(answers)
+        record.apply(SilentProgress(), plan.steps if plan else (), plan.by_hand if plan else ())
 
     def undo(self) -> None:
         """Undo all."""

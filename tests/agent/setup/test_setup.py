@@ -119,6 +119,17 @@ def test_killed_on_real_servers(site: BareSite) -> None:
         assert differences(site, before) == set()
 
 
+def test_continued_setup_says_what_is_left_to_a_person(site: BareSite) -> None:
+    left = [line.render() for line in site.plan().by_hand]
+    assert left
+    last = changes_of(site.apply)
+    site.undo()
+    assert killed_at(last // 2, site.apply)
+    done = run(site, "--yes", "--json", *_again(site))
+    assert json.loads(done.stdout)["by_hand"] == left
+    _undo(site)
+
+
 def test_dry_run_of_an_interrupted_setup_changes_nothing(site: BareSite) -> None:
     before = site.look()
     last = changes_of(site.apply)

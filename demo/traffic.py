@@ -34,6 +34,7 @@ class Outage:
     """A time in which no case was accepted, from the first refused request to the next success."""
 
     seconds: float
+    refused: int
     from_wall: float
     to_wall: float
     from_monotonic: float
@@ -57,7 +58,7 @@ class Tally:
     acknowledged: int = 0
     refused: int = 0
     outages: list[Outage] = field(default_factory=list)
-    _since: tuple[float, float] | None = None
+    _since: tuple[float, float, int] | None = None
 
     def accepted(self, wall: float, monotonic: float) -> Outage | None:
         """Count a success; returns the outage that it ended."""
@@ -66,8 +67,8 @@ class Tally:
 
     def rejected(self, wall: float, monotonic: float) -> None:
         """Count a refusal, with the time at which the request began."""
+        self._since = self._since or (wall, monotonic, self.refused)
         self.refused += 1
-        self._since = self._since or (wall, monotonic)
 
     def summary(self, wall: float, monotonic: float) -> Summary:
         """End the counting."""
@@ -78,8 +79,11 @@ class Tally:
     def _end(self, wall: float, monotonic: float) -> Outage | None:
         if self._since is None:
             return None
-        from_wall, from_monotonic = self._since
-        outage = Outage(monotonic - from_monotonic, from_wall, wall, from_monotonic, monotonic)
+        from_wall, from_monotonic, before = self._since
+        outage = Outage(
+            monotonic - from_monotonic, self.refused - before,
+            from_wall, wall, from_monotonic, monotonic,
+        )  # fmt: skip
         self._since = None
         self.outages.append(outage)
         return outage

@@ -22,6 +22,7 @@ from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
 from benchmarks.machine.restarts import maintenance, power_cuts, restarts
+from benchmarks.machine.setup import try_setup
 from benchmarks.machine.units import (
     come_in,
     exposure,
@@ -144,6 +145,12 @@ def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
+def setup(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Set a site up, undo it, and interrupt it."""
+    rows = try_setup(ground, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
 def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """People and tools restart and stop units in the middle of an upgrade."""
     _upgrade(ground)
@@ -168,6 +175,7 @@ PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
     "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
     "removal": removal, "restarts": restarted, "cuts": cuts, "maintenance": portal, "peer": peer,
+    "setup": setup,
 }  # fmt: skip
 
 

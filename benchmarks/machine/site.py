@@ -256,13 +256,17 @@ class Administrator:
         self._guide = text.replace("ncen-updater_0.1.0_amd64.deb", package)
         self.typed: list[Typed] = []
 
+    def install_package(self) -> None:
+        """Section 1."""
+        self._container.must("cp", "-r", "/pkg", "/root/secretariat")
+        self._section(1)
+
     def install(self, *, without: str = "") -> None:
         """Sections 1 to 5, a line of PostgreSQL's files left out."""
         names = "\n".join(f'{n} = "{p}"' for n, p in PostgresPlace("").names.items())
         config = self._config.format(feed=FEED_URL, names=names)
         (self._shared / "agent.toml").write_text(config, "utf-8")
-        self._container.must("cp", "-r", "/pkg", "/root/secretariat")
-        self._section(1)
+        self.install_package()
         for file, lines in LINES.items():
             for line in lines:
                 if line not in self._guide:

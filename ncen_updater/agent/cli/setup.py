@@ -100,8 +100,8 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
     with session.make_progress() as progress:
         record.apply(progress, plan.steps if plan else ())
     session.add_line(LazyText(N_("Setup is complete.")))
-    for line in plan.by_hand if plan else ():
-        session.add_line(line)
+    for words in plan.by_hand if plan else ():
+        session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
     result = session.get_local_site().run_doctor() if _is_adopted(record) else None
     for text in result.lines if result else ():
         session.add_line(text)

@@ -21,6 +21,8 @@ INTERVAL_S = 0.5
 #: Where programs lie that belong to no release.
 _SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
 _PATH = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
+#: What a shell makes its directory.
+_CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
 
 
 def make_unit_drop_in(text: str, current: str) -> str | None:
@@ -67,7 +69,11 @@ def _find_installation(command: str, working: str) -> str:
     place = PurePosixPath(paths[0])
     if working and place.is_relative_to(working):
         return working.rstrip("/")
-    above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
+    entered = _CHANGED_TO.search(command)
+    if entered and not f"{entered[1]}/".startswith(_SYSTEM):
+        above = PurePosixPath(entered[1])
+    else:
+        above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
     return str(above) if len(above.parts) > 2 else ""
 
 

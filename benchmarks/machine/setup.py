@@ -1,0 +1,317 @@
+"""``ncen-updater setup`` on a site whose users work: done, undone, killed, and without power.
+
+The package is installed as its guide says. All the rest is ``setup``: with a file of answers, and
+once with the answers of a person at a terminal. Whatever ``setup`` must not leave is looked for in
+files, permissions, units, roles, grants and schemas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.debian.container import wait_for
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import (
+    LET_IN_S,
+    acknowledged,
+    expect,
+    facts,
+    lost_records,
+    officers_in,
+    status,
+)
+from benchmarks.machine.line import FEED_URL, Outside
+from benchmarks.machine.prepare import Ground
+from benchmarks.machine.record import approve
+from benchmarks.machine.site import CLUSTER, START, TARGET, Administrator
+from benchmarks.report import say
+
+BY_HAND = Path(f"/srv/ncen/{START}")
+ANSWERS = """\
+schema = 1
+[site]
+id = "mu-port-louis"
+country = "MU"
+[feed]
+urls = ["{feed}"]
+[trust]
+root = "/root/secretariat/root.json"
+fingerprint = "{fingerprint}"
+[people]
+operators = ["amina"]
+approvers = ["amina"]
+[[windows]]
+start = "00:00"
+end = "12:00"
+[[windows]]
+start = "12:00"
+end = "00:00"
+"""
+DRY_RUN = "ncen-updater setup --answers /root/setup.toml --dry-run"
+SETUP = "ncen-updater setup --answers /root/setup.toml --yes"
+#: The seven answers of a person.
+TYPED = ("mu-port-louis", "MU", FEED_URL, "/root/secretariat/root.json", "amina", "none", "y")
+#: Whatever setup may change, but what programs of Debian keep of their own files.
+STATE = """
+find /etc /opt/ncen /var/lib/ncen-updater /run/ncen ! -path '/etc/*-' \
+  -printf '%p %y %m %u:%g %l\\n' 2>/dev/null || true
+find /etc /var/lib/ncen-updater -type f ! -path '/etc/*-' -exec sha256sum {} +
+systemctl list-unit-files --no-legend --plain 'ncen*'
+systemctl is-active ncen ncen-updater ncen-updater-resume || true
+readlink /proc/$(systemctl show --property=MainPID --value ncen)/cwd
+runuser -u postgres -- pg_dumpall --schema-only | grep -v restrict
+"""
+#: Types setup, and waits until a step is in the record; then setup is killed, or goes on.
+UNTIL = """
+import json, os, signal, subprocess, sys
+said = open('/root/said', 'w')
+setup = subprocess.Popen(sys.argv[3:], stdout=said, stderr=said, start_new_session=True)
+def is_reached():
+    try:
+        with open('/var/lib/ncen-updater/setup/record.json') as record:
+            entries = json.load(record)['steps']
+    except (OSError, ValueError):
+        return False
+    names = ('kind', 'path', 'before_files')
+    return any(
+        entry['state'] and ' '.join(str(entry['step'].get(name)) for name in names) == sys.argv[1]
+        for entry in entries
+    )
+while not is_reached():
+    if setup.poll() is not None:
+        sys.exit(open('/root/said').read())
+if sys.argv[2] == 'kill':
+    os.killpg(setup.pid, signal.SIGKILL)
+    setup.wait()
+"""
+AT_LOGINS = f"file {CLUSTER}/pg_hba.conf None"
+AT_ADOPTION, AT_RESTART = "adopt None None", "restart None False"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial of setup.
+
+    Attributes:
+        seconds: How long setup took.
+        figures: What users met, and how much was typed.
+    """
+
+    what: str
+    seconds: float | None = None
+    figures: Mapping[str, float] | None = None
+    wrong: tuple[str, ...] = ()
+
+
+class Trial:
+    """A machine with the package, whose users work."""
+
+    def __init__(self, box: Box) -> None:
+        self.box, self.container = box, box.container
+        self.before = self.list_state()
+        self.known = {START: facts(self.container, BY_HAND)}
+        self.wrong: list[str] = []
+
+    def list_state(self) -> set[str]:
+        """Return what is there, a line each."""
+        return set(self.container.must("sh", "-c", STATE).splitlines())
+
+    def require_unchanged(self, when: str) -> None:
+        """Note what is not as before."""
+        now = self.list_state()
+        self.wrong += [f"{when}, gone: {line}" for line in sorted(self.before - now)[:10]]
+        self.wrong += [f"{when}, new: {line}" for line in sorted(now - self.before)[:10]]
+
+    def type(self, line: str, *, user: str = "root", status: int = 0) -> str:
+        """Type a line; note another exit status."""
+        ended = self.container.run("runuser", "-u", user, "--", "sh", "-c", line)
+        said = ended.stdout + ended.stderr
+        if ended.returncode != status:
+            self.wrong.append(f"{line}: exit status {ended.returncode}: {said}")
+        return said
+
+    def require_sound(self, current: Path) -> None:
+        """Note records that are lost, and anything but one whole version."""
+        now = time.time()
+        self.wrong += expect(facts(self.container, current), self.known)
+        self.wrong += lost_records(self.container, acknowledged(self.box.log, now))
+
+    def require_set_up(self) -> None:
+        """Note what setup has to have done."""
+        self.type("ncen-updater doctor")
+        self.type("ncen-updater check")
+        self.require_sound(Path("/opt/ncen/current"))
+
+    def count(self) -> dict[str, float]:
+        """Return what users met, and forget it."""
+        lines = self.box.log.read_bytes().split(b"\n")[:-1]
+        outages = [one for one in map(json.loads, lines) if "outage_s" in one]
+        longest = max((float(one["outage_s"]) for one in outages), default=0.0)
+        refused = sum(int(one["refused"]) for one in outages)
+        return {"outages": len(outages), "longest_s": round(longest, 1), "refused": refused}
+
+
+def try_setup(ground: Ground, seed: int) -> list[Tried]:
+    """Set a site up, undo it, kill it twice, and cut the power once."""
+    chance = Random(seed)
+    site = ground.work / "setup.img"
+    typed = _install(ground, site)
+    return [*_try_all(ground, Image(site), typed, chance)]
+
+
+def _try_all(ground: Ground, site: Image, typed: int, chance: Random) -> Iterator[Tried]:
+    for what, act in (
+        ("set up, upgrade, roll back", lambda trial: _set_up(trial, typed)),
+        ("set up by seven answers, undo", _undo),
+        ("killed at the logins, set up again", lambda trial: _kill(trial, AT_LOGINS, SETUP_AGAIN)),
+        ("killed in the adoption, undone", lambda trial: _kill(trial, AT_ADOPTION, UNDO)),
+    ):
+        yield _try(ground, site, what, act)
+    yield _cut(ground, site, chance)
+
+
+SETUP_AGAIN, UNDO = "ncen-updater setup --yes", "ncen-updater setup --undo --yes"
+
+
+def _install(ground: Ground, site: Path) -> int:
+    """Install the package, and return how many lines were typed for it."""
+    outside = Outside(ground.secretariat.feed)
+    box = ground.box(Image(ground.bare), "setup")
+    try:
+        box.boot()
+        outside.connect(box)
+        shared, [package] = ground.secretariat.directory, ground.secretariat.packages()
+        person = Administrator(box.container, shared, package)
+        person.install_package()
+        if failed := [line for line in person.typed if line.status]:
+            raise RuntimeError(f"lines of the guide fail: {failed}")
+        digest = hashlib.sha256((shared / "root.json").read_bytes()).hexdigest()
+        answers = ANSWERS.format(feed=FEED_URL, fingerprint=digest)
+        box.container.must("sh", "-c", 'printf %s "$0" > /root/setup.toml', answers)
+        box.power_off().save(site)
+        return len(person.typed)
+    finally:
+        box.close()
+        outside.close()
+
+
+def _try(ground: Ground, site: Image, what: str, act: Callable[[Trial], Tried]) -> Tried:
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(site, "setup")
+    try:
+        box.boot()
+        outside.connect(box)
+        box.officers()
+        if officers_in(box) is None:
+            raise RuntimeError("officers do not come in")
+        trial = Trial(box)
+        tried = act(trial)
+        row = Tried(what, tried.seconds, tried.figures, (*tried.wrong, *trial.wrong))
+        say(str(row))
+        return row
+    finally:
+        box.close()
+        outside.close()
+
+
+def _set_up(trial: Trial, typed: int) -> Tried:
+    trial.type(DRY_RUN)
+    trial.require_unchanged("dry run")
+    began = time.monotonic()
+    said = trial.type(SETUP)
+    seconds = round(time.monotonic() - began, 1)
+    say(said)
+    trial.require_set_up()
+    figures = {"typed": typed + 2, **trial.count()}
+    if figures["outages"] > 1:
+        trial.wrong.append("users were refused more than once")
+    approve(trial.container)
+    _await_version(trial, TARGET)
+    trial.known[TARGET] = facts(trial.container)
+    trial.type("ncen-updater rollback --yes", user="amina")
+    _await_version(trial, START)
+    trial.require_sound(Path("/opt/ncen/current"))
+    return Tried("", seconds, figures)
+
+
+def _await_version(trial: Trial, version: str) -> None:
+    def look() -> bool | None:
+        said = status(trial.container)
+        settled = said and not said["service"]["running"]
+        return True if settled and said["running"]["version"] == version else None
+
+    if wait_for(look, LET_IN_S) is None:
+        trial.wrong.append(f"{version} does not run: {status(trial.container)}")
+
+
+def _undo(trial: Trial) -> Tried:
+    keys = "\\n".join(TYPED)
+    began = time.monotonic()
+    said = trial.type(f"printf '{keys}\\n' | script -qec 'ncen-updater setup' /dev/null")
+    seconds = round(time.monotonic() - began, 1)
+    say(said)
+    trial.require_set_up()
+    trial.type(UNDO)
+    trial.require_unchanged("undo")
+    trial.require_sound(BY_HAND)
+    return Tried("", seconds, {"questions": len(TYPED), **trial.count()})
+
+
+def _kill(trial: Trial, step: str, then: str) -> Tried:
+    trial.container.must("python3", "-c", UNTIL, step, "kill", *SETUP.split())
+    began = time.monotonic()
+    trial.type(then)
+    seconds = round(time.monotonic() - began, 1)
+    if then == UNDO:
+        trial.require_unchanged("undo")
+        trial.require_sound(BY_HAND)
+    else:
+        trial.require_set_up()
+        trial.type(UNDO)
+        trial.require_unchanged("undo")
+    return Tried("", seconds, trial.count())
+
+
+def _cut(ground: Ground, site: Image, chance: Random) -> Tried:
+    """Cut the power while nCEN restarts, and go on."""
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(site, "setup")
+    try:
+        box.boot()
+        outside.connect(box)
+        before = Trial(box)
+        box.container.must("python3", "-c", UNTIL, AT_RESTART, "go on", *SETUP.split())
+        image = box.cut(chance.choice(list(Loss)), chance).image
+        kept = ground.place("setup-cut.img")
+        image.save(kept)
+    finally:
+        box.close()
+    box = ground.box(Image(kept), "setup")
+    try:
+        box.boot()
+        outside.connect(box)
+        box.officers()
+        found = officers_in(box)
+        trial = Trial(box)
+        trial.before, trial.known = before.before, before.known
+        began = time.monotonic()
+        trial.type(SETUP_AGAIN)
+        seconds = round(time.monotonic() - began, 1)
+        trial.require_set_up()
+        trial.type(UNDO)
+        trial.require_unchanged("undo")
+        figures = {"in_after_s": found or LET_IN_S, **trial.count()}
+        row = Tried("power cut at the restart", seconds, figures, tuple(trial.wrong))
+        say(str(row))
+        return row
+    finally:
+        box.close()
+        outside.close()
+        kept.unlink()

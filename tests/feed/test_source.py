@@ -105,7 +105,7 @@ def test_discard_leaves_nothing(agent: Agent, server: WebServer) -> None:
 def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> None:
     agent.source(server.url).refresh()
     code = (
-        "import sys, pathlib; from ncen_updater.feed.offers import *;"
+        "import sys, pathlib; from ncen_updater.feed.feed_summary import *;"
         "view = read_feed_summary(get_view_path(pathlib.Path(sys.argv[1]), 'ncen'));"
         "assert view.versions == ('3.3.0',), view;"
         "heavy = {'tuf', 'tufup', 'requests', 'pydantic', 'packaging'} & set(sys.modules);"

@@ -24,9 +24,9 @@ from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.adopt import adopt_site
+from ncen_updater.agent.engine.adopt import EVENTS_AFTER_ADOPTION, adopt_site
 from ncen_updater.agent.engine.site_factory import build_site
-from ncen_updater.agent.model.event_names import INBOX_DIRECTORY, JOURNAL_FILE, RESTORED_ADOPTED
+from ncen_updater.agent.model.event_names import INBOX_DIRECTORY, JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine, find_server
 from ncen_updater.agent.setup.steps import (
     RECORD_DIRECTORY,
@@ -43,7 +43,11 @@ from ncen_updater.agent.storage.slots.link import RECORDS_DIRECTORY, switch_curr
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import SETUP_IN_USE
+from ncen_updater.common.messages import (
+    SETUP_DATABASE_REFUSED,
+    SETUP_FILE_CHANGED,
+    SETUP_IN_USE,
+)
 from ncen_updater.common.progress import SilentProgress
 
 NOT_OURS = frozenset({RECORD_DIRECTORY, INBOX_DIRECTORY})
@@ -102,13 +106,7 @@ class AdoptStep(SetupStep, kind="adopt"):
         """See :class:`SetupStep`."""
         del machine, before
         config = self._load()
-        journal = config.paths.resolve(config.paths.state) / JOURNAL_FILE
-        if not journal.exists():
-            return
-        with Journal.open(journal, read_only=True) as opened:
-            restored = any(event.kind == RESTORED_ADOPTED for event in opened.list_events())
-            if restored or opened.list_changes(1):
-                raise UpdaterError(SETUP_IN_USE, path=journal)
+        require_unused(config.paths.resolve(config.paths.state))
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
@@ -133,6 +131,21 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def _load(self) -> AgentConfig:
         return load_config(Path(self.config), look=False)
+
+
+def require_unused(state: Path) -> None:
+    """Refuse where more than the adoption has happened.
+
+    Raises:
+        SETUP_IN_USE: If the site was upgraded since, or people relied on the adoption.
+    """
+    journal = state / JOURNAL_FILE
+    if not journal.exists():
+        return
+    with Journal.open(journal, read_only=True) as opened:
+        kinds = {event.kind for event in opened.list_events()}
+        if kinds & EVENTS_AFTER_ADOPTION or opened.list_changes(1):
+            raise UpdaterError(SETUP_IN_USE, path=journal)
 
 
 def _find_agent_parts(config: AgentConfig) -> Iterator[str]:
@@ -170,6 +183,8 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
         live, sets = settings.directory / "live", settings.directory / "sets"
         if before["plain"]:
             _make_plain(live, sets / ADOPTED_SET)
+            if (sets / ADOPTED_SET).exists():  # an application made an empty 'live' meanwhile
+                raise UpdaterError(SETUP_FILE_CHANGED, path=live)
         for path in sorted(live.glob("*.sqlite")):
             if path.name not in kept:
                 with closing(sqlite3.connect(path, timeout=30)) as session, session:
@@ -203,5 +218,8 @@ def _is_plain(config: AgentConfig) -> bool:
 def _ask(settings: PostgresSettings, database: str, statement: str) -> list[Any]:
     server = find_server(settings.host, settings.port)
     if server is None:
-        return []
+        raise UpdaterError(
+            SETUP_DATABASE_REFUSED, host=settings.host, port=settings.port,
+            detail=LazyText(N_("PostgreSQL is not running")),
+        )  # fmt: skip
     return list(server.query([statement], database)[0])

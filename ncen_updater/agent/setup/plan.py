@@ -145,9 +145,11 @@ def build_plan(
     if machine.has_systemd():
         steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
     trusted = loaded.paths.resolve(loaded.paths.trusted_root)
+    # As the file has them, and none before one that it is a part of.
+    secrets = sorted((_render_value(text)[1:-1] for text in find_secrets(tables)), key=len)
     steps += [
         _file(trusted, decode(root_bytes)),
-        _file(config, text, mode=0o640, hidden=sorted(find_secrets(tables))),
+        _file(config, text, mode=0o640, hidden=secrets[::-1]),
     ]
     if has_tmpfiles:
         steps.append(CommandStep((("systemd-tmpfiles", "--create", "ncen-updater.conf"),)))

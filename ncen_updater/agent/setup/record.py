@@ -20,7 +20,8 @@ from typing import Any
 
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.errors import SiteBusyError
-from ncen_updater.agent.setup.adoption_step import AdoptStep
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.setup.adoption_step import AdoptStep, require_unused
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.steps import (
     RECORD_DIRECTORY,
@@ -36,6 +37,7 @@ from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
+    SETUP_IN_USE,
     SETUP_RECORD_DAMAGED,
     SETUP_STEP_FAILED,
     SETUP_UNDO_FAILED,
@@ -131,6 +133,19 @@ class SetupRecord:
             self._load()
             yield
 
+    @contextlib.contextmanager
+    def _hold_changes(self) -> Iterator[None]:
+        """Keep upgrades away while the block runs, and refuse where there was one.
+
+        What an upgrade migrated must not meet the installation from before setup.
+        """
+        if not (self._state / JOURNAL_FILE).exists():
+            yield
+            return
+        with hold_change_lock(self._state / CHANGE_LOCK_FILE, "setup"):
+            require_unused(self._state)
+            yield
+
     # ---- forward ---------------------------------------------------------------------------------
 
     def apply(
@@ -149,13 +164,15 @@ class SetupRecord:
         Raises:
             SETUP_STEP_FAILED: If a step failed; everything is as it was.
             SETUP_UNDO_FAILED: If that could not be undone.
+            SETUP_IN_USE: If the site was upgraded before or meanwhile; nothing is undone.
             SiteBusyError: If another setup is at work, or was since the plan was made.
         """
         with self._hold():
             if steps and self.phase is not SetupPhase.NONE:
                 raise SiteBusyError(holder="setup")
             if steps:
-                self._begin(steps, by_hand)
+                with self._hold_changes():
+                    self._begin(steps, by_hand)
             for number, step in enumerate(self.steps):
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
@@ -166,9 +183,12 @@ class SetupRecord:
                         entry["before"] = before = step.capture(self._machine)
                         self._keep_file(number, step, before)
                         self._mark(number, "begun")
-                    step.do(self._machine, entry["before"])
+                    adopts = isinstance(step, AdoptStep)  # takes the lock itself
+                    with contextlib.nullcontext() if adopts else self._hold_changes():
+                        step.do(self._machine, entry["before"])
                 except FAILURES as error:
-                    self._undo(progress)
+                    with self._hold_changes():
+                        self._undo(progress)
                     raise _build_failure(SETUP_STEP_FAILED, step, error) from error
                 self._mark(number, "done")
             self.phase = SetupPhase.DONE
@@ -186,12 +206,16 @@ class SetupRecord:
         """Undo all that was done, and remove the record.
 
         Raises:
-            SETUP_IN_USE: If the site was upgraded since; nothing is undone.
+            SETUP_IN_USE: If the site was adopted by hand or upgraded since; nothing is undone.
             SETUP_FILE_CHANGED: If somebody changed a file since; nothing is undone.
             SETUP_UNDO_FAILED: If a step could not be undone; the next undo goes on there.
             SiteBusyError: If another setup is at work.
         """
-        with self._hold():
+        with self._hold(), self._hold_changes():
+            journal = self._state / JOURNAL_FILE
+            adopts = (isinstance(step, AdoptStep) for step in self.list_steps(done=True))
+            if journal.exists() and not any(adopts):  # adopted by hand since
+                raise UpdaterError(SETUP_IN_USE, path=journal)
             if self.phase is not SetupPhase.UNDOING:
                 for step, entry in zip(self.steps, self._data["steps"], strict=True):
                     if entry["state"]:

@@ -199,11 +199,12 @@ class FileStep(SetupStep, kind="file"):
         """See :class:`SetupStep`."""
         self.check_undo(machine, before)
         path, content = Path(self.path), _get_content(before)
+        unchanged = self.read() == content
         with acting_as(self._as_user):
             remove_partial_files(path)
             if content is None:
                 durable.remove_file(path)
-            else:
+            elif not unchanged:
                 replace_file(path, content, before["mode"], before["owner"])
             remove_directories(before["missing"])
 
@@ -335,7 +336,7 @@ class ServerStep(SetupStep, kind="server"):
     Attributes:
         server: The server.
         logins: Role, system user (None for ours), database, and what has to be answered.
-        before_files: Whether it stands before the steps that change the files: then it only looks,
+        before_files: Whether it stands before the steps that change the files: then it only tests,
             and reloads when all is undone.
     """
 
@@ -354,19 +355,25 @@ class ServerStep(SetupStep, kind="server"):
         """See :class:`SetupStep`."""
         return () if self.before_files else ("SELECT pg_reload_conf();",)
 
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`; what does not work before any change is not undone either."""
+        del machine
+        if self.before_files:
+            self._require_logins()
+        return {}
+
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
         del machine, before
         if not self.before_files:
             self._reload()
-        self._require_logins()
+            self._require_logins()
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
+        """See :class:`SetupStep`; the files are as before, whoever may come in by them today."""
         del machine, before
         if self.before_files:
             self._reload()
-            self._require_logins()
 
     def _reload(self) -> None:
         server, asked = ServerAddress(**self.server), ["SELECT pg_conf_load_time()"]

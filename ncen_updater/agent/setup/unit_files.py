@@ -103,12 +103,17 @@ class RestartStep(SetupStep, kind="restart"):
             return LazyText(N_("check the files that {unit} starts"), {"unit": self.unit})
         return LazyText(N_("restart {unit} (short downtime)"), {"unit": self.unit})
 
-    def do(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
-        del before
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`; a release without these files is no reason for a restart."""
+        del machine
         for path in self.paths:
             if not Path(path).exists():
                 raise UpdaterError(SETUP_UNIT_UNFIT, unit=self.unit, path=path)
+        return {}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del before
         if not self.before_files:
             self._restart(machine)
 

@@ -96,7 +96,7 @@ def test_status_says_until_when_and_what_an_order_waits_for(
     assert f"Soak period until {UNTIL}" in said
     assert "Last step" not in said
     assert (
-        "Queued by amina: reading the signed list waiting for the soak period of 3.3.0, "
+        "Queued by amina: reading the metadata waiting for the soak period of 3.3.0, "
         f"until {UNTIL}. To end it now, run: ncen-updater confirm" in said
     )
 
@@ -140,7 +140,7 @@ def test_an_order_says_at_once_what_it_waits_for(
     assert said.err.splitlines() == [
         f"waiting for the soak period of 3.3.0, until {UNTIL}. To end it now, run: "
         "ncen-updater confirm",
-        "reading the signed list",
+        "reading the metadata",
     ]
     assert said.out == "read\n"
 

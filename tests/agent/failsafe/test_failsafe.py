@@ -253,7 +253,7 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert (place.state.current, place.state.state) == ("1.0", CONFIRMED)
     assert place.state.failed["2.0"]["failures"] == 1
     assert (place.directory / "current").readlink() == Path("1.0")
-    assert "going back to agent 1.0" in ended[2].stderr
+    assert "returning to agent 1.0" in ended[2].stderr
 
 
 def test_the_file_is_replaced_and_never_written_into(place: Place) -> None:

@@ -11,12 +11,15 @@ import pytest
 from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 from ncen_updater.agent.setup.steps import CommandStep, FileStep, SetupStep
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
     SETUP_FILE_CHANGED,
     SETUP_FILE_UNSAFE,
+    SETUP_IN_USE,
     SETUP_RECORD_DAMAGED,
     SETUP_STEP_FAILED,
     SETUP_UNDO_FAILED,
@@ -150,6 +153,24 @@ def test_file_that_somebody_changed_since_is_not_overwritten(tmp_path: Path) -> 
         ground.undo()
     assert ground.look().keys() - before.keys() <= {str(ground.state / "setup/lock")}
     assert ground.hba.read_text() == "theirs"
+
+
+def test_undo_after_an_adoption_by_hand_changes_nothing(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    journal = ground.state / JOURNAL_FILE
+    Journal.create(journal, first_event=("adopted", {})).close()
+    with refused(SETUP_IN_USE):
+        ground.undo()
+    assert ground.is_done()
+
+
+def test_file_that_could_not_be_written_is_not_written_to_undo(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(OLD)
+    step, written = FileStep(str(file), "new", OLD), file.stat().st_ino
+    step.undo(Machine(tmp_path), step.capture(Machine(tmp_path)))
+    assert (file.read_text(), file.stat().st_ino) == (OLD, written)
 
 
 def test_file_that_changed_after_the_plan_stays(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ncen_updater.agent.cli import main
 from ncen_updater.agent.setup import server_files
 from ncen_updater.agent.setup.record import SetupPhase
 from ncen_updater.agent.setup.server_files import LoginLines
-from ncen_updater.common.messages import SETUP_STEP_FAILED
+from ncen_updater.common.messages import SETUP_STEP_FAILED, SETUP_UNDO_FAILED
 from tests.agent.setup.site import AGENT, VERSION, BareSite, bare_site
 from tests.support.errors import refused
 from tests.support.forks import run_agent
@@ -225,10 +225,14 @@ def test_secret_of_the_configuration_is_not_shown(site: BareSite) -> None:
     text = answers.read_text("utf-8").replace(
         "[feed]", '[feed]\nproxy = "http://user:very-secret@proxy:3128"', 1
     )
+    table = "[application.environment]\n"
+    more = 'TOKEN = \'quo"ted\\secret\'\nLONGER = "very-secret-too"\n'
+    text = text.replace(table, table + more, 1)
     answers.write_text(text, "utf-8")
     shown = run(site, "--answers", str(answers), "--dry-run", "--json")
     assert shown.returncode == 0, shown.stderr
-    assert "very-secret" not in shown.stdout + shown.stderr
+    for part in ("very-secret", "ted", "-too"):
+        assert part not in shown.stdout + shown.stderr, part
     assert "@proxy:3128" in shown.stdout
 
 
@@ -250,3 +254,16 @@ def test_directory_of_files_is_as_before(tmp_path: Path) -> None:
             assert killed_at(instant, apply)
             site.undo()
             assert differences(site, before) == set(), instant
+
+
+def test_undo_never_removes_the_databases_that_adopting_moved(tmp_path: Path) -> None:
+    with bare_site(tmp_path, with_postgres=False, plain=True) as site:
+        site.demo.stop_app()
+        site.apply(site.write_answers(f'version = "{VERSION}"'))
+        live = site.demo.root / "srv/ncen/databases/live"
+        files = sorted(path.name for path in live.iterdir())
+        live.unlink()  # where an undo was killed
+        live.mkdir()  # by an application that starts then
+        with refused(SETUP_UNDO_FAILED):
+            site.undo()
+        assert sorted(path.name for path in (live.parent / "sets/base").iterdir()) == files

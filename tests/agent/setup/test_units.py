@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -13,11 +14,13 @@ import pytest
 
 from ncen_updater.agent.adapters.feed_reader import worker as fetching
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase
 from ncen_updater.agent.setup.server_files import MARK, SNIPPET
 from ncen_updater.agent.setup.unit_files import make_unit_drop_in
-from ncen_updater.common.messages import SETUP_STEP_FAILED
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.messages import SETUP_IN_USE, SETUP_STEP_FAILED
 from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.setup.site import VERSION, BareSite, bare_site
@@ -157,7 +160,26 @@ def test_release_without_what_the_unit_starts(site: BareSite) -> None:
     assert caught.value.values["cause"] == "NU-1216"
     assert "--keep-unit" in str(caught.value.detail)
     assert site.look() == before
-    assert not [order for order in orders(site) if order == "restart opt/ncen/current"]
+    assert not [order for order in orders(site) if order.startswith("restart")]
+
+
+def test_setup_killed_before_its_restart_does_not_return_from_an_upgrade(site: BareSite) -> None:
+    root = site.demo.root
+    drop_in = root / "etc/systemd/system/ncen.service.d/50-ncen-updater.conf"
+    site.apply()
+    record = json.loads((site.demo.state / "setup/record.json").read_text())
+    record["phase"], record["steps"][-1]["state"] = "doing", None
+    record["steps"][-2]["state"] = "begun"
+    (site.demo.state / "setup/record.json").write_text(json.dumps(record))
+    with Journal.open(site.demo.state / JOURNAL_FILE) as journal:
+        journal.record_event("approved", None, version="9.9")
+    ordered = orders(site)
+    for act in (site.apply, site.undo):
+        with refused(SETUP_IN_USE):
+            act()
+        assert drop_in.exists()
+        assert orders(site) == ordered
+        assert site.record().phase is SetupPhase.DOING
 
 
 def test_web_server_that_refuses_its_file(site: BareSite) -> None:

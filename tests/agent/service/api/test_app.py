@@ -514,6 +514,6 @@ def test_what_failed_is_told(counter: Counter) -> None:
     )
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
-        "action": "check", "title": "reading the signed list", "failures": 2,
+        "action": "check", "title": "reading the metadata", "failures": 2,
         "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z", "code": "",
     }  # fmt: skip

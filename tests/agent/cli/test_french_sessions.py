@@ -52,7 +52,8 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("import", "/nowhere.ncen"),
     ("mirror", "/nowhere/m", "--dry-run"), ("adopt", "3.2.4", "--restored", "--dry-run"),
     ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
-    ("install", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
+    ("install", "--dry-run", "--root", "/nowhere"),
+    ("setup", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
     ("console", "--nonsense"),
 )  # fmt: skip
 

@@ -133,7 +133,7 @@ ROWS = [
     Mistake(58, "rollback --yes", 1, "NU-6014", ("No previous release to roll back to",)),
     Mistake(59, "upgrade", 2, "NU-1102", ("in a terminal, or add --yes",)),
     Mistake(60, "schedule --cancel", 0, "",
-            ("Not scheduled.", "The upgrade ")),
+            ("Not scheduled.", "Rehearsal required")),
 ]  # fmt: skip
 
 #: The rows that are tried elsewhere: file and test.

@@ -271,7 +271,7 @@ def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
     }
     with contextlib.closing(session(site, "app ro")) as anybody:
         anybody.execute("SELECT 1")
-    assert site.sql("t_control", "SELECT * FROM barred") == []
+    assert site.sql("t_control", "SELECT * FROM revoked") == []
 
 
 @NEWEST

@@ -1,4 +1,4 @@
-"""``doctor`` and ``verify``: what stands in the way, and whether all is as the audit log says."""
+"""``doctor`` and ``verify``: what blocks an upgrade, and what differs from the audit log."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def make_hold_error(
 
 
 def require_soaking(journal: Journal) -> Change:
-    """Return the change whose release is watched, or is to be taken back and was not yet.
+    """Return the change in its soak period, or whose automatic rollback is still pending.
 
     Raises:
         NOTHING_TO_CONFIRM: If there is none.

@@ -218,7 +218,7 @@ class Operations:
             return OperationResult(tuple(outcomes), path)
 
     def record_elapsed_time(self) -> None:
-        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed_time`.
+        """Record the time that has passed, for retention; see :mod:`.elapsed_time`.
 
         Nothing comes of it where this user may not write the journal.
         """

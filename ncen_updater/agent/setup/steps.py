@@ -331,7 +331,7 @@ class RoleStep(SetupStep, kind="role"):
 
 @dataclass(frozen=True)
 class ServerStep(SetupStep, kind="server"):
-    """The server reads its files again, and whoever came in before still does.
+    """Reload the server, and require that every login that worked before still works.
 
     Attributes:
         server: The server.
@@ -370,7 +370,7 @@ class ServerStep(SetupStep, kind="server"):
             self._require_logins()
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`; the files are as before, whoever may come in by them today."""
+        """See :class:`SetupStep`; the restored files decide who may log in."""
         del machine, before
         if self.before_files:
             self._reload()

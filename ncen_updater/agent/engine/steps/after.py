@@ -266,7 +266,7 @@ class StatisticsRefresh:
         self._found: dict[str, object] = {}
 
     def run(self) -> None:
-        """Bring them up to date; whatever stands in the way is only told."""
+        """Renew the statistics; a failure is only reported."""
         clock = self._site.clock.monotonic
         begin = clock()
         alone = N_("updating database statistics")

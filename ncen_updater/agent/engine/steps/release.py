@@ -168,7 +168,7 @@ class SwitchStep(Step):
         return LazyText(N_("switching to the previous release"))
 
     def undo(self, context: StepContext) -> None:
-        """Point ``current`` at the old slot, and choose the layer of before."""
+        """Point ``current`` at the old slot, and select its overlay again."""
         layer, before = context.site.overlay, context.read_facts().overlay_before
         context.site.slots.switch_current(context.origin_version)
         if layer is not None and before is not None:

@@ -16,6 +16,7 @@ from ncen_updater.agent.engine.approvals.next_upgrade import require_no_pending_
 from ncen_updater.agent.engine.change_guards import (
     confirm_release,
     require_no_hold,
+    require_no_unfinished_change,
     require_soaking,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
@@ -194,13 +195,14 @@ class LocalRecords:
         )
         return self._to_json(document)
 
-    def require_no_hold(self) -> None:
-        """Refuse while upgrades are on hold, before anything is asked.
+    def require_startable(self) -> None:
+        """Refuse an upgrade while a change is not finished or upgrades are on hold.
 
         Raises:
-            HELD: If so.
+            SiteBusyError, OPEN_CHANGE, HELD: If so.
         """
         with self._open_journal() as journal:
+            require_no_unfinished_change(journal)
             require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:

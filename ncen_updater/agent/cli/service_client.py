@@ -116,7 +116,7 @@ class ServiceSiteClient:
         seen = self._read_fresh_next_upgrade()
         return (None, None) if seen["open_change"] else (seen["target"], seen["starts_at"])
 
-    def require_no_hold(self) -> None:
+    def require_startable(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
             error = make_hold_error(
                 hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone

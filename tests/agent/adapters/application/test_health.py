@@ -158,7 +158,10 @@ UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "failing": (reply({"version": "3.3.0"}, 503), "status 503"),
     "not there": ((404, b""), "status 404"),
     "redirect": ((302, b""), "status 302"),
-    "too much": ((200, b'{"version": "3.3.0", "x": "' + b"x" * 1_000_000 + b'"}'), "larger than 1.0 MB"),
+    "too much": (
+        (200, b'{"version": "3.3.0", "x": "' + b"x" * 1_000_000 + b'"}'),
+        "larger than 1.0 MB",
+    ),
     "half a character": ((200, b'{"version": "\\ud800"}'), "'version' is"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ncen_updater.agent.cli.guide import COMMAND_HELP, COMMANDS
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.raw_config import PATH_VARIABLE
 from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
@@ -48,7 +49,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    config = os.environ.get("NCEN_CONFIG_FILE")
+    config = os.environ.get(PATH_VARIABLE)
     session = AgentSession("ncen-updater", Path(config) if config else DEFAULT_CONFIG)
     return run_program(cli, session, arguments, lambda error: _describe_state(session, error))
 

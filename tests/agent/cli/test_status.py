@@ -420,6 +420,9 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert "NU-1011" in done.stderr
     assert "/usr/share/doc/ncen-updater/examples/agent.toml" in " ".join(done.stderr.split())
     assert "Nothing was changed." in done.stderr
+    assert "Set NCEN_CONFIG_FILE to the file" in " ".join(done.stderr.split())
+    named = site.run("--config", f"{site.root}/other.toml", "status")
+    assert "Set --config to the file" in " ".join(named.stderr.split())
 
 
 def test_holds_and_bad_releases(site: TrialSite) -> None:

@@ -63,8 +63,17 @@ def test_a_site_at_rest(site: TrialSite) -> None:
     assert done.stdout.splitlines() == [
         "Installed: ncen 3.2.4 (ke-1, KE)",
         "Status: stopped; users cannot work",
+        "  Run: true",
         "No metadata yet. Run: ncen-updater check",
     ]
+
+
+def test_unhealthy_application_is_shown_with_the_next_command(site: TrialSite) -> None:
+    text = site.config.read_text("utf-8")
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', '["true"]'))
+    assert site.run("status").stdout.splitlines()[2] == "  Run: ncen-updater doctor"
+    site.open_change()
+    assert "ncen-updater doctor" not in site.run("status").stdout
 
 
 @pytest.mark.parametrize("state", ["state", None])

@@ -48,7 +48,11 @@ FAILED_ACTION = N_(
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
-STEP_STATES = {StepState.INTENDED: N_("not finished"), StepState.UNDOING: N_("being reverted")}
+STEP_STATES = {
+    StepState.INTENDED: N_("not finished"),
+    StepState.UNDOING: N_("being reverted"),
+    StepState.UNDONE: N_("reverted"),
+}
 
 
 @click.command(

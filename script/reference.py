@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
-from ncen_updater.agent.service.api.openapi import build_openapi_document  # noqa: E402
+from ncen_updater.agent.service.api.schemas import build_openapi_document  # noqa: E402
 from ncen_updater.common.cli.lazy import (  # noqa: E402
     COMMON_EXIT_CODES,
     LazyGroup,
@@ -328,7 +328,13 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     (
         "Offline bundles",
         "sites without a network",
-        ("feed/offline/", "formats/bundle/", "agent/storage/inbox.py"),
+        (
+            "feed/bundle_fetcher.py",
+            "feed/bundle_import.py",
+            "feed/import_store.py",
+            "formats/bundle_file.py",
+            "agent/storage/inbox.py",
+        ),
     ),
     ("Mirror of the feed", "countries with several sites", ("feed/mirror.py",)),
     ("Rehearsal and predicted downtime", "operators, approvers", ("agent/engine/rehearsal/",)),

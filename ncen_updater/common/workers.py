@@ -44,7 +44,7 @@ from ncen_updater.common.errors import DETAIL, UpdaterError
 from ncen_updater.common.i18n import PLACEHOLDER, LazyText
 from ncen_updater.common.messages import find_message
 from ncen_updater.common.progress import CALLER_PROGRESS, ProgressListener, ProgressUpdate
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 

@@ -55,15 +55,14 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
 from ncen_updater.feed.errors import (
     MixedVersionsError,
     TrustedRootMissingError,
     TrustError,
     UnverifiedDownloadError,
 )
-from ncen_updater.feed.offers import parse_offers
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt, list_active_halts
+from ncen_updater.feed.offers import FeedView, parse_offers
 from ncen_updater.feed.trust_state import (
     RoleVerification,
     TrustState,

@@ -26,7 +26,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import get_peer_uid
+from ncen_updater.common.unix_http import get_peer_uid
 from ncen_updater.login.login_throttle import LoginThrottle, limits_for
 from ncen_updater.login.pam import PamService, PamVerdict
 from ncen_updater.login.user_proxy import MAX_LINE_BYTES, UserProxy, is_allowed, send_request

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 
 MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.setup.answers import SetupAnswers
     from ncen_updater.agent.setup.facts import SiteFacts
     from ncen_updater.agent.setup.machine import Machine
     from ncen_updater.agent.setup.plan import SetupPlan
-    from ncen_updater.agent.setup.proposal import SiteProposal
+    from ncen_updater.agent.setup.proposal import SetupAnswers, SiteProposal
     from ncen_updater.agent.setup.record import SetupRecord
 
 PATH_TYPE = click.Path(path_type=Path)
@@ -145,10 +144,9 @@ def _undo(session: AgentSession, record: SetupRecord, *, yes: bool, dry_run: boo
 def _make_plan(
     session: AgentSession, machine: Machine, answers: Path | None, *, keep_unit: bool
 ) -> SetupPlan:
-    from ncen_updater.agent.setup.answers import load_answers
     from ncen_updater.agent.setup.facts import gather_facts
     from ncen_updater.agent.setup.plan import build_plan, name_cluster
-    from ncen_updater.agent.setup.proposal import make_proposal
+    from ncen_updater.agent.setup.proposal import load_answers, make_proposal
 
     given = None if answers is None else load_answers(answers)
     if given is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -229,8 +227,8 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
 
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
     """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
-    from ncen_updater.agent.setup.answers import make_answers
     from ncen_updater.agent.setup.plan import group_digits, read_trusted_root
+    from ncen_updater.agent.setup.proposal import make_answers
 
     def ask(question: str, default: str = "", **values: object) -> str:
         words = session.format_for_stream(session.translate(question, **values), sys.stderr)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.engine.quarantine import add_quarantine_remedy
+from ncen_updater.agent.engine.prune import add_quarantine_remedy
 from ncen_updater.agent.engine.raw_errors import add_raw_error_path, store_raw_error
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site, StepContext

@@ -46,8 +46,8 @@ from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal_file import FIRST_HASH
 from ncen_updater.agent.storage.journal.rows import ChainHead
-from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,
     HoldRecord,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
     from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-    from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+    from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 
@@ -597,7 +597,7 @@ def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedS
 def _read_emergency_halts(
     places: EssentialSettings, now: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
-    from ncen_updater.feed.emergency_halts import list_active_halts
+    from ncen_updater.feed.feed_summary import list_active_halts
     from ncen_updater.feed.trust_state import TrustStateStore
 
     memory = TrustStateStore(places.state, lambda: now)

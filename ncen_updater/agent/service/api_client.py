@@ -15,12 +15,12 @@ from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.unix_http import (
     ResponseObject,
     ServiceUnresponsiveError,
+    connect_unix_socket,
     read_events,
     read_response,
     report_connection_errors,
     send_request,
 )
-from ncen_updater.common.unix_socket import connect_unix_socket
 
 CONNECT_TIMEOUT_S = 10.0
 #: The service gives a sign of life more often than this.

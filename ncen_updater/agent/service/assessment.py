@@ -210,7 +210,7 @@ def assess_site(path: Path) -> dict[str, object]:
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.engine.site_factory import build_site
-    from ncen_updater.agent.reports.dossier.store import refresh_dossiers
+    from ncen_updater.agent.reports.dossier.page import refresh_dossiers
     from ncen_updater.agent.self_update.agent_update import find_offered_agent
 
     site = build_site(load_config(path), path)

@@ -34,7 +34,7 @@ from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, ExitCode
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,10 @@ from ncen_updater.agent.engine.approvals.approval import (
 )
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_seconds, serialize_change
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalState,
+    RehearsalStore,
+)
 from ncen_updater.agent.model.change import (
     DOWNTIME_STEPS,
     STEPS_BEFORE_COMMIT,
@@ -43,7 +46,6 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.reports.status import (
     JournalSnapshot,
     SiteStatus,
@@ -56,11 +58,14 @@ from ncen_updater.agent.storage.journal.jobs import Job
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.clock import clock_findings
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
+    from ncen_updater.agent.storage.service_state import WithheldRelease
+
 
 Document = dict[str, object]
 

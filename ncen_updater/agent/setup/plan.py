@@ -19,18 +19,26 @@ from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.secrets import find_secrets
 from ncen_updater.agent.setup.adoption_step import AdoptStep
-from ncen_updater.agent.setup.answers import SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
-from ncen_updater.agent.setup.proposal import Guess, SiteProposal, find_first_rule, get_port
+from ncen_updater.agent.setup.proposal import (
+    Guess,
+    SetupAnswers,
+    SiteProposal,
+    find_first_rule,
+    get_port,
+)
 from ncen_updater.agent.setup.server_files import (
     LANGUAGES,
     LANGUAGES_TEXT,
     SNIPPET,
     SNIPPET_TEXT,
+    RestartStep,
     add_maintenance_page,
     insert_before_rules,
+    list_paths,
     make_login_lines,
+    make_unit_drop_in,
 )
 from ncen_updater.agent.setup.steps import (
     CommandStep,
@@ -42,7 +50,6 @@ from ncen_updater.agent.setup.steps import (
     decode,
     try_role,
 )
-from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText

@@ -23,6 +23,7 @@ from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.setup.adoption_step import AdoptStep, require_unused
 from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.server_files import RestartStep
 from ncen_updater.agent.setup.steps import (
     RECORD_DIRECTORY,
     FileStep,
@@ -31,7 +32,6 @@ from ncen_updater.agent.setup.steps import (
     load_step,
     remove_directories,
 )
-from ncen_updater.agent.setup.unit_files import RestartStep
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError

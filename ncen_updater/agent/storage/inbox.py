@@ -28,7 +28,7 @@ from ncen_updater.common.messages import (
     NOT_A_BUNDLE,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+from ncen_updater.formats.bundle_file import open_bundle_file
 
 ROOT_UID = 0
 #: Bytes of a name; more than any that a bundle is given.

@@ -29,7 +29,7 @@ from ncen_updater.common.cli.usage import (
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language, read_language_from_environment
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import BAD_USAGE, OUTPUT_LOST, ExitCode
 
 

@@ -24,7 +24,7 @@ from ncen_updater.common.i18n import (
     is_right_to_left,
     translate,
 )
-from ncen_updater.common.json_output import error_to_json, to_json_value
+from ncen_updater.common.json_records import error_to_json, to_json_value
 
 TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")

@@ -37,7 +37,7 @@ from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,

@@ -19,11 +19,10 @@ from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.application.process import CommandResult
-from ncen_updater.agent.setup.answers import load_answers
 from ncen_updater.agent.setup.facts import gather_facts
 from ncen_updater.agent.setup.machine import Machine, find_server
 from ncen_updater.agent.setup.plan import SetupPlan, build_plan, name_cluster, render_toml
-from ncen_updater.agent.setup.proposal import make_proposal
+from ncen_updater.agent.setup.proposal import load_answers, make_proposal
 from ncen_updater.agent.setup.record import SetupRecord
 from ncen_updater.common.progress import SilentProgress
 from tests.support import postgres

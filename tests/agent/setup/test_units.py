@@ -17,8 +17,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase
-from ncen_updater.agent.setup.server_files import MARK, SNIPPET
-from ncen_updater.agent.setup.unit_files import make_unit_drop_in
+from ncen_updater.agent.setup.server_files import MARK, SNIPPET, make_unit_drop_in
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import SETUP_IN_USE, SETUP_STEP_FAILED
 from tests.agent.cli.live import PROGRAM as PROGRAM_LINE

@@ -1,4 +1,4 @@
-"""One uncached look at the application, from outside its process.
+"""Health checks of the application from outside its process: one uncached request each time.
 
 Requests go to the configured address alone, without proxy or redirect, and so do the headers and
 the token. Each request has one deadline for everything, so that an application that answers a byte
@@ -37,7 +37,9 @@ from ncen_updater.agent.adapters.application.process import (
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.model.errors import ApplicationError
-from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
+from ncen_updater.common.messages import (
+    HEALTH_SETTINGS_WRONG,
+)
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version
 
 MAX_BODY_BYTES = 1_000_000

@@ -25,7 +25,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import join_texts
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import ProgressListener
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees, name_download
-from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError

@@ -31,7 +31,7 @@ from ncen_updater.agent.service.errors import (
     RequestRefusedError,
     parse_error_document,
 )
-from ncen_updater.agent.service.inspecting import (
+from ncen_updater.agent.service.inspections import (
     ALWAYS_ALLOWED_KINDS,
     Inspection,
     InspectionKind,
@@ -40,7 +40,7 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,

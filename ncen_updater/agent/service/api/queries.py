@@ -52,7 +52,7 @@ from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     NOT_THE_NEXT_UPGRADE,

@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
-from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, format_key
+from ncen_updater.formats.texts.catalog import (
+    TextCatalog,
+    TextEntry,
+    TextKey,
+    compare_placeholders,
+    format_key,
+)
 from ncen_updater.formats.texts.overlay_files import ShippedTexts, describe_rule_violation
-from ncen_updater.formats.texts.placeholders import compare_placeholders
 
 
 class KeyOutcome(StrEnum):

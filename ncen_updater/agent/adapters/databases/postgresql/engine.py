@@ -36,6 +36,9 @@ from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     find_orphans,
     list_quarantined,
 )
+from ncen_updater.agent.adapters.databases.postgresql.candidate_migrations import (
+    CandidateMigrations,
+)
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     candidate_name,
     find_data_directory,
@@ -77,7 +80,6 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
 from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
 from ncen_updater.agent.adapters.databases.postgresql.inspection import read_schema
-from ncen_updater.agent.adapters.databases.postgresql.migrating import CandidateMigrations
 from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
     RehearsalCopies,

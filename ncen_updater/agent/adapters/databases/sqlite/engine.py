@@ -24,6 +24,12 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.round_trip import UntestedReason
 from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
 from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite.candidate_migrations import (
+    mark_files,
+    migrate_files,
+    run_program,
+    unmark_files,
+)
 from ncen_updater.agent.adapters.databases.sqlite.copies import (
     checkpoint_and_check,
     copy_files,
@@ -39,12 +45,6 @@ from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     find_journaled,
     snapshot_quiet_set,
     snapshot_set,
-)
-from ncen_updater.agent.adapters.databases.sqlite.migrating import (
-    mark_files,
-    migrate_files,
-    run_program,
-    unmark_files,
 )
 from ncen_updater.agent.adapters.databases.sqlite.read_operations import SqliteReadOperations
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (

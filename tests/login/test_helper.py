@@ -331,14 +331,15 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
 def test_words_of_the_unit_start_the_helper(tmp_path: Path) -> None:
     """Its options were renamed and their reader was not, so that nobody came in."""
     unit = PACKAGING / "systemd/ncen-updater-login@.service"
-    (line,) = re.findall(r"^ExecStart=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
-    words = shlex.split(line)
+    (started,) = re.findall(r"^ExecStart=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
+    words = shlex.split(started)
     own = {"--console": pwd.getpwuid(os.geteuid()).pw_name, "--socket": str(tmp_path / "away")}
     for option, value in {**own, "--tries": str(tmp_path / "tries")}.items():
         words[words.index(option) + 1] = value
     here, there = socket.socketpair()
     with here, there:
-        with subprocess.Popen([sys.executable, *words[1:]], stdin=there, stdout=there) as helper:
+        command, line = [sys.executable, *words[1:]], there.fileno()
+        with subprocess.Popen(command, stdin=line, stdout=line) as helper:
             there.close()
             here.settimeout(60)
             here.sendall(b'{"user": "nobody-at-all", "password": "x"}\n')

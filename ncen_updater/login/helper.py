@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
         helper = LoginHelper(
             line, pwd.getpwnam(given.console).pw_uid, given.socket, PamService(PAM_SERVICE_NAME),
-            LoginThrottle(given.attempts),
+            LoginThrottle(given.tries),
         )  # fmt: skip
         try:
             helper.run()

@@ -312,6 +312,13 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
             N_("Name a file in it; ncen-updater creates it."),
             path=maintenance_file,
         )
+    # By this name it is neither opened to the units nor made where it is gone.
+    elif value and maintenance_file.is_relative_to(root / "var/run"):
+        yield mistake(
+            ("application", "maintenance_file"),
+            N_("is below /var/run."),
+            N_("Write /run instead of /var/run."),
+        )
     # What is below /run is gone after each start of the machine: the agent makes that itself.
     elif (
         value

@@ -535,6 +535,7 @@ def _fill_clauses(form: str) -> str:
 #: Before a name that is a table's, whatever stands behind it.
 _TABLE_NEXT: Final = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
 PURE: Final = frozenset(HARMLESS["pure"].split())
+_TYPES: Final = PURE | frozenset(HARMLESS["types"].split())
 _OPERATORS: Final = frozenset(HARMLESS["operators"].split())
 _SIGNS: Final = frozenset("+-*/<>=~!@#%^&|`?:")
 
@@ -644,11 +645,18 @@ def calls_unknown(tokens: Sequence[str]) -> bool:
     """Whether a statement runs a function, or an operator, that is not known to only reckon."""
     indexes = tokens[:1] == ["CREATE"] and "INDEX" in tokens[1:3]
     tables = _TABLE_NEXT | ({"ON", "ONLY", "USING"} if indexes else set())
-    signs = ""
+    signs, casts = "", list[bool]()
     for place, word in enumerate(tokens):
         if word in _SIGNS:
             signs += word
             continue
+        if word == "(":
+            casts.append(tokens[place - 1 : place] == ["CAST"])
+        elif word == ")" and casts:
+            casts.pop()
+        into = signs == "::" or (casts[-1:] == [True] and tokens[place - 1] == "AS")
+        if into and word not in _TYPES:
+            return True  # into a type of somebody's, with rules of theirs
         if signs and signs not in _OPERATORS and signs.rstrip("+-") not in _OPERATORS:
             return True
         signs = ""

@@ -20,6 +20,7 @@ from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
     find_refused_credentials,
+    find_unanswered,
     find_unknown_maintenance,
     make_credentials_finding,
     unwell,
@@ -454,17 +455,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         yield replace(
             unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
         )
-    if not health.answered:
-        settings = site.config.application
-        yield Finding(
-            "NU-6128",
-            Severity.CRITICAL,
-            LazyText(
-                N_("Health URL not responding: {url}"),
-                {"url": f"{settings.health_url}{settings.health_path}"},
-            ),
-            LazyText(N_("Correct application.health_url in agent.toml.")),
-        )
+    yield from find_unanswered(health, site.config)
 
 
 def _check_site_files(site: Site) -> Iterator[Finding]:

@@ -100,7 +100,7 @@ def make_world_readable() -> Iterator[None]:
 
 
 def is_partial_file(path: Path) -> bool:
-    """Whether a file is what a write that was killed left under its temporary name."""
+    """Tell whether a file is what a write that was killed left under its temporary name."""
     return path.name.startswith(".") and PARTIAL_PREFIX in path.name
 
 

@@ -1,4 +1,4 @@
-"""How people come in: by a link that their own terminal shows, or by their account's password."""
+"""Sign-in by a link that the person's own terminal shows, or by their account's password."""
 
 from __future__ import annotations
 

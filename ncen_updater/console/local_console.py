@@ -90,7 +90,7 @@ class TerminalOutput:
 
 
 def _build_ssh_destination() -> str:
-    """Who and where this is, as SSH has it."""
+    """Return who and where this is, as SSH has it."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a number that has no name here
@@ -161,7 +161,7 @@ def _wait_for_enter(ended: int) -> bool:
 
 
 def can_find_owner() -> bool:
-    """Whether the kernel says whose a connection is: it is asked for one of ours."""
+    """Tell whether the kernel says whose a connection is: it is asked for one of ours."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), _ANSWER_S) as far,

@@ -54,7 +54,7 @@ class LoginKeys:
         return key
 
     def consume_key(self, key: str) -> bool:
-        """Whether a key is good; it is not any more after this."""
+        """Tell whether a key is good; it is not any more after this."""
         with self._lock:
             ends = self._open.pop(_digest(key), None)
         return ends is not None and self._clock() < ends
@@ -91,7 +91,7 @@ class FormTokens:
         return f"{number}.{self._sign(address, number)}"
 
     def is_valid(self, address: str, token: str) -> bool:
-        """Whether a form to this address was given out with this token."""
+        """Tell whether a form to this address was given out with this token."""
         number, _, signature = token.partition(".")
         return hmac.compare_digest(
             signature.encode("utf-8", "replace"), self._sign(address, number).encode()

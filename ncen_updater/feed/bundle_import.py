@@ -385,7 +385,7 @@ class BundleContents:
         return self._staging / "downloads" / self._product / offer.version
 
     def has_document(self, offer: Offer) -> bool:
-        """Whether the document of a release is in the bundle."""
+        """Tell whether the document of a release is in the bundle."""
         name = get_release_target_name(self._product, offer.version)
         return get_member_name(name, str(self._listed[name].hashes["sha256"])) in self._members
 
@@ -411,7 +411,7 @@ class BundleContents:
         self._documents[offer.version] = document
 
     def can_build_release(self, origin: Version, hop: Offer) -> bool:
-        """Whether the bundle can build a release at a site that runs ``origin`` then."""
+        """Tell whether the bundle can build a release at a site that runs ``origin`` then."""
         document = self._documents.get(hop.version)
         if document is None:
             return False

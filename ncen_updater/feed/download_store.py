@@ -66,7 +66,7 @@ class DownloadStore:
         self._product, self._directory, self._prove = product, directory, verify_offer
 
     def get_release_directory(self, offer: Offer) -> Path:
-        """Where the files of a release lie."""
+        """Return where the files of a release lie."""
         return self._directory / offer.version
 
     def find_downloaded_release(self, offer: Offer) -> DownloadedRelease | None:

@@ -94,7 +94,7 @@ def _iter_verified(
 
 
 def _get_owner(key: Key) -> str:
-    """Whose key it is, as far as a line takes it; the signers of the root wrote it."""
+    """Return whose key it is, as far as a line takes it; the signers of the root wrote it."""
     value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
     if not isinstance(value, str):
         return str(key.keyid)[:12]

@@ -60,12 +60,12 @@ class FeedSummary(JsonRecord):
     notices: Mapping[str, WithdrawalNotice] = field(default_factory=dict)
 
     def is_stale(self, now: datetime) -> bool:
-        """Whether the list has lapsed."""
+        """Tell whether the list has lapsed."""
         return now >= self.expires_at
 
 
 def get_view_path(state: Path, product: str) -> Path:
-    """Where the list of a product is kept, below the state directory."""
+    """Return where the list of a product is kept, below the state directory."""
     return state / "feed" / f"{product}.json"
 
 

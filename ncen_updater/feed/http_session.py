@@ -204,7 +204,7 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
 
 
 def _get_redirect_url(response: requests.Response) -> str | None:
-    """Where an answer leads to; None if it is the last.
+    """Return where an answer leads to; None if it is the last.
 
     Raises:
         ValueError: If that cannot be understood.
@@ -289,7 +289,7 @@ class Throttle:
         self._free_at = clock()
 
     def get_block_size(self) -> int:
-        """How many bytes to read at most before the next look."""
+        """Return how many bytes to read at most before the next look."""
         rate = self._limit()
         return BLOCK if rate is None else min(BLOCK, max(MIN_BLOCK, rate // 4))
 

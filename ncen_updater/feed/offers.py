@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
-    """Whether the signed list and a release say the same of a file."""
+    """Tell whether the signed list and a release say the same of a file."""
     return (
         signed is not None
         and signed.length == ref.length

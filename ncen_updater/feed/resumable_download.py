@@ -89,7 +89,7 @@ def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -
 
 
 def is_complete(path: Path, expected: ExpectedFile) -> bool:
-    """Whether a file has the wanted length and digest; it is read and hashed now.
+    """Tell whether a file has the wanted length and digest; it is read and hashed now.
 
     Never waits and never reads on, whatever its owner puts in its place meanwhile.
     """
@@ -109,7 +109,7 @@ def is_complete(path: Path, expected: ExpectedFile) -> bool:
 
 
 def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
-    """How many bytes of a file lie on the disk, whole or in part; nothing is hashed."""
+    """Count the bytes of a file on the disk, whole or in part; nothing is hashed."""
     for place in (path, path.with_name(f".{path.name}.partial")):
         try:
             size = place.stat().st_size
@@ -146,7 +146,7 @@ class _PartialFile:
         return stream, have
 
     def is_resumable(self) -> bool:
-        """Whether there is one and it is meant for this very file."""
+        """Tell whether there is one and it is meant for this very file."""
         try:
             note = parse_json(read_file(self._note, MAX_RESUME_RECORD_BYTES))
             self.origin, self.etag = note["origin"], note["etag"]
@@ -175,7 +175,7 @@ class _PartialFile:
         durable.write_file(self._note, json.dumps(note).encode())
 
     def has_source_changed(self, part: DownloadStream) -> bool:
-        """Whether the same server now says that the file is another one."""
+        """Tell whether the same server now says that the file is another one."""
         return (
             part.origin == self.origin
             and None not in (part.etag, self.etag)

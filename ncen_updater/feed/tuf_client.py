@@ -180,7 +180,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         return tuple(name for name in roles if f"{name}.json" in named)
 
     def get_usable_until(self) -> datetime:
-        """When the first of the lists lapses; timestamp and snapshot with their grace."""
+        """Return when the first of the lists lapses; timestamp and snapshot with their grace."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
         times = [lapses_at(trusted[role]) for role in roles]

@@ -242,7 +242,7 @@ def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | N
 
 
 def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
-    """Whether a type holds all values of another, as far as that is known of it."""
+    """Tell whether a type holds all values of another, as far as that is known of it."""
     head = new[0] if new else ""
     plain = len(new) == 1 or list(new) == ["CHARACTER", "VARYING"]
     if plain and head in ("TEXT", "VARCHAR", "NUMERIC", "DECIMAL", "CHARACTER"):
@@ -378,7 +378,7 @@ class _DownMigrationReader:
     # ---- what is kept ----------------------------------------------------------------------------
 
     def _is_parking(self, statement: TokenizedStatement, parts: dict[str, list[str]]) -> bool:
-        """Whether a statement fills what is parked; what it names is kept from here on."""
+        """Tell whether a statement fills what is parked; what it names is kept from here on."""
         words = statement.words
         table = ""
         if created := parse_created_table(statement):
@@ -545,7 +545,7 @@ class _DownMigrationReader:
 
 
 def _selects_empty_only(update: Update, column: str) -> bool:
-    """Whether only rows are written to in which nothing stands in a column."""
+    """Tell whether only rows are written to in which nothing stands in a column."""
     depth = 0
     parts: list[list[str]] = [[]]
     for word in update.where:
@@ -561,7 +561,7 @@ def _selects_empty_only(update: Update, column: str) -> bool:
 
 
 def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
-    """Whether a condition names rows one by one, and only by values that a release put there."""
+    """Tell whether a condition names single rows, only by values that a release put there."""
     if "RETURNING" in where:
         where = where[: where.index("RETURNING")]
     names = {word for word in where if is_literal(word)}
@@ -620,7 +620,7 @@ _LONGEST_NAME: Final = 63
 
 
 def _is_ambiguous(up: list[TokenizedStatement], names: Sequence[str]) -> bool:
-    """Whether a name may mean another thing than the reader here takes it for.
+    """Tell whether a name may mean another thing than the reader here takes it for.
 
     It compares names in upper case and without quotes; an engine may keep the case of what is
     quoted, and none takes letters beyond ASCII for one another.

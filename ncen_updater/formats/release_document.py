@@ -173,7 +173,7 @@ class Offer(SignedModel):
         return Version(self.version)
 
     def is_same_release(self, other: Offer) -> bool:
-        """Whether both name the same release, whatever was signed since of who may have it."""
+        """Tell whether both name the same release, whatever was signed since of who may have it."""
         return (
             self.model_copy(update={name: getattr(other, name) for name in ROLLOUT_FIELDS}) == other
         )

@@ -157,7 +157,7 @@ class LoginHelper:
 
 
 def _takes_password(act: object) -> bool:
-    """Whether it is a request that takes a password; anything else has the bridge."""
+    """Tell whether it is a request that takes a password; anything else has the bridge."""
     if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
         return False
     return not is_allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
@@ -190,7 +190,7 @@ def _account(user: str) -> pwd.struct_passwd | None:
 
 
 def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
-    """Whether an account may ask the service, by the rights of its socket."""
+    """Tell whether an account may ask the service, by the rights of its socket."""
     if service.st_uid == entry.pw_uid:
         return bool(service.st_mode & stat.S_IWUSR)
     member = service.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid)

@@ -28,7 +28,7 @@ REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 
 
 def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
-    """Whether a request is asked for a console alone; pure."""
+    """Tell whether a request is asked for a console alone; pure."""
     if method == "GET":
         return address.startswith("/v1/")
     if (method, address) == ORDER:

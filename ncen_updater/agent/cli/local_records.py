@@ -235,7 +235,7 @@ class LocalRecords:
             return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
-        """Whether the service runs and carries out what was recorded."""
+        """Tell whether the service runs and carries out what was recorded."""
         return (
             read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
             is not None

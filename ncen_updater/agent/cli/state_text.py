@@ -158,7 +158,7 @@ def _format_unchanged(change: Change | None) -> LazyText:
 
 
 def _is_untouched(change: Change) -> bool:
-    """Whether an open change has not come to the originals: nothing was intended that would."""
+    """Tell whether an open change has not touched the originals, nor intended to."""
     return (
         change.state in (ChangeState.RUNNING, ChangeState.REVERTING, ChangeState.STUCK)
         and change.get_step_state(StepName.CUT_OVER) is None

@@ -62,7 +62,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
+    """Tell whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 

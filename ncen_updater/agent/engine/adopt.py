@@ -351,7 +351,7 @@ def inspect_restored(
 
 
 def _read_reasons(journal: Journal, binding: str) -> dict[str, str]:
-    """Why people said yes to this, by their names."""
+    """Read the reasons of the approvers, by their names."""
     return {
         str(event.data.get("by")): str(event.data["reason"])
         for event in journal.list_events()

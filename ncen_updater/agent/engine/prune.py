@@ -178,7 +178,7 @@ def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressL
 def compute_next_prune(
     journal: Journal, clock: SystemClock, previous_days: float
 ) -> datetime | None:
-    """When the next collection is due; None where nothing is kept.
+    """Compute when the next pruning is due; None where nothing is retained.
 
     Looks at the journal, and at the dates of what was said in full, beside it.
 
@@ -246,7 +246,7 @@ def drop_quarantined(
 
 
 def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:
-    """Where is what a rollback kept of a change. Reads only."""
+    """List the databases that a revert of a change put in quarantine. Reads only."""
     return tuple(
         str(finding.figures["path"])
         for finding in site.database_engine.list_quarantined()

@@ -209,7 +209,7 @@ class Step(abc.ABC):
         """Bring about the effect; return facts worth keeping. Raises when it cannot."""
 
     def is_done(self, context: StepContext) -> bool:
-        """Whether the effect is there. A step without a lasting effect has nothing to look at."""
+        """Tell whether the effect is there; True of a step without a lasting effect."""
         return True
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -220,5 +220,5 @@ class Step(abc.ABC):
         """Go back exactly to what was before, from any part of the effect."""
 
     def is_undone(self, context: StepContext) -> bool:
-        """Whether nothing of the effect is left."""
+        """Tell whether nothing of the effect is left."""
         return True

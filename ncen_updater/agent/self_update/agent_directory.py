@@ -98,7 +98,7 @@ def update_failsafe(directory: Path, python: Path) -> bool:
 
 
 def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
-    """Whether a failsafe starts and exchanges agents, which here only write down their names."""
+    """Tell whether a failsafe starts and exchanges agents; those here only record their names."""
     # Beside the slots: elsewhere a disk may not let programs be run.
     with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE_FILE}.", dir=directory) as name:
         place = Path(name)

@@ -291,7 +291,7 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
 
 
 def locate_unit(root: Path, unit: Path) -> Path:
-    """Where a file of ``units`` goes."""
+    """Find where a file of ``units`` goes."""
     if unit.suffix in UNIT_DIRECTORIES:
         return root / UNIT_DIRECTORIES[unit.suffix] / f"{unit.stem}.conf"
     return root / SYSTEMD_UNIT_DIRECTORY / unit.name

@@ -60,7 +60,7 @@ class SiteServiceClient:
         self._language, self._sleep = language, sleep
 
     def is_reachable(self) -> bool:
-        """Whether a service listens that may be spoken with."""
+        """Tell whether a service listens that may be spoken with."""
         try:
             connect_unix_socket(self.path, CONNECT_TIMEOUT_S).close()
         except OSError:

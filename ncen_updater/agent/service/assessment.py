@@ -197,7 +197,7 @@ def _build_plan_status(
 
 
 def is_slot_built(site: Site, hop: Offer) -> bool:
-    """Whether the slot of an offer stands, so that a plan of it needs no network."""
+    """Tell whether the slot of an offer stands, so that a plan of it needs no network."""
     if hop.release_version not in site.slots.list_versions():
         return False
     return site.slots.read_document(hop.release_version).archive.sha256 == hop.archive.sha256

@@ -261,7 +261,7 @@ class InspectionQueue:
             self._run_inspection(here)
 
     def _compute_priority(self, inspection: Inspection) -> tuple[bool, int, int]:
-        """When one is made: root's first, then those of who had least, then by their numbers."""
+        """Compute its turn: root's first, then those of who had least, then by their numbers."""
         uid = inspection.actor.uid
         had = sum(
             known.actor.uid == uid for known in self._known.values() if known.ended_at is not None

@@ -202,7 +202,7 @@ class ServiceLoop:
         )
 
     def _is_application_down(self) -> bool | None:
-        """Whether the application does not run although it ought to."""
+        """Tell whether the application does not run although it ought to."""
         seen = self._running()
         if seen is None:
             return None
@@ -285,7 +285,7 @@ def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) ->
 
 
 def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
-    """Whether a command left off watching a release for an order to go back: no failure."""
+    """Tell whether a command left off watching a release for an order to go back: no failure."""
     return finished.error_code == SOAK_ENDED_BY_ROLLBACK.code
 
 

@@ -359,7 +359,7 @@ class WakeupPipe:
             os.write(self._writer, b"x")
 
     def consume_reload(self) -> bool:
-        """Whether the configuration is to be read again; asked once."""
+        """Tell whether the configuration is to be read again; asked once."""
         asked, self._reload = self._reload, False
         return asked
 

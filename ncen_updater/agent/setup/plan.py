@@ -1,4 +1,4 @@
-"""Make the steps of a setup from what was seen and what was answered."""
+"""Make the steps of a setup from the facts and the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a setup has done, on the disk before it is done; and how it goes on, or back, from there.
+"""Record of a setup, written before each step; it resumes or undoes the setup from there.
 
 ``record.json`` names every step and how far it is: ``begun`` is written, with what was there,
 before a step does anything, ``done`` after it. A setup that was interrupted is found ``doing`` or

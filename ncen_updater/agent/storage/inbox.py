@@ -43,7 +43,7 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is one of a file in the import directory, and can be shown; pure."""
+    """Tell whether a name is one of a file in the import directory, and can be shown; pure."""
     fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_LENGTH
     return fits and name.isprintable() and "/" not in name and not name.startswith(".")
 

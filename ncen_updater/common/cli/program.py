@@ -178,7 +178,7 @@ def _flush_stdout() -> OSError | None:
 
 
 def _is_help_output_error(error: OSError) -> bool:
-    """Whether stdout did not take words of click's own, such as those of --help."""
+    """Tell whether stdout did not take words of click's own, such as those of --help."""
     frames = traceback.extract_tb(error.__traceback__)
     return Path(frames[-1].filename).is_relative_to(Path(click.__file__).parent)
 

@@ -216,7 +216,7 @@ def build_live_view(
 
 
 def _is_newer(order: Document, report: Document | None) -> bool:
-    """Whether an order is of after a change."""
+    """Tell whether an order is of after a change."""
     ended = report["ended_at"] if report is not None else None
     return report is None or (ended is not None and parse_time(order["at"]) > parse_time(ended))
 

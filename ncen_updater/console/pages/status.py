@@ -50,7 +50,7 @@ class NextAction:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """How the site is."""
+    """Build the page of the site's status."""
     status = asking.get_status()
     journal_broken = _find_error(status, "journal")
     next_upgrade = None

@@ -22,7 +22,7 @@ PREVIEW_CHARS = 4_000
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Where to look, and whom to ask."""
+    """Build the page of help: where to look, and whom to ask."""
     status = asking.get_status()
     mark = f"{status['journal'].get('chain_head')}"
     doctor = asking.inspect("findings", mark)

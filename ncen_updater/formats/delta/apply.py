@@ -92,7 +92,7 @@ NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUP
 
 
 def is_link_safe(info: os.stat_result, mode: int, user: int, linking: LinkMode) -> bool:
-    """Whether nothing can write through a second name of a file; pure.
+    """Tell whether nothing can write through a second name of a file; pure.
 
     Args:
         info: The file, as it is.

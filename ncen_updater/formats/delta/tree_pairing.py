@@ -111,7 +111,7 @@ class _TreePairing:
                     self._by_stem[strip_varying_parts(entry.path)].append(index)
 
     def pair_entry(self, entry: TreeEntry) -> int | NewEntry:
-        """Where one entry comes from."""
+        """Find where one entry comes from."""
         index = self._at.get(entry.path)
         if index is not None and self._old[index] == entry:
             return index
@@ -166,7 +166,7 @@ class ArchivePlan:
 
 
 def is_archive(descriptor: int) -> bool:
-    """Whether a file begins as an archive does."""
+    """Tell whether a file begins as an archive does."""
     return os.pread(descriptor, 4, 0) == b"PK\3\4"
 
 
@@ -411,7 +411,7 @@ def find_similar_files(
 def _map_samples_to_owners(
     owner: Mapping[int, str], numbers: Iterable[int]
 ) -> dict[str, list[int]]:
-    """Which of some numbers belong to which new file."""
+    """Map sample numbers to the new files that have them."""
     found: dict[str, list[int]] = defaultdict(list)
     for number in numbers:
         if number in owner:

@@ -90,7 +90,7 @@ class TextEntry:
         return hashlib.sha256(content).hexdigest()[:16]
 
     def has_same_text(self, other: TextEntry) -> bool:
-        """Whether it says the same."""
+        """Tell whether it says the same."""
         return (self.value, self.plural) == (other.value, other.plural)
 
 
@@ -124,7 +124,7 @@ def format_key(key: TextKey) -> str:
 
 
 def matches_pattern(key: TextKey, pattern: str) -> bool:
-    """Whether a pattern of a manifest means a key."""
+    """Tell whether a pattern of a manifest means a key."""
     return fnmatch.fnmatchcase(format_key(key), pattern)
 
 

@@ -212,7 +212,7 @@ class DeltaPackBuilder:
         return tree
 
     def _find_target_file(self, state: FeedState, name: str) -> Path:
-        """Where a target of the feed lies, hashed."""
+        """Find where a target of the feed lies, hashed."""
         for role in state.delegated.values():
             target = role.signed.targets.get(name)
             if target is not None:

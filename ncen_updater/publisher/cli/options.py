@@ -325,7 +325,7 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal that a secret can be typed at; it need not be stdin."""
+    """Tell whether there is a terminal that a secret can be typed at; it need not be stdin."""
     if sys.stdin.isatty():
         return True
     try:
@@ -395,7 +395,7 @@ def show_wrapped(session: CliSession, text: LazyText | str) -> None:
 
 
 def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
-    """Why something is taken back, as it was typed.
+    """Parse the reason of a withdrawal, as it was typed.
 
     Raises:
         CommandUsageError: If sites would not be told what to do, or either is too long.

@@ -128,7 +128,7 @@ def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _is_substituted(place: str) -> bool:
-    """Whether a program fills it in; a tag or a shortcut it does not."""
+    """Tell whether a program fills it in; a tag or a shortcut it does not."""
     return place.startswith(("%", "{", "${"))
 
 
@@ -277,7 +277,7 @@ def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Findin
 
 
 def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:
-    """Whether a rule may refuse what was taken before; one that only takes more does not."""
+    """Tell whether a rule may refuse what was taken before; one that only takes more does not."""
     old = next((item for item in then.rules if item.key == rule.key), SettingRule(key=rule.key))
     if old == rule:
         return False

@@ -72,7 +72,7 @@ class SqlReview:
         return next((mark for mark in self.marks if mark.line == number), None)
 
     def is_marked(self, number: int) -> bool:
-        """Whether a marked statement stands in this line, from 1."""
+        """Tell whether a marked statement stands in this line, from 1."""
         return any(mark.line <= number <= mark.last_line for mark in self.marks)
 
 

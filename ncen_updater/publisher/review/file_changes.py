@@ -37,7 +37,7 @@ FIRST: Final = 3
 
 
 def may_run(path: str) -> bool:
-    """Whether a file is not of a kind that is data."""
+    """Tell whether a file is not of a kind that is data."""
     place = PurePosixPath(path)
     if any(part.lower().endswith(_READ) for part in place.parts[:-1]):
         return True

@@ -81,7 +81,7 @@ def parse_program(statement: SqlStatement, engine: str) -> SqlProgram | None:
 
 
 def supports_programs(statement: SqlStatement, engine: str) -> bool:
-    """Whether an engine has such programs at all: one that has not refuses the whole file."""
+    """Tell whether an engine has such programs at all: one that has not refuses the whole file."""
     thing, bodies = _find_program_kind(statement.words), DIALECTS[engine].bodies
     if thing == "TRIGGER":  # with a body of its own, or the name of a function
         return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
@@ -124,7 +124,7 @@ def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlP
 
 
 def _is_dynamic(inside: Sequence[Sequence[str]]) -> bool:
-    """Whether a body runs statements that it puts together itself."""
+    """Tell whether a body runs statements that it puts together itself."""
     return any("EXECUTE" in words and "GRANT" not in words for words in inside)
 
 
@@ -243,7 +243,7 @@ def _find_renamed(statements: Sequence[list[str]]) -> set[str]:
 
 
 def _has_referential_actions(statements: Sequence[list[str]]) -> bool:
-    """Whether rows of a table follow those of another."""
+    """Tell whether rows of a table follow those of another."""
     return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
 
 
@@ -381,7 +381,7 @@ def _split_with_offsets(sql: str, engine: str) -> list[tuple[int, SqlStatement]]
 def _pieces(
     engine: str, read: Mapping[str, Sequence[tuple[int, SqlStatement]]]
 ) -> list[tuple[int, int]]:
-    """Where the other engine reads a program whole, of which this one cuts pieces, and runs none.
+    """Find programs that the other engine reads whole and of which this one runs no piece.
 
     An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
     refuses the program's head, and with it the file.
@@ -642,7 +642,7 @@ def unknown_kind(tokens: Sequence[str]) -> StatementKind:
 
 
 def calls_unknown(tokens: Sequence[str]) -> bool:
-    """Whether a statement runs a function, or an operator, that is not known to only reckon."""
+    """Tell whether a statement runs a function or operator not known to only compute."""
     indexes = tokens[:1] == ["CREATE"] and "INDEX" in tokens[1:3]
     tables = _TABLE_NEXT | ({"ON", "ONLY", "USING"} if indexes else set())
     signs, casts = "", list[bool]()

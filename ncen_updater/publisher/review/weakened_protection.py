@@ -241,7 +241,7 @@ def check_waves(
 
 
 def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
-    """Whether both releases say that the one before runs on the databases of this one."""
+    """Tell whether both releases say that the one before runs on the databases of this one."""
     new, old = manifest.compatibility, before.compatibility if before else None
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 

@@ -331,7 +331,7 @@ def encode_offer(offer: Offer) -> dict[str, Any]:
 
 
 def is_visible_to_tufup(offer: Offer) -> bool:
-    """Whether a client that reads nothing but names of archives may be shown a release."""
+    """Tell whether a client that reads nothing but names of archives may be shown a release."""
     return not (offer.waves or offer.halted or offer.withdrawn)
 
 

@@ -223,7 +223,7 @@ class _SignaturesFile(BaseModel):
 
 
 def get_packed_path(directory: Path) -> Path:
-    """Where the one file of an event lies: beside its directory."""
+    """Return where the one file of an event lies: beside its directory."""
     return directory.with_name(directory.name + EVENT_SUFFIX)
 
 

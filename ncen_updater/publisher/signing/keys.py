@@ -154,7 +154,7 @@ def get_key_owner(key: Key) -> str:
 
 
 def get_public_path(private: Path) -> Path:
-    """Where the public half of ``NAME.pem`` lies."""
+    """Return where the public half of ``NAME.pem`` lies."""
     return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
 
 

@@ -331,7 +331,7 @@ class WorkerReleaseSource(TufReleaseSource):
         )  # fmt: skip
 
     def _find_worker_user(self) -> tuple[int, int] | None:
-        """Whose rights the child has: the owner's of the directory, where we may choose."""
+        """Find whose rights the child has: the owner's of the directory, where we may choose."""
         try:
             owner = self._received.stat()
         except FileNotFoundError:

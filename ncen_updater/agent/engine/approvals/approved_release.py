@@ -100,7 +100,7 @@ def find_path_to(
 
 
 def has_passed_since_failure(journal: Journal, target: Version) -> bool:
-    """Whether a release passed a rehearsal after anything up to it had failed here."""
+    """Tell whether a release passed a rehearsal after anything up to it had failed here."""
     failed = [
         row.last_at
         for row in SiteHistory(journal).list_bad_releases()

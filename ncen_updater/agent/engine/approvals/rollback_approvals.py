@@ -87,7 +87,7 @@ class RollbackSubject:
         return ", ".join(given.actor for given in self.count.approvals)
 
     def to_json(self) -> dict[str, object]:
-        """Who has approved and who is missing, as JSON has it."""
+        """Return who has approved and who is missing, as JSON has it."""
         return {
             "binding": self.binding,
             "in_soak": self.in_soak,
@@ -296,7 +296,7 @@ class RollbackVerdict:
     missing: int = 0
 
     def __bool__(self) -> bool:
-        """Whether it may."""
+        """Tell whether it may."""
         return self.consent is not RollbackConsent.MISSING
 
 

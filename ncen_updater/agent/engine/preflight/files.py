@@ -1,4 +1,4 @@
-"""Can the files of the site be kept, and do its texts and settings fit the release?"""
+"""Checks of site files and of the local overlay against the release."""
 
 from __future__ import annotations
 

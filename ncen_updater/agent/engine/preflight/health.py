@@ -1,4 +1,4 @@
-"""Is the application well now?"""
+"""Checks of the application's health before a change."""
 
 from __future__ import annotations
 

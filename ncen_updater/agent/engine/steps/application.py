@@ -30,7 +30,7 @@ def _is_maintenance_restored(context: StepContext) -> bool:
 
 
 def _measure_downtime(context: StepContext) -> float | None:
-    """How long users were kept out, by a clock that nobody sets; not known after a reboot."""
+    """Measure the downtime by a clock that nobody sets; None after a reboot."""
     downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
     if downtime_started is None or downtime_started.boot != clock.boot_id():

@@ -14,7 +14,7 @@ from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 
 
 def _is_slot_current(context: StepContext) -> bool:
-    """Whether the slot was built from the very archive that the feed offers.
+    """Tell whether the slot was built from the very archive that the feed offers.
 
     The rollback asks no feed: there the slot is what its own record says.
     """

@@ -64,7 +64,7 @@ class FilePermissions:
     links: int = 1
 
     def describe_problem(self, ours: frozenset[int]) -> LazyText | None:
-        """Why somebody else may write what is read here; None if nobody may. Pure.
+        """Describe why somebody else may write what is read here; None if nobody may. Pure.
 
         Args:
             ours: The numbers of users who may: root's, and that of who runs the agent.
@@ -208,7 +208,7 @@ class RequiredGroupAccess:
 def is_accessible_to_group(
     mode: int, its_group: int, access_list: bytes | None, group: int, rights: str
 ) -> bool:
-    """Whether the members of a group may use a file or a directory; pure, as acl(5) has it.
+    """Tell whether the members of a group may use a file or a directory; pure, as acl(5) has it.
 
     Args:
         mode: Its mode; with an access list the bits of the group are the list's mask.

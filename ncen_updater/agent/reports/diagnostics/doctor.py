@@ -231,7 +231,7 @@ def _translate_unknown_database(finding: Finding) -> Finding:
 
 
 def _is_idle(status: SiteStatus) -> bool:
-    """Whether nobody is at work, so that what is found is not what they are doing."""
+    """Tell whether nobody is at work, so that what is found is not what they are doing."""
     return get_part_or_none(status.lock_holder) is None
 
 

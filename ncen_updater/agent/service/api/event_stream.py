@@ -50,7 +50,7 @@ class ConnectionLimits:
             return True
 
     def count_held(self, uid: int) -> int:
-        """How many a user has."""
+        """Count the streams of a user."""
         with self._lock:
             return self._held[uid]
 

@@ -150,7 +150,7 @@ class Admission(Generic[Connection]):
     evicted: Connection | None = None
 
     def __bool__(self) -> bool:
-        """Whether it comes in."""
+        """Tell whether it comes in."""
         return self.admitted
 
 

@@ -78,7 +78,7 @@ class Condition:
 
 
 def is_unplanned_outage(now: SiteStatus) -> bool | None:
-    """Whether users cannot work although nobody keeps them out; None where that is not known.
+    """Tell whether users cannot work although nobody keeps them out; None where that is not known.
 
     What was stopped by somebody, as far as the system tells that, is theirs to start. Nor does an
     open change keep users out while its release is watched.
@@ -231,7 +231,7 @@ def _detect_upgrade(
 def _find_start(
     now: datetime, not_before: datetime | None, limits: AlertSettings
 ) -> datetime | None:
-    """When an upgrade may begin at the earliest; None where that is now, or never."""
+    """Find when an upgrade may begin at the earliest; None where that is now, or never."""
     start = max(now, not_before) if not_before else now
     if limits.windows:
         opening = find_next_opening(limits.windows, start, limits.zone)
@@ -420,6 +420,6 @@ class _EventTranslator:
         }
 
     def _find_rollback_cause(self, rollback: Change) -> str | None:
-        """Why a rollback was made: the failure of the release that it leaves, if it failed."""
+        """Find why a rollback was made: the failure of the release that it leaves, if it failed."""
         known = SiteHistory(self._journal).list_bad_releases()
         return next((r.code for r in known if r.version == rollback.from_version), None)

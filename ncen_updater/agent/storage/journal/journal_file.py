@@ -484,7 +484,7 @@ RESERVE_BYTES = 2 << 20  # a rollback writes some fifty records of at most a few
 
 
 def get_reserve_path(journal: Path) -> Path:
-    """Where the reserve of a journal is."""
+    """Return where the reserve of a journal is."""
     return journal.with_name(f"{journal.name}.reserve")
 
 

@@ -372,7 +372,7 @@ class LocalOverlay:
             ) from error
 
     def is_built_for(self, version: Version) -> bool:
-        """Whether what is in use was merged for a release."""
+        """Tell whether what is in use was merged for a release."""
         name = self.read_current()
         return name is not None and name.rpartition("-")[0] == str(version)
 

@@ -133,7 +133,7 @@ class _KeyIndex:
         return cls(keys, frozenset(key[:n] for key in keys for n in range(1, len(key))))
 
     def conflicts(self, key: TextKey) -> bool:
-        """Whether an object would have to be a value, or the other way round."""
+        """Tell whether an object would have to be a value, or the other way round."""
         return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
 
 

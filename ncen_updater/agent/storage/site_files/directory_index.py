@@ -100,7 +100,7 @@ def read_directory(below: DirectoryHandle) -> DirectoryIndex:
 
 
 def has_same_content(recorded: DirectoryEntry, now: DirectoryEntry) -> bool:
-    """Whether a file was written since, as far as size and time tell; pure."""
+    """Tell whether a file was written since, as far as size and time tell; pure."""
     return recorded.kind == now.kind and (recorded.size, recorded.mtime_ns) == (
         now.size,
         now.mtime_ns,
@@ -108,7 +108,7 @@ def has_same_content(recorded: DirectoryEntry, now: DirectoryEntry) -> bool:
 
 
 def is_unchanged(recorded: DirectoryEntry, now: DirectoryEntry, method: SnapshotMethod) -> bool:
-    """Whether what was kept of an entry still holds; pure.
+    """Tell whether what was kept of an entry still holds; pure.
 
     Args:
         recorded: As it was when it was kept.

@@ -123,7 +123,7 @@ class DirectorySnapshot:
         return self._update(FINAL_INDEX)
 
     def is_complete(self) -> bool:
-        """Whether the kept tree is whole."""
+        """Tell whether the kept tree is whole."""
         try:
             with self._open_snapshot() as home:
                 home.stat_entry(FINAL_INDEX)
@@ -347,7 +347,7 @@ class DirectorySnapshot:
         was: DirectoryEntry | None,
         now: DirectoryEntry | None,
     ) -> bool:
-        """Whether an entry is the one that was kept."""
+        """Tell whether an entry is the one that was kept."""
         if was is None or now is None or was.kind != now.kind:
             return False
         if was.kind == FileKind.LINK:
@@ -369,7 +369,7 @@ class DirectorySnapshot:
         now: DirectoryEntry,
         contents: Mapping[int, tuple[str, DirectoryEntry]],
     ) -> bool:
-        """Whether the kept tree holds what is in a file, so that this name of it may go."""
+        """Tell whether the kept tree holds what is in a file, so that this name of it may go."""
         if now.inode not in contents:
             return False
         path, was = contents[now.inode]
@@ -506,7 +506,7 @@ class DirectorySnapshot:
                 place.remove_directory(QUARANTINE_PREFIX + self._change)
 
     def exists(self) -> bool:
-        """Whether anything of the kept tree is there."""
+        """Tell whether anything of the kept tree is there."""
         try:
             with self._open_snapshot():
                 return True
@@ -555,7 +555,7 @@ def _format_error(error: OSError) -> str:
 
 
 def _is_lost(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> bool:
-    """Whether the kept tree has lost an entry, by somebody's hand."""
+    """Tell whether the kept tree has lost an entry, by somebody's hand."""
     if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
         return False
     try:

@@ -28,7 +28,7 @@ TREE_DIRECTORY, PREPARED_INDEX, FINAL_INDEX, QUARANTINE_PREFIX, WRITTEN_LIST_PRE
 
 
 def get_snapshot_directory(directory: Path) -> Path:
-    """Where the kept trees of a directory are: beside it, under a name that nobody sees; pure."""
+    """Return the hidden directory for retained trees, beside the directory itself; pure."""
     return directory.with_name(f".{directory.name}.ncen-kept")
 
 
@@ -95,7 +95,7 @@ class DirectorySurvey:
 
 
 def _read_mount_id(below: DirectoryHandle) -> str:
-    """Which mount a directory is seen through: no name leads across two, even of one disk."""
+    """Read which mount a directory is seen through: no name leads across two, even of one disk."""
     descriptor = below.duplicate_descriptor()
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()

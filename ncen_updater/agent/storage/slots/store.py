@@ -123,7 +123,7 @@ class SlotStore:
         return self._slots / str(version)
 
     def is_built(self, version: Version, tree_digest: str) -> bool:
-        """Whether a whole slot of this version is there whose record names this tree.
+        """Tell whether a whole slot of this version is there whose record names this tree.
 
         Raises:
             SlotRecordError: If the record is damaged.

@@ -332,13 +332,13 @@ def build_rollback_target(
 
 
 def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether the older release runs on the databases of the newer one, as both of them say."""
+    """Tell whether the older release runs on the databases of the newer one, as both say."""
     new, old = newer.compatibility, older.compatibility
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether an upgrade leaves the databases as they are, so that none of them is copied.
+    """Tell whether an upgrade leaves the databases as they are, so that none of them is copied.
 
     No file has to run, or the release has a program of its own; both releases say that the schema
     is the same; and the older one runs on what the newer one writes before it is undone.
@@ -350,7 +350,7 @@ def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: Migrat
 
 
 def is_expand_upgrade(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether the release's program may run on the live databases while the older one serves.
+    """Tell whether the release's program may run on the live databases while the older one serves.
 
     The newer release says so, and both say that the older one runs on what comes of it. Only of a
     program of its own, whose ledger is its own affair: to run it once more is harmless.

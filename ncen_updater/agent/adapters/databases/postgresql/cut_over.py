@@ -659,7 +659,7 @@ def decide_evidence(
 
 
 def is_later(mark: DatabaseMarker, change: ChangeRef) -> bool:
-    """Whether a marker is that of a change that came after this one."""
+    """Tell whether a marker is that of a change that came after this one."""
     return mark.change != change.id and mark.generation >= change.generation
 
 

@@ -279,7 +279,7 @@ class PostgresEngine(DatabaseEngine):
         return self._fencing.list_replaced()
 
     def is_accepting_connections(self) -> bool:
-        """Whether the server takes sessions now."""
+        """Tell whether the server takes sessions now."""
         return self._server.is_accepting_connections()
 
     def measure_free_bytes(self) -> dict[Path, int]:

@@ -264,7 +264,7 @@ class MaintenanceSessions:
             return connection
 
     def is_owner_connect_revoked(self, database: str) -> bool:
-        """Whether a change of ours, and no administrator, keeps the application's role out."""
+        """Tell whether a change of ours, and no administrator, keeps the application's role out."""
         with self._server.open_control_session() as outside:
             admitted = self._can_connect(outside, database, self._server.settings.owner)
             return not admitted and is_connect_revoked(outside, database)
@@ -557,7 +557,7 @@ def restrict_connect(
 
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
-    """Whether a change has taken the rights to connect to a database."""
+    """Tell whether a change has taken the rights to connect to a database."""
     if fetch_rows(connection, "SELECT to_regclass('public.revoked') IS NULL")[0][0]:
         return False
     return bool(

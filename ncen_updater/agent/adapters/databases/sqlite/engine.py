@@ -233,7 +233,7 @@ class SqliteEngine(SqliteReadOperations):
         )
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Whether the new set has its name, which it gets last."""
+        """Tell whether the new set has its name, which it gets last."""
         del plan
         return (
             change.no_copy

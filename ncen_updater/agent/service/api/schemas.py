@@ -136,14 +136,14 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 #: What events hold, by name: one name means one thing in all of them.
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "emergency", "error", "file", "from_version",
-         "full", "kind", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
+        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error", "file",
+         "from_version", "full", "kind", "level", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
          "reason", "rehearsal", "release", "step", "taken_over_by", "to_version", "undoes",
          "version", "what", "who", "why", "words"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
-         "needed", "order", "restored", "timestamp", "times", "uid", "written"), Count,
+         "needed", "number", "order", "restored", "timestamp", "times", "uid", "written"), Count,
     ),
     **dict.fromkeys(
         ("application", "error_code", "language", "reachable_agent", "reachable_release",

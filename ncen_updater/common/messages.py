@@ -481,6 +481,18 @@ CONSOLE_EXPIRED: ErrorMessage
 CONSOLE_SECOND_SECRET: ErrorMessage
 CONSOLE_NO_LOGIN: ErrorMessage
 CONSOLE_BUSY: ErrorMessage
+RECEIPT_INVALID: ErrorMessage
+RECEIPT_KEY_UNUSABLE: ErrorMessage
+RECEIPTS_OFF: ErrorMessage
+RECEIPT_UNWRITABLE: ErrorMessage
+RECEIPT_REPLAYED: ErrorMessage
+RECEIPT_CONTRADICTORY: ErrorMessage
+RECEIPT_COUNTRY_MISMATCH: ErrorMessage
+RECEIPT_RELEASE_UNKNOWN: ErrorMessage
+RECEIPT_KEY_MISMATCH: ErrorMessage
+FLEET_UNUSABLE: ErrorMessage
+FLEET_SITE_UNKNOWN: ErrorMessage
+REGIONS_INVALID: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

@@ -53,7 +53,7 @@ def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
     script = tmp_path / "postinst"
     script.write_text(text)
     subprocess.run(
-        ["/bin/sh", str(script), "configure", "0.2.0"],
+        ["/bin/sh", str(script), "configure", "0.2.0~deb12"],
         check=True,
         env={"PATH": f"{programs}:/usr/bin:/bin"},
     )
@@ -95,14 +95,14 @@ def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: st
     AgentSelectionFile(slots).update(lambda _: AgentSelection("0.2.0"))
     used = slots / "current/bin/ncen-updater"
     for _ in range(2):  # the second after a first that was cut off
-        run(tmp_path, "preinst", "upgrade", "0.2.0")
+        run(tmp_path, "preinst", "upgrade", "0.2.0~deb12")
         assert used.exists()
         if end == "configure":
             shutil.rmtree(slots / "0.2.0")  # as dpkg does, which puts it back where it fails
             slot(slots, "0.3.0")
             assert used.exists()
             break
-    run(tmp_path, "postinst", end, "0.2.0")
+    run(tmp_path, "postinst", end, "0.2.0~deb12")
     assert used.exists()
     assert (slots / "0.2.0/bin/ncen-updater").exists()
     assert not list(slots.glob(".k*"))

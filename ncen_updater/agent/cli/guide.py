@@ -27,6 +27,7 @@ COMMANDS = make_command_table(
         "verify": ("doctor", N_("Verify releases, databases and files against the audit log")),
         "doctor": N_("Check the site for problems that block an upgrade"),
         "support-bundle": N_("Write a support bundle for the Secretariat"),
+        "receipt": N_("Show, allow and write receipts of this site"),
         "import": ("media", N_("Import an offline bundle")),
         "mirror": ("media", N_("Create or update a local mirror of the feed")),
         "hold": N_("Hold upgrades"),
@@ -52,7 +53,7 @@ COMMAND_HELP = CommandHelp(
         N_("Install and maintain"): (
             "setup", "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
         ),
-        N_("Troubleshoot"): ("support-bundle",),
+        N_("Troubleshoot and report"): ("support-bundle", "receipt"),
     },
     examples={
         "status": {"status": N_("Show the installed release and the current operation")},
@@ -102,6 +103,10 @@ COMMAND_HELP = CommandHelp(
         "support-bundle": {
             "support-bundle --dry-run": N_("List the content"),
             "support-bundle": N_("Write a support bundle for the Secretariat"),
+        },
+        "receipt": {
+            "receipt": N_("Show what the next receipt would say"),
+            "receipt --level outcome --to /media/usb": N_("Allow receipts, and write the first"),
         },
         "import": {
             "import --dry-run /media/usb/ke.ncen": N_("Verify a bundle"),

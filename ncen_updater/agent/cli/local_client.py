@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.cli.job_progress import parse_job_result
 from ncen_updater.agent.cli.local_records import LocalRecords
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -24,6 +25,7 @@ from ncen_updater.agent.reports.command_results import (
     format_path_lines,
     format_plan_lines,
     format_rehearsal_lines,
+    format_rehearsal_outline,
     format_rollback_plan,
     format_support_bundle,
     format_withdrawal_lines,
@@ -142,12 +144,15 @@ class LocalSiteClient(LocalRecords):
 
         Raises:
             NOT_PREPARED: With ``prepared``, if something would have to be downloaded.
+            SiteBusyError, OPEN_CHANGE: If a change comes first.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
+        with self._open_journal() as journal:
+            require_no_unfinished_change(journal, soak_allowed=True)
         current, target = site.slots.read_current(), self._resolve_target(target)
         with self._run.make_progress() as progress:
             if prepared:
@@ -207,6 +212,8 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.reports.dossier.gather import collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
+        with self._open_journal() as journal:
+            require_no_unfinished_change(journal, soak_allowed=True)
         if prepared:
             self._choose_prepared_path(target)
         with self._run.make_progress() as progress, self._open_journal() as journal:
@@ -356,14 +363,18 @@ class LocalSiteClient(LocalRecords):
                 operations.read_journal() if dry_run else operations.lock_idle_site("rehearse")
             )
             with looking as journal:
+                if dry_run:
+                    require_no_unfinished_change(journal)
                 path = operations.find_cached_path(journal, target, retry=retry)
-                if dry_run or not isinstance(path, UpgradePath):
+                if not isinstance(path, UpgradePath):
                     current = str(site.slots.read_current())
                     document = serialize_path(path, self._run.language, current)
                     words = tuple(
                         format_path_lines(site.config.site.product, current, path, self._run.zone)
                     )
                     return CommandResult({"rehearsal": None, **document}, words)
+                if dry_run:
+                    return self._outline_rehearsal(journal, path)
                 rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
                 record = rehearser.rehearse(path)
                 pages = write_dossiers(site, journal, record.to_version)
@@ -524,6 +535,29 @@ class LocalSiteClient(LocalRecords):
                 accept_loss=accept_loss, expected_upgrade=undoes, agree=agree
             )
         return format_operation_result(result, self._run.language)
+
+    def _outline_rehearsal(self, journal: Journal, path: UpgradePath) -> CommandResult:
+        """Say what a rehearsal would copy and need, and how long the last one took."""
+        from ncen_updater.agent.adapters.databases.base import ChangeRef
+        from ncen_updater.agent.model.change import new_change_id
+        from ncen_updater.agent.service.assessment import is_slot_built
+
+        site, current = self._site, str(self._site.slots.read_current())
+        engine = site.database_engine
+        document = serialize_path(path, self._run.language, current)
+        origins = (current, *(hop.version for hop in path.hops))
+        return format_rehearsal_outline(
+            document,
+            origins,
+            download_bytes=sum(
+                hop.count_download_bytes(origin)
+                for hop, origin in zip(path.hops, origins, strict=False)
+                if not is_slot_built(site, hop)
+            ),
+            databases=engine.describe_databases(),
+            space=engine.measure_copy_space(ChangeRef(new_change_id(), 0, path.target.version)),
+            last_s=RehearsalStore(journal).find_last_duration(),
+        )
 
     def _allow_interruption(self) -> AbstractContextManager[None]:
         from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback

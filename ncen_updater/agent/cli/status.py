@@ -39,7 +39,7 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_output import error_to_json
-from ncen_updater.common.labels import format_hold, translate_step_label
+from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
 from ncen_updater.common.messages import ExitCode
 
 Document = Mapping[str, Any]
@@ -422,9 +422,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
     session.add_line(LazyText(N_("Metadata: newest release {newest}, checked {checked}"), values))
-    offered = part["comes_next"]
-    if offered is not None:
-        session.add_line(LazyText(N_("Available: {version}"), {"version": offered}))
+    if part["hops"]:
+        following = {"version": format_upgrade_path(part["hops"])}
+        session.add_line(LazyText(N_("Available: {version}"), following))
     for one in part["withheld"]:
         session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]

@@ -52,13 +52,13 @@ def upgrade(
     if dry_run:
         return session.show_result(site.prepare_plan(target, retry=retry))
     site.require_right("operate")
-    site.require_no_hold()
+    site.require_startable()
     if not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         plan = site.prepare_plan(target, retry=retry)
         if plan.exit_code != ExitCode.OK or plan.document.get("available") is not True:
             return session.show_result(plan)
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         for line in plan.lines:
             session.add_line(line)
         # What was agreed to, whatever comes meanwhile.

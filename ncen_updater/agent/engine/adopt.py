@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.engine.installed_release import (
     InstalledRelease,
     find_mismatch,
@@ -74,6 +75,7 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
     Raises:
         JOURNAL_EXISTS: If the site was taken over with this release before.
         ALREADY_ADOPTED: If it was with another one, and more has happened since.
+        OPEN_CHANGE: If a change is not finished.
         DATABASES_ALREADY_MANAGED: If an agent changed the databases, and its journal is lost.
         CURRENT_LINK_MISMATCH: If ``current`` leads to another release.
         RELEASE_NOT_ON_OFFER: If the feed does not name this release.
@@ -186,6 +188,7 @@ def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
     if not (path.exists() or path.is_symlink()):
         return None
     with Journal.open(path, read_only=True) as journal:
+        require_no_open_change(journal)
         events = journal.list_events()
         adopted = [event for event in events if event.kind == ADOPTED]
         untouched = not journal.list_changes(1) and not any(

@@ -19,7 +19,11 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
 from ncen_updater.agent.engine import change_guards as soaking
-from ncen_updater.agent.engine.change_guards import require_no_hold
+from ncen_updater.agent.engine.change_guards import (
+    require_no_hold,
+    require_no_open_change,
+    require_no_unfinished_change,
+)
 from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
 from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
 from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
@@ -84,7 +88,6 @@ from ncen_updater.common.messages import (
     LATER_HOP_FAILED,
     NEW_ROWS_WOULD_BE_LOST,
     NOTHING_TO_ROLL_BACK,
-    OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
     ROLLBACK_PLAN_CHANGED,
 )
@@ -234,8 +237,12 @@ class Operations:
         Raises:
             NOTHING_TO_ROLL_BACK: If there is no earlier release here.
             RECORDS_WOULD_BE_LOST: If it loses records and the loss was not accepted.
+            SiteBusyError, OPEN_CHANGE: If a change comes first.
         """
-        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+        with self.read_journal() as journal:
+            change = journal.find_open_change()
+            if change is not None and not can_be_superseded(journal, change):
+                require_no_unfinished_change(journal)
             return self._plan_rollback(journal, accept_loss)
 
     def rollback(
@@ -263,9 +270,7 @@ class Operations:
             lift_ended_fences(self._site, journal)
             change = journal.find_open_change()
             if change is not None and not can_be_superseded(journal, change):
-                raise UpdaterError(
-                    OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
-                )
+                require_no_open_change(journal)
             require_consistent_site(self._site, journal, change)
             way = self._plan_rollback(journal, accept_loss)
             if expected_upgrade not in (None, way.undoes):

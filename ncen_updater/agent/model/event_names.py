@@ -35,3 +35,7 @@ APPLICATION_RUNS: Final = "application-runs"
 RESTORED_ADOPTED: Final = "restore-accepted"
 #: What people approve who take restored databases for those of a release: this, and the release.
 RESTORED_APPROVAL_PREFIX: Final = "restored "
+#: People set what receipts of this site may say.
+RECEIPT_LEVEL_SET: Final = "receipt-level"
+#: A receipt was written, to be sent to the Secretariat.
+RECEIPT_WRITTEN: Final = "receipt-written"

@@ -115,6 +115,7 @@ def _assess_path(
     return replace(
         here,
         target=path.target.version,
+        before_target=tuple(hop.version for hop in path.hops[:-1]),
         slot_built=standing is not None,
         rehearsal_status=standing.rehearsal_status if standing else RehearsalStatus.MISSING,
         plan=plan,

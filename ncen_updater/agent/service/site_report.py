@@ -314,13 +314,15 @@ def _build_feed(status: SiteStatus) -> Document | None:
     view = require_part(status.feed_view)
     if view is None:
         return None
+    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
     return {
         "checked_at": view.checked_at,
         "expires_at": view.expires_at,
         "stale": view.is_stale(status.now),
         "version": view.version,
         "versions": list(view.versions),
-        "comes_next": _find_next_release(status),
+        "comes_next": seen.target if seen else None,
+        "hops": list(seen.hops if seen else ()),
         "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(require_part(status.current))),
@@ -329,12 +331,6 @@ def _build_feed(status: SiteStatus) -> Document | None:
             for one in get_part_or_none(status.emergency_halts) or ()
         ],
     }
-
-
-def _find_next_release(status: SiteStatus) -> str | None:
-    """Return the release for this site that the service found last; None where not known now."""
-    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
-    return seen.target if seen else None
 
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:

@@ -130,7 +130,7 @@ class RestartStep(SetupStep, kind="restart"):
         prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
         while not (seen := prober.check_health(HealthExpectation(self.version))):
             if time.monotonic() > until:
-                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail="; ".join(seen.problems))
+                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
             time.sleep(INTERVAL_S)
 
 

@@ -74,13 +74,13 @@ def format_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure
 
 
 def format_scheduled_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
-    """Return a time that people chose, without its seconds: as :func:`format_time`.
+    """Return a time that people chose, without seconds if it has none: as :func:`format_time`.
 
     Args:
         moment: With its zone.
         zone: The zone of the site; that of the machine by default.
     """
-    return _format_local(moment, zone, "%H:%M %Z")
+    return format_time(moment, zone) if moment.second else _format_local(moment, zone, "%H:%M %Z")
 
 
 def _format_local(moment: datetime, zone: tzinfo | None, clock: str) -> LocalizedFigure:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import format_hold
+from ncen_updater.common.labels import format_hold, format_upgrade_path
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
@@ -73,6 +73,9 @@ def build_page(asking: PageRequest) -> PageContent:
             "waits": list(list_pending(status, next_upgrade, asking.zone)),
             "status": status,
             "next_upgrade": next_upgrade,
+            "path": format_upgrade_path(next_upgrade["hops"])
+            if next_upgrade and next_upgrade["hops"]
+            else None,
             "errors": [
                 error
                 for error in (_find_error(status, name) for name in ("running", "journal", "feed"))
@@ -234,7 +237,7 @@ def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextActi
 
 
 def _find_release_action(next_upgrade: Document) -> NextAction:
-    values = {"version": next_upgrade["target"]}
+    values = {"version": format_upgrade_path(next_upgrade["hops"])}
     if next_upgrade["rehearsal_status"] != "passed" or not next_upgrade["binding"]:
         words = LazyText(N_("{version} is available. Rehearsal required."), values)
         return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")

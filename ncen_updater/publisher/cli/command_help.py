@@ -35,6 +35,7 @@ COMMANDS = make_command_table(
         "export": N_("Export an offline bundle"),
         "status": ("feed", N_("Show the releases of a feed and role expiry dates")),
         "monitor": N_("Monitor the public feed as a client"),
+        "fleet": N_("Import receipts of the sites and show them on a board"),
     },
 )
 
@@ -48,6 +49,7 @@ COMMAND_HELP = CommandHelp(
             "wave", "audience", "channel", "halt", "resume-wave", "withdraw",
         ),
         N_("Maintain the feed"): ("refresh", "renew", "status", "monitor"),
+        N_("See the fleet"): ("fleet",),
         N_("Set up"): ("init", "rekey", "new", "agent-release"),
     },
     examples={
@@ -150,6 +152,11 @@ COMMAND_HELP = CommandHelp(
             ),
         },
         "status": {"status feed": N_("Role expiry dates")},
+        "fleet": {
+            "fleet import spool --feed feed": N_("Import receipts from a directory"),
+            "fleet confirm ke-nairobi": N_("After the site read out its fingerprint"),
+            "fleet board board --regions regions.toml": N_("Write the board as web pages"),
+        },
         "monitor": {
             "monitor https://feed.example.org/ --root 1.root.json": N_(
                 "From another machine, by a timer"

@@ -243,6 +243,8 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     assert "Available: 3.3.0" in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
     assert feed["comes_next"] == "3.3.0"
+    keeper.save(ServiceState(Assessment(event, "3.2.4", "3.4.0", before_target=("3.3.10",))))
+    assert "Available: 3.3.10, then 3.4.0" in site.run("status").stdout
     keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
     assert "Available" not in site.run("status").stdout
 

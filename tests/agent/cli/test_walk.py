@@ -63,7 +63,15 @@ def test_help_in_both_languages(
         assert run(["--lang", language, *path, "--help"]) == 0
         said[language] = capsys.readouterr().out
     assert not [word for word in ENGLISH if word in said["fr"]]
-    assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show add") == []
+    assert (
+        foreign(
+            said["fr"],
+            *agent.COMMANDS,
+            *publisher.COMMANDS,
+            "ncen keys new show add fleet confirm forget board",
+        )
+        == []
+    )
     command = command_of(program, path)
     flat = "".join(said["fr"].split())
     options = [o for o in command.params if isinstance(o, click.Option) and not o.hidden]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ncen_updater.agent.adapters.application.base import HealthResult
+from ncen_updater.common.i18n import LazyText
 
 
 class SoakVerdict(StrEnum):
@@ -162,7 +163,7 @@ COMING = frozenset({502, 503, 504})
 class SameAnswer:
     """One failing answer that is given again and again: what it is, how often, and since when."""
 
-    problems: tuple[str, ...]
+    problems: tuple[LazyText, ...]
     since: float
     looks: int = 1
 

@@ -133,6 +133,15 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True)
+class SpaceNeed:
+    """Bytes that copies of the live databases need at a place, and those that are free there."""
+
+    path: str
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
 class DatabaseMarker(JsonRecord):
     """What the catalogue says of the live set; written in the transaction of the cut-over."""
 
@@ -304,6 +313,10 @@ class DatabaseEngine(abc.ABC):
     @abc.abstractmethod
     def describe_databases(self) -> tuple[DatabaseFacts, ...]:
         """Facts of each live database."""
+
+    @abc.abstractmethod
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """Measure the disks that copies would go to, as far as they can be seen from here."""
 
     @abc.abstractmethod
     def find_blockers(

@@ -52,7 +52,7 @@ def unwell(health: HealthResult) -> Finding:
         6310,
         N_("Application unhealthy: {problems}"),
         N_("Repair the application before the upgrade."),
-        problems="; ".join(health.problems),
+        problems=health.problem,
     )
 
 
@@ -91,9 +91,7 @@ def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
     if not health.credentials_refused:
         return ()
     return (
-        make_credentials_finding(
-            ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(health.problems))
-        ),
+        make_credentials_finding(ApplicationError(HEALTH_ACCESS_DENIED, problems=health.problem)),
     )
 
 

@@ -104,7 +104,8 @@ class SoakStep(Step):
             health = site.application.check_health(expectation, include_deferred=True)
             full = find_full(places) if health else None
             if full is not None:
-                problem = ProbeResult("disk", f"{full[0]} is full")
+                words = LazyText(N_("disk full: {detail}"), {"detail": full[0]})
+                problem = ProbeResult("disk", words)
                 health = replace(health, results=(*health.results, problem))
             refusals.record(health)
             if health:
@@ -126,10 +127,8 @@ class SoakStep(Step):
                 is_confirmed=lambda: context.read_facts().confirmed_by is not None,
             )
             if not result:
-                problems = (
-                    "; ".join(result.last_health.problems) if result.last_health is not None else ""
-                )
-                raise self._record_failure(context, problems)
+                health = result.last_health
+                raise self._record_failure(context, None if health is None else health.problem)
             return result.state
 
         with refresh_in_background(site, context.progress, self.title) as statistics:
@@ -161,12 +160,14 @@ class SoakStep(Step):
         if missing:
             raise self._record_failure(context, f"{', '.join(missing)}: {reason}")
 
-    def _record_failure(self, context: StepContext, problems: str) -> SoakFailedError:
+    def _record_failure(
+        self, context: StepContext, problems: str | LazyText | None
+    ) -> SoakFailedError:
         # Kept before anything else happens: a crash from here on must not forgive it.
-        context.journal.store_facts(context.change.id, ChangeFacts(soak_error=problems))
-        return self._make_error(context, problems)
+        context.journal.store_facts(context.change.id, ChangeFacts(soak_error=str(problems or "")))
+        return self._make_error(context, problems or "")
 
-    def _make_error(self, context: StepContext, problems: str) -> SoakFailedError:
+    def _make_error(self, context: StepContext, problems: str | LazyText) -> SoakFailedError:
         return SoakFailedError(
             product=context.change.product, version=context.change.to_version, problems=problems
         )

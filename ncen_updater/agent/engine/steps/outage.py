@@ -111,7 +111,7 @@ class RefusalTracker:
         if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
         if self._in_a_row >= self._most:
-            raise ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(self._last.problems))
+            raise ApplicationError(HEALTH_ACCESS_DENIED, problems=self._last.problem)
         return True
 
 

@@ -426,8 +426,9 @@ BarredRelease = _document(
 Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason=str)
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
-    versions=list[str], withdrawn=list[str], comes_next=str | None, withheld=list[BarredRelease],
-    running_withdrawn=WithdrawalNotice | None, emergency_halts=list[Brake],
+    versions=list[str], withdrawn=list[str], comes_next=str | None, hops=list[str],
+    withheld=list[BarredRelease], running_withdrawn=WithdrawalNotice | None,
+    emergency_halts=list[Brake],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
 You = _document("You", name=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
@@ -449,6 +450,7 @@ NextUpgradeReport = _document(
     next_check=datetime | None,
     current=str | None,
     target=str | None,
+    hops=list[str],
     agent=str | None,
     slot_built=bool,
     rehearsal_status=str | None,
@@ -471,7 +473,9 @@ NextUpgradeReport = _document(
     open_change=OpenChange | None,
 )
 Holds = _document("Holds", holds=list[HoldRecord])
-Held = _document("Held", held=bool, reason=str, actor=str, until=datetime | None)
+Held = _document(
+    "Held", held=bool, reason=str, actor=str, since=datetime, until=datetime | None,
+)  # fmt: skip
 Unheld = _document("Unheld", held=bool, lifted=Count)
 FailedRehearsal = _document(
     "FailedRehearsal", at=datetime, from_=str, version=str, code=str | None, error=str | None,

@@ -449,7 +449,7 @@ def test_a_start_that_waits_in_the_queue_is_on_its_way(
     assert unit.why_down() is None
     (tmp_path / "job").write_text("\n")
     (tmp_path / "more").write_text("Result=success\n")
-    assert unit.why_down() == "ncen.service does not run: success"
+    assert str(unit.why_down()) == "ncen.service not running: success"
 
 
 def test_unit_that_did_not_start_for_another_names_that(
@@ -460,7 +460,7 @@ def test_unit_that_did_not_start_for_another_names_that(
     program.write_text(SYSTEMCTL.replace("start)", answer, 1))
     (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
     why = "dependency (ncen-updater-resume.service)"
-    assert unit.why_down() == f"ncen.service does not run: {why}"
+    assert str(unit.why_down()) == f"ncen.service not running: {why}"
 
 
 @pytest.fixture

@@ -203,7 +203,8 @@ def _part_without_program(world: World) -> None:
 
 
 def _unhealthy(world: World) -> None:
-    world.application.check_health.return_value = HealthResult((ProbeResult("health", "down"),))
+    down = ProbeResult("health", LazyText("down"))
+    world.application.check_health.return_value = HealthResult((down,))
 
 
 def _unanswered(world: World) -> None:
@@ -213,7 +214,7 @@ def _unanswered(world: World) -> None:
 
 
 def _token_refused(world: World) -> None:
-    problem = "answered with status 401, refusing the token that this site sends"
+    problem = LazyText("HTTP status 401: credentials rejected (health_token_file)")
     world.application.check_health.return_value = HealthResult(
         (ProbeResult("health", problem),), credentials_refused=True
     )

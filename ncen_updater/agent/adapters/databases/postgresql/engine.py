@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
+    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
@@ -35,6 +36,7 @@ from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     find_blockers,
     find_orphans,
     list_quarantined,
+    measure_copy_space,
 )
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     candidate_name,
@@ -90,7 +92,7 @@ from ncen_updater.agent.adapters.databases.postgresql.roles import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
 from ncen_updater.agent.adapters.databases.postgresql.statistics import refresh_statistics
-from ncen_updater.agent.adapters.databases.postgresql.survey import survey_server
+from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, survey_server
 from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
 from ncen_updater.agent.config.engines import PostgresSettings
@@ -205,6 +207,14 @@ class PostgresEngine(DatabaseEngine):
                 facts.append(DatabaseFacts(name, physical, int(size), details))
         return tuple(facts)
 
+    def _survey(self, change: ChangeRef) -> ServerSurvey:
+        clone = self._cloning.list_cloneable(change)
+        return survey_server(self._server, change, self._physical, clone=clone)
+
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """See :meth:`DatabaseEngine.measure_copy_space`."""
+        return measure_copy_space(self._survey(change))
+
     def find_blockers(
         self,
         change: ChangeRef,
@@ -217,11 +227,8 @@ class PostgresEngine(DatabaseEngine):
             not application_stopped
         ):  # users still work: the answer is known when the copy is planned
             self._cloning.detect(change)
-        seen = survey_server(
-            self._server, change, self._physical, clone=self._cloning.list_cloneable(change)
-        )
         return find_blockers(
-            seen,
+            self._survey(change),
             change,
             self._physical,
             application_stopped=application_stopped,

@@ -25,6 +25,7 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
+    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
@@ -118,6 +119,14 @@ class SqliteReadOperations(DatabaseEngine):
             }  # fmt: skip
             found.append(DatabaseFacts(name, str(path), size, details))
         return tuple(found)
+
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """See :meth:`DatabaseEngine.measure_copy_space`."""
+        size, place = (
+            sum(one.size_bytes for one in self.describe_databases()),
+            self._layout.directory,
+        )
+        return (SpaceNeed(str(place), int(size * GROWTH_FACTOR), get_free_bytes(place)),)
 
     def find_blockers(
         self,

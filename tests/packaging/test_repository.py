@@ -330,7 +330,7 @@ def test_private_keys_come_into_no_keyring(tmp_path: Path, signer: Signer) -> No
     keys = tmp_path / "keys.pgp"
     gpg = ["gpg", "--homedir", signer.home, "--batch", "--output", str(keys)]
     subprocess.run([*gpg, "--export-secret-keys", signer.fingerprint], check=True)
-    made = str(tmp_path / "made")
-    words = [str(ROOT / "script/archive-keyring"), "https://example.org", str(keys), made]
+    words = [str(ROOT / "script/archive-keyring"), "https://example.org", str(keys)]
+    words.append(str(tmp_path / "made"))
     assert subprocess.run(words, check=False, capture_output=True).returncode == 1
     assert not (tmp_path / "made").exists()

@@ -1,30 +1,18 @@
-"""Setup answers of a person, and the proposal made from what runs on the machine."""
+"""Decide from what was seen: which databases, which unit, which address, and how sure. Pure."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
-
-from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
-from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
-from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.loader import make_invalid_setting
-from ncen_updater.agent.config.raw_config import read_raw_config
-from ncen_updater.agent.config.service import WindowSettings
-from ncen_updater.agent.config.setting_lines import locate_settings
 from ncen_updater.agent.setup.facts import Cluster, FoundHealth, FoundUnit, HbaRule, SiteFacts
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.formats.manifest import Identifier
-
-UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 
 
 class Certainty(StrEnum):
@@ -238,122 +226,25 @@ def get_port(url: str) -> int:
         return 0
 
 
-def find_first_rule(cluster: Cluster, role: str, databases: Sequence[str]) -> HbaRule | None:
-    """Return the rule by which a role comes through the socket into the first of its databases."""
-    groups = {f"+{name}" for name in (cluster.members or {}).get(role, ())} | {f"+{role}"}
+def find_first_rule(cluster: Cluster, role: str, database: str) -> HbaRule | None:
+    """Return the rule by which a role comes through the socket into a database."""
+    groups, seen = {role}, set[str]()
+    while groups != seen:
+        seen = set(groups)
+        groups |= {name for one in seen for name in (cluster.members or {}).get(one, ())}
+    users = {"all", role, *(f"+{name}" for name in groups)}
+    databases = {"all", database}
+    databases |= {"sameuser"} if database == role else set()
+    databases |= {"samerole", "samegroup"} if database in groups else set()
     for rule in cluster.rules:
-        if rule.kind != "local" or rule.error:
-            continue
-        at = {"all", *databases[:1], *(["sameuser"] if databases[:1] == [role] else [])}
-        if at & set(rule.databases) and ({"all", role} | groups) & set(rule.users):
+        met = _matches(rule.databases, databases, database) and _matches(rule.users, users, role)
+        if met and rule.kind == "local" and not rule.error:
             return rule
     return None
 
 
-class TrustAnswers(BaseSettings):
-    """With which root of trust the site begins.
-
-    Attributes:
-        root: ``root.json`` as the Secretariat gave it.
-        fingerprint: Its SHA-256, as the Secretariat read it out; blanks count for nothing.
-    """
-
-    root: Path
-    fingerprint: str
-
-    @field_validator("fingerprint")
-    @classmethod
-    def _require_digest(cls, value: str) -> str:
-        digest = re.sub(r"\s", "", value).lower()
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ValueError("use 64 hexadecimal digits")
-        return digest
-
-
-class PeopleAnswers(BaseSettings):
-    """Who may do what: names of accounts of this machine."""
-
-    operators: tuple[UserName, ...] = ()
-    approvers: tuple[UserName, ...] = ()
-
-
-class DatabaseAnswers(BaseSettings):
-    """What could not be seen of the databases.
-
-    Attributes:
-        engine: Which kind they are.
-        host: Directory of PostgreSQL's socket.
-        port: Number in its name.
-        owner: The application's role.
-        user: The agent's role.
-        names: Name in the releases to name in the server.
-        directory: Of SQLite, above ``live``.
-        password_file: For a role that logs in by password.
-        bin_directory: Where ``pg_dump`` is.
-    """
-
-    engine: Literal["postgresql", "sqlite"] | None = None
-    host: str | None = None
-    port: Annotated[int, Field(ge=1, le=65_535)] = 5432
-    owner: PhysicalName | None = None
-    user: PhysicalName = "ncen_updater"
-    names: Annotated[dict[Identifier, PhysicalName], Field(default_factory=dict)]
-    directory: Path | None = None
-    password_file: Path | None = None
-    bin_directory: Path | None = None
-
-
-class SetupAnswers(BaseSettings):
-    """``setup.toml``, whole. The table ``[application]`` goes to ``agent.toml`` as it is.
-
-    Attributes:
-        version: The release that runs, where the application does not say it.
-        windows: Hours in which upgrades may begin.
-        required_approvals: How many people have to approve.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    schema_: Annotated[Literal[1], Field(alias="schema")]
-    site: SiteSettings
-    feed: FeedSettings
-    trust: TrustAnswers
-    people: PeopleAnswers = PeopleAnswers()
-    windows: tuple[WindowSettings, ...] = ()
-    required_approvals: Annotated[int, Field(ge=1, le=2)] = 1
-    version: Annotated[str, StringConstraints(pattern=r"^\d[0-9A-Za-z.+!-]{0,40}$")] | None = None
-    databases: DatabaseAnswers = DatabaseAnswers(names={})
-    application: Annotated[dict[str, Any], Field(default_factory=dict)]
-
-
-def load_answers(path: Path) -> SetupAnswers:
-    """Read a file with all answers.
-
-    Raises:
-        InvalidConfigError: With every mistake, its line and its remedy.
-        ConfigError: If it is not there, cannot be read, or is no TOML.
-    """
-    raw = read_raw_config(path)
-    try:
-        return SetupAnswers.model_validate(raw.data)
-    except ValidationError as error:
-        lines = locate_settings(raw.text)
-        problems = error.errors(include_url=False)
-        mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in problems]
-        raise InvalidConfigError(
-            path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
-        ) from error
-
-
-def make_answers(given: Mapping[str, Any]) -> SetupAnswers:
-    """Return what was asked for one by one.
-
-    Raises:
-        InvalidConfigError: With every mistake.
-    """
-    try:
-        return SetupAnswers.model_validate({"schema": 1, **given})
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        mistakes = [make_invalid_setting(item, SetupAnswers, {}) for item in problems]
-        raise InvalidConfigError(Path("setup.toml"), mistakes) from error
+def _matches(names: Sequence[str], plain: set[str], name: str) -> bool:
+    """Whether a column of ``pg_hba.conf`` names it; since PostgreSQL 16 also by a pattern."""
+    with contextlib.suppress(re.error):  # PostgreSQL has some signs of its own
+        return any(one in plain or (one[:1] == "/" and re.search(one[1:], name)) for one in names)
+    return bool(plain.intersection(names))

@@ -1,28 +1,11 @@
-"""Additions to files of PostgreSQL, nginx and the application's unit. Pure."""
+"""What is added to the files of PostgreSQL and nginx; pure."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
-from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.setup.machine import Machine
-from ncen_updater.agent.setup.steps import Before, SetupStep
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import SETUP_UNHEALTHY, SETUP_UNIT_UNFIT
-
-INTERVAL_S = 0.5
-#: Where programs lie that belong to no release.
-_SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
-_PATH = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
-#: What a shell makes its directory.
-_CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
 MAP = "ncen_updater"
 MARK = "# Added by 'ncen-updater setup'; removed by 'ncen-updater setup --undo'."
 
@@ -51,7 +34,8 @@ def make_login_lines(
     Args:
         agent: The agent's role.
         owner: The application's role.
-        method: By which the application's role comes through the socket now.
+        method: By which the application's role comes through the socket now; empty where it does
+            not.
         options: Of that rule.
         user: The system user that the agent runs as.
     """
@@ -59,10 +43,11 @@ def make_login_lines(
     name = found[0] if found else MAP
     ident = [f"{name} {user} {quote_name(agent)}"]
     hba = [f"local all {quote_name(agent)} peer map={name}"]
-    if method == "peer":
+    if method in ("peer", ""):
         ident.append(f"{name} {user} {quote_name(owner)}")
-        if not found:
+        if method == "peer" and not found:
             ident.append(f"{name} {quote_name(owner)} {quote_name(owner)}")
+        if not found:
             hba.append(f"local all {quote_name(owner)} peer map={name}")
     return LoginLines(tuple(ident), tuple(hba))
 
@@ -97,7 +82,9 @@ map $http_accept_language $ncen_updater_language {{
     "~*^\\s*fr" fr;
 }}
 """
-SNIPPET_TEXT = f"""{MARK}
+#: ``CHECK`` shows the page to nobody but who asks for it, while a file of this ending exists.
+CHECK, CHECK_ENDING = "/.maintenance-check", ".check"
+_SNIPPET_TEXT = f"""{MARK}
 error_page 503 /.maintenance/$ncen_updater_language.html;
 error_page 502 =503 /.maintenance/away-$ncen_updater_language.html;
 location ^~ /.maintenance/ {{
@@ -111,8 +98,57 @@ location ^~ /.maintenance/ {{
         text/html html;
     }}
 }}
+location = {CHECK} {{
+    if (-e FILE{CHECK_ENDING}) {{ return 503; }}
+    return 404;
+}}
 """
 _TOKEN = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\$\{|[{};]")
+
+
+def make_snippet(maintenance_file: str) -> str:
+    """Return what every server has that shows the page."""
+    return _SNIPPET_TEXT.replace("FILE", maintenance_file)
+
+
+@dataclass(frozen=True)
+class Front:
+    """Where a web server of this machine takes requests.
+
+    Attributes:
+        host: Its address.
+        port: Its port.
+        tls: Whether it speaks TLS there.
+        name: Of the site, as a browser sends it.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    name: str
+
+
+_ADDRESS = re.compile(r"^(?:(?P<host>[\w.*-]+|\[[\w:.]+\]):)?(?P<port>\d+)$")
+
+
+def find_front(text: str, port: int) -> Front | None:
+    """Return where the server answers that hands on to a port; None where that is not plain."""
+    place = _find_location(text, port)
+    if place is None:
+        return None
+    head = re.sub(r"#[^\n]*", "", text[place[2] : place[0]])
+    names = " ".join(re.findall(r"\bserver_name\s+([^;]+);", head)).split()
+    name = next((one for one in names if re.fullmatch(r"[a-z0-9][\w.-]*", one)), "localhost")
+    for words in re.findall(r"\blisten\s+([^;]+);", head):
+        address, *more = words.split()
+        found = _ADDRESS.match(address)
+        if found and "proxy_protocol" not in more:
+            host = (found["host"] or "*").strip("[]")
+            host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            return Front(
+                host, int(found["port"]), "ssl" in more, "localhost" if name == "_" else name
+            )
+    return None
 
 
 def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | None:
@@ -128,7 +164,7 @@ def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | N
     place = _find_location(text, port)
     if place is None or "error_page" in text:
         return None
-    start, inside = place
+    start, inside, _ = place
     indent = re.search(r"[ \t]*$", text[:start])
     pad = indent[0] if indent else ""
     test = f"\n{pad}    if (-e {maintenance_file}) {{ return 503; }}  {MARK}"
@@ -137,8 +173,8 @@ def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | N
     )
 
 
-def _find_location(text: str, port: int) -> tuple[int, int] | None:
-    """Return where the ``location /`` begins that hands on to a port, and where its inside does."""
+def _find_location(text: str, port: int) -> tuple[int, int, int] | None:
+    """Return where the ``location /`` that hands on begins, its inside, and that of its block."""
     upstreams = [
         found[1]
         for found in re.finditer(r"\bupstream\s+(\S+)\s*\{([^}]*)\}", text)
@@ -154,119 +190,5 @@ def _find_location(text: str, port: int) -> tuple[int, int] | None:
             inside = opened.pop()
             head = re.search(r"\blocation\s+/\s*\{$", text[:inside])
             if head and passes.search(text, inside, token.start()):
-                return head.start(), inside
+                return head.start(), inside, opened[-1] if opened else 0
     return None
-
-
-def make_unit_drop_in(text: str, current: str) -> str | None:
-    """Return an addition to a unit with which it starts from ``current``; pure.
-
-    Args:
-        text: The unit, as ``systemctl cat`` prints it.
-        current: The link.
-
-    Returns:
-        Empty where the unit does so already; None where it is not plain what to change.
-    """
-    settings: dict[str, list[str]] = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
-            continue
-        kept = settings.setdefault(name.strip(), [])
-        if name.strip() == "WorkingDirectory" or not value.strip():
-            kept.clear()
-        if value.strip():
-            kept.append(value.strip())
-    started = settings.pop("ExecStart", [])
-    working = "".join(settings.pop("WorkingDirectory", []))
-    if len(started) != 1:
-        return None
-    if current in started[0]:
-        return ""
-    directory = _find_installation(started[0], working.lstrip("-"))
-    ours = re.compile(re.escape(directory) + r"(?=[/\s'\";]|$)")
-    if not directory or any(ours.search(value) for one in settings.values() for value in one):
-        return None
-    lines = [MARK, "[Service]", "ExecStart=", f"ExecStart={ours.sub(current, started[0])}"]
-    if ours.search(working):
-        lines.append(f"WorkingDirectory={ours.sub(current, working)}")
-    return "\n".join([*lines, ""])
-
-
-def _find_installation(command: str, working: str) -> str:
-    """Return the directory in which the application is installed; empty where that is open."""
-    paths = [path for path in _PATH.findall(command) if not path.startswith(_SYSTEM)]
-    if not paths:
-        return ""
-    place = PurePosixPath(paths[0])
-    if working and place.is_relative_to(working):
-        return working.rstrip("/")
-    entered = _CHANGED_TO.search(command)
-    if entered and not f"{entered[1]}/".startswith(_SYSTEM):
-        above = PurePosixPath(entered[1])
-    else:
-        above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
-    return str(above) if len(above.parts) > 2 else ""
-
-
-@dataclass(frozen=True)
-class RestartStep(SetupStep, kind="restart"):
-    """The application starts once more, and is healthy.
-
-    Attributes:
-        unit: Its unit.
-        config: The configuration.
-        version: What has to run.
-        paths: What the unit starts from the release.
-        before_files: Whether it stands before the addition to the unit: then it does nothing, and
-            restarts when that is undone.
-    """
-
-    unit: str
-    config: str
-    version: str
-    paths: list[str]
-    before_files: bool
-
-    @property
-    def title(self) -> LazyText:
-        """See :class:`SetupStep`."""
-        if self.before_files:
-            return LazyText(N_("check the files that {unit} starts"), {"unit": self.unit})
-        return LazyText(N_("restart {unit} (short downtime)"), {"unit": self.unit})
-
-    def capture(self, machine: Machine) -> Before:
-        """See :class:`SetupStep`; a release without these files is no reason for a restart."""
-        del machine
-        for path in self.paths:
-            if not Path(path).exists():
-                raise UpdaterError(SETUP_UNIT_UNFIT, unit=self.unit, path=path)
-        return {}
-
-    def do(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
-        del before
-        if not self.before_files:
-            self._restart(machine)
-
-    def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
-        del before
-        if self.before_files:
-            self._restart(machine)
-
-    def _restart(self, machine: Machine) -> None:
-        settings = load_config(Path(self.config), look=False).application
-        machine.require(("systemctl", "daemon-reload"))
-        machine.require(("systemctl", "restart", self.unit))
-        prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
-        while not (seen := prober.check_health(HealthExpectation(self.version))):
-            if time.monotonic() > until:
-                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
-            time.sleep(INTERVAL_S)
-
-
-def list_paths(drop_in: str, current: str) -> list[str]:
-    """Return what an addition starts below ``current``."""
-    return [path for path in _PATH.findall(drop_in) if path.startswith(f"{current}/")]

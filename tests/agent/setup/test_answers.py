@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncen_updater.agent.setup.proposal import load_answers
+from ncen_updater.agent.setup.answers import load_answers
 
 EXAMPLE = Path(__file__).parents[3] / "packaging/examples/setup.toml"
 

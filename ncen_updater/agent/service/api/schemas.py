@@ -136,10 +136,11 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 #: What events hold, by name: one name means one thing in all of them.
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error", "file",
-         "from_version", "full", "kind", "level", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
-         "reason", "rehearsal", "release", "step", "taken_over_by", "to_version", "undoes",
-         "version", "what", "who", "why", "words"), str,
+        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
+         "file", "from_version", "full", "kind", "level", "merged", "mode", "name",
+         "origin", "pack", "path", "place", "product", "reason", "rehearsal", "release",
+         "step", "taken_over_by", "to_version", "undoes", "version", "what", "who", "why",
+         "words"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",

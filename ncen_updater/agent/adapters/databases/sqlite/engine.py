@@ -69,6 +69,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
 
 ADOPTED_SET = "base"
+ADOPTED_LINK = Path("sets", ADOPTED_SET)
 
 
 class SqliteEngine(SqliteReadOperations):
@@ -93,9 +94,14 @@ class SqliteEngine(SqliteReadOperations):
             self._check_unused(layout.live)
             durable.make_directory(layout.sets)
             layout.write_new_record(base, None)
-            durable.rename_entry(layout.live, base)
+            durable.replace_symlink(ADOPTED_LINK, base)
+            try:
+                durable.exchange_entries(layout.live, base)
+            except OSError:  # a file system that cannot: for an instant there is no 'live'
+                durable.remove_file(base)
+                durable.rename_entry(layout.live, base)
         if not layout.live.is_symlink() and not layout.list_fence_links() and base.is_dir():
-            durable.replace_symlink(Path("sets", ADOPTED_SET), layout.live)
+            durable.replace_symlink(ADOPTED_LINK, layout.live)
 
     def fence(self, change: ChangeRef) -> None:
         """Take ``live`` away, and note what its files are before they are copied.

@@ -1,0 +1,148 @@
+"""What a person says of a site: from a file, or asked for one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
+from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
+from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.loader import make_invalid_setting
+from ncen_updater.agent.config.raw_config import read_raw_config
+from ncen_updater.agent.config.service import WindowSettings
+from ncen_updater.agent.config.setting_lines import locate_settings
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.manifest import Identifier
+
+MAX_NAMES = 50
+#: A path that a socket can have.
+SocketDirectory = Annotated[str, StringConstraints(pattern=r"^/[!-~]{1,90}$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
+
+
+class TrustAnswers(BaseSettings):
+    """With which root of trust the site begins.
+
+    Attributes:
+        root: ``root.json`` as the Secretariat gave it.
+        fingerprint: Its SHA-256, as the Secretariat read it out; blanks count for nothing.
+    """
+
+    root: Path
+    fingerprint: str
+
+    @field_validator("fingerprint")
+    @classmethod
+    def _require_digest(cls, value: str) -> str:
+        digest = re.sub(r"\s", "", value).lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ValueError("use 64 hexadecimal digits")
+        return digest
+
+
+class PeopleAnswers(BaseSettings):
+    """Who may do what: names of accounts of this machine."""
+
+    operators: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
+    approvers: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
+
+
+class DatabaseAnswers(BaseSettings):
+    """What could not be seen of the databases.
+
+    Attributes:
+        engine: Which kind they are.
+        host: Directory of PostgreSQL's socket.
+        port: Number in its name.
+        owner: The application's role.
+        user: The agent's role.
+        names: Name in the releases to name in the server.
+        directory: Of SQLite, above ``live``.
+        password_file: For a role that logs in by password.
+        bin_directory: Where ``pg_dump`` is.
+    """
+
+    engine: Literal["postgresql", "sqlite"] | None = None
+    host: SocketDirectory | None = None
+    port: Annotated[int, Field(ge=1, le=65_535)] = 5432
+    owner: PhysicalName | None = None
+    user: PhysicalName = "ncen_updater"
+    names: Annotated[
+        dict[Identifier, PhysicalName], Field(default_factory=dict, max_length=MAX_NAMES)
+    ]
+    directory: Path | None = None
+    password_file: Path | None = None
+    bin_directory: Path | None = None
+
+
+class SetupAnswers(BaseSettings):
+    """``setup.toml``, whole. The table ``[application]`` goes to ``agent.toml`` as it is.
+
+    Attributes:
+        version: The release that runs, where the application does not say it.
+        windows: Hours in which upgrades may begin.
+        required_approvals: How many people have to approve.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    site: SiteSettings
+    feed: FeedSettings
+    trust: TrustAnswers
+    people: PeopleAnswers = PeopleAnswers()
+    windows: Annotated[tuple[WindowSettings, ...], Field(max_length=MAX_NAMES)] = ()
+    required_approvals: Annotated[int, Field(ge=1, le=2)] = 1
+    version: Annotated[str, StringConstraints(pattern=r"^\d[0-9A-Za-z.+!-]{0,40}$")] | None = None
+    databases: DatabaseAnswers = DatabaseAnswers(names={})
+    application: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+
+def load_answers(path: Path) -> SetupAnswers:
+    """Read a file with all answers.
+
+    Raises:
+        InvalidConfigError: With every mistake, its line and its remedy.
+        ConfigError: If it is not there, cannot be read, or is no TOML.
+    """
+    raw = read_raw_config(path)
+    try:
+        return SetupAnswers.model_validate(raw.data)
+    except ValidationError as error:
+        lines = locate_settings(raw.text)
+        problems = error.errors(include_url=False)
+        mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in problems]
+        raise InvalidConfigError(
+            path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
+        ) from error
+
+
+def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
+    """Return what is wrong with the few settings that were given; None where nothing is."""
+    try:
+        SetupAnswers.model_validate({"schema": 1, **tables})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            if item["type"] != "missing":
+                found = make_invalid_setting(item, SetupAnswers, {})
+                return found.remedy
+    return None
+
+
+def make_answers(given: Mapping[str, Any]) -> SetupAnswers:
+    """Return what was asked for one by one.
+
+    Raises:
+        InvalidConfigError: With every mistake.
+    """
+    try:
+        return SetupAnswers.model_validate({"schema": 1, **given})
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        mistakes = [make_invalid_setting(item, SetupAnswers, {}) for item in problems]
+        raise InvalidConfigError(Path("setup.toml"), mistakes) from error

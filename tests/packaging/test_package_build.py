@@ -51,8 +51,8 @@ def test_record_has_what_is_there(packages: Path) -> None:
 
 def test_sbom_names_every_library(packages: Path, tmp_path: Path) -> None:
     file = tmp_path / "sbom.json"
-    words = [sys.executable, SCRIPTS / "sbom", packages, "ncen-publisher", "0.1.0~deb13", file]
-    subprocess.run(words, check=True, env=ENVIRONMENT, capture_output=True)
+    words = [sys.executable, str(SCRIPTS / "sbom"), str(packages), "ncen-publisher", "0.1.0~deb13"]
+    subprocess.run([*words, str(file)], check=True, env=ENVIRONMENT, capture_output=True)
     written = json.loads(file.read_text("utf-8"))
     assert [part["purl"] for part in written["components"]] == ["pkg:pypi/shop@1.5"]
     product = written["metadata"]["component"]

@@ -14,7 +14,8 @@ from ncen_updater.agent.storage.agent_selection import (
     TrialState,
 )
 
-DEBIAN = Path(__file__).resolve().parents[2] / "packaging" / "debian"
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN = ROOT / "packaging" / "debian"
 SCRIPT = DEBIAN / "postinst"
 NOTHING = "#!/bin/sh\nexit 0\n"
 
@@ -106,3 +107,11 @@ def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: st
     assert (slots / "0.2.0/bin/ncen-updater").exists()
     assert not list(slots.glob(".k*"))
     assert (slots / "current").readlink() == Path("0.2.0")
+
+
+def test_nobody_is_told_to_edit_a_file_that_dpkg_asks_about() -> None:
+    """An answer that nobody gives leaves the agent unpacked and not set up."""
+    asked = (DEBIAN / "conffiles").read_text("utf-8").split()
+    pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
+    assert asked and len(pages) > 20
+    assert [path for path in asked if any(path in page for page in pages)] == []

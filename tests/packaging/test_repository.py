@@ -142,7 +142,7 @@ def make_package(place: Path, version: str, text: str = "a package") -> Path:
     control = CONTROL.format(package="ncen-updater", version=version, text=text)
     (tree / "DEBIAN/control").write_text(control, "utf-8")
     file = place / f"ncen-updater_{version}_amd64.deb"
-    words = ["dpkg-deb", "--root-owner-group", "--build", tree, file]
+    words = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(file)]
     subprocess.run(words, check=True, capture_output=True)
     return file
 
@@ -343,7 +343,8 @@ def test_private_keys_come_into_no_keyring(tmp_path: Path, signer: Signer) -> No
     keys = tmp_path / "keys.pgp"
     gpg = ["gpg", "--homedir", signer.home, "--batch", "--output", str(keys)]
     subprocess.run([*gpg, "--export-secret-keys", signer.fingerprint], check=True)
-    words = [ROOT / "script/archive-keyring", "https://example.org", keys, tmp_path / "made"]
+    words = [str(ROOT / "script/archive-keyring"), "https://example.org", str(keys)]
+    words.append(str(tmp_path / "made"))
     assert subprocess.run(words, check=False, capture_output=True).returncode == 1
     assert not (tmp_path / "made").exists()
 

@@ -13,6 +13,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.reports.command_results import format_operation_result
 from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.render import make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
@@ -81,8 +82,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
             )
     before = []
     if result.decision is not None:
-        values = {"action": result.decision.action, "reason": result.decision.reason}
-        before = [LazyText(N_("{action}: {reason}"), values)]
+        before = [make_sentence(result.decision.reason.render(session.language))]
     answer = format_operation_result(result, session.language, before)
     if result.application_started:
         more = N_("Application started.")

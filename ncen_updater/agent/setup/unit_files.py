@@ -15,7 +15,11 @@ from ncen_updater.agent.setup.server_files import MARK
 from ncen_updater.agent.setup.steps import Before, SetupStep
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import SETUP_UNHEALTHY, SETUP_UNIT_UNFIT
+from ncen_updater.common.messages import (
+    SETUP_UNDONE_UNHEALTHY,
+    SETUP_UNHEALTHY,
+    SETUP_UNIT_UNFIT,
+)
 
 INTERVAL_S = 0.5
 #: Where programs lie that belong to no release.
@@ -49,7 +53,7 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
     working = "".join(settings.pop("WorkingDirectory", []))
     if len(started) != 1:
         return None
-    if current in started[0]:
+    if any(PurePosixPath(path).is_relative_to(current) for path in _PATH.findall(started[0])):
         return ""
     directory = _find_installation(started[0], working.lstrip("-"))
     ours = re.compile(re.escape(directory) + r"(?=[/\s'\";]|$)")
@@ -115,22 +119,29 @@ class RestartStep(SetupStep, kind="restart"):
         """See :class:`SetupStep`."""
         del before
         if not self.before_files:
+            machine.require(("systemctl", "daemon-reload"))
             self._restart(machine)
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
+        """See :class:`SetupStep`; an application that is not healthy is told of at the end."""
         del before
-        if self.before_files:
+        if not self.before_files:
+            return
+        machine.require(("systemctl", "daemon-reload"))  # else it would start what is removed
+        try:
             self._restart(machine)
+        except UpdaterError as error:
+            raise UpdaterError(
+                SETUP_UNDONE_UNHEALTHY, unit=self.unit, detail=error.detail or str(error)
+            ) from error
 
     def _restart(self, machine: Machine) -> None:
-        settings = load_config(Path(self.config), look=False).application
-        machine.require(("systemctl", "daemon-reload"))
         machine.require(("systemctl", "restart", self.unit))
+        settings = load_config(Path(self.config), look=False).application
         prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
         while not (seen := prober.check_health(HealthExpectation(self.version))):
             if time.monotonic() > until:
-                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail="; ".join(seen.problems))
+                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
             time.sleep(INTERVAL_S)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import format_upgrade_path
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import parse_time
@@ -90,6 +91,7 @@ def build_page(asking: PageRequest) -> PageContent:
         "upgrade",
         {
             **common,
+            "path": format_upgrade_path(next_upgrade["hops"]),
             "way": plan,
             "dossier": dossier,
             "facts": facts,

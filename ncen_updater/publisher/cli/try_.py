@@ -159,7 +159,7 @@ def try_(
 
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
-    """How long users were out in the upgrade, as the agent measured it."""
+    """Return the downtime of the upgrade, as the agent measured it."""
     for stage in stages:
         if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []

@@ -36,7 +36,7 @@ from ncen_updater.agent.storage.service_state import (
     WithheldRelease,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
@@ -243,6 +243,8 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     assert "Available: 3.3.0" in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
     assert feed["comes_next"] == "3.3.0"
+    keeper.save(ServiceState(Assessment(event, "3.2.4", "3.4.0", before_target=("3.3.10",))))
+    assert "Available: 3.3.10, then 3.4.0" in site.run("status").stdout
     keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
     assert "Available" not in site.run("status").stdout
 

@@ -70,8 +70,10 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
     with context.write_journal() as journal:
-        SiteHistory(journal).add_hold(reason, person.name, form.until)
-    return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
+        since = SiteHistory(journal).add_hold(reason, person.name, form.until)
+    return 201, {
+        "held": True, "reason": reason, "actor": person.name, "since": since, "until": form.until,
+    }  # fmt: skip
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

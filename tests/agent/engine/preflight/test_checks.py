@@ -209,7 +209,7 @@ def _unhealthy(world: World) -> None:
 
 def _unanswered(world: World) -> None:
     world.application.check_health.return_value = HealthResult(
-        (ProbeResult("health", "down"),), answered=False
+        (ProbeResult("health", LazyText("down")),), answered=False
     )
 
 

@@ -103,7 +103,7 @@ def _hide_values(template: str) -> LazyText:
 
 
 def has_hidden_values(sentence: LazyText) -> bool:
-    """Whether values of the error are missing in a sentence of :func:`explain_code`."""
+    """Tell whether values of the error are missing in a sentence of :func:`explain_code`."""
     return HIDDEN_VALUE in sentence.values.values()
 
 

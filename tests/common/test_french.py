@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
-    "Audit", "Code", "Configuration", "Date", "Maximum", "Minimum", "Mode", "Navigation",
+    "Audit", "Code", "Configuration", "Date", "Maximum", "Minimum", "Mode", "Navigation", "Sites",
     "Options", "Plan", "Signature", "Signatures", "Site", "Table", "UID", "code",
     "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",

@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.pages.history import build_downtime_bars
 from ncen_updater.console.pages.live import build_live_view
-from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending
+from ncen_updater.console.pages.status import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import as_of, build_scale, format_downtime, format_start
 

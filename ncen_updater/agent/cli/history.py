@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session
-from ncen_updater.agent.cli.event_words import format_event
+from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import STEP_STATES
 from ncen_updater.agent.model.event_names import IMPORTED

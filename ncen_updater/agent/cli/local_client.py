@@ -71,7 +71,7 @@ class LocalSiteClient(LocalRecords):
             find_offered_agent,
             refresh_agent_metadata,
         )
-        from ncen_updater.feed.offline.import_store import read_import_record
+        from ncen_updater.feed.import_store import read_import_record
 
         config = self._run.config
         site = self._site
@@ -216,7 +216,7 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
         from ncen_updater.agent.reports.dossier.document import build_dossier_document
-        from ncen_updater.agent.reports.dossier.gather import collect_dossier
+        from ncen_updater.agent.reports.dossier.facts import collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
         with self._open_journal() as journal:
@@ -359,7 +359,7 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
         from ncen_updater.agent.model.change import new_change_id
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, interruption = self._site, SignalHandler()
@@ -430,7 +430,7 @@ class LocalSiteClient(LocalRecords):
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
         """Verify an offline bundle and, unless ``dry_run``, import it."""
-        from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+        from ncen_updater.formats.bundle_file import open_bundle_file
 
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
@@ -519,12 +519,12 @@ class LocalSiteClient(LocalRecords):
             job: Id of the job whose requester rolls back.
         """
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
+            RollbackConsent,
             RollbackRequest,
             find_rollback_to_approve,
             read_rollback_request,
             require_rollback_consent,
         )
-        from ncen_updater.agent.policy.rollback_rules import RollbackConsent
 
         needed = self._site.config.service.required_approvals
 
@@ -599,7 +599,7 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner
-    from ncen_updater.agent.service.inspecting import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
+    from ncen_updater.agent.service.inspections import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
     from ncen_updater.agent.service.snapshot import SnapshotStore
 
     try:

@@ -39,7 +39,7 @@ from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import UNKNOWN_CHANGE
 from ncen_updater.common.progress import SilentProgress
 
@@ -235,7 +235,7 @@ class LocalRecords:
             return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
-        """Whether the service runs and carries out what was recorded."""
+        """Tell whether the service runs and carries out what was recorded."""
         return (
             read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
             is not None
@@ -310,7 +310,7 @@ class LocalRecords:
     def approve(self, next_upgrade: JsonDocument) -> None:
         """Approve an upgrade as :meth:`read_next_upgrade` returned it."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
@@ -327,7 +327,7 @@ class LocalRecords:
         Returns:
             How many there were.
         """
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         with self._open_journal(read_only=False) as journal:
             consent, who = ApprovalStore(journal), self._person

@@ -72,7 +72,7 @@ def _show_removed(session: AgentSession, removed: Iterable[object], *, dry_run: 
 
 
 def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
-    from ncen_updater.agent.engine import quarantine as aside
+    from ncen_updater.agent.engine import prune as aside
     from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
 

@@ -30,7 +30,7 @@ from ncen_updater.agent.reports.command_results import CommandResult, JsonDocume
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,

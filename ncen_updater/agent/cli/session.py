@@ -133,7 +133,7 @@ class AgentSession(CliSession):
         Raises:
             ConfigError: If the configuration cannot be used.
         """
-        from ncen_updater.agent.cli.state import SITE_STATE_PARTS
+        from ncen_updater.agent.cli.state_text import SITE_STATE_PARTS
         from ncen_updater.agent.config.essential_settings import load_essential_settings
         from ncen_updater.agent.reports.status import read_status
 

@@ -9,18 +9,16 @@ from typing import Any
 import click
 
 from ncen_updater.agent.cli.access import explain_access_error
-from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.cli.state_text import format_availability, format_site_state
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.model.change import ChangeState, StepState
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, JournalPermissionError
 from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
 from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
@@ -38,9 +36,10 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.feed.clock import clock_findings
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(

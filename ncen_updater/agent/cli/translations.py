@@ -266,7 +266,7 @@ def _import_texts(
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.model.event_names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.agent.storage.overlay.local_files import OverlayFile, parse_catalogue
+    from ncen_updater.agent.storage.overlay.layer import OverlayFile, parse_catalogue
     from ncen_updater.agent.storage.overlay.translation_exchange import import_translations
     from ncen_updater.common.bounded_io import read_file
     from ncen_updater.formats.manifest import OverlayFormat

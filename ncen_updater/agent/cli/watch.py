@@ -8,7 +8,7 @@ from typing import TypeGuard
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session
-from ncen_updater.agent.cli.event_words import format_event
+from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
 from ncen_updater.agent.cli.service_client import require_service
@@ -62,7 +62,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
+    """Tell whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
@@ -123,8 +123,8 @@ def _show_result(
 
 
 def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
-    from ncen_updater.agent.model.notification_kind import NotificationKind
-    from ncen_updater.agent.service.notifications.notification_text import TITLES
+    from ncen_updater.agent.model.event_names import NotificationKind
+    from ncen_updater.agent.service.notifications.notification import TITLES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
     kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}

@@ -260,7 +260,7 @@ def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) 
 def _run_domain_checks(
     engine: DatabaseEngine, checks: Sequence[DomainCheck]
 ) -> Iterator[SchemaProbe]:
-    """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
+    """Tell whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
     for check in checks:
         if check.when is CheckStage.BEFORE:
             continue

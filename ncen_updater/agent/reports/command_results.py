@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
-    from ncen_updater.feed.offline.import_store import ImportRecord
+    from ncen_updater.feed.import_store import ImportRecord
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
     from ncen_updater.formats.release_document import Offer
 

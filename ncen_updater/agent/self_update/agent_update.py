@@ -103,7 +103,7 @@ class AgentUpdateResult:
 
 
 def get_agent_directory(site: Site) -> Path:
-    """Where the slots of the agent are."""
+    """Return where the slots of the agent are."""
     return site.config.paths.resolve(site.config.paths.agent_slots)
 
 

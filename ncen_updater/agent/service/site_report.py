@@ -18,7 +18,10 @@ from ncen_updater.agent.engine.approvals.approval import (
 )
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_seconds, serialize_change
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalState,
+    RehearsalStore,
+)
 from ncen_updater.agent.model.change import (
     DOWNTIME_STEPS,
     STEPS_BEFORE_COMMIT,
@@ -43,7 +46,6 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.reports.status import (
     JournalSnapshot,
     SiteStatus,
@@ -56,11 +58,14 @@ from ncen_updater.agent.storage.journal.jobs import Job
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.clock import clock_findings
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
+    from ncen_updater.agent.storage.service_state import WithheldRelease
+
 
 Document = dict[str, object]
 
@@ -254,7 +259,7 @@ def _build_rollback_approvals(
 
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
-    """Whether a failure is history: the release came well to its end, or a newer one is in use."""
+    """Tell whether a failure is history: the release succeeded later, or a newer one is in use."""
     well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
     if well is not None and well >= bad.last_at:
         return True
@@ -304,7 +309,7 @@ def list_unresolved_failures(
 
 
 def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
-    """Whether an undone change says of itself what failed: the next try would have come later."""
+    """Tell whether an undone change reports its failure itself; the next try comes later."""
     if last is None or last.state is not ChangeState.REVERTED or last.ended_at is None:
         return False
     return last.ended_at <= failure.at < last.ended_at + RETRY_DELAYS[0]
@@ -482,7 +487,7 @@ def _build_range(predicted: tuple[float, float] | None) -> Document | None:
 
 
 def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
-    """Where a change failed last, and by what."""
+    """Find where a change failed last, and by what."""
     failed = [e for e in events if e.kind == "step-failed"]
     if not failed:
         return None
@@ -525,7 +530,7 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
 
 
 def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Who ordered a change: one order is carried out at a time.
+    """Find who ordered a change: one order is carried out at a time.
 
     Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
     their order.
@@ -541,7 +546,7 @@ def _find_requester(journal: Journal, change: Change) -> str | None:
 
 
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
-    """Who went back without the approvals that it takes, and why; None where nobody did.
+    """Find who went back without the approvals that it takes, and why; None where nobody did.
 
     It is written down right before the rollback begins, and nothing else comes between.
     """

@@ -9,14 +9,22 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.adapters.application.unit_text import PATH_PATTERN, parse_unit
+from ncen_updater.agent.adapters.application.unit_text import (
+    PATH_PATTERN,
+    names_path_below,
+    parse_unit,
+)
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.server_files import MARK
 from ncen_updater.agent.setup.steps import Before, SetupStep
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import SETUP_UNHEALTHY, SETUP_UNIT_UNFIT
+from ncen_updater.common.messages import (
+    SETUP_UNDONE_UNHEALTHY,
+    SETUP_UNHEALTHY,
+    SETUP_UNIT_UNFIT,
+)
 
 INTERVAL_S = 0.5
 
@@ -34,7 +42,7 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
     found = parse_unit(text)
     if len(found.start) != 1:
         return None
-    if current in found.start[0]:
+    if names_path_below(found.start[0], current):
         return ""
     directory = found.find_installation()
     ours = re.compile(re.escape(directory) + r"(?=[/\s'\";]|$)")
@@ -84,18 +92,25 @@ class RestartStep(SetupStep, kind="restart"):
         """See :class:`SetupStep`."""
         del before
         if not self.before_files:
+            machine.require(("systemctl", "daemon-reload"))
             self._restart(machine)
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
+        """See :class:`SetupStep`; an application that is not healthy is told of at the end."""
         del before
-        if self.before_files:
+        if not self.before_files:
+            return
+        machine.require(("systemctl", "daemon-reload"))  # else it would start what is removed
+        try:
             self._restart(machine)
+        except UpdaterError as error:
+            raise UpdaterError(
+                SETUP_UNDONE_UNHEALTHY, unit=self.unit, detail=error.detail or str(error)
+            ) from error
 
     def _restart(self, machine: Machine) -> None:
-        settings = load_config(Path(self.config), look=False).application
-        machine.require(("systemctl", "daemon-reload"))
         machine.require(("systemctl", "restart", self.unit))
+        settings = load_config(Path(self.config), look=False).application
         prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
         while not (seen := prober.check_health(HealthExpectation(self.version))):
             if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""What forms do: each is one request to the service, and says where its outcome is seen."""
+"""Actions of forms: each is one request to the service, and names the page of its outcome."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def approve(asking: PageRequest) -> FormResult:
 
 
 def _find_approval_page(asking: PageRequest) -> str:
-    """Where a yes is seen; how going back would go is looked at anew, since that tells of each."""
+    """Find the page of an approval; a rollback plan is read again, since it lists each."""
     if asking.form.get("change_kind") != "rollback":
         return "/approve"
     asking.inspections.discard("rollback-plan")

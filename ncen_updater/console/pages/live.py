@@ -16,10 +16,9 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.files import FileResponse
 from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job_result
-from ncen_updater.console.pages.now import build_headline
-from ncen_updater.console.rendering import parse_time
+from ncen_updater.console.pages.status import build_headline
+from ncen_updater.console.rendering import FileResponse, parse_time
 from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while users can work, and while they cannot.
@@ -217,7 +216,7 @@ def build_live_view(
 
 
 def _is_newer(order: Document, report: Document | None) -> bool:
-    """Whether an order is of after a change."""
+    """Tell whether an order is of after a change."""
     ended = report["ended_at"] if report is not None else None
     return report is None or (ended is not None and parse_time(order["at"]) > parse_time(ended))
 

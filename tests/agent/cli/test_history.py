@@ -21,7 +21,7 @@ from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.service.site_report import build_change_report
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.labels import translate_step_label
 from tests.agent.cli.site import CHANGE, TrialSite
 

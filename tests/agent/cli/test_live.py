@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.main import COMMANDS, run
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -36,7 +36,7 @@ from ncen_updater.agent.storage.service_state import (
     WithheldRelease,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 

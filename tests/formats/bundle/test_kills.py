@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import METADATA_LOCKED
-from ncen_updater.feed.offline import import_store
-from ncen_updater.feed.offline.import_store import lock_metadata, read_import_record
+from ncen_updater.feed import import_store
+from ncen_updater.feed.import_store import lock_metadata, read_import_record
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused
 from tests.support.killing import changes_of, instants, killed_at

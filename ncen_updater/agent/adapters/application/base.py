@@ -118,7 +118,7 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether any process of any part runs."""
+        """Tell whether any process of any part runs."""
 
     @abc.abstractmethod
     def observe_state(self) -> ProcessState:
@@ -129,7 +129,7 @@ class Application(abc.ABC):
         """
 
     def stopped_in_order(self) -> bool:
-        """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
+        """Tell whether somebody else stopped a part on purpose; False where that cannot be told.
 
         Raises:
             STATE_UNKNOWN: If the system does not answer.
@@ -164,12 +164,12 @@ class Application(abc.ABC):
         return None
 
     def check_health_token(self) -> UpdaterError | None:
-        """Why the token that goes along with each look at the health cannot be used."""
+        """Return why the token that goes along with each look at the health cannot be used."""
         return None
 
     @abc.abstractmethod
     def is_in_maintenance(self) -> bool:
-        """Whether users are kept out."""
+        """Tell whether users are kept out."""
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:

@@ -83,7 +83,7 @@ class BaseApplication(Application):
         """Return one part; called once the environment is known."""
 
     def is_running(self) -> bool:
-        """Whether any process of any part runs."""
+        """Tell whether any process of any part runs."""
         return any(part.is_running() for part in self._parts)
 
     def observe_state(self) -> ProcessState:
@@ -91,7 +91,7 @@ class BaseApplication(Application):
         return self._parts[0].observe_state()
 
     def stopped_in_order(self) -> bool:
-        """Whether somebody stopped a part of it on purpose."""
+        """Tell whether somebody stopped a part of it on purpose."""
         return stopped_in_order(part.observe_state() for part in self._parts)
 
     def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
@@ -144,13 +144,13 @@ class BaseApplication(Application):
         self._door.write()
 
     def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
-        """Why the web server in front lets users in all the same; None where it does not."""
+        """Return why the web server in front lets users in all the same; None where it does not."""
         return check_maintenance_page(
             self._settings, self._clock, self._wait, rolling_back=rolling_back
         )
 
     def check_health_token(self) -> ApplicationError | None:
-        """Why the token of the health cannot be used; None where it can, or there is none."""
+        """Return why the health token cannot be used; None where it can, or there is none."""
         try:
             self._prober.load_credentials()
         except ApplicationError as error:
@@ -165,7 +165,7 @@ class BaseApplication(Application):
         self._door.remove()
 
     def is_in_maintenance(self) -> bool:
-        """Whether users are kept out."""
+        """Tell whether users are kept out."""
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
@@ -283,18 +283,18 @@ class ApplicationPart(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether any process of it runs.
+        """Tell whether any process of it runs.
 
         Raises:
             STATE_UNKNOWN: If that cannot be told.
         """
 
     def is_at_rest(self) -> bool:
-        """Whether none runs, and none is about to by an order that was given."""
+        """Tell whether none runs, and none is about to by an order that was given."""
         return not self.is_running()
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Whether it runs, and has done so without an end since it was started or looked at first.
+        """Tell whether it has run without an end since it was started or looked at first.
 
         Args:
             since_last_check: Since the last look will do.

@@ -1,4 +1,4 @@
-"""One uncached look at the application, from outside its process.
+"""Health checks of the application from outside its process: one uncached request each time.
 
 Requests go to the configured address alone, without proxy or redirect, and so do the headers and
 the token. Each request has one deadline for everything, so that an application that answers a byte

@@ -183,7 +183,7 @@ def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> Same
 
 
 def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
-    """Whether waiting longer changes nothing. Pure."""
+    """Tell whether waiting longer changes nothing. Pure."""
     if same is None or same.looks < SAME_LOOKS:
         return False
     return at - same.since >= max(SAME_S, SAME_SHARE * timeout_s)

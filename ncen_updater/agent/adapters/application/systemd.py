@@ -127,7 +127,7 @@ class _SystemdUnit(ApplicationPart):
         return seen_of(self._read_properties())
 
     def is_at_rest(self) -> bool:
-        """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
+        """Tell whether it neither runs nor waits in systemd's queue, which outlives the agent."""
         facts = self._read_properties()
         return facts["ActiveState"] not in ACTIVE_STATES and facts.get("Job", "") in ("", "0")
 
@@ -142,7 +142,7 @@ class _SystemdUnit(ApplicationPart):
         return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Whether it is up, and systemd did not have to start it again since the first look.
+        """Tell whether it is up, and systemd did not have to start it again since the first look.
 
         A worker that dies at each start is up for an instant each time. One that ended once while
         users work, and has run since, is no longer bad at the next look.

@@ -63,6 +63,13 @@ def parse_unit(text: str) -> UnitCommands:
     )
 
 
+def names_path_below(value: str, directory: str) -> bool:
+    """Tell whether a setting names a directory or a path in it."""
+    return any(
+        PurePosixPath(path).is_relative_to(directory) for path in PATH_PATTERN.findall(value)
+    )
+
+
 def find_outside_installation(text: str, current: str) -> str:
     """Return the directory from which a unit starts the application instead of ``current``.
 
@@ -70,7 +77,7 @@ def find_outside_installation(text: str, current: str) -> str:
     """
     found = parse_unit(text)
     if len(found.start) != 1 or any(
-        current in value for value in (*found.start, found.working, *found.others)
+        names_path_below(value, current) for value in (*found.start, found.working, *found.others)
     ):
         return ""
     directory = found.find_installation()

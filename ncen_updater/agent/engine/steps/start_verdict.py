@@ -84,7 +84,7 @@ def classify_failure(
 def is_release_to_blame(
     first: StartFailure, second: StartFailure | None, *, other_answered: bool
 ) -> bool:
-    """Whether a release is to blame; pure.
+    """Tell whether a release is to blame; pure.
 
     Args:
         first: What its first start showed.

@@ -1,4 +1,4 @@
-"""Everything that would stand in the way, found before it does. Reads only, and no network."""
+"""Find what blocks an upgrade before it does. Reads only, and no network."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
     find_refused_credentials,
+    find_unanswered,
     find_unknown_maintenance,
     make_credentials_finding,
     unwell,
@@ -34,9 +35,8 @@ from ncen_updater.agent.model.change_facts import NO_FACTS
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import AvailabilityState
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.operation_labels import describe_running_operation
-from ncen_updater.agent.reports.diagnostics.groups import check_group_access
+from ncen_updater.agent.reports.diagnostics.access_checks import check_group_access
 from ncen_updater.agent.reports.diagnostics.unknown_names import (
     SERVER_REFUSED_CODE,
     find_unknown_database,
@@ -54,7 +54,10 @@ from ncen_updater.agent.reports.status import (
 )
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory, list_leftovers
+from ncen_updater.agent.storage.site_files.directory_survey import (
+    get_snapshot_directory,
+    list_leftovers,
+)
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
@@ -62,6 +65,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.clock import clock_findings
 
 #: As the package has them.
 LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
@@ -229,7 +233,7 @@ def _translate_unknown_database(finding: Finding) -> Finding:
 
 
 def _is_idle(status: SiteStatus) -> bool:
-    """Whether nobody is at work, so that what is found is not what they are doing."""
+    """Tell whether nobody is at work, so that what is found is not what they are doing."""
     return get_part_or_none(status.lock_holder) is None
 
 
@@ -474,16 +478,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         yield replace(
             unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
         )
-    if not health.answered:
-        yield Finding(
-            "NU-6128",
-            Severity.CRITICAL,
-            LazyText(
-                N_("Health URL not responding: {url}"),
-                {"url": f"{settings.health_url}{settings.health_path}"},
-            ),
-            LazyText(N_("Correct application.health_url in agent.toml.")),
-        )
+    yield from find_unanswered(health, site.config)
 
 
 def _check_site_files(site: Site) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     NOT_THE_NEXT_UPGRADE,
@@ -275,7 +275,7 @@ def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[st
 
 
 def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Whether who asks has a right; refused as what takes it would be.
+    """Tell whether who asks has a right; refused as what takes it would be.
 
     Raises:
         RequestRefusedError: If they have not.
@@ -323,7 +323,7 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 
 def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Who has said yes to what can be approved now, how many are missing, and who may."""
+    """Return the approvals of what can be approved now, the missing number, and the approvers."""
     status = read_status(context.essential_settings, context.now(), {"journal", "service_state"})
     journal, known = require_part(status.journal), require_part(status.service_state).assessment
     settings, asks = context.snapshots.settings, request.caller

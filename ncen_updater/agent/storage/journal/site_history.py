@@ -32,7 +32,7 @@ class HoldRecord:
     until: datetime | None = None
 
     def active_at(self, time: datetime) -> bool:
-        """Whether it forbids an upgrade that begins at this time.
+        """Tell whether it forbids an upgrade that begins at this time.
 
         A time before ``since`` counts too: a clock that was set back must not open what a person
         closed.

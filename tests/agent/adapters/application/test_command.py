@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.factory import make_application
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceFile, MaintenanceNote
 from ncen_updater.agent.adapters.application.process import (
     TAIL_BYTES,
@@ -25,6 +24,7 @@ from ncen_updater.agent.adapters.application.process import (
 from ncen_updater.agent.adapters.application.systemd import SystemdApplication
 from ncen_updater.agent.config.agent_config import ApplicationSettings, PartSettings
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
+from ncen_updater.agent.engine.site_factory import make_application
 from ncen_updater.agent.model.errors import CommandError, StopError
 from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
 from ncen_updater.common.messages import (

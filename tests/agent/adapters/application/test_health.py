@@ -145,6 +145,8 @@ def test_patterns_that_cannot_find_a_version(changes: dict[str, object], words: 
         settings("http://127.0.0.1:1", **changes)
 
 
+#: More than any application answers.
+LARGE = b"x" * 1_000_000
 UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
     "no version": (reply({}), "'version' missing"),
@@ -158,10 +160,7 @@ UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "failing": (reply({"version": "3.3.0"}, 503), "status 503"),
     "not there": ((404, b""), "status 404"),
     "redirect": ((302, b""), "status 302"),
-    "too much": (
-        (200, b'{"version": "3.3.0", "x": "' + b"x" * 1_000_000 + b'"}'),
-        "larger than 1.0 MB",
-    ),
+    "too much": ((200, b'{"version": "3.3.0", "x": "' + LARGE + b'"}'), "larger than 1.0 MB"),
     "half a character": ((200, b'{"version": "\\ud800"}'), "'version' is"),
 }
 

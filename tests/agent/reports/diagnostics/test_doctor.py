@@ -280,6 +280,20 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
     assert "NU-5090" in found and not found & {"NU-6310", "NU-6128"}
 
 
+def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
+    """Seen: users got 503 and "Nothing stands in the way of an upgrade."."""
+    config = trial.demo.config_path
+    before = config.read_text("utf-8")
+    other = '[application]\nhealth_path = "/no/such"'
+    config.write_text(before.replace("[application]", other, 1), "utf-8")
+    try:
+        found = {f.code: f for f in diagnose(config, SilentProgress())}
+    finally:
+        config.write_text(before, "utf-8")
+    assert found["NU-6310"].severity is Severity.CRITICAL
+    assert "404" in found["NU-6310"].title.render("en"), "with the reason of the health check"
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [

@@ -21,11 +21,15 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ncen_updater.agent.cli.event_words import EVENT_FIELD_LABELS
+from ncen_updater.agent.cli.event_text import EVENT_FIELD_LABELS
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.service.api.openapi import build_openapi_document
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.api.schemas import EVENT_FIELDS, RESPONSES, make_reference
+from ncen_updater.agent.service.api.schemas import (
+    EVENT_FIELDS,
+    RESPONSES,
+    build_openapi_document,
+    make_reference,
+)
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
 from tests.agent.service.api.conftest import NOW as MORNING

@@ -38,6 +38,9 @@ from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     list_quarantined,
     measure_copy_space,
 )
+from ncen_updater.agent.adapters.databases.postgresql.candidate_migrations import (
+    CandidateMigrations,
+)
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     candidate_name,
     find_data_directory,
@@ -79,7 +82,6 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
 from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
 from ncen_updater.agent.adapters.databases.postgresql.inspection import read_schema
-from ncen_updater.agent.adapters.databases.postgresql.migrating import CandidateMigrations
 from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
     RehearsalCopies,
@@ -277,7 +279,7 @@ class PostgresEngine(DatabaseEngine):
         return self._fencing.list_replaced()
 
     def is_accepting_connections(self) -> bool:
-        """Whether the server takes sessions now."""
+        """Tell whether the server takes sessions now."""
         return self._server.is_accepting_connections()
 
     def measure_free_bytes(self) -> dict[Path, int]:

@@ -171,7 +171,7 @@ class SqliteReadOperations(DatabaseEngine):
         )
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
-        """Whether a change that came later brought the live set.
+        """Tell whether a change that came later brought the live set.
 
         Where the agent's directory is from an older backup there is no record of the set: then its
         files are asked.

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic, sleep
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -39,6 +40,8 @@ METADATA_LOCK_NAME, PARTIAL_DIRECTORY, READY_DIRECTORY = (
     "import.partial",
     "import.ready",
 )
+#: So long an import waits for others to have read the feed.
+LOCK_WAIT_S, LOCK_RETRY_S = 10.0, 0.05
 MAX_RECORD_BYTES = 1_000_000
 MAX_METADATA_BYTES = 10_000_000
 
@@ -101,8 +104,10 @@ def read_import_record(state: Path) -> ImportRecord | None:
 def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the lists while the block runs, alone or together with others that only read the feed.
 
+    An import waits a moment for those that read it, such as the service after each event.
+
     Raises:
-        METADATA_LOCKED: If that cannot be had now.
+        METADATA_LOCKED: If that cannot be had.
         LOCAL_STORE_FAILED: If the state directory takes no lock.
     """
     try:
@@ -113,7 +118,7 @@ def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        _acquire(descriptor, exclusive=exclusive)
     except BlockingIOError as error:
         os.close(descriptor)
         raise UpdaterError(METADATA_LOCKED) from error
@@ -121,6 +126,21 @@ def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _acquire(descriptor: int, *, exclusive: bool) -> None:
+    """Take the lock.
+
+    Raises:
+        BlockingIOError: If others hold it.
+    """
+    until = monotonic() + LOCK_WAIT_S
+    while exclusive and monotonic() < until:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sleep(LOCK_RETRY_S)
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
 
 
 def finish_import(state: Path) -> None:

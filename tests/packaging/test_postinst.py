@@ -115,3 +115,18 @@ def test_nobody_is_told_to_edit_a_file_that_dpkg_asks_about() -> None:
     pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
     assert asked and len(pages) > 20
     assert [path for path in asked if any(path in page for page in pages)] == []
+
+
+def test_agent_of_another_python_goes_with_the_upgrade_of_debian(tmp_path: Path) -> None:
+    """It updated itself beyond the package, and would be chosen again."""
+    slots = tmp_path / "opt/ncen-updater"
+    words = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    here = subprocess.check_output(words, text=True).strip()
+    for version, python in {"0.3.0": here, "0.4.0": "3.2", "0.5.0": here}.items():
+        slot(slots, version)
+        (slots / version / f"lib/python{python}").mkdir(parents=True)
+    for version in ("0.4.0", "0.5.0"):
+        (slots / version / "slot.json").write_text("{}")
+    (slots / "failsafe.py").write_text("whole")
+    run(tmp_path, "postinst", "configure", "0.3.0~deb12")
+    assert {path.parent.name for path in slots.glob("*/lib")} == {"0.3.0", "0.5.0"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from ncen_updater.publisher.distribute.feed_upload import (
+    IMMUTABLE_CACHE_CONTROL,
+    DirectoryStorage,
+    get_cache_control,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("apt-get", "apt-ftparchive", "dpkg-deb", "gpg", "xz")
@@ -77,6 +84,12 @@ class Machine:
             ["apt-get", "--quiet", *words], env=variables, cwd=self.root / "downloads",
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
+
+    def serve(self, place: Path) -> None:
+        """Let it look at another place."""
+        file = self.root / "etc/apt/sources.list.d/ncen-updater.sources"
+        text = re.sub("^URIs: .*$", f"URIs: file:{place}", file.read_text("utf-8"), flags=re.M)
+        file.write_text(text, "utf-8")
 
     def updates(self) -> bool:
         """Whether apt takes the indexes."""
@@ -334,3 +347,29 @@ def test_private_keys_come_into_no_keyring(tmp_path: Path, signer: Signer) -> No
     words.append(str(tmp_path / "made"))
     assert subprocess.run(words, check=False, capture_output=True).returncode == 1
     assert not (tmp_path / "made").exists()
+
+
+def test_apt_works_at_each_moment_of_an_upload(
+    machine: Machine, repository: Path, signer: Signer, tmp_path: Path
+) -> None:
+    """Also while the indexes of a later publication are written over the earlier ones."""
+    upload = runpy.run_path(str(ROOT / "script/upload-repository"))["upload"]
+    place = tmp_path / "copy"
+    machine.serve(place)
+    first = list(upload(repository, DirectoryStorage(place)))
+    assert first[-1].endswith("/InRelease")
+    assert machine.updates()
+    signer.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
+    for name in upload(repository, DirectoryStorage(place)):
+        if "trixie" in name:
+            assert machine.updates(), name
+            assert machine.run("download", "ncen-updater=0.1.0~deb13").returncode == 0, name
+    assert machine.run("download", "ncen-updater=0.2.0~deb13").returncode == 0
+    assert list(upload(repository, DirectoryStorage(place))) == []
+
+
+def test_caches_ask_again_for_what_changes_under_its_name(made: Path) -> None:
+    root = (made / "packages").resolve()
+    names = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+    lasting = {name for name in names if get_cache_control(name) == IMMUTABLE_CACHE_CONTROL}
+    assert {name for name in names if name.startswith("pool/") or "/by-hash/" in name} == lasting

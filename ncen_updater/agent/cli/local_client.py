@@ -199,9 +199,9 @@ class LocalSiteClient(LocalRecords):
             path = Operations(self._site, SilentProgress()).find_cached_path(
                 journal, target, retry=retry
             )
-        for hop in path.hops if isinstance(path, UpgradePath) else ():
-            if not is_slot_built(self._site, hop):
-                raise UpdaterError(NOT_PREPARED, version=hop.version, state=NOTHING_CHANGED)
+        hops = path.hops if isinstance(path, UpgradePath) else ()
+        if not all(is_slot_built(self._site, hop) for hop in hops):
+            raise UpdaterError(NOT_PREPARED, version=hops[-1].version, state=NOTHING_CHANGED)
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.raw_config import PATH_VARIABLE
 from ncen_updater.common.cli.lazy import (
     EXIT_CODE_MEANINGS,
     CommandHelp,
@@ -219,7 +220,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    config = os.environ.get("NCEN_CONFIG_FILE")
+    config = os.environ.get(PATH_VARIABLE)
     session = AgentSession("ncen-updater", Path(config) if config else DEFAULT_CONFIG)
     return run_program(cli, session, arguments, lambda error: _describe_state(session, error))
 

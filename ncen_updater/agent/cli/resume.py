@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from contextlib import nullcontext
 
 import click
@@ -90,9 +89,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         more = N_("Application stopped. Run: {command}")
     else:
         return session.show_result(answer)
-    settings = site.config.application
-    start = ["systemctl", "start", settings.unit] if settings.unit else settings.start or ()
-    line = LazyText(more, {"command": shlex.join(map(str, start))})
+    line = LazyText(more, {"command": session.find_start_command()})
     return session.show_result(dataclasses.replace(answer, lines=(*answer.lines, line)))
 
 

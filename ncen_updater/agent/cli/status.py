@@ -18,7 +18,7 @@ from ncen_updater.agent.engine.approvals.approval import describe_consumed_appro
 from ncen_updater.agent.model.change import ChangeState, StepState
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, JournalPermissionError
 from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
-from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
 from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
@@ -47,7 +47,11 @@ FAILED_ACTION = N_(
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
-STEP_STATES = {StepState.INTENDED: N_("not finished"), StepState.UNDOING: N_("being reverted")}
+STEP_STATES = {
+    StepState.INTENDED: N_("not finished"),
+    StepState.UNDOING: N_("being reverted"),
+    StepState.UNDONE: N_("reverted"),
+}
 
 
 @click.command(
@@ -175,6 +179,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
             Availability.from_json(seen), part["version"], session.zone
         ):
             session.add_line(line)
+        _show_next_command(session, document, Availability.from_json(seen))
     full = part.get("full_disk")
     if full is not None:
         values = {
@@ -182,6 +187,21 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         }  # fmt: skip
         session.add_line(LazyText(N_("Disk full: {path}, {free_bytes} free"), values))
         session.add_line(LazyText(N_("Free at least {missing_bytes} there."), values))
+
+
+def _show_next_command(session: AgentSession, document: Document, seen: Availability) -> None:
+    """Show what to type where users cannot work, unless something else is to be done first."""
+    journal = document["journal"]
+    first = "error" in journal or journal["open_change"] or journal["lock_holder"]
+    if first or document["running"].get("full_disk"):
+        return
+    command: str | None = "ncen-updater doctor"
+    if seen.state is AvailabilityState.NOT_RUNNING:
+        command = session.find_start_command()
+    elif seen.state is AvailabilityState.AVAILABLE and not seen.missing_parts:
+        command = None
+    if command is not None:
+        session.add_line(LazyText(N_("  Run: {command}"), {"command": command}))
 
 
 def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:

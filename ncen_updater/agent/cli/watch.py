@@ -22,7 +22,7 @@ from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import explain_code
+from ncen_updater.common.labels import explain_code, format_upgrade_path
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
@@ -79,10 +79,9 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
     """Say of what is next when that begins: who looks too early is to know when to come back."""
     next_upgrade = client.get("/v1/next-upgrade")
-    if next_upgrade["target"] is not None:
-        session.add_line(
-            LazyText(N_("Next upgrade: {version}"), {"version": next_upgrade["target"]})
-        )
+    if next_upgrade["hops"]:
+        following = {"version": format_upgrade_path(next_upgrade["hops"])}
+        session.add_line(LazyText(N_("Next upgrade: {version}"), following))
         show_next_start(session, next_upgrade["starts_at"])
 
 

@@ -49,14 +49,17 @@ from ncen_updater.publisher.feed.feed_directory import (
 from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
 
 BLOCK = 1 << 20
-#: The timestamp is the one file that changes under its name; caches must ask for it each time.
+#: Of a feed the timestamp alone changes under its name; caches must ask for it each time.
 MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
 IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 def get_cache_control(name: str) -> str:
-    """Return how long caches on the way may keep an object."""
-    return MUTABLE_CACHE_CONTROL if name == "metadata/timestamp.json" else IMMUTABLE_CACHE_CONTROL
+    """Return how long caches may keep an object of a feed or of a package repository."""
+    index = name.startswith("dists/") and "/by-hash/" not in name
+    keyring = name.endswith(".deb") and "/" not in name
+    mutable = index or keyring or name == "metadata/timestamp.json"
+    return MUTABLE_CACHE_CONTROL if mutable else IMMUTABLE_CACHE_CONTROL
 
 
 class FeedStorage(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ncen_updater
-from ncen_updater.agent.cli.event_text import EVENT_FIELD_NAMES, EVENT_KINDS, format_event
+from ncen_updater.agent.cli.event_text import EVENT_FIELD_LABELS, EVENT_LABELS, format_event
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 from ncen_updater.agent.engine.steps.outage import CAUSE_BY_START_EVENT, END_EVENTS
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
@@ -55,34 +55,40 @@ def test_every_kind_that_is_written_has_words() -> None:
     written = {kind for module, call in _calls() for kind in _kinds(module, call.args[0])}
     written |= CAUSE_BY_START_EVENT.keys() | END_EVENTS  # of ``cause``
     assert len(written) > 40
-    assert written - EVENT_KINDS == set()
+    assert written - EVENT_LABELS.keys() == set()
 
 
 def test_every_name_of_what_is_written_has_words() -> None:
     written = {word.arg for _, call in _calls() for word in call.keywords if word.arg}
     assert len(written) > 30
-    assert written - EVENT_FIELD_NAMES - {"uid"} == set()
+    assert written - EVENT_FIELD_LABELS.keys() == set()
 
 
-@pytest.mark.parametrize("kind", sorted(EVENT_KINDS))
-def test_every_kind_is_told_in_french(kind: str) -> None:
+@pytest.mark.parametrize("kind", sorted(EVENT_LABELS))
+def test_every_kind_is_told_in_words(kind: str) -> None:
     data = {"error": "Permission denied", "step": "fence", "held": True, "low_s": 0.29}
     said = format_event(AT.isoformat(), kind, data, "fr")
     assert foreign(said) == []
     assert said.startswith("02/01/2026")
     assert said.endswith(
-        "erreur Permission denied, étape verrouillage des bases, tenu oui, au moins 0,3 s"
+        "erreur Permission denied, verrouillage des bases aux connexions, "
+        "conforme à la prévision oui, au moins 0,3 s"
     )
-    held = ", ".join(f"{name} {value}" for name, value in data.items())
-    assert format_event(AT.isoformat(), kind, data, "en").endswith(f"{kind}  {held}")
+    english = format_event(AT.isoformat(), kind, data, "en")
+    assert english.endswith(
+        f"  {EVENT_LABELS[kind]}  error Permission denied, closing the databases to "
+        "connections, as predicted yes, at least 0.3 s"
+    )
 
 
 def test_what_events_hold_is_told_in_french() -> None:
-    data: dict[str, object] = dict.fromkeys(EVENT_FIELD_NAMES, "x-1")
+    data: dict[str, object] = dict.fromkeys(EVENT_FIELD_LABELS, "x-1")
     data |= {"step": StepName.CUT_OVER.value, "what": "upgrade", "mode": "migrate", "uid": 7}
     data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "reasons": []}
     said = format_event(None, "ordered", data, "fr")
-    assert foreign(said, "cases", "uid", "x") == []
-    assert "étape bascule" in said and " mise à niveau" in said
-    assert "empreintes cases 00ff" in said and "contenu jusqu'au 2026-11-26" in said
-    assert "raisons -" in said
+    assert foreign(said, "cases", "x") == []
+    assert "basculement vers les bases migrées" in said
+    assert "opération mise à niveau" in said
+    assert "empreintes des schémas cases 00ff" in said
+    assert "détails jusqu'au 26/11/2026" in said
+    assert "motifs -" in said

@@ -26,7 +26,12 @@ from ncen_updater.agent.setup.server_files import CHECK, CHECK_ENDING, MARK, SNI
 from ncen_updater.agent.setup.steps import CommandStep
 from ncen_updater.agent.setup.unit_files import make_unit_drop_in
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.messages import SETUP_IN_USE, SETUP_STEP_FAILED, SETUP_UNDONE_UNHEALTHY
+from ncen_updater.common.messages import (
+    SETUP_IN_USE,
+    SETUP_STEP_FAILED,
+    SETUP_UNDONE_UNHEALTHY,
+    ExitCode,
+)
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
 from tests.agent.cli.terminal_run import run_on_terminal
@@ -55,7 +60,7 @@ case "${{0##*/}} $*" in
     printf 'Id=ncen.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
     printf 'UnitFileState=enabled\\n'
     printf 'Result=success\\nExecMainStatus=0\\nRequires=ncen-updater-resume.service\\n' ;;
-  *" cat "*) cat {unit} ;;
+  *" cat "*) cat {unit} {dropin} 2> /dev/null || [ -e {unit} ] ;;
   *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
   *" stop -- ncen.service"*) ctl stop ;;
   *" start "*" ncen.service"*) ctl start ;;
@@ -184,8 +189,8 @@ def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:
     answers, root = site.write_answers(), site.demo.root
     words = ("setup", "--root", str(root), "--answers", str(answers), "--keep-unit", "--yes")
     done = run_agent(*words, environment={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    _, _, last = done.stdout.partition("Ready for an upgrade")
+    assert done.returncode == ExitCode.BLOCKED, done.stdout + done.stderr
+    _, _, last = done.stdout.partition("NU-6145")
     assert f"By hand: Let ncen.service start {root}/opt/ncen/current" in last
 
 

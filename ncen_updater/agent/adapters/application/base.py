@@ -112,6 +112,10 @@ class Application(abc.ABC):
         """Say why it is down, as far as the system knows; None where it runs, or is about to."""
         return None if self.is_running() else LazyText(N_("not running"))
 
+    def find_outside_installations(self) -> Mapping[str, str]:
+        """Return the directory by unit from which it starts instead of ``current``."""
+        return {}
+
     @abc.abstractmethod
     def is_running(self) -> bool:
         """Tell whether any process of any part runs."""

@@ -23,6 +23,7 @@ from ncen_updater.agent.adapters.application.systemctl import (
     run_systemctl,
     seen_of,
 )
+from ncen_updater.agent.adapters.application.unit_text import find_outside_installation
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
 from ncen_updater.agent.policy.restart_policy import ProcessState
@@ -57,7 +58,7 @@ class SystemdApplication(BaseApplication):
         wait: Callable[[float], object] = time.sleep,
         systemctl: str = "systemctl",
     ) -> None:
-        self._systemctl = systemctl
+        self._systemctl, self._current = systemctl, current
         super().__init__(
             settings,
             current,
@@ -80,6 +81,12 @@ class SystemdApplication(BaseApplication):
         first = self._parts[0]
         return first.why_down() if resting and isinstance(first, _SystemdUnit) else None
 
+    def find_outside_installations(self) -> Mapping[str, str]:
+        """See :meth:`Application.find_outside_installations`."""
+        units = (part for part in self._parts if isinstance(part, _SystemdUnit))
+        found = {part.unit: part.find_outside_installation(self._current) for part in units}
+        return {unit: directory for unit, directory in found.items() if directory}
+
 
 class _SystemdUnit(ApplicationPart):
     def __init__(
@@ -95,6 +102,17 @@ class _SystemdUnit(ApplicationPart):
         self._environment = environment
         self._systemctl = systemctl
         self._restarts: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """Its name."""
+        return self._unit
+
+    def find_outside_installation(self, current: Path) -> str:
+        """Return the directory from which it starts instead of ``current``; empty without one."""
+        argv = self._build_argv("cat", "--no-pager")
+        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
 
     def is_running(self) -> bool:
         """Return whether the unit has processes, or is starting or stopping.

@@ -199,6 +199,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
             # Of an upgrade's preflight it is what no release has to be there for.
             site.database_engine.find_exposures,
             lambda: _check_application(site, status),
+            lambda: _check_units(site),
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
@@ -416,6 +417,19 @@ def _check_databases(site: Site) -> Iterator[Finding]:
             LazyText(""),
         )
     yield from site.database_engine.list_quarantined()
+
+
+def _check_units(site: Site) -> Iterator[Finding]:
+    """Yield each unit that starts an installation which no upgrade replaces."""
+    for unit, directory in site.application.find_outside_installations().items():
+        values = {"unit": unit, "directory": directory, "link": site.slots.current_link}
+        yield Finding(
+            "NU-6145",
+            Severity.CRITICAL,
+            LazyText(N_("{unit} starts {directory}, not {link}"), values),
+            LazyText(N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"), values),
+            {"unit": unit, "directory": directory},
+        )
 
 
 def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:

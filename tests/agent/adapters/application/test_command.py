@@ -463,6 +463,29 @@ def test_unit_that_did_not_start_for_another_names_that(
     assert str(unit.why_down()) == f"ncen.service not running: {why}"
 
 
+@pytest.mark.parametrize(
+    ("lines", "directory"),
+    [
+        ("ExecStart=/srv/ncen/bin/ncen", "/srv/ncen"),
+        ("WorkingDirectory=/srv/ncen/3.2.4\nExecStart=/srv/ncen/3.2.4/bin/ncen", "/srv/ncen/3.2.4"),
+        ("ExecStart={current}/bin/ncen", ""),
+        ("WorkingDirectory={current}\nExecStart=/srv/python/bin/python3 -m ncen", ""),
+        ("ExecStart={above}/bin/start", ""),
+        ("ExecStart=/usr/local/bin/start-ncen", ""),
+        ("ExecStart=/srv/a/bin/a\nExecStart=/srv/a/bin/b", ""),
+    ],
+)
+def test_unit_that_starts_another_installation_is_found(
+    unit: SystemdApplication, tmp_path: Path, lines: str, directory: str
+) -> None:
+    text = lines.format(current=tmp_path / "current", above=tmp_path)
+    (tmp_path / "unit").write_text(f"[Service]\n{text}\n")
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL.replace("start)", "cat) cat $NCEN_TEST_DIR/unit;;\nstart)", 1))
+    found = unit.find_outside_installations()
+    assert found == ({"ncen.service": directory} if directory else {})
+
+
 @pytest.fixture
 def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
     """Three units: one that is asked for health, an import, and mail that waits for the opening."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
@@ -342,3 +343,12 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
         assert "NU-6346" not in alone.stdout, "where no unit waits, this process looks"
     finally:
         demo.configure(before)
+
+
+def test_unit_that_starts_another_installation_blocks_an_upgrade(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Ready for an upgrade" of a site that had been adopted by hand."""
+    outside = {"ncen.service": "/srv/ncen"}
+    monkeypatch.setattr(CommandApplication, "find_outside_installations", lambda _: outside)
+    assert "NU-6145" in codes(trial)

@@ -23,7 +23,7 @@ from ncen_updater.common.cli.render import (
     format_time,
 )
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
@@ -245,6 +245,16 @@ def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator
         yield f"    {strip_control_characters(words.render(language))}"
 
 
+def format_step_lines(document: JsonDocument, language: str) -> Iterator[OutputLine]:
+    """Say every step of a plan to people, by its document; nothing where there is no plan."""
+    steps = (document.get("plan") or {}).get("steps") or ()
+    if steps:
+        yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
+    for number, step in enumerate(steps, 1):
+        mark = "*" if step["downtime"] else " " if step["runs"] else "-"
+        yield f"  {number:2} {mark} {translate(step['title'], language)}"
+
+
 def format_plan_lines(
     plan: UpgradePlan, language: str, report: RehearsalReport | None = None
 ) -> Iterator[OutputLine]:
@@ -292,11 +302,7 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
     yield ""
-    yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
-    for number, line in enumerate(plan.steps, 1):
-        mark = "*" if line.downtime else "-" if line.skipped_because else " "
-        yield f"  {number:2} {mark} {line.title.render(language)}"
-    yield ""
+    yield LazyText(N_("Steps: {count} (list them with --steps)"), {"count": len(plan.steps)})
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:

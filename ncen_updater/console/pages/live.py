@@ -272,6 +272,7 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
+    summary = say(N_("{state}: {what}"), state=LazyText(label), what=headline)
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (
@@ -281,11 +282,11 @@ def build_live_view(
         tone=tone,
         label=say(label),
         headline=headline,
-        brief=percent + (current.name if current else doing or f"{say(label)}: {headline}"),
+        brief=percent + (current.name if current else doing or summary),
         progress=doing,
         done=progress.done if progress else None,
         total=progress.total if progress else None,
-        spoken=f"{current.name}: {current.state}" if current else f"{say(label)}: {headline}",
+        spoken=f"{current.name}: {current.state}" if current else summary,
         downtime=clock,
         predicted=predicted,
         again=report is not None and _are_users_back(report),

@@ -277,6 +277,15 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
     assert counter.ask("PATCH", "/v1/holds").headers["Allow"] == "GET, POST, DELETE"
 
 
+@pytest.mark.parametrize("meant", ["", "%2Fetc%2Fother%20site.toml", "agent.toml"])
+def test_service_of_another_configuration_refuses(counter: Counter, meant: str) -> None:
+    """Else a file with a mistake in it would be answered for by the service of another one."""
+    answer = counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=meant)
+    assert (answer.status, answer.code) == (400, "NU-9338")
+    mine = quote(str(counter.site.config))
+    assert counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=mine).status == 200
+
+
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
     assert answer.document["error"]["title"].startswith("Chemin d'API inconnu")

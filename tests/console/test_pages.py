@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,12 @@ import pytest
 
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.pages.history import build_downtime_bars
-from ncen_updater.console.pages.live import build_live_view, choose_newest, describe_users
+from ncen_updater.console.pages.live import (
+    build_live_view,
+    choose_newest,
+    describe_users,
+    read_recent_status,
+)
 from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import (
@@ -268,6 +274,21 @@ def test_whether_users_can_work_is_said_of_the_application(
 def test_users_of_an_application_that_is_not_known(running: dict[str, Any], words: str) -> None:
     view = build_live_view(None, None, IDLE, NOW, "en")
     assert describe_users(status(running=running), view) == ("wait", words)
+
+
+@pytest.mark.parametrize(
+    ("known_at", "asks"), [("05:59:59", True), ("06:00:00.9", True), ("06:00:01", False)]
+)
+def test_status_is_never_older_than_the_newest_event(known_at: str, asks: bool) -> None:
+    """Seen: "users can work" for half a minute of a stop that began within the same second."""
+    at = datetime.fromisoformat(f"2026-11-24T{known_at}+00:00")
+    last = SimpleNamespace(at=at, status=status())
+    asking: Any = SimpleNamespace(
+        now=NOW - timedelta(seconds=28), get_status=lambda: "anew",
+        service=SimpleNamespace(get_last_status=lambda: last),
+    )  # fmt: skip
+    found = read_recent_status(asking, report(events=[{"at": SINCE}]))
+    assert (found == "anew") is asks
 
 
 def test_in_another_language() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
@@ -23,6 +23,8 @@ from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while users can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
+#: Times of events are told by whole seconds: what happened in the one of a status may be newer.
+TIMES_OF = timedelta(seconds=1)
 #: Jobs that come to a change, looked for among so many.
 CHANGING, JOBS = frozenset({"upgrade", "rollback", "resume"}), 10
 STEP_STATES: Mapping[str, tuple[str, str]] = {
@@ -159,7 +161,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
         report = _read_change(asking, job["change"] if job is not None else None)
     else:
         report, job = _find_newest(asking)
-    status = _status(asking, report)
+    status = read_recent_status(asking, report)
     moment = moment or status["service"]
     view = build_live_view(report, job, moment, asking.now, asking.language)
     return PageContent(
@@ -206,14 +208,14 @@ def choose_newest(
     return (None, job) if job["ended_at"] is None or newer else (report, None)
 
 
-def _status(asking: PageRequest, report: Document | None) -> Document:
+def read_recent_status(asking: PageRequest, report: Document | None) -> Document:
     """Return how the site is; asked anew after a while, and whenever the change has gone on.
 
     To ask has the service ask the application, which is too much for each second of a stop.
     """
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
-    if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
+    if known is not None and all(parse_time(e["at"]) + TIMES_OF <= known.at for e in newest):
         works = (known.status["running"].get("availability") or {}).get("state") == "available"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status

@@ -287,7 +287,7 @@ def test_status_is_never_older_than_the_newest_event(known_at: str, asks: bool) 
         now=NOW - timedelta(seconds=28), get_status=lambda: "anew",
         service=SimpleNamespace(get_last_status=lambda: last),
     )  # fmt: skip
-    found = read_recent_status(asking, report(events=[{"at": SINCE}]))
+    found: object = read_recent_status(asking, report(events=[{"at": SINCE}]))
     assert (found == "anew") is asks
 
 

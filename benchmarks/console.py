@@ -233,7 +233,14 @@ class LinkConsole:
 @contextmanager
 def link_console(service: Path) -> Iterator[LinkConsole]:
     """Start the console of who runs this."""
-    words = [sys.executable, "-m", "ncen_updater.console", "--socket", str(service), "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "ncen_updater.console.local_console",
+        "--socket",
+        str(service),
+        "--json",
+    ]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

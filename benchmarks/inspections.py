@@ -17,7 +17,7 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.service.inspecting import InspectionKind
+from ncen_updater.agent.service.inspections import InspectionKind
 from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 

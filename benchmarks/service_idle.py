@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.report import finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.cli.guide import COMMANDS
+from ncen_updater.agent.cli.main import COMMANDS
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from demo.releases import assemble
 from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationDirection
 from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    load_migrations,
+    plan_database_migrations,
+)
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect

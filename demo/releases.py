@@ -19,7 +19,7 @@ from pathlib import Path
 
 from demo.errors import InvalidReleaseSourceError, ReleaseSourceNotFoundError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.formats.manifest import Manifest, fill_engine, load_manifest
 from ncen_updater.formats.sql import ENGINE_NAMES
 

@@ -33,6 +33,7 @@ from demo.releases import assemble, declare
 from demo.starting import held
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.toml_writer import render_toml
 
 READY_SECONDS = 120.0
 
@@ -159,7 +160,7 @@ class DemoSite:
             settings: Tables that replace those of the same name.
         """
         self.options = dataclasses.replace(self.options, settings=settings)
-        content = _toml(self._settings()).encode()
+        content = render_toml({"schema": 1, **self._settings()}).encode()
         durable.write_file(self.config_path, content, 0o600)
 
     def _build_slot(self, version: str) -> None:
@@ -359,31 +360,3 @@ def _wait_for_port(port: int, part: str) -> None:
 
 def _tail(path: Path) -> str:
     return path.read_text("utf-8", "replace")[-2000:] if path.exists() else ""
-
-
-def _toml(tables: Mapping[str, Any]) -> str:
-    lines = ["schema = 1", ""]
-    for name, table in tables.items():
-        if isinstance(table, list):
-            for item in table:
-                lines += [f"[[{name}]]", *_table(name, item)[1:]]
-        else:
-            lines += _table(name, table)
-    return "\n".join(lines)
-
-
-def _table(name: str, table: Mapping[str, Any]) -> list[str]:
-    plain = [f"{k} = {_inline(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
-    lines = [f"[{name}]", *plain, ""]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            lines += _table(f"{name}.{key}", value)
-    return lines
-
-
-def _inline(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_inline(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_inline, value)) + "]"
-    return json.dumps(value)  # JSON's strings, numbers and booleans are TOML's too

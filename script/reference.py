@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
-from ncen_updater.agent.service.api.openapi import build_openapi_document  # noqa: E402
+from ncen_updater.agent.service.api.schemas import build_openapi_document  # noqa: E402
 from ncen_updater.common.cli.lazy import (  # noqa: E402
     COMMON_EXIT_CODES,
     LazyGroup,
@@ -71,6 +71,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater support-bundle": (
         "parts", "shown", "leaks", "not_compared_with", "path", "bytes",
     ),
+    "ncen-updater receipt": ("level", "receipt", "path", "fingerprint"),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (
         "directory", "changed", "releases", "timestamp", "root", "expires_at", "downloaded_bytes",
@@ -116,6 +117,10 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
         "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
+    "ncen-publisher fleet import": ("stored", "known", "refused", "summarized", "refusals"),
+    "ncen-publisher fleet confirm": ("site", "fingerprint"),
+    "ncen-publisher fleet forget": ("site", "count"),
+    "ncen-publisher fleet board": ("path", "sites", "attention"),
     "ncen-publisher monitor": (
         "url", "exit_code", "roles", "targets", "bytes", "findings", "metadata", "added",
         "emergency_halts",
@@ -328,7 +333,13 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     (
         "Offline bundles",
         "sites without a network",
-        ("feed/offline/", "formats/bundle/", "agent/storage/inbox.py"),
+        (
+            "feed/bundle_fetcher.py",
+            "feed/bundle_import.py",
+            "feed/import_store.py",
+            "formats/bundle_file.py",
+            "agent/storage/inbox.py",
+        ),
     ),
     ("Mirror of the feed", "countries with several sites", ("feed/mirror.py",)),
     ("Rehearsal and predicted downtime", "operators, approvers", ("agent/engine/rehearsal/",)),
@@ -366,6 +377,11 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
         ("publisher/build/*.py",),
     ),
     ("Manifest from an existing application, local trial", "integrators", ("publisher/new/",)),
+    (
+        "Receipts and the board",
+        "the Secretariat, regional leaders, countries",
+        ("publisher/fleet/", "formats/receipt.py", "agent/reports/receipt.py"),
+    ),
     ("Upload, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
     ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
 )

@@ -13,7 +13,7 @@ import pytest
 
 from ncen_updater.agent.cli.main import cli as agent
 from ncen_updater.agent.config.agent_config import AgentConfig
-from ncen_updater.agent.config.validation_messages import iter_settings
+from ncen_updater.agent.config.loader import iter_settings
 from ncen_updater.publisher.cli.main import cli as publisher
 from tests.support.prose import find_pages
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "publisher/lint/sql_rules.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/error_sanitizer.py": "what errors of drivers and programs may say of a row",
-    "agent/reports/diagnostics/support_bundle/gather.py": "the library's version, for the journal",
+    "agent/reports/diagnostics/support_bundle/contents.py": "a library's version, for the journal",
 }
 #: The journal is a file of this library, whatever the application's databases are.
 OF_THE_JOURNAL = re.compile(

@@ -73,7 +73,7 @@ NEEDED = (
     "how-to/upgrade-a-site.md", "how-to/upgrade-checklist.md", "how-to/roll-back.md",
     "how-to/recover-a-site.md", "how-to/restored-databases.md", "how-to/offline-sites.md",
     "how-to/translate.md", "how-to/web-console.md", "how-to/publish-a-release.md",
-    "how-to/key-ceremony.md", "how-to/control-a-rollout.md",
+    "how-to/key-ceremony.md", "how-to/control-a-rollout.md", "how-to/see-the-fleet.md",
 )  # fmt: skip
 
 

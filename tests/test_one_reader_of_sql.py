@@ -17,7 +17,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.config.engines import PostgresSettings

@@ -8,7 +8,7 @@ by the unit that works on the site. Needs root, and a Debian tree of its own::
 init-system-helpers,adduser,procps,libpq5 trixie TREE
     script/debian DIST
     script/agent-release RELEASE 3.13
-    python -m benchmarks.debian --tree TREE --package DIST/*.deb --release RELEASE
+    python -m benchmarks.debian --tree TREE --package DIST/ncen-updater_*.deb --release RELEASE
 
 The times of trials are shortened by the configuration (``confirm_agent_s``) and by additions to the
 unit, and nothing else is.

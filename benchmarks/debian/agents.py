@@ -67,7 +67,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
             "        raise SystemExit(3)\n",
         ),
         Break(
-            "agent/self_update/directory_writer.py",
+            "agent/self_update/agent_directory.py",
             "            after.update_failsafe(",
             "            raise SystemExit(3)\n",
         ),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from benchmarks.histories.stage import Stage
 
 ASIDE = "of_the_administrator"
+#: Object ids of the databases he makes: of no other user's, so that what is left of them is his.
+OIDS = range(1_000_000, 100_000_000)
 
 
 class Administrator:
@@ -98,12 +100,12 @@ class Administrator:
         with superuser(place, "postgres") as session:
             row = session.execute(
                 "SELECT datallowconn, datacl::text, datconnlimit, shobj_description(oid,"
-                " 'pg_database'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
+                " 'pg_database'), pg_get_userbyid(datdba), oid FROM pg_database WHERE datname = %s",
                 (name,),
             ).fetchone()
             if row is None:
                 return False
-            allow, acl, limit, comment, owner = row
+            allow, acl, limit, comment, owner, oid = row
             settings = session.execute(
                 "SELECT setrole, setconfig::text FROM pg_db_role_setting s JOIN pg_database d"
                 " ON d.oid = s.setdatabase WHERE d.datname = %s", (name,),
@@ -118,7 +120,9 @@ class Administrator:
                 session.execute(f'ALTER DATABASE "{name}" RENAME TO "{aside}"'.encode())
             elif self._kind == "drops and restores":
                 self._end_sessions(session, name)
-                words = f'CREATE DATABASE "{aside}" OWNER "{owner}" TEMPLATE "{name}"'
+                made = self._chance.choice(OIDS)
+                self._stage.administrator_oids |= {int(oid), made}
+                words = f'CREATE DATABASE "{aside}" OWNER "{owner}" TEMPLATE "{name}" OID {made}'
                 session.execute(words.encode())
                 session.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
                 if not allow:

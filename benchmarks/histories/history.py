@@ -521,6 +521,7 @@ class History:
         if stage.server is not None and isinstance(stage.place, PostgresPlace):
             with superuser(stage.place, "postgres") as session:
                 known = {str(r[0]) for r in session.execute("SELECT oid FROM pg_database")}
+            known |= {str(oid) for oid in stage.administrator_oids}
             there = {item.name for item in (stage.server.data / "base").iterdir()}
             found += [
                 f"a directory {name} without a database"

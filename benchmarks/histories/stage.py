@@ -65,6 +65,9 @@ class Stage:
         self._major = server
         self._nurseries: dict[str, Nursery] = {}
         self.expected: dict[str, dict[str, frozenset[str]]] = {}
+        #: Object ids of databases that an administrator made or dropped himself: PostgreSQL leaves
+        #: their directories where one of its processes is killed meanwhile.
+        self.administrator_oids: set[int] = set()
 
     def __enter__(self) -> Self:
         try:

@@ -253,7 +253,7 @@ class Administrator:
         self._container, self._shared = container, shared
         self._config, self._current = config, current
         text = INSTALLATION.read_text("utf-8")
-        self._guide = text.replace("ncen-updater_0.1.0_amd64.deb", package)
+        self._guide = text.replace("ncen-updater_0.1.0~deb13_amd64.deb", package)
         self.typed: list[Typed] = []
 
     def install_package(self) -> None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED
-from ncen_updater.agent.self_update.directory_writer import DirectoryAction, create_action_handler
+from ncen_updater.agent.self_update.agent_directory import DirectoryAction, create_action_handler
 from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile, TrialState

@@ -18,7 +18,7 @@ from benchmarks.selfupdate.agents import FILLER, JOURNAL, Kind
 from benchmarks.selfupdate.supervisor import Supervisor, python_words
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import CONFIRMED
-from ncen_updater.agent.self_update.housekeeping import read_failsafe
+from ncen_updater.agent.self_update.agent_directory import read_failsafe
 from ncen_updater.agent.storage.agent_selection import AgentSelection, AgentSelectionFile
 from ncen_updater.agent.storage.journal.journal import Journal
 

@@ -94,7 +94,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.common.progress import SilentProgress
     from ncen_updater.feed.http_fetcher import HttpFetcher
-    from ncen_updater.feed.release_source import DownloadedPack
+    from ncen_updater.feed.offers import DownloadedPack
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
     place = Path(order["place"])

@@ -166,7 +166,7 @@ def _find_linked(link: str | None, usable: Sequence[str]) -> str | None:
 
 
 def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
-    """Where to go back to: the previous one, else the newest that is not known as bad."""
+    """Find where to go back to: the previous one, else the newest that is not known as bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
     return find_newest([v for v in usable if v != state.current and v not in state.failed])
@@ -230,7 +230,7 @@ def _is_row(row: object) -> bool:
 
 
 def is_version(value: object) -> bool:
-    """Whether a value can be the name of a slot."""
+    """Tell whether a value can be the name of a slot."""
     return isinstance(value, str) and SLOT_NAME_PATTERN.fullmatch(value) is not None
 
 
@@ -320,7 +320,7 @@ def slot(directory: Path, version: str) -> Path:
 
 
 def is_foreign(place: Path) -> bool:
-    """Whether root would start what somebody else may write; says where."""
+    """Tell whether root would start what somebody else may write; says where."""
     places = [place] if os.geteuid() == 0 else []
     while places:
         path = places.pop()

@@ -6,15 +6,19 @@ Every file that the agent relies on after a crash is written through here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 #: Stands in the names of what is not finished.
 PARTIAL_PREFIX = ".partial-"
+#: Of ``<fcntl.h>`` and ``<linux/fs.h>``.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def fsync_directory(path: Path) -> None:
@@ -100,7 +104,7 @@ def make_world_readable() -> Iterator[None]:
 
 
 def is_partial_file(path: Path) -> bool:
-    """Whether a file is what a write that was killed left under its temporary name."""
+    """Tell whether a file is what a write that was killed left under its temporary name."""
     return path.name.startswith(".") and PARTIAL_PREFIX in path.name
 
 
@@ -116,6 +120,26 @@ def rename_entry(source: Path, target: Path) -> None:
     fsync_directory(target.parent)
     if source.parent != target.parent:
         fsync_directory(source.parent)
+
+
+def exchange_entries(first: Path, second: Path) -> None:
+    """Let two names change places in one step, and flush both.
+
+    Raises:
+        OSError: If one is missing, or the file system cannot do it; nothing was changed.
+    """
+    import ctypes
+
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    number = errno.ENOSYS
+    if renameat2 is not None:
+        names = AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second)
+        sys.audit("os.rename", str(first), str(second), -1, -1)
+        number = ctypes.get_errno() if renameat2(*names, RENAME_EXCHANGE) else 0
+    if number:
+        raise OSError(number, os.strerror(number), str(first), None, str(second))
+    for directory in {first.parent, second.parent}:
+        fsync_directory(directory)
 
 
 def replace_symlink(target: Path | str, link: Path) -> None:

@@ -157,7 +157,7 @@ class DirectoryHandle:
         return os.dup(self._root)
 
     def is_writable(self) -> bool:
-        """Whether entries can be made here by the user that runs."""
+        """Tell whether entries can be made here by the user that runs."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
 
     def stat_filesystem(self) -> os.statvfs_result:
@@ -182,7 +182,7 @@ class DirectoryHandle:
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
     def read_link(self, path: str) -> str:
-        """Where a symbolic link leads to."""
+        """Read where a symbolic link leads to."""
         parent, name = self._open_parent(path)
         return os.readlink(name, dir_fd=parent)
 

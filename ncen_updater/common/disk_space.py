@@ -60,7 +60,7 @@ def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
 
 
 def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether a path is read-only for this process alone, as the limits of a unit make it.
+    """Tell whether a path is read-only for this process alone, as the limits of a unit make it.
 
     A disk that the kernel made read-only, after an error or for good, is that for everybody.
 
@@ -81,7 +81,7 @@ def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> b
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or a person's share of it, is full."""
+    """Tell whether an error says that a disk, or a person's share of it, is full."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = getattr(error, "sqlite_errorcode", None)  # of SQLite, without importing it here

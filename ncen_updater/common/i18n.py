@@ -120,7 +120,7 @@ def read_language_from_environment(environment: Mapping[str, str] | None = None)
 
 
 def is_right_to_left(language: str) -> bool:
-    """Whether a language is written from right to left; pure."""
+    """Tell whether a language is written from right to left; pure."""
     found = _REQUESTED_LANGUAGE.fullmatch(language)
     if found is None:
         return False

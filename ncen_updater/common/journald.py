@@ -48,7 +48,7 @@ def make_message_id(code: str) -> str:
 
 
 def is_journal_stream(environment: Mapping[str, str], stream: TextIO) -> bool:
-    """Whether a stream leads to the journal: ``JOURNAL_STREAM`` names its device and inode."""
+    """Tell whether a stream leads to the journal: ``JOURNAL_STREAM`` names its device and inode."""
     named = environment.get("JOURNAL_STREAM", "")
     try:
         seen = os.fstat(stream.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -29,6 +29,12 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
         return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
     words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
     return LazyText(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})
+
+
+def format_upgrade_path(versions: Sequence[str]) -> LazyText:
+    """Say the releases of an upgrade path: the next one, and those that follow."""
+    values = {"version": versions[0], "following": ", ".join(versions[1:])}
+    return LazyText(N_("{version}, then {following}") if versions[1:] else "{version}", values)
 
 
 #: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
@@ -97,7 +103,7 @@ def _hide_values(template: str) -> LazyText:
 
 
 def has_hidden_values(sentence: LazyText) -> bool:
-    """Whether values of the error are missing in a sentence of :func:`explain_code`."""
+    """Tell whether values of the error are missing in a sentence of :func:`explain_code`."""
     return HIDDEN_VALUE in sentence.values.values()
 
 

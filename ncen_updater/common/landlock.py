@@ -126,7 +126,7 @@ def deny_reads(directory: Path, required_paths: Iterable[Path] = ()) -> bool:
 
 
 def _is_denied(place: Path, directory: Path) -> bool:
-    """Whether a place would be closed with a directory; pure but for what is there."""
+    """Tell whether a place would be closed with a directory; pure but for what is there."""
     closed, place = directory.resolve(), place.resolve()
     there = next(path for path in (place, *place.parents) if path.exists())
     return there.is_relative_to(closed) or there in closed.parents

@@ -44,7 +44,7 @@ from ncen_updater.common.errors import DETAIL, UpdaterError
 from ncen_updater.common.i18n import PLACEHOLDER, LazyText
 from ncen_updater.common.messages import find_message
 from ncen_updater.common.progress import CALLER_PROGRESS, ProgressListener, ProgressUpdate
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 
@@ -350,7 +350,7 @@ class _WorkerCall:
         return bool(piece)
 
     def _wait_until_readable(self, descriptor: int, wait_s: float) -> bool:
-        """Whether something is to be had; what a child says on stderr meanwhile is taken, too.
+        """Tell whether something is to be had; what a child says on stderr meanwhile is taken, too.
 
         It would stand still by what nobody takes. The end of it may tell why it failed.
         """
@@ -415,7 +415,7 @@ class _WorkerCall:
                 self._progress.report(progress.text, progress.done, progress.total)
 
     def _get_exit_status(self, child: subprocess.Popen[bytes]) -> int:
-        """How a child ended that has said everything; what it left of its group ends with it."""
+        """Return how a finished child ended; what it left of its group ends with it."""
         ended, until = os.pidfd_open(child.pid), time.monotonic() + EXIT_GRACE_S
         try:
             while not self._wait_until_readable(ended, max(0.0, until - time.monotonic())):

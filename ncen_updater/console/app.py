@@ -25,15 +25,14 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
 from ncen_updater.console.authentication import AuthBackend
-from ncen_updater.console.inside import have_place
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages import approve, history, live, now, support, upgrade
+from ncen_updater.console.pages import approve, history, live, support, upgrade
 from ncen_updater.console.pages import form_actions as acts
-from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.pages import status as status_page
 from ncen_updater.console.password_login import SessionEndedError
-from ncen_updater.console.rendering import render_response
+from ncen_updater.console.rendering import FileResponse, render_response
 from ncen_updater.console.service_client import ServiceRefusedError, build_error_document
-from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
+from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, have_place
 from ncen_updater.console.web_request import (
     COOKIE_PREFIX,
     PAGE_POLICY,
@@ -390,7 +389,7 @@ class FormRoute(Route):
 
 
 ROUTES: tuple[PageRoute | FormRoute, ...] = (
-    PageRoute("GET", "/", now.build_page),
+    PageRoute("GET", "/", status_page.build_page),
     PageRoute("GET", "/upgrade", upgrade.build_page),
     PageRoute("GET", "/approve", approve.build_page),
     FormRoute("POST", "/approve", acts.approve),
@@ -406,7 +405,7 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/jobs/{number}", live.build_job_page),
     FormRoute("POST", "/order", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),
-    PageRoute("GET", "/hold", now.build_hold_page),
+    PageRoute("GET", "/hold", status_page.build_hold_page),
     FormRoute("POST", "/hold", acts.hold),
     FormRoute("POST", "/unhold", acts.unhold),
     FormRoute("POST", "/withdraw", acts.withdraw_approval),

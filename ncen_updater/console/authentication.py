@@ -1,4 +1,4 @@
-"""How people come in: by a link that their own terminal shows, or by their account's password."""
+"""Sign-in by a link that the person's own terminal shows, or by their account's password."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ncen_updater.common.messages import (
     CONSOLE_NOT_LOGGED_IN,
     ErrorMessage,
 )
-from ncen_updater.console.inside import UserContext, have_place
 from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
-from ncen_updater.console.sessions import LoginKeys
+from ncen_updater.console.sessions import LoginKeys, UserContext, have_place
 
 #: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
 #: try ::1 first, and whoever listens there is of the same place for them.

@@ -1,4 +1,4 @@
-"""What the service was asked to look at: begun once, waited for elsewhere, kept for a while.
+"""Inspections requested from the service: started once, polled, and cached for a while.
 
 An inspection takes seconds to minutes. A page never waits for it: it says that the site is being
 looked at, and shows what was found as soon as that is there.

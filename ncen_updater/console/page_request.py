@@ -1,4 +1,4 @@
-"""What a page is given: who looks, what is asked for, and the service that answers them."""
+"""Request of a page: the person, the parameters, and the service that answers them."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.unix_http import (
     ServiceUnresponsiveError,
+    connect_unix_socket,
     describe_connection_error,
     report_connection_errors,
 )
-from ncen_updater.common.unix_socket import connect_unix_socket
 from ncen_updater.console.service_client import Document, ServiceClient
 
 #: PAM lets whoever was wrong wait, and there may be a directory behind it that is far away.

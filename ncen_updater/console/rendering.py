@@ -1,7 +1,8 @@
-"""From a page to its bytes."""
+"""Render pages to bytes, and responses that are no pages."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import partial
 
@@ -10,6 +11,7 @@ from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import LazyText, list_languages, translate
 from ncen_updater.console.page_request import PageContent
 from ncen_updater.console.service_client import HARMLESS_ORDERS, Document
+from ncen_updater.console.web_request import PAGE_POLICY
 
 TEMPLATE_PACKAGE = "ncen_updater.console"
 #: Of languages, as those call themselves; another is named by its letters.
@@ -81,3 +83,22 @@ def render_response(
     return render_page(
         TEMPLATE_PACKAGE, f"{shown.template}.html", language, **{**values, **shown.values}
     )
+
+
+@dataclass(frozen=True)
+class FileResponse:
+    """Bytes of a kind.
+
+    Attributes:
+        content: The bytes.
+        content_type: As ``Content-Type`` says it.
+        headers: More headers.
+        content_security_policy: Its ``Content-Security-Policy``.
+        allows_framing: Whether a page of ours shows it within itself.
+    """
+
+    content: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+    content_security_policy: str = PAGE_POLICY
+    allows_framing: bool = False

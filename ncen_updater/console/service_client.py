@@ -1,4 +1,4 @@
-"""What the service of the site answers, and what was known of the site when it last did.
+"""Client of the site's service, with the status of its last answer.
 
 The socket is asked as the person who started the console: the kernel tells the service who that is,
 and nothing that a browser sends does.

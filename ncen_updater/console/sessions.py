@@ -1,4 +1,4 @@
-"""Keys of one use, sessions, and the forms of a session, of which each is taken once.
+"""Login keys, browser sessions with their forms, and what one signed-in person's sessions share.
 
 Nothing of it is kept anywhere but in memory: with the console every session ends.
 """
@@ -10,12 +10,18 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText
-from ncen_updater.console.inside import UserContext
+from ncen_updater.common.messages import CONSOLE_BUSY
+from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
+from ncen_updater.console.service_client import ServiceClient
 
+#: So many requests of one person are answered at a time.
+REQUESTS = 8
 #: So long is a link good.
 KEY_LIFETIME_S = 60.0
 #: Of keys that wait, and of what one session may do.
@@ -48,7 +54,7 @@ class LoginKeys:
         return key
 
     def consume_key(self, key: str) -> bool:
-        """Whether a key is good; it is not any more after this."""
+        """Tell whether a key is good; it is not any more after this."""
         with self._lock:
             ends = self._open.pop(_digest(key), None)
         return ends is not None and self._clock() < ends
@@ -85,7 +91,7 @@ class FormTokens:
         return f"{number}.{self._sign(address, number)}"
 
     def is_valid(self, address: str, token: str) -> bool:
-        """Whether a form to this address was given out with this token."""
+        """Tell whether a form to this address was given out with this token."""
         number, _, signature = token.partition(".")
         return hmac.compare_digest(
             signature.encode("utf-8", "replace"), self._sign(address, number).encode()
@@ -204,3 +210,48 @@ class BrowserSessions:
         for one in gone:
             if id(one.user_context) not in shared:
                 one.user_context.release()
+
+
+@contextmanager
+def have_place(places: threading.Semaphore) -> Iterator[None]:
+    """Have one of few places for the block; never waits.
+
+    Raises:
+        UpdaterError: If there is none.
+    """
+    if not places.acquire(blocking=False):
+        raise UpdaterError(CONSOLE_BUSY)
+    try:
+        yield
+    finally:
+        places.release()
+
+
+class UserContext:
+    """Of one person; browsers of the same person may share it.
+
+    Args:
+        service: Answers as that person's.
+        persistent: Whether it stays when no browser has it any more.
+
+    Attributes:
+        service: Answers as that person's.
+        looking: What was looked at for them.
+        following: What goes on.
+        requests: Places for what is asked for them at a time.
+    """
+
+    def __init__(self, service: ServiceClient, *, persistent: bool = False) -> None:
+        self.service, self._lasting = service, persistent
+        self.inspections, self.event_follower = InspectionPoller(service), EventFollower(service)
+        self.requests = threading.BoundedSemaphore(REQUESTS)
+
+    def release(self) -> None:
+        """No browser has it any more."""
+        if not self._lasting:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of every page that waits for something, and of the line to the service."""
+        self.event_follower.stop()
+        self.service.close()

@@ -1,4 +1,4 @@
-"""What a browser sends: read strictly, so that a mistake is refused and never guessed at."""
+"""Requests of browsers, parsed strictly: a mistake is refused and never guessed at."""
 
 from __future__ import annotations
 

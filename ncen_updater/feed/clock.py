@@ -1,4 +1,4 @@
-"""The clock that expiry is judged by: never earlier than the newest time that signers signed."""
+"""Clock of expiry, never earlier than the newest signed time, and a check of the system clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
@@ -16,12 +16,19 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
+# Signing machines and sites do not agree to the minute.
+BEHIND_ADVISORY = timedelta(minutes=10)
+BEHIND_STRICT = timedelta(days=1)
+AHEAD_ADVISORY = timedelta(days=400)
 MAX_FLOOR_BYTES = 10_000
 
 
@@ -84,3 +91,44 @@ class TrustClock:
             durable.make_directory(self._path.parent)
             text = json.dumps(_ClockFloor(moment.astimezone(UTC)).to_json())
             durable.write_file(self._path, text.encode())
+
+
+def clock_findings(
+    now: datetime, newest: datetime | None, zone: tzinfo | None
+) -> tuple[Finding, ...]:
+    """Return NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead.
+
+    Args:
+        now: What it shows.
+        newest: The newest time in what was signed; None where there is none yet.
+        zone: Zone in which people read times.
+    """
+    if newest is None or -AHEAD_ADVISORY <= newest - now <= BEHIND_ADVISORY:
+        return ()
+    values: dict[str, object] = {
+        "now": format_time(now, zone), "signed": format_time(newest, zone)
+    }  # fmt: skip
+    if newest > now:
+        return (
+            Finding(
+                "NU-6311",
+                Severity.CRITICAL if newest - now > BEHIND_STRICT else Severity.WARNING,
+                LazyText(
+                    N_("System clock behind: {now}, metadata signed at {signed}"),
+                    values,
+                ),
+                LazyText(N_("Set the clock: timedatectl set-ntp true")),
+                values,
+            ),
+        )
+    return (
+        Finding(
+            "NU-6312",
+            Severity.WARNING,
+            LazyText(
+                N_("System clock {now} is far ahead of the newest metadata ({signed})"), values
+            ),
+            LazyText(N_("Check the clock; if it is correct, run: ncen-updater check")),
+            values,
+        ),
+    )

@@ -66,7 +66,7 @@ def choose_pack(
 
 
 def get_pack_path(place: Path, ref: DeltaRef) -> Path:
-    """Where a pack lies among the downloads of its release."""
+    """Return where a pack lies among the downloads of its release."""
     return place / ref.target.rpartition("/")[2]
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256
-from ncen_updater.feed.chunk_verifier import ExpectedFile
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.feed.delta_packs import (
     choose_pack,
     count_remaining_bytes,
@@ -22,14 +21,14 @@ from ncen_updater.feed.delta_packs import (
     read_bad_packs,
 )
 from ncen_updater.feed.errors import DocumentMismatchError
+from ncen_updater.feed.offers import DownloadedPack, DownloadedRelease
 from ncen_updater.feed.release_files import (
     DOCUMENT_NAME,
     discard_release,
     read_document_record,
     read_tree,
 )
-from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
-from ncen_updater.feed.resumable_download import is_complete
+from ncen_updater.feed.resumable_download import ExpectedFile, is_complete
 from ncen_updater.formats.delta.pack_plan import list_capabilities
 from ncen_updater.formats.release_document import (
     ROLLOUT_FIELDS,
@@ -67,7 +66,7 @@ class DownloadStore:
         self._product, self._directory, self._prove = product, directory, verify_offer
 
     def get_release_directory(self, offer: Offer) -> Path:
-        """Where the files of a release lie."""
+        """Return where the files of a release lie."""
         return self._directory / offer.version
 
     def find_downloaded_release(self, offer: Offer) -> DownloadedRelease | None:

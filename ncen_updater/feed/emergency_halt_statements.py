@@ -1,6 +1,6 @@
 """Emergency halts out of a timestamp: verified, noted in the memory, and put on the offers.
 
-The rules are in :mod:`.emergency_halts`.
+The rules are in :mod:`.feed_summary`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
-from ncen_updater.formats.lenient_parsing import parse_leniently
-from ncen_updater.formats.release_document import Offer
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt
+from ncen_updater.formats.release_document import Offer, parse_leniently
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     EMERGENCY_HALTS_FIELD,
@@ -95,7 +94,7 @@ def _iter_verified(
 
 
 def _get_owner(key: Key) -> str:
-    """Whose key it is, as far as a line takes it; the signers of the root wrote it."""
+    """Return whose key it is, as far as a line takes it; the signers of the root wrote it."""
     value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
     if not isinstance(value, str):
         return str(key.keyid)[:12]

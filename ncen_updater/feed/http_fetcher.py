@@ -28,16 +28,18 @@ from tuf.api.exceptions import (
 )
 
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
-from ncen_updater.feed.http_session import ReadDeadline, RedirectedError, make_bounded_session
-from ncen_updater.feed.resumable_download import ConnectionLostError, DownloadStream
-from ncen_updater.feed.transfer_limits import (
+from ncen_updater.feed.http_session import (
     MAX_PAUSE_S,
+    ReadDeadline,
+    RedirectedError,
     Throttle,
     TransferRateMonitor,
     TransferTooSlowError,
     compute_backoff_s,
+    make_bounded_session,
     parse_retry_after_s,
 )
+from ncen_updater.feed.resumable_download import ConnectionLostError, DownloadStream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -55,15 +55,14 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
 from ncen_updater.feed.errors import (
     MixedVersionsError,
     TrustedRootMissingError,
     TrustError,
     UnverifiedDownloadError,
 )
-from ncen_updater.feed.offers import parse_offers
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt, list_active_halts
+from ncen_updater.feed.offers import FeedView, parse_offers
 from ncen_updater.feed.trust_state import (
     RoleVerification,
     TrustState,
@@ -617,7 +616,7 @@ def require_role(signed: Targets, role: str) -> None:
 
 
 def read_issue_time(signed: Root | Targets) -> datetime | None:
-    """When signers signed a list; None if it does not say so in a way that can be believed."""
+    """Read when signers signed a list; None if it does not say so in a way that can be believed."""
     text = signed.unrecognized_fields.get(ISSUE_TIME_FIELD)
     if text is None:
         return None
@@ -659,5 +658,5 @@ def get_target_digest(target: TargetFile) -> tuple[str, str]:
 
 
 def is_safe_target_path(path: str) -> bool:
-    """Whether the name of a file in a list leads nowhere but to a place below the feed."""
+    """Tell whether the name of a file in a list leads nowhere but to a place below the feed."""
     return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)

@@ -38,7 +38,7 @@ from ncen_updater.feed.metadata_verifier import get_target_digest, lapses_at
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.feed.tuf_client import TrustClient
-from ncen_updater.formats.bundle.zip_format import get_member_name
+from ncen_updater.formats.bundle_file import get_member_name
 from ncen_updater.formats.release_document import (
     Offer,
     get_archive_target_name,

@@ -1,41 +1,47 @@
-"""Offers out of a verified list, and the list as it is kept on the disk."""
+"""Offers of the verified feed, their record on the disk, and the interface to releases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.feed_summary import (
     SCHEMA,
     FeedSummary,
+    KnownEmergencyHalt,
     WithdrawalNotice,
     read_feed_summary,
     read_view_json,
 )
-from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.release_document import (
+    DeltaRef,
     Offer,
+    ReleaseDocument,
     TargetRef,
     get_archive_target_name,
     get_release_target_name,
+    parse_leniently,
 )
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tree import Tree
 
-if TYPE_CHECKING:  # reading the last list does not need it
+if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 
 def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
-    """Whether the signed list and a release say the same of a file."""
+    """Tell whether the signed list and a release say the same of a file."""
     return (
         signed is not None
         and signed.length == ref.length
@@ -46,7 +52,7 @@ def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
 def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
-    Names that are not known are passed over (:mod:`~.lenient_parsing`). An entry
+    Names that are not known are passed over (:mod:`.release_document`). An entry
     that cannot be understood stops the whole list: it may be a required stop.
 
     Raises:
@@ -133,3 +139,49 @@ def load_view(path: Path) -> FeedView | None:
         )
     except (ValidationError, ValueError) as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)[:500]) from error
+
+
+@dataclass(frozen=True)
+class FeedView:
+    """A verified list of offers.
+
+    Attributes:
+        offers: Every release of the product that the signed metadata name.
+        checked_at: When it was verified (UTC).
+        expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
+        version: Version number of the signed targets list.
+        emergency_halts: Those that hold here; their offers are halted.
+    """
+
+    offers: tuple[Offer, ...]
+    checked_at: datetime
+    expires_at: datetime
+    version: int
+    emergency_halts: tuple[KnownEmergencyHalt, ...] = ()
+
+
+@dataclass(frozen=True)
+class DownloadedRelease:
+    """A release whose document, tree and archive lie verified on the disk."""
+
+    document: ReleaseDocument
+    tree: Tree
+    archive: Path
+
+
+@dataclass(frozen=True)
+class DownloadedPack:
+    """A release whose document and one delta pack lie verified on the disk.
+
+    The pack turns the tree ``ref.from_tree`` into that of the document, and no other.
+    """
+
+    document: ReleaseDocument
+    ref: DeltaRef
+    path: Path
+
+
+def describe_unused_pack(ref: DeltaRef, error: UpdaterError) -> LazyText:
+    """Say that a pack failed and that the archive takes its place."""
+    values = {"name": ref.target, "code": error.code, "what": error.title_text}
+    return LazyText(N_("{name} not used ({code}: {what}); downloading the full archive"), values)

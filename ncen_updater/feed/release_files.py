@@ -20,11 +20,10 @@ from ncen_updater.common.bounded_io import (
 )
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256
-from ncen_updater.common.json_records import JsonRecord
+from ncen_updater.common.json_records import JsonRecord, compute_sha256
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
-from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.errors import TrustError
+from ncen_updater.feed.resumable_download import ExpectedFile
 from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
 

@@ -1,4 +1,4 @@
-"""One large file, fetched so that no interruption costs what already arrived.
+"""Download one large file resumably; each part is verified as it arrives.
 
 On the disk, beside the target ``x``:
 
@@ -35,7 +35,6 @@ from ncen_updater.common.bounded_io import (
 from ncen_updater.common.disk_space import make_space_error, require_space
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.errors import DownloadDamagedError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -
 
 
 def is_complete(path: Path, expected: ExpectedFile) -> bool:
-    """Whether a file has the wanted length and digest; it is read and hashed now.
+    """Tell whether a file has the wanted length and digest; it is read and hashed now.
 
     Never waits and never reads on, whatever its owner puts in its place meanwhile.
     """
@@ -110,7 +109,7 @@ def is_complete(path: Path, expected: ExpectedFile) -> bool:
 
 
 def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
-    """How many bytes of a file lie on the disk, whole or in part; nothing is hashed."""
+    """Count the bytes of a file on the disk, whole or in part; nothing is hashed."""
     for place in (path, path.with_name(f".{path.name}.partial")):
         try:
             size = place.stat().st_size
@@ -147,7 +146,7 @@ class _PartialFile:
         return stream, have
 
     def is_resumable(self) -> bool:
-        """Whether there is one and it is meant for this very file."""
+        """Tell whether there is one and it is meant for this very file."""
         try:
             note = parse_json(read_file(self._note, MAX_RESUME_RECORD_BYTES))
             self.origin, self.etag = note["origin"], note["etag"]
@@ -176,7 +175,7 @@ class _PartialFile:
         durable.write_file(self._note, json.dumps(note).encode())
 
     def has_source_changed(self, part: DownloadStream) -> bool:
-        """Whether the same server now says that the file is another one."""
+        """Tell whether the same server now says that the file is another one."""
         return (
             part.origin == self.origin
             and None not in (part.etag, self.etag)
@@ -339,3 +338,83 @@ def _flush_to_disk(stream: IO[bytes], length: int) -> None:
     stream.truncate(length)
     stream.flush()
     os.fsync(stream.fileno())
+
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """The file to fetch.
+
+    Attributes:
+        name: For messages.
+        length: Bytes.
+        digest: Of the whole file, hexadecimal.
+        chunk_bytes: Length of each part but the last.
+        chunks: Digest of each part; empty where they were not signed.
+        algorithm: Of all digests.
+    """
+
+    name: str
+    length: int
+    digest: str
+    chunk_bytes: int = 0
+    chunks: tuple[str, ...] = ()
+    algorithm: str = "sha256"
+
+
+class ChunkVerifier:
+    """Judges bytes in their order.
+
+    A file that was signed without digests of its parts is one part.
+
+    Attributes:
+        have: How many bytes count so far, the unfinished part among them.
+    """
+
+    def __init__(self, expected: ExpectedFile) -> None:
+        self._size = expected.chunk_bytes if expected.chunks else max(expected.length, 1)
+        self._digests = expected.chunks or (expected.digest,)
+        self._algorithm = expected.algorithm
+        self._length = expected.length
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.verified_bytes = 0
+        self._whole = hashlib.new(self._algorithm)
+        self._start_chunk()
+
+    def drop_unfinished_chunk(self) -> None:
+        """Forget the unfinished part."""
+        self.verified_bytes = self._start
+        self._whole = self._before
+        self._start_chunk()
+
+    def verify(self, data: bytes) -> bool:
+        """Judge more bytes.
+
+        Returns:
+            Whether every part that they finish is right; if not, the first wrong part is forgotten
+            together with what came after it.
+        """
+        view = memoryview(data)
+        while view:
+            end = min(self._start + self._size, self._length)
+            piece, view = view[: end - self.verified_bytes], view[end - self.verified_bytes :]
+            self._part.update(piece)
+            self._whole.update(piece)
+            self.verified_bytes += len(piece)
+            if self.verified_bytes == end:
+                if self._part.hexdigest() != self._digests[self._start // self._size]:
+                    self.drop_unfinished_chunk()
+                    return False
+                self._start_chunk()
+        return True
+
+    def get_digest(self) -> str:
+        """Digest of everything that counts, hexadecimal."""
+        return self._whole.hexdigest()
+
+    def _start_chunk(self) -> None:
+        self._start = self.verified_bytes
+        self._before = self._whole.copy()
+        self._part = hashlib.new(self._algorithm)

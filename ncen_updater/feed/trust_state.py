@@ -39,16 +39,15 @@ from ncen_updater.common.bounded_io import (
     parse_json,
     read_file,
 )
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
-from ncen_updater.common.json_records import JsonRecord
+from ncen_updater.common.json_records import JsonRecord, compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     METADATA_OLDER_THAN_TRUSTED,
     TRUST_STATE_DAMAGED,
 )
 from ncen_updater.feed.clock import get_system_time
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
 from ncen_updater.feed.errors import TrustError
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,6 @@ from tuf.ngclient.config import UpdaterConfig
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.error_mapping import (
     FeedErrorContext,
@@ -58,7 +57,7 @@ from ncen_updater.feed.metadata_verifier import (
     require_role,
     restore_root,
 )
-from ncen_updater.feed.resumable_download import download_file
+from ncen_updater.feed.resumable_download import ExpectedFile, download_file
 from ncen_updater.formats.release_document import ChunkDigests
 from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIELD, TARGETS_PREFIX
 
@@ -181,7 +180,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         return tuple(name for name in roles if f"{name}.json" in named)
 
     def get_usable_until(self) -> datetime:
-        """When the first of the lists lapses; timestamp and snapshot with their grace."""
+        """Return when the first of the lists lapses; timestamp and snapshot with their grace."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
         times = [lapses_at(trusted[role]) for role in roles]

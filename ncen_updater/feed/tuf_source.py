@@ -44,14 +44,17 @@ from ncen_updater.feed.errors import (
     TrustError,
 )
 from ncen_updater.feed.feed_summary import get_view_path
-from ncen_updater.feed.offers import load_view, matches_target, parse_offers, save_view
-from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
-from ncen_updater.feed.release_source import (
+from ncen_updater.feed.offers import (
     DownloadedPack,
     DownloadedRelease,
     FeedView,
     describe_unused_pack,
+    load_view,
+    matches_target,
+    parse_offers,
+    save_view,
 )
+from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.formats.errors import DownloadDamagedError, ReleaseDocumentError
 from ncen_updater.formats.release_document import (
     ChunkDigests,
@@ -142,7 +145,7 @@ class TufReleaseSource(DownloadStore):
         Raises:
             UpdaterError: Of the trust or network family: of the first address that answered.
         """
-        from ncen_updater.feed.offline.import_store import finish_import, lock_metadata
+        from ncen_updater.feed.import_store import finish_import, lock_metadata
 
         finish_import(self._state)
         with lock_metadata(self._state, exclusive=False):
@@ -154,7 +157,7 @@ class TufReleaseSource(DownloadStore):
                 return self._refresh_from_import(error)
 
     def _refresh_from_import(self, otherwise: UpdaterError) -> FeedView:
-        from ncen_updater.feed.offline.import_store import StoredMetadataFetcher, read_import_record
+        from ncen_updater.feed.import_store import StoredMetadataFetcher, read_import_record
 
         record = read_import_record(self._state)
         # A bundle may bring the list of agents, too.

@@ -87,7 +87,7 @@ NOT_FOR_SITE = frozenset(
 def format_rejection(
     reason: RejectionReason, *, opens: str | None = None, **values: object
 ) -> LazyText:
-    """Why an offer is not on the path, in words.
+    """Return why an offer is not on the path, in words.
 
     Args:
         reason: Why.
@@ -366,7 +366,7 @@ def _is_in_wave(wave: RolloutWave, bucket: int, country: str) -> bool:
 
 
 def find_opening_time(waves: Iterable[RolloutWave], bucket: int, country: str) -> datetime | None:
-    """When the first wave that includes the site opens; None if none does yet.
+    """Find when the first wave that includes the site opens; None if none does yet.
 
     Args:
         waves: The signed schedule, in any order.
@@ -379,7 +379,7 @@ def find_opening_time(waves: Iterable[RolloutWave], bucket: int, country: str) -
 def check_waves(
     offer: Offer, site: str, country: str, now: datetime
 ) -> tuple[bool, datetime | None]:
-    """Whether a release is open to a site, and when it opens if it is not and that is known.
+    """Tell whether a release is open to a site, and when it opens if it is not and that is known.
 
     Args:
         offer: Without waves it is open to every site from the beginning.

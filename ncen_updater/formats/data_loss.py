@@ -12,7 +12,6 @@ and ``DO`` blocks.
 from __future__ import annotations
 
 import itertools
-import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,33 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from ncen_updater.formats.sql import list_lexemes, list_names, split_statements
+from ncen_updater.formats.sql import list_names
+from ncen_updater.formats.statement_parsing import (
+    NO_COLUMNS,
+    TABLE_CONSTRAINTS,
+    Assignment,
+    TokenizedStatement,
+    Update,
+    get_last_part,
+    is_literal,
+    iter_conflict_updates,
+    parse_alter_table,
+    parse_columns,
+    parse_created_table,
+    parse_inserted_table,
+    parse_merge,
+    parse_name,
+    parse_update,
+    parse_with_parts,
+    read_statements,
+    skip_words,
+    split_at_commas,
+    split_row_changes,
+    unquote,
+)
 
 #: Where a down migration parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
 _PARKING_PREFIXES: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
-_DEFAULT_SCHEMAS: Final = ("PUBLIC.", "MAIN.")
-_CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
-_NO_COLUMNS: Final = _CONSTRAINTS | {"CONSTRAINT", "LIKE"}
 _RANK: Final = {
     "INT2": 2, "SMALLINT": 2, "INT4": 4, "INT": 4, "INTEGER": 4, "INT8": 8, "BIGINT": 8,
     "NUMERIC": 16, "DECIMAL": 16,
@@ -35,7 +54,6 @@ _RANK: Final = {
 _DEPENDENT_OBJECTS: Final = frozenset(
     {"COLLATION", "DOMAIN", "EXTENSION", "FOREIGN", "SERVER", "TYPE"}
 )
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
 class LossKind(StrEnum):
@@ -104,268 +122,16 @@ def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
     """
     return tuple(
         dict.fromkeys(
-            _DownMigrationReader(_UpMigration(_read(up, engine)), _read(down, engine)).find_losses()
+            _DownMigrationReader(
+                _UpMigration(read_statements(up, engine)), read_statements(down, engine)
+            ).find_losses()
         )
     )
 
 
 def is_plain(sql: str, engine: str) -> bool:
     """Say whether each name in a file means what the reader here takes it for."""
-    return not _is_ambiguous(_read(sql, engine), list_names(sql, engine))
-
-
-@dataclass(frozen=True)
-class _TokenizedStatement:
-    """The tokens of one statement."""
-
-    line: int
-    words: list[str]
-
-    def starts(self, *words: str) -> bool:
-        return tuple(self.words[: len(words)]) == words
-
-    def at(self, place: int) -> str:
-        return self.words[place] if place < len(self.words) else ""
-
-
-def _read(sql: str, engine: str) -> list[_TokenizedStatement]:
-    return [
-        _TokenizedStatement(s.line, list_lexemes(s.text, engine))
-        for s in split_statements(sql, engine)
-    ]
-
-
-def _parse_name(words: Sequence[str], place: int) -> tuple[str, int]:
-    """Return the name at a place, with its schema but for ``public``, and the place behind it."""
-    parts = []
-    while place < len(words):
-        parts.append(_unquote(words[place]))
-        place += 1
-        if words[place : place + 1] != ["."]:
-            break
-        place += 1
-    name = ".".join(parts)
-    for schema in _DEFAULT_SCHEMAS:
-        name = name.removeprefix(schema)
-    return name, place
-
-
-def _unquote(word: str) -> str:
-    return word[1:-1].upper() if len(word) > 2 and word[0] in '"`[' else word
-
-
-def _skip(words: Sequence[str], place: int, *skipped: str) -> int:
-    while place < len(words) and words[place] in skipped:
-        place += 1
-    return place
-
-
-def _split_at_commas(words: Sequence[str]) -> Iterator[list[str]]:
-    """Cut at the commas outside brackets."""
-    depth = 0
-    part: list[str] = []
-    for word in words:
-        depth += (word in "([") - (word in ")]")
-        if word == "," and not depth:
-            yield part
-            part = []
-        else:
-            part.append(word)
-    yield part
-
-
-def _is_literal(word: str) -> bool:
-    return word.startswith("'") or bool(_NUMBER.fullmatch(word))
-
-
-def _parse_alter_table(statement: _TokenizedStatement) -> tuple[str, list[list[str]]]:
-    """Return the table of an ALTER TABLE, and its actions."""
-    place = _skip(statement.words, 2, "IF", "EXISTS", "ONLY")
-    table, place = _parse_name(statement.words, place)
-    place = _skip(statement.words, place, "*")
-    return table, list(_split_at_commas(statement.words[place:]))
-
-
-def _parse_created_table(statement: _TokenizedStatement) -> tuple[str, int] | None:
-    """Return the table that a statement creates, and the position after its name."""
-    if not statement.starts("CREATE") or "TABLE" not in statement.words[:4]:
-        return None
-    place = statement.words.index("TABLE") + 1
-    return _parse_name(statement.words, _skip(statement.words, place, "IF", "NOT", "EXISTS"))
-
-
-def _parse_columns(statement: _TokenizedStatement, place: int) -> frozenset[str]:
-    """Return the columns of a CREATE TABLE (...)."""
-    if statement.at(place) != "(":
-        return frozenset()
-    inside, depth = [], 0
-    for word in statement.words[place:]:
-        depth += (word == "(") - (word == ")")
-        if not depth:
-            break
-        inside.append(word)
-    heads = [part[0] for part in _split_at_commas(inside[1:]) if part]
-    return frozenset(_unquote(head) for head in heads if head not in _NO_COLUMNS)
-
-
-@dataclass(frozen=True)
-class _Assignment:
-    """One ``column = value`` of an UPDATE."""
-
-    column: str
-    value: list[str]
-
-
-@dataclass(frozen=True)
-class _Update:
-    """What writes values into rows that are there.
-
-    Attributes:
-        table: Of the rows.
-        sets: What is written.
-        where: What is asked of them.
-        called: By which names the condition may speak of the table.
-        replaces: Whether rows that stand in the way are deleted.
-    """
-
-    table: str
-    sets: list[_Assignment]
-    where: list[str]
-    called: frozenset[str] = frozenset()
-    replaces: bool = False
-
-
-def _update(statement: _TokenizedStatement) -> _Update | None:
-    words = statement.words
-    if not statement.starts("UPDATE") or "SET" not in words:
-        return None
-    replaces = statement.starts("UPDATE", "OR", "REPLACE")
-    table, place = _parse_name(
-        words, _skip(words, 3 if statement.starts("UPDATE", "OR") else 1, "ONLY")
-    )
-    called = {_get_last_part(table), *words[_skip(words, place, "*", "AS") :][:1]}
-    sets, where = _parse_assignments(words[words.index("SET") + 1 :])
-    return _Update(table, sets, where, frozenset(called), replaces)
-
-
-def _parse_assignments(words: Sequence[str]) -> tuple[list[_Assignment], list[str]]:
-    """Return the assignments after SET, and the words of the WHERE condition."""
-    depth, ends = 0, len(words)
-    where: list[str] = []
-    for place, word in enumerate(words):
-        depth += (word == "(") - (word == ")")
-        # An INSERT of SQLite may say of more than one conflict what to do.
-        if not depth and (word in ("FROM", "RETURNING") or _take_pair(words, place) == _CONFLICT):
-            ends = min(ends, place)
-        if not depth and word == "WHERE":
-            ends = min(ends, place)
-            where = list(words[place + 1 :])
-            break
-    sets = []
-    for part in _split_at_commas(words[:ends]):
-        if "=" not in part:
-            continue
-        left, right = part[: part.index("=")], part[part.index("=") + 1 :]
-        names = [_unquote(word) for word in left if word not in "(),"]
-        sets += [_Assignment(name, right if len(names) == 1 else []) for name in names]
-    return sets, where
-
-
-_CONFLICT: Final = ("ON", "CONFLICT")
-
-
-def _take_pair(words: Sequence[str], place: int) -> tuple[str, ...]:
-    return tuple(words[place : place + 2])
-
-
-def _on_conflict(statement: _TokenizedStatement) -> Iterator[_Update]:
-    """Yield the updates that an INSERT ... ON CONFLICT makes to existing rows."""
-    words = statement.words
-    table, place = _parse_inserted_table(words)
-    called = {_get_last_part(table)}
-    if words[place : place + 1] == ["AS"]:
-        called |= {words[place + 1]}
-    for place in range(len(words) - 2):
-        if words[place : place + 3] == ["DO", "UPDATE", "SET"]:
-            sets, where = _parse_assignments(words[place + 3 :])
-            yield _Update(table, sets, where, frozenset(called))
-
-
-def _parse_inserted_table(words: Sequence[str]) -> tuple[str, int]:
-    """Return the table of an INSERT or REPLACE, and the position after its name."""
-    return _parse_name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
-
-
-def _parse_merge(statement: _TokenizedStatement) -> tuple[str, bool, list[_Assignment]]:
-    """Return the table of a MERGE, whether it deletes rows, and its assignments."""
-    words = statement.words
-    table, _ = _parse_name(words, _skip(words, 1, "INTO", "ONLY"))
-    sets: list[_Assignment] = []
-    actions = [place + 1 for place, word in enumerate(words) if word == "THEN"]
-    for place in actions:
-        if _take_pair(words, place) == ("UPDATE", "SET"):
-            depth, ends = 0, len(words)
-            for number in range(place, len(words)):
-                depth += (words[number] in ("(", "CASE")) - (words[number] in (")", "END"))
-                if not depth and words[number] in ("WHEN", "RETURNING"):
-                    ends = number
-                    break
-            sets += _parse_assignments(words[place + 2 : ends])[0]
-    return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
-
-
-#: Two words by which a statement, or a part of one, is known that changes rows.
-_ACTS: Final = frozenset(
-    {
-        ("DELETE", "FROM"), ("INSERT", "INTO"), ("INSERT", "OR"), ("MERGE", "INTO"),
-        ("REPLACE", "INTO"),
-    }
-)  # fmt: skip
-
-
-def _split_row_changes(statement: _TokenizedStatement) -> list[_TokenizedStatement]:
-    """Cut what changes rows out of a statement: parts of a WITH, what is explained or copied."""
-    words = statement.words
-    # What a trigger, a rule or a function does is not done now.
-    if words[:1] == ["CREATE"] and _parse_created_table(statement) is None:
-        return [statement]
-    found = []
-    sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
-    for place, word in enumerate(words):
-        before = words[place - 1] if place else "("
-        begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
-        act = _take_pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
-        if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
-            found.append(_TokenizedStatement(statement.line, _take_to_bracket_end(words, place)))
-    whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
-    return [statement, *found] if whole else found
-
-
-def _take_to_bracket_end(words: Sequence[str], place: int) -> list[str]:
-    """Return the words from a position to the end of the enclosing brackets."""
-    depth = 0
-    for number in range(place, len(words)):
-        depth += (words[number] == "(") - (words[number] == ")")
-        if depth < 0:
-            return list(words[place:number])
-    return list(words[place:])
-
-
-def _parse_with_parts(statement: _TokenizedStatement) -> dict[str, list[str]]:
-    """Return the parts of a WITH by name."""
-    words = statement.words
-    found: dict[str, list[str]] = {}
-    for place, word in enumerate(words):
-        before = place - 1
-        while before > 0 and words[before] in ("MATERIALIZED", "NOT"):
-            before -= 1
-        if word != "(" or words[0] != "WITH" or words[before] != "AS":
-            continue
-        name = before - 1
-        while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
-            name -= 1  # over the names of its columns
-        found[_unquote(words[name])] = _take_to_bracket_end(words, place + 1)
-    return found
+    return not _is_ambiguous(read_statements(sql, engine), list_names(sql, engine))
 
 
 def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
@@ -374,14 +140,14 @@ def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[s
     rest = dict(parts)
     while todo:
         part = todo.pop()
-        value |= {_unquote(word) for word in part}
+        value |= {unquote(word) for word in part}
         for place, word in enumerate(part):
             if word not in ("FROM", "TABLE"):
                 continue
-            name, _ = _parse_name(part, _skip(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
+            name, _ = parse_name(part, skip_words(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
             if name.startswith(_PARKING_PREFIXES):
                 continue
-            name = _get_last_part(name)
+            name = get_last_part(name)
             if name in parts:
                 todo += [rest.pop(name)] if name in rest else []
             else:
@@ -398,7 +164,7 @@ def _is_equal(where: Sequence[str], column: str) -> str | None:
 class _UpMigration:
     """What an ``up`` file makes, as far as a down migration has to know it."""
 
-    statements: list[_TokenizedStatement]
+    statements: list[TokenizedStatement]
     added: dict[str, set[str]] = field(default_factory=dict)
     made: dict[str, frozenset[str]] = field(default_factory=dict)
     generated: set[tuple[str, str]] = field(default_factory=set)
@@ -409,9 +175,9 @@ class _UpMigration:
 
     def __post_init__(self) -> None:
         for statement in self.statements:
-            created, update = _parse_created_table(statement), _update(statement)
+            created, update = parse_created_table(statement), parse_update(statement)
             if created is not None:
-                self.made[created[0]] = _parse_columns(statement, created[1])
+                self.made[created[0]] = parse_columns(statement, created[1])
             elif update is not None:
                 for item in update.sets:
                     if pair := _exchange(item, update.where):
@@ -419,20 +185,20 @@ class _UpMigration:
             elif statement.starts("ALTER", "TABLE"):
                 self._note_alter_table(statement)
             elif statement.starts("DROP", "TABLE"):
-                place = _skip(statement.words, 2, "IF", "EXISTS")
+                place = skip_words(statement.words, 2, "IF", "EXISTS")
                 self.dropped |= {
-                    _parse_name(part, 0)[0] for part in _split_at_commas(statement.words[place:])
+                    parse_name(part, 0)[0] for part in split_at_commas(statement.words[place:])
                 }
             elif statement.starts("INSERT", "INTO") and "VALUES" in statement.words:
-                table, _ = _parse_name(statement.words, 2)
-                names = {word for word in statement.words if _is_literal(word)}
+                table, _ = parse_name(statement.words, 2)
+                names = {word for word in statement.words if is_literal(word)}
                 self.seeded.setdefault(table, set()).update(names)
 
-    def _note_alter_table(self, statement: _TokenizedStatement) -> None:
-        table, actions = _parse_alter_table(statement)
+    def _note_alter_table(self, statement: TokenizedStatement) -> None:
+        table, actions = parse_alter_table(statement)
         for action in actions:
             if action[:2] == ["RENAME", "TO"]:
-                new, _ = _parse_name(action, 2)
+                new, _ = parse_name(action, 2)
                 self.added.setdefault(new, set()).update(self.made.get(table, frozenset()))
             elif action[:1] == ["ADD"]:
                 column = _parse_added_column(action)
@@ -447,10 +213,10 @@ class _UpMigration:
 
 
 def _parse_added_column(action: Sequence[str]) -> str | None:
-    if action[1:2] and action[1] in _NO_COLUMNS:
+    if action[1:2] and action[1] in NO_COLUMNS:
         return None
-    place = _skip(action, 1, "COLUMN", "IF", "NOT", "EXISTS")
-    return _unquote(action[place]) if place < len(action) else None
+    place = skip_words(action, 1, "COLUMN", "IF", "NOT", "EXISTS")
+    return unquote(action[place]) if place < len(action) else None
 
 
 def _is_computed_column(action: Sequence[str]) -> bool:
@@ -462,8 +228,8 @@ def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | N
     """Return the column, its new type, and whether its values are only cast to it."""
     if action[:1] != ["ALTER"]:
         return None
-    place = _skip(action, 1, "COLUMN")
-    after = _skip(action, place + 1, "SET", "DATA")
+    place = skip_words(action, 1, "COLUMN")
+    after = skip_words(action, place + 1, "SET", "DATA")
     if action[after : after + 1] != ["TYPE"]:
         return None
     kind = list(action[after + 1 :])
@@ -472,11 +238,11 @@ def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | N
         kind = kind[: kind.index(word)] if word in kind else kind
     column = action[place]
     cast = [column, ":", ":", *kind], ["CAST", "(", column, "AS", *kind, ")"]
-    return _unquote(column), kind, reckoned in ([], [column], *cast)
+    return unquote(column), kind, reckoned in ([], [column], *cast)
 
 
 def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
-    """Whether a type holds all values of another, as far as that is known of it."""
+    """Tell whether a type holds all values of another, as far as that is known of it."""
     head = new[0] if new else ""
     plain = len(new) == 1 or list(new) == ["CHARACTER", "VARYING"]
     if plain and head in ("TEXT", "VARCHAR", "NUMERIC", "DECIMAL", "CHARACTER"):
@@ -495,7 +261,7 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
 class _DownMigrationReader:
     """Reads a ``down`` file from its first statement to its last."""
 
-    def __init__(self, up: _UpMigration, down: list[_TokenizedStatement]) -> None:
+    def __init__(self, up: _UpMigration, down: list[TokenizedStatement]) -> None:
         self._up, self._down = up, down
         self._parks = 0
         self._said: defaultdict[str, set[int]] = defaultdict(set)  # by word, what parks name it
@@ -504,11 +270,9 @@ class _DownMigrationReader:
         self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for number, statement in enumerate(down):
             if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
-                old, actions = _parse_alter_table(statement)
+                old, actions = parse_alter_table(statement)
                 new = (
-                    _parse_name(action, 2)[0]
-                    for action in actions
-                    if action[:2] == ["RENAME", "TO"]
+                    parse_name(action, 2)[0] for action in actions if action[:2] == ["RENAME", "TO"]
                 )
                 for name in new:
                     self._renames[name].append((number, old))
@@ -523,16 +287,14 @@ class _DownMigrationReader:
         for number, statement in enumerate(self._down):
             yield from self._find_in_statement(number, statement)
 
-    def _find_in_statement(self, number: int, statement: _TokenizedStatement) -> Iterator[DataLoss]:
-        parts, acts = _parse_with_parts(statement), _split_row_changes(statement)
+    def _find_in_statement(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
+        parts, acts = parse_with_parts(statement), split_row_changes(statement)
         # All parts of one statement see what stood there before it.
         rest = [act for act in acts if not self._is_parking(act, parts)]
         for act in rest:
             yield from self._find_in_row_change(number, act)
 
-    def _find_in_row_change(
-        self, number: int, statement: _TokenizedStatement
-    ) -> Iterator[DataLoss]:
+    def _find_in_row_change(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
         if words[:1] == ["CREATE"]:
             yield from self._find_in_create(statement)
@@ -543,47 +305,49 @@ class _DownMigrationReader:
         elif words[:1] == ["TRUNCATE"]:
             yield from self._find_in_truncate(statement)
         elif words[:2] == ["DELETE", "FROM"]:
-            yield from self._find_in_delete(statement, *_parse_name(words, _skip(words, 2, "ONLY")))
+            yield from self._find_in_delete(
+                statement, *parse_name(words, skip_words(words, 2, "ONLY"))
+            )
         elif words[:1] == ["MERGE"]:
-            table, deletes, sets = _parse_merge(statement)
+            table, deletes, sets = parse_merge(statement)
             yield from self._find_in_delete(statement, table) if deletes else ()
-            yield from self._find_in_update(statement, _Update(table, sets, []))
+            yield from self._find_in_update(statement, Update(table, sets, []))
         elif words[:1] in (["INSERT"], ["REPLACE"]):
             if "REPLACE" in words[:3]:
-                yield from self._find_in_delete(statement, _parse_inserted_table(words)[0])
-            for update in _on_conflict(statement):
+                yield from self._find_in_delete(statement, parse_inserted_table(words)[0])
+            for update in iter_conflict_updates(statement):
                 yield from self._find_in_update(statement, update)
-        elif (written := _update(statement)) is not None:
+        elif (written := parse_update(statement)) is not None:
             yield from self._find_in_delete(statement, written.table) if written.replaces else ()
             yield from self._find_in_update(statement, written)
 
-    def _find_in_create(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+    def _find_in_create(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
-        if (created := _parse_created_table(statement)) is not None:
+        if (created := parse_created_table(statement)) is not None:
             # With IF NOT EXISTS it may have been there.
             if "EXISTS" not in words[:7] or created[0] in self._up.dropped:
-                self._made[created[0]] = _parse_columns(statement, created[1])
+                self._made[created[0]] = parse_columns(statement, created[1])
         elif statement.starts("CREATE", "UNIQUE", "INDEX") and "ON" in words:
-            place = _skip(words, words.index("ON") + 1, "ONLY")
-            yield from self._find_in_constraint(_parse_name(words, place)[0], statement.line)
+            place = skip_words(words, words.index("ON") + 1, "ONLY")
+            yield from self._find_in_constraint(parse_name(words, place)[0], statement.line)
 
-    def _find_in_alter(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+    def _find_in_alter(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         if statement.starts("ALTER", "TABLE"):
             yield from self._find_in_alter_table(statement)
         elif statement.starts("ALTER", "TYPE") and "ATTRIBUTE" in statement.words:
-            name, place = _parse_name(statement.words, 2)
+            name, place = parse_name(statement.words, 2)
             yield from (
                 [self._make_wide_loss(name, statement.line)] if statement.at(place) != "ADD" else []
             )
 
-    def _find_in_drop(self, number: int, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+    def _find_in_drop(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
         what = words[1:3] if statement.starts("DROP", "OWNED") else words[1:2]
-        listed = words[_skip(words, 1 + len(what), "IF", "EXISTS") :]
+        listed = words[skip_words(words, 1 + len(what), "IF", "EXISTS") :]
         if what == ["TABLE"]:
             yield from self._find_in_dropped_table(number, statement)
         elif what == ["SCHEMA"]:
-            for name in (_parse_name(part, 0)[0] for part in _split_at_commas(listed)):
+            for name in (parse_name(part, 0)[0] for part in split_at_commas(listed)):
                 if f"{name}." in _PARKING_PREFIXES:
                     yield from self._find_discarded_parking(None, statement.line)
                 elif not self._is_parked(name):
@@ -591,13 +355,13 @@ class _DownMigrationReader:
         elif what == ["OWNED", "BY"] or (
             what and what[0] in _DEPENDENT_OBJECTS and "CASCADE" in words
         ):
-            for part in _split_at_commas(listed):
-                yield self._make_wide_loss(_parse_name(part, 0)[0], statement.line)
+            for part in split_at_commas(listed):
+                yield self._make_wide_loss(parse_name(part, 0)[0], statement.line)
 
-    def _find_in_truncate(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+    def _find_in_truncate(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
-        for part in _split_at_commas(words[_skip(words, 1, "TABLE") :]):
-            table, _ = _parse_name(part, _skip(part, 0, "ONLY"))
+        for part in split_at_commas(words[skip_words(words, 1, "TABLE") :]):
+            table, _ = parse_name(part, skip_words(part, 0, "ONLY"))
             if "CASCADE" in words and table not in self._made:
                 self._touched.add(table)
                 yield replace(
@@ -613,18 +377,18 @@ class _DownMigrationReader:
 
     # ---- what is kept ----------------------------------------------------------------------------
 
-    def _is_parking(self, statement: _TokenizedStatement, parts: dict[str, list[str]]) -> bool:
-        """Whether a statement fills what is parked; what it names is kept from here on."""
+    def _is_parking(self, statement: TokenizedStatement, parts: dict[str, list[str]]) -> bool:
+        """Tell whether a statement fills what is parked; what it names is kept from here on."""
         words = statement.words
         table = ""
-        if created := _parse_created_table(statement):
+        if created := parse_created_table(statement):
             table = created[0]
         elif statement.starts("INSERT") or statement.starts("REPLACE"):
-            table = _parse_inserted_table(words)[0]
+            table = parse_inserted_table(words)[0]
         elif statement.starts("SELECT") and "INTO" in words:
-            place = _skip(words, words.index("INTO") + 1, "TABLE", "UNLOGGED")
-            table, _ = _parse_name(words, place)
-        elif update := _update(statement):
+            place = skip_words(words, words.index("INTO") + 1, "TABLE", "UNLOGGED")
+            table, _ = parse_name(words, place)
+        elif update := parse_update(statement):
             return update.table.startswith(_PARKING_PREFIXES)
         if not table.startswith(_PARKING_PREFIXES):
             return False
@@ -646,14 +410,14 @@ class _DownMigrationReader:
 
     # ---- what is taken ---------------------------------------------------------------------------
 
-    def _find_in_alter_table(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
-        table, actions = _parse_alter_table(statement)
+    def _find_in_alter_table(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
+        table, actions = parse_alter_table(statement)
         for action in actions:
             if action[:1] == ["DROP"]:
-                place = _skip(action, 1, "COLUMN", "IF", "EXISTS")
+                place = skip_words(action, 1, "COLUMN", "IF", "EXISTS")
                 if action[1:2] != ["CONSTRAINT"] and place < len(action):
                     yield from self._find_in_dropped_column(
-                        table, _unquote(action[place]), statement.line
+                        table, unquote(action[place]), statement.line
                     )
             elif action[:1] == ["ADD"]:
                 yield from self._find_in_added_constraint(table, action, statement.line)
@@ -663,7 +427,7 @@ class _DownMigrationReader:
                 if not holds and not self._is_parked(table, column):
                     yield self._make_loss(table, column, LossKind.NARROWER, statement.line)
             elif action[:1] == ["ALTER"] and action[-3:] == ["SET", "NOT", "NULL"]:
-                column = _unquote(action[_skip(action, 1, "COLUMN")])
+                column = unquote(action[skip_words(action, 1, "COLUMN")])
                 if (table, column) not in self._filled:
                     yield self._make_loss(table, column, LossKind.REFUSES, statement.line)
             elif action[:2] == ["VALIDATE", "CONSTRAINT"]:
@@ -673,14 +437,14 @@ class _DownMigrationReader:
 
     def _note_rename(self, table: str, action: Sequence[str]) -> None:
         if action[1:2] == ["TO"]:
-            new, _ = _parse_name(action, 2)
+            new, _ = parse_name(action, 2)
             if table in self._made:
                 self._made[new] = self._made.pop(table)
             self._tables[new] = self._tables.pop(table, table)
             return
-        place = _skip(action, 1, "COLUMN")
+        place = skip_words(action, 1, "COLUMN")
         if action[place + 1 : place + 2] == ["TO"]:
-            old, new = (_unquote(word) for word in (action[place], action[place + 2]))
+            old, new = (unquote(word) for word in (action[place], action[place + 2]))
             self._columns[table, new] = self._columns.pop((table, old), old)
 
     def _make_loss(
@@ -698,7 +462,7 @@ class _DownMigrationReader:
         if column is not None:
             self._added.add((table, column))
             return
-        if _CONSTRAINTS.intersection(action) and "VALID" not in action:
+        if TABLE_CONSTRAINTS.intersection(action) and "VALID" not in action:
             yield from self._find_in_constraint(table, line)
 
     def _find_in_constraint(self, table: str, line: int) -> Iterator[DataLoss]:
@@ -713,11 +477,11 @@ class _DownMigrationReader:
             yield self._make_loss(table, column, LossKind.COLUMN, line)
 
     def _find_in_dropped_table(
-        self, number: int, statement: _TokenizedStatement
+        self, number: int, statement: TokenizedStatement
     ) -> Iterator[DataLoss]:
-        place = _skip(statement.words, 2, "IF", "EXISTS")
-        for part in _split_at_commas(statement.words[place:]):
-            table, _ = _parse_name(part, 0)
+        place = skip_words(statement.words, 2, "IF", "EXISTS")
+        for part in split_at_commas(statement.words[place:]):
+            table, _ = parse_name(part, 0)
             if table.startswith(_PARKING_PREFIXES):
                 yield from self._find_discarded_parking(table, statement.line)
                 continue
@@ -750,7 +514,7 @@ class _DownMigrationReader:
         return self._made.get(renames[after][1]) if after < len(renames) else None
 
     def _find_in_delete(
-        self, statement: _TokenizedStatement, table: str, place: int | None = None
+        self, statement: TokenizedStatement, table: str, place: int | None = None
     ) -> Iterator[DataLoss]:
         self._touched.add(table)
         if table.startswith(_PARKING_PREFIXES) and statement.starts("DELETE"):
@@ -762,9 +526,7 @@ class _DownMigrationReader:
             return  # the rows that the up migration put there
         yield self._make_loss(table, None, LossKind.ROWS, statement.line)
 
-    def _find_in_update(
-        self, statement: _TokenizedStatement, update: _Update
-    ) -> Iterator[DataLoss]:
+    def _find_in_update(self, statement: TokenizedStatement, update: Update) -> Iterator[DataLoss]:
         self._touched.add(update.table)
         for item in update.sets:
             self._filled.add((update.table, item.column))
@@ -772,7 +534,7 @@ class _DownMigrationReader:
                 continue
             yield self._make_loss(update.table, item.column, LossKind.VALUES, statement.line)
 
-    def _is_overwriting(self, update: _Update, item: _Assignment) -> bool:
+    def _is_overwriting(self, update: Update, item: Assignment) -> bool:
         table, column, where = update.table, item.column, update.where
         if table in self._made or (table, column) in self._added or self._is_parked(table, column):
             return False
@@ -782,8 +544,8 @@ class _DownMigrationReader:
         return (table, column, before, written) not in self._up.exchanges
 
 
-def _selects_empty_only(update: _Update, column: str) -> bool:
-    """Whether only rows are written to in which nothing stands in a column."""
+def _selects_empty_only(update: Update, column: str) -> bool:
+    """Tell whether only rows are written to in which nothing stands in a column."""
     depth = 0
     parts: list[list[str]] = [[]]
     for word in update.where:
@@ -799,10 +561,10 @@ def _selects_empty_only(update: _Update, column: str) -> bool:
 
 
 def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
-    """Whether a condition names rows one by one, and only by values that a release put there."""
+    """Tell whether a condition names single rows, only by values that a release put there."""
     if "RETURNING" in where:
         where = where[: where.index("RETURNING")]
-    names = {word for word in where if _is_literal(word)}
+    names = {word for word in where if is_literal(word)}
     plain = where[:1] == ["WHERE"] and not _COMPLEX_CONDITION_WORDS.intersection(where)
     for word, after in itertools.pairwise(where):
         plain = plain and (after != "(" or word in ("IN", "(", "WHERE", "AND"))
@@ -810,7 +572,7 @@ def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
     return plain and bool(names) and names <= seeded and others <= set("=(),.")
 
 
-def _exchange(item: _Assignment, where: Sequence[str]) -> tuple[str, str] | None:
+def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
     """Return the literal that an UPDATE writes, and the one it replaces.
 
     Both are '' where the UPDATE writes into all rows.
@@ -818,7 +580,7 @@ def _exchange(item: _Assignment, where: Sequence[str]) -> tuple[str, str] | None
     One UPDATE undoes another where both write into all rows, so that the value is the release's
     own, or where they exchange two values.
     """
-    if len(item.value) != 1 or not _is_literal(item.value[0]):
+    if len(item.value) != 1 or not is_literal(item.value[0]):
         return None
     there = _is_equal(where, item.column) if where else ""
     return None if there is None else (item.value[0] if where else "", there)
@@ -857,8 +619,8 @@ _NAME_PRECEDING_WORDS: Final = frozenset(
 _LONGEST_NAME: Final = 63
 
 
-def _is_ambiguous(up: list[_TokenizedStatement], names: Sequence[str]) -> bool:
-    """Whether a name may mean another thing than the reader here takes it for.
+def _is_ambiguous(up: list[TokenizedStatement], names: Sequence[str]) -> bool:
+    """Tell whether a name may mean another thing than the reader here takes it for.
 
     It compares names in upper case and without quotes; an engine may keep the case of what is
     quoted, and none takes letters beyond ASCII for one another.
@@ -877,7 +639,3 @@ def _is_ambiguous(up: list[_TokenizedStatement], names: Sequence[str]) -> bool:
         if not name.isascii() or len(name) > _LONGEST_NAME:
             return True
     return False
-
-
-def _get_last_part(name: str) -> str:
-    return name.rpartition(".")[2]

@@ -329,7 +329,7 @@ class DatabaseProgram(SignedModel):
     timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
     def is_in_slot(self) -> bool:
-        """Whether the program is named by a plain path below the slot; sites run no other."""
+        """Tell whether the program is named by a plain path below the slot; sites run no other."""
         parts = self.argv[0].split("/")
         return all(part not in ("", ".", "..") for part in parts)
 
@@ -580,12 +580,12 @@ class Manifest(SignedModel):
         return get_reported_version(self.version, self.reports)
 
     def accepts_version(self, version: Version) -> bool:
-        """Whether this release may be installed over ``version``."""
+        """Tell whether this release may be installed over ``version``."""
         return is_version_accepted(self.upgrade_from, version)
 
 
 def is_version_accepted(upgrade_from: str, version: Version) -> bool:
-    """Whether an ``upgrade_from`` lets a release be installed over ``version``.
+    """Tell whether an ``upgrade_from`` lets a release be installed over ``version``.
 
     An empty one names no release: such a release is only for a first installation. (An empty
     specifier would hold for every version, which nobody who left it out can have meant.)

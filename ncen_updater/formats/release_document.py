@@ -3,20 +3,26 @@
 It is the TUF target ``releases/<product>/<version>.json``. The *offer* is the short form that
 travels inside the signed targets metadata (custom field ``ncen``), so that a site can decide what
 concerns it without a further request.
+
+Signed documents that were written for newer agents are parsed leniently. A name that an agent must
+understand comes with an ``agent`` that shuts out those that do not. So a site passes over names
+that it does not know; everything else is read as strictly as ever, and the publisher, who writes
+these documents, refuses unknown names as well.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.formats.errors import ReleaseDocumentError
-from ncen_updater.formats.lenient_parsing import parse_leniently
 from ncen_updater.formats.manifest import (
     ByteCount,
     Channel,
@@ -31,6 +37,8 @@ from ncen_updater.formats.manifest import (
 from ncen_updater.formats.rollout import MAX_WAVES, ReleaseHalt, RolloutWave
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
+FieldPath = tuple[int | str, ...]
+Read = TypeVar("Read", bound=SignedModel)
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MIN_CHUNK_BYTES, MAX_CHUNKS = 4 << 20, 32
 #: Fields of an offer that signers may sign again while the release stays what it is.
@@ -165,7 +173,7 @@ class Offer(SignedModel):
         return Version(self.version)
 
     def is_same_release(self, other: Offer) -> bool:
-        """Whether both name the same release, whatever was signed since of who may have it."""
+        """Tell whether both name the same release, whatever was signed since of who may have it."""
         return (
             self.model_copy(update={name: getattr(other, name) for name in ROLLOUT_FIELDS}) == other
         )
@@ -258,3 +266,37 @@ def parse_release_document(
         return ReleaseDocument.model_validate(data)
     except (ValidationError, ValueError, RecursionError) as error:
         raise ReleaseDocumentError(source=source, detail=str(error)[:500]) from error
+
+
+def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[str, Any]:
+    """Return data without what stands at some places, where something does; pure."""
+    result = copy.deepcopy(dict(data))
+    for *tables, name in places:
+        table: Any = result
+        try:
+            for part in tables:
+                table = table[part]
+            del table[name]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return result
+
+
+def parse_leniently(model: type[Read], data: object) -> Read:
+    """Read a document, passing over names that are not known.
+
+    Args:
+        model: Its form.
+        data: What was signed.
+
+    Raises:
+        ValidationError: If it is wrong in any other way.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        unknown = [item["loc"] for item in found if item["type"] == "extra_forbidden"]
+        if not unknown or not isinstance(data, Mapping):
+            raise
+        return model.model_validate(drop_fields(data, unknown))

@@ -26,7 +26,7 @@ def get_reported_version(version: str, reports: object) -> str:
 
 
 def matches_reported_version(answer: object, reported: str) -> bool:
-    """Whether an application that said this is one that reports that.
+    """Tell whether an application that said this is one that reports that.
 
     Another spelling of one version (``v1.1``, ``1.1.0``) is no other version; another build is.
     """

@@ -19,8 +19,7 @@ from typing import Annotated, Any, Final
 from packaging.version import InvalidVersion, Version
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
-from ncen_updater.common.json_output import encode_canonical_json
-from ncen_updater.common.json_records import within_calendar
+from ncen_updater.common.json_records import encode_canonical_json, within_calendar
 from ncen_updater.formats.manifest import Country, SignedModel
 
 MAX_WAVES = 100

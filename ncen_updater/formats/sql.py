@@ -99,7 +99,7 @@ def _find_comment_end(sql: str, place: int) -> int:
 
 
 def _has_body(words: list[str], engine: str) -> bool:
-    """Whether semicolons inside BEGIN ... END belong to this statement."""
+    """Tell whether semicolons inside BEGIN ... END belong to this statement."""
     return words[:1] == ["CREATE"] and any(
         what in words[:place] for what, place in DIALECTS[engine].bodies.items()
     )
@@ -176,7 +176,7 @@ def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
 
 
 def _sets_role_or_transaction(words: list[str]) -> bool:
-    """Whether a SET is about the role or the transaction, both of which are the agent's."""
+    """Tell whether a SET is about the role or the transaction, both of which are the agent's."""
     named = words[1:]
     while named[:1] and named[0] in ("LOCAL", "SESSION"):
         del named[0]

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.formats.errors import TreeError
 
 MAX_ENTRIES = 500_000

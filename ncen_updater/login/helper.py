@@ -26,7 +26,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import get_peer_uid
+from ncen_updater.common.unix_http import get_peer_uid
 from ncen_updater.login.login_throttle import LoginThrottle, limits_for
 from ncen_updater.login.pam import PamService, PamVerdict
 from ncen_updater.login.user_proxy import MAX_LINE_BYTES, UserProxy, is_allowed, send_request
@@ -157,7 +157,7 @@ class LoginHelper:
 
 
 def _takes_password(act: object) -> bool:
-    """Whether it is a request that takes a password; anything else has the bridge."""
+    """Tell whether it is a request that takes a password; anything else has the bridge."""
     if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
         return False
     return not is_allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
@@ -190,7 +190,7 @@ def _account(user: str) -> pwd.struct_passwd | None:
 
 
 def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
-    """Whether an account may ask the service, by the rights of its socket."""
+    """Tell whether an account may ask the service, by the rights of its socket."""
     if service.st_uid == entry.pw_uid:
         return bool(service.st_mode & stat.S_IWUSR)
     member = service.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid)
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
         helper = LoginHelper(
             line, pwd.getpwnam(given.console).pw_uid, given.socket, PamService(PAM_SERVICE_NAME),
-            LoginThrottle(given.attempts),
+            LoginThrottle(given.tries),
         )  # fmt: skip
         try:
             helper.run()

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 
 MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
@@ -28,7 +28,7 @@ REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 
 
 def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
-    """Whether a request is asked for a console alone; pure."""
+    """Tell whether a request is asked for a console alone; pure."""
     if method == "GET":
         return address.startswith("/v1/")
     if (method, address) == ORDER:

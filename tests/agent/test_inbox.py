@@ -22,7 +22,7 @@ from ncen_updater.agent.storage.inbox import (
 )
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.bundle.bundle_file import open_bundle
+from ncen_updater.formats.bundle_file import open_bundle
 
 ME = os.geteuid()
 SOMEBODY = 12_345

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.state_text import format_availability
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore

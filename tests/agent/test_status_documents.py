@@ -38,7 +38,7 @@ from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, Step
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import BundleCollector
+from ncen_updater.agent.reports.diagnostics.support_bundle.contents import BundleCollector
 from ncen_updater.agent.service.notifications.metrics import collect_metrics, render_metrics
 from ncen_updater.agent.service.notifications.notifier import Notifier
 from ncen_updater.agent.service.snapshot import SnapshotStore

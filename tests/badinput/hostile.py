@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.cli.render import format_error
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import ExitCode
 
 #: The same examples in every run; bounded, so that the folder stays fast.

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.chunk_verifier import ExpectedFile
-from ncen_updater.feed.offline.import_store import read_import_record
+from ncen_updater.feed.import_store import read_import_record
 from ncen_updater.feed.release_files import read_document_record
-from ncen_updater.feed.resumable_download import DownloadStream, download_file
-from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.zip_format import (
+from ncen_updater.feed.resumable_download import DownloadStream, ExpectedFile, download_file
+from ncen_updater.formats.bundle_file import (
     BundleMember,
     MemberSource,
     encode_bundle,
+    open_bundle,
     read_members,
 )
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed

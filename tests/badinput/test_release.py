@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.storage.slots.records import SlotRecords
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
+from ncen_updater.feed.resumable_download import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.errors import ManifestError, ReleaseDocumentError, TreeError
 from ncen_updater.formats.manifest import Manifest, load_manifest, parse_manifest
 from ncen_updater.formats.release_document import parse_release_document

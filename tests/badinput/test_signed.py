@@ -18,8 +18,7 @@ from securesystemslib.formats import encode_canonical
 
 from ncen_updater.feed.errors import BadSignatureError, MetadataDamagedError
 from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
-from ncen_updater.feed.offers import parse_offers
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.offers import FeedView, parse_offers
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.badinput.hostile import FEW, json_values, spoilt, typed
 from tests.support.rotation import chance

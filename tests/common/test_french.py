@@ -14,7 +14,8 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
     "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
-    "Navigation", "Options", "Plan", "Signature", "Signatures", "Site", "Table", "UID", "code",
+    "Navigation", "Options", "Plan", "Signature", "Signatures", "Site", "Sites", "Table", "UID",
+    "code",
     "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",
     "{kind}, mode {mode}",

@@ -102,7 +102,7 @@ def test_nothing_is_said_to_be_safe() -> None:
 
 def test_only_who_makes_a_page_loads_the_library() -> None:
     script = (
-        "import sys; import ncen_updater.agent.reports.dossier.store, ncen_updater.agent.cli.main;"
+        "import sys; import ncen_updater.agent.reports.dossier.page, ncen_updater.agent.cli.main;"
         "assert 'jinja2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.unix_socket import connect_unix_socket, shorten_socket_path
+from ncen_updater.common.unix_http import connect_unix_socket, shorten_socket_path
 from tests.support.forks import DEADLINE_S
 
 

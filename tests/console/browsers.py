@@ -39,7 +39,8 @@ def consoled(
     kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     words = [
         *(as_user(user, *groups, reads_all=True) if user else ()), sys.executable, "-m",
-        "ncen_updater.console", "--socket", str(socket), "--language", language, "--zone", "UTC",
+        "ncen_updater.console.local_console",
+        "--socket", str(socket), "--language", language, "--zone", "UTC",
         "--json",
     ]  # fmt: skip
     with subprocess.Popen(

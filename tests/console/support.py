@@ -16,10 +16,9 @@ from urllib.parse import urlencode
 
 from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.authentication import LinkAuthBackend
-from ncen_updater.console.inside import UserContext
-from ncen_updater.console.loopback_server import serve_on_loopback
+from ncen_updater.console.local_console import serve_on_loopback
 from ncen_updater.console.service_client import ServiceClient
-from ncen_updater.console.sessions import LoginKeys
+from ncen_updater.console.sessions import LoginKeys, UserContext
 from tests.support.forks import DEADLINE_S
 
 FORM = re.compile(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
@@ -179,7 +178,14 @@ def console(
     socket: Path, *words: str, language: str = "en", user: str | None = None
 ) -> Iterator[ServedConsole]:
     """Start the program for a socket; it is ended, whatever happens."""
-    command = [sys.executable, "-I", "-m", "ncen_updater.console", "--socket", str(socket)]
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "ncen_updater.console.local_console",
+        "--socket",
+        str(socket),
+    ]
     with subprocess.Popen(
         [*command, "--language", language, "--json", *words],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=user,

@@ -18,7 +18,7 @@ from ncen_updater.console.pages.live import (
     describe_users,
     read_recent_status,
 )
-from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending
+from ncen_updater.console.pages.status import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import (
     build_scale,
@@ -44,7 +44,8 @@ def status(**more: Any) -> dict[str, Any]:
 
 def next_upgrade(**more: Any) -> dict[str, Any]:
     return {
-        "target": "3.3.0", "rehearsal_status": "passed", "binding": "ab", "missing": 1,
+        "target": "3.3.0", "hops": ["3.3.0"], "rehearsal_status": "passed", "binding": "ab",
+        "missing": 1,
         "approvals": [],
         **more,
     }  # fmt: skip
@@ -124,6 +125,11 @@ def test_the_next_thing_to_do(name: str) -> None:
     found = find_next_action(status(**more), comes)
     assert (found.action, found.link, found.job_kind) == wanted
     assert found.role == ("operate" if found.action in ("order", "unhold") else "read")
+
+
+def test_the_next_action_names_the_required_release_first() -> None:
+    found = find_next_action(status(), next_upgrade(hops=["3.3.10", "3.4.0"], missing=0))
+    assert found.reason.render() == "Approved: 3.3.10, then 3.4.0"
 
 
 def test_what_waits_for_whom() -> None:

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from ncen_updater.console import loopback_server as server
-from ncen_updater.console.loopback_server import (
+from ncen_updater.console import local_console as server
+from ncen_updater.console.local_console import (
     FORBIDDEN_RESPONSE,
     find_owner,
     list_allowed_uids,

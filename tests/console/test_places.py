@@ -22,7 +22,7 @@ from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
 from ncen_updater.console.service_client import ServiceClient, ServiceRefusedError
 from ncen_updater.login.user_proxy import send_request

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.console import sessions
-from ncen_updater.console.inside import UserContext
 from ncen_updater.console.service_client import ServiceClient
-from ncen_updater.console.sessions import BrowserSessions, FormTokens, LoginKeys
+from ncen_updater.console.sessions import BrowserSessions, FormTokens, LoginKeys, UserContext
 
 
 def test_a_key_is_good_once_and_not_long() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from demo.errors import InvalidReleaseSourceError, ReleaseSourceNotFoundError
 from demo.releases import assemble, manifests_directory, releases
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.sql import ENGINE_NAMES
 

@@ -13,9 +13,8 @@ import pytest
 
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.loader import iter_settings, load_config
 from ncen_updater.agent.config.validation_cache import VALID, find_state, usable_config
-from ncen_updater.agent.config.validation_messages import iter_settings
 from ncen_updater.agent.model.change import StepName, StepPhase
 from tests.faults.test_scenarios import back_at_old, killed_upgrade
 from tests.faults.test_scenarios import module_trial as module_trial  # noqa: PLC0414

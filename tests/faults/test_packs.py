@@ -20,7 +20,7 @@ from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.release_source import DownloadedPack
+from ncen_updater.feed.offers import DownloadedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.kinds import KINDS

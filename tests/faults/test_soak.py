@@ -371,13 +371,18 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
     assert told == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
 
 
-def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:
+@pytest.mark.parametrize("falls", [True, False])
+def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(
+    postgresql: Trial, *, falls: bool
+) -> None:
+    """Also while the application says that all is well: users may be refused all the same."""
     postgresql.reset()
     with contextlib.ExitStack() as disk:
 
         def full() -> None:
             disk.enter_context(full_disk_over(postgresql.demo.photos))
-            postgresql.demo.stop_app()  # as if it had fallen with it
+            if falls:
+                postgresql.demo.stop_app()
 
         watched(postgresql, full, disk.close).upgrade()
     assert postgresql.judge() == NEW

@@ -17,7 +17,7 @@ from ncen_updater.feed.emergency_halt_statements import (
     update_known_halts,
     verify_emergency_halts,
 )
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt, list_active_halts
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt, list_active_halts
 from ncen_updater.feed.trust_state import TrustState
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,

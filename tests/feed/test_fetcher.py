@@ -14,7 +14,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthM
 
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
-from ncen_updater.feed.transfer_limits import TransferTooSlowError
+from ncen_updater.feed.http_session import TransferTooSlowError
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 NAME = f"{FEED_SCHEME}metadata/x.json"

@@ -12,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.chunk_verifier import ChunkVerifier, ExpectedFile
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.resumable_download import ConnectionLostError, download_file
+from ncen_updater.feed.resumable_download import (
+    ChunkVerifier,
+    ConnectionLostError,
+    ExpectedFile,
+    download_file,
+)
 from ncen_updater.formats.errors import DownloadDamagedError
 from tests.support.http_server import Fault, WebServer, serving
 

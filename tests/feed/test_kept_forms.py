@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import VIEW_DAMAGED
-from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.feed_summary import FeedSummary, WithdrawalNotice, read_feed_summary
 from ncen_updater.feed.offers import load_view, save_view
@@ -18,6 +17,7 @@ from ncen_updater.feed.release_files import (
     read_document_record,
     write_document_record,
 )
+from ncen_updater.feed.resumable_download import ExpectedFile
 from tests.support.errors import refused
 
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.formats.target_names import ROLE_FIELD
 from tests.feed.conftest import Agent
 from tests.support.http_server import WebServer

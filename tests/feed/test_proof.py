@@ -21,11 +21,11 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import METADATA_NOT_VERIFIED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.errors import TrustedRootMissingError, UnverifiedDownloadError
-from ncen_updater.feed.release_source import DownloadedRelease
+from ncen_updater.feed.offers import DownloadedRelease
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.release_document import Offer

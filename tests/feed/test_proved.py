@@ -20,7 +20,7 @@ from securesystemslib.signer import CryptoSigner
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     DOWNLOAD_NOT_VERIFIED,
     LOCAL_STORE_FAILED,
@@ -33,7 +33,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
-from ncen_updater.feed.release_source import DownloadedRelease
+from ncen_updater.feed.offers import DownloadedRelease
 from ncen_updater.feed.trust_state import (
     RoleVerification,
     TrustState,

@@ -18,12 +18,12 @@ from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.chunk_verifier import ExpectedFile
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.resumable_download import (
     ConnectionLostError,
     DownloadStream,
+    ExpectedFile,
     download_file,
     is_complete,
 )
@@ -217,7 +217,7 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     code = (
         "import sys, pathlib\n"
         "from ncen_updater.feed.resumable_download import download_file\n"
-        "from ncen_updater.feed.chunk_verifier import ExpectedFile\n"
+        "from ncen_updater.feed.resumable_download import ExpectedFile\n"
         "from ncen_updater.feed.http_fetcher import HttpFetcher\n"
         "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
         "class Told:\n"

@@ -17,7 +17,7 @@ from ncen_updater.agent.adapters.feed_reader.worker_source import ACT_LIMITS, Wo
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import READER_FAILED, READER_TIMED_OUT, READER_UNIT_UNREACHABLE
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 from ncen_updater.common.workers import Worker, WorkerLimits
 from ncen_updater.feed.errors import FeedStatusError
 from tests.support.activation import ACTIVATOR, activated

@@ -18,7 +18,7 @@ from tuf.api.exceptions import DownloadError
 
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
-from ncen_updater.feed.transfer_limits import TransferTooSlowError
+from ncen_updater.feed.http_session import TransferTooSlowError
 from tests.badinput.hostile import FEW, HUGE, bounded
 from tests.support.http_server import Fault, serving
 

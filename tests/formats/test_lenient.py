@@ -16,8 +16,13 @@ from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.formats.errors import ReleaseDocumentError
-from ncen_updater.formats.lenient_parsing import drop_fields, parse_leniently
-from ncen_updater.formats.release_document import Offer, ReleaseDocument, parse_release_document
+from ncen_updater.formats.release_document import (
+    Offer,
+    ReleaseDocument,
+    drop_fields,
+    parse_leniently,
+    parse_release_document,
+)
 from tests.support.errors import refused
 
 DIGEST = "a" * 64

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from pydantic import ValidationError
 
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.formats.tree import ENTRIES_PER_PIECE, EntryType, Tree, TreeEntry, parse_tree
 
 KINDS = (

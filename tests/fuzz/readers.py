@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     FenceRecord,
     FileSnapshot,
@@ -40,13 +40,12 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, SilentProgress
 from ncen_updater.common.workers import decode_error
 from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.import_store import read_import_record
 from ncen_updater.feed.offers import load_view
-from ncen_updater.feed.offline.import_store import read_import_record
 from ncen_updater.feed.release_files import read_document_record
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore, VerifiedRole, VerifiedSet
 from ncen_updater.formats.archive import unpack_archive
-from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.zip_format import read_members, verify_checksums
+from ncen_updater.formats.bundle_file import open_bundle, read_members, verify_checksums
 from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_plan import LinkMode

@@ -16,8 +16,8 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_PASSWORD
 from ncen_updater.console.authentication import PasswordAuthBackend
-from ncen_updater.console.inside import REQUESTS
 from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
+from ncen_updater.console.sessions import REQUESTS
 from tests.agent.service.api.conftest import BINDING, Counter
 from tests.agent.service.api.serving import answering
 from tests.console.support import Answer

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,7 @@ from tests.login.logins import (
 )
 from tests.support.made_users import expired, without_password
 
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 APPROVE = {"binding": BINDING, "change_kind": "upgrade"}
 
 
@@ -321,6 +326,25 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
         except OSError:
             answer = b""
     assert b"name" not in answer and b"sent" not in answer
+
+
+def test_words_of_the_unit_start_the_helper(tmp_path: Path) -> None:
+    """Its options were renamed and their reader was not, so that nobody came in."""
+    unit = PACKAGING / "systemd/ncen-updater-login@.service"
+    (started,) = re.findall(r"^ExecStart=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
+    words = shlex.split(started)
+    own = {"--console": pwd.getpwuid(os.geteuid()).pw_name, "--socket": str(tmp_path / "away")}
+    for option, value in {**own, "--tries": str(tmp_path / "tries")}.items():
+        words[words.index(option) + 1] = value
+    here, there = socket.socketpair()
+    with here, there:
+        command, line = [sys.executable, *words[1:]], there.fileno()
+        with subprocess.Popen(command, stdin=line, stdout=line) as helper:
+            there.close()
+            here.settimeout(60)
+            here.sendall(b'{"user": "nobody-at-all", "password": "x"}\n')
+            answer = here.recv(4096)
+        assert (answer, helper.returncode) == (b'{"refused": "away"}\n', 0)
 
 
 def test_what_is_asked_for_a_console_alone() -> None:

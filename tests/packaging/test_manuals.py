@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.agent.cli import guide as agent
+from ncen_updater.agent.cli import main as agent
 from ncen_updater.agent.cli import main as agent_main
 from ncen_updater.common import messages
 from ncen_updater.common.i18n import translate
 from ncen_updater.common.journald import make_message_id
-from ncen_updater.publisher.cli import command_help as publisher
+from ncen_updater.publisher.cli import main as publisher
 from ncen_updater.publisher.cli import main as publisher_main
 
 ROOT = Path(__file__).resolve().parents[2]

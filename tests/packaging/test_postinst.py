@@ -14,7 +14,8 @@ from ncen_updater.agent.storage.agent_selection import (
     TrialState,
 )
 
-DEBIAN = Path(__file__).resolve().parents[2] / "packaging" / "debian"
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN = ROOT / "packaging" / "debian"
 SCRIPT = DEBIAN / "postinst"
 NOTHING = "#!/bin/sh\nexit 0\n"
 
@@ -52,7 +53,7 @@ def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
     script = tmp_path / "postinst"
     script.write_text(text)
     subprocess.run(
-        ["/bin/sh", str(script), "configure", "0.2.0"],
+        ["/bin/sh", str(script), "configure", "0.2.0~deb12"],
         check=True,
         env={"PATH": f"{programs}:/usr/bin:/bin"},
     )
@@ -94,15 +95,38 @@ def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: st
     AgentSelectionFile(slots).update(lambda _: AgentSelection("0.2.0"))
     used = slots / "current/bin/ncen-updater"
     for _ in range(2):  # the second after a first that was cut off
-        run(tmp_path, "preinst", "upgrade", "0.2.0")
+        run(tmp_path, "preinst", "upgrade", "0.2.0~deb12")
         assert used.exists()
         if end == "configure":
             shutil.rmtree(slots / "0.2.0")  # as dpkg does, which puts it back where it fails
             slot(slots, "0.3.0")
             assert used.exists()
             break
-    run(tmp_path, "postinst", end, "0.2.0")
+    run(tmp_path, "postinst", end, "0.2.0~deb12")
     assert used.exists()
     assert (slots / "0.2.0/bin/ncen-updater").exists()
     assert not list(slots.glob(".k*"))
     assert (slots / "current").readlink() == Path("0.2.0")
+
+
+def test_nobody_is_told_to_edit_a_file_that_dpkg_asks_about() -> None:
+    """An answer that nobody gives leaves the agent unpacked and not set up."""
+    asked = (DEBIAN / "conffiles").read_text("utf-8").split()
+    pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
+    assert asked and len(pages) > 20
+    assert [path for path in asked if any(path in page for page in pages)] == []
+
+
+def test_agent_of_another_python_goes_with_the_upgrade_of_debian(tmp_path: Path) -> None:
+    """It updated itself beyond the package, and would be chosen again."""
+    slots = tmp_path / "opt/ncen-updater"
+    words = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    here = subprocess.check_output(words, text=True).strip()
+    for version, python in {"0.3.0": here, "0.4.0": "3.2", "0.5.0": here}.items():
+        slot(slots, version)
+        (slots / version / f"lib/python{python}").mkdir(parents=True)
+    for version in ("0.4.0", "0.5.0"):
+        (slots / version / "slot.json").write_text("{}")
+    (slots / "failsafe.py").write_text("whole")
+    run(tmp_path, "postinst", "configure", "0.3.0~deb12")
+    assert {path.parent.name for path in slots.glob("*/lib")} == {"0.3.0", "0.5.0"}

@@ -63,7 +63,8 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
 def test_purge_of_a_site_that_was_never_adopted_leaves_nothing(tmp_path: Path) -> None:
     """What ``tmpfiles.d`` made, users and groups; Debian's programs are stand-ins."""
     for place in (
-        "var/lib/ncen-updater/inbox", "var/lib/ncen-updater/received/x", "etc/ncen-updater/trust",
+        "var/lib/ncen-updater/inbox", "var/lib/ncen-updater/received/x",
+        "var/lib/ncen-updater/setup/x", "etc/ncen-updater/trust",
         "opt/ncen/slots", "run/ncen-updater", "run/ncen",
     ):  # fmt: skip
         (tmp_path / place).mkdir(parents=True)

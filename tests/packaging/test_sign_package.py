@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "script" / "sign-package"
 GUIDES = ("docs/how-to/install-agent.md", "keys/README.md", "keys/README.fr.md")
 CHECK = re.compile(r"^    (ssh-keygen -Y verify .*)\n    (sha256sum --check .*)$", re.MULTILINE)
-NAME = "ncen-updater_0.1.0_amd64.deb"
+NAME = "ncen-updater_0.1.0~deb13_amd64.deb"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen (openssh-client) is not installed"
@@ -115,7 +115,7 @@ def test_altered_sums_are_refused(place: Path, keys: Keys) -> None:
 
 def test_a_package_that_was_not_signed_for_is_refused(place: Path, keys: Keys) -> None:
     script(place, keys.private, keys.signers)
-    (place / NAME).rename(place / "ncen-updater_0.2.0_amd64.deb")
+    (place / NAME).rename(place / "ncen-updater_0.2.0~deb13_amd64.deb")
     assert not checked(place, keys.signers)
 
 

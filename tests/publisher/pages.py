@@ -19,7 +19,7 @@ from ncen_updater.publisher.review.text_page import (
     format_summary,
     render_html,
 )
-from ncen_updater.publisher.signing.review_attachments import list_overlay_digests
+from ncen_updater.publisher.signing.event_files import list_overlay_digests
 
 #: A link, in the place of content.
 Link = tuple[str]

@@ -25,7 +25,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.feed.emergency_halt_statements import verify_emergency_halts
 from ncen_updater.feed.errors import UpgradePathError
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.offers import FeedView
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path

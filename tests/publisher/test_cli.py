@@ -14,8 +14,7 @@ import click
 import pytest
 
 from ncen_updater.common.i18n import translate
-from ncen_updater.publisher.cli.command_help import COMMANDS
-from ncen_updater.publisher.cli.main import cli, run
+from ncen_updater.publisher.cli.main import COMMANDS, cli, run
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.reference import list_undocumented_keys
 

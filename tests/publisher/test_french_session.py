@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ncen_updater.publisher.cli.command_help import COMMANDS
+from ncen_updater.publisher.cli.main import COMMANDS
 from tests.publisher.releases import write_release
 from tests.publisher.test_cli import Officer, officer
 from tests.support.french import DETAIL, foreign

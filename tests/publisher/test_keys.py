@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ncen_updater.common.cli.render import group_digest
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BAD_KEY_FILE,

@@ -19,7 +19,7 @@ from ncen_updater.publisher.lint.release_lint import (
     read_previous_texts,
 )
 from ncen_updater.publisher.new.trial import FeedKeys
-from ncen_updater.publisher.signing.review_attachments import read_overlay_files
+from ncen_updater.publisher.signing.event_files import read_overlay_files
 from tests.publisher.releases import clock, write_release
 
 CARRIED = """

@@ -13,8 +13,7 @@ from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
-from ncen_updater.publisher.review.sql_clauses import StatementKind
-from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.review.statement_marks import StatementKind, find_marks
 from ncen_updater.publisher.review.weakened_protection import check_waves, find_release_warnings
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ncen_updater.formats.manifest import Manifest, parse_manifest
-from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
+from ncen_updater.publisher.review.weakened_protection import manifest_changes, manifest_marks
 
 #: Every field of every model has another value than by itself.
 WHOLE: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import REVIEW_FILES_MISSING
 from ncen_updater.publisher.new.trial import create_feed
 from ncen_updater.publisher.review.event_review import EventReview, build_review

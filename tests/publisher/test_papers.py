@@ -12,7 +12,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from securesystemslib.signer import Signer
 
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -300,7 +300,7 @@ def test_a_statement_about_another_archive(
 
 def _replace(staging: Path, path: Path, content: bytes) -> None:
     """Put another statement in place, and let the release document name it."""
-    from ncen_updater.common.json_output import compute_sha256
+    from ncen_updater.common.json_records import compute_sha256
 
     path.write_bytes(content)
     name = staging / "targets/releases/ncen/3.3.0.json"

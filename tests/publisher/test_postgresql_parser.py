@@ -25,8 +25,7 @@ from pglast.parser import ParseError
 from pglast.visitors import Visitor
 
 from ncen_updater.formats.sql import split_statements
-from ncen_updater.publisher.review.sql_clauses import PURE
-from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.review.statement_marks import PURE, find_marks
 from tests.support.rotation import seed
 
 #: So many statements of files are read in a run; the seed of the run chooses them.

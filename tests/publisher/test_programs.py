@@ -7,8 +7,7 @@ import pytest
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.tree import EntryType, TreeEntry
-from ncen_updater.publisher.lint.linted_release import describe_path
-from ncen_updater.publisher.lint.rules import LintRule
+from ncen_updater.publisher.lint.rules import LintRule, describe_path
 from ncen_updater.publisher.review.file_changes import (
     MAX_DIRECTORIES,
     FileChange,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, group_marks
-from ncen_updater.publisher.review.sql_clauses import StatementKind
-from ncen_updater.publisher.review.statement_marks import StatementMark, find_marks
+from ncen_updater.publisher.review.statement_marks import StatementKind, StatementMark, find_marks
 
 BOTH = ("postgresql", "sqlite")
 DEFINES = "creates or runs code in the database"

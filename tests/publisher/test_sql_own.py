@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from ncen_updater.formats.sql import ENGINE_NAMES, split_statements
-from ncen_updater.publisher.review.sql_clauses import StatementKind
-from ncen_updater.publisher.review.statement_marks import fills_own, find_marks
+from ncen_updater.publisher.review.statement_marks import StatementKind, fills_own, find_marks
 
 ADD = "ALTER TABLE cases ADD COLUMN country text;"
 NEW = "CREATE TABLE visits (id int, note text);"

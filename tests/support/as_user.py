@@ -18,8 +18,7 @@ import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.main import COMMANDS, run
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.cli import progress_display as terminal
 from tests.support.forks import Forks

@@ -10,9 +10,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from ncen_updater.agent.service.api.openapi import build_openapi_document
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.api.schemas import make_reference
+from ncen_updater.agent.service.api.schemas import build_openapi_document, make_reference
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (

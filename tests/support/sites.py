@@ -23,7 +23,7 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.json_output import encode_canonical_json
+from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 

@@ -27,7 +27,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Timestamp,
 )
 
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.formats.release_document import (
     ReleaseDocument,

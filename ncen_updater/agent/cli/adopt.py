@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.engine.adopt import AdoptionPlan
-    from ncen_updater.agent.engine.adopt_restored import RestoredDatabases
+    from ncen_updater.agent.engine.adopt import AdoptionPlan, RestoredDatabases
     from ncen_updater.agent.engine.approvals.approval import ApprovalCount
     from ncen_updater.agent.engine.site import Site
 
@@ -179,7 +178,7 @@ def _adopt_restored(
     Raises:
         CommandUsageError: If no reason is given.
     """
-    from ncen_updater.agent.engine import adopt_restored as accepting
+    from ncen_updater.agent.engine import adopt as accepting
     from ncen_updater.agent.engine.operations import Operations
 
     session = get_agent_session(context)

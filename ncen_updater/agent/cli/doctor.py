@@ -1,13 +1,19 @@
-"""``doctor`` and ``verify``: what blocks an upgrade, and what differs from the audit log."""
+"""``doctor``, ``verify`` and ``support-bundle``: problems of a site."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.usage import CommandUsageError
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -49,3 +55,82 @@ def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bo
     return session.show_result(
         session.get_nearest_client().verify(heads, journal_only=journal_only)
     )
+
+
+@click.command(
+    "support-bundle", cls=CliCommand, help=N_("Write a support bundle for the Secretariat")
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help=N_("Output file (default: ncen-support-DATE.tar.gz)"),
+)  # fmt: skip
+@click.option("--leave-out", multiple=True, metavar="PART", help=N_("Omit a part"))
+@click.option("--show", multiple=True, metavar="PART", help=N_("Show the content of a part"))
+@yes_option
+@dry_run_option
+@click.option(
+    "--in-document", is_flag=True,
+    hidden=True,
+)  # fmt: skip
+@click.pass_context
+def support_bundle(
+    context: click.Context,
+    output: Path | None,
+    leave_out: tuple[str, ...],
+    show: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+    in_document: bool,
+) -> ExitCode:
+    import base64
+
+    from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
+        require_parts,
+        write_archive,
+    )
+    from ncen_updater.common.errors import UpdaterError
+    from ncen_updater.common.messages import BUNDLE_LEAKS
+
+    session = get_agent_session(context)
+    # Before the service is asked, which says of a name only that it is none.
+    require_parts((*leave_out, *show))
+    if in_document:
+        return _finish_in_document(session, leave_out, show)
+    now = datetime.now(UTC)
+    path = output or Path(f"ncen-support-{now:%Y%m%d-%H%M%S}.tar.gz")
+    found = session.get_nearest_client().collect_support_bundle(leave_out, show)
+    if found.error is not None:
+        raise found.error
+    for line in found.lines:
+        session.add_line(line)
+    document = {key: value for key, value in found.document.items() if key != "archive"}
+    if dry_run:
+        session.write_output({**document, "path": None, "bytes": None})
+        return found.exit_code
+    for leak in found.document["leaks"]:
+        raise UpdaterError(
+            BUNDLE_LEAKS, part=leak["part"], column=leak["column"], state=NOTHING_CHANGED
+        )
+    session.ask_confirmation(
+        LazyText(N_("Write the support bundle to {path}?"), {"path": path}), assume_yes=yes
+    )
+    # By the caller, with their rights: the service is told of no place.
+    size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
+    values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
+    session.add_line(
+        LazyText(N_("Written: {path} ({size}). Send it through an approved channel."), values)
+    )
+    session.write_output({**document, "path": path, "bytes": size_bytes})
+    return ExitCode.OK
+
+
+def _finish_in_document(
+    session: AgentSession, leave_out: tuple[str, ...], show: tuple[str, ...]
+) -> ExitCode:
+    """Give a bundle to who asked the service; where a value of a database stands in it, no text."""
+    found = session.get_local_site().collect_support_bundle(leave_out, show)
+    if found.document["leaks"]:
+        again = {**found.document, "shown": {}}
+        words = [line for line in found.lines if not str(line).startswith("    ")]
+        found = CommandResult(again, words, found.exit_code)
+    return session.show_result(found)

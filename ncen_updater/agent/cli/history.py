@@ -8,14 +8,16 @@ from typing import Any
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session
-from ncen_updater.agent.cli.event_words import format_event
+from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.status import STEP_STATES
 from ncen_updater.agent.model.event_names import IMPORTED
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import translate_step_label
 from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 
 Document = Mapping[str, Any]
@@ -145,8 +147,8 @@ def _show_change(session: AgentSession, report: Document, *, events: bool) -> No
         return
     rows = [
         [
-            f"  {session.translate(record['name'])}",
-            session.translate(record["state"]),
+            f"  {translate_step_label(record['name'], report['kind'], session.language)}",
+            session.translate(STEP_STATES.get(record["state"], record["state"])),
             "-" if record["seconds"] is None else format_duration(record["seconds"]),
         ]
         for record in report["steps"]

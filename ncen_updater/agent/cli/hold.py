@@ -15,7 +15,7 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import within_calendar
-from ncen_updater.common.labels import format_hold
+from ncen_updater.common.labels import format_hold, format_upgrade_path
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
     now = datetime.now(UTC)
     end = parse_future_time(until, now, zone)
     found = session.get_client().set_hold(reason, end, dry_run=dry_run)
-    line = format_hold({**found, "since": now.isoformat()}, zone)
+    line = format_hold({**found, "since": found["since"] or now.isoformat()}, zone)
     session.add_line(LazyText(N_("Would be set: {hold}"), {"hold": line}) if dry_run else line)
     session.write_output(found)
     return ExitCode.OK
@@ -97,9 +97,10 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         text = N_("Removed: {count} holds")
     session.add_line(LazyText(text, {"count": count}))
-    version, begins = (None, None) if dry_run else site.read_next_upgrade_summary()
-    if version is not None:
-        session.add_line(LazyText(N_("Next upgrade: {version}"), {"version": version}))
+    hops, begins = ((), None) if dry_run else site.read_next_upgrade_summary()
+    if hops:
+        following = {"version": format_upgrade_path(hops)}
+        session.add_line(LazyText(N_("Next upgrade: {version}"), following))
     show_next_start(session, begins)
     lifted = 0 if dry_run else count
     session.write_output({"held": dry_run and count > 0, "lifted": lifted, "starts_at": begins})

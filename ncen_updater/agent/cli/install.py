@@ -1,4 +1,4 @@
-"""``install`` and ``uninstall``: the agent comes to a server, and leaves it."""
+"""``install``, ``uninstall`` and ``self-update``: the agent itself on a server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ncen_updater.agent.adapters.databases.engines import ENGINES, get_engine_descriptor
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.agent.cli.common import (
+    dry_run_option,
+    get_agent_session,
+    retry_option,
+    yes_option,
+)
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ncen_updater.agent.self_update.installation_parts import InstallationPart
+    from ncen_updater.agent.self_update.installation import InstallationPart
 
 
 PATH_TYPE = click.Path(path_type=Path)
@@ -63,8 +68,12 @@ def install(
     root: Path,
     dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.self_update.installation import InstallOptions, build_install_parts
-    from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
+    from ncen_updater.agent.self_update.installation import (
+        InstallOptions,
+        build_install_parts,
+        create_missing,
+        list_missing,
+    )
 
     session = get_agent_session(context)
     session.adopting = True
@@ -109,10 +118,11 @@ def uninstall(
     from ncen_updater.agent.config.essential_settings import load_essential_settings
     from ncen_updater.agent.self_update.installation import (
         build_uninstall_parts,
+        create_missing,
         hold_idle_site,
+        list_missing,
         reject_packaged_install,
     )
-    from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
 
     session = get_agent_session(context)
     session.adopting = True
@@ -237,3 +247,20 @@ def render_config(settings: InitialSettings, root: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+@click.command("self-update", cls=CliCommand, help=N_("Update ncen-updater itself"))
+@click.argument("version", required=False)
+@retry_option
+@dry_run_option
+@click.pass_context
+def self_update(
+    context: click.Context, version: str | None, retry: bool, dry_run: bool
+) -> ExitCode:
+    session = get_agent_session(context)
+    target = parse_version(version)
+    if dry_run:
+        return session.show_result(
+            session.get_local_site().update_agent(target, retry=retry, dry_run=True)
+        )
+    return session.show_result(session.get_client().update_agent(target, retry=retry))

@@ -38,7 +38,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
 
 
 def has_started(moment: JsonDocument, requested_at: str) -> bool:
-    """Whether the current work of the service began after a job was requested. Pure."""
+    """Tell whether the current work of the service began after a job was requested. Pure."""
     running = moment.get("running")
     if running is None:
         return False
@@ -46,7 +46,7 @@ def has_started(moment: JsonDocument, requested_at: str) -> bool:
 
 
 def predates_job(moment: JsonDocument, requested_at: str) -> bool:
-    """Whether the service made its last decision before a job was requested. Pure."""
+    """Tell whether the service made its last decision before a job was requested. Pure."""
     looked_at = moment["status_read_at"]
     if moment["running"] is not None or looked_at is None:
         return False

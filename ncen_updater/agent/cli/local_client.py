@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.cli.job_progress import parse_job_result
 from ncen_updater.agent.cli.local_records import LocalRecords
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -24,6 +25,7 @@ from ncen_updater.agent.reports.command_results import (
     format_path_lines,
     format_plan_lines,
     format_rehearsal_lines,
+    format_rehearsal_outline,
     format_rollback_plan,
     format_support_bundle,
     format_withdrawal_lines,
@@ -69,7 +71,7 @@ class LocalSiteClient(LocalRecords):
             find_offered_agent,
             refresh_agent_metadata,
         )
-        from ncen_updater.feed.offline.import_store import read_import_record
+        from ncen_updater.feed.import_store import read_import_record
 
         config = self._run.config
         site = self._site
@@ -142,12 +144,15 @@ class LocalSiteClient(LocalRecords):
 
         Raises:
             NOT_PREPARED: With ``prepared``, if something would have to be downloaded.
+            SiteBusyError, OPEN_CHANGE: If a change comes first.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
+        with self._open_journal() as journal:
+            require_no_unfinished_change(journal, soak_allowed=True)
         current, target = site.slots.read_current(), self._resolve_target(target)
         with self._run.make_progress() as progress:
             if prepared:
@@ -194,9 +199,9 @@ class LocalSiteClient(LocalRecords):
             path = Operations(self._site, SilentProgress()).find_cached_path(
                 journal, target, retry=retry
             )
-        for hop in path.hops if isinstance(path, UpgradePath) else ():
-            if not is_slot_built(self._site, hop):
-                raise UpdaterError(NOT_PREPARED, version=hop.version, state=NOTHING_CHANGED)
+        hops = path.hops if isinstance(path, UpgradePath) else ()
+        if not all(is_slot_built(self._site, hop) for hop in hops):
+            raise UpdaterError(NOT_PREPARED, version=hops[-1].version, state=NOTHING_CHANGED)
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
@@ -204,9 +209,11 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
         from ncen_updater.agent.reports.dossier.document import build_dossier_document
-        from ncen_updater.agent.reports.dossier.gather import collect_dossier
+        from ncen_updater.agent.reports.dossier.facts import collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
+        with self._open_journal() as journal:
+            require_no_unfinished_change(journal, soak_allowed=True)
         if prepared:
             self._choose_prepared_path(target)
         with self._run.make_progress() as progress, self._open_journal() as journal:
@@ -345,7 +352,7 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
         from ncen_updater.agent.model.change import new_change_id
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, interruption = self._site, SignalHandler()
@@ -356,14 +363,18 @@ class LocalSiteClient(LocalRecords):
                 operations.read_journal() if dry_run else operations.lock_idle_site("rehearse")
             )
             with looking as journal:
+                if dry_run:
+                    require_no_unfinished_change(journal)
                 path = operations.find_cached_path(journal, target, retry=retry)
-                if dry_run or not isinstance(path, UpgradePath):
+                if not isinstance(path, UpgradePath):
                     current = str(site.slots.read_current())
                     document = serialize_path(path, self._run.language, current)
                     words = tuple(
                         format_path_lines(site.config.site.product, current, path, self._run.zone)
                     )
                     return CommandResult({"rehearsal": None, **document}, words)
+                if dry_run:
+                    return self._outline_rehearsal(journal, path)
                 rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
                 record = rehearser.rehearse(path)
                 pages = write_dossiers(site, journal, record.to_version)
@@ -412,7 +423,7 @@ class LocalSiteClient(LocalRecords):
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
         """Verify an offline bundle and, unless ``dry_run``, import it."""
-        from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+        from ncen_updater.formats.bundle_file import open_bundle_file
 
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
@@ -501,12 +512,12 @@ class LocalSiteClient(LocalRecords):
             job: Id of the job whose requester rolls back.
         """
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
+            RollbackConsent,
             RollbackRequest,
             find_rollback_to_approve,
             read_rollback_request,
             require_rollback_consent,
         )
-        from ncen_updater.agent.policy.rollback_rules import RollbackConsent
 
         needed = self._site.config.service.required_approvals
 
@@ -524,6 +535,29 @@ class LocalSiteClient(LocalRecords):
                 accept_loss=accept_loss, expected_upgrade=undoes, agree=agree
             )
         return format_operation_result(result, self._run.language)
+
+    def _outline_rehearsal(self, journal: Journal, path: UpgradePath) -> CommandResult:
+        """Say what a rehearsal would copy and need, and how long the last one took."""
+        from ncen_updater.agent.adapters.databases.base import ChangeRef
+        from ncen_updater.agent.model.change import new_change_id
+        from ncen_updater.agent.service.assessment import is_slot_built
+
+        site, current = self._site, str(self._site.slots.read_current())
+        engine = site.database_engine
+        document = serialize_path(path, self._run.language, current)
+        origins = (current, *(hop.version for hop in path.hops))
+        return format_rehearsal_outline(
+            document,
+            origins,
+            download_bytes=sum(
+                hop.count_download_bytes(origin)
+                for hop, origin in zip(path.hops, origins, strict=False)
+                if not is_slot_built(site, hop)
+            ),
+            databases=engine.describe_databases(),
+            space=engine.measure_copy_space(ChangeRef(new_change_id(), 0, path.target.version)),
+            last_s=RehearsalStore(journal).find_last_duration(),
+        )
 
     def _allow_interruption(self) -> AbstractContextManager[None]:
         from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
@@ -558,7 +592,7 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner
-    from ncen_updater.agent.service.inspecting import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
+    from ncen_updater.agent.service.inspections import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
     from ncen_updater.agent.service.snapshot import SnapshotStore
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from ncen_updater.agent.engine.approvals.next_upgrade import require_no_pending_
 from ncen_updater.agent.engine.change_guards import (
     confirm_release,
     require_no_hold,
+    require_no_unfinished_change,
     require_soaking,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
@@ -38,7 +39,7 @@ from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import UNKNOWN_CHANGE
 from ncen_updater.common.progress import SilentProgress
 
@@ -117,9 +118,10 @@ class LocalRecords:
         """Set a hold; with ``dry_run`` return what would be recorded."""
         by = get_invoking_user()
         with self._open_journal(read_only=dry_run) as journal:
-            if not dry_run:
-                SiteHistory(journal).add_hold(reason, by, until)
-        return self._to_json({"held": not dry_run, "reason": reason, "actor": by, "until": until})
+            since = None if dry_run else SiteHistory(journal).add_hold(reason, by, until)
+        return self._to_json(
+            {"held": not dry_run, "reason": reason, "actor": by, "since": since, "until": until}
+        )
 
     def count_holds(self) -> int:
         """Return how many holds are in force."""
@@ -130,8 +132,8 @@ class LocalRecords:
         with self._open_journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(get_invoking_user())
 
-    def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
-        """Return the next release and when it starts automatically; None for what is not known.
+    def read_next_upgrade_summary(self) -> tuple[Sequence[str], JsonDocument | None]:
+        """Return the path to the next release and when it starts automatically, as far as known.
 
         By the last assessment of the service; nothing is known while a change is open.
         """
@@ -140,9 +142,9 @@ class LocalRecords:
         status = self._read_status(NEXT_UPGRADE_PARTS)
         # Without an assessment of the service nobody knows what comes next.
         if status.next_upgrade is None or require_part(status.journal).open_change is not None:
-            return None, None
+            return (), None
         found = self._build_next_upgrade(status)
-        return found["target"], found["starts_at"]
+        return found["hops"], found["starts_at"]
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
         """Return the approved release, which comes before the newest one."""
@@ -194,13 +196,14 @@ class LocalRecords:
         )
         return self._to_json(document)
 
-    def require_no_hold(self) -> None:
-        """Refuse while upgrades are on hold, before anything is asked.
+    def require_startable(self) -> None:
+        """Refuse an upgrade while a change is not finished or upgrades are on hold.
 
         Raises:
-            HELD: If so.
+            SiteBusyError, OPEN_CHANGE, HELD: If so.
         """
         with self._open_journal() as journal:
+            require_no_unfinished_change(journal)
             require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:
@@ -232,7 +235,7 @@ class LocalRecords:
             return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
-        """Whether the service runs and carries out what was recorded."""
+        """Tell whether the service runs and carries out what was recorded."""
         return (
             read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
             is not None
@@ -271,6 +274,7 @@ class LocalRecords:
                 last_event=0,
                 current=str(site.slots.read_current()),
                 target=found.target,
+                before_target=tuple(hop.offer.version for hop in found.plan.hops[:-1]),
                 slot_built=True,
                 rehearsal_status=found.status.rehearsal_status,
                 plan=found.plan.digest,
@@ -306,7 +310,7 @@ class LocalRecords:
     def approve(self, next_upgrade: JsonDocument) -> None:
         """Approve an upgrade as :meth:`read_next_upgrade` returned it."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
@@ -323,7 +327,7 @@ class LocalRecords:
         Returns:
             How many there were.
         """
-        from ncen_updater.agent.reports.dossier.store import write_dossiers
+        from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         with self._open_journal(read_only=False) as journal:
             consent, who = ApprovalStore(journal), self._person

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 @click.pass_context
 def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode:
     from ncen_updater.agent.engine import prune as retention
+    from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.model.event_names import JOURNAL_FILE
-    from ncen_updater.agent.storage.journal.journal import Journal
 
     session = get_agent_session(context)
     site = session.open_site()
@@ -42,7 +41,8 @@ def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode
         return _prune_retained(session, site, change, dry_run=dry_run)
     with session.make_progress() as progress:
         if dry_run:
-            with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+            with Operations(site, progress).read_journal() as journal:
+                require_no_unfinished_change(journal)
                 found = retention.find_prunable(site, journal)
         else:
             with Operations(site, progress).lock_idle_site("prune") as journal:
@@ -72,17 +72,19 @@ def _show_removed(session: AgentSession, removed: Iterable[object], *, dry_run: 
 
 
 def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
-    from ncen_updater.agent.engine import quarantine as aside
+    from ncen_updater.agent.engine import prune as aside
+    from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
 
-    if dry_run:
-        places = aside.list_quarantined(site, change)
-    else:
-        with (
-            session.make_progress() as progress,
-            Operations(site, progress).lock_idle_site("prune") as journal,
-        ):
-            places = aside.drop_quarantined(site, journal, change, progress)
+    with session.make_progress() as progress:
+        operations = Operations(site, progress)
+        if dry_run:
+            with operations.read_journal() as journal:
+                require_no_unfinished_change(journal)
+            places = aside.list_quarantined(site, change)
+        else:
+            with operations.lock_idle_site("prune") as journal:
+                places = aside.drop_quarantined(site, journal, change, progress)
     _show_removed(session, places, dry_run=dry_run)
     if not places:
         session.add_line(LazyText(N_("Nothing retained for change {change}."), {"change": change}))

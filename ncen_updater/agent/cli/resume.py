@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from contextlib import nullcontext
 
 import click
@@ -13,6 +12,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.reports.command_results import format_operation_result
 from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.render import make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
@@ -81,8 +81,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
             )
     before = []
     if result.decision is not None:
-        values = {"action": result.decision.action, "reason": result.decision.reason}
-        before = [LazyText(N_("{action}: {reason}"), values)]
+        before = [make_sentence(result.decision.reason.render(session.language))]
     answer = format_operation_result(result, session.language, before)
     if result.application_started:
         more = N_("Application started.")
@@ -90,9 +89,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         more = N_("Application stopped. Run: {command}")
     else:
         return session.show_result(answer)
-    settings = site.config.application
-    start = ["systemctl", "start", settings.unit] if settings.unit else settings.start or ()
-    line = LazyText(more, {"command": shlex.join(map(str, start))})
+    line = LazyText(more, {"command": session.find_start_command()})
     return session.show_result(dataclasses.replace(answer, lines=(*answer.lines, line)))
 
 

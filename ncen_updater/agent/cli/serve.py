@@ -1,4 +1,4 @@
-"""``serve``: be the service of this site, until a signal ends it.
+"""``serve`` and ``console``: the service of a site, and the web console of one person.
 
 Starts that fail for a reason outside of a confirmed agent are not counted against it. An invalid
 configuration ends every agent at once: to return to an older one would change nothing, and would
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,11 +22,15 @@ import click
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.config.essential_settings import (
+    load_essential_settings,
+    read_service_socket,
+    read_site_timezone,
+)
 from ncen_updater.agent.model.errors import LockUnusableError, SiteBusyError
-from ncen_updater.agent.self_update.directory_writer import DirectoryAction, own_doer
+from ncen_updater.agent.self_update.agent_directory import DirectoryAction, own_doer
 from ncen_updater.agent.storage.agent_selection import STARTED_BY, AgentSelectionFile
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
@@ -77,6 +82,8 @@ def _excuse_start(environment: Mapping[str, str]) -> Iterator[None]:
 
 def _take_back(directory: Path) -> None:
     # The configuration may be what is wrong: it is asked where it is by default.
+    from ncen_updater.agent.config.service import ServiceSettings
+
     socket = Path("/") / ServiceSettings.model_fields["renew_socket"].default
     own = version("ncen-updater")
     do = own_doer(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
@@ -85,3 +92,26 @@ def _take_back(directory: Path) -> None:
             do(DirectoryAction.RESET_ATTEMPTS)
     except UpdaterError as error:
         logger.warning("this start stays counted: %s", error)
+
+
+@click.command("console", cls=CliCommand, help=N_("Open the web console"))
+@click.option(
+    "--port",
+    type=IntegerRange(0, 65535),
+    default=0,
+    metavar="N",
+    help=N_("Port on the loopback interface (default: any free port)"),
+)
+@click.pass_context
+def console(context: click.Context, port: int) -> ExitCode:
+    session = get_agent_session(context)
+    load_essential_settings(session.config)  # a file that cannot be used is told of here
+    zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
+    words = ["--socket", str(socket), "--language", session.language, "--port", str(port)]
+    words += ["--zone", str(zone)] if zone is not None else []
+    words += ["--json"] if session.as_json else []
+    sys.stdout.flush()
+    # -I: nothing is imported from where the person happens to be.
+    os.execv(  # noqa: S606 - a program of ours, without a shell
+        sys.executable, [sys.executable, "-I", "-m", "ncen_updater.console.local_console", *words]
+    )

@@ -30,7 +30,7 @@ from ncen_updater.agent.reports.command_results import CommandResult, JsonDocume
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,
@@ -103,7 +103,8 @@ class ServiceSiteClient:
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
         if dry_run:
             who = self.read_status()["you"]["name"]
-            return {"held": False, "reason": reason, "actor": who, "until": to_json_value(until)}
+            times = {"since": None, "until": to_json_value(until)}
+            return {"held": False, "reason": reason, "actor": who, **times}
         return self.request("POST /v1/holds", reason=reason, until=until)
 
     def count_holds(self) -> int:
@@ -112,11 +113,11 @@ class ServiceSiteClient:
     def lift_holds(self) -> int:
         return int(self.request("DELETE /v1/holds")["lifted"])
 
-    def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
+    def read_next_upgrade_summary(self) -> tuple[Sequence[str], JsonDocument | None]:
         seen = self._read_fresh_next_upgrade()
-        return (None, None) if seen["open_change"] else (seen["target"], seen["starts_at"])
+        return ((), None) if seen["open_change"] else (seen["hops"], seen["starts_at"])
 
-    def require_no_hold(self) -> None:
+    def require_startable(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
             error = make_hold_error(
                 hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone

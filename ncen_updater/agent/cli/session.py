@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
@@ -55,14 +56,26 @@ class AgentSession(CliSession):
             and SECRETARIAT not in error.message.remedy
         ):
             return None
+        contact = self._read_raw_table("site").get("contact")
+        return contact if isinstance(contact, str) else None
+
+    def _read_raw_table(self, name: str) -> Mapping[str, object]:
+        """Return a table as it stands in the file; empty where that cannot be read."""
         from ncen_updater.agent.config.raw_config import read_raw_config
 
         try:
-            site = read_raw_config(self.config).data.get("site")
+            table = read_raw_config(self.config).data.get(name)
         except UpdaterError:
-            return None
-        contact = site.get("contact") if isinstance(site, dict) else None
-        return contact if isinstance(contact, str) else None
+            return {}
+        return table if isinstance(table, dict) else {}
+
+    def find_start_command(self) -> str | None:
+        """Return the command that starts the application; None where it is not known."""
+        application = self._read_raw_table("application")
+        unit, start = application.get("unit"), application.get("start")
+        if isinstance(unit, str):
+            return f"systemctl start {unit}"
+        return shlex.join(map(str, start)) if isinstance(start, list) else None
 
     def when(self, text: str) -> str:
         """Return a stored time as people of the site read it."""
@@ -122,7 +135,7 @@ class AgentSession(CliSession):
         Raises:
             ConfigError: If the configuration cannot be used.
         """
-        from ncen_updater.agent.cli.state import SITE_STATE_PARTS
+        from ncen_updater.agent.cli.state_text import SITE_STATE_PARTS
         from ncen_updater.agent.config.essential_settings import load_essential_settings
         from ncen_updater.agent.reports.status import read_status
 

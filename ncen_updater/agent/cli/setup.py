@@ -20,11 +20,12 @@ from ncen_updater.common.messages import (
     SETUP_CONFIGURED,
     SETUP_NOT_ROOT,
     SETUP_NOTHING_TO_UNDO,
+    SETUP_OTHER_CONFIG,
     ExitCode,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.setup.answers import SetupAnswers
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 PATH_TYPE = click.Path(path_type=Path)
 PRODUCT = "ncen"
+#: The longest text that is taken as an answer.
+MAX_TYPED = 500
 CERTAINTIES = {
     "seen": N_("sure"), "likely": N_("likely"), "guessed": N_("guess"),
 }  # fmt: skip
@@ -70,10 +73,12 @@ def setup(
     root = root.absolute()
     if os.geteuid() != 0 and root == Path("/"):
         raise UpdaterError(SETUP_NOT_ROOT)
-    if session.config == DEFAULT_CONFIG:
-        session.config = root / DEFAULT_CONFIG.relative_to("/")
     machine = Machine(root)
     record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
+    named = None if session.config == DEFAULT_CONFIG else session.config.absolute()
+    if record.config and named not in (None, record.config):
+        raise UpdaterError(SETUP_OTHER_CONFIG, path=record.config)
+    session.config = record.config or named or machine.path(DEFAULT_CONFIG)
     if undo or record.phase is SetupPhase.UNDOING:
         return _undo(session, record, yes=yes, dry_run=dry_run)
     if record.phase is SetupPhase.DOING:
@@ -98,7 +103,10 @@ def setup(
 
 def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
     with session.make_progress() as progress:
-        record.apply(progress, plan.steps if plan else (), plan.by_hand if plan else ())
+        if plan:
+            record.apply(progress, plan.steps, plan.by_hand, session.config)
+        else:
+            record.apply(progress)
     session.add_line(LazyText(N_("Setup is complete.")))
     result = session.get_local_site().run_doctor() if _is_adopted(record) else None
     for text in result.lines if result else ():
@@ -229,34 +237,64 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
 
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
     """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
-    from ncen_updater.agent.setup.answers import make_answers
+    from ncen_updater.agent.setup.answers import find_mistake, make_answers
     from ncen_updater.agent.setup.plan import group_digits, read_trusted_root
 
-    def ask(question: str, default: str = "", **values: object) -> str:
-        words = session.format_for_stream(session.translate(question, **values), sys.stderr)
-        return str(click.prompt(words, default=default or None, err=True)).strip()
+    given: dict[str, Any] = {"site": {}}
 
-    site = ask(N_("Site ID"), facts.hostname.partition(".")[0])
-    country = ask(N_("Country"), facts.country).upper()
-    feed = ask(N_("Feed URL, or 'offline'"))
-    root = Path(ask(N_("Trusted root received from the Secretariat"), "root.json")).absolute()
-    _, digest = read_trusted_root(root)
-    for line in _format_fingerprint(group_digits(digest)):
+    def ask(question: str, default: str, read: Callable[[str], Mapping[str, Any]]) -> None:
+        """Ask until the answer is one that the file of answers may have."""
+
+        def take(text: str) -> Mapping[str, Any]:
+            if len(text) > MAX_TYPED or not text.isprintable():
+                limit = {"limit": MAX_TYPED}
+                raise click.BadParameter(
+                    session.translate(N_("Use at most {limit} printable characters."), **limit)
+                )
+            try:
+                tables = read(text.strip())
+                mistake = find_mistake(tables)
+            except UpdaterError as error:
+                mistake = error.title_text
+            if mistake is not None:
+                raise click.BadParameter(mistake.render(session.language))
+            return tables
+
+        words = session.format_for_stream(session.translate(question), sys.stderr)
+        for name, table in click.prompt(
+            words, default=default or None, err=True, value_proc=take
+        ).items():
+            given[name] = {**given.get(name, {}), **table} if isinstance(table, dict) else table
+
+    def read_trust(text: str) -> Mapping[str, Any]:
+        root = Path(text).absolute()
+        return {"trust": {"root": root, "fingerprint": read_trusted_root(root)[1]}}
+
+    def read_people(text: str) -> Mapping[str, Any]:
+        accounts = [] if text == "none" else text.replace(",", " ").split()
+        return {"people": {"operators": accounts, "approvers": accounts}}
+
+    def read_hours(text: str) -> Mapping[str, Any]:
+        if text == "none":
+            return {"windows": []}
+        start, _, end = (part.strip() for part in text.partition("-"))
+        tables = {"windows": [{"start": start, "end": end}]}
+        if find_mistake(tables):
+            raise click.BadParameter(session.translate(N_("Use hours, such as 22:00-04:00.")))
+        return tables
+
+    ask(N_("Site ID"), facts.hostname.partition(".")[0], lambda text: {"site": {"id": text}})
+    ask(N_("Country"), facts.country, lambda text: {"site": {"country": text.upper()}})
+    ask(
+        N_("Feed URL, or 'offline'"), "",
+        lambda text: {"feed": {"offline": True} if text == "offline" else {"urls": (text,)}},
+    )  # fmt: skip
+    ask(N_("Trusted root received from the Secretariat"), "root.json", read_trust)
+    for line in _format_fingerprint(group_digits(given["trust"]["fingerprint"])):
         session.print_message(line)
-    people = ask(N_("Accounts of operators and approvers, or 'none'"), facts.person or "none")
-    accounts = [] if people == "none" else people.replace(",", " ").split()
-    hours = ask(N_("Maintenance window, or 'none'"), "22:00-04:00")
-    windows = []
-    if hours != "none":
-        start, _, end = hours.partition("-")
-        windows = [{"start": start.strip(), "end": end.strip()}]
-    given: dict[str, Any] = {
-        "site": {"id": site, "country": country},
-        "feed": {"offline": True} if feed == "offline" else {"urls": (feed,)},
-        "trust": {"root": root, "fingerprint": digest},
-        "people": {"operators": accounts, "approvers": accounts},
-        "windows": windows,
-    }
+    person = facts.person or "none"
+    ask(N_("Accounts of operators and approvers, or 'none'"), person, read_people)
+    ask(N_("Maintenance window, or 'none'"), "22:00-04:00", read_hours)
     return make_answers(given)
 
 

@@ -9,18 +9,16 @@ from typing import Any
 import click
 
 from ncen_updater.agent.cli.access import explain_access_error
-from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.cli.state_text import format_availability, format_site_state
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.model.change import ChangeState, StepState
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, JournalPermissionError
 from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
-from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.clock import clock_findings
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
 from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
@@ -38,9 +36,10 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.json_output import error_to_json
-from ncen_updater.common.labels import format_hold, translate_step_label
+from ncen_updater.common.json_records import error_to_json
+from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.feed.clock import clock_findings
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(
@@ -48,7 +47,11 @@ FAILED_ACTION = N_(
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
-STEP_STATES = {StepState.INTENDED: N_("not finished"), StepState.UNDOING: N_("being reverted")}
+STEP_STATES = {
+    StepState.INTENDED: N_("not finished"),
+    StepState.UNDOING: N_("being reverted"),
+    StepState.UNDONE: N_("reverted"),
+}
 
 
 @click.command(
@@ -176,6 +179,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
             Availability.from_json(seen), part["version"], session.zone
         ):
             session.add_line(line)
+        _show_next_command(session, document, Availability.from_json(seen))
     full = part.get("full_disk")
     if full is not None:
         values = {
@@ -183,6 +187,21 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         }  # fmt: skip
         session.add_line(LazyText(N_("Disk full: {path}, {free_bytes} free"), values))
         session.add_line(LazyText(N_("Free at least {missing_bytes} there."), values))
+
+
+def _show_next_command(session: AgentSession, document: Document, seen: Availability) -> None:
+    """Show what to type where users cannot work, unless something else is to be done first."""
+    journal = document["journal"]
+    first = "error" in journal or journal["open_change"] or journal["lock_holder"]
+    if first or document["running"].get("full_disk"):
+        return
+    command: str | None = "ncen-updater doctor"
+    if seen.state is AvailabilityState.NOT_RUNNING:
+        command = session.find_start_command()
+    elif seen.state is AvailabilityState.AVAILABLE and not seen.missing_parts:
+        command = None
+    if command is not None:
+        session.add_line(LazyText(N_("  Run: {command}"), {"command": command}))
 
 
 def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:
@@ -422,9 +441,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
     session.add_line(LazyText(N_("Metadata: newest release {newest}, checked {checked}"), values))
-    offered = part["comes_next"]
-    if offered is not None:
-        session.add_line(LazyText(N_("Available: {version}"), {"version": offered}))
+    if part["hops"]:
+        following = {"version": format_upgrade_path(part["hops"])}
+        session.add_line(LazyText(N_("Available: {version}"), following))
     for one in part["withheld"]:
         session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]

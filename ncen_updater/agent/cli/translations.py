@@ -262,8 +262,11 @@ def _import_texts(
     *,
     yes: bool,
 ) -> ExitCode:
+    from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.storage.overlay.local_files import OverlayFile, parse_catalogue
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
+    from ncen_updater.agent.storage.journal.journal import Journal
+    from ncen_updater.agent.storage.overlay.layer import OverlayFile, parse_catalogue
     from ncen_updater.agent.storage.overlay.translation_exchange import import_translations
     from ncen_updater.common.bounded_io import read_file
     from ncen_updater.formats.manifest import OverlayFormat
@@ -300,6 +303,8 @@ def _import_texts(
         words = N_("Skipped, not in any installed release: {unknown}")
         session.add_line(LazyText(words, values))
     if taken.added or taken.changed:
+        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+            require_no_unfinished_change(journal)
         session.ask_confirmation(LazyText(N_("Import into the local overlay?")), assume_yes=yes)
         with (
             session.make_progress() as progress,

@@ -1,4 +1,4 @@
-"""``upgrade``: walk the path to a release."""
+"""``check``, ``upgrade`` and ``confirm``: from a new release to the end of its soak period."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def upgrade(
     if dry_run:
         return session.show_result(site.prepare_plan(target, retry=retry))
     site.require_right("operate")
-    site.require_no_hold()
+    site.require_startable()
     if not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         plan = site.prepare_plan(target, retry=retry)
         if plan.exit_code != ExitCode.OK or plan.document.get("available") is not True:
             return session.show_result(plan)
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         for line in plan.lines:
             session.add_line(line)
         # What was agreed to, whatever comes meanwhile.
@@ -75,3 +75,37 @@ def upgrade(
             local.upgrade(target, retry=retry, scheduled=scheduled, start_before=closes)
         )
     return session.show_result(site.upgrade(target, retry=retry))
+
+
+@click.command("check", cls=CliCommand, help=N_("Check the feed for a new release"))
+@click.option("--exit-code", is_flag=True, help=N_("Exit with 10 if an upgrade is available"))
+@click.pass_context
+def check(context: click.Context, exit_code: bool) -> ExitCode:
+    session = get_agent_session(context)
+    answer = session.get_client().check_feed()
+    code = session.show_result(answer)
+    available = exit_code and code == ExitCode.OK and answer.document.get("available") is True
+    return ExitCode.UPDATE_AVAILABLE if available else code
+
+
+@click.command("confirm", cls=CliCommand, help=N_("Confirm the release and end the soak period"))
+@dry_run_option
+@click.pass_context
+def confirm(context: click.Context, dry_run: bool) -> ExitCode:
+    session = get_agent_session(context)
+    site = session.get_client()
+    found = site.confirm_release(dry_run=dry_run)
+    change = found["change"]
+    values = {"product": change["product"], "version": change["to"], "change": change["id"]}
+    if dry_run:
+        text = N_("Would be confirmed: {product} {version} (change {change})")
+        session.add_line(LazyText(text, values))
+    else:
+        session.add_line(LazyText(N_("Confirmed: {product} {version} (change {change})"), values))
+        session.add_line(
+            LazyText(N_("The service completes the change automatically."))
+            if site.is_service_running()
+            else LazyText(N_("To complete the change, run: ncen-updater resume"))
+        )
+    session.write_output(found)
+    return ExitCode.OK

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session
-from ncen_updater.agent.cli.event_words import format_event
+from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
 from ncen_updater.agent.cli.service_client import require_service
@@ -22,7 +22,7 @@ from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import explain_code
+from ncen_updater.common.labels import explain_code, format_upgrade_path
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
@@ -62,7 +62,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
+    """Tell whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
@@ -79,10 +79,9 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
     """Say of what is next when that begins: who looks too early is to know when to come back."""
     next_upgrade = client.get("/v1/next-upgrade")
-    if next_upgrade["target"] is not None:
-        session.add_line(
-            LazyText(N_("Next upgrade: {version}"), {"version": next_upgrade["target"]})
-        )
+    if next_upgrade["hops"]:
+        following = {"version": format_upgrade_path(next_upgrade["hops"])}
+        session.add_line(LazyText(N_("Next upgrade: {version}"), following))
         show_next_start(session, next_upgrade["starts_at"])
 
 
@@ -124,8 +123,8 @@ def _show_result(
 
 
 def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
-    from ncen_updater.agent.model.notification_kind import NotificationKind
-    from ncen_updater.agent.service.notifications.notification_text import TITLES
+    from ncen_updater.agent.model.event_names import NotificationKind
+    from ncen_updater.agent.service.notifications.notification import TITLES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
     kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from ncen_updater.agent.self_update.directory_writer import (
+from ncen_updater.agent.self_update.agent_directory import (
     OWN,
     DirectoryAction,
     create_action_handler,

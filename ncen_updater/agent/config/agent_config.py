@@ -333,7 +333,7 @@ class ApplicationSettings(ControlSettings):
 
 
 def _is_safe_for_token(url: str) -> bool:
-    """Whether what is sent there is encrypted, or does not leave this machine."""
+    """Tell whether what is sent there is encrypted, or does not leave this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -1,29 +1,128 @@
 """Read ``agent.toml`` whole, or report all its errors at once.
 
 The result is ready to use: relative paths are already resolved below the root.
+
+These checks look at the raw data, so that their mistakes come in one list with those of the models.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from packaging.version import InvalidVersion, Version
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ncen_updater.agent.config.agent_config import AgentConfig, PathSettings
-from ncen_updater.agent.config.errors import InvalidConfigError
-from ncen_updater.agent.config.path_checks import PATH_SETTINGS, check_paths, find_root
+from ncen_updater.agent.config.engines import ENGINE_SETTINGS
+from ncen_updater.agent.config.errors import INVALID, InvalidConfigError, InvalidSetting
 from ncen_updater.agent.config.raw_config import read_raw_config
-from ncen_updater.agent.config.setting_lines import locate_settings
-from ncen_updater.agent.config.validation_messages import make_invalid_setting
+from ncen_updater.agent.config.setting_lines import SettingPath, find_line, locate_settings
+from ncen_updater.agent.config.setting_lines import SettingPath as Place
 from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
+from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
+
+# Every setting that is a path, besides the root itself; relative ones are below the root.
+PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
+    ("paths", "state"),
+    ("paths", "feed_state"),
+    ("paths", "slots"),
+    ("paths", "current"),
+    ("paths", "trusted_root"),
+    ("paths", "agent_slots"),
+    ("feed", "ca_file"),
+    ("feed", "client_certificate"),
+    *(
+        ("databases", name, path)
+        for name, own in ENGINE_SETTINGS.items()
+        for path in own.path_settings
+    ),
+    ("application", "maintenance_file"),
+    ("application", "health_token_file"),
+    ("service", "api_socket"),
+    ("service", "fetch_socket"),
+    ("service", "apply_socket"),
+    ("service", "renew_socket"),
+    ("service", "send_socket"),
+    ("notify", "mail", "password_file"),
+    ("notify", "mail", "ca_file"),
+    ("notify", "webhook", "secret_file"),
+    ("notify", "webhook", "ca_file"),
+    ("metrics", "file"),
+)
+# What [notify] names is looked at when something is sent, and the token of the health when it is
+# asked: what is missing there must not keep a change from being brought to its end.
+SECRET_FILE_SETTINGS = tuple(
+    ("databases", name, path)
+    for name, own in ENGINE_SETTINGS.items()
+    for path in own.secret_file_settings
+)
+GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
+# What may not even be looked at is for the agent as good as not there.
+isdir, isfile = os.path.isdir, os.path.isfile
+SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
+
+# What the form of a setting is, where a pattern alone would say nothing to a person.
+FORMAT_HINTS: Mapping[str, str] = {
+    "site.id": N_("Use letters, digits, dots and hyphens, at most 100."),
+    "site.country": N_("Use an ISO 3166 code in capitals, such as KE."),
+    "site.product": N_("Use the product name in lower case, such as ncen."),
+    "feed.urls": N_("Begin with http:// or https://, without spaces."),
+    "feed.proxy": N_("Write it as http://host:port."),
+    "application.health_url": N_("Begin with http:// or https://, without spaces."),
+    "application.health_path": N_("Begin with /, without spaces."),
+    "notify.language": N_("Use a language code, such as fr or pt_BR."),
+    "notify.mail": N_("Use one address, name or host, without spaces and brackets."),
+    "notify.webhook": N_("Begin with http:// or https://, without spaces."),
+    "service.timezone": N_(
+        "Use a name listed by timedatectl list-timezones, such as Africa/Nairobi."
+    ),
+    "service.viewer_group": N_("Use the name of a group on this machine."),
+    "service.operator_group": N_("Use the name of a group on this machine."),
+    "service.approver_group": N_("Use the name of a group on this machine."),
+    "people": N_("Use names of accounts on this machine."),
+    "databases.host": N_("Use the directory of PostgreSQL's socket, such as /var/run/postgresql."),
+    "databases": N_(
+        "Use letters, digits, hyphens and underscores, beginning with a letter; at most 48."
+    ),
+}
+
+# Kind of error to remedy; {values} come from the error's own context.
+REMEDIES: Mapping[str, str] = {
+    "string_type": N_("Put the value in quotes."),
+    "path_type": N_("Write the path in quotes."),
+    "int_type": N_("Write digits without quotes."),
+    "int_parsing": N_("Write digits without quotes."),
+    "int_from_float": N_("Write it without a fraction."),
+    "float_type": N_("Write digits without quotes."),
+    "float_parsing": N_("Write digits without quotes."),
+    "finite_number": N_("Write digits without quotes."),
+    "bool_type": N_("Write true or false without quotes."),
+    "bool_parsing": N_("Write true or false without quotes."),
+    "tuple_type": N_('Write a list: ["...", "..."]'),
+    "dict_type": N_("Write it as a table: [{setting}]"),
+    "model_type": N_("Write it as a table: [{setting}]"),
+    "too_short": N_("Add at least one."),
+    "too_long": N_("Maximum number of entries: {max_length}."),
+    "string_too_short": N_("Minimum length: {min_length}."),
+    "string_too_long": N_("Maximum length: {max_length}."),
+    "greater_than": N_("Use a value above {gt}."),
+    "greater_than_equal": N_("Use at least {ge}."),
+    "less_than": N_("Use a value below {lt}."),
+    "less_than_equal": N_("Use at most {le}."),
+    "literal_error": N_("Use one of: {expected}."),
+    "enum": N_("Use one of: {expected}."),
+}
 
 
 def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> AgentConfig:
@@ -74,7 +173,7 @@ def _ignore_unknown_settings(
     data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
     """Pass unknown settings over where a newer agent than this one was in use here."""
-    from ncen_updater.formats.lenient_parsing import drop_fields
+    from ncen_updater.formats.release_document import drop_fields
 
     paths = data.get("paths")
     place = paths.get("agent_slots") if isinstance(paths, dict) else None
@@ -149,3 +248,188 @@ def _parse_version(text: str) -> Version | None:
         return Version(text)
     except InvalidVersion:
         return None
+
+
+def find_root(data: Mapping[str, Any]) -> Path:
+    """Return the directory below which relative paths are."""
+    value = _read_text(data, ("paths", "root"))
+    return Path(value) if value else Path("/")
+
+
+def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[InvalidSetting]:
+    """Yield what does not fit the disk; settings of the wrong type are left to the models."""
+
+    def mistake(
+        setting: tuple[str, ...], problem: str, remedy: str, **values: object
+    ) -> InvalidSetting:
+        name = ".".join(setting)
+        return InvalidSetting(
+            find_line(lines, setting), name, LazyText(problem, values), LazyText(remedy, values)
+        )
+
+    for setting in (("paths", "root"), *PATH_SETTINGS):
+        named = _read_text(data, setting) or ""
+        if "\0" in named:
+            yield mistake(setting, N_("is invalid."), N_("Remove the NUL character."))
+            return
+        if named.startswith("~"):
+            yield mistake(
+                setting,
+                N_("is invalid."),
+                N_("Write the absolute path, beginning with /."),
+            )
+    root = find_root(data)
+    if not root.is_absolute():
+        yield mistake(
+            ("paths", "root"),
+            N_("is invalid."),
+            N_("Write the absolute path, beginning with /."),
+        )
+        return
+    for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRET_FILE_SETTINGS):
+        value = _read_text(data, setting)
+        if not value:
+            continue
+        path = root / value
+        if not isfile(path):
+            yield mistake(
+                setting,
+                N_("file not found: {path}."),
+                N_("Correct the path, or create the file."),
+                path=path,
+            )
+        elif setting in SECRET_FILE_SETTINGS and path.stat().st_mode & GROUP_AND_OTHER_BITS:
+            yield mistake(
+                setting,
+                N_("is readable by other users: {path}."),
+                N_("Run: chmod 600 {path}"),
+                path=path,
+            )
+    value = _read_text(data, ("application", "maintenance_file"))
+    maintenance_file = root / (value or "")
+    if value and isdir(maintenance_file):
+        yield mistake(
+            ("application", "maintenance_file"),
+            N_("is a directory: {path}."),
+            N_("Name a file in it; ncen-updater creates it."),
+            path=maintenance_file,
+        )
+    # By this name it is neither opened to the units nor made where it is gone.
+    elif value and maintenance_file.is_relative_to(root / "var/run"):
+        yield mistake(
+            ("application", "maintenance_file"),
+            N_("is below /var/run."),
+            N_("Write /run instead of /var/run."),
+        )
+    # What is below /run is gone after each start of the machine: the agent makes that itself.
+    elif (
+        value
+        and not isdir(maintenance_file.parent)
+        and not maintenance_file.is_relative_to(root / "run")
+    ):
+        yield mistake(
+            ("application", "maintenance_file"),
+            N_("directory not found: {path}."),
+            N_("Create the directory, or correct the path."),
+            path=maintenance_file.parent,
+        )
+
+
+def _read_text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
+    value: Any = data
+    for name in setting:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def make_invalid_setting(
+    error: ErrorDetails, model: type[BaseModel], lines: Mapping[SettingPath, int]
+) -> InvalidSetting:
+    """Turn one error of the models into words.
+
+    Args:
+        error: As the models report it.
+        model: The model of the whole file.
+        lines: Where each name stands.
+    """
+    # The last part "[key]" says that the name itself is wrong, not the value.
+    path: SettingPath = tuple(part for part in error["loc"] if part != "[key]")
+    setting = _format_setting_name(path)
+    line = find_line(lines, path)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return InvalidSetting(
+            line, setting, LazyText(N_("is not a known setting.")), _suggest_remedy(path, model)
+        )
+    if kind == "missing":
+        table = _format_setting_name(path[:-1])
+        remedy = (
+            LazyText(N_("Add it to the table [{table}]."), {"table": table})
+            if table
+            else LazyText(N_("Add it."))
+        )
+        return InvalidSetting(line, setting, LazyText(N_("is missing.")), remedy)
+    values = {"setting": setting, **error.get("ctx", {})}
+    if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
+        values["expected"] = values["expected"].replace(" or ", ", ")
+    if kind in REMEDIES:
+        return InvalidSetting(line, setting, INVALID, LazyText(REMEDIES[kind], values))
+    if kind == "string_pattern_mismatch":
+        form = (
+            FORMAT_HINTS.get(setting)
+            or FORMAT_HINTS.get(_format_setting_name(path[:2]))
+            or FORMAT_HINTS.get(_format_setting_name(path[:1]))
+        )
+        return InvalidSetting(
+            line,
+            setting,
+            INVALID,
+            LazyText(form) if form else SEE_DOCUMENTATION,
+        )
+    cause = error.get("ctx", {}).get("error")
+    message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
+    form = FORMAT_HINTS.get(setting)
+    return InvalidSetting(
+        line,
+        setting,
+        LazyText(N_("is invalid: {message}."), {"message": message}),
+        LazyText(form) if form else SEE_DOCUMENTATION,
+    )
+
+
+def _format_setting_name(path: SettingPath) -> str:
+    name = ""
+    for part in path:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name
+
+
+def _iter_models(annotation: object) -> Iterator[type[BaseModel]]:
+    if get_args(annotation):  # of a union, or of a list of tables
+        for argument in get_args(annotation):
+            yield from _iter_models(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def iter_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (table, name) of every setting below a model."""
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
+        yield prefix, name
+        for inner in _iter_models(field.annotation):
+            yield from iter_settings(inner, f"{prefix}.{name}" if prefix else name)
+
+
+def _suggest_remedy(path: SettingPath, model: type[BaseModel]) -> LazyText:
+    table, wrong = _format_setting_name(path[:-1]), str(path[-1])
+    known = list(iter_settings(model))
+    here = [name for place, name in known if place == table]
+    close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    if close:
+        return LazyText(N_("Did you mean {name}?"), {"name": close[0]})
+    elsewhere = [place for place, name in known if name == wrong]
+    if elsewhere:
+        place = f"[{elsewhere[0]}]" if elsewhere[0] else N_("the top of the file")
+        return LazyText(N_("Move it to {place}."), {"place": place})
+    return LazyText(N_("Remove it. Known settings: {names}."), {"names": ", ".join(here)})

@@ -26,6 +26,8 @@ from ncen_updater.common.messages import (
 
 POSITION = N_("line {line}, column {column}")
 MAX_CONFIG_BYTES = 1_000_000
+#: The variable of the environment that names the file, where no option does.
+PATH_VARIABLE = "NCEN_CONFIG_FILE"
 #: What word processors make of straight quotes.
 TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
@@ -68,6 +70,7 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
         raise ConfigError(
             CONFIG_MISSING if missing else CONFIG_UNREADABLE,
             path=path,
+            origin=PATH_VARIABLE if os.environ.get(PATH_VARIABLE) == str(path) else "--config",
             detail=error.strerror or str(error),
         ) from error
     except ValueError as error:  # a zero character, or half a character, in the name

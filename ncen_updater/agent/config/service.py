@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
 

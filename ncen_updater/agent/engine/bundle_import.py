@@ -25,7 +25,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import READER_FAILED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.offline.import_store import ImportRecord
+from ncen_updater.feed.import_store import ImportRecord
 
 IMPORT_STARTED = "import-begun"
 

@@ -7,9 +7,12 @@ from datetime import datetime, tzinfo
 
 from packaging.version import Version
 
+from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
 from ncen_updater.agent.model.change import Change, ChangeKind
 from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.cli.render import format_scheduled_time
@@ -32,6 +35,26 @@ def require_no_open_change(journal: Journal) -> None:
         raise UpdaterError(
             OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
         )
+
+
+def require_no_unfinished_change(journal: Journal, *, soak_allowed: bool = False) -> None:
+    """Refuse, without the lock, while a change is in progress or interrupted.
+
+    Args:
+        journal: The journal.
+        soak_allowed: Whether a soak period is no obstacle.
+
+    Raises:
+        SiteBusyError: If the change is in progress.
+        OPEN_CHANGE: If it was interrupted.
+    """
+    change = journal.find_open_change()
+    if change is None or (soak_allowed and change.is_soaking):
+        return
+    holder = read_lock_holder(journal.path.with_name(CHANGE_LOCK_FILE))
+    if holder is not None:
+        raise SiteBusyError(holder=holder)
+    require_no_open_change(journal)
 
 
 def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None) -> None:
@@ -61,14 +84,16 @@ def require_soaking(journal: Journal) -> Change:
 
     Raises:
         NOTHING_TO_CONFIRM: If there is none.
+        SiteBusyError, OPEN_CHANGE: If a change has not come to its commit.
     """
     pending = find_pending_rollback(journal)
     if pending is not None:
         return pending.change
     change = journal.find_open_change()
-    if change is None or not change.is_open_after_commit:
-        raise UpdaterError(NOTHING_TO_CONFIRM)
-    return change
+    if change is not None and change.is_open_after_commit:
+        return change
+    require_no_unfinished_change(journal)
+    raise UpdaterError(NOTHING_TO_CONFIRM)
 
 
 def confirm_release(journal: Journal, actor: str) -> Change:

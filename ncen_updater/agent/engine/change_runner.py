@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.engine.quarantine import add_quarantine_remedy
+from ncen_updater.agent.engine.prune import add_quarantine_remedy
 from ncen_updater.agent.engine.raw_errors import add_raw_error_path, store_raw_error
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site, StepContext
@@ -76,7 +76,7 @@ def ignore_checkpoint(_step: StepName, _phase: StepPhase) -> None:
 
 
 def is_release_at_fault(error: BaseException, step: StepName | None = None) -> bool:
-    """Whether a failure is the release's own fault, so that it is not tried again by itself.
+    """Tell whether a failure is the release's own fault, so that it is not tried again by itself.
 
     Power cuts, full disks, unreachable servers and interruptions are nobody's release. A start that
     failed is: the same command has just stopped the release before.
@@ -357,7 +357,7 @@ class ChangeRunner:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether somebody ended it: that is so for what it led to as well."""
+    """Tell whether somebody ended it: that is so for what it led to as well."""
     ended = (one for one in causes(error) if isinstance(one, UpdaterError))
     return any(one.code == INTERRUPTED.code for one in ended) or not isinstance(error, Exception)
 

@@ -86,7 +86,7 @@ def run_expand(context: StepContext) -> None:
 def needs_contract(
     change: Change, facts: ChangeFacts, target: MigrationSet, *, runs_beside: bool
 ) -> bool:
-    """Whether a program is still to bring the migrations of a change to their end; pure.
+    """Tell whether a program is still to bring the migrations of a change to their end; pure.
 
     Not where no migrator ran, nor once a person left it after a failure.
 
@@ -197,7 +197,7 @@ def record_live_schemas(
 
 
 def _are_schemas_as_recorded(site: Site, journal: Journal) -> bool:
-    """Whether the schemas are as the journal has them, so that what comes is the program's alone.
+    """Tell whether the schemas match the journal, so that later changes are the program's.
 
     Of what somebody changes beside a program that is at work nobody can say whose it is.
     """

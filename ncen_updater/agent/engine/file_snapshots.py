@@ -19,12 +19,12 @@ from ncen_updater.agent.model.change import Change, ChangeKind, DatabaseMode, St
 from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
-from ncen_updater.agent.storage.site_files.keeping import (
+from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_snapshot import (
     DirectorySnapshot,
     RestoreResult,
-    choose_snapshot_method,
 )
-from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_survey import choose_snapshot_method
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
@@ -103,20 +103,20 @@ def complete_snapshots(context: StepContext) -> Iterator[None]:
 
 
 def are_snapshots_complete(context: StepContext) -> bool:
-    """Whether every kept tree is whole."""
+    """Tell whether every kept tree is whole."""
     return all(
         item.is_complete() for item in _load_snapshots(context.journal, context.change.id).values()
     )
 
 
 def _may_have_changed_files(change: Change) -> bool:
-    """Whether anything was done to files: by the new version, or by a rollback that gave names."""
+    """Tell whether the new version, or a rollback that restored names, may have changed files."""
     started = change.get_step_state(StepName.START) is not None
     return started or change.kind is ChangeKind.ROLLBACK
 
 
 def must_restore_files(journal: Journal, change: Change) -> bool:
-    """Whether files have to be put back if people end a change, while nobody works with them."""
+    """Tell whether files have to be restored if people end a change while nobody uses them."""
     return (
         not change.is_committed
         and _may_have_changed_files(change)
@@ -186,7 +186,7 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
 
 
 def are_files_restored(context: StepContext) -> bool:
-    """Whether nothing is missing of what was there before the change."""
+    """Tell whether nothing is missing of what was there before the change."""
     retained = (
         _load_snapshots(context.journal, context.change.id)
         if _may_have_changed_files(context.change)
@@ -283,7 +283,7 @@ def find_remaining_snapshots(journal: Journal, changes: Iterable[str]) -> set[st
 
 
 def _exists(directory: DirectorySnapshot) -> bool:
-    """Whether anything is left; a way that leads elsewhere by now leads to nothing of ours."""
+    """Tell whether anything is left; a way that leads elsewhere by now leads to nothing of ours."""
     try:
         return directory.exists()
     except (OSError, UpdaterError):

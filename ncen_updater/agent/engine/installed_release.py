@@ -53,7 +53,7 @@ class ReportedVersion:
 
     version: str
     url: str
-    problem: str = ""
+    problem: LazyText | None = None
     answer: str = ""
     from_command: bool = False
 
@@ -222,11 +222,10 @@ def _ask_application(site: Site, reported: str) -> ReportedVersion:
     health = site.application.check_health(HealthExpectation(reported))
     value = health.reported.get(settings.version_field)
     if isinstance(value, str) and value.strip():
-        problem = "; ".join(health.problems)
+        problem = health.problem
         return ReportedVersion(value.strip()[:100], url, problem, health.answer_json, bool(command))
-    return ReportedVersion(
-        "", url, "; ".join(health.problems) or f"'{settings.version_field}': {value!r:.100}"
-    )
+    field = {"name": settings.version_field, "value": f"{value!r:.100}"}
+    return ReportedVersion("", url, health.problem or LazyText("'{name}': {value}", field))
 
 
 def _run_verify_files(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[SchemaProbe]:
@@ -261,7 +260,7 @@ def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) 
 def _run_domain_checks(
     engine: DatabaseEngine, checks: Sequence[DomainCheck]
 ) -> Iterator[SchemaProbe]:
-    """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
+    """Tell whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
     for check in checks:
         if check.when is CheckStage.BEFORE:
             continue

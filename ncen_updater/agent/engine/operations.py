@@ -2,6 +2,8 @@
 
 Each function of :class:`Operations` takes the lock, opens the journal, compares the site with the
 journal, and only then begins.
+
+Checks and refuses; changes nothing but a partly lost marker in the databases, which it repairs.
 """
 
 from __future__ import annotations
@@ -19,25 +21,22 @@ from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
 from ncen_updater.agent.engine import change_guards as soaking
-from ncen_updater.agent.engine.change_guards import require_no_hold
+from ncen_updater.agent.engine.change_guards import (
+    require_no_hold,
+    require_no_open_change,
+    require_no_unfinished_change,
+)
 from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
 from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
 from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
 from ncen_updater.agent.engine.expand_contract import record_live_schemas
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
-from ncen_updater.agent.engine.observed_state import observe_site
+from ncen_updater.agent.engine.observed_state import find_contradiction, observe_site
 from ncen_updater.agent.engine.pending_rollback import (
     PENDING_ROLLBACK_REASON,
     can_be_superseded,
     find_pending_rollback,
     inherit_facts,
-)
-from ncen_updater.agent.engine.preconditions import (
-    choose_upgrade_path,
-    lift_ended_fences,
-    require_consistent_site,
-    require_current_version,
-    require_idle_site,
 )
 from ncen_updater.agent.engine.recovery import (
     ObservedState,
@@ -52,7 +51,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
 )
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, plan_rollback
 from ncen_updater.agent.engine.signal_handling import SignalHandler
-from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site import Site, make_change_ref
 from ncen_updater.agent.engine.steps.start_verdict import require_healthy
 from ncen_updater.agent.model.change import (
     Change,
@@ -84,12 +83,12 @@ from ncen_updater.common.messages import (
     LATER_HOP_FAILED,
     NEW_ROWS_WOULD_BE_LOST,
     NOTHING_TO_ROLL_BACK,
-    OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
     ROLLBACK_PLAN_CHANGED,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
+from ncen_updater.formats.release_document import Offer
 
 logger = logging.getLogger(__name__)
 
@@ -234,8 +233,12 @@ class Operations:
         Raises:
             NOTHING_TO_ROLL_BACK: If there is no earlier release here.
             RECORDS_WOULD_BE_LOST: If it loses records and the loss was not accepted.
+            SiteBusyError, OPEN_CHANGE: If a change comes first.
         """
-        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+        with self.read_journal() as journal:
+            change = journal.find_open_change()
+            if change is not None and not can_be_superseded(journal, change):
+                require_no_unfinished_change(journal)
             return self._plan_rollback(journal, accept_loss)
 
     def rollback(
@@ -263,9 +266,7 @@ class Operations:
             lift_ended_fences(self._site, journal)
             change = journal.find_open_change()
             if change is not None and not can_be_superseded(journal, change):
-                raise UpdaterError(
-                    OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
-                )
+                require_no_open_change(journal)
             require_consistent_site(self._site, journal, change)
             way = self._plan_rollback(journal, accept_loss)
             if expected_upgrade not in (None, way.undoes):
@@ -588,3 +589,92 @@ class Operations:
         if change is not None and change.state is not ChangeState.STUCK:
             journal.set_change_state(change.id, ChangeState.STUCK, reason=str(decision.reason))
         return InterventionRequiredError(reason=decision.reason)
+
+
+def lift_ended_fences(site: Site, journal: Journal) -> None:
+    """Lift the fence of a change that is over.
+
+    Raises:
+        DatabaseError: If, with no change open, a live database is missing or refuses sessions.
+    """
+    over = {change.id: change for change in journal.list_changes() if not change.state.is_open}
+    for change_id in over.keys() & site.database_engine.read_evidence(None).fenced_by:
+        site.database_engine.unfence(make_change_ref(over[change_id]))
+        journal.record_event("fence-lifted", change_id)
+    if journal.find_open_change() is None:
+        site.database_engine.require_live()
+
+
+def require_idle_site(site: Site, journal: Journal) -> None:
+    """Refuse where a change is open, or reality is not what the journal says.
+
+    Raises:
+        OPEN_CHANGE: If a change has not come to its end.
+        InterventionRequiredError: If journal and site contradict each other.
+    """
+    require_no_open_change(journal)
+    require_consistent_site(site, journal, None)
+
+
+def require_consistent_site(site: Site, journal: Journal, change: Change | None) -> None:
+    """Refuse where reality is not what the journal says: nothing open, or one committed.
+
+    A word of the databases that was lost and that the others make up for is written again.
+
+    Raises:
+        InterventionRequiredError: If so.
+    """
+    decision = decide_recovery(observe_site(site, change, by_operator=True))
+    if decision.action is not (RecoveryAction.NOTHING if change is None else RecoveryAction.FINISH):
+        raise InterventionRequiredError(reason=decision.reason)
+    healed = site.database_engine.repair_marker()
+    if healed:
+        journal.record_event("marker-healed", change.id if change else None, databases=list(healed))
+    reason = find_contradiction(site, journal)
+    if reason is not None:
+        raise InterventionRequiredError(reason=reason)
+
+
+def require_current_version(site: Site) -> Version:
+    """Return the release in use.
+
+    Raises:
+        InterventionRequiredError: If none was ever chosen.
+    """
+    version = site.slots.read_current()
+    if version is None:
+        raise InterventionRequiredError(reason="no release is installed")
+    return version
+
+
+def choose_upgrade_path(
+    site: Site,
+    offers: tuple[Offer, ...],
+    journal: Journal,
+    target: Version | None,
+    *,
+    retry: bool,
+) -> UpgradePath | NoUpgradePath:
+    """Choose a path from the release in use.
+
+    Args:
+        site: Where.
+        offers: What is on the signed list.
+        journal: Remembers bad releases.
+        target: The release that a person named; the newest by default.
+        retry: Whether releases that failed here may be tried again.
+    """
+    settings = site.config.site
+    bad = [Version(row.version) for row in SiteHistory(journal).list_bad_releases()]
+    return choose_path(
+        require_current_version(site),
+        offers,
+        site=settings.id,
+        country=settings.country,
+        channel=settings.channel,
+        agent=site.agent_version,
+        now=site.release_source.get_reference_time(),
+        bad=bad,
+        allow_bad=retry,
+        target=target,
+    )

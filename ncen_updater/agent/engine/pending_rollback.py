@@ -95,7 +95,7 @@ def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFact
 
 
 def can_be_superseded(journal: Journal, change: Change) -> bool:
-    """Whether a rollback may take over from an open change.
+    """Tell whether a rollback may take over from an open change.
 
     A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
     releases.

@@ -41,7 +41,7 @@ from ncen_updater.agent.engine.steps import make_steps
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect

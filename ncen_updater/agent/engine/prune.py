@@ -1,4 +1,4 @@
-"""Prune previous databases and releases past their retention: in a change's last step, or alone.
+"""Prune previous and quarantined databases and old releases past their retention.
 
 Previous databases are marked as gone before the first of them is dropped: a rollback must never
 use an incomplete set. What a crash leaves between the two is found by its name and dropped by the
@@ -16,10 +16,9 @@ from packaging.version import Version
 from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.change_guards import find_last_upgrade
 from ncen_updater.agent.engine.elapsed_time import read_retention_ages
-from ncen_updater.agent.engine.quarantine import record_quarantined
 from ncen_updater.agent.engine.raw_errors import find_next_expiry, prune_raw_errors
 from ncen_updater.agent.engine.site import Site, SystemClock
-from ncen_updater.agent.policy.collection import (
+from ncen_updater.agent.policy.retention import (
     PreviousDatabases,
     ProtectedItems,
     PrunableItems,
@@ -34,6 +33,7 @@ from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
+DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-kept", "databases-kept-dropped"
 PRUNE_STARTED, PRUNE_FINISHED = "prune-begun", "prune-ended"
 
 
@@ -178,7 +178,7 @@ def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressL
 def compute_next_prune(
     journal: Journal, clock: SystemClock, previous_days: float
 ) -> datetime | None:
-    """When the next collection is due; None where nothing is kept.
+    """Compute when the next pruning is due; None where nothing is retained.
 
     Looks at the journal, and at the dates of what was said in full, beside it.
 
@@ -202,3 +202,61 @@ def _was_interrupted(journal: Journal) -> bool:
         " ORDER BY number DESC LIMIT 1"
     )
     return bool(last) and last[0]["kind"] == PRUNE_STARTED
+
+
+def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
+    """Let the history tell what a rollback kept; again after a crash, but not twice."""
+    reported = _read_quarantine_paths(journal, change_id)
+    for finding in site.database_engine.list_quarantined():
+        path = finding.figures.get("path")
+        if finding.figures.get("change") == change_id and path not in reported:
+            journal.record_event(DATABASES_QUARANTINED, change_id, path=path)
+
+
+def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) -> LazyText:
+    """Return what to do, and before it what was kept of a change that went back."""
+    places = _read_quarantine_paths(journal, change_id)
+    if not places:
+        return remedy
+    return LazyText(
+        N_("Databases with unmerged records retained: {places}. {remedy}"),
+        {"places": ", ".join(places), "remedy": remedy},
+    )
+
+
+def drop_quarantined(
+    site: Site, journal: Journal, change_id: str, progress: ProgressListener
+) -> tuple[str, ...]:
+    """Drop for good what a rollback kept of a change; return where it was.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        change_id: The change.
+        progress: Told what is being done.
+    """
+    places = list_quarantined(site, change_id)
+    for path in places:
+        progress.report(LazyText(N_("removing {path}"), {"path": path}))
+    # Also where none is left by its name: a drop that was interrupted may have left a part of it.
+    site.database_engine.drop_quarantined(change_id)
+    for path in places:
+        journal.record_event(QUARANTINE_DROPPED, change_id, path=path)
+    return places
+
+
+def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:
+    """List the databases that a revert of a change put in quarantine. Reads only."""
+    return tuple(
+        str(finding.figures["path"])
+        for finding in site.database_engine.list_quarantined()
+        if finding.figures.get("change") == change_id
+    )
+
+
+def _read_quarantine_paths(journal: Journal, change_id: str) -> list[str]:
+    return [
+        str(event.get("path"))
+        for event in journal.list_events(change=change_id)
+        if event.kind == DATABASES_QUARANTINED
+    ]

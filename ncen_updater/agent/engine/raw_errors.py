@@ -79,7 +79,7 @@ def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
 
 
 def find_next_expiry(state: Path) -> datetime | None:
-    """When the oldest of the files is to go; None where there is none."""
+    """Find when the oldest of the files is to go; None where there is none."""
     written = [entry.stat(follow_symlinks=False).st_mtime for entry in _list_files(state)]
     return datetime.fromtimestamp(min(written) + RETENTION_S, UTC) if written else None
 

@@ -1,13 +1,19 @@
-"""Site on which a change acts, and the context that each step is given."""
+"""Site on which a change acts, the context of a step, and the definition of a step.
+
+The runner records the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, accepts it
+only when :meth:`Step.is_done` holds, and records that. A step found half-done after a crash is
+undone (before the commit) or done again (after it), so all three are idempotent.
+"""
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packaging.version import Version
 
@@ -17,12 +23,13 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseEngine,
     MigrationSet,
 )
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.model.change import Change
-from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
+from ncen_updater.agent.model.change import Change, StepName
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.release_document import Offer, ReleaseDocument
 from ncen_updater.formats.reported_version import matches_reported_version
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.feed.tuf_source import TufReleaseSource
+
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
@@ -175,3 +183,42 @@ class StepContext:
     def leads_to_newer(self) -> bool:
         """Whether the change leads to a newer release."""
         return self.target_version > self.origin_version
+
+
+class Step(abc.ABC):
+    """One part of a change.
+
+    Attributes:
+        name: Its name in the journal.
+        title: For people, while it runs.
+    """
+
+    name: ClassVar[StepName]
+    title: ClassVar[LazyText]
+
+    def describe_do(self, context: StepContext) -> LazyText | None:
+        """Describe what :meth:`do` does here, for people; None where it does nothing."""
+        return self.title
+
+    def prepare(self, context: StepContext) -> ChangeFacts:
+        """Decide, without any effect, what the journal must know before the effect begins."""
+        return NO_FACTS
+
+    @abc.abstractmethod
+    def do(self, context: StepContext) -> ChangeFacts:
+        """Bring about the effect; return facts worth keeping. Raises when it cannot."""
+
+    def is_done(self, context: StepContext) -> bool:
+        """Tell whether the effect is there; True of a step without a lasting effect."""
+        return True
+
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """Describe what :meth:`undo` does, for people; None where it does nothing."""
+        return None
+
+    def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo
+        """Go back exactly to what was before, from any part of the effect."""
+
+    def is_undone(self, context: StepContext) -> bool:
+        """Tell whether nothing of the effect is left."""
+        return True

@@ -1,17 +1,20 @@
-"""Puts a site together from its configuration. The only place that knows every implementation."""
+"""Make a site and its application from the configuration: the one place that knows all adapters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.factory import make_application
+from ncen_updater.agent.adapters.application.base import Application
+from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
+from ncen_updater.agent.adapters.application.systemd import SystemdApplication
 from ncen_updater.agent.adapters.databases.engines import make_engine
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
-from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.engine.site import Site, SystemClock
 from ncen_updater.agent.model.change import Change, ChangeKind
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -21,6 +24,7 @@ from ncen_updater.feed.tuf_source import TufReleaseSource
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
+
 
 MAINTENANCE_REASONS = {
     ChangeKind.UPGRADE: "The application is being upgraded.",
@@ -88,3 +92,24 @@ def _build_overlay(config: AgentConfig, slots: SlotStore) -> LocalOverlay | None
 
     paths, settings = config.paths, config.overlay
     return LocalOverlay(paths.resolve(settings.directory), paths.resolve(settings.merged), slots)
+
+
+def make_application(
+    settings: ApplicationSettings,
+    current: Path,
+    *,
+    make_note: Callable[[], MaintenanceNote] = MaintenanceNote,
+) -> Application:
+    """Return the application of the site.
+
+    Args:
+        settings: The table ``[application]``.
+        current: The link to the slot in use.
+        make_note: Asked for reason, change and version each time the maintenance page is on.
+
+    Raises:
+        HEALTH_SETTINGS_WRONG: If the address of the health cannot be used.
+    """
+    if settings.adapter == "systemd":
+        return SystemdApplication(settings, current, make_note=make_note)
+    return CommandApplication(settings, current, make_note=make_note)

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.model.errors import SlotModifiedError, SlotRecordError
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease, describe_unused_pack
+from ncen_updater.feed.offers import DownloadedPack, DownloadedRelease, describe_unused_pack
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.delta.pack_plan import DeltaError
 from ncen_updater.formats.release_document import Offer

@@ -132,7 +132,7 @@ def find_away(error: BaseException | None) -> DatabaseUnreachableError | None:
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """Whether it came of a server that is there and lets nobody in by that login; pure.
+    """Tell whether it came of a server that is there and lets nobody in by that login; pure.
 
     Only a person mends that.
     """

@@ -1,7 +1,8 @@
-"""Names of files in the state directory, and of events. Imports nothing: ``status`` needs them."""
+"""Names of state files, events and kinds of notifications. Imports nothing."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 JOURNAL_FILE: Final = "journal.sqlite"
@@ -35,3 +36,39 @@ APPLICATION_RUNS: Final = "application-runs"
 RESTORED_ADOPTED: Final = "restore-accepted"
 #: What people approve who take restored databases for those of a release: this, and the release.
 RESTORED_APPROVAL_PREFIX: Final = "restored "
+#: People set what receipts of this site may say.
+RECEIPT_LEVEL_SET: Final = "receipt-level"
+#: A receipt was written, to be sent to the Secretariat.
+RECEIPT_WRITTEN: Final = "receipt-written"
+
+
+class NotificationKind(StrEnum):
+    """What can be told."""
+
+    AVAILABLE = "available"
+    REHEARSED = "rehearsed"
+    REHEARSAL_FAILED = "rehearsal-failed"
+    WAITING_FOR_APPROVAL = "waiting-for-approval"
+    APPROVED = "approved"
+    APPROVAL_VOID = "approval-void"
+    ROLLBACK_APPROVED = "rollback-approved"
+    RESTORE_APPROVED = "restore-approved"
+    EMERGENCY_ROLLBACK = "emergency-rollback"
+    SCHEDULED = "scheduled"
+    SCHEDULE_CANCELLED = "schedule-cancelled"
+    UPGRADE_UPCOMING = "upgrade-upcoming"
+    UPGRADED = "upgraded"
+    UPGRADE_FAILED = "upgrade-failed"  # before or after the stop; the release of before runs
+    ROLLED_BACK = "rolled-back"  # a rollback after an upgrade that had been committed
+    ROLLBACK_FAILED = "rollback-failed"  # the newer release runs
+    INTERVENTION_REQUIRED = "intervention-required"
+    FEED_EXPIRING = "feed-expiring"
+    FEED_EXPIRED = "feed-expired"
+    RELEASE_WITHDRAWN = "release-withdrawn"
+    APPLICATION_STARTED = "application-started"
+    STOPPED = "application-stopped"
+    APPLICATION_DOWN = "application-down"
+    APPLICATION_UP = "application-up"
+    AGENT_UPDATED = "agent-updated"
+    AGENT_REVERTED = "agent-reverted"
+    DISK_SPACE_LOW = "disk-space-low"

@@ -104,12 +104,12 @@ class ActionFailure(JsonRecord):
     code: str = ""
 
     def compute_retry_at(self, action: ServiceAction) -> datetime:
-        """When the action may be tried again by itself."""
+        """Compute when the action may be tried again by itself."""
         delays = SOONER.get(action, RETRY_DELAYS)
         return self.at + delays[min(max(self.failures, 1), len(delays)) - 1]
 
     def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
-        """Whether it is too early for another try.
+        """Tell whether it is too early for another try.
 
         A failure from the future was written by a clock that has been set back since; that is no
         reason to wait until then.
@@ -466,7 +466,7 @@ def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> Servi
 
 
 def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
-    """When to collect; a collection that failed holds nothing else up."""
+    """Compute when to prune; a failed pruning holds nothing else up."""
     failure = facts.failures.get(ServiceAction.PRUNE)
     if (
         facts.prune_at is None

@@ -150,7 +150,7 @@ def on_full_disk(seen: Availability, place: Path | None) -> Availability:
 
 
 def _was_stopped_on_request(seen: ProcessState | str) -> bool | None:
-    """Whether somebody stopped it, as far as the system tells."""
+    """Tell whether somebody stopped it, as far as the system tells."""
     if isinstance(seen, str) or seen.runs or seen.enabled is None:
         return None
     return not seen.enabled or stopped_in_order([seen])

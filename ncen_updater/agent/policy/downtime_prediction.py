@@ -123,7 +123,7 @@ def predict_downtime(
 
 
 def _combine_spreads(spreads: Iterable[float]) -> float:
-    """How far a sum may be off whose parts may be so far off.
+    """Return how far a sum may be off whose parts may be so far off.
 
     Between parts that know nothing of each other (their squares add up) and a machine that is slow
     in all of them at once: halfway. Measured in ``benchmarks/prediction.py``.

@@ -54,7 +54,7 @@ class ProcessState:
 
 
 def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
-    """Whether something of an application was stopped on purpose, and nothing of it failed. Pure.
+    """Tell whether a part of an application was stopped on purpose and none failed. Pure.
 
     Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
     """

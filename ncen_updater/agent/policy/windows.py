@@ -60,7 +60,7 @@ class WindowOpening:
     end: datetime
 
     def contains(self, now: datetime) -> bool:
-        """Whether it is open."""
+        """Tell whether it is open."""
         return self.start <= now < self.end
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from ncen_updater.agent.adapters.databases.base import DatabaseFacts, SpaceNeed
     from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
     from ncen_updater.agent.engine.approvals.rollback_approvals import RollbackSubject
     from ncen_updater.agent.engine.change_outcome import ChangeOutcome
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
-    from ncen_updater.feed.offline.import_store import ImportRecord
+    from ncen_updater.feed.import_store import ImportRecord
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
     from ncen_updater.formats.release_document import Offer
 
@@ -275,9 +276,7 @@ def format_plan_lines(
         yield ""
         yield f"{hop.origin} -> {hop.offer.version}"
         for facts in hop.databases:
-            values = {"name": facts.name, "physical": facts.physical_name,
-                      "size": format_bytes(facts.size_bytes)}  # fmt: skip
-            yield LazyText(N_("  database {name} ({physical}), {size}"), values)
+            yield _format_database(facts)
         if hop.copy and any(item.get("method") == "clone" for item in hop.copy.copies.values()):
             yield LazyText(
                 N_(
@@ -307,6 +306,12 @@ def format_plan_lines(
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:
         yield LazyText(N_("Upgrade blocked by preflight checks."))
+
+
+def _format_database(facts: DatabaseFacts) -> LazyText:
+    values = {"name": facts.name, "physical": facts.physical_name,
+              "size": format_bytes(facts.size_bytes)}  # fmt: skip
+    return LazyText(N_("  database {name} ({physical}), {size}"), values)
 
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
@@ -476,6 +481,59 @@ def format_rollback_plan(
 
 
 # ---- rehearsals ----------------------------------------------------------------------------------
+
+
+def format_rehearsal_outline(
+    path: JsonDocument,
+    versions: Sequence[str],
+    *,
+    download_bytes: int,
+    databases: Sequence[DatabaseFacts],
+    space: Sequence[SpaceNeed],
+    last_s: float | None,
+) -> CommandResult:
+    """Return what a rehearsal would do.
+
+    Args:
+        path: The path as :func:`serialize_path` returns it.
+        versions: The installed release, and each one of the path.
+        download_bytes: What would be downloaded before.
+        databases: What would be copied.
+        space: What the copies need.
+        last_s: How long the last rehearsal took, if there was one.
+    """
+    words: list[OutputLine] = [
+        LazyText(N_("Would be rehearsed: {path}"), {"path": " -> ".join(versions)})
+    ]
+    if download_bytes:
+        size = {"size": format_bytes(download_bytes)}
+        words.append(LazyText(N_("Would be downloaded: {size}"), size))
+    words.append(LazyText(N_("Would be backed up and restored as copies:")))
+    words += [_format_database(facts) for facts in databases]
+    for need in space:
+        values = {
+            "path": need.path, "free_bytes": need.free_bytes, "needed_bytes": need.needed_bytes,
+        }  # fmt: skip
+        text = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
+        if need.free_bytes < need.needed_bytes:
+            text = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
+        words.append(LazyText(text, values))
+    if last_s is not None:
+        took = {"seconds": format_duration(last_s)}
+        words.append(LazyText(N_("Expected duration: {seconds} (from the last rehearsal)"), took))
+    words.append(LazyText(N_("No downtime. The copies are removed at the end.")))
+    fits = all(need.free_bytes >= need.needed_bytes for need in space)
+    document = {
+        "rehearsal": None, **path,
+        "download_bytes": download_bytes,
+        "databases": {facts.name: facts.size_bytes for facts in databases},
+        "disk_space": [
+            {"path": one.path, "needed_bytes": one.needed_bytes, "free_bytes": one.free_bytes}
+            for one in space
+        ],
+        "last_duration_s": last_s,
+    }  # fmt: skip
+    return CommandResult(document, words, ExitCode.OK if fits else ExitCode.BLOCKED)
 
 
 def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[OutputLine]:

@@ -46,8 +46,8 @@ from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal_file import FIRST_HASH
 from ncen_updater.agent.storage.journal.rows import ChainHead
-from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,
     HoldRecord,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
     from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-    from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+    from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class JournalSnapshot:
         return max(ends) if ends and len(ends) == len(self.holds) else None
 
     def count_approvals(self, binding: str, needed: int) -> ApprovalCount:
-        """Who approved a binding, of so many who have to."""
+        """Return who approved a binding, of so many who have to."""
         return count_approvals(self.approvals, binding, needed)
 
     def find_schedule(self, binding: str) -> ScheduleRecord | None:
@@ -201,7 +201,7 @@ def _list_applicable_rollback_approvals(
 def _list_consumed_approvals(
     consent: ApprovalStore, last: Change, facts: ChangeFacts
 ) -> tuple[str, ...]:
-    """Whose yes the last change took along when it was undone: one is for one try."""
+    """List whose approval the last change used up when it was undone: one is for one try."""
     if last.state is not ChangeState.REVERTED:
         return ()
     again = {one.actor for one in consent.list_active() if one.at >= last.created_at}
@@ -226,7 +226,7 @@ def require_zones(journal: Journal, change: Change) -> None:
 
 
 def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
-    """When changes to releases came to their end last, where nothing turned bad."""
+    """Read when changes to releases came to their end last, where nothing turned bad."""
     found: dict[str, datetime] = {}
     finished = f"SELECT id, to_version FROM changes WHERE state = '{ChangeState.FINISHED}'"  # noqa: S608
     for row in journal.query(f"{finished} ORDER BY rowid DESC") if versions else ():
@@ -368,7 +368,7 @@ class SiteStatus:
         return self.next_upgrade.binding if self.next_upgrade else ""
 
     def count_missing_approvals(self, needed: int) -> int | None:
-        """How many people have yet to approve what is next; None where that is not known.
+        """Count the approvals that are missing for the next upgrade; None where that is not known.
 
         Nobody, where nothing can be approved yet.
         """
@@ -516,7 +516,7 @@ def _read_last_downtime(journal: Journal) -> LastDowntime | None:
 
 
 def read_mtime_ns(path: Path) -> int:
-    """When a file was last written, nanoseconds; 0 where it is not there."""
+    """Read when a file was last written, nanoseconds; 0 where it is not there."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -564,7 +564,7 @@ def _read_availability(
 
 
 def _databases(places: EssentialSettings) -> tuple[Path, ...]:
-    """Where the databases lie, as the service found when they could be asked."""
+    """Return where the databases lie, as the service found when they could be asked."""
     found = _read_service_state(places).assessment
     return tuple(map(Path, found.disks)) if found else ()
 
@@ -597,7 +597,7 @@ def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedS
 def _read_emergency_halts(
     places: EssentialSettings, now: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
-    from ncen_updater.feed.emergency_halts import list_active_halts
+    from ncen_updater.feed.feed_summary import list_active_halts
     from ncen_updater.feed.trust_state import TrustStateStore
 
     memory = TrustStateStore(places.state, lambda: now)

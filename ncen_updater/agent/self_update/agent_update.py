@@ -18,6 +18,10 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.change_guards import (
+    require_no_open_change,
+    require_no_unfinished_change,
+)
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site
@@ -35,7 +39,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
+from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
@@ -99,7 +103,7 @@ class AgentUpdateResult:
 
 
 def get_agent_directory(site: Site) -> Path:
-    """Where the slots of the agent are."""
+    """Return where the slots of the agent are."""
     return site.config.paths.resolve(site.config.paths.agent_slots)
 
 
@@ -190,8 +194,12 @@ def update_agent(
     offer = choose_next_agent(
         sequence, offers, settings, source.get_reference_time(), target=target, retry=retry
     )
-    if offer is None or dry_run:
-        return AgentUpdateResult(sequence.current, offer.version if offer else None)
+    if offer is None:
+        return AgentUpdateResult(sequence.current, None)
+    if dry_run:
+        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+            require_no_unfinished_change(journal)
+        return AgentUpdateResult(sequence.current, offer.version)
     with _lock_without_open_change(site) as journal:
         # Another renewal may have been at work before this one had the lock.
         sequence = _require_confirmed_agent(file, str(site.agent_version))
@@ -227,11 +235,7 @@ def _lock_without_open_change(site: Site) -> Iterator[Journal]:
         hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "self-update"),
         Journal.open(site.state_directory / JOURNAL_FILE, now=site.clock.now) as journal,
     ):
-        change = journal.find_open_change()
-        if change is not None:
-            raise UpdaterError(
-                OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
-            )
+        require_no_open_change(journal)
         yield journal
 
 

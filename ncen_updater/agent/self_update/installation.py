@@ -1,4 +1,4 @@
-"""Installing the agent on a server, and taking it away again, as lists of parts.
+"""Install the agent on a server, and remove it, as lists of parts.
 
 Everything is below one root, so that it can be tried without rights. What only the system itself
 has (users, groups, units) is a part only where the root is ``/`` and the user is root.
@@ -10,7 +10,7 @@ import contextlib
 import grp
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,7 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE, SERVICE_LOCK_FILE
-from ncen_updater.agent.self_update import installation_parts as part
-from ncen_updater.agent.self_update.housekeeping import FAILSAFE_FILE, read_failsafe
-from ncen_updater.agent.self_update.installation_parts import InstallationPart
+from ncen_updater.agent.self_update.agent_directory import FAILSAFE_FILE, read_failsafe
 from ncen_updater.agent.self_update.slots import PROGRAM_NAME, AgentSlots, require_release
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelectionFile,
@@ -36,10 +34,11 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
     CHANGE_STILL_OPEN,
+    INSTALL_FAILED,
     INSTALLED_BY_PACKAGE,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
@@ -49,6 +48,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS
 
+COMMAND_TIMEOUT_S = 120
 UNITS_DIRECTORY = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
 UNIT_DIRECTORIES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
@@ -142,7 +142,7 @@ def build_install_parts(
         _build_slot_part(options, agent, manifest.version, progress),
         _build_selection_part(agent, manifest.version),
         _build_failsafe_part(agent),
-        part.build_link_part(
+        build_link_part(
             LazyText(N_("the command {name}"), {"name": PROGRAM_NAME}),
             options.root / PROGRAM_PATH,
             agent / "current/bin" / PROGRAM_NAME,
@@ -156,9 +156,7 @@ def _build_group_parts() -> Iterator[InstallationPart]:
     service = ServiceSettings()
     for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
         what = LazyText(N_("the group {name}"), {"name": name})
-        yield part.build_command_part(
-            what, ["groupadd", "--system", name], partial(_group_exists, name)
-        )
+        yield build_command_part(what, ["groupadd", "--system", name], partial(_group_exists, name))
 
 
 def _group_exists(group: str) -> bool:
@@ -182,9 +180,7 @@ def _build_directory_parts(
         (paths.resolve(paths.agent_slots), 0o755),
         (options.root / "run/ncen", 0o755),
     ):
-        yield part.build_directory_part(
-            LazyText(N_("the directory {path}"), {"path": path}), path, mode
-        )
+        yield build_directory_part(LazyText(N_("the directory {path}"), {"path": path}), path, mode)
 
 
 def _build_trusted_root_parts(
@@ -199,7 +195,7 @@ def _build_trusted_root_parts(
     if place.exists() and place.read_bytes() != content:
         raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
     values = {"path": place, "digest": compute_sha256(content)}
-    yield part.build_file_part(
+    yield build_file_part(
         LazyText(N_("trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
     )
 
@@ -260,9 +256,7 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
 
 def _build_failsafe_part(agent: Path) -> InstallationPart:
     """Build the failsafe; while an agent is on trial, the existing one stays."""
-    made = part.build_file_part(
-        LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
-    )
+    made = build_file_part(LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755)
 
     def is_there() -> bool:
         found = AgentSelectionFile(agent).load()
@@ -282,22 +276,22 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
     for unit in units:
         place = locate_unit(options.root, unit)
         what = LazyText(N_("unit {name}"), {"name": place.name})
-        made = part.build_file_part(what, place, unit.read_bytes(), 0o644)
+        made = build_file_part(what, place, unit.read_bytes(), 0o644)
         changed.append(made.is_present())
         yield made
     if options.is_live_system and not all(changed):
         what = LazyText(N_("reload systemd"))
         for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
             if shutil.which(words[0]):
-                yield part.build_command_part(what, words, lambda: False)
+                yield build_command_part(what, words, lambda: False)
         if SYSTEMD_BOOTED_PATH.is_dir():
-            yield part.build_command_part(what, ["systemctl", "daemon-reload"], lambda: False)
+            yield build_command_part(what, ["systemctl", "daemon-reload"], lambda: False)
     if options.is_live_system and shutil.which("systemctl"):
         yield from build_enable_parts(units)
 
 
 def locate_unit(root: Path, unit: Path) -> Path:
-    """Where a file of ``units`` goes."""
+    """Find where a file of ``units`` goes."""
     if unit.suffix in UNIT_DIRECTORIES:
         return root / UNIT_DIRECTORIES[unit.suffix] / f"{unit.stem}.conf"
     return root / SYSTEMD_UNIT_DIRECTORY / unit.name
@@ -365,10 +359,7 @@ def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Ins
     system = root == Path("/") and os.geteuid() == 0 and shutil.which("systemctl") is not None
     return (
         *(build_disable_parts(there) if system else ()),
-        *(
-            part.build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path)
-            for path in gone
-        ),
+        *(build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path) for path in gone),
     )
 
 
@@ -396,7 +387,7 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
             continue
         what = LazyText(N_("enable {name}"), {"name": unit.name})
         words = ["systemctl", "enable", *_build_now_option(unit), unit.name]
-        yield part.build_command_part(what, words, partial(_is_enabled, unit.name))
+        yield build_command_part(what, words, partial(_is_enabled, unit.name))
 
 
 def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
@@ -410,7 +401,7 @@ def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     for unit in _list_installable_units(units):
         what = LazyText(N_("disable {name}"), {"name": unit.name})
         words = ["systemctl", "disable", *_build_now_option(unit), unit.name]
-        yield part.build_command_part(what, words, partial(_is_disabled, unit.name))
+        yield build_command_part(what, words, partial(_is_disabled, unit.name))
 
 
 def _list_installable_units(units: Iterable[Path]) -> Iterator[Path]:
@@ -431,3 +422,121 @@ def _is_enabled(name: str) -> bool:
 
 def _is_disabled(name: str) -> bool:
     return not _is_enabled(name)
+
+
+@dataclass(frozen=True)
+class InstallationPart:
+    """One thing that is to be as it should.
+
+    Attributes:
+        description: In words, for the list.
+        is_present: Whether nothing is left to do.
+        create: Does it; may be repeated.
+    """
+
+    description: LazyText
+    is_present: Callable[[], bool]
+    create: Callable[[], object]
+
+
+def list_missing(parts: Iterable[InstallationPart]) -> tuple[InstallationPart, ...]:
+    """Return the parts that have something left to do."""
+    return tuple(part for part in parts if not part.is_present())
+
+
+def create_missing(
+    parts: Iterable[InstallationPart], progress: ProgressListener
+) -> tuple[InstallationPart, ...]:
+    """Do what is left to do, in order; return it.
+
+    Raises:
+        INSTALL_FAILED: If the system refuses a part; those before it stay.
+        UpdaterError: Of a part of our own.
+    """
+    done = []
+    for part in parts:
+        if part.is_present():
+            continue
+        progress.report(part.description)
+        try:
+            part.create()
+        except OSError as error:
+            raise UpdaterError(
+                INSTALL_FAILED,
+                part=part.description,
+                reason=error.strerror or str(error),
+                detail=str(error),
+            ) from error
+        done.append(part)
+    return tuple(done)
+
+
+def build_directory_part(description: LazyText, path: Path, mode: int) -> InstallationPart:
+    """Build a directory; an existing one keeps its mode."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        path.mkdir(mode=mode, exist_ok=True)
+        path.chmod(mode)
+        durable.fsync_directory(path.parent)
+
+    return InstallationPart(description, path.is_dir, make)
+
+
+def build_file_part(
+    description: LazyText, path: Path, content: bytes, mode: int
+) -> InstallationPart:
+    """Build a file with exactly this content."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        durable.write_file(path, content, mode)
+        path.chmod(mode)
+
+    return InstallationPart(
+        description, lambda: path.is_file() and path.read_bytes() == content, make
+    )
+
+
+def build_link_part(description: LazyText, path: Path, target: Path) -> InstallationPart:
+    """Build a symbolic link."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        durable.replace_symlink(target, path)
+
+    return InstallationPart(
+        description, lambda: path.is_symlink() and path.readlink() == target, make
+    )
+
+
+def build_command_part(
+    description: LazyText, command_line: Sequence[str], is_there: Callable[[], bool]
+) -> InstallationPart:
+    """Build a command of the system."""
+
+    def make() -> None:
+        ended = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)
+        if ended.status is None:
+            raise UpdaterError(
+                INSTALL_FAILED,
+                part=description,
+                reason=LazyText("{words} timed out", {"words": command_line[0]}),
+            )
+        if ended.status != 0:
+            raise UpdaterError(INSTALL_FAILED, part=description, reason=ended.output[-500:])
+
+    return InstallationPart(description, is_there, make)
+
+
+def build_removal_part(description: LazyText, path: Path) -> InstallationPart:
+    """Something that is to be gone."""
+
+    def make() -> None:
+        if path.is_symlink() or not path.is_dir():
+            durable.remove_file(path)
+        else:
+            shutil.rmtree(path)
+            durable.fsync_directory(path.parent)
+
+    return InstallationPart(description, lambda: not (path.exists() or path.is_symlink()), make)

@@ -287,7 +287,7 @@ class AgentSlots:
             self._run_command(version, [*python, IMPORT_CHECK_MODULE], place)
 
     def is_working(self, version: str) -> bool:
-        """Whether the slot's agent says who it is, and imports all that it needs."""
+        """Tell whether the slot's agent says who it is, and imports all that it needs."""
         try:
             self._test_slot(self.get_path(version), version)
         except (AgentSlotError, OSError) as error:

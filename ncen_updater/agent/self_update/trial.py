@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.directory_writer import ActionHandler, DirectoryAction
+from ncen_updater.agent.self_update.agent_directory import ActionHandler, DirectoryAction
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,

@@ -16,12 +16,12 @@ from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.unix_http import (
     ResponseObject,
     ServiceUnresponsiveError,
+    connect_unix_socket,
     read_events,
     read_response,
     report_connection_errors,
     send_request,
 )
-from ncen_updater.common.unix_socket import connect_unix_socket
 
 CONNECT_TIMEOUT_S = 10.0
 #: The service gives a sign of life more often than this.
@@ -71,7 +71,7 @@ class SiteServiceClient:
         self._language, self._sleep = language, sleep
 
     def is_reachable(self) -> bool:
-        """Whether a service listens that may be spoken with."""
+        """Tell whether a service listens that may be spoken with."""
         try:
             connect_unix_socket(self.path, CONNECT_TIMEOUT_S).close()
         except OSError:

@@ -160,7 +160,7 @@ class ApplyRunner:
         raise UpdaterError(INSPECTION_FAILED, reason="no result")
 
     def check_reachability(self) -> bool:
-        """Whether journal, lists and databases are in reach of who works on the site."""
+        """Tell whether journal, lists and databases are in reach of who works on the site."""
         return self._run_worker(["in-reach"]).exit_code == 0
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:

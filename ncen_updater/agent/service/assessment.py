@@ -115,6 +115,7 @@ def _assess_path(
     return replace(
         here,
         target=path.target.version,
+        before_target=tuple(hop.version for hop in path.hops[:-1]),
         slot_built=standing is not None,
         rehearsal_status=standing.rehearsal_status if standing else RehearsalStatus.MISSING,
         plan=plan,
@@ -196,7 +197,7 @@ def _build_plan_status(
 
 
 def is_slot_built(site: Site, hop: Offer) -> bool:
-    """Whether the slot of an offer stands, so that a plan of it needs no network."""
+    """Tell whether the slot of an offer stands, so that a plan of it needs no network."""
     if hop.release_version not in site.slots.list_versions():
         return False
     return site.slots.read_document(hop.release_version).archive.sha256 == hop.archive.sha256
@@ -210,7 +211,7 @@ def assess_site(path: Path) -> dict[str, object]:
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.engine.site_factory import build_site
-    from ncen_updater.agent.reports.dossier.store import refresh_dossiers
+    from ncen_updater.agent.reports.dossier.page import refresh_dossiers
     from ncen_updater.agent.self_update.agent_update import find_offered_agent
 
     site = build_site(load_config(path), path)

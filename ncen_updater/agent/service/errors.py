@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import BAD_REQUEST, UNNAMED, ErrorMessage, ExitCode
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))

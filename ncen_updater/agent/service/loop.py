@@ -34,7 +34,7 @@ from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, ExitCode
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class ServiceLoop:
         )
 
     def _is_application_down(self) -> bool | None:
-        """Whether the application does not run although it ought to."""
+        """Tell whether the application does not run although it ought to."""
         seen = self._running()
         if seen is None:
             return None
@@ -285,7 +285,7 @@ def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) ->
 
 
 def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
-    """Whether a command left off watching a release for an order to go back: no failure."""
+    """Tell whether a command left off watching a release for an order to go back: no failure."""
     return finished.error_code == SOAK_ENDED_BY_ROLLBACK.code
 
 

@@ -66,6 +66,7 @@ def build_next_upgrade(
     return {
         "current": found.current,
         "target": found.target,
+        "hops": list(found.hops),
         "rehearsal_status": found.rehearsal_status.value if known else None,
         "plan": found.plan or str((found.basis or {}).get("plan", "")) or None,
         "binding": found.binding or None,

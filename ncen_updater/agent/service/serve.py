@@ -1,15 +1,19 @@
-"""The process of the service: puts the loop together and keeps it going until it is told to end."""
+"""Process of the service: runs the loop, and wakes it for signals, jobs and journal changes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
@@ -23,11 +27,11 @@ from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, S
 from ncen_updater.agent.policy.feed_schedule import compute_next_check
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.reports.status import read_mtime_ns, read_status
-from ncen_updater.agent.self_update.directory_writer import own_doer
+from ncen_updater.agent.self_update.agent_directory import own_doer
 from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.apply_runner import ApplyRunner
-from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.inspections import InspectionQueue
 from ncen_updater.agent.service.loop import (
     STATUS_PARTS,
     CheckScheduler,
@@ -36,7 +40,6 @@ from ncen_updater.agent.service.loop import (
 )
 from ncen_updater.agent.service.snapshot import ServiceEvent, SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.journal.jobs import JournalOrders
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -45,12 +48,16 @@ from ncen_updater.agent.storage.service_state import (
     ServiceState,
     ServiceStateFile,
 )
+from ncen_updater.common.cli.program import TerminationHandler
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import RUNNER_UNIT_MISMATCH
 
 logger = logging.getLogger(__name__)
 
+MAX_SLEEP_S = 20.0
+#: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.
+CLOCK_JUMP_S = 5.0
 #: Variable with which the unit of the package says that others do the work.
 RUNNER_VARIABLE = "NCEN_RUNNER"
 
@@ -212,7 +219,7 @@ def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Call
 
 def _probe_running(config_path: Path) -> ProcessState | None:
     """Look whether the application runs; None where this process cannot tell."""
-    from ncen_updater.agent.adapters.application.factory import make_application
+    from ncen_updater.agent.engine.site_factory import make_application
 
     try:
         config = load_config(config_path)
@@ -311,3 +318,112 @@ def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: 
         logger.error("the old configuration stays in force: %s", error)
     else:
         logger.info("the configuration was read again")
+
+
+class WakeupPipe:
+    """The service's sleep, and what ends it.
+
+    Args:
+        send_heartbeat: Called before each slice of sleep: a sign of life for the watchdog.
+        read_mtime: When the journal was last written; a change ends the sleep.
+        max_sleep_s: Longest time without a look, seconds.
+        wall: The wall clock, seconds.
+    """
+
+    def __init__(
+        self,
+        send_heartbeat: Callable[[], None],
+        read_mtime: Callable[[], int],
+        max_sleep_s: float = MAX_SLEEP_S,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._wall = wall
+        self._alive, self._changed_at, self._slice = send_heartbeat, read_mtime, max_sleep_s
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stop = self._reload = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the service is to end."""
+        return self._stop
+
+    def stop(self) -> None:
+        """Ask the service to end."""
+        self._stop = True
+        self.wake()
+
+    def wake(self) -> None:
+        """End a sleep; safe in a signal handler and from any thread."""
+        # A full pipe has woken the sleeper already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"x")
+
+    def consume_reload(self) -> bool:
+        """Tell whether the configuration is to be read again; asked once."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    @contextlib.contextmanager
+    def handle_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again.
+
+        A SIGTERM of before that did not come through is one, too.
+        """
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP:
+                self._reload = True
+            else:
+                self._stop = True
+            self.wake()
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, on_signal) for number in numbers}
+        earlier = before[signal.SIGTERM]
+        if isinstance(earlier, TerminationHandler) and earlier.received_signal is signal.SIGTERM:
+            self.stop()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def read_journal_mtime(self) -> int:
+        """Return what :meth:`sleep` compares the journal with; taken before the site is looked at.
+
+        Else what another process writes between the look and the sleep would be slept through.
+        """
+        return self._changed_at()
+
+    def sleep(self, seconds: float, seen_mtime: int | None = None) -> None:
+        """Sleep until the time has passed, somebody wakes us, or the journal changes.
+
+        So does a wall clock that was set, or that went on while the machine slept: what is waited
+        for may have come. It is noticed within a slice.
+
+        Args:
+            seconds: How long at most.
+            seen_mtime: The mark of what was looked at; the journal as it is now by default.
+        """
+        began = time.monotonic()
+        until, apart = began + seconds, self._wall() - began
+        seen = self._changed_at() if seen_mtime is None else seen_mtime
+        while not (self._stop or self._reload):
+            self._alive()
+            now = time.monotonic()
+            left, jumped = until - now, abs(self._wall() - now - apart) > CLOCK_JUMP_S
+            if left <= 0 or jumped or self._changed_at() != seen:
+                return
+            if select.select([self._reader], [], [], min(left, self._slice))[0]:
+                self._drain()
+                return
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass

@@ -18,7 +18,10 @@ from ncen_updater.agent.engine.approvals.approval import (
 )
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_seconds, serialize_change
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalState,
+    RehearsalStore,
+)
 from ncen_updater.agent.model.change import (
     DOWNTIME_STEPS,
     STEPS_BEFORE_COMMIT,
@@ -43,7 +46,6 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.reports.status import (
     JournalSnapshot,
     SiteStatus,
@@ -56,11 +58,14 @@ from ncen_updater.agent.storage.journal.jobs import Job
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.clock import clock_findings
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
+    from ncen_updater.agent.storage.service_state import WithheldRelease
+
 
 Document = dict[str, object]
 
@@ -254,7 +259,7 @@ def _build_rollback_approvals(
 
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
-    """Whether a failure is history: the release came well to its end, or a newer one is in use."""
+    """Tell whether a failure is history: the release succeeded later, or a newer one is in use."""
     well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
     if well is not None and well >= bad.last_at:
         return True
@@ -304,7 +309,7 @@ def list_unresolved_failures(
 
 
 def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
-    """Whether an undone change says of itself what failed: the next try would have come later."""
+    """Tell whether an undone change reports its failure itself; the next try comes later."""
     if last is None or last.state is not ChangeState.REVERTED or last.ended_at is None:
         return False
     return last.ended_at <= failure.at < last.ended_at + RETRY_DELAYS[0]
@@ -314,13 +319,15 @@ def _build_feed(status: SiteStatus) -> Document | None:
     view = require_part(status.feed_view)
     if view is None:
         return None
+    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
     return {
         "checked_at": view.checked_at,
         "expires_at": view.expires_at,
         "stale": view.is_stale(status.now),
         "version": view.version,
         "versions": list(view.versions),
-        "comes_next": _find_next_release(status),
+        "comes_next": seen.target if seen else None,
+        "hops": list(seen.hops if seen else ()),
         "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(require_part(status.current))),
@@ -329,12 +336,6 @@ def _build_feed(status: SiteStatus) -> Document | None:
             for one in get_part_or_none(status.emergency_halts) or ()
         ],
     }
-
-
-def _find_next_release(status: SiteStatus) -> str | None:
-    """Return the release for this site that the service found last; None where not known now."""
-    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
-    return seen.target if seen else None
 
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:
@@ -498,7 +499,7 @@ def _build_range(predicted: tuple[float, float] | None) -> Document | None:
 
 
 def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
-    """Where a change failed last, and by what."""
+    """Find where a change failed last, and by what."""
     failed = [e for e in events if e.kind == "step-failed"]
     if not failed:
         return None
@@ -541,7 +542,7 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
 
 
 def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Who ordered a change: one order is carried out at a time.
+    """Find who ordered a change: one order is carried out at a time.
 
     Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
     their order.
@@ -557,7 +558,7 @@ def _find_requester(journal: Journal, change: Change) -> str | None:
 
 
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
-    """Who went back without the approvals that it takes, and why; None where nobody did.
+    """Find who went back without the approvals that it takes, and why; None where nobody did.
 
     It is written down right before the rollback begins, and nothing else comes between.
     """

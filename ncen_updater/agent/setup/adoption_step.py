@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,8 +198,13 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
 def _make_plain(live: Path, base: Path) -> None:
     """Put the directory back of which adopting made a set, wherever that was interrupted."""
     remove_partial_files(live)
-    if base.is_dir() and (live.is_symlink() or not live.exists()):
+    remove_partial_files(base)
+    if live.is_symlink() and base.is_dir() and not base.is_symlink():
+        with suppress(OSError):  # a file system that cannot
+            durable.exchange_entries(live, base)
+            return
         durable.remove_file(live)
+    if base.is_dir() and not live.exists():
         durable.rename_entry(base, live)
 
 

@@ -12,12 +12,16 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, fiel
 from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
 from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
 from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.loader import make_invalid_setting
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.config.setting_lines import locate_settings
-from ncen_updater.agent.config.validation_messages import make_invalid_setting
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Identifier
 
+MAX_NAMES = 50
+#: A path that a socket can have.
+SocketDirectory = Annotated[str, StringConstraints(pattern=r"^/[!-~]{1,90}$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 
 
@@ -44,8 +48,8 @@ class TrustAnswers(BaseSettings):
 class PeopleAnswers(BaseSettings):
     """Who may do what: names of accounts of this machine."""
 
-    operators: tuple[UserName, ...] = ()
-    approvers: tuple[UserName, ...] = ()
+    operators: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
+    approvers: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
 
 
 class DatabaseAnswers(BaseSettings):
@@ -64,11 +68,13 @@ class DatabaseAnswers(BaseSettings):
     """
 
     engine: Literal["postgresql", "sqlite"] | None = None
-    host: str | None = None
+    host: SocketDirectory | None = None
     port: Annotated[int, Field(ge=1, le=65_535)] = 5432
     owner: PhysicalName | None = None
     user: PhysicalName = "ncen_updater"
-    names: Annotated[dict[Identifier, PhysicalName], Field(default_factory=dict)]
+    names: Annotated[
+        dict[Identifier, PhysicalName], Field(default_factory=dict, max_length=MAX_NAMES)
+    ]
     directory: Path | None = None
     password_file: Path | None = None
     bin_directory: Path | None = None
@@ -90,7 +96,7 @@ class SetupAnswers(BaseSettings):
     feed: FeedSettings
     trust: TrustAnswers
     people: PeopleAnswers = PeopleAnswers()
-    windows: tuple[WindowSettings, ...] = ()
+    windows: Annotated[tuple[WindowSettings, ...], Field(max_length=MAX_NAMES)] = ()
     required_approvals: Annotated[int, Field(ge=1, le=2)] = 1
     version: Annotated[str, StringConstraints(pattern=r"^\d[0-9A-Za-z.+!-]{0,40}$")] | None = None
     databases: DatabaseAnswers = DatabaseAnswers(names={})
@@ -114,6 +120,18 @@ def load_answers(path: Path) -> SetupAnswers:
         raise InvalidConfigError(
             path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
         ) from error
+
+
+def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
+    """Return what is wrong with the few settings that were given; None where nothing is."""
+    try:
+        SetupAnswers.model_validate({"schema": 1, **tables})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            if item["type"] != "missing":
+                found = make_invalid_setting(item, SetupAnswers, {})
+                return found.remedy
+    return None
 
 
 def make_answers(given: Mapping[str, Any]) -> SetupAnswers:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from ncen_updater.agent.setup.adoption_step import AdoptStep
 from ncen_updater.agent.setup.answers import SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
+from ncen_updater.agent.setup.proof_steps import MAX_TRIAL_BYTES, PageStep, TrialCopyStep
 from ncen_updater.agent.setup.proposal import Guess, SiteProposal, find_first_rule, get_port
 from ncen_updater.agent.setup.server_files import (
     LANGUAGES,
     LANGUAGES_TEXT,
     SNIPPET,
-    SNIPPET_TEXT,
     add_maintenance_page,
+    find_front,
     insert_before_rules,
     make_login_lines,
+    make_snippet,
 )
 from ncen_updater.agent.setup.steps import (
     CommandStep,
@@ -50,17 +51,22 @@ from ncen_updater.common.messages import (
     SETUP_DATABASE_REFUSED,
     SETUP_FILE_UNSAFE,
     SETUP_FINGERPRINT_MISMATCH,
+    SETUP_LOGINS_DIFFER,
     SETUP_NOT_FOUND,
 )
+from ncen_updater.common.toml_writer import quote_value, render_toml
 
 ROLE_GROUPS = ("pg_signal_backend", "pg_read_all_settings", "pg_read_all_stats")
 MAINTENANCE_FILE = "run/ncen/maintenance"
 RESUME_UNIT, SERVICE_UNIT = "ncen-updater-resume.service", "ncen-updater.service"
 UNIT_DROP_IN = "50-ncen-updater.conf"
 TMPFILES = "/usr/lib/tmpfiles.d/ncen-updater.conf"
+HEADING = "Made by 'ncen-updater setup'. Every setting: docs/reference/configuration.md"
 MAX_ROOT_BYTES = 1_000_000
 #: SQLSTATE of a session that stands.
 LET_IN = "00000"
+#: By which root comes in as the application's role without its password; empty where nobody does.
+OPEN_METHODS = ("peer", "trust", "")
 
 
 @dataclass(frozen=True)
@@ -132,21 +138,29 @@ def build_plan(
     if digest != answers.trust.fingerprint:
         raise UpdaterError(SETUP_FINGERPRINT_MISMATCH, path=answers.trust.root)
     tables = make_config_tables(machine, found, answers)
-    text = render_toml(tables)
+    text = render_toml({"schema": 1, **tables}, HEADING)
     loaded = _check_config(text, config)
     by_hand: list[LazyText] = []
     steps: list[SetupStep] = []
+    has_login = True
     if found.cluster is not None:
-        steps += open_databases(
-            found.cluster, found.owner, list(loaded.databases.names.values()),
-            answers.databases.user, loaded.application.user,
-        )  # fmt: skip
+        names = list(loaded.databases.names.values())
+        agent, user = answers.databases.user, loaded.application.user
+        steps += open_databases(found.cluster, found.owner, names, agent, user)
+        method, _ = _find_login_method(found.cluster, found.owner, names)
+        has_login = method in OPEN_METHODS or answers.databases.password_file is not None
+        if not has_login:
+            words = N_(
+                "Write '*:*:*:{role}:PASSWORD' to a file with mode 0600, and set password_file in"
+                " {path}; otherwise there is no rehearsal (NU-4164)"
+            )
+            by_hand.append(LazyText(words, {"role": found.owner, "path": config}))
     has_tmpfiles = Path(TMPFILES).exists() and machine.root == Path("/")
     if machine.has_systemd():
         steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
     trusted = loaded.paths.resolve(loaded.paths.trusted_root)
     # As the file has them, and none before one that it is a part of.
-    secrets = sorted((_render_value(text)[1:-1] for text in find_secrets(tables)), key=len)
+    secrets = sorted((quote_value(text)[1:-1] for text in find_secrets(tables)), key=len)
     steps += [
         _file(trusted, decode(root_bytes)),
         _file(config, text, mode=0o640, hidden=secrets[::-1]),
@@ -157,7 +171,10 @@ def build_plan(
         steps += _join_units(machine, loaded)
     steps += _add_maintenance_page(machine, facts, loaded, by_hand)
     steps += _add_members(facts, answers, loaded)
-    steps += _adopt(found, answers, config, by_hand)
+    size = _measure_databases(found, loaded)
+    steps += _adopt(
+        found, answers, config, by_hand, with_copy=has_login and size <= MAX_TRIAL_BYTES
+    )
     if machine.has_systemd():
         steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
@@ -242,47 +259,6 @@ def _require(is_known: bool, what: str, setting: str) -> None:
         raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what), setting=setting)
 
 
-def render_toml(tables: Mapping[str, Any]) -> str:
-    """Return the text of ``agent.toml``; pure."""
-    lines = [
-        "# Made by 'ncen-updater setup'. Every setting: docs/reference/configuration.md",
-        "schema = 1",
-    ]
-    for name, table in tables.items():
-        lines += ["", *_render_table(name, table)]
-    return "\n".join([*lines, ""])
-
-
-def _render_table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    yield f"[{name}]"
-    inner = {}
-    for key, value in table.items():
-        if value is None:
-            continue
-        if isinstance(value, Mapping):
-            inner[key] = value
-        else:
-            yield f"{_render_key(key)} = {_render_value(value)}"
-    for key, value in inner.items():
-        yield ""
-        yield from _render_table(f"{name}.{_render_key(key)}", value)
-
-
-def _render_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
-
-
-def _render_value(value: object) -> str:
-    if isinstance(value, Mapping):
-        pairs = (f"{_render_key(key)} = {_render_value(item)}" for key, item in value.items())
-        return "{ " + ", ".join(pairs) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_render_value, value)) + "]"
-    if isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)
-    return json.dumps(str(value), ensure_ascii=False)
-
-
 def _check_config(text: str, config: Path) -> AgentConfig:
     """Read the configuration before it lies anywhere.
 
@@ -312,7 +288,7 @@ def open_databases(
     Args:
         cluster: The server.
         owner: The application's role.
-        names: Its databases.
+        names: Its databases, as far as the agent is to upgrade them.
         agent: The agent's role.
         user: The application's system user.
     """
@@ -324,15 +300,17 @@ def open_databases(
             SETUP_DATABASE_REFUSED, host=cluster.address.host, port=cluster.address.port,
             detail=detail,
         )  # fmt: skip
-    first = find_first_rule(cluster, owner, names)
-    agents = find_first_rule(cluster, agent, ["postgres"])
+    agents = find_first_rule(cluster, agent, "postgres")
     if agents is not None and agents.method == "trust":
         return
-    method, options = (first.method, first.options) if first else ("", ())
+    used = [*names, *(one.name for one in cluster.databases if one.owner == owner)]
+    used += [session.database for session in cluster.sessions if session.role == owner]
+    used = list(dict.fromkeys(used))
+    method, options = _find_login_method(cluster, owner, used)
     lines = make_login_lines(agent, owner, method, options, user=_get_own_user())
-    working = list(_find_working_logins(cluster, owner, names[0], user))
+    working = list(_find_working_logins(cluster, owner, used, user))
     own = [[agent, None, "postgres", LET_IN]]
-    own += [[owner, None, names[0], LET_IN]] if method in ("peer", "trust") else []
+    own += [[owner, None, name, LET_IN] for name in names if method in OPEN_METHODS]
     identity = [cluster.address.uid, cluster.address.gid]
     yield ServerStep(server, working, before_files=True)
     for path, added in ((cluster.ident_file, lines.ident), (cluster.hba_file, lines.hba)):
@@ -342,12 +320,29 @@ def open_databases(
     yield ServerStep(server, [*working, *own], before_files=False)
 
 
+def _find_login_method(
+    cluster: Cluster, owner: str, databases: Sequence[str]
+) -> tuple[str, tuple[str, ...]]:
+    """Return method and options by which a role comes through the socket into its databases.
+
+    Raises:
+        SETUP_LOGINS_DIFFER: If these differ: a line for all of them would change one.
+    """
+    rules = {name: find_first_rule(cluster, owner, name) for name in databases}
+    found = {name: (one.method, one.options) if one else ("", ()) for name, one in rules.items()}
+    if len(set(found.values())) > 1:
+        shown = [f"{name} ({' '.join((way, *more)) or '-'})" for name, (way, more) in found.items()]
+        raise UpdaterError(SETUP_LOGINS_DIFFER, role=owner, databases=", ".join(shown))
+    return next(iter(found.values()))
+
+
 def _find_working_logins(
-    cluster: Cluster, owner: str, database: str, user: str | None
+    cluster: Cluster, owner: str, databases: Sequence[str], user: str | None
 ) -> Iterator[list[str | None]]:
     """Try how the application may come through the socket, and yield what works."""
-    roles = {session.role for session in cluster.sessions if session.by_socket}
-    for role in (owner, *sorted(roles - {owner})):
+    tried = {(owner, database): None for database in databases}
+    tried |= {(one.role, one.database): None for one in cluster.sessions if one.by_socket}
+    for role, database in tried:
         for name in dict.fromkeys((user, role)):
             if name is not None:
                 code, _ = try_role(cluster.address, role, name, database)
@@ -428,9 +423,11 @@ def _add_maintenance_page(
         yield CommandStep(reload[:1])  # what is broken already is nothing of ours
         yield CommandStep(backward=reload)
         yield _file(machine.path(LANGUAGES), LANGUAGES_TEXT)
-        yield _file(machine.path(SNIPPET), SNIPPET_TEXT)
+        yield _file(machine.path(SNIPPET), make_snippet(str(file)))
         yield FileStep(name, changed, text)
         yield CommandStep(reload)
+        if front := find_front(text, port):
+            yield PageStep(dataclasses.asdict(front), str(file))
         return
     by_hand.append(
         LazyText(
@@ -465,7 +462,12 @@ def _add_members(
 
 
 def _adopt(
-    found: SiteProposal, answers: SetupAnswers, config: Path, by_hand: list[LazyText]
+    found: SiteProposal,
+    answers: SetupAnswers,
+    config: Path,
+    by_hand: list[LazyText],
+    *,
+    with_copy: bool,
 ) -> Iterator[SetupStep]:
     version = answers.version or (found.health.version if found.health else None)
     if answers.feed.offline:
@@ -474,6 +476,17 @@ def _adopt(
         return
     _require(version is not None, N_("installed release"), "version")
     yield AdoptStep(str(config), str(version), vouched=answers.version is not None)
+    if with_copy:
+        yield TrialCopyStep(str(config), str(version))
+
+
+def _measure_databases(found: SiteProposal, config: AgentConfig) -> int:
+    """Return the bytes of all databases."""
+    directory, names = config.databases.engine_settings.local_directory, config.databases.names
+    if directory is not None:
+        return sum(path.stat().st_size for path in (directory / "live").glob("*.sqlite"))
+    databases = found.cluster.databases if found.cluster else ()
+    return sum(one.size_bytes for one in databases if one.name in names.values())
 
 
 def name_cluster(answers: SetupAnswers) -> Cluster | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -224,13 +226,25 @@ def get_port(url: str) -> int:
         return 0
 
 
-def find_first_rule(cluster: Cluster, role: str, databases: Sequence[str]) -> HbaRule | None:
-    """Return the rule by which a role comes through the socket into the first of its databases."""
-    groups = {f"+{name}" for name in (cluster.members or {}).get(role, ())} | {f"+{role}"}
+def find_first_rule(cluster: Cluster, role: str, database: str) -> HbaRule | None:
+    """Return the rule by which a role comes through the socket into a database."""
+    groups, seen = {role}, set[str]()
+    while groups != seen:
+        seen = set(groups)
+        groups |= {name for one in seen for name in (cluster.members or {}).get(one, ())}
+    users = {"all", role, *(f"+{name}" for name in groups)}
+    databases = {"all", database}
+    databases |= {"sameuser"} if database == role else set()
+    databases |= {"samerole", "samegroup"} if database in groups else set()
     for rule in cluster.rules:
-        if rule.kind != "local" or rule.error:
-            continue
-        at = {"all", *databases[:1], *(["sameuser"] if databases[:1] == [role] else [])}
-        if at & set(rule.databases) and ({"all", role} | groups) & set(rule.users):
+        met = _matches(rule.databases, databases, database) and _matches(rule.users, users, role)
+        if met and rule.kind == "local" and not rule.error:
             return rule
     return None
+
+
+def _matches(names: Sequence[str], plain: set[str], name: str) -> bool:
+    """Whether a column of ``pg_hba.conf`` names it; since PostgreSQL 16 also by a pattern."""
+    with contextlib.suppress(re.error):  # PostgreSQL has some signs of its own
+        return any(one in plain or (one[:1] == "/" and re.search(one[1:], name)) for one in names)
+    return bool(plain.intersection(names))

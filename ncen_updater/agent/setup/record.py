@@ -23,6 +23,7 @@ from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.setup.adoption_step import AdoptStep, require_unused
 from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.proof_steps import PageStep, TrialCopyStep
 from ncen_updater.agent.setup.steps import (
     RECORD_DIRECTORY,
     FileStep,
@@ -39,16 +40,19 @@ from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
     SETUP_IN_USE,
     SETUP_RECORD_DAMAGED,
+    SETUP_RECORD_NEWER,
     SETUP_STEP_FAILED,
     SETUP_UNDO_FAILED,
+    SETUP_UNDONE_UNHEALTHY,
     ErrorMessage,
 )
 from ncen_updater.common.progress import ProgressListener
 
 # A record names steps of these modules, too.
-__all__ = ["AdoptStep", "RestartStep", "SetupPhase", "SetupRecord"]
+__all__ = ["AdoptStep", "PageStep", "RestartStep", "SetupPhase", "SetupRecord", "TrialCopyStep"]
 
 RECORD_NAME, LOCK_NAME = "record.json", "lock"
+SCHEMA = 1
 MAX_RECORD_BYTES = 50_000_000
 FAILURES = (UpdaterError, OSError, LookupError, ValueError, SubprocessError, sqlite3.Error)
 
@@ -75,7 +79,7 @@ class SetupRecord:
         self._state = state
         self.directory = state / RECORD_DIRECTORY
         self._file = self.directory / RECORD_NAME
-        self._data: dict[str, Any] = {"steps": [], "missing": [], "by_hand": []}
+        self._data: dict[str, Any] = {"steps": [], "missing": [], "by_hand": [], "config": None}
         self._missing: list[str] = []
         self._load()
 
@@ -84,6 +88,9 @@ class SetupRecord:
     def _load(self) -> None:
         try:
             data = parse_json(read_file(self._file, MAX_RECORD_BYTES))
+            if data["schema"] > SCHEMA:
+                raise UpdaterError(SETUP_RECORD_NEWER, path=self._file)
+            _check_entries(data)
             self.phase = SetupPhase(data["phase"])
             self.steps = tuple(load_step(item["step"]) for item in data["steps"])
         except FileNotFoundError:
@@ -97,7 +104,9 @@ class SetupRecord:
         self._data["phase"] = self.phase
         durable.write_file(self._file, json.dumps(self._data, indent=1).encode(), 0o600)
 
-    def _begin(self, steps: Sequence[SetupStep], by_hand: Sequence[LazyText]) -> None:
+    def _begin(
+        self, steps: Sequence[SetupStep], by_hand: Sequence[LazyText], config: Path | None
+    ) -> None:
         """Write down what is going to be done; nothing is done yet."""
         self.steps, self.phase = tuple(steps), SetupPhase.DOING
         entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
@@ -105,7 +114,10 @@ class SetupRecord:
             {"template": line.template, "values": {k: str(v) for k, v in line.values.items()}}
             for line in by_hand
         ]
-        self._data = {"schema": 1, "steps": entries, "missing": self._missing, "by_hand": left}
+        self._data = {
+            "schema": SCHEMA, "config": None if config is None else str(config), "steps": entries,
+            "missing": self._missing, "by_hand": left,
+        }  # fmt: skip
         self._save()
 
     def _mark(self, number: int, state: str | None) -> None:
@@ -116,6 +128,11 @@ class SetupRecord:
     def by_hand(self) -> tuple[LazyText, ...]:
         """What setup leaves to a person."""
         return tuple(LazyText(**line) for line in self._data["by_hand"])
+
+    @property
+    def config(self) -> Path | None:
+        """The configuration that it is about; None where nothing is on the disk."""
+        return None if self._data["config"] is None else Path(self._data["config"])
 
     def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:
         """Return the steps that are done or begun, or those that are not done."""
@@ -153,6 +170,7 @@ class SetupRecord:
         progress: ProgressListener,
         steps: Sequence[SetupStep] = (),
         by_hand: Sequence[LazyText] = (),
+        config: Path | None = None,
     ) -> None:
         """Do what is left to do; on a failure undo all.
 
@@ -160,6 +178,7 @@ class SetupRecord:
             progress: Told what is done.
             steps: What is to be done, where nothing is on the disk yet.
             by_hand: What is left to a person then.
+            config: The configuration that it is about.
 
         Raises:
             SETUP_STEP_FAILED: If a step failed; everything is as it was.
@@ -172,7 +191,7 @@ class SetupRecord:
                 raise SiteBusyError(holder="setup")
             if steps:
                 with self._hold_changes():
-                    self._begin(steps, by_hand)
+                    self._begin(steps, by_hand, config)
             for number, step in enumerate(self.steps):
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
@@ -188,8 +207,8 @@ class SetupRecord:
                         step.do(self._machine, entry["before"])
                 except FAILURES as error:
                     with self._hold_changes():
-                        self._undo(progress)
-                    raise _build_failure(SETUP_STEP_FAILED, step, error) from error
+                        sick = self._undo(progress)
+                    raise _build_failure(SETUP_STEP_FAILED, step, error, sick) from error
                 self._mark(number, "done")
             self.phase = SetupPhase.DONE
             self._save()
@@ -209,6 +228,7 @@ class SetupRecord:
             SETUP_IN_USE: If the site was adopted by hand or upgraded since; nothing is undone.
             SETUP_FILE_CHANGED: If somebody changed a file since; nothing is undone.
             SETUP_UNDO_FAILED: If a step could not be undone; the next undo goes on there.
+            SETUP_UNDONE_UNHEALTHY: If all was undone, and the application is not healthy.
             SiteBusyError: If another setup is at work.
         """
         with self._hold(), self._hold_changes():
@@ -220,9 +240,12 @@ class SetupRecord:
                 for step, entry in zip(self.steps, self._data["steps"], strict=True):
                     if entry["state"]:
                         step.check_undo(self._machine, entry["before"])
-            self._undo(progress)
+            if sick := self._undo(progress):
+                raise sick
 
-    def _undo(self, progress: ProgressListener) -> None:
+    def _undo(self, progress: ProgressListener) -> UpdaterError | None:
+        """Undo all; return what is said of an application that is not healthy after it."""
+        sick: UpdaterError | None = None
         self.phase = SetupPhase.UNDOING
         self._save()
         for number in reversed(range(len(self.steps))):
@@ -233,14 +256,19 @@ class SetupRecord:
             try:
                 step.undo(self._machine, entry["before"])
             except FAILURES as error:
-                raise _build_failure(SETUP_UNDO_FAILED, step, error) from error
+                if not (
+                    isinstance(error, UpdaterError) and error.message is SETUP_UNDONE_UNHEALTHY
+                ):
+                    raise _build_failure(SETUP_UNDO_FAILED, step, error) from error
+                sick = error
             self._mark(number, None)
         self._remove()
+        return sick
 
     def _remove(self) -> None:
-        """Leave nothing; the record itself goes when all else is gone."""
+        """Leave nothing: without the record nothing is left to undo, and the lock goes last."""
         for path in self.directory.iterdir():
-            if path != self._file:
+            if path.name not in (RECORD_NAME, LOCK_NAME):
                 path.unlink()
         durable.remove_file(self._file)
         self.clear()
@@ -254,11 +282,30 @@ class SetupRecord:
             durable.fsync_directory(self._state)
 
 
-def _build_failure(message: ErrorMessage, step: SetupStep, error: Exception) -> UpdaterError:
+def _check_entries(data: dict[str, Any]) -> None:
+    """Raise where something is missing that undoing needs, before any of it is undone."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']!r}")
+    for entry in data["steps"]:
+        if entry["state"] not in (None, "begun", "done"):
+            raise ValueError(f"state {entry['state']!r}")
+        if entry["state"] and not isinstance(entry["before"], dict):
+            raise TypeError("before")
+    for line in data["by_hand"]:
+        LazyText(**line)
+    for name in (*data["missing"], data["config"] or "/"):
+        Path(name)
+
+
+def _build_failure(
+    message: ErrorMessage, step: SetupStep, error: Exception, sick: UpdaterError | None = None
+) -> UpdaterError:
     """Say at which step; what happened there, and what to do about it, is the detail."""
-    detail: str | LazyText = str(error)
+    parts: list[str | LazyText | None] = [str(error)]
     if isinstance(error, UpdaterError):
-        parts = (error.title_text, error.detail_text, error.remedy_text)
-        detail = join_texts((part for part in parts if part is not None), "\n")
+        parts = [error.title_text, error.detail_text, error.remedy_text]
+    if sick is not None:
+        parts += [sick.title_text, sick.detail_text]
+    detail = join_texts((part for part in parts if part is not None), "\n")
     cause = error.code if isinstance(error, UpdaterError) else "-"
     return UpdaterError(message, step=step.title, cause=cause, detail=detail)

@@ -34,7 +34,8 @@ def make_login_lines(
     Args:
         agent: The agent's role.
         owner: The application's role.
-        method: By which the application's role comes through the socket now.
+        method: By which the application's role comes through the socket now; empty where it does
+            not.
         options: Of that rule.
         user: The system user that the agent runs as.
     """
@@ -42,10 +43,11 @@ def make_login_lines(
     name = found[0] if found else MAP
     ident = [f"{name} {user} {quote_name(agent)}"]
     hba = [f"local all {quote_name(agent)} peer map={name}"]
-    if method == "peer":
+    if method in ("peer", ""):
         ident.append(f"{name} {user} {quote_name(owner)}")
-        if not found:
+        if method == "peer" and not found:
             ident.append(f"{name} {quote_name(owner)} {quote_name(owner)}")
+        if not found:
             hba.append(f"local all {quote_name(owner)} peer map={name}")
     return LoginLines(tuple(ident), tuple(hba))
 
@@ -80,7 +82,9 @@ map $http_accept_language $ncen_updater_language {{
     "~*^\\s*fr" fr;
 }}
 """
-SNIPPET_TEXT = f"""{MARK}
+#: ``CHECK`` shows the page to nobody but who asks for it, while a file of this ending exists.
+CHECK, CHECK_ENDING = "/.maintenance-check", ".check"
+_SNIPPET_TEXT = f"""{MARK}
 error_page 503 /.maintenance/$ncen_updater_language.html;
 error_page 502 =503 /.maintenance/away-$ncen_updater_language.html;
 location ^~ /.maintenance/ {{
@@ -94,8 +98,57 @@ location ^~ /.maintenance/ {{
         text/html html;
     }}
 }}
+location = {CHECK} {{
+    if (-e FILE{CHECK_ENDING}) {{ return 503; }}
+    return 404;
+}}
 """
 _TOKEN = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\$\{|[{};]")
+
+
+def make_snippet(maintenance_file: str) -> str:
+    """Return what every server has that shows the page."""
+    return _SNIPPET_TEXT.replace("FILE", maintenance_file)
+
+
+@dataclass(frozen=True)
+class Front:
+    """Where a web server of this machine takes requests.
+
+    Attributes:
+        host: Its address.
+        port: Its port.
+        tls: Whether it speaks TLS there.
+        name: Of the site, as a browser sends it.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    name: str
+
+
+_ADDRESS = re.compile(r"^(?:(?P<host>[\w.*-]+|\[[\w:.]+\]):)?(?P<port>\d+)$")
+
+
+def find_front(text: str, port: int) -> Front | None:
+    """Return where the server answers that hands on to a port; None where that is not plain."""
+    place = _find_location(text, port)
+    if place is None:
+        return None
+    head = re.sub(r"#[^\n]*", "", text[place[2] : place[0]])
+    names = " ".join(re.findall(r"\bserver_name\s+([^;]+);", head)).split()
+    name = next((one for one in names if re.fullmatch(r"[a-z0-9][\w.-]*", one)), "localhost")
+    for words in re.findall(r"\blisten\s+([^;]+);", head):
+        address, *more = words.split()
+        found = _ADDRESS.match(address)
+        if found and "proxy_protocol" not in more:
+            host = (found["host"] or "*").strip("[]")
+            host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            return Front(
+                host, int(found["port"]), "ssl" in more, "localhost" if name == "_" else name
+            )
+    return None
 
 
 def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | None:
@@ -111,7 +164,7 @@ def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | N
     place = _find_location(text, port)
     if place is None or "error_page" in text:
         return None
-    start, inside = place
+    start, inside, _ = place
     indent = re.search(r"[ \t]*$", text[:start])
     pad = indent[0] if indent else ""
     test = f"\n{pad}    if (-e {maintenance_file}) {{ return 503; }}  {MARK}"
@@ -120,8 +173,8 @@ def add_maintenance_page(text: str, port: int, maintenance_file: str) -> str | N
     )
 
 
-def _find_location(text: str, port: int) -> tuple[int, int] | None:
-    """Return where the ``location /`` begins that hands on to a port, and where its inside does."""
+def _find_location(text: str, port: int) -> tuple[int, int, int] | None:
+    """Return where the ``location /`` that hands on begins, its inside, and that of its block."""
     upstreams = [
         found[1]
         for found in re.finditer(r"\bupstream\s+(\S+)\s*\{([^}]*)\}", text)
@@ -137,5 +190,5 @@ def _find_location(text: str, port: int) -> tuple[int, int] | None:
             inside = opened.pop()
             head = re.search(r"\blocation\s+/\s*\{$", text[:inside])
             if head and passes.search(text, inside, token.start()):
-                return head.start(), inside
+                return head.start(), inside, opened[-1] if opened else 0
     return None

@@ -29,7 +29,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_literal,
 )
 from ncen_updater.agent.adapters.databases.postgresql.roles import try_login
-from ncen_updater.agent.reports.diagnostics.proved import read_permissions
+from ncen_updater.agent.reports.diagnostics.access_checks import read_permissions
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file

@@ -5,24 +5,28 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.unit_text import (
+    PATH_PATTERN,
+    names_path_below,
+    parse_unit,
+)
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.server_files import MARK
 from ncen_updater.agent.setup.steps import Before, SetupStep
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import SETUP_UNHEALTHY, SETUP_UNIT_UNFIT
+from ncen_updater.common.messages import (
+    SETUP_UNDONE_UNHEALTHY,
+    SETUP_UNHEALTHY,
+    SETUP_UNIT_UNFIT,
+)
 
 INTERVAL_S = 0.5
-#: Where programs lie that belong to no release.
-_SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
-_PATH = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
-#: What a shell makes its directory.
-_CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
 
 
 def make_unit_drop_in(text: str, current: str) -> str | None:
@@ -35,46 +39,19 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
     Returns:
         Empty where the unit does so already; None where it is not plain what to change.
     """
-    settings: dict[str, list[str]] = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
-            continue
-        kept = settings.setdefault(name.strip(), [])
-        if name.strip() == "WorkingDirectory" or not value.strip():
-            kept.clear()
-        if value.strip():
-            kept.append(value.strip())
-    started = settings.pop("ExecStart", [])
-    working = "".join(settings.pop("WorkingDirectory", []))
-    if len(started) != 1:
+    found = parse_unit(text)
+    if len(found.start) != 1:
         return None
-    if current in started[0]:
+    if names_path_below(found.start[0], current):
         return ""
-    directory = _find_installation(started[0], working.lstrip("-"))
+    directory = found.find_installation()
     ours = re.compile(re.escape(directory) + r"(?=[/\s'\";]|$)")
-    if not directory or any(ours.search(value) for one in settings.values() for value in one):
+    if not directory or any(ours.search(value) for value in found.others):
         return None
-    lines = [MARK, "[Service]", "ExecStart=", f"ExecStart={ours.sub(current, started[0])}"]
-    if ours.search(working):
-        lines.append(f"WorkingDirectory={ours.sub(current, working)}")
+    lines = [MARK, "[Service]", "ExecStart=", f"ExecStart={ours.sub(current, found.start[0])}"]
+    if ours.search(found.working):
+        lines.append(f"WorkingDirectory={ours.sub(current, found.working)}")
     return "\n".join([*lines, ""])
-
-
-def _find_installation(command: str, working: str) -> str:
-    """Return the directory in which the application is installed; empty where that is open."""
-    paths = [path for path in _PATH.findall(command) if not path.startswith(_SYSTEM)]
-    if not paths:
-        return ""
-    place = PurePosixPath(paths[0])
-    if working and place.is_relative_to(working):
-        return working.rstrip("/")
-    entered = _CHANGED_TO.search(command)
-    if entered and not f"{entered[1]}/".startswith(_SYSTEM):
-        above = PurePosixPath(entered[1])
-    else:
-        above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
-    return str(above) if len(above.parts) > 2 else ""
 
 
 @dataclass(frozen=True)
@@ -115,25 +92,32 @@ class RestartStep(SetupStep, kind="restart"):
         """See :class:`SetupStep`."""
         del before
         if not self.before_files:
+            machine.require(("systemctl", "daemon-reload"))
             self._restart(machine)
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`."""
+        """See :class:`SetupStep`; an application that is not healthy is told of at the end."""
         del before
-        if self.before_files:
+        if not self.before_files:
+            return
+        machine.require(("systemctl", "daemon-reload"))  # else it would start what is removed
+        try:
             self._restart(machine)
+        except UpdaterError as error:
+            raise UpdaterError(
+                SETUP_UNDONE_UNHEALTHY, unit=self.unit, detail=error.detail or str(error)
+            ) from error
 
     def _restart(self, machine: Machine) -> None:
-        settings = load_config(Path(self.config), look=False).application
-        machine.require(("systemctl", "daemon-reload"))
         machine.require(("systemctl", "restart", self.unit))
+        settings = load_config(Path(self.config), look=False).application
         prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
         while not (seen := prober.check_health(HealthExpectation(self.version))):
             if time.monotonic() > until:
-                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail="; ".join(seen.problems))
+                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
             time.sleep(INTERVAL_S)
 
 
 def list_paths(drop_in: str, current: str) -> list[str]:
     """Return what an addition starts below ``current``."""
-    return [path for path in _PATH.findall(drop_in) if path.startswith(f"{current}/")]
+    return [path for path in PATH_PATTERN.findall(drop_in) if path.startswith(f"{current}/")]

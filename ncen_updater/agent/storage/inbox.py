@@ -28,7 +28,7 @@ from ncen_updater.common.messages import (
     NOT_A_BUNDLE,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+from ncen_updater.formats.bundle_file import open_bundle_file
 
 ROOT_UID = 0
 #: Bytes of a name; more than any that a bundle is given.
@@ -43,7 +43,7 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is one of a file in the import directory, and can be shown; pure."""
+    """Tell whether a name is one of a file in the import directory, and can be shown; pure."""
     fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_LENGTH
     return fits and name.isprintable() and "/" not in name and not name.startswith(".")
 

@@ -50,6 +50,7 @@ class Assessment(JsonRecord):
         last_event: Number of the journal's last event when it was made; a later one outdates it.
         current: The release in use.
         target: The release that comes next, if any.
+        before_target: The releases that are installed on the way to the target.
         agent_version: A newer agent that is on offer and has not failed here.
         slot_built: Whether the target's slot stands.
         rehearsal_status: What is known of its rehearsal.
@@ -86,7 +87,13 @@ class Assessment(JsonRecord):
     approved: tuple[str, ...] = ()
     unavailable: tuple[str, ...] = ()
     withheld: tuple[WithheldRelease, ...] = ()
+    before_target: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The releases on the path to the target, which is the last of them."""
+        return () if self.target is None else (*self.before_target, self.target)
 
     def find_release(self, version: str) -> Assessment | None:
         """Return the assessment of a release that can be approved; None where it cannot."""

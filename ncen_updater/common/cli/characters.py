@@ -88,14 +88,14 @@ def _clean_keeping_isolates(line: str) -> str:
 
 
 def _is_right_to_left(character: str) -> bool:
-    """Whether it is a letter that is written from right to left."""
+    """Tell whether it is a letter that is written from right to left."""
     return (
         character not in DIRECTION_MARKS and unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
     )
 
 
 def _is_joinable(before: str) -> bool:
-    """Whether something can be joined to a character: a letter or mark of a script that joins."""
+    """Tell whether a character can be joined: a letter or mark of a script that joins."""
     return not before.isascii() and unicodedata.category(before)[0] in "LMS"
 
 
@@ -155,7 +155,7 @@ def prepare_for_terminal(
 
 
 def supports_isolates(encoding: str, terminal_type: str | None) -> bool:
-    """Whether isolates act where they are written, and are not seen there; pure.
+    """Tell whether isolates act where they are written, and are not seen there; pure.
 
     Args:
         encoding: Of the stream.
@@ -187,7 +187,7 @@ def escape_json(document: str) -> str:
 
 
 def measure_width(text: str) -> int:
-    """How many columns a text takes on a terminal, by the rules of ``wcwidth``."""
+    """Measure how many columns a text takes on a terminal, by the rules of ``wcwidth``."""
     return sum(map(_count_columns, text))
 
 

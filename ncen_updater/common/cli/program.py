@@ -29,7 +29,7 @@ from ncen_updater.common.cli.usage import (
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language, read_language_from_environment
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import BAD_USAGE, OUTPUT_LOST, ExitCode
 
 
@@ -180,7 +180,7 @@ def _flush_stdout() -> OSError | None:
 
 
 def _is_help_output_error(error: OSError) -> bool:
-    """Whether stdout did not take words of click's own, such as those of --help."""
+    """Tell whether stdout did not take words of click's own, such as those of --help."""
     frames = traceback.extract_tb(error.__traceback__)
     return Path(frames[-1].filename).is_relative_to(Path(click.__file__).parent)
 

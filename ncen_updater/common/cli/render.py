@@ -24,7 +24,7 @@ from ncen_updater.common.i18n import (
     is_right_to_left,
     translate,
 )
-from ncen_updater.common.json_output import error_to_json, to_json_value
+from ncen_updater.common.json_records import error_to_json, to_json_value
 
 TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")
@@ -55,7 +55,7 @@ BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def supports_color(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
-    """Whether colours and redrawn lines may be written: a terminal, and nobody refuses them."""
+    """Tell whether colours and redrawn lines may be written: on a terminal that allows them."""
     env = os.environ if environment is None else environment
     return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
@@ -81,13 +81,13 @@ def format_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure
 
 
 def format_scheduled_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
-    """Return a time that people chose, without its seconds: as :func:`format_time`.
+    """Return a time that people chose, without seconds if it has none: as :func:`format_time`.
 
     Args:
         moment: With its zone.
         zone: The zone of the site; that of the machine by default.
     """
-    return _format_local(moment, zone, "%H:%M %Z")
+    return format_time(moment, zone) if moment.second else _format_local(moment, zone, "%H:%M %Z")
 
 
 def _format_local(moment: datetime, zone: tzinfo | None, clock: str) -> LocalizedFigure:

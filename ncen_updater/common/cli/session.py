@@ -26,7 +26,7 @@ from ncen_updater.common.cli.render import highlight, supports_color
 from ncen_updater.common.disk_space import find_disk_full_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, is_right_to_left
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, CONFIRMATION_NEEDED
 from ncen_updater.common.progress import CALLER_PROGRESS
 

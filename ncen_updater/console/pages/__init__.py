@@ -1,1 +1,1 @@
-"""What each page shows, and what each form does: a module a page, its template of its name."""
+"""Pages and forms of the console: a module a page, with a template of its name."""

@@ -1,4 +1,4 @@
-"""What forms do: each is one request to the service, and says where its outcome is seen."""
+"""Actions of forms: each is one request to the service, and names the page of its outcome."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
 
 
 def approve(asking: PageRequest) -> FormResult:
-    """Say yes to what was seen."""
+    """Approve what was seen."""
     of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
     wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
@@ -95,7 +95,7 @@ def approve(asking: PageRequest) -> FormResult:
 
 
 def _find_approval_page(asking: PageRequest) -> str:
-    """Where an approval is seen."""
+    """Find the page of an approval."""
     return "/rollback-plan" if asking.form.get("change_kind") == "rollback" else "/approve"
 
 
@@ -109,7 +109,7 @@ def withdraw_approval(asking: PageRequest) -> FormResult:
 
 
 def reject(asking: PageRequest) -> FormResult:
-    """Say no to what was seen, and why."""
+    """Reject what was seen, and say why."""
     wanted = {
         "binding": _require_field(asking, "binding"),
         "reason": _require_field(asking, "reason"),

@@ -107,7 +107,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
 
 
 def build_rollback_page(asking: PageRequest) -> PageContent:
-    """How going back would go, and the order to do it."""
+    """Build the page of the rollback plan, with the form to start it."""
     status = asking.get_status()
     newest = asking.get_document("/v1/history?limit=1")["changes"]
     values: dict[str, object] = {"status": status}

@@ -16,9 +16,8 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.files import FileResponse
 from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job
-from ncen_updater.console.rendering import parse_time
+from ncen_updater.console.rendering import FileResponse, parse_time
 from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while users can work, and while they cannot.
@@ -303,7 +302,7 @@ def build_live_view(
 
 
 def _is_of(running: Document | None, job: Document) -> bool:
-    """Whether the command that runs is that of a job: one is carried out at a time."""
+    """Tell whether the command that runs is that of a job: one is carried out at a time."""
     return (
         running is not None
         and job["started_at"] is not None
@@ -383,7 +382,7 @@ def build_steps(report: Document, now: datetime, language: str) -> Iterator[Live
 
 
 def _are_users_back(report: Document) -> bool:
-    """Whether users were out in a change, and have been let in again."""
+    """Tell whether users were out in a change, and have been let in again."""
     closed = any(s["name"] == "maintenance-on" for s in report["steps"])
     opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
     return report["downtime_s"] is not None or (

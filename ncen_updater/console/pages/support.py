@@ -13,7 +13,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import explain_code
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.rendering import FileResponse
 from ncen_updater.console.service_client import ServiceRefusedError
 
 _CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
@@ -22,7 +22,7 @@ PREVIEW_CHARS = 4_000
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Where to look, and whom to ask."""
+    """Build the page of help: where to look, and whom to ask."""
     status = asking.get_status()
     mark = f"{status['journal'].get('chain_head')}"
     doctor = asking.inspect("findings", mark)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import format_upgrade_path
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import parse_time
@@ -67,7 +68,7 @@ def inspect_site(
 
 
 def is_older_than_last_change(looked: InspectionState, status: Document) -> bool:
-    """Whether a change has ended since something was looked at; pure."""
+    """Tell whether a change has ended since something was looked at; pure."""
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
     return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
 
@@ -99,6 +100,7 @@ def build_page(asking: PageRequest) -> PageContent:
         "upgrade",
         {
             **common,
+            "path": format_upgrade_path(next_upgrade["hops"]),
             "way": plan,
             "dossier": dossier,
             "facts": facts,

@@ -84,7 +84,7 @@ class Cover:
 
 
 def is_finder_installed() -> bool:
-    """Whether the match finder is installed."""
+    """Tell whether the match finder is installed."""
     try:
         import hdiffpatch  # noqa: F401
     except ImportError:
@@ -165,7 +165,7 @@ CHANGED = re.compile(rb"[^\0]+")
 
 
 def is_script(path: str) -> bool:
-    """Whether a file may have names that were reassigned."""
+    """Tell whether a file may have names that were reassigned."""
     return path.endswith(SCRIPTS)
 
 
@@ -213,16 +213,16 @@ class NameSkeleton:
         return bool(self._slots)
 
     def map_offset(self, at: int) -> int:
-        """Where in the files something stands."""
+        """Return where in the files a position of the whole is."""
         before = bisect_left(self._slots, at)
         return at + (self._longer[before - 1] if before else 0)
 
     def has_names_between(self, start: int, end: int) -> bool:
-        """Whether a name stands in some part."""
+        """Tell whether a name stands in some part."""
         return bisect_left(self._slots, start) != bisect_left(self._slots, end)
 
     def find_script(self, at: int) -> tuple[bool, int]:
-        """Whether a file with names stands at a place, and how far what stands there goes."""
+        """Tell whether a file with names stands at a place, and how far what stands there goes."""
         after = bisect_right(self._edges, at)
         end = self._edges[after] if after < len(self._edges) else self.bones.size
         return bool(after % 2), end
@@ -325,7 +325,7 @@ def _fit_cover(
 
 
 def _find_differences(before: bytes, after: bytes) -> list[tuple[int, int]]:
-    """Where two strings of one length differ."""
+    """Find where two strings of one length differ."""
     return [run.span() for run in CHANGED.finditer(subtract_bytes(after, before))]
 
 

@@ -195,7 +195,7 @@ def _split_covers_at_differences(
 def _are_literals_cheaper(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> bool:
-    """Whether other bytes in covers should be literals; by some of the covers, roughly packed."""
+    """Tell whether other bytes in covers should be literals, from a rough sample of covers."""
     step = 1 + sum(covers.length) // SAMPLE_BYTES
     runs, lengths, gaps = ZeroRunRemover(), array("I"), array("I")
     differences, literals = zlib.compressobj(6), zlib.compressobj(6)

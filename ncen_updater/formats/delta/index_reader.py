@@ -551,7 +551,7 @@ class _EntryWriter:
 
 
 def count_shared_characters(one: str, other: str) -> tuple[int, int]:
-    """How many characters two names share at the start, and at the end beside these."""
+    """Count the characters that two names share at the start, and at the end beside these."""
     most = min(len(one), len(other))
     start = 0
     while start < most and one[start] == other[start]:

@@ -93,7 +93,7 @@ class NameReplacer:
             raise ReferenceOutOfRangeError("invalid name correction")
 
     def _read_next_correction(self) -> int:
-        """How many names are as foretold before the next that is not; learns what that is."""
+        """Read how many names are as foretold before the next that is not; learns what that is."""
         if self._at == len(self._gaps):
             if not self._left:
                 self._right = b""

@@ -43,19 +43,17 @@ from ncen_updater.formats.delta.pack_plan import (
     encode_header,
     name_deflate_capability,
 )
-from ncen_updater.formats.delta.similar_files import (
+from ncen_updater.formats.delta.tree_pairing import (
+    ArchivePlan,
     FileBatch,
     SimilarFiles,
     TextSimilarityIndex,
     find_similar_files,
-    plan_batches,
-)
-from ncen_updater.formats.delta.tree_pairing import (
-    ArchivePlan,
     is_archive,
     iter_archive_view,
     pair_trees,
     plan_archive,
+    plan_batches,
 )
 from ncen_updater.formats.delta.zip_archive import ZipTable, iter_view
 from ncen_updater.formats.tree import EntryType, Tree

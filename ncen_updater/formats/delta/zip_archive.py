@@ -212,7 +212,7 @@ def inflate_member(descriptor: int, member: ZipMember) -> Iterator[bytes]:
 
 
 def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
-    """How many bytes ``iter_view`` yields.
+    """Count the bytes that ``iter_view`` yields.
 
     Raises:
         NotAnArchiveError: If there are fewer members.

@@ -20,8 +20,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.chunk_verifier import ExpectedFile
-from ncen_updater.feed.resumable_download import is_complete
+from ncen_updater.feed.resumable_download import ExpectedFile, is_complete
 from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.delta.pack_plan import DeltaBuildError, DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
@@ -213,7 +212,7 @@ class DeltaPackBuilder:
         return tree
 
     def _find_target_file(self, state: FeedState, name: str) -> Path:
-        """Where a target of the feed lies, hashed."""
+        """Find where a target of the feed lies, hashed."""
         for role in state.delegated.values():
             target = role.signed.targets.get(name)
             if target is not None:

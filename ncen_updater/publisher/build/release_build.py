@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.formats.errors import TreeError
 from ncen_updater.formats.manifest import Manifest, Migration, fill_engine, load_manifest
 from ncen_updater.formats.release_document import (

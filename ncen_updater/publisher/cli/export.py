@@ -107,8 +107,11 @@ def export(
     from importlib.metadata import version
 
     from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.distribute.bundle_export import export_bundle
-    from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
+    from ncen_updater.publisher.distribute.bundle_export import (
+        ExportRequest,
+        ExportSite,
+        export_bundle,
+    )
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
     session = get_session(context)

@@ -194,7 +194,7 @@ def show(
     module: Path | None,
     signer: Path | None,
 ) -> None:
-    from ncen_updater.common.json_output import compute_sha256
+    from ncen_updater.common.json_records import compute_sha256
     from ncen_updater.publisher.signing.event_files import read_metadata
     from ncen_updater.publisher.signing.keys import (
         PUBLIC_SUFFIX,

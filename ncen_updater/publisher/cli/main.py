@@ -1,4 +1,4 @@
-"""``ncen-publisher``: the release signers' program.
+"""``ncen-publisher``: the release signers' program, its commands and their help.
 
 Thin and light: each command is imported when it is run, reads its arguments, calls the publisher's
 library, and shows what it returned. Standard output is data, standard error is progress and errors.
@@ -9,14 +9,192 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
+from ncen_updater.common.cli.lazy import (
+    CommandHelp,
+    LazyGroup,
+    make_command_table,
+    make_global_options,
+    make_version_option,
+)
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandInterruptedError, UnexpectedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.publisher.cli.command_help import COMMAND_HELP, COMMANDS
+from ncen_updater.common.messages import ExitCode
 
+COMMANDS = make_command_table(
+    "ncen_updater.publisher.cli",
+    {
+        "keys": N_("Create and show signing keys"),
+        "init": ("ceremony", N_("Draft the first root metadata of a new feed")),
+        "rekey": ("ceremony", N_("Draft a change of keys, thresholds, expiry periods or products")),
+        "renew": ("ceremony", N_("Draft a new expiry date for roles")),
+        "new": N_("Write a manifest for an application interactively"),
+        "try": ("try_", N_("Test an unsigned release on a local test site")),
+        "lint": ("releases", N_("Check an unsigned release for errors")),
+        "agent-release": ("releases", N_("Create a release directory of ncen-updater")),
+        "build": ("releases", N_("Build a release as TUF targets")),
+        "draft": ("releases", N_("Draft the publication of releases")),
+        "withdraw": ("releases", N_("Draft the withdrawal of a release")),
+        "wave": ("rollout", N_("Draft the staged rollout of a release")),
+        "halt": ("rollout", N_("Draft a halt of the rollout of a release")),
+        "resume-wave": ("rollout", N_("Draft the end of a halt")),
+        "channel": ("rollout", N_("Draft a change of the channel of a release")),
+        "audience": ("rollout", N_("Draft the countries to which a release is offered")),
+        "show": ("signing", N_("Show the changes and signatures of a signing event")),
+        "sign": ("signing", N_("Sign a signing event offline")),
+        "merge": ("signing", N_("Merge signatures into a signing event")),
+        "publish": ("feed", N_("Publish a signed event")),
+        "inspect": ("releases", N_("Verify SBOM and provenance of a published release")),
+        "upload": ("feed", N_("Upload a feed to a directory or an S3 bucket")),
+        "refresh": ("feed", N_("Re-sign the online roles before they expire")),
+        "export": N_("Export an offline bundle"),
+        "status": ("feed", N_("Show the releases of a feed and role expiry dates")),
+        "monitor": N_("Monitor the public feed as a client"),
+        "fleet": N_("Import receipts of the sites and show them on a board"),
+    },
+)
+
+COMMAND_HELP = CommandHelp(
+    groups={
+        N_("Release"): (
+            "lint", "try", "build", "draft", "merge", "publish", "upload", "export",
+        ),
+        N_("Sign"): ("show", "sign", "keys", "inspect"),
+        N_("Roll out"): (
+            "wave", "audience", "channel", "halt", "resume-wave", "withdraw",
+        ),
+        N_("Maintain the feed"): ("refresh", "renew", "status", "monitor"),
+        N_("See the fleet"): ("fleet",),
+        N_("Set up"): ("init", "rekey", "new", "agent-release"),
+    },
+    examples={
+        "keys": {
+            "keys new amina --directory keys": N_("Your own key; prompts for a passphrase"),
+            "keys show keys/amina.pub.json": N_(
+                "Its fingerprint, to compare with the other signers"
+            ),
+        },
+        "init": {
+            "init ceremony.toml --event first": N_("Draft the first root metadata of a new feed"),
+        },
+        "rekey": {
+            "rekey ceremony.toml --feed feed --event keys-2027": N_("After a change of signers"),
+        },
+        "renew": {
+            "renew --due --feed feed --event renewal": N_("Only the roles that are due"),
+        },
+        "new": {
+            "new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": N_(
+                "Prompts for what the tree does not show"
+            ),
+        },
+        "lint": {"lint 3.3.0 --feed feed": N_("Before signing")},
+        "try": {
+            "try 3.3.0 --before 3.2.4 --site desk/agent.toml": N_(
+                "Upgrade and rollback, with temporary keys"
+            ),
+        },
+        "agent-release": {
+            "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
+                "Run by script/release"
+            ),
+        },
+        "build": {
+            "build 3.3.0 --staging staging --feed feed": N_("Two builds give the same bytes"),
+        },
+        "draft": {
+            "draft --feed feed --staging staging --event release-3.3.0"
+            " --wave 2026-12-01T08:00:00Z=5 --wave 2026-12-08T08:00:00Z=100": N_(
+                "5 percent of the sites first"
+            ),
+        },
+        "withdraw": {
+            'withdraw 3.3.0 --reason "loses cases" --advice "roll back to 3.2.4" --feed feed'
+            " --event gone": N_(
+                "The release is no longer offered; sites that installed it are notified"
+            ),
+        },
+        "wave": {
+            "wave 3.3.0 --add 2026-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": N_(
+                "Two countries before the others"
+            ),
+        },
+        "halt": {
+            'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
+                "Until resume-wave is signed"
+            ),
+            'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "In an emergency, by one signer"
+            ),
+        },
+        "resume-wave": {
+            "resume-wave 3.3.0 --feed feed --event on": N_("The scheduled waves continue"),
+        },
+        "channel": {
+            "channel 3.3.0 preview --feed feed --event preview": N_(
+                "For sites on the preview channel"
+            ),
+        },
+        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("Two countries only")},
+        "show": {
+            "show release-3.3.0.event --html page.html": N_("The review page, to read and print"),
+        },
+        "sign": {
+            "sign release-3.3.0.event": N_("With defaults from signer.toml"),
+        },
+        "merge": {
+            "merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": N_(
+                "Signatures made, and signatures missing"
+            ),
+        },
+        "publish": {
+            "publish feed --event release-3.3.0 --staging staging"
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "After the signature threshold is reached"
+            ),
+        },
+        "inspect": {"inspect feed 3.3.0": N_("Its components and its builder")},
+        "upload": {"upload feed s3://bucket/feed": N_("Run it again after an interruption")},
+        "refresh": {
+            "refresh feed --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "Daily, by a timer"
+            ),
+        },
+        "export": {
+            "export feed --for-site KE/ke-national --from 3.2.4 --output ke.ncen": N_(
+                "One file for a USB stick"
+            ),
+        },
+        "status": {"status feed": N_("Role expiry dates")},
+        "fleet": {
+            "fleet import spool --feed feed": N_("Import receipts from a directory"),
+            "fleet confirm ke-nairobi": N_("After the site read out its fingerprint"),
+            "fleet board board --regions regions.toml": N_("Write the board as web pages"),
+        },
+        "monitor": {
+            "monitor https://feed.example.org/ --root 1.root.json": N_(
+                "From another machine, by a timer"
+            ),
+        },
+    },
+    meanings={
+        ExitCode.OK: N_("success, or nothing to do"),
+        ExitCode.ERROR: N_("error (unusable file, event, key or feed)"),
+        ExitCode.USAGE: N_("usage error, or wrong passphrase or key"),
+        ExitCode.BLOCKED: N_(
+            "blocked by lint, or nothing safe to do"
+        ),
+        ExitCode.APPROVAL_MISSING: N_("signature threshold not reached"),
+        ExitCode.TRUST: N_("verification failed (signature, digest or draft)"),
+        ExitCode.NETWORK: N_("network error (feed or storage unreachable)"),
+        ExitCode.SPACE: N_("not enough disk space"),
+        ExitCode.BUSY: N_("another publisher is writing to the feed"),
+        ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
+    },
+)  # fmt: skip
 cli = LazyGroup(
     "ncen-publisher",
     lazy=COMMANDS,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.attachments import AttachmentReport
     from ncen_updater.publisher.feed.feed_directory import FeedState
     from ncen_updater.publisher.feed.feed_status import SignatureStatus
+    from ncen_updater.publisher.fleet.regions import Regions
     from ncen_updater.publisher.review.event_review import EventReview
     from ncen_updater.publisher.signing.draft import Draft
     from ncen_updater.publisher.signing.release_comparison import ComparedRelease
@@ -75,6 +76,12 @@ root_option = click.option(
     "--root",
     type=FILE_PATH,
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
+)
+
+regions_option = click.option(
+    "--regions",
+    type=FILE_PATH,
+    help=N_("Regions and their countries (regions.toml), for a WAVE such as TIME=100:@leaders"),
 )
 
 builder_option = click.option(
@@ -193,18 +200,39 @@ def get_time() -> datetime:
     return datetime.now(UTC)
 
 
-def parse_wave(text: str) -> RolloutWave:
-    """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
+def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]:
+    """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``; ``@REGION`` is its countries.
+
+    Args:
+        texts: What was typed.
+        regions: The file that names regions.
 
     Raises:
-        CommandUsageError: If it is neither.
+        CommandUsageError: If one is neither, or names a country or region that there is not.
+        REGIONS_INVALID: If the file is unusable.
     """
+    from ncen_updater.publisher.fleet.regions import read_regions
+
+    known = read_regions(regions) if regions is not None else {}
+    return [_parse_wave(text, known) for text in texts]
+
+
+def _parse_wave(text: str, regions: Regions) -> RolloutWave:
     from ncen_updater.formats.rollout import RolloutWave
+    from ncen_updater.publisher.fleet.regions import list_countries
     from ncen_updater.publisher.signing.draft import impossible
 
     opens, _, rest = text.partition("=")
-    percent, _, countries = rest.partition(":")
-    wrong = impossible(part for part in countries.split(",") if part)
+    percent, _, places = rest.partition(":")
+    countries: list[str] = []
+    for part in places.split(","):
+        try:
+            named = list_countries(regions, part[1:]) if part.startswith("@") else (part,)
+        except KeyError as error:
+            words = N_("{text}: unknown region {region} (option --regions)")
+            raise CommandUsageError(words, hint="WAVE", text=text, region=part) from error
+        countries += [one for one in named if one and one not in countries]
+    wrong = impossible(countries)
     if wrong:
         raise CommandUsageError(
             N_("{text}: unknown country {country}"), hint="WAVE", text=text, country=wrong[0]
@@ -214,7 +242,7 @@ def parse_wave(text: str) -> RolloutWave:
             {
                 "opens": opens,
                 "percent": int(percent) if percent.isascii() and percent.isdigit() else percent,
-                "countries": [part for part in countries.split(",") if part],
+                "countries": countries,
             }
         )
     except ValueError as error:
@@ -297,7 +325,7 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal that a secret can be typed at; it need not be stdin."""
+    """Tell whether there is a terminal that a secret can be typed at; it need not be stdin."""
     if sys.stdin.isatty():
         return True
     try:
@@ -367,7 +395,7 @@ def show_wrapped(session: CliSession, text: LazyText | str) -> None:
 
 
 def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
-    """Why something is taken back, as it was typed.
+    """Parse the reason of a withdrawal, as it was typed.
 
     Raises:
         CommandUsageError: If sites would not be told what to do, or either is too long.

@@ -28,9 +28,10 @@ from ncen_updater.publisher.cli.options import (
     format_attachments,
     get_time,
     make_passphrase_prompt,
-    parse_wave,
+    parse_waves,
     parse_withdrawal,
     product_option,
+    regions_option,
     show_event,
     show_line,
     show_result,
@@ -285,6 +286,7 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
     metavar="WAVE",
     help=N_("Staged rollout, as for wave (default: all sites at once)"),
 )
+@regions_option
 @builder_option
 @click.pass_context
 def draft(
@@ -293,6 +295,7 @@ def draft(
     event: Path,
     staging: Path,
     waves: tuple[str, ...],
+    regions: Path | None,
     builder_key: Path | None,
 ) -> None:
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -304,7 +307,7 @@ def draft(
     session = get_session(context)
     from ncen_updater.publisher.signing.keys import load_public_key
 
-    schedule = [parse_wave(text) for text in waves]
+    schedule = parse_waves(waves, regions)
     builder = load_public_key(builder_key) if builder_key else None
     with session.make_progress() as progress:
         progress.report(LazyText(N_("reading the feed and the staging directory")))

@@ -30,8 +30,9 @@ from ncen_updater.publisher.cli.options import (
     load_signer_settings,
     load_token_key,
     make_passphrase_prompt,
-    parse_wave,
+    parse_waves,
     product_option,
+    regions_option,
     show_result,
     signer_option,
     versioned_draft,
@@ -58,12 +59,15 @@ if TYPE_CHECKING:
 @click.argument("waves", nargs=-1, metavar="WAVE...")
 @click.option("--add", is_flag=True, help=N_("Add to the existing waves"))
 @click.option("--at-once", is_flag=True, help=N_("All sites at once"))
-def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> DraftMaker:
+@regions_option
+def wave(
+    version: str, waves: tuple[str, ...], add: bool, at_once: bool, regions: Path | None
+) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
         raise CommandUsageError(N_("give waves or --at-once"))
-    schedule = [parse_wave(text) for text in waves]
+    schedule = parse_waves(waves, regions)
     return lambda s, p: draft_waves(s, p, version, schedule, get_time(), add=add)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,12 @@ from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_ti
 if TYPE_CHECKING:
     from ncen_updater.publisher.new.sandbox_run import SandboxStage
 
-AGENT_COMMAND = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
+#: The Debian package of the publisher has no agent: then the installed one.
+AGENT_COMMAND = (
+    (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
+    if find_spec("ncen_updater.agent")
+    else ("ncen-updater",)
+)
 STAGE_TITLES = {
     "adopt": N_("adopt the site"),
     "check": N_("check the feed"),
@@ -153,7 +159,7 @@ def try_(
 
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
-    """How long users were out in the upgrade, as the agent measured it."""
+    """Return the downtime of the upgrade, as the agent measured it."""
     for stage in stages:
         if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []

@@ -49,14 +49,17 @@ from ncen_updater.publisher.feed.feed_directory import (
 from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
 
 BLOCK = 1 << 20
-#: The timestamp is the one file that changes under its name; caches must ask for it each time.
+#: Of a feed the timestamp alone changes under its name; caches must ask for it each time.
 MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
 IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 def get_cache_control(name: str) -> str:
-    """How long caches on the way may keep an object."""
-    return MUTABLE_CACHE_CONTROL if name == "metadata/timestamp.json" else IMMUTABLE_CACHE_CONTROL
+    """Return how long caches may keep an object of a feed or of a package repository."""
+    index = name.startswith("dists/") and "/by-hash/" not in name
+    keyring = name.endswith(".deb") and "/" not in name
+    mutable = index or keyring or name == "metadata/timestamp.json"
+    return MUTABLE_CACHE_CONTROL if mutable else IMMUTABLE_CACHE_CONTROL
 
 
 class FeedStorage(Protocol):
@@ -316,7 +319,7 @@ def upload_feed(
 
 
 def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, int]) -> bool:
-    """Whether an object need not be written; a list that others signed otherwise is not ours."""
+    """Tell whether an object is already there; a list that others signed otherwise is not ours."""
     if name.startswith("targets/"):
         return there.get(name) == path.stat().st_size
     if name not in there:
@@ -413,7 +416,7 @@ def _parse_root_version(name: str) -> int:
 def _must_write_root_last(
     served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
 ) -> bool:
-    """Whether the timestamp has to go before new roots; as the publisher decides for one step."""
+    """Tell whether the timestamp has to go before new roots, as the publisher decides."""
     if served is None or served.root.signed.version == state.root.signed.version:
         return False
     if _is_verifiable(replace(served, root=state.root)):

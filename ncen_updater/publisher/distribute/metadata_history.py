@@ -33,7 +33,7 @@ from ncen_updater.common.bounded_io import (
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import HISTORY_BROKEN
 from ncen_updater.formats.rollout import format_utc_time
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest

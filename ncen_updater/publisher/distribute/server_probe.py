@@ -19,8 +19,7 @@ import urllib3
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.http_fetcher import get_root_cause
-from ncen_updater.feed.http_session import BoundedHttpSession
-from ncen_updater.feed.transfer_limits import TransferTooSlowError
+from ncen_updater.feed.http_session import BoundedHttpSession, TransferTooSlowError
 from ncen_updater.publisher.errors import describe_system_error
 
 TIMEOUT_S: Final = (20.0, 60.0)

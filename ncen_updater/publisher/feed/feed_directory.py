@@ -301,12 +301,12 @@ class FeedDirectory:
                 yield found[2], self._read_metadata(path.name, kind, int(found[1]))
 
     def get_metadata_path(self, role: str, version: int) -> Path:
-        """Where a version of a role lies."""
+        """Return where a version of a role lies."""
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         return self.metadata_directory / name
 
     def get_target_path(self, target: TargetFile) -> Path:
-        """Where a target lies."""
+        """Return where a target lies."""
         return self.targets_directory / get_target_file_name(target)
 
     def _make_broken_error(self, reason: str) -> UpdaterError:

@@ -30,7 +30,7 @@ from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-def
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     FEED_BROKEN,
     KEY_CHANGE_NOT_ATOMIC,

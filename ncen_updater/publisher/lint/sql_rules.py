@@ -39,7 +39,7 @@ from ncen_updater.formats.sql import (
 )
 from ncen_updater.publisher.build.release_build import list_migration_files
 from ncen_updater.publisher.lint import rules
-from ncen_updater.publisher.lint.linted_release import LintedRelease
+from ncen_updater.publisher.lint.rules import LintedRelease
 
 #: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
 SyntaxQuery = tuple[str, bool]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib import resources
 
 from packaging.version import InvalidVersion, Version
 
+from ncen_updater.common.toml_writer import quote_value
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.publisher.new.migration_detection import (
     DetectedMigrations,
@@ -86,25 +86,20 @@ def make_manifest(answers: ManifestAnswers) -> str:
     return text
 
 
-def _quote_toml(value: object) -> str:
-    # JSON's strings and lists of them are TOML's too, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "# What one release is: docs/reference/release-format.md explains every line."
     yield "schema = 1"
-    yield f"product = {_quote_toml(answers.product)}"
-    yield f"version = {_quote_toml(answers.version)}"
+    yield f"product = {quote_value(answers.product)}"
+    yield f"version = {quote_value(answers.version)}"
     if answers.reports != answers.version:
-        reports = _quote_toml(answers.reports)
+        reports = quote_value(answers.reports)
         yield f"reports = {reports}     # the application knows of no build number"
     if answers.upgrade_from:
-        yield f"upgrade_from = {_quote_toml(answers.upgrade_from)}"
+        yield f"upgrade_from = {quote_value(answers.upgrade_from)}"
     else:
         yield '# upgrade_from = ">=1.0,<2.0"     # a first release: no site can upgrade to it'
     for name in answers.databases:
-        yield from ("", "[[databases]]", f"name = {_quote_toml(name)}")
+        yield from ("", "[[databases]]", f"name = {quote_value(name)}")
         if name == answers.databases[0]:
             yield '# self_managed = ["indexes"]   # what the application changes by itself'
         for pair in _list_sql_files(answers, name):
@@ -125,7 +120,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             "# What the data mean, asked on the copies before and after; write some of these.",
             "# [[checks]]",
             '# name = "records before = records after"',
-            f"# database = {_quote_toml(answers.databases[0])}",
+            f"# database = {quote_value(answers.databases[0])}",
             '# sql = "SELECT count(*) FROM ..."',
             '# relation = "equal"',
         )
@@ -134,10 +129,10 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             "",
             "[[health]]",
             'name = "it answers"',
-            f"path = {_quote_toml(answers.health)}",
+            f"path = {quote_value(answers.health)}",
         )
         yield '# expect = { database = "ok" }   # fields of its answer, where that is JSON'
-    yield from ("", f"[notes.{answers.language}]", f"title = {_quote_toml(answers.title)}")
+    yield from ("", f"[notes.{answers.language}]", f"title = {quote_value(answers.title)}")
     yield 'text = ""'
 
 
@@ -152,14 +147,14 @@ def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigratio
 
 
 def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
-    yield from ("", "[[databases.migrations]]", f"id = {_quote_toml(pair.id)}")
-    yield f"up = {_quote_toml(pair.up)}"
+    yield from ("", "[[databases.migrations]]", f"id = {quote_value(pair.id)}")
+    yield f"up = {quote_value(pair.up)}"
     if pair.down is not None:
-        yield f"down = {_quote_toml(pair.down)}"
+        yield f"down = {quote_value(pair.down)}"
     else:
-        yield f"irreversible = {_quote_toml(NO_DOWN_MIGRATION)}"
+        yield f"irreversible = {quote_value(NO_DOWN_MIGRATION)}"
     if pair.verify is not None:
-        yield f"verify = {_quote_toml(pair.verify)}"
+        yield f"verify = {quote_value(pair.verify)}"
 
 
 def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
@@ -179,9 +174,9 @@ def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
     if found.program:
         words += ["--program", found.program]
     yield from ("", "[migrator]", "argv = [")
-    yield from (f"    {_quote_toml(word)}," for word in words)
+    yield from (f"    {quote_value(word)}," for word in words)
     yield "]"
     yield "timeout_s = 3600"
     name = found.command or found.kind.value
     reason = f"the application's own migrator ({name}) only goes forward"
-    yield f"no_rollback_reason = {_quote_toml(reason)}"
+    yield f"no_rollback_reason = {quote_value(reason)}"

@@ -153,7 +153,7 @@ def detect_migrations(directory: Path, wanted: MigratorKind | None = None) -> De
 
 
 def is_migration_file(path: str) -> bool:
-    """Whether a file is one migration, of Django, Alembic or Flyway."""
+    """Tell whether a file is one migration, of Django, Alembic or Flyway."""
     name = PurePosixPath(path).name
     if FLYWAY_FILE.fullmatch(name):
         return True
@@ -163,7 +163,7 @@ def is_migration_file(path: str) -> bool:
 
 
 def is_rerun_changelog(path: str) -> bool:
-    """Whether a file is run again when it has changed, by Liquibase or Flyway."""
+    """Tell whether a file is run again when it has changed, by Liquibase or Flyway."""
     name = PurePosixPath(path).name
     return bool(CHANGELOG_NAME.fullmatch(name) or FLYWAY_REPEATABLE_FILE.fullmatch(name))
 
@@ -192,7 +192,7 @@ def _read_beginning(path: Path, most: int = MAX_FILE_BYTES) -> str:
 
 
 def _find_packages(seen: _TreeNames, library: str, files: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the library lies in the tree, and where the application's own modules do."""
+    """Find where the library lies in the tree, and where the application's own modules do."""
     inits = [p for p in seen.names if p.endswith(f"{library}/__init__.py")]
     places = [
         str(PurePosixPath(p).parents[1]) for p in inits if PurePosixPath(p).parts[-2] == library
@@ -203,7 +203,7 @@ def _find_packages(seen: _TreeNames, library: str, files: tuple[str, ...]) -> tu
 
 
 def _is_installed(directory: Path, seen: _TreeNames, path: str) -> bool:
-    """Whether pip laid the file there: a library's, with its samples and tests."""
+    """Tell whether pip laid the file there: a library's, with its samples and tests."""
     for record in map(PurePosixPath, seen.find_by_name("RECORD")):
         place = record.parent.parent
         if record.parent.suffix == ".dist-info" and PurePosixPath(path).is_relative_to(place):
@@ -251,7 +251,7 @@ def _find_package_directories(seen: _TreeNames) -> tuple[str, ...]:
 
 
 def _find_package_root(ini: str, seen: _TreeNames) -> str | None:
-    """Where the package lies in which an ``alembic.ini`` says that the migrations are."""
+    """Find where the package lies in which an ``alembic.ini`` says that the migrations are."""
     value = SCRIPT_LOCATION.search(ini)
     if value is None:
         return None

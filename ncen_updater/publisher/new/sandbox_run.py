@@ -246,7 +246,7 @@ class SandboxRun:
 
 
 def _get_requested_loss(stage: SandboxStage) -> int | None:
-    """How many records a person has to give up by their word, also 0; None where nobody has to."""
+    """Return how many records a person has to accept as lost, also 0; None where nobody has to."""
     failure = stage.document.get("error")
     values = failure.get("values") if isinstance(failure, dict) else None
     if stage.status == ExitCode.APPROVAL_MISSING and isinstance(values, dict):

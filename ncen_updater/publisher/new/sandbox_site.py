@@ -61,14 +61,14 @@ class SandboxSite:
     root: Path = Path("/")
 
     def trusts(self, feed: Path) -> bool:
-        """Whether it trusts this feed, and so is in the middle of its trial."""
+        """Tell whether it trusts this feed, and so is in the middle of its trial."""
         try:
             return self.trusted_root.read_bytes() == (feed / FIRST_ROOT).read_bytes()
         except OSError:
             return False
 
     def is_running(self) -> bool:
-        """Whether any process of the application runs."""
+        """Tell whether any process of the application runs."""
         return self._run_command(self.application["status"], "status") == 0
 
     def start_application(self) -> None:
@@ -97,7 +97,7 @@ class SandboxSite:
             self._run_required(words, "stop")
 
     def _is_answering(self, url: str) -> bool:
-        """Whether it answers as the site asks it: with its headers and its token."""
+        """Tell whether it answers as the site asks it: with its headers and its token."""
         request = urllib.request.Request(url)  # noqa: S310 - of the desk's own file
         headers = self.application.get("health_headers", {})
         for name, value in (headers if isinstance(headers, dict) else {}).items():

@@ -20,7 +20,7 @@ from securesystemslib.signer import Signer
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.build.release_build import MANIFEST_NAME, build_release, scan_release
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory

@@ -16,12 +16,11 @@ from ncen_updater.formats.manifest import Migration, fill_engine
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.lint.linted_release import list_migration_content
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import lint_tree
+from ncen_updater.publisher.lint.rules import list_migration_content
 from ncen_updater.publisher.review.event_summary import summarize_event
 from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
-from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
 from ncen_updater.publisher.review.review_files import (
     ReviewedRelease,
@@ -36,9 +35,11 @@ from ncen_updater.publisher.review.weakened_protection import (
     find_release_warnings,
     find_weakened_protection,
     is_rollback_code_only,
+    manifest_changes,
+    manifest_marks,
 )
 from ncen_updater.publisher.signing.event_diff import DiffLine, describe_event
-from ncen_updater.publisher.signing.review_attachments import list_overlay_digests
+from ncen_updater.publisher.signing.event_files import list_overlay_digests
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")
@@ -71,7 +72,7 @@ class SqlReview:
         return next((mark for mark in self.marks if mark.line == number), None)
 
     def is_marked(self, number: int) -> bool:
-        """Whether a marked statement stands in this line, from 1."""
+        """Tell whether a marked statement stands in this line, from 1."""
         return any(mark.line <= number <= mark.last_line for mark in self.marks)
 
 

@@ -7,6 +7,7 @@ file may run.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ HARMLESS: Final[dict[str, Any]] = tomllib.loads(
 )
 _DATA: Final = frozenset(HARMLESS["data"].split())
 _TEXTS: Final = frozenset(HARMLESS["texts"].split())
+_OBEYED: Final = re.compile(HARMLESS["obeyed"], re.IGNORECASE)
 #: In such directories whatever lies there is read by an installer or a service.
 _READ: Final = (".d", ".dist-info", ".egg-info")
 #: So many are listed by name; of more, how many there are in each directory.
@@ -35,9 +37,11 @@ FIRST: Final = 3
 
 
 def may_run(path: str) -> bool:
-    """Whether a file is not of a kind that is data."""
+    """Tell whether a file is not of a kind that is data."""
     place = PurePosixPath(path)
     if any(part.lower().endswith(_READ) for part in place.parts[:-1]):
+        return True
+    if _OBEYED.fullmatch(place.name):
         return True
     return place.suffix.lower() not in _DATA and place.name not in _TEXTS
 

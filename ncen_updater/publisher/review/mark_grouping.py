@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.publisher.review.sql_clauses import StatementKind
-from ncen_updater.publisher.review.statement_marks import StatementMark
+from ncen_updater.publisher.review.statement_marks import StatementKind, StatementMark
 from ncen_updater.publisher.signing.value_format import join_texts
 
 #: What most releases do: it is to be decided, and does nothing to what stands in a database.

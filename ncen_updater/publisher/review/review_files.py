@@ -14,7 +14,7 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.json_output import compute_sha256
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.archive import unpack_archive
@@ -26,12 +26,13 @@ from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, lis
 from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import get_target_file_name
-from ncen_updater.publisher.lint.overlay_changes import format_line, read_shipped_catalog
-from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY, read_regular_file
-from ncen_updater.publisher.signing.review_attachments import (
+from ncen_updater.publisher.lint.overlay_rules import format_line, read_shipped_catalog
+from ncen_updater.publisher.signing.event_files import (
+    REVIEW_DIRECTORY,
     find_previous_document,
     list_overlay_digests,
     parse_document_version,
+    read_regular_file,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 

@@ -54,7 +54,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     verify_role,
 )
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
-from ncen_updater.publisher.signing.review_attachments import collect_review_files
+from ncen_updater.publisher.signing.event_files import collect_review_files
 from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES, ONLINE_ROLES
 
 
@@ -331,7 +331,7 @@ def encode_offer(offer: Offer) -> dict[str, Any]:
 
 
 def is_visible_to_tufup(offer: Offer) -> bool:
-    """Whether a client that reads nothing but names of archives may be shown a release."""
+    """Tell whether a client that reads nothing but names of archives may be shown a release."""
     return not (offer.waves or offer.halted or offer.withdrawn)
 
 

@@ -41,7 +41,7 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Si
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
@@ -154,7 +154,7 @@ def get_key_owner(key: Key) -> str:
 
 
 def get_public_path(private: Path) -> Path:
-    """Where the public half of ``NAME.pem`` lies."""
+    """Return where the public half of ``NAME.pem`` lies."""
     return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
 
 

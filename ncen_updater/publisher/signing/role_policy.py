@@ -104,5 +104,5 @@ def stamp_metadata(signed: Signed, role: str, now: datetime) -> None:
 
 
 def read_issue_time(signed: Signed) -> str:
-    """When a version was made, as it is written in it; empty if it does not say."""
+    """Read when a version was made, as it is written in it; empty if it does not say."""
     return str(signed.unrecognized_fields.get(ISSUE_TIME_FIELD, ""))

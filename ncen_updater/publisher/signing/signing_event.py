@@ -37,7 +37,7 @@ from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
@@ -316,7 +316,7 @@ class SigningEvent:
         return path
 
     def is_renewal_of(self, state: FeedState, roles: Sequence[str]) -> bool:
-        """Whether it has the next version of each of these roles."""
+        """Tell whether it has the next version of each of these roles."""
         return all(
             role in self.drafts
             and (published := state.get_role(role)) is not None
@@ -325,7 +325,7 @@ class SigningEvent:
         )
 
     def list_signable_roles(self, key: Key) -> list[str]:
-        """Which drafts a key may sign.
+        """List which drafts a key may sign.
 
         Raises:
             KEY_NOT_ALLOWED: If it may sign none of them.

@@ -205,7 +205,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
 
 def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
-    """Which of the keys that may sign a token holds; it has no PIN to give for that.
+    """Find which of the keys that may sign a token holds; it has no PIN to give for that.
 
     Raises:
         TOKEN_UNUSABLE: If it is none of them.

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ncen_updater.common.cli.render import format_scheduled_time, format_time
+from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.rollout import TIME_PATTERN
 
@@ -47,7 +47,7 @@ def format_signed_time(text: object) -> LocalizedFigure | str:
     moment = parse_signed_time(str(text))
     if moment is None:
         return str(text)
-    return format_time(moment) if moment.second else format_scheduled_time(moment)
+    return format_scheduled_time(moment)
 
 
 def format_version_range(text: object) -> LazyText | str:

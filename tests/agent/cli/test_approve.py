@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import pytest
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.service.assessment import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.messages import BUSY, OPEN_CHANGE
+from tests.agent.cli.site import CHANGE
 from tests.support.sites import TrialFeed, connect, serve
 
 
@@ -39,17 +43,39 @@ class Desk:
         return json.loads(out)
 
 
-@pytest.fixture
-def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    feed = TrialFeed(tmp_path)
+@contextmanager
+def make_site(directory: Path) -> Iterator[Path]:
+    """Set up a site to which 3.3.0 is available."""
+    feed = TrialFeed(directory)
     feed.publish(["3.3.0"])
     with serve(feed.directory) as url:
         service = {"service": {"required_approvals": 2, "timezone": "UTC"}}
         options = SiteOptions(feed_urls=(url,), cases=40, icomm=False, soak_s=0.0, settings=service)
-        with DemoSite(tmp_path / "site", None, options) as site:
+        with DemoSite(directory / "site", None, options) as site:
             connect(site, feed)
             site.start_app()
-            yield Desk(site.config_path, capsys)
+            yield site.config_path
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    with make_site(tmp_path) as config:
+        yield Desk(config, capsys)
+
+
+@pytest.fixture(scope="module")
+def interrupted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A site whose agent was killed in an upgrade."""
+    with make_site(tmp_path_factory.mktemp("interrupted")) as config:
+        assert run(["--config", str(config), "check", "--quiet"]) == 0
+        with Journal.open(config.parents[2] / "var/lib/ncen-updater" / JOURNAL_FILE) as journal:
+            journal.begin_change(CHANGE)
+        yield config
+
+
+@pytest.fixture
+def interrupted(interrupted_site: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(interrupted_site, capsys)
 
 
 @pytest.fixture
@@ -67,7 +93,31 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
         assert said["code"] == "NU-6068", words
         assert "ncen-updater check" in said["remedy"]
     newcomer.json("check")
-    assert newcomer.json("rehearse", "--dry-run")["available"] is True
+    dry = newcomer.json("rehearse", "--dry-run")
+    assert (dry["available"], dry["download_bytes"] > 0) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan", "dossier", "upgrade", "upgrade --dry-run", "upgrade --yes", "rehearse",
+        "rehearse --dry-run", "rollback --dry-run", "rollback --yes",
+        "approve --dry-run", "approve --rollback --dry-run", "schedule 2099-01-01 --dry-run",
+        "confirm", "confirm --dry-run", "prune", "prune --dry-run",
+        "prune --kept abcdefgh --dry-run", "adopt 3.2.4", "adopt 3.2.4 --dry-run",
+    ],
+)  # fmt: skip
+def test_commands_refuse_before_an_interrupted_change_is_resumed(
+    interrupted: Desk, words: str
+) -> None:
+    refusal = interrupted.json(*words.split(), code=9)["error"]
+    assert refusal["code"] == OPEN_CHANGE.code
+
+
+@pytest.mark.parametrize("words", ["plan", "rollback --dry-run", "rehearse --dry-run", "confirm"])
+def test_commands_report_a_change_in_progress_as_busy(interrupted: Desk, words: str) -> None:
+    with hold_change_lock(interrupted.state / CHANGE_LOCK_FILE, "upgrade"):
+        assert interrupted.json(*words.split(), code=9)["error"]["code"] == BUSY.code
 
 
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
@@ -113,12 +163,18 @@ def test_two_people_approve_what_was_rehearsed(
     dry = desk.json("rehearse", "--dry-run")
     assert dry["rehearsal"] is None
     assert dry["available"] is True
+    assert set(dry["databases"]) == {"seizures", "suspects", "companies"}
+    assert all(0 < one["needed_bytes"] < one["free_bytes"] for one in dry["disk_space"])
+    assert dry["last_duration_s"] is None
     code, out, _ = desk.run("rehearse")
     assert code == 0
     assert "downtime" in out
     # Seen: "classes without a class in 3.3.0: new code for 6 rows".
     assert "CITES offence classes that 3.3.0 maps anew: " in out
     assert ": new code for " in out
+    dry = desk.json("rehearse", "--dry-run")
+    assert dry["download_bytes"] == 0
+    assert dry["last_duration_s"] > 0
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.guide import COMMANDS
+from ncen_updater.agent.cli.main import COMMANDS
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal

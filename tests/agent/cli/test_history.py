@@ -21,7 +21,7 @@ from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.service.site_report import build_change_report
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.labels import translate_step_label
 from tests.agent.cli.site import CHANGE, TrialSite
 
@@ -211,9 +211,9 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         undone(journal)
     short, long = site.run("history", UPGRADE.id), site.run("history", UPGRADE.id, "--events")
-    assert "step-intended" not in short.stdout and "DETAIL" not in short.stdout
+    assert "step started" not in short.stdout and "DETAIL" not in short.stdout
     assert "history abcdefgh --events" in short.stdout
-    assert "step-intended" in long.stdout and "step-failed" in long.stdout
+    assert "step started" in long.stdout and "step failed" in long.stdout
     document = json.loads(site.run("history", UPGRADE.id, "--json").stdout)
     assert document["events"][0]["kind"] == "begun"
     assert document["failure"]["step"] == "migrate"

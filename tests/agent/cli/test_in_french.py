@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.cli.state_text import format_site_state
 from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.agent.reports.command_results import format_support_bundle
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
-from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import BundlePart
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_UNREACHABLE

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.main import COMMANDS, run
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -56,7 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["upgrade", "3.3.7", "--yes"], 3, "NU-6018"),
         (["upgrade", "3.3.8", "--yes"], 3, "NU-2203"),
         (["upgrade", "3.2.4", "--yes"], 3, "NU-2211"),
-        (["upgrade"], 2, "NU-1102"),
+        (["upgrade", "3.3.0"], 2, "NU-1102"),
+        (["upgrade", "9.9.9"], 3, "NU-2202"),
         (["upgrade", "--nonsense"], 2, "NU-1101"),
         (["rollback", "--yes"], 1, "NU-6014"),
         (["confirm"], 1, "NU-6016"),

@@ -16,7 +16,7 @@ import pytest
 
 from ncen_updater.agent.cli.job_progress import parse_job_result
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.cli.state_text import format_site_state
 from ncen_updater.agent.engine.recovery import ObservedState
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import JournalPermissionError, SiteBusyError
@@ -44,7 +44,7 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, translate
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
 from ncen_updater.common.progress import REVERTING
 from tests.agent.cli.site import CHANGE

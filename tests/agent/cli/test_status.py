@@ -36,7 +36,7 @@ from ncen_updater.agent.storage.service_state import (
     WithheldRelease,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.emergency_halts import KnownEmergencyHalt
+from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 from ncen_updater.feed.trust_state import TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
@@ -63,8 +63,17 @@ def test_a_site_at_rest(site: TrialSite) -> None:
     assert done.stdout.splitlines() == [
         "Installed: ncen 3.2.4 (ke-1, KE)",
         "Status: stopped; users cannot work",
+        "  Run: true",
         "No metadata yet. Run: ncen-updater check",
     ]
+
+
+def test_unhealthy_application_is_shown_with_the_next_command(site: TrialSite) -> None:
+    text = site.config.read_text("utf-8")
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', '["true"]'))
+    assert site.run("status").stdout.splitlines()[2] == "  Run: ncen-updater doctor"
+    site.open_change()
+    assert "ncen-updater doctor" not in site.run("status").stdout
 
 
 @pytest.mark.parametrize("state", ["state", None])
@@ -243,6 +252,8 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     assert "Available: 3.3.0" in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
     assert feed["comes_next"] == "3.3.0"
+    keeper.save(ServiceState(Assessment(event, "3.2.4", "3.4.0", before_target=("3.3.10",))))
+    assert "Available: 3.3.10, then 3.4.0" in site.run("status").stdout
     keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
     assert "Available" not in site.run("status").stdout
 
@@ -418,6 +429,9 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert "NU-1011" in done.stderr
     assert "/usr/share/doc/ncen-updater/examples/agent.toml" in " ".join(done.stderr.split())
     assert "Nothing was changed." in done.stderr
+    assert "Set NCEN_CONFIG_FILE to the file" in " ".join(done.stderr.split())
+    named = site.run("--config", f"{site.root}/other.toml", "status")
+    assert "Set --config to the file" in " ".join(named.stderr.split())
 
 
 def test_holds_and_bad_releases(site: TrialSite) -> None:

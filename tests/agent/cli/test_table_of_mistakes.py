@@ -104,7 +104,7 @@ ROWS = [
             put(r"\[paths\]", '[paths]\ncurrent = "/opt/curent"'), FRIGHTENING),
     Mistake(17, "doctor", 3, "NU-3201", ("Check current and slots in [paths]",),
             put(r"\[paths\]", '[paths]\nslots = "/opt/slot"'), FRIGHTENING),
-    Mistake(23, "doctor", 3, "NU-6128", ("Correct application.health_url",),
+    Mistake(23, "doctor", 3, "NU-6128", ("correct application.health_url",),
             put(r'health_url = "http://127.0.0.1:\d+', 'health_url = "http://127.0.0.1:9')),
     Mistake(24, "doctor", 3, "NU-6308", ("/nowhere/ncenctl of 'status' not found",),
             put(r"status = \[.*?\]", 'status = ["/nowhere/ncenctl"]')),

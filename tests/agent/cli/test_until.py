@@ -14,7 +14,8 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.essential_settings import read_site_timezone
-from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ErrorMessage
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.messages import BAD_TIME, HELD, TIME_PASSED, ErrorMessage
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused
 
@@ -69,23 +70,43 @@ def test_the_zone_of_the_site(tmp_path: Path) -> None:
             read_site_timezone(site.config)
 
 
-@pytest.mark.parametrize("version", ["3.3.0", None])
+@pytest.mark.parametrize(
+    ("hops", "named"),
+    [
+        (["3.3.0"], ["Next upgrade: 3.3.0"]),
+        (["3.3.10", "3.4.0"], ["Next upgrade: 3.3.10, then 3.4.0"]),
+        ([], []),
+    ],
+)
 def test_what_begins_once_a_hold_is_lifted_has_a_name(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    version: str | None,
+    hops: list[str],
+    named: list[str],
 ) -> None:
     """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
     begins = {"kind": "now", "at": None, "wait_reason": None, "missing_approvals": 0}
-    client = SimpleNamespace(
-        lift_holds=lambda: 1, read_next_upgrade_summary=lambda: (version, begins)
-    )
+    client = SimpleNamespace(lift_holds=lambda: 1, read_next_upgrade_summary=lambda: (hops, begins))
     monkeypatch.setattr(AgentSession, "get_client", lambda _: client)
     assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
-    named = [] if version is None else [f"Next upgrade: {version}"]
     assert capsys.readouterr().out.splitlines() == [
         "Removed: 1 hold",
         *named,
         "The upgrade starts immediately.",
     ]
+
+
+def test_hold_shows_the_time_that_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: a second before the time in ``status``."""
+    site = make_site(tmp_path)
+    recorded = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
+    monkeypatch.setattr(Journal, "read_time", lambda _: recorded)
+    shown = "2031-01-02 03:04:05 UTC"
+    for command in (("hold", "--reason", "fair"), ("status",)):
+        assert run(["--config", str(site.config), *command]) == 0
+        assert f"Upgrades on hold since {shown} by " in capsys.readouterr().out
+    assert run(["--config", str(site.config), "upgrade"]) == HELD.exit_code
+    assert f"Upgrades on hold since {shown} by " in capsys.readouterr().err.replace("\n", " ")

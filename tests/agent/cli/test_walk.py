@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.agent.cli import guide as agent
+from ncen_updater.agent.cli import main as agent
 from ncen_updater.agent.cli import main as agent_main
 from ncen_updater.common.i18n import translate
-from ncen_updater.publisher.cli import command_help as publisher
+from ncen_updater.publisher.cli import main as publisher
 from ncen_updater.publisher.cli import main as publisher_main
 from tests.support.french import foreign
 
@@ -63,7 +63,15 @@ def test_help_in_both_languages(
         assert run(["--lang", language, *path, "--help"]) == 0
         said[language] = capsys.readouterr().out
     assert not [word for word in ENGLISH if word in said["fr"]]
-    assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show add") == []
+    assert (
+        foreign(
+            said["fr"],
+            *agent.COMMANDS,
+            *publisher.COMMANDS,
+            "ncen keys new show add fleet confirm forget board",
+        )
+        == []
+    )
     command = command_of(program, path)
     flat = "".join(said["fr"].split())
     options = [o for o in command.params if isinstance(o, click.Option) and not o.hidden]

@@ -20,7 +20,7 @@ from ncen_updater.agent.service.api_client import StreamEvent
 from ncen_updater.agent.service.snapshot import MAX_PROGRESS_LINES, RunningCommand, SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
@@ -70,14 +70,17 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 
 @pytest.mark.parametrize(
-    ("options", "written"), [((), False), (("--events",), True), (("--json",), True)]
+    ("options", "written"),
+    [((), ""), (("--events",), "step started"), (("--json",), "step-intended")],
 )
 def test_events_are_written_where_they_are_asked_for(
-    service: Service, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], written: bool
+    service: Service, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], written: str
 ) -> None:
     config = str(service.counter.site.config)
     assert run(["--config", config, "watch", *options]) == 0
-    assert ("step-intended" in capsys.readouterr().out) is written
+    shown = capsys.readouterr().out
+    kinds = [words for words in ("step started", "step-intended") if words in shown]
+    assert kinds == [written] * bool(written)
 
 
 def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(

@@ -18,7 +18,7 @@ from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter

@@ -147,6 +147,9 @@ MISTAKES: dict[str, ROW] = {
     "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not found"),
     "infinite": ("[feed]", "[feed]\ntimeout_s = inf", 8, "feed.timeout_s", "at most"),
     "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
+    "the old name of /run": (
+        '"door"', '"var/run/x/door"', 18, "application.maintenance_file", "Write /run",
+    ),
     "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.maintenance_file", "NUL"),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.sqlite.database_sets import DatabaseSets
-from ncen_updater.agent.engine import adopt_restored as accepting
+from ncen_updater.agent.engine import adopt as accepting
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Actor

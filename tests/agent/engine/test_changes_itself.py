@@ -16,7 +16,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.engine import adopt_restored
+from ncen_updater.agent.engine import adopt
 from ncen_updater.agent.engine.observed_state import ADOPTED
 from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift, read_schemas
 from ncen_updater.agent.model.change import Actor
@@ -251,12 +251,10 @@ def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> Non
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         for person, reason in ((Actor("amina", 1001), "for a report"), (Actor("bo", 1002), "so")):
-            taken = adopt_restored.inspect_restored(
-                site, journal, Version(SILENT), SilentProgress()
-            )
-            people = adopt_restored.approve_restored(journal, taken, person, reason)
+            taken = adopt.inspect_restored(site, journal, Version(SILENT), SilentProgress())
+            people = adopt.approve_restored(journal, taken, person, reason)
         assert taken.reasons == {"amina": "for a report"}
-        adopt_restored.adopt_restored(site, journal, taken, people)
+        adopt.adopt_restored(site, journal, taken, people)
         (told,) = cast("list[dict[str, object]]", build_history_report(journal, 9)["accepted"])
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]

@@ -22,7 +22,7 @@ from ncen_updater.common.messages import (
 )
 
 URL = "http://127.0.0.1:1/health"
-SILENT = ReportedVersion("", URL, "health: did not answer")
+SILENT = ReportedVersion("", URL, LazyText("health: no response"))
 HOLDS = SchemaProbe("main", "0002_country", executable=True)
 UNFIT = dataclasses.replace(HOLDS, executable=False, detail="no such column: country")
 ROWS = dataclasses.replace(HOLDS, rows=3)
@@ -39,7 +39,7 @@ def says(version: str) -> ReportedVersion:
 
 
 #: It tells its release, and users cannot work.
-UNWELL = ReportedVersion("1.1.0", URL, "health: answered with status 503", '{"problems": ["x"]}')
+UNWELL = ReportedVersion("1.1.0", URL, LazyText("health: HTTP status 503"), '{"problems": ["x"]}')
 
 
 @pytest.mark.parametrize(

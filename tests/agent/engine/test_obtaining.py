@@ -23,7 +23,7 @@ from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed import download_store as downloads
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
+from ncen_updater.feed.offers import DownloadedPack, DownloadedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.release_document import Offer
 from tests.support.http_server import Fault, WebServer, serving

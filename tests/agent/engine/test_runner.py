@@ -186,6 +186,24 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
     assert trial.state() is ChangeState.REVERTED
 
 
+@pytest.mark.parametrize("stands", [False, True])
+def test_what_stands_again_after_its_undo_is_undone_once_more(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    """What is there counts, and not that it was recorded: of the fence and of the stop."""
+    last, fence = trial.steps[StepName.MAINTENANCE_ON], trial.steps[StepName.FENCE]
+    trial.steps[StepName.MIGRATE].do_error = last.undo_error = RuntimeError()
+    with refused(REVERT_FAILED):
+        trial.runner().run_change(CHANGE.id)
+    last.undo_error = None
+    again = 2 if stands else 1
+    monkeypatch.setattr(fence, "is_undone", lambda _: trial.calls.count("undo fence") == again)
+    trial.runner().revert(CHANGE.id)
+    assert trial.calls.count("undo fence") == again
+    assert trial.calls.count("undo copy") == 1
+    assert trial.state() is ChangeState.REVERTED
+
+
 def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = JournalUnwritableError(path="x", reason="full")
 

@@ -31,6 +31,7 @@ from ncen_updater.agent.model.errors import (
     DatabaseUnreachableError,
 )
 from ncen_updater.common.errors import InsufficientSpaceError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     HEALTH_UNDECIDED,
     STOPPED_BUT_ANSWERS,
@@ -41,7 +42,7 @@ from ncen_updater.formats.release_document import ReleaseDocument
 from tests.support.errors import refused
 
 DATABASES, ROOM = Path("/srv/databases"), 1 << 40
-BAD = (ProbeResult("health", "not as expected"),)
+BAD = (ProbeResult("health", LazyText("not as expected")),)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,8 @@ def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> 
     times = iter(range(100))
     silent = HealthResult(BAD, answered=False)
     site = site_of(lambda: "15.1", silent, ROOM)
-    looks: list[str | None] = [None] * 3 + ["ncen.service did not start: dependency (x)"] * 100
+    down = LazyText("ncen.service not running: dependency (x)")
+    looks: list[LazyText | None] = [None] * 3 + [down] * 100
 
     def health(_: object) -> HealthResult:
         return silent
@@ -168,7 +170,7 @@ def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> 
     with pytest.raises(ApplicationUnhealthyError) as caught:
         require_healthy(site, document_of())
     assert len(looks) < 101, "a start that waits is no dead application"
-    assert "did not start: dependency (x)" in str(caught.value)
+    assert "not running: dependency (x)" in str(caught.value)
     assert int(str(caught.value.values["seconds"])) < 100, "not what the configuration allows"
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.engine.site import Site, SystemClock
-from ncen_updater.agent.engine.steps.after import STATISTICS_LIMIT_S, refresh_in_background
+from ncen_updater.agent.engine.steps.soak_and_prune import STATISTICS_LIMIT_S, refresh_in_background
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress

@@ -13,7 +13,7 @@ import pytest
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, digests, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.quarantine import drop_quarantined
+from ncen_updater.agent.engine.prune import drop_quarantined
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE

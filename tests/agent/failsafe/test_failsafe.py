@@ -26,7 +26,7 @@ from ncen_updater.agent.failsafe import (
     decide_start,
     order_for_resume,
 )
-from ncen_updater.agent.self_update.housekeeping import read_failsafe
+from ncen_updater.agent.self_update.agent_directory import read_failsafe
 from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount_start
 from tests.support.forks import DEADLINE_S
 

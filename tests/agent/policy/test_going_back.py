@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.rollback_rules import (
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackConsent,
     RollbackVerdict,
     compute_rollback_binding,

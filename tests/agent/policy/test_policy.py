@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from ncen_updater.agent.policy.automation import BAD_RELEASE_DELAYS, compute_retry_at
-from ncen_updater.agent.policy.collection import (
+from ncen_updater.agent.policy.retention import (
     PreviousDatabases,
     ProtectedItems,
     PrunableItems,

@@ -8,7 +8,7 @@ import pytest
 
 from ncen_updater.agent.reports.command_results import format_import
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.offline.import_store import ImportRecord
+from ncen_updater.feed.import_store import ImportRecord
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import housekeeping as after_confirmation
+from ncen_updater.agent.self_update import agent_directory as after_confirmation
 from ncen_updater.agent.self_update import slots
-from ncen_updater.agent.self_update.installation_parts import build_command_part
+from ncen_updater.agent.self_update.installation import build_command_part
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.directory_writer import ActionHandler, DirectoryAction, own_doer
+from ncen_updater.agent.self_update.agent_directory import ActionHandler, DirectoryAction, own_doer
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,

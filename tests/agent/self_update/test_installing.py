@@ -20,8 +20,12 @@ from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
-from ncen_updater.agent.self_update import housekeeping as after_confirmation
-from ncen_updater.agent.self_update.housekeeping import prune_slots, read_failsafe, update_failsafe
+from ncen_updater.agent.self_update import agent_directory as after_confirmation
+from ncen_updater.agent.self_update.agent_directory import (
+    prune_slots,
+    read_failsafe,
+    update_failsafe,
+)
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,

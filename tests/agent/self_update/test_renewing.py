@@ -42,7 +42,7 @@ from ncen_updater.common import disk_space
 from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE, ExitCode
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.offers import FeedView
 from ncen_updater.formats.errors import DownloadDamagedError
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel

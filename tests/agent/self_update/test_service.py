@@ -19,7 +19,7 @@ from ncen_updater.agent import failsafe
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site_factory import read_agent_version
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, JOURNAL_FILE
-from ncen_updater.agent.self_update.housekeeping import SYSTEM_PYTHON, read_failsafe
+from ncen_updater.agent.self_update.agent_directory import SYSTEM_PYTHON, read_failsafe
 from ncen_updater.agent.storage.agent_selection import (
     STARTED_BY,
     AgentSelection,

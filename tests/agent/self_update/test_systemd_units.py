@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.self_update import installation as installing
-from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
+from ncen_updater.agent.self_update.installation import create_missing, list_missing
 from ncen_updater.common.progress import SilentProgress
 
 UNITS = Path(__file__).resolve().parents[3] / "packaging" / "systemd"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.errors import JournalUnwritableError
-from ncen_updater.agent.self_update.directory_writer import DirectoryAction, create_action_handler
+from ncen_updater.agent.self_update.agent_directory import DirectoryAction, create_action_handler
 from ncen_updater.agent.self_update.trial import AgentTrial, TrialDuty, TrialVerdict, decide_duty
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,

@@ -6,14 +6,17 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ncen_updater.agent.service.api_client import SiteServiceClient
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
+from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
 
 
@@ -136,3 +139,28 @@ def test_service_that_starts_again_is_waited_for(
         client.get("/v1/jobs/1")
     assert client.get("/v1/jobs/1", patiently=True) == {"x": 1}
     assert len(waits) == 1
+
+
+def test_whoever_renews_the_agent_waits_for_the_new_one() -> None:
+    """The service ends with the order, and starts again as the new agent."""
+
+    class Renewed:
+        def call(self, method: str, address: str, form: object) -> object:
+            return {"id": 7, "event": 1, "at": ""}
+
+        def stream(self, after: int) -> Iterator[StreamEvent]:
+            yield StreamEvent("order-ended", {"data": {"order": 7}})
+
+        def get(self, address: str, *, patiently: bool = False) -> object:
+            if not patiently:
+                raise ServiceUnresponsiveError(reason="Connection refused")
+            if address == "/v1/openapi.json":
+                return {"info": {"version": "0.2.0"}}
+            document = {"chosen": True, "to": "0.2.0", "lines": ["chosen"]}
+            return {"result": {"exit_code": 0, "document": document}}
+
+    run = SimpleNamespace(language="en", make_progress=lambda: nullcontext(SilentProgress()))
+    site = ServiceSiteClient(run, Renewed())  # type: ignore[arg-type]
+    said = site.update_agent(None, retry=False)
+    assert (said.exit_code, said.lines[0]) == (ExitCode.OK, "chosen")
+    assert str(said.lines[1]) == "Running on trial: ncen-updater 0.2.0"

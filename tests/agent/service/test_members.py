@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.service.api.openapi import build_openapi_document
+from ncen_updater.agent.service.api.schemas import build_openapi_document
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.service.test_serving import (
@@ -207,7 +207,7 @@ def test_a_bundle_crosses_whole(service: Served) -> None:
 def test_the_page_of_a_dossier(service: Served) -> None:
     import http.client
 
-    from ncen_updater.common.unix_socket import connect_unix_socket as connected
+    from ncen_updater.common.unix_http import connect_unix_socket as connected
 
     connection = http.client.HTTPConnection("localhost")
     connection.sock = connected(service.client.path, 60)

@@ -15,9 +15,9 @@ from ncen_updater.agent.reports.status import read_mtime_ns
 from ncen_updater.agent.self_update.trial import AgentTrial, TrialVerdict
 from ncen_updater.agent.service import serve
 from ncen_updater.agent.service.loop import ServiceLoop
+from ncen_updater.agent.service.serve import WakeupPipe
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue, JournalOrders
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import LazyText

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from ncen_updater.agent.service.wakeup_pipe import WakeupPipe
+from ncen_updater.agent.service.serve import WakeupPipe
 from ncen_updater.common.cli.program import TerminationHandler
 
 

@@ -15,17 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import make_conninfo
+
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
-from demo.site import DemoSite, SiteOptions
+from demo.site import DemoSite, SiteOptions, _free_ports
 from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.setup.answers import load_answers
 from ncen_updater.agent.setup.facts import gather_facts
 from ncen_updater.agent.setup.machine import Machine, find_server
-from ncen_updater.agent.setup.plan import SetupPlan, build_plan, name_cluster, render_toml
+from ncen_updater.agent.setup.plan import SetupPlan, build_plan, name_cluster
 from ncen_updater.agent.setup.proposal import make_proposal
 from ncen_updater.agent.setup.record import SetupRecord
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.toml_writer import render_toml
 from tests.support import postgres
 from tests.support.sites import TrialFeed, serve
 
@@ -45,6 +49,23 @@ local   all             postgres                                peer map=super
 local   all             all                                     peer
 host    all             all             127.0.0.1/32            scram-sha-256
 """
+
+#: As who wants a password of everybody.
+HBA_PASSWORD = HBA.replace("peer\n", "scram-sha-256\n")
+
+
+PASSWORD = "known to it alone"
+
+
+class PasswordPlace(PostgresPlace):
+    """A server that the application gives a password."""
+
+    def address(self, name: str) -> str:
+        """See :class:`PostgresPlace`."""
+        host = self.host if self.port == EmbeddedPostgres.port else "127.0.0.1"
+        return make_conninfo(
+            host=host, port=self.port, user=self.owner, dbname=self.names[name], password=PASSWORD
+        )
 
 
 def nothing(*_: object) -> CommandResult:
@@ -77,7 +98,7 @@ class BareSite:
             more: Lines before the first table.
         """
         path = self.demo.root.parent / "setup.toml"
-        text = render_toml(self.answers).replace("schema = 1", f"schema = 1\n{more}")
+        text = f"{more}\n{render_toml({'schema': 1, **self.answers})}"
         path.write_text(text, "utf-8")
         return path
 
@@ -96,7 +117,10 @@ class BareSite:
         """Begin, or go on."""
         record = self.record()
         plan = None if record.steps else self.plan(answers)
-        record.apply(SilentProgress(), plan.steps if plan else (), plan.by_hand if plan else ())
+        if plan is None:
+            record.apply(SilentProgress())
+        else:
+            record.apply(SilentProgress(), plan.steps, plan.by_hand, self.demo.config_path)
 
     def undo(self) -> None:
         """Undo all."""
@@ -147,15 +171,18 @@ def files_of(root: Path) -> Iterator[tuple[str, object]]:
 
 
 @contextmanager
-def running_as_debian(*, trust: bool = False) -> Iterator[EmbeddedPostgres]:
+def running_as_debian(
+    *, trust: bool = False, port: int | None = None
+) -> Iterator[EmbeddedPostgres]:
     """Run a server of its own that lets people in as Debian does.
 
     Args:
         trust: Whether it lets everybody in yet, until :func:`_set_rules`.
+        port: At the loopback; none by default.
     """
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as place,
-        postgres.running(postgres.available()[-1], Path(place)) as server,
+        postgres.running(postgres.available()[-1], Path(place), port=port) as server,
     ):
         server.host.chmod(0o755)
         if not trust:
@@ -164,13 +191,17 @@ def running_as_debian(*, trust: bool = False) -> Iterator[EmbeddedPostgres]:
 
 
 @contextmanager
-def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> Iterator[BareSite]:
+def bare_site(
+    directory: Path, *, with_postgres: bool, plain: bool = False, password: str = ""
+) -> Iterator[BareSite]:
     """Lay out a site, start its application, and take away what a setup makes.
 
     Args:
         directory: Holds all of it.
         with_postgres: Whether its databases are in a server of its own, or files.
         plain: Whether the files lie in a directory, which adopting makes a link.
+        password: Where the application logs in by a password: ``socket`` or ``tcp``; else nowhere,
+            as its system user.
     """
     feed = TrialFeed(directory)
     feed.publish((VERSION,))
@@ -179,10 +210,13 @@ def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> I
         options = SiteOptions(feed_urls=(url,), cases=5, icomm=False)
         server = databases = None
         if with_postgres:
-            server = stack.enter_context(running_as_debian(trust=True))
-            databases = PostgresPlace(
-                str(server.host), owner=OURSELVES, agent="other", programs=server.binaries.directory
-            )
+            port = _free_ports(1)[0] if password == "tcp" else None
+            server = stack.enter_context(running_as_debian(trust=True, port=port))
+            made = PasswordPlace if password else PostgresPlace
+            databases = made(
+                str(server.host), server.port, owner="portal" if password else OURSELVES,
+                agent="other", programs=server.binaries.directory,
+            )  # fmt: skip
         demo = stack.enter_context(DemoSite(directory / "site", databases, options))
         _install_by_hand(demo)
         if plain:
@@ -195,16 +229,20 @@ def bare_site(directory: Path, *, with_postgres: bool, plain: bool = False) -> I
         if server is not None:  # root comes in as the role of its name
             application["user"] = OURSELVES
         if server is not None:
-            _set_rules(server)
+            if password:
+                with psycopg.connect(server.conninfo(), autocommit=True) as session:
+                    session.execute(f"ALTER ROLE portal PASSWORD '{PASSWORD}'")
+            _set_rules(server, HBA_PASSWORD if password == "socket" else HBA)
         answers = {
             "site": {"id": "ke-national", "country": "KE"},
             "feed": {"urls": [url]},
             "trust": {"root": str(feed.root), "fingerprint": fingerprint(feed.root)},
             "application": application,
             "databases": (
-                {"host": str(server.host), "user": AGENT, "owner": OURSELVES,
+                {"host": str(server.host), "port": server.port, "user": AGENT,
+                 "owner": databases.owner,
                  "bin_directory": str(server.binaries.directory)}
-                if server is not None
+                if server is not None and databases is not None
                 else {"engine": "sqlite", "directory": str(demo.root / "srv/ncen/databases"),
                       "names": dict(demo.databases.names)}
             ),
@@ -226,9 +264,9 @@ def _install_by_hand(demo: DemoSite) -> None:
     demo.current.symlink_to(VERSION)
 
 
-def _set_rules(server: EmbeddedPostgres) -> None:
+def _set_rules(server: EmbeddedPostgres, rules: str = HBA) -> None:
     """Have it let people in as Debian does, and its own user in as its superuser."""
-    (server.data / "pg_hba.conf").write_text(HBA)
+    (server.data / "pg_hba.conf").write_text(rules)
     owner = pwd.getpwuid(server.data.stat().st_uid).pw_name
     (server.data / "pg_ident.conf").write_text(f"super {owner} postgres\n# no end of line")
     for name in ("pg_hba.conf", "pg_ident.conf"):

@@ -12,13 +12,25 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
-from ncen_updater.agent.setup.facts import Cluster, SiteFacts, survey_cluster
+from ncen_updater.agent.setup.facts import Cluster, HbaRule, SiteFacts, survey_cluster
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, find_server
 from ncen_updater.agent.setup.plan import open_databases
 from ncen_updater.agent.setup.proposal import make_proposal
 from ncen_updater.agent.setup.record import SetupRecord
-from ncen_updater.agent.setup.steps import FileStep, MembersStep, RoleStep, SetupStep, try_role
-from ncen_updater.common.messages import SETUP_FILE_UNSAFE, SETUP_STEP_FAILED
+from ncen_updater.agent.setup.steps import (
+    FileStep,
+    MembersStep,
+    RoleStep,
+    ServerStep,
+    SetupStep,
+    try_role,
+)
+from ncen_updater.common.messages import (
+    SETUP_FILE_UNSAFE,
+    SETUP_LOGIN_BROKEN,
+    SETUP_LOGINS_DIFFER,
+    SETUP_STEP_FAILED,
+)
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.setup.site import CATALOGUE, facts_of, running_as_debian
 from tests.support.errors import refused
@@ -110,6 +122,47 @@ def test_reload_that_breaks_a_login_is_reverted(
     assert caught.value.values["cause"] == "NU-1209"
     assert look(server, cluster) == before
     assert answer(server, OWNER, OWNER) == "00000"
+
+
+def test_login_that_differs_from_database_to_database_is_refused(server: ServerAddress) -> None:
+    cluster = survey_cluster(server)
+    other = dataclasses.replace(cluster.databases[0], name="ncen_mail")
+    rule = HbaRule(0, "local", ("ncen_mail",), ("all",), "scram-sha-256")
+    cluster = dataclasses.replace(
+        cluster, databases=(*cluster.databases, other), rules=(rule, *cluster.rules)
+    )
+    with refused(SETUP_LOGINS_DIFFER) as caught:
+        list(open_databases(cluster, OWNER, ["ncen_cases"], AGENT, OWNER))
+    assert caught.value.values["databases"] == "ncen_cases (peer), ncen_mail (scram-sha-256)"
+
+
+def test_undo_reloads_the_restored_files_whoever_may_log_in(server: ServerAddress) -> None:
+    loaded = "SELECT pg_conf_load_time()"
+    machine, nobody = Machine(Path("/nowhere")), [["nobody", None, "postgres", "00000"]]
+    for before_files in (False, True):
+        (((before,),),) = server.query([loaded])
+        step = ServerStep(dataclasses.asdict(server), nobody, before_files=before_files)
+        step.undo(machine, {})
+        assert (server.query([loaded]) != [[[before]]]) is before_files
+
+
+def test_login_that_fails_before_any_change_stops_setup(
+    server: ServerAddress, tmp_path: Path
+) -> None:
+    cluster = survey_cluster(server)
+    before = look(server, cluster)
+    planned = [
+        dataclasses.replace(step, logins=[[OWNER, None, "not there", "00000"]])
+        if isinstance(step, ServerStep)
+        else step
+        for step in steps(cluster, None)
+    ]
+    record = SetupRecord(Machine(tmp_path), tmp_path / "state")
+    with refused(SETUP_STEP_FAILED) as caught:
+        record.apply(SilentProgress(), planned)
+    assert caught.value.values["cause"] == SETUP_LOGIN_BROKEN.code
+    assert look(server, cluster) == before
+    assert not (tmp_path / "state").exists()
 
 
 def test_line_that_the_server_cannot_read_is_reverted(

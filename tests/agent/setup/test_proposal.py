@@ -125,20 +125,27 @@ RULES = (
     HbaRule(2, "host", ("all",), ("all",), "scram-sha-256"),
     HbaRule(3, "local", ("sameuser",), ("ncen",), "md5"),
     HbaRule(4, "local", ("ncen_cases",), ("+staff",), "reject"),
+    HbaRule(6, "local", ("samerole",), ("all",), "trust"),
+    HbaRule(7, "local", (r"/^old_\d$", "/*"), ("all",), "trust"),
+    HbaRule(7, "local", (r"/^old_\d$",), ("/^nc",), "trust"),
     HbaRule(5, "local", ("all",), ("all",), "peer", ("map=own",)),
 )
 
 
 @pytest.mark.parametrize(
-    ("role", "databases", "line"),
+    ("role", "database", "line"),
     [
-        ("postgres", ["x"], 1),
-        ("ncen", ["ncen"], 3),
-        ("ncen", ["ncen_cases"], 5),
-        ("member", ["ncen_cases"], 4),
+        ("postgres", "x", 1),
+        ("ncen", "ncen", 3),
+        ("ncen", "ncen_cases", 5),
+        ("member", "ncen_cases", 4),
+        ("below", "ncen_cases", 4),
+        ("below", "staff", 6),
+        ("ncen", "old_1", 7),
     ],
 )
-def test_first_rule_that_meets_a_role(role: str, databases: list[str], line: int) -> None:
-    cluster = replace(ONE, rules=RULES, members={"member": frozenset({"staff"})})
-    found = find_first_rule(cluster, role, databases)
+def test_first_rule_that_meets_a_role(role: str, database: str, line: int) -> None:
+    members = {"member": frozenset({"staff"}), "below": frozenset({"member"})}
+    cluster = replace(ONE, rules=RULES, members=members)
+    found = find_first_rule(cluster, role, database)
     assert found is not None and found.line == line

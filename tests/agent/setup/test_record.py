@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.errors import SiteBusyError
-from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 from ncen_updater.agent.setup.steps import CommandStep, FileStep, SetupStep
@@ -21,6 +22,7 @@ from ncen_updater.common.messages import (
     SETUP_FILE_UNSAFE,
     SETUP_IN_USE,
     SETUP_RECORD_DAMAGED,
+    SETUP_RECORD_NEWER,
     SETUP_STEP_FAILED,
     SETUP_UNDO_FAILED,
 )
@@ -118,6 +120,8 @@ def test_killed_at_every_instant_back(tmp_path: Path) -> None:
         ground = Ground(tmp_path / str(instant))
         ground.apply()
         assert killed_at(instant, ground.undo)
+        left = {path.name for path in ground.state.rglob("*")}
+        assert "lock" in left or "record.json" not in left, instant
         ground.undo()
         assert ground.look() == ground.before, instant
 
@@ -209,6 +213,63 @@ def test_damaged_record_is_refused(tmp_path: Path, content: bytes) -> None:
     (ground.state / "setup/record.json").write_bytes(content)
     with refused(SETUP_RECORD_DAMAGED):
         SetupRecord(ground.machine, ground.state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schema", "1"),
+        ("schema", None),
+        ("schema", 0),
+        ("phase", "asleep"),
+        ("steps", [{"step": {"kind": "reboot"}, "state": None, "before": None}]),
+        ("steps", [{"step": {"kind": "command", "of": 1}, "state": None, "before": None}]),
+        ("steps", [{"step": {"kind": "command"}, "state": "begun", "before": None}]),
+        ("steps", [{"step": {"kind": "command"}, "state": "ended", "before": {}}]),
+        ("steps", [{"step": {"kind": "command"}}]),
+        ("steps", 3),
+        ("missing", [1]),
+        ("by_hand", [{"text": "x"}]),
+        ("config", 1),
+    ],
+)
+def test_foreign_record_is_refused_and_stays(tmp_path: Path, name: str, value: object) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    record = ground.state / "setup/record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), name: value}))
+    there = ground.look()
+    with refused(SETUP_RECORD_DAMAGED):
+        ground.undo()
+    assert ground.look() == there
+
+
+def test_record_of_a_newer_agent_is_refused_and_stays(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.apply()
+    record = ground.state / "setup/record.json"
+    record.write_text(json.dumps({"schema": 2, "all else": "is new"}))
+    there = ground.look()
+    with refused(SETUP_RECORD_NEWER):
+        ground.undo()
+    assert ground.look() == there
+
+
+def test_nothing_is_done_or_undone_while_a_change_is_open(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.broken = ("member",)
+    with refused(SETUP_STEP_FAILED):
+        ground.apply()
+    ground.broken = ()
+    assert killed_at(changes_of(Ground(tmp_path / "counted").apply) // 2, ground.apply)
+    journal = ground.state / JOURNAL_FILE
+    Journal.create(journal, first_event=("adopted", {})).close()
+    there = {path: facts_of(path) for path in (ground.root / "etc").rglob("*")}
+    with hold_change_lock(ground.state / CHANGE_LOCK_FILE, "test"):
+        for act in (ground.apply, ground.undo):
+            with pytest.raises(SiteBusyError):
+                act()
+    assert {path: facts_of(path) for path in (ground.root / "etc").rglob("*")} == there
 
 
 @pytest.mark.parametrize("how", ["mode", "name", "link"])

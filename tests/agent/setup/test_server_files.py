@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.proof_steps import PageStep
 from ncen_updater.agent.setup.server_files import (
     LANGUAGES,
     LANGUAGES_TEXT,
     MARK,
     SNIPPET,
-    SNIPPET_TEXT,
+    Front,
     add_maintenance_page,
+    find_front,
     insert_before_rules,
     make_login_lines,
+    make_snippet,
     quote_name,
 )
-from tests.support.nginx import find_nginx
+from tests.support.nginx import find_nginx, nginx
 
+needs_nginx = pytest.mark.skipif(find_nginx() is None, reason="this machine has no nginx")
 AGENTS = "local all ncen_updater peer map="
 
 
@@ -32,7 +38,8 @@ AGENTS = "local all ncen_updater peer map="
         ("peer", ("map=own",), ("own root ncen_updater", "own root ncen"), (f"{AGENTS}own",)),
         ("scram-sha-256", (), ("ncen_updater root ncen_updater",), (f"{AGENTS}ncen_updater",)),
         ("trust", (), ("ncen_updater root ncen_updater",), (f"{AGENTS}ncen_updater",)),
-        ("", (), ("ncen_updater root ncen_updater",), (f"{AGENTS}ncen_updater",)),
+        ("", (), ("ncen_updater root ncen_updater", "ncen_updater root ncen"),
+         (f"{AGENTS}ncen_updater", "local all ncen peer map=ncen_updater")),
     ],
 )  # fmt: skip
 def test_lines_for_the_way_in_that_the_application_has(
@@ -103,17 +110,55 @@ def test_maintenance_page_goes_into_the_location_that_hands_on(
         assert add_maintenance_page(changed, port, "/run/ncen/maintenance") == changed
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("listen 80;", Front("127.0.0.1", 80, tls=False, name="localhost")),
+        ("listen [::]:443 ssl; server_name _ *.a.org ncen.example.org;",
+         Front("::1", 443, tls=True, name="ncen.example.org")),
+        ("listen unix:/run/n.sock; # listen 81;\n listen 10.0.0.1:8443 ssl http2; server_name ~x;",
+         Front("10.0.0.1", 8443, tls=True, name="localhost")),
+        ("listen 80 proxy_protocol; listen *:82;",
+         Front("127.0.0.1", 82, tls=False, name="localhost")),
+        ("listen unix:/run/n.sock;", None),
+    ],
+)  # fmt: skip
+def test_front_of_the_server_that_hands_on(lines: str, expected: Front | None) -> None:
+    other = "server { listen 99; server_name other.example.org; location / { return 404; } }\n"
+    text = other + SITE.replace("TARGET", "app").replace("listen 80;", lines)
+    assert find_front(text, 8080) == expected
+
+
 def test_web_server_with_pages_of_its_own_is_left_to_a_person() -> None:
     text = SITE.replace("TARGET", "app").replace("listen 80;", "error_page 503 /own.html;")
     assert add_maintenance_page(text, 8080, "/run/ncen/maintenance") is None
 
 
-@pytest.mark.skipif(find_nginx() is None, reason="this machine has no nginx")
+@needs_nginx
+def test_nginx_shows_the_page_to_who_checks_it_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    file = tmp_path / "run/maintenance"
+    changed = add_maintenance_page(SITE.replace("TARGET", "app"), 8080, str(file))
+    snippet = tmp_path / "snippet.conf"
+    rules = f"{LANGUAGES_TEXT}{(changed or '').replace(SNIPPET, str(snippet))}"
+    pages = Path(__file__).parents[3] / "packaging/nginx/maintenance"
+    text = make_snippet(str(file)).replace("/usr/share/ncen-updater/maintenance", str(pages))
+    snippet.write_text(text)
+    with nginx(str(find_nginx()), tmp_path, tmp_path / "nginx", rules, {}) as running:
+        step = PageStep(dataclasses.asdict(Front("127.0.0.1", running.port, False, "a")), str(file))
+        machine = Machine(tmp_path)
+        before = step.capture(machine)
+        step.do(machine, before)
+        assert not file.parent.exists()
+        assert step._fetch() == "status 404"  # nobody else sees it then
+
+
+@needs_nginx
 def test_nginx_takes_it(tmp_path: Path) -> None:
     changed = add_maintenance_page(SITE.replace("TARGET", "app"), 8080, "/run/ncen/maintenance")
     assert changed is not None
     snippet = tmp_path / "snippet.conf"
-    snippet.write_text(SNIPPET_TEXT)
+    snippet.write_text(make_snippet("/run/ncen/maintenance"))
     whole = tmp_path / "nginx.conf"
     listens = changed.replace(SNIPPET, str(snippet)).replace("listen 80", "listen 127.0.0.1:1")
     whole.write_text(

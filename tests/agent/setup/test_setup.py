@@ -36,10 +36,13 @@ def site(
         yield made
 
 
-def run(site: BareSite, *words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    site: BareSite, *words: str, config: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command, as an administrator types it."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     words = ("setup", "--root", str(site.demo.root), *words)
+    words = words if config is None else ("--config", str(config), *words)
     return run_agent(*words, environment={**kept, "LANG": "C.UTF-8"})
 
 
@@ -140,6 +143,34 @@ def test_dry_run_of_an_interrupted_setup_changes_nothing(site: BareSite) -> None
     assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "interrupted")
     assert differences(site, there) <= {"var/lib/ncen-updater/setup/lock"}
     _undo(site)
+    assert differences(site, before) == set()
+
+
+def test_interrupted_setup_keeps_its_configuration(site: BareSite) -> None:
+    before = site.look()
+    last = changes_of(site.apply)
+    site.undo()
+    assert killed_at(last // 2, site.apply)
+    there = site.look()
+    other = site.demo.root / "etc/other.toml"
+    for words in ((), ("--undo",)):
+        failed = run(site, *words, "--yes", "--json", config=other)
+        assert json.loads(failed.stdout)["error"]["code"] == "NU-1219"
+    assert differences(site, there) == set()
+    undone = run(site, "--undo", "--yes", config=site.demo.config_path)
+    assert undone.returncode == 0, undone.stderr
+    assert differences(site, before) == set()
+
+
+def test_configuration_of_another_name_is_found_again(site: BareSite) -> None:
+    before = site.look()
+    config = site.demo.root / "etc/other.toml"
+    done = run(site, "--answers", str(site.write_answers()), "--yes", "--json", config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert config.is_file()
+    assert site.record().config == config
+    undone = run(site, "--undo", "--yes")
+    assert undone.returncode == 0, undone.stderr
     assert differences(site, before) == set()
 
 

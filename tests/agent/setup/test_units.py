@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from demo.site import _free_ports
 from ncen_updater.agent.adapters.feed_reader import worker as fetching
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.setup import proof_steps
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase
-from ncen_updater.agent.setup.server_files import MARK, SNIPPET
+from ncen_updater.agent.setup.server_files import CHECK, CHECK_ENDING, MARK, SNIPPET
+from ncen_updater.agent.setup.steps import CommandStep
 from ncen_updater.agent.setup.unit_files import make_unit_drop_in
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.messages import SETUP_IN_USE, SETUP_STEP_FAILED
+from ncen_updater.common.messages import (
+    SETUP_IN_USE,
+    SETUP_STEP_FAILED,
+    SETUP_UNDONE_UNHEALTHY,
+    ExitCode,
+)
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.setup.site import VERSION, BareSite, bare_site
@@ -48,7 +60,7 @@ case "${{0##*/}} $*" in
     printf 'Id=ncen.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
     printf 'UnitFileState=enabled\\n'
     printf 'Result=success\\nExecMainStatus=0\\nRequires=ncen-updater-resume.service\\n' ;;
-  *" cat "*) cat {unit} ;;
+  *" cat "*) cat {unit} {dropin} 2> /dev/null || [ -e {unit} ] ;;
   *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
   *" stop -- ncen.service"*) ctl stop ;;
   *" start "*" ncen.service"*) ctl start ;;
@@ -57,7 +69,7 @@ case "${{0##*/}} $*" in
 esac
 """
 NGINX = """server {
-    listen 80;
+    listen 127.0.0.1:FRONT;
     location / {
         proxy_pass http://127.0.0.1:PORT;
     }
@@ -78,7 +90,8 @@ def machine_with_units(directory: Path) -> Iterator[BareSite]:
         unit.write_text(f"[Service]\nUser=ncen\nWorkingDirectory={place}\nExecStart={command}\n")
         web = root / "etc/nginx/sites-enabled/ncen"
         web.parent.mkdir(parents=True)
-        web.write_text(NGINX.replace("PORT", str(demo.app_port)))
+        (front,) = _free_ports(1)
+        web.write_text(NGINX.replace("PORT", str(demo.app_port)).replace("FRONT", str(front)))
         bin_directory = directory / "bin"
         bin_directory.mkdir()
         environment = demo.environment()
@@ -99,8 +112,38 @@ def machine_with_units(directory: Path) -> Iterator[BareSite]:
         socket = root / "run/ncen-updater/fetch.sock"
         socket.parent.mkdir()
         words = (sys.executable, "-I", "-m", fetching.__name__, str(demo.config_path))
-        with activated(socket, words, directory / "fetch.log"):
+        with activated(socket, words, directory / "fetch.log"), serving(site, front):
             yield site
+
+
+@contextmanager
+def serving(site: BareSite, port: int) -> Iterator[None]:
+    """Play the web server for who looks for the page."""
+    web = site.demo.root / "etc/nginx/sites-enabled/ncen"
+
+    class Handler(BaseHTTPRequestHandler):
+        """Shows it where its file was changed, and is not hidden."""
+
+        def do_GET(self) -> None:
+            """Answer."""
+            file = re.search(r"-e (\S+)\)", web.read_text())
+            is_shown = file is not None and Path(file[1] + CHECK_ENDING).exists()
+            is_shown = is_shown and not (site.demo.root / "hidden").exists()
+            self.send_response(503 if is_shown and self.path == CHECK else 404)
+            self.send_header("Retry-After", "120")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -146,8 +189,8 @@ def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:
     answers, root = site.write_answers(), site.demo.root
     words = ("setup", "--root", str(root), "--answers", str(answers), "--keep-unit", "--yes")
     done = run_agent(*words, environment={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    _, _, last = done.stdout.partition("Ready for an upgrade")
+    assert done.returncode == ExitCode.BLOCKED, done.stdout + done.stderr
+    _, _, last = done.stdout.partition("NU-6145")
     assert f"By hand: Let ncen.service start {root}/opt/ncen/current" in last
 
 
@@ -161,6 +204,32 @@ def test_release_without_what_the_unit_starts(site: BareSite) -> None:
     assert "--keep-unit" in str(caught.value.detail)
     assert site.look() == before
     assert not [order for order in orders(site) if order.startswith("restart")]
+
+
+def test_undo_restores_the_files_of_an_application_that_is_sick(site: BareSite) -> None:
+    before = site.look()
+    site.apply()
+    old = site.demo.root / "srv/old/current/app/bin/ncenctl"
+    old.rename(old.with_name("away"))
+    with refused(SETUP_UNDONE_UNHEALTHY) as caught:
+        site.undo()
+    assert caught.value.values["unit"] == "ncen.service"
+    assert site.look() == before
+    assert site.record().phase is SetupPhase.NONE
+    old.with_name("away").rename(old)
+
+
+def test_step_that_fails_tells_of_a_sick_application_too(site: BareSite) -> None:
+    before = site.look()
+    old = site.demo.root / "srv/old/current/app/bin/ncenctl"
+    plan = site.plan()
+    old.rename(old.with_name("away"))  # it runs, and could not start again
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.record().apply(SilentProgress(), [*plan.steps, CommandStep([["false"]])])
+    assert caught.value.values["cause"] == "NU-1214"
+    assert "not healthy" in str(caught.value.detail)
+    assert site.look() == before
+    old.with_name("away").rename(old)
 
 
 def test_setup_killed_before_its_restart_does_not_return_from_an_upgrade(site: BareSite) -> None:
@@ -193,16 +262,33 @@ def test_web_server_that_refuses_its_file(site: BareSite) -> None:
     assert orders(site)[-1] == "systemctl daemon-reload"
 
 
+def test_page_that_the_web_server_does_not_show(
+    site: BareSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof_steps, "PAGE_LIMIT_S", 0.5)
+    (site.demo.root / "hidden").touch()
+    before = site.look()
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.apply()
+    assert caught.value.values["cause"] == "NU-1222"
+    assert "404" in str(caught.value.detail)
+    assert site.look() == before
+    assert not Path(f"{site.demo.maintenance_file}{CHECK_ENDING}").exists()
+
+
 def test_seven_questions_are_enough(site: BareSite) -> None:
     before, trust = site.look(), site.answers["trust"]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/"}
     replies = {
-        "Site ID": "ke-national",
+        "Site ID": "two words",
+        "Use letters, digits, dots": "k" * 501,
+        "Use at most 500": "ke-national",
         "Country": "ke",
         "Feed URL": site.answers["feed"]["urls"][0],
         "Trusted root received": trust["root"],
         "Accounts of": "none",
-        "Maintenance window": "22:00-04:00",
+        "Maintenance window": "at night",
+        "Use hours, such": "22:00-04:00",
         "Apply this plan?": "yes",
     }
     command = [*PROGRAM_LINE, "setup", "--root", str(site.demo.root)]
@@ -246,6 +332,8 @@ Description=nCEN
          [f"ExecStart=/bin/sh -c 'cd \"{CURRENT}\"; exec bin/ncen'"]),
         ("ExecStart=/bin/sh -c 'cd /var/lib/ncen && exec /srv/ncen/bin/ncen'",
          [f"ExecStart=/bin/sh -c 'cd /var/lib/ncen && exec {CURRENT}/bin/ncen'"]),
+        (f"ExecStart={CURRENT}-old/bin/ncen", [f"ExecStart={CURRENT}/bin/ncen"]),
+        (f"ExecStart=/usr/bin/env X={CURRENT}/x /srv/ncen/bin/ncen", []),
         ("ExecStart=/bin/sh -c 'cd /srv && exec bin/ncen'", None),
         ("ExecStart=/usr/sbin/ncen", None),
         ("ExecStart=/srv/ncen", None),

@@ -13,14 +13,18 @@ from packaging.version import Version
 
 from demo.release_flow import publish_release
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.offline.bundle_import import BundleImporter, ImportSite
-from ncen_updater.feed.offline.import_store import ImportRecord
-from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.import_store import ImportRecord
+from ncen_updater.feed.offers import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.publisher.distribute.bundle_export import ExportedBundle, export_bundle
-from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
+from ncen_updater.publisher.distribute.bundle_export import (
+    ExportedBundle,
+    ExportRequest,
+    ExportSite,
+    export_bundle,
+)
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ncen_updater.formats.bundle.zip_format import MemberSource, encode_bundle
+from ncen_updater.formats.bundle_file import MemberSource, encode_bundle
 
 
 def members(bundle: Path) -> dict[str, bytes]:

@@ -20,8 +20,8 @@ from ncen_updater.common.messages import (
     ErrorMessage,
 )
 from ncen_updater.common.progress import SilentProgress
-from ncen_updater.feed.offline.import_store import read_import_record
-from ncen_updater.publisher.distribute.export_selection import ExportRequest
+from ncen_updater.feed.import_store import read_import_record
+from ncen_updater.publisher.distribute.bundle_export import ExportRequest
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed
 from tests.publisher.releases import write_release

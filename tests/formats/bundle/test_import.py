@@ -21,11 +21,11 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.errors import NotImportedError, UnverifiedDownloadError
-from ncen_updater.feed.release_source import DownloadedPack
+from ncen_updater.feed.offers import DownloadedPack
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.delta.pack_plan import DeltaError
-from ncen_updater.publisher.distribute.export_selection import ExportRequest
+from ncen_updater.publisher.distribute.bundle_export import ExportRequest
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import METADATA_LOCKED
-from ncen_updater.feed.offline.import_store import lock_metadata, read_import_record
+from ncen_updater.feed import import_store
+from ncen_updater.feed.import_store import lock_metadata, read_import_record
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused
 from tests.support.killing import changes_of, instants, killed_at
@@ -68,7 +70,10 @@ def test_killed_before_its_changes_to_the_disk(
     assert seen == {"3.4.0", "3.5.0"}
 
 
-def test_a_look_at_the_feed_waits_for_no_import(bundle: Path, site: OfflineSite) -> None:
+def test_a_look_at_the_feed_waits_for_no_import(
+    bundle: Path, site: OfflineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_store, "LOCK_WAIT_S", 0.0)
     site.take(bundle)
     with lock_metadata(site.state, exclusive=True), refused(METADATA_LOCKED):
         site.refresh()
@@ -76,3 +81,13 @@ def test_a_look_at_the_feed_waits_for_no_import(bundle: Path, site: OfflineSite)
         site.refresh()
         with refused(METADATA_LOCKED):
             site.take(bundle)
+
+
+def test_import_waits_until_others_have_read_the_feed(
+    bundle: Path, site: OfflineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: NU-2321 where the service looked at the feed in that moment."""
+    with ExitStack() as reader:
+        reader.enter_context(lock_metadata(site.state, exclusive=False))
+        monkeypatch.setattr(import_store, "sleep", lambda _: reader.close())
+        assert site.take(bundle).releases

@@ -14,13 +14,12 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BUNDLE_OLDER, MIRROR_BUSY, MIRROR_NOT_OURS
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors
 from ncen_updater.feed.errors import MetadataRollbackError, RoleExpiredError, TrustError
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.mirror import FeedMirror, MirrorReport
-from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.zip_format import read_members
+from ncen_updater.formats.bundle_file import open_bundle, read_members
 from ncen_updater.publisher.build.attachments import (
     AttachmentBuilder,
     BuildSource,

@@ -36,7 +36,7 @@ from ncen_updater.common.messages import (
     ExitCode,
 )
 from ncen_updater.feed.errors import RoleExpiredError
-from ncen_updater.publisher.distribute.export_selection import ExportRequest, ExportSite
+from ncen_updater.publisher.distribute.bundle_export import ExportRequest, ExportSite
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says

@@ -6,7 +6,7 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
-from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
+from ncen_updater.formats.delta.apply import GroupReference, OldSlot
 from ncen_updater.formats.delta.pack_plan import FileReference
 from tests.formats.delta.making import jar, write
 

@@ -15,8 +15,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
-from ncen_updater.formats.delta.apply import FileSharing, apply_pack, is_link_safe
-from ncen_updater.formats.delta.old_slot import OldSlot
+from ncen_updater.formats.delta.apply import FileSharing, OldSlot, apply_pack, is_link_safe
 from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Files, Mode, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.texts.placeholders import compare_placeholders, count_placeholders
+from ncen_updater.formats.texts.catalog import compare_placeholders, count_placeholders
 
 
 @pytest.mark.parametrize(

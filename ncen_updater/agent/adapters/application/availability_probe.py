@@ -218,7 +218,7 @@ class _AvailabilityProbe:
         refused = describe_refusal(status, along)
         if refused:
             # It says nothing of how the application is, but of what the site sends along.
-            return HealthProbe(HealthAnswer.NOT_ASKED, refused)
+            return HealthProbe(HealthAnswer.NOT_ASKED, str(refused))
         return self._judge_response(status, along.mask(body))
 
     def _read_request_credentials(self) -> RequestCredentials:

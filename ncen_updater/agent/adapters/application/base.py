@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.formats.manifest import HealthProbe
 
 
@@ -28,10 +29,10 @@ class HealthExpectation:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One request and what came of it; ``problem`` is empty when all was as expected."""
+    """One request and what came of it; ``problem`` is None when all was as expected."""
 
     name: str
-    problem: str = ""
+    problem: LazyText | None = None
     seconds: float = 0.0
 
 
@@ -58,12 +59,21 @@ class HealthResult:
     status: int | None = None
 
     def __bool__(self) -> bool:
-        return all(not result.problem for result in self.results)
+        return not self.problems
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[LazyText, ...]:
         """What was wrong, a line each."""
-        return tuple(f"{r.name}: {r.problem}" for r in self.results if r.problem)
+        return tuple(
+            LazyText("{name}: {problem}", {"name": result.name, "problem": result.problem})
+            for result in self.results
+            if result.problem is not None
+        )
+
+    @property
+    def problem(self) -> LazyText | None:
+        """All of that together; None when all was as expected."""
+        return join_texts(self.problems) if self.problems else None
 
     @property
     def answer_json(self) -> str:
@@ -98,13 +108,17 @@ class Application(abc.ABC):
     def start_deferred_parts(self) -> None:
         """Start the parts that wait until users are in; those that run are left alone."""
 
-    def why_down(self) -> str | None:
+    def why_down(self) -> LazyText | None:
         """Say why it is down, as far as the system knows; None where it runs, or is about to."""
-        return None if self.is_running() else ""
+        return None if self.is_running() else LazyText(N_("not running"))
+
+    def find_outside_installations(self) -> Mapping[str, str]:
+        """Return the directory by unit from which it starts instead of ``current``."""
+        return {}
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether any process of any part runs."""
+        """Tell whether any process of any part runs."""
 
     @abc.abstractmethod
     def observe_state(self) -> ProcessState:
@@ -115,7 +129,7 @@ class Application(abc.ABC):
         """
 
     def stopped_in_order(self) -> bool:
-        """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
+        """Tell whether somebody else stopped a part on purpose; False where that cannot be told.
 
         Raises:
             STATE_UNKNOWN: If the system does not answer.
@@ -138,7 +152,7 @@ class Application(abc.ABC):
     def disable_maintenance(self) -> None:
         """Let users in."""
 
-    def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
+    def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
         """Return why the front server lets users in although the maintenance page is on, else None.
 
         Called only while the maintenance page is on.
@@ -150,12 +164,12 @@ class Application(abc.ABC):
         return None
 
     def check_health_token(self) -> UpdaterError | None:
-        """Why the token that goes along with each look at the health cannot be used."""
+        """Return why the token that goes along with each look at the health cannot be used."""
         return None
 
     @abc.abstractmethod
     def is_in_maintenance(self) -> bool:
-        """Whether users are kept out."""
+        """Tell whether users are kept out."""
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:

@@ -19,6 +19,7 @@ from ncen_updater.agent.adapters.application.base import (
     ProbeResult,
 )
 from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.health_request import describe_status
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceFile, MaintenanceNote
 from ncen_updater.agent.adapters.application.process import (
     CommandResult,
@@ -28,6 +29,7 @@ from ncen_updater.agent.adapters.application.process import (
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError, StopError
 from ncen_updater.agent.policy.restart_policy import ProcessState, stopped_in_order
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import PART_STOP_FAILED
 
 logger = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ class BaseApplication(Application):
         """Return one part; called once the environment is known."""
 
     def is_running(self) -> bool:
-        """Whether any process of any part runs."""
+        """Tell whether any process of any part runs."""
         return any(part.is_running() for part in self._parts)
 
     def observe_state(self) -> ProcessState:
@@ -89,7 +91,7 @@ class BaseApplication(Application):
         return self._parts[0].observe_state()
 
     def stopped_in_order(self) -> bool:
-        """Whether somebody stopped a part of it on purpose."""
+        """Tell whether somebody stopped a part of it on purpose."""
         return stopped_in_order(part.observe_state() for part in self._parts)
 
     def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
@@ -141,14 +143,14 @@ class BaseApplication(Application):
         """Keep users out and show them the maintenance page."""
         self._door.write()
 
-    def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
-        """Why the web server in front lets users in all the same; None where it does not."""
+    def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
+        """Return why the web server in front lets users in all the same; None where it does not."""
         return check_maintenance_page(
             self._settings, self._clock, self._wait, rolling_back=rolling_back
         )
 
     def check_health_token(self) -> ApplicationError | None:
-        """Why the token of the health cannot be used; None where it can, or there is none."""
+        """Return why the health token cannot be used; None where it can, or there is none."""
         try:
             self._prober.load_credentials()
         except ApplicationError as error:
@@ -163,7 +165,7 @@ class BaseApplication(Application):
         self._door.remove()
 
     def is_in_maintenance(self) -> bool:
-        """Whether users are kept out."""
+        """Tell whether users are kept out."""
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
@@ -182,7 +184,7 @@ class BaseApplication(Application):
         missing = self.find_missing_parts(include_deferred=include_deferred) if health else ()
         if not missing:
             return health
-        results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
+        results = tuple(ProbeResult(name, LazyText(N_("not running"))) for name in missing)
         return replace(health, results=(*health.results, *results), missing_parts=missing)
 
 
@@ -230,7 +232,7 @@ def check_maintenance_page(
     wait: Callable[[float], object] = time.sleep,
     *,
     rolling_back: bool = False,
-) -> str | None:
+) -> LazyText | None:
     """Ask the front until it shows the maintenance page; None where it does, or has no address.
 
     A front may remember for a moment which files there are. One that does not answer lets nobody
@@ -256,11 +258,11 @@ def check_maintenance_page(
             return None
         if clock() >= until:
             if isinstance(value, int):
-                return f"it answered with status {value}"
+                return describe_status(value)
             if rolling_back:
-                logger.warning("the web server in front is away, and lets nobody in: it %s", value)
+                logger.warning("the web server in front is away, and lets nobody in: %s", value)
                 return None
-            return f"it {value}"
+            return value
         wait(POLL_S)
 
 
@@ -281,18 +283,18 @@ class ApplicationPart(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether any process of it runs.
+        """Tell whether any process of it runs.
 
         Raises:
             STATE_UNKNOWN: If that cannot be told.
         """
 
     def is_at_rest(self) -> bool:
-        """Whether none runs, and none is about to by an order that was given."""
+        """Tell whether none runs, and none is about to by an order that was given."""
         return not self.is_running()
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Whether it runs, and has done so without an end since it was started or looked at first.
+        """Tell whether it has run without an end since it was started or looked at first.
 
         Args:
             since_last_check: Since the last look will do.

@@ -106,7 +106,7 @@ class _CommandPart(ApplicationPart):
         self._alone = alone
 
     def is_running(self) -> bool:
-        """Whether any process of it runs.
+        """Tell whether any process of it runs.
 
         Raises:
             STATE_UNKNOWN: If the command says neither.

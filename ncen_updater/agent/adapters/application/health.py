@@ -1,4 +1,4 @@
-"""One uncached look at the application, from outside its process.
+"""Health checks of the application from outside its process: one uncached request each time.
 
 Requests go to the configured address alone, without proxy or redirect, and so do the headers and
 the token. Each request has one deadline for everything, so that an application that answers a byte
@@ -27,6 +27,7 @@ from ncen_updater.agent.adapters.application.health_request import (
     DEFAULT_AUTHORIZATION_SCHEME,
     RequestCredentials,
     describe_refusal,
+    describe_status,
     load_request_credentials,
     parse_version_output,
 )
@@ -37,11 +38,13 @@ from ncen_updater.agent.adapters.application.process import (
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.model.errors import ApplicationError
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version
 
 MAX_BODY_BYTES = 1_000_000
 MAIN_ENDPOINT = "health"
+NO_ANSWER_IN_TIME = N_("no response within {timeout} seconds")
 REQUEST_HEADERS = {
     "Accept": "application/json, */*;q=0.5",
     "Cache-Control": "no-cache, no-store",
@@ -55,11 +58,20 @@ REQUEST_HEADERS = {
 class _HttpAnswer:
     status: int
     body: bytes
-    refusal: str = ""
+    refusal: LazyText | None = None
 
 
 class _NoAnswerError(Exception):
-    """A request without a usable answer; its text is the problem."""
+    """A request without a usable answer.
+
+    Args:
+        template: The problem.
+        values: Of its places.
+    """
+
+    def __init__(self, template: str, **values: object) -> None:
+        self.problem = LazyText(template, values)
+        super().__init__(str(self.problem))
 
 
 def _execute_command(argv: Sequence[str], timeout_s: float) -> CommandResult:
@@ -137,34 +149,34 @@ class HealthProber:
         scheme = settings.health_token_scheme or DEFAULT_AUTHORIZATION_SCHEME
         return load_request_credentials(settings.health_headers, settings.health_token_file, scheme)
 
-    def request_status(self, path: str) -> int | str:
+    def request_status(self, path: str) -> int | LazyText:
         """Ask once; return the status of the answer, or why there was none."""
         try:
             return self._send_request(path).status
         except _NoAnswerError as error:
-            return str(error)
+            return error.problem
 
-    def _time_request(self, name: str, ask: Callable[[], str]) -> ProbeResult:
+    def _time_request(self, name: str, ask: Callable[[], LazyText | None]) -> ProbeResult:
         begin = self._clock()
         try:
             problem = ask()
         except _NoAnswerError as error:
-            problem = str(error)
+            problem = error.problem
         return ProbeResult(name, problem, self._clock() - begin)
 
     def _check_main_endpoint(
         self, version: str, reported: dict[str, object], answers: list[_HttpAnswer]
-    ) -> str:
+    ) -> LazyText | None:
         settings = self._settings
         answer = self._send_request(settings.health_path)
         answers.append(answer)
-        problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
+        problems = [] if answer.status == 200 else [describe_status(answer.status)]
         if problems and settings.version_command:
             return answer.refusal or problems[0]  # it says nothing of what is not well
         try:
             fields = self._parse_fields(answer.body)
         except _NoAnswerError as error:
-            return answer.refusal or "; ".join([*problems, str(error)])
+            return answer.refusal or join_texts([*problems, error.problem])
         reported.update(fields)
         if answer.refusal:
             return answer.refusal
@@ -173,24 +185,23 @@ class HealthProber:
                 problems += _describe_differences(fields, {name: version})
         if settings.write_probe_field:
             problems += _describe_differences(fields, {settings.write_probe_field: True})
-        return "; ".join(problems)
+        return join_texts(problems) if problems else None
 
-    def _check_probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
+    def _check_probe(self, path: str, status: int, expect: Mapping[str, object]) -> LazyText | None:
         answer = self._send_request(path)
         if answer.status != status:
-            return answer.refusal or f"answered with status {answer.status}, expected {status}"
-        return (
-            "; ".join(_describe_differences(_parse_json_object(answer.body), expect))
-            if expect
-            else ""
-        )
+            words = N_("HTTP status {status}, expected {expected}")
+            values = {"status": answer.status, "expected": status}
+            return answer.refusal or LazyText(words, values)
+        differs = _describe_differences(_parse_json_object(answer.body), expect) if expect else []
+        return join_texts(differs) if differs else None
 
     def _send_request(self, path: str) -> _HttpAnswer:
         timeout = self._settings.probe_timeout_s
         try:
             along = self.load_credentials()
         except ApplicationError as error:
-            raise _NoAnswerError(f"was not asked: {error.title_text}") from error
+            raise _NoAnswerError(N_("not queried: {reason}"), reason=error.title_text) from error
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
         late = threading.Event()
@@ -219,16 +230,17 @@ class HealthProber:
                 answer = _HttpAnswer(response.status, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
-                raise _NoAnswerError(f"did not answer within {timeout:g} seconds") from error
+                raise _NoAnswerError(NO_ANSWER_IN_TIME, timeout=f"{timeout:g}") from error
             reason = along.mask_text(str(error)) or type(error).__name__
-            raise _NoAnswerError(f"did not answer: {reason}") from (None if along.token else error)
+            cause = None if along.token else error
+            raise _NoAnswerError(N_("no response: {reason}"), reason=reason) from cause
         finally:
             timer.cancel()
             connection.close()
         if late.is_set():
-            raise _NoAnswerError(f"did not answer within {timeout:g} seconds")
+            raise _NoAnswerError(NO_ANSWER_IN_TIME, timeout=f"{timeout:g}")
         if len(body) > MAX_BODY_BYTES:
-            raise _NoAnswerError(f"answered with more than {MAX_BODY_BYTES} bytes")
+            raise _NoAnswerError(N_("response larger than {max_bytes}"), max_bytes=MAX_BODY_BYTES)
         return _HttpAnswer(answer.status, along.mask(body), describe_refusal(answer.status, along))
 
     def _parse_fields(self, body: bytes) -> dict[str, object]:
@@ -239,7 +251,7 @@ class HealthProber:
             return _parse_json_object(body)
         reported = extract_version(body, settings.version_pattern)
         if reported is None:
-            raise _NoAnswerError("no version in the response")
+            raise _NoAnswerError(N_("no version in the response"))
         return {settings.version_field: reported}
 
     def _run_version_command(self, argv: Sequence[str]) -> str:
@@ -248,14 +260,18 @@ class HealthProber:
             ended = self._run(argv, self._settings.probe_timeout_s)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise _NoAnswerError(f"'{argv[0]}' cannot say the version: {reason}") from error
+            raise _NoAnswerError(
+                N_("'{command}' failed: {reason}"), command=argv[0], reason=reason
+            ) from error
         reported = parse_version_output(ended.status, ended.output, self._settings.version_pattern)
         # What else stands in the command may be nobody's business.
         if ended.status is None:
-            raise _NoAnswerError(f"'{argv[0]}' did not say the version in time")
+            raise _NoAnswerError(N_("'{command}' timed out"), command=argv[0])
         if reported is None:
             raise _NoAnswerError(
-                f"'{argv[0]}' tells no version, and ended with status {ended.status}"
+                N_("'{command}' printed no version (exit status {status})"),
+                command=argv[0],
+                status=ended.status,
             )
         return reported
 
@@ -264,22 +280,25 @@ def _parse_json_object(body: bytes) -> dict[str, object]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _NoAnswerError("the response is not JSON") from error
+        raise _NoAnswerError(N_("the response is not JSON")) from error
     if not isinstance(value, dict):
-        raise _NoAnswerError("the response is not a JSON object")
+        raise _NoAnswerError(N_("the response is not a JSON object"))
     return value
 
 
-def _describe_differences(fields: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+def _describe_differences(
+    fields: Mapping[str, object], wanted: Mapping[str, object]
+) -> list[LazyText]:
     problems = []
     for name, value in wanted.items():
         if name not in fields:
-            problems.append(f"the field '{name}' is missing")
+            problems.append(LazyText(N_("field '{name}' missing"), {"name": name}))
         # In JSON, true is not 1.
         elif fields[name] != value or isinstance(fields[name], bool) != isinstance(value, bool):
-            problems.append(
-                f"'{name}' is {_shorten_value(fields[name])}, expected {_shorten_value(value)}"
-            )
+            values = {"name": name, "value": _shorten_value(fields[name])}
+            values["expected"] = _shorten_value(value)
+            words = N_("'{name}' is {value}, expected {expected}")
+            problems.append(LazyText(words, values))
     return problems
 
 

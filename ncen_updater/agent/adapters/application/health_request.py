@@ -18,6 +18,7 @@ from ncen_updater.common.bounded_io import (
     SecretUnreadableError,
     read_secret_file,
 )
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     HEALTH_TOKEN_BAD,
     HEALTH_TOKEN_EXPOSED,
@@ -85,22 +86,25 @@ def load_request_credentials(
     return RequestCredentials({**(headers or {}), "Authorization": f"{scheme} {token}"}, token)
 
 
-def describe_refusal(status: int, credentials: RequestCredentials) -> str:
-    """Return how an answer refuses what the site sends along; empty where it does not; pure.
+def describe_status(status: int) -> LazyText:
+    """Return a problem that is the status of an answer; pure."""
+    return LazyText(N_("HTTP status {detail}"), {"detail": status})
+
+
+def describe_refusal(status: int, credentials: RequestCredentials) -> LazyText | None:
+    """Return how an answer refuses what the site sends along; None where it does not; pure.
 
     The words name what to mend. Nothing of what was sent is in them.
     """
-    if status not in REFUSAL_STATUSES:
-        return ""
     sent = {
-        "token": bool(credentials.token),
-        "headers": len(credentials.headers) > bool(credentials.token),
+        "health_token_file": bool(credentials.token),
+        "health_headers": len(credentials.headers) > bool(credentials.token),
     }
-    what = " or the ".join(name for name, is_sent in sent.items() if is_sent)
-    keys = {"token": "health_token_file", "headers": "health_headers"}
-    where = ", ".join(keys[name] for name, is_sent in sent.items() if is_sent)
-    message = f"answered with status {status}"
-    return f"{message}, refusing the {what} that this site sends ({where})" if what else ""
+    settings = ", ".join(name for name, is_sent in sent.items() if is_sent)
+    if status not in REFUSAL_STATUSES or not settings:
+        return None
+    words = N_("HTTP status {status}: credentials rejected ({settings})")
+    return LazyText(words, {"status": status, "settings": settings})
 
 
 def parse_version_output(status: int | None, output: str, pattern: str | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ncen_updater.agent.adapters.application.base import HealthResult
+from ncen_updater.common.i18n import LazyText
 
 
 class SoakVerdict(StrEnum):
@@ -162,7 +163,7 @@ COMING = frozenset({502, 503, 504})
 class SameAnswer:
     """One failing answer that is given again and again: what it is, how often, and since when."""
 
-    problems: tuple[str, ...]
+    problems: tuple[LazyText, ...]
     since: float
     looks: int = 1
 
@@ -182,7 +183,7 @@ def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> Same
 
 
 def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
-    """Whether waiting longer changes nothing. Pure."""
+    """Tell whether waiting longer changes nothing. Pure."""
     if same is None or same.looks < SAME_LOOKS:
         return False
     return at - same.since >= max(SAME_S, SAME_SHARE * timeout_s)

@@ -94,7 +94,7 @@ class MaintenanceFile:
         logger.info("maintenance page off")
 
     def exists(self) -> bool:
-        """Whether the file is there, whatever is in it.
+        """Tell whether the file is there, whatever is in it.
 
         Raises:
             MAINTENANCE_FILE_STUCK: If that cannot be seen.

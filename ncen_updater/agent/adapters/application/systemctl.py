@@ -23,7 +23,7 @@ PATIENCE_S, AGAIN_S = 10.0, 0.2
 
 
 def is_manager_away(ended: CommandResult) -> bool:
-    """Whether an answer is none of the service manager, which nobody reached. Pure."""
+    """Tell whether an answer is none of the service manager, which nobody reached. Pure."""
     return bool(ended.status) and AWAY.search(ended.output) is not None
 
 

@@ -23,9 +23,11 @@ from ncen_updater.agent.adapters.application.systemctl import (
     run_systemctl,
     seen_of,
 )
+from ncen_updater.agent.adapters.application.unit_text import find_outside_installation
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
 from ncen_updater.agent.policy.restart_policy import ProcessState
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import STATE_UNKNOWN
 
 ORDER_TIMEOUT_S = 30.0
@@ -56,7 +58,7 @@ class SystemdApplication(BaseApplication):
         wait: Callable[[float], object] = time.sleep,
         systemctl: str = "systemctl",
     ) -> None:
-        self._systemctl = systemctl
+        self._systemctl, self._current = systemctl, current
         super().__init__(
             settings,
             current,
@@ -73,11 +75,17 @@ class SystemdApplication(BaseApplication):
             name, start_after_maintenance, settings, self._environment, self._systemctl
         )
 
-    def why_down(self) -> str | None:
+    def why_down(self) -> LazyText | None:
         """See :meth:`Application.why_down`."""
         resting = all(part.is_at_rest() for part in self._parts)
         first = self._parts[0]
         return first.why_down() if resting and isinstance(first, _SystemdUnit) else None
+
+    def find_outside_installations(self) -> Mapping[str, str]:
+        """See :meth:`Application.find_outside_installations`."""
+        units = (part for part in self._parts if isinstance(part, _SystemdUnit))
+        found = {part.unit: part.find_outside_installation(self._current) for part in units}
+        return {unit: directory for unit, directory in found.items() if directory}
 
 
 class _SystemdUnit(ApplicationPart):
@@ -95,6 +103,17 @@ class _SystemdUnit(ApplicationPart):
         self._systemctl = systemctl
         self._restarts: str | None = None
 
+    @property
+    def unit(self) -> str:
+        """Its name."""
+        return self._unit
+
+    def find_outside_installation(self, current: Path) -> str:
+        """Return the directory from which it starts instead of ``current``; empty without one."""
+        argv = self._build_argv("cat", "--no-pager")
+        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
+
     def is_running(self) -> bool:
         """Return whether the unit has processes, or is starting or stopping.
 
@@ -108,11 +127,11 @@ class _SystemdUnit(ApplicationPart):
         return seen_of(self._read_properties())
 
     def is_at_rest(self) -> bool:
-        """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
+        """Tell whether it neither runs nor waits in systemd's queue, which outlives the agent."""
         facts = self._read_properties()
         return facts["ActiveState"] not in ACTIVE_STATES and facts.get("Job", "") in ("", "0")
 
-    def why_down(self) -> str:
+    def why_down(self) -> LazyText:
         """Say how it ended, or which unit that it needs failed, so that it did not even start."""
         facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
@@ -120,10 +139,10 @@ class _SystemdUnit(ApplicationPart):
         states = self._run_systemctl("look at", asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
         why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
-        return f"{self._unit} does not run: {why}"
+        return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Whether it is up, and systemd did not have to start it again since the first look.
+        """Tell whether it is up, and systemd did not have to start it again since the first look.
 
         A worker that dies at each start is up for an instant each time. One that ended once while
         users work, and has run since, is no longer bad at the next look.

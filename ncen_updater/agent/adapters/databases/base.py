@@ -1,17 +1,13 @@
-"""Interface that the upgrade engine needs of a database engine.
+"""Interface that the upgrade engine needs of a database engine; a third one implements this alone.
 
-The interface speaks of the whole set, because the cut-over is one act: all databases of the site
-change their roles together or not at all. A third engine implements this and nothing else.
+Roles, which all databases of a site change together: *live* is what the application opens; a
+*candidate* (``<name>__next_<change>``) is a copy on its way to become live; a *previous*
+(``<name>__prev_<change>``) is what was live before the cut-over of that change, frozen. A change
+that leaves the databases *as they are* (``ChangeRef.no_copy``) makes no copy: its cut-over writes
+the marker into the live set, in one act, and its rollback removes it.
 
-Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
-its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
-cut-over of that change, frozen. A change that leaves the databases *as they are*
-(``ChangeRef.no_copy``) makes no copy and migrates nothing: its cut-over writes the marker into the
-live set, in one act, and its rollback takes that marker away again.
-
-The plain data that engines and callers exchange comes first. Every operation is idempotent: called
-again after a crash at any instant, with the same arguments, it ends in the same state. Operations
-raise; they never report failure by a value.
+Every operation is idempotent: called again after a crash at any instant, with the same arguments,
+it ends in the same state. Operations raise; they never report failure by a value.
 """
 
 from __future__ import annotations
@@ -130,6 +126,15 @@ class DatabaseFacts:
     physical_name: str
     size_bytes: int
     details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpaceNeed:
+    """Bytes that copies of the live databases need at a place, and those that are free there."""
+
+    path: str
+    needed_bytes: int
+    free_bytes: int
 
 
 @dataclass(frozen=True)
@@ -306,6 +311,10 @@ class DatabaseEngine(abc.ABC):
         """Facts of each live database."""
 
     @abc.abstractmethod
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """Measure the disks that copies would go to, as far as they can be seen from here."""
+
+    @abc.abstractmethod
     def find_blockers(
         self,
         change: ChangeRef,
@@ -365,7 +374,7 @@ class DatabaseEngine(abc.ABC):
             raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
 
     def sessions(self) -> tuple[str, ...]:
-        """Whose sessions in the live set a fence would end, in the words of the engine."""
+        """Return whose sessions in the live set a fence would end, in the words of the engine."""
         return ()
 
     def list_replaced(self) -> tuple[str, ...]:
@@ -373,7 +382,7 @@ class DatabaseEngine(abc.ABC):
         return ()
 
     def is_accepting_connections(self) -> bool:
-        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        """Tell whether the server takes sessions now; it is not asked for any. Files always do."""
         return True
 
     @abc.abstractmethod
@@ -573,7 +582,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Whether every copy is there and whole."""
+        """Tell whether every copy is there and whole."""
 
     @abc.abstractmethod
     def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:

@@ -268,7 +268,7 @@ def _judge_value(
 
 
 def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripObservation) -> bool:
-    """Whether the release writes that into this row of an older table each time that it comes."""
+    """Tell whether the release writes that into this row of an older table at each upgrade."""
     older = seen.before.get(name)
     if older is None or seen.rolled_back is None:
         return False

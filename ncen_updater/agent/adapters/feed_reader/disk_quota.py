@@ -71,7 +71,7 @@ class DiskAllowance:
         return DiskAllowance(self.size + other.size, self.inodes + other.inodes)
 
     def is_exceeded_by(self, use: DiskUsage) -> bool:
-        """Whether more is there, the margin counted."""
+        """Tell whether more is there, the margin counted."""
         return use.size > self.size + MARGIN_BYTES or use.inodes > self.inodes + MARGIN_INODES
 
 

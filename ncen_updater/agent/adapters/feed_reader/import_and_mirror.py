@@ -21,11 +21,11 @@ from ncen_updater.common.messages import (
     NO_FEED_TO_MIRROR,
 )
 from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 from ncen_updater.feed.mirror import FeedMirror
-from ncen_updater.feed.offline.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
-from ncen_updater.feed.offline.bundle_import import BundleImporter, ImportSite
 from ncen_updater.feed.resumable_download import DOWNLOAD_PROGRESS
-from ncen_updater.formats.bundle.bundle_file import open_bundle
+from ncen_updater.formats.bundle_file import open_bundle
 
 WorkerRequest = Mapping[str, object]
 

@@ -49,10 +49,10 @@ from ncen_updater.common.workers import (
     call_worker,
 )
 from ncen_updater.feed.errors import FeedError, RoleExpiredError, TrustError, UpgradePathError
-from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease, FeedView
+from ncen_updater.feed.offers import DownloadedPack, DownloadedRelease, FeedView
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.bundle_file import open_bundle_file
+from ncen_updater.formats.bundle_file import open_bundle_file
 from ncen_updater.formats.errors import (
     ManifestError,
     ReleaseDocumentError,
@@ -331,7 +331,7 @@ class WorkerReleaseSource(TufReleaseSource):
         )  # fmt: skip
 
     def _find_worker_user(self) -> tuple[int, int] | None:
-        """Whose rights the child has: the owner's of the directory, where we may choose."""
+        """Find whose rights the child has: the owner's of the directory, where we may choose."""
         try:
             owner = self._received.stat()
         except FileNotFoundError:

@@ -160,18 +160,18 @@ class ApprovalCount:
         return max(0, self.needed - len(self.approvals))
 
     def __bool__(self) -> bool:
-        """Whether enough have approved."""
+        """Tell whether enough have approved."""
         return self.missing == 0
 
     def would_count(self, uid: int) -> bool:
-        """Whether a yes of this person would be one more: not their second, nor root's of two."""
+        """Tell whether this person's approval would count: not their second, nor root's of two."""
         return uid not in _list_uncounted_uids(self.needed) and all(
             one.uid != uid for one in self.approvals
         )
 
 
 def _list_uncounted_uids(needed: int) -> frozenset[int]:
-    """Whose yes counts as none: where two are needed, the first of them may have typed sudo."""
+    """List whose approval does not count: where two are needed, the first may have typed sudo."""
     return SHARED_UIDS if needed > 1 else frozenset()
 
 
@@ -242,7 +242,7 @@ class RollbackApproval:
 
 
 def count_accepted_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
-    """How many records a rollback may lose by all who approved it; none until they are enough.
+    """Count the records that a rollback may lose by all approvers; none until they are enough.
 
     Args:
         given: Approvals of rollbacks in force.
@@ -252,7 +252,7 @@ def count_accepted_loss(given: Iterable[RollbackApproval], count: ApprovalCount)
 
 
 def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
-    """How many records a rollback may lose by those who approved it, be they enough or not.
+    """Count the records that a rollback may lose by its approvers, be they enough or not.
 
     Args:
         given: Approvals of rollbacks in force.

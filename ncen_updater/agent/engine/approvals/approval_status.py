@@ -25,7 +25,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import join_texts
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import ProgressListener
 
@@ -142,7 +142,7 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
 
 
 def _is_environmental_failure(record: RehearsalRecord) -> bool:
-    """Whether a rehearsal failed for a reason that may be gone at the next try."""
+    """Tell whether a rehearsal failed for a reason that may be gone at the next try."""
     if record.state is not RehearsalState.FAILED:
         return False
     return record.failure is None or not record.failure.release_at_fault
@@ -151,7 +151,7 @@ def _is_environmental_failure(record: RehearsalRecord) -> bool:
 def _find_changes_since_approval(
     journal: Journal, target: str, basis: ApprovalBasis, now: datetime
 ) -> tuple[VoidedApproval, ...]:
-    """Why what people approved before is not what would be done now."""
+    """Find why what people approved before is not what would be done now."""
     approved = ApprovalStore(journal).read_last_basis(target)
     if approved is None:
         return ()
@@ -206,7 +206,7 @@ def make_consent_check(
 
 
 def count_required_approvals(site: Site, *, scheduled: bool) -> int | None:
-    """How many people have to approve an upgrade; None where nobody has to be asked. Pure.
+    """Count the approvals that an upgrade needs; None where it needs none. Pure.
 
     A person who types the command is the one who approves it, unless the site wants two people:
     then nobody upgrades alone. What the service begins by itself was approved, or the site says

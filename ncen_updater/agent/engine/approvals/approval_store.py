@@ -195,7 +195,7 @@ class ApprovalStore:
         return count
 
     def was_consumed(self, binding: str) -> bool:
-        """Whether an upgrade was begun on approvals of a binding."""
+        """Tell whether an upgrade was begun on approvals of a binding."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT binding, withdrawn_by FROM approvals")
             return any(
@@ -205,7 +205,7 @@ class ApprovalStore:
             )
 
     def list_consumed_by(self, change: str, binding: str | None) -> tuple[str, ...]:
-        """Who had approved a change that was begun, in the order in which they did.
+        """List who had approved a change that was begun, in the order in which they did.
 
         Args:
             change: The change.
@@ -269,7 +269,7 @@ class ApprovalStore:
             )  # fmt: skip
 
     def count_for_binding(self, binding: str, needed: int) -> ApprovalCount:
-        """Who approved a binding, of so many who have to."""
+        """Return who approved a binding, of so many who have to."""
         return count_approvals(self.list_active(), binding, needed)
 
     def read_last_basis(self, to_version: str) -> Mapping[str, object] | None:
@@ -341,7 +341,7 @@ class ApprovalStore:
 
 
 def read_accepted_loss(basis: Mapping[str, object]) -> int:
-    """How many records may be lost, by what a person approved or ordered."""
+    """Read how many records may be lost, by what a person approved or ordered."""
     number = basis.get("accept_loss", 0)
     return number if type(number) is int else 0
 

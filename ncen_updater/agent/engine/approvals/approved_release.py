@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.engine.preconditions import choose_upgrade_path
+from ncen_updater.agent.engine.operations import choose_upgrade_path
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
@@ -100,7 +100,7 @@ def find_path_to(
 
 
 def has_passed_since_failure(journal: Journal, target: Version) -> bool:
-    """Whether a release passed a rehearsal after anything up to it had failed here."""
+    """Tell whether a release passed a rehearsal after anything up to it had failed here."""
     failed = [
         row.last_at
         for row in SiteHistory(journal).list_bad_releases()

@@ -1,4 +1,4 @@
-"""Approving a path as it stands now, and choosing its time."""
+"""Approve the next upgrade as it stands now, and choose its start time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import join_texts
-from ncen_updater.common.messages import NOT_REHEARSED, NOTHING_TO_APPROVE, REHEARSAL_OUTDATED
+from ncen_updater.common.messages import (
+    NOT_REHEARSED,
+    NOTHING_TO_APPROVE,
+    REHEARSAL_OUTDATED,
+)
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 

@@ -1,4 +1,4 @@
-"""Can the files of the site be kept, and do its texts and settings fit the release?"""
+"""Checks of site files and of the local overlay against the release."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ncen_updater.agent.engine.preflight.base import (
     make_info,
     register_check,
 )
-from ncen_updater.agent.storage.site_files.keeping import (
+from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_survey import (
     DirectorySurvey,
     choose_snapshot_method,
     get_snapshot_directory,
     survey_directory,
 )
-from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest

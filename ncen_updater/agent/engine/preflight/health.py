@@ -1,4 +1,4 @@
-"""Is the application well now?"""
+"""Checks of the application's health before a change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ncen_updater.agent.adapters.application.base import (
     HealthExpectation,
     HealthResult,
 )
+from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,
     make_advisory,
@@ -51,7 +52,7 @@ def unwell(health: HealthResult) -> Finding:
         6310,
         N_("Application unhealthy: {problems}"),
         N_("Repair the application before the upgrade."),
-        problems="; ".join(health.problems),
+        problems=health.problem,
     )
 
 
@@ -59,14 +60,30 @@ def unwell(health: HealthResult) -> Finding:
 def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
-    Who cannot ask could not tell a good release from a bad one, and would find that out once
-    users are out. It bars no rollback: a release may be left because it refuses everybody.
+    NU-6128 where the application runs and its address does not answer.
+
+    Who cannot ask could not tell a good release from a bad one, and would find that out once users
+    are out. It bars no rollback: a release may be left because it refuses everybody.
     """
     problem = context.application.check_health_token()
     if problem is not None:
         return (make_credentials_finding(problem),)
     health = _ask_health(context) if context.application.is_running() else None
-    return () if health is None else find_refused_credentials(health)
+    if health is None:
+        return ()
+    return (*find_refused_credentials(health), *find_unanswered(health, context.config))
+
+
+def find_unanswered(health: HealthResult, config: AgentConfig) -> tuple[Finding, ...]:
+    """NU-6128 where nobody answers at the address of the health."""
+    settings = config.application
+    url = f"{settings.health_url}{settings.health_path}"
+    words = N_("Health URL not responding: {url}")
+    remedy = N_(
+        "Restart the application; if that does not help, correct application.health_url in"
+        " agent.toml."
+    )
+    return () if health.answered else (make_blocker(6128, words, remedy, url=url),)
 
 
 def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
@@ -74,9 +91,7 @@ def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
     if not health.credentials_refused:
         return ()
     return (
-        make_credentials_finding(
-            ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(health.problems))
-        ),
+        make_credentials_finding(ApplicationError(HEALTH_ACCESS_DENIED, problems=health.problem)),
     )
 
 

@@ -125,7 +125,7 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def _is_previous_release_usable(context: PreflightContext) -> bool:
-    """Whether the program runs before the stop, and the release before on what comes of it."""
+    """Tell whether the program runs before the stop, and the release before on what comes of it."""
     target, origin = context.target, context.origin
     if target is None or origin is None or not context.engine.supports_online_programs:
         return False

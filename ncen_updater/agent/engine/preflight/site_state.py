@@ -11,9 +11,9 @@ from ncen_updater.agent.engine.preflight.base import (
     make_blocker,
     register_check,
 )
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
+from ncen_updater.feed.clock import clock_findings
 
 
 @register_check(50, upgrade_only=True)

@@ -210,6 +210,17 @@ class RehearsalStore:
             (r for r in self.list_newest() if (r.from_version, r.to_version) == wanted), None
         )
 
+    def find_last_duration(self) -> float | None:
+        """Return how long the newest rehearsal took that passed, in seconds; None without one."""
+        return next(
+            (
+                (record.ended_at - record.started_at).total_seconds()
+                for record in self.list_newest()
+                if record.state is RehearsalState.PASSED and record.ended_at is not None
+            ),
+            None,
+        )
+
     def list_interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""
         return tuple(r for r in self.list_newest() if r.state is RehearsalState.RUNNING)

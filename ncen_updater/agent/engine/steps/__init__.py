@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.steps.after import CommitStep, PruneStep, SoakStep
+from ncen_updater.agent.engine.site import Step
 from ncen_updater.agent.engine.steps.application import (
     HealthStep,
     MaintenanceOffStep,
@@ -13,7 +13,7 @@ from ncen_updater.agent.engine.steps.application import (
 from ncen_updater.agent.engine.steps.databases import CopyStep, CutOverStep, FenceStep, MigrateStep
 from ncen_updater.agent.engine.steps.preflight import FinalPreflightStep, PreflightStep
 from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep, SwitchStep
-from ncen_updater.agent.engine.steps.step import Step
+from ncen_updater.agent.engine.steps.soak_and_prune import CommitStep, PruneStep, SoakStep
 from ncen_updater.agent.model.change import StepName
 
 __all__ = ["Step", "make_steps"]

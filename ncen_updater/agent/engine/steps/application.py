@@ -6,7 +6,7 @@ import logging
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.engine.steps.start_verdict import (
     require_address_free,
     require_healthy,
@@ -14,7 +14,6 @@ from ncen_updater.agent.engine.steps.start_verdict import (
     start_remaining_parts,
     try_stop,
 )
-from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import ChangeKind, StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts, DowntimeStart
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
@@ -31,7 +30,7 @@ def _is_maintenance_restored(context: StepContext) -> bool:
 
 
 def _measure_downtime(context: StepContext) -> float | None:
-    """How long users were kept out, by a clock that nobody sets; not known after a reboot."""
+    """Measure the downtime by a clock that nobody sets; None after a reboot."""
     downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
     if downtime_started is None or downtime_started.boot != clock.boot_id():

@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.migration import (
     mark_without_migrating,
     migrate_and_check,
 )
-from ncen_updater.agent.engine.quarantine import record_quarantined
+from ncen_updater.agent.engine.prune import record_quarantined
 from ncen_updater.agent.engine.rollback_plan import (
     count_record_loss,
     count_value_loss,
@@ -25,8 +25,7 @@ from ncen_updater.agent.engine.schema_fingerprints import (
     read_fingerprint_source,
     read_schemas,
 )
-from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.engine.steps.step import Step
+from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.model.change import ChangeKind, DatabaseMode, StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError

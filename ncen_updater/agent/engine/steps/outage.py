@@ -71,7 +71,7 @@ def find_full_disk(site: Site) -> Path | None:
 
 
 def own_places(site: Site) -> tuple[Path, ...]:
-    """Where the agent and the application write, beside the databases."""
+    """Return where the agent and the application write, beside the databases."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
     return (site.state_directory, site.slots.slots_directory, *files)
@@ -103,7 +103,7 @@ class RefusalTracker:
         self._in_a_row = self._in_a_row + 1 if health.credentials_refused else 0
 
     def is_last_check_excused(self) -> bool:
-        """Whether the last look says nothing about the release.
+        """Tell whether the last look says nothing about the release.
 
         Raises:
             HEALTH_ACCESS_DENIED: If there were too many of them. The release stays.
@@ -111,7 +111,7 @@ class RefusalTracker:
         if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
         if self._in_a_row >= self._most:
-            raise ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(self._last.problems))
+            raise ApplicationError(HEALTH_ACCESS_DENIED, problems=self._last.problem)
         return True
 
 
@@ -146,7 +146,7 @@ class OutageTracker:
             self.uncounted_s = max(passed, 0.0)
 
     def is_failure_excused(self) -> bool:
-        """Whether a look that was bad just now says nothing about the release.
+        """Tell whether a look that was bad just now says nothing about the release.
 
         Raises:
             SOAK_DATABASES_DOWN: If they are away for too long.
@@ -196,7 +196,7 @@ class OutageTracker:
             self._context.site.clock.wait(interval_s)
 
     def _is_stopped_by_operator(self) -> bool:
-        """Whether a person stopped the application: that says nothing of its release."""
+        """Tell whether a person stopped the application: that says nothing of its release."""
         try:
             return self._context.site.application.stopped_in_order()
         except ApplicationError as error:
@@ -204,7 +204,7 @@ class OutageTracker:
             return False
 
     def _are_databases_unavailable(self) -> bool:
-        """Whether the server takes no sessions, or the application has none in a database."""
+        """Tell whether the server takes no sessions, or the application has none in a database."""
         engine = self._context.site.database_engine
         if not engine.is_accepting_connections():
             return True

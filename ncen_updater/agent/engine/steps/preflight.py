@@ -15,9 +15,8 @@ from ncen_updater.agent.engine import file_snapshots as site_files
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_guards import require_no_hold
 from ncen_updater.agent.engine.schema_fingerprints import read_fingerprint_source, read_schemas
-from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.engine.site_preflight import run_preflight
-from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import ChangeKind, StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.cli.render import format_scheduled_time

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees, name_download
-from ncen_updater.agent.engine.steps.step import Step
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
@@ -15,7 +14,7 @@ from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 
 
 def _is_slot_current(context: StepContext) -> bool:
-    """Whether the slot was built from the very archive that the feed offers.
+    """Tell whether the slot was built from the very archive that the feed offers.
 
     The rollback asks no feed: there the slot is what its own record says.
     """

@@ -28,6 +28,7 @@ from ncen_updater.agent.model.errors import (
     StopError,
 )
 from ncen_updater.common.errors import InsufficientSpaceError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     DISK_FULL,
     HEALTH_ACCESS_DENIED,
@@ -83,7 +84,7 @@ def classify_failure(
 def is_release_to_blame(
     first: StartFailure, second: StartFailure | None, *, other_answered: bool
 ) -> bool:
-    """Whether a release is to blame; pure.
+    """Tell whether a release is to blame; pure.
 
     Args:
         first: What its first start showed.
@@ -133,15 +134,13 @@ def require_healthy(
     site.database_engine.require_live()
     if health.credentials_refused and not health.missing_parts and site.application.is_running():
         if strict:
-            raise ApplicationError(HEALTH_ACCESS_DENIED, problems=_join_problems(health))
-        logger.warning(
-            "the application runs, and nobody can ask how it is: %s", _join_problems(health)
-        )
+            raise ApplicationError(HEALTH_ACCESS_DENIED, problems=health.problem)
+        logger.warning("the application runs, and nobody can ask how it is: %s", health.problem)
         return seconds
     if first is StartFailure.UNHEALTHY:
-        require_judgeable(site, _join_problems(health))
+        require_judgeable(site, health.problem)
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
-    before = _join_problems(health)
+    before = health.problem
     logger.warning("the application is not well and is started once more: %s", before)
     site.application.stop()
     foreign_session = require_address_free(site, document)
@@ -149,7 +148,7 @@ def require_healthy(
     seconds, health, second = wait()
     if second is None:
         return seconds
-    require_judgeable(site, _join_problems(health))
+    require_judgeable(site, health.problem)
     if is_release_to_blame(first, second, other_answered=foreign_session):
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
@@ -157,11 +156,11 @@ def require_healthy(
         product=document.manifest.product,
         version=document.manifest.version,
         first=before,
-        second=_join_problems(health),
+        second=health.problem,
     )
 
 
-def require_judgeable(site: Site, problems: str) -> None:
+def require_judgeable(site: Site, problems: object) -> None:
     """Refuse to judge what does not run as it should while no release could.
 
     Raises:
@@ -260,10 +259,11 @@ def _wait_for_health(
         return waited.seconds, waited.health, None
     health = waited.health
     if waited.same is not None:
-        words = f"the same at {waited.same.looks} looks in {waited.seconds:.0f} s"
-        health = replace(health, results=(*health.results, ProbeResult("answer", words)))
+        words = N_("the same at {looks} checks in {seconds} s")
+        same = LazyText(words, {"looks": waited.same.looks, "seconds": f"{waited.seconds:.0f}"})
+        health = replace(health, results=(*health.results, ProbeResult("answer", same)))
     if not health.answered and (why := site.application.why_down()):
-        health = replace(health, results=(*health.results, ProbeResult("unit", why)))
+        health = replace(health, results=(*health.results, ProbeResult("process", why)))
     sign = classify_failure(
         health,
         document.manifest.reported,
@@ -281,9 +281,5 @@ def _make_unhealthy_error(
         product=document.manifest.product,
         version=document.manifest.version,
         seconds=round(seconds),
-        problems=_join_problems(health),
+        problems=health.problem,
     )
-
-
-def _join_problems(health: HealthResult) -> str:
-    return "; ".join(health.problems)

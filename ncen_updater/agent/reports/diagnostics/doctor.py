@@ -1,4 +1,4 @@
-"""Everything that would stand in the way, found before it does. Reads only, and no network."""
+"""Find what blocks an upgrade before it does. Reads only, and no network."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
     find_refused_credentials,
+    find_unanswered,
     find_unknown_maintenance,
     make_credentials_finding,
     unwell,
@@ -33,9 +34,8 @@ from ncen_updater.agent.model.change_facts import NO_FACTS
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import AvailabilityState
-from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.operation_labels import describe_running_operation
-from ncen_updater.agent.reports.diagnostics.groups import check_group_access
+from ncen_updater.agent.reports.diagnostics.access_checks import check_group_access
 from ncen_updater.agent.reports.diagnostics.unknown_names import (
     SERVER_REFUSED_CODE,
     find_unknown_database,
@@ -53,7 +53,10 @@ from ncen_updater.agent.reports.status import (
 )
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory, list_leftovers
+from ncen_updater.agent.storage.site_files.directory_survey import (
+    get_snapshot_directory,
+    list_leftovers,
+)
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
@@ -61,6 +64,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.clock import clock_findings
 
 #: As the package has them.
 LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
@@ -195,6 +199,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
             # Of an upgrade's preflight it is what no release has to be there for.
             site.database_engine.find_exposures,
             lambda: _check_application(site, status),
+            lambda: _check_units(site),
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
@@ -227,7 +232,7 @@ def _translate_unknown_database(finding: Finding) -> Finding:
 
 
 def _is_idle(status: SiteStatus) -> bool:
-    """Whether nobody is at work, so that what is found is not what they are doing."""
+    """Tell whether nobody is at work, so that what is found is not what they are doing."""
     return get_part_or_none(status.lock_holder) is None
 
 
@@ -414,6 +419,19 @@ def _check_databases(site: Site) -> Iterator[Finding]:
     yield from site.database_engine.list_quarantined()
 
 
+def _check_units(site: Site) -> Iterator[Finding]:
+    """Yield each unit that starts an installation which no upgrade replaces."""
+    for unit, directory in site.application.find_outside_installations().items():
+        values = {"unit": unit, "directory": directory, "link": site.slots.current_link}
+        yield Finding(
+            "NU-6145",
+            Severity.CRITICAL,
+            LazyText(N_("{unit} starts {directory}, not {link}"), values),
+            LazyText(N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"), values),
+            {"unit": unit, "directory": directory},
+        )
+
+
 def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     problem = site.application.check_health_token()
     if problem is not None:
@@ -451,17 +469,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         yield replace(
             unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
         )
-    if not health.answered:
-        settings = site.config.application
-        yield Finding(
-            "NU-6128",
-            Severity.CRITICAL,
-            LazyText(
-                N_("Health URL not responding: {url}"),
-                {"url": f"{settings.health_url}{settings.health_path}"},
-            ),
-            LazyText(N_("Correct application.health_url in agent.toml.")),
-        )
+    yield from find_unanswered(health, site.config)
 
 
 def _check_site_files(site: Site) -> Iterator[Finding]:

@@ -20,10 +20,10 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.agent.reports.diagnostics.proved import check_trust_state
+from ncen_updater.agent.reports.diagnostics.access_checks import check_trust_state
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import ChainHead
-from ncen_updater.agent.storage.slots.compare import SlotDifference
+from ncen_updater.agent.storage.slots.store import SlotDifference
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONTRACT_FAILED

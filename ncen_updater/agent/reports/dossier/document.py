@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, RehearsedHop
-from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
+from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText
 

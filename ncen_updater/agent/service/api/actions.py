@@ -71,8 +71,10 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
     with context.write_journal() as journal:
-        SiteHistory(journal).add_hold(reason, person.name, form.until)
-    return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
+        since = SiteHistory(journal).add_hold(reason, person.name, form.until)
+    return 201, {
+        "held": True, "reason": reason, "actor": person.name, "since": since, "until": form.until,
+    }  # fmt: skip
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -184,7 +186,7 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
 
 
 def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Say no to what was seen: upgrades are on hold, and one's own approval is withdrawn."""
+    """Reject what was seen: hold upgrades, and withdraw the caller's own approval."""
     form, person = request.get_form(RejectionForm), request.caller.actor
     with context.write_journal() as journal:
         require_no_open_change(journal)

@@ -28,7 +28,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_routes import find_routes, status_of
 from ncen_updater.common.http_server import LIFT_DEADLINE_KEY
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,
@@ -176,9 +176,7 @@ class ApiApplication:
                 return _respond(status, HTML_HEADERS, document.content, start_response)
             return _respond_json(status, document, start_response, language)
         if route.path_template != EVENTS_PATH:
-            from ncen_updater.agent.service.api.openapi import (
-                build_openapi_document,
-            )  # few ask for it
+            from ncen_updater.agent.service.api.schemas import build_openapi_document
 
             return _respond_json(200, build_openapi_document(), start_response, language)
         stream = self._streams.open_stream(request)

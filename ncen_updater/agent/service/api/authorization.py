@@ -19,7 +19,7 @@ from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.errors import RequestRefusedError
-from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.inspections import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile

@@ -21,7 +21,7 @@ from ncen_updater.agent.service.api.queries import ApiRequest, build_activity_do
 from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import error_to_json, to_json_value
+from ncen_updater.common.json_records import error_to_json, to_json_value
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 
 
@@ -50,7 +50,7 @@ class ConnectionLimits:
             return True
 
     def count_held(self, uid: int) -> int:
-        """How many a user has."""
+        """Count the streams of a user."""
         with self._lock:
             return self._held[uid]
 

@@ -1,4 +1,4 @@
-"""What a request may say: strict forms, so that a mistake is refused and never guessed at."""
+"""Forms of requests, parsed strictly: a mistake is refused and never guessed at."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from ncen_updater.agent.service.errors import (
     RequestRefusedError,
     parse_error_document,
 )
-from ncen_updater.agent.service.inspecting import (
+from ncen_updater.agent.service.inspections import (
     ALWAYS_ALLOWED_KINDS,
     Inspection,
     InspectionKind,
@@ -40,7 +40,7 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_output import error_to_json
+from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,
@@ -100,7 +100,7 @@ def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 
 def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """How a rollback would go, what it would lose, and who has to approve it yet."""
+    """Return how a rollback would go, what it would lose, and who has to approve it yet."""
     return 200, _run_inspection(context, request, {"kind": "rollback-plan"})
 
 
@@ -110,7 +110,7 @@ def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
 
 
 def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Whether the journal is whole, and holds an event that somebody kept elsewhere."""
+    """Tell whether the journal is whole, and holds an event that somebody kept elsewhere."""
     head = request.query.get("chain_head")
     return 200, _run_inspection(
         context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}

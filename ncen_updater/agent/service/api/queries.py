@@ -52,7 +52,7 @@ from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     NOT_THE_NEXT_UPGRADE,
@@ -192,14 +192,15 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     document, _ = build_site_report(looked, request.language)
     settings, known = context.snapshots.settings, context.load_service_state()
     caller = request.caller
+    roles = _find_usable_roles(caller, settings.required_approvals)
     you = {
         "name": caller.actor.name,
         "uid": caller.actor.uid,
-        "roles": sorted(role.value for role in caller.roles),
+        "roles": sorted(role.value for role in roles),
         "missing": {
             role.value: {"group": group, "members": list_group_members(group)}
             for role, group in caller.groups.items()
-            if role not in caller.roles
+            if role not in roles
         },
     }
     service = {
@@ -274,7 +275,7 @@ def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[st
 
 
 def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Whether who asks has a right; refused as what takes it would be.
+    """Tell whether who asks has a right; refused as what takes it would be.
 
     Raises:
         RequestRefusedError: If they have not.
@@ -322,12 +323,11 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 
 def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Who has said yes to what can be approved now, how many are missing, and who may."""
+    """Return the approvals of what can be approved now, the missing number, and the approvers."""
     status = read_status(context.essential_settings, context.now(), {"journal", "service_state"})
     journal, known = require_part(status.journal), require_part(status.service_state).assessment
     settings, asks = context.snapshots.settings, request.caller
     needed, group = settings.required_approvals, settings.approver_group
-    no_user = SHARED_UIDS | {os.geteuid()} if needed > 1 else frozenset()
     upgrade = rollback = None
     if known is not None and known.target is not None and known.binding:
         people = journal.count_approvals(known.binding, needed)
@@ -349,11 +349,17 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
         "members": list_group_members(group),
         "you": {
             "name": asks.actor.name,
-            "may": ApiRole.APPROVE in asks.roles and asks.actor.uid not in no_user,
+            "may": ApiRole.APPROVE in _find_usable_roles(asks, needed),
         },
         "upgrade": upgrade,
         "rollback": rollback,
     }
+
+
+def _find_usable_roles(caller: Caller, needed: int) -> frozenset[ApiRole]:
+    """Return the roles of a caller; a shared account is no approver where others approve, too."""
+    shared = needed > 1 and caller.actor.uid in SHARED_UIDS | {os.geteuid()}
+    return caller.roles - {ApiRole.APPROVE} if shared else caller.roles
 
 
 def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]:

@@ -1,17 +1,18 @@
-"""What answers hold, for the description of the interface; made of types by pydantic. Pure.
+"""OpenAPI 3.1 description of the local interface, with the types of its responses. Pure.
 
 Records that exist are described by their own classes; what a function puts together is a class
 here, and the tests hold the answers to it. Nothing is left open: what a newer agent may have
 written beside it is a :class:`Value`.
 """
 
-# mypy: disable-error-code="valid-type"
-
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
@@ -33,17 +34,39 @@ from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.upgrade_start import UpgradeStart
 from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (
+    CHAIN_HEAD_PATTERN,
+    MAX_NUMBER,
     ApprovalForm,
     HoldForm,
     InspectionForm,
     JobForm,
     ScheduleForm,
 )
-from ncen_updater.agent.service.inspecting import InspectionKind
+from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
+from ncen_updater.agent.service.api.queries import MAX_ROWS
+from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES, ApiRoute
+from ncen_updater.agent.service.inspections import InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
+from ncen_updater.common.http_routes import PATH_PATTERNS
 from ncen_updater.feed.feed_summary import WithdrawalNotice
+
+Schema = Mapping[str, Any]
+TEXT: Schema = {"type": "string"}
+QUERY_PARAMETERS: Mapping[str, Schema] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
+    "before": {"type": "string", "pattern": PATH_PATTERNS["id"]},
+    "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
+    "version": {"type": "string", "minLength": 1, "maxLength": 50},
+    "not_before": {"type": "string", "format": "date-time"},
+    "form": {"type": "string", "enum": ["json", "html"]},
+    "change_kind": {"type": "string", "enum": ["upgrade", "rollback"]},
+    "chain_head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
+    "wait": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
+}
+# mypy: disable-error-code="valid-type"
+
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -113,14 +136,15 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 #: What events hold, by name: one name means one thing in all of them.
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "emergency", "error", "file", "from_version",
-         "full", "kind", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
-         "reason", "rehearsal", "release", "step", "taken_over_by", "to_version", "undoes",
-         "version", "what", "who", "why", "words"), str,
+        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
+         "file", "from_version", "full", "kind", "level", "merged", "mode", "name",
+         "origin", "pack", "path", "place", "product", "reason", "rehearsal", "release",
+         "step", "taken_over_by", "to_version", "undoes", "version", "what", "who", "why",
+         "words"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
-         "needed", "order", "restored", "timestamp", "times", "uid", "written"), Count,
+         "needed", "number", "order", "restored", "timestamp", "times", "uid", "written"), Count,
     ),
     **dict.fromkeys(
         ("application", "error_code", "language", "reachable_agent", "reachable_release",
@@ -428,8 +452,9 @@ BarredRelease = _document(
 Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason=str)
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
-    versions=list[str], withdrawn=list[str], comes_next=str | None, withheld=list[BarredRelease],
-    running_withdrawn=WithdrawalNotice | None, emergency_halts=list[Brake],
+    versions=list[str], withdrawn=list[str], comes_next=str | None, hops=list[str],
+    withheld=list[BarredRelease], running_withdrawn=WithdrawalNotice | None,
+    emergency_halts=list[Brake],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
 You = _document("You", name=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
@@ -451,6 +476,7 @@ NextUpgradeReport = _document(
     next_check=datetime | None,
     current=str | None,
     target=str | None,
+    hops=list[str],
     agent=str | None,
     slot_built=bool,
     rehearsal_status=str | None,
@@ -473,7 +499,9 @@ NextUpgradeReport = _document(
     open_change=OpenChange | None,
 )
 Holds = _document("Holds", holds=list[HoldRecord])
-Held = _document("Held", held=bool, reason=str, actor=str, until=datetime | None)
+Held = _document(
+    "Held", held=bool, reason=str, actor=str, since=datetime, until=datetime | None,
+)  # fmt: skip
 Unheld = _document("Unheld", held=bool, lifted=Count)
 FailedRehearsal = _document(
     "FailedRehearsal", at=datetime, from_=str, version=str, code=str | None, error=str | None,
@@ -621,3 +649,79 @@ def _brief(schema: JsonSchemaValue) -> JsonSchemaValue:
     if "description" not in schema:
         return schema
     return {**schema, "description": str(schema["description"]).partition("\n")[0]}
+
+
+def build_openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    paths: dict[str, dict[str, Any]] = {}
+    answers, schemas = components()
+    for route in ROUTES:
+        answer = answers.get((route.method, route.path_template), TEXT)
+        paths.setdefault(route.path_template, {})[route.method.lower()] = _build_operation(
+            route, answer
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ncen-updater: the local interface",
+            "version": version("ncen-updater"),
+            "description": "Over a Unix socket; the kernel tells who asks.",
+        },
+        "servers": [{"url": "http://localhost"}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
+    doc = (route.handler.__doc__ if route.handler else None) or _SUMMARIES[route.path_template]
+    operation: dict[str, Any] = {
+        "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.path_template),
+        "summary": doc.splitlines()[0],
+        "description": f"Takes the right '{route.role.value}'.",
+        "responses": {
+            **{
+                str(status): _build_success_response(route, status, answer)
+                for status in route.statuses
+            },
+            "default": {
+                "description": "Refused, and nothing was changed.",
+                "content": {"application/json": {"schema": make_reference("Error")}},
+            },
+        },
+    }
+    parameters = [
+        {
+            "name": name, "in": "path", "required": True,
+            "schema": {"type": "string", "pattern": f"^{PATH_PATTERNS[name]}$"},
+        }
+        for name in re.findall(r"{([a-z]+)}", route.path_template)
+    ] + [
+        {"name": name, "in": "query", "required": False, "schema": QUERY_PARAMETERS[name]}
+        for name in sorted(route.query)
+    ]  # fmt: skip
+    if parameters:
+        operation["parameters"] = parameters
+    if route.form is not None:
+        schema = make_reference(route.form.__name__)
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+_SUMMARIES: Mapping[str, str] = {
+    EVENTS_PATH: "What happens, as server-sent events, for ever.",
+    "/v1/openapi.json": "This document.",
+}
+
+
+def _build_success_response(route: ApiRoute, status: int, answer: Schema) -> dict[str, Any]:
+    words = HTTPStatus(status).phrase
+    if route.path_template == EVENTS_PATH:
+        return {"description": words, "content": {"text/event-stream": {"schema": answer}}}
+    content = {"application/json": {"schema": answer}}
+    if "form" in route.query:
+        content["text/html"] = {"schema": TEXT}
+    return {"description": words, "content": content}

@@ -27,7 +27,7 @@ from ncen_updater.agent.service.errors import (
     RequestRefusedError,
     build_error_document,
 )
-from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.inspections import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
@@ -38,9 +38,9 @@ from ncen_updater.common.http_server import (
     LimitedServer,
 )
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
-from ncen_updater.common.json_output import to_json_value
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE, TOO_MANY_CONNECTIONS
-from ncen_updater.common.unix_socket import get_peer_uid, shorten_socket_path
+from ncen_updater.common.unix_http import get_peer_uid, shorten_socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Admission(Generic[Connection]):
     evicted: Connection | None = None
 
     def __bool__(self) -> bool:
-        """Whether it comes in."""
+        """Tell whether it comes in."""
         return self.admitted
 
 

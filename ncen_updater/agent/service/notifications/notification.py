@@ -1,4 +1,4 @@
-"""Notification and the values allowed in it: an allow-list keeps case data out.
+"""Notification, its text, and the values allowed in it: an allow-list keeps case data out.
 
 A value that is not listed for its kind, or does not have its form, is left out. Error texts are
 never sent, since a database's message may quote a row; their stable code is, with the sentence that
@@ -8,14 +8,102 @@ belongs to it. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Self
 
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
+from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
+from ncen_updater.common.labels import CodeExplanation, has_hidden_values
 
+Explain = Callable[[str], CodeExplanation | None]
+
+TITLES: Mapping[NotificationKind, str] = {
+    NotificationKind.AVAILABLE: N_("{version} is available"),
+    NotificationKind.REHEARSED: N_("Rehearsal of {version} passed"),
+    NotificationKind.REHEARSAL_FAILED: N_("Rehearsal of {version} failed"),
+    NotificationKind.WAITING_FOR_APPROVAL: N_(
+        "Waiting for approval: upgrade to {version} ({missing} missing)"
+    ),
+    NotificationKind.APPROVED: N_("Upgrade to {version} approved by {by}"),
+    NotificationKind.ROLLBACK_APPROVED: N_("Rollback to {version} approved by {by}"),
+    NotificationKind.RESTORE_APPROVED: N_(
+        "Adoption of restored databases as {version} approved by {by}"
+    ),
+    NotificationKind.EMERGENCY_ROLLBACK: N_(
+        "Emergency rollback from {from} to {version} started by {by}"
+    ),
+    NotificationKind.APPROVAL_VOID: N_("Approval of {version} is outdated"),
+    NotificationKind.SCHEDULED: N_("Upgrade to {version} scheduled for {at} by {by}"),
+    NotificationKind.SCHEDULE_CANCELLED: N_(
+        "Schedule of the upgrade to {version} cancelled by {by}"
+    ),
+    NotificationKind.UPGRADE_UPCOMING: N_("Upgrade to {version} starts at {at}"),
+    NotificationKind.UPGRADED: N_("Upgrade from {from} to {version} completed"),
+    NotificationKind.UPGRADE_FAILED: N_(
+        "Upgrade from {from} to {version} failed; {from} is running"
+    ),
+    NotificationKind.ROLLED_BACK: N_("Rolled back from {from} to {version}"),
+    NotificationKind.ROLLBACK_FAILED: N_(
+        "Rollback from {from} to {version} failed; {from} is running"
+    ),
+    NotificationKind.INTERVENTION_REQUIRED: N_("Manual intervention required"),
+    NotificationKind.FEED_EXPIRING: N_("Metadata expires at {at} (days left: {days})"),
+    NotificationKind.FEED_EXPIRED: N_("Metadata expired at {at}"),
+    NotificationKind.RELEASE_WITHDRAWN: N_(
+        "Installed release {version} withdrawn by the Secretariat"
+    ),
+    NotificationKind.APPLICATION_STARTED: N_(
+        "Application ({version}) was stopped and has been restarted"
+    ),
+    NotificationKind.APPLICATION_DOWN: N_(
+        "Application ({version}) stopped or unhealthy since {at}"
+    ),
+    NotificationKind.APPLICATION_UP: N_("Application running again after an outage since {at}"),
+    NotificationKind.STOPPED: N_("Application stopped by an operator during the soak period"),
+    NotificationKind.AGENT_UPDATED: N_("ncen-updater updated to {version}"),
+    NotificationKind.AGENT_REVERTED: N_(
+        "Update of ncen-updater to {version} failed; previous version restored"
+    ),
+    NotificationKind.DISK_SPACE_LOW: N_("Low disk space: {free_percent} % free"),
+}
+_REMEDIES: Mapping[NotificationKind, str] = {
+    NotificationKind.REHEARSAL_FAILED: N_(
+        "Run ncen-updater support-bundle and send the file to the Secretariat."
+    ),
+    NotificationKind.WAITING_FOR_APPROVAL: N_("Review the dossier, then run: ncen-updater approve"),
+    NotificationKind.APPROVAL_VOID: N_("Review the dossier, then run: ncen-updater approve"),
+    NotificationKind.UPGRADE_FAILED: N_("Automatic retries are paused. Run: ncen-updater history"),
+    NotificationKind.RESTORE_APPROVED: N_("Run: ncen-updater history"),
+    NotificationKind.EMERGENCY_ROLLBACK: N_("Run: ncen-updater history"),
+    NotificationKind.ROLLED_BACK: N_("Run: ncen-updater history"),
+    NotificationKind.ROLLBACK_FAILED: N_("Run: ncen-updater status"),
+    NotificationKind.INTERVENTION_REQUIRED: N_("Log in and run: ncen-updater doctor"),
+    NotificationKind.FEED_EXPIRING: N_(
+        "Check the connection to the feed, or import a new offline bundle."
+    ),
+    NotificationKind.FEED_EXPIRED: N_(
+        "Check the connection to the feed, or import a new offline bundle."
+    ),
+    NotificationKind.RELEASE_WITHDRAWN: N_("Run: ncen-updater status"),
+    NotificationKind.APPLICATION_STARTED: N_("Find the cause: journalctl -b"),
+    NotificationKind.STOPPED: N_("Start the application to continue the soak period."),
+    NotificationKind.APPLICATION_DOWN: N_("No change is in progress. Run: ncen-updater status"),
+    NotificationKind.AGENT_REVERTED: N_("Inform the Secretariat."),
+    NotificationKind.DISK_SPACE_LOW: N_("Free disk space before the next upgrade."),
+}
+DOWNTIME = N_("Downtime: {stop}")
+DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
+PREDICTED_DOWNTIME = N_("Downtime: {low} to {high}")
+RECORD_COUNTS = N_(
+    "Records with a new code: {mapped}; without a target: {unmapped}; checks: {checks}"
+)
+APPROVE_AGAIN = N_("A retry requires new approvals.")
+#: What stands where a value is not known.
+UNKNOWN = "?"
 URGENT_KINDS = frozenset(
     {
         NotificationKind.EMERGENCY_ROLLBACK,
@@ -193,3 +281,81 @@ class Notification(JsonRecord):
         return replace(
             found, id=found.id[:MAX_ID_CHARS], at=found.at.astimezone(UTC), values=reported
         )
+
+
+def format_span(seconds: float) -> str:
+    """Return a duration in figures and units that every language reads: ``4 min 10 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _fill_template(template: str, notification: Notification, zone: tzinfo) -> LazyText:
+    values: dict[str, object] = dict.fromkeys(
+        ("from", "version", "missing", "by", "at", "days", "free_percent"), UNKNOWN
+    )
+    values.update(notification.values)
+    moment = notification.values.get("at")
+    if isinstance(moment, str):
+        values["at"] = format_scheduled_time(datetime.fromisoformat(moment), zone)
+    return LazyText(template, values)
+
+
+def format_title(notification: Notification, zone: tzinfo) -> LazyText:
+    """Return the one sentence that says what happened."""
+    return _fill_template(TITLES[notification.kind], notification, zone)
+
+
+def format_notification(
+    notification: Notification, zone: tzinfo, explain: Explain
+) -> list[LazyText]:
+    """Return everything that is said of one thing, its title first.
+
+    Args:
+        notification: What happened.
+        zone: Zone of the site, for times.
+        explain: Says what a code means.
+    """
+    lines = [format_title(notification, zone), *_format_figures(notification)]
+    code = notification.values.get("code")
+    known = explain(code) if isinstance(code, str) else None
+    if isinstance(code, str) and known is not None and not has_hidden_values(known[0]):
+        lines.append(LazyText(N_("Code {code}: {what}"), {"code": code, "what": known[0]}))
+    elif isinstance(code, str):
+        # Half a sentence helps nobody, and what belongs into its gaps may quote the databases.
+        text = N_("Code {code}. Run on the server: ncen-updater history")
+        lines.append(LazyText(text, {"code": code}))
+    if known is not None and not has_hidden_values(known[1]):
+        lines.append(known[1])
+    if notification.values.get("approvals"):
+        lines.append(LazyText(APPROVE_AGAIN))
+    if notification.kind in _REMEDIES:
+        lines.append(_fill_template(_REMEDIES[notification.kind], notification, zone))
+    return lines
+
+
+def _format_figures(notification: Notification) -> list[LazyText]:
+    found = []
+    values = notification.values
+    low, high, stop = (
+        _format_seconds(values.get(name)) for name in ("low_s", "high_s", "downtime_s")
+    )
+    if stop is not None and low is not None and high is not None:
+        found.append(LazyText(DOWNTIME_AND_PREDICTION, {"stop": stop, "low": low, "high": high}))
+    elif stop is not None:
+        found.append(LazyText(DOWNTIME, {"stop": stop}))
+    elif low is not None and high is not None:
+        found.append(LazyText(PREDICTED_DOWNTIME, {"low": low, "high": high}))
+    if notification.kind is NotificationKind.REHEARSED:
+        names = ("mapped", "unmapped", "checks")
+        found.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
+    return found
+
+
+def _format_seconds(value: object) -> str | None:
+    return format_span(value) if isinstance(value, int | float) else None

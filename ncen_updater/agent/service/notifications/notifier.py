@@ -19,8 +19,7 @@ from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import JOURNAL_FILE, NotificationKind
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.reports.status import (
     PARTS_WITHOUT_DATABASES,
@@ -35,10 +34,10 @@ from ncen_updater.agent.service.availability_cache import create_availability_ca
 from ncen_updater.agent.service.notifications.conditions import (
     MIN_OUTAGE,
     AlertSettings,
+    collect_notifications,
     detect_new_conditions,
     is_unplanned_outage,
 )
-from ncen_updater.agent.service.notifications.journal_notifications import collect_notifications
 from ncen_updater.agent.service.notifications.metrics import collect_metrics, write_metrics
 from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, Notification
 from ncen_updater.agent.service.notifications.outbox import (

@@ -152,7 +152,7 @@ class DeliveryChannel(JsonRecord):
         return replace(self, pending=waiting, message=message)
 
     def compute_retry_time(self) -> datetime | None:
-        """When it may be tried again after failures."""
+        """Compute when it may be tried again after failures."""
         if not self.failures or self.last_attempt_at is None:
             return None
         return compute_retry_at(self.last_attempt_at, self.failures)

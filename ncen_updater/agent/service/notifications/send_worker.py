@@ -28,9 +28,9 @@ from urllib.parse import urlsplit
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import MailSettings, WebhookSettings
-from ncen_updater.agent.service.notifications.notification import Notification
-from ncen_updater.agent.service.notifications.notification_text import (
+from ncen_updater.agent.service.notifications.notification import (
     Explain,
+    Notification,
     format_notification,
     format_title,
 )

@@ -19,7 +19,7 @@ import sqlite3
 from ncen_updater.agent.model.change import Change, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnwritableError
-from ncen_updater.agent.storage.journal.journal_file import JournalFile
+from ncen_updater.agent.storage.journal.journal_file import FIRST_HASH, JournalFile
 from ncen_updater.agent.storage.journal.rows import (
     ChainHead,
     JournalEvent,
@@ -27,7 +27,6 @@ from ncen_updater.agent.storage.journal.rows import (
     guard_reads,
     parse_stored_value,
 )
-from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OPEN_CHANGE
 

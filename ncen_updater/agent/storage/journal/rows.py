@@ -61,7 +61,7 @@ class ChainHead:
         return cls(int(found[1]), found[2])
 
     def matches(self, other: str) -> bool:
-        """Whether an event with this hash is meant."""
+        """Tell whether an event with this hash is meant."""
         return other.startswith(self.hash)
 
 

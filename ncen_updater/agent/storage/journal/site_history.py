@@ -32,7 +32,7 @@ class HoldRecord:
     until: datetime | None = None
 
     def active_at(self, time: datetime) -> bool:
-        """Whether it forbids an upgrade that begins at this time.
+        """Tell whether it forbids an upgrade that begins at this time.
 
         A time before ``since`` counts too: a clock that was set back must not open what a person
         closed.
@@ -91,16 +91,18 @@ class SiteHistory:
                 for row in rows
             )  # fmt: skip
 
-    def add_hold(self, reason: str, actor: str, until: datetime | None) -> None:
-        """Refuse changes from now on."""
+    def add_hold(self, reason: str, actor: str, until: datetime | None) -> datetime:
+        """Refuse changes from now on; return since when."""
+        since = self._journal.read_time()
         with self._journal.transaction() as connection:
             connection.execute(
                 "INSERT INTO holds (reason, by, since, until) VALUES (?, ?, ?, ?)",
-                (reason, actor, self._journal.read_time().isoformat(), until and until.isoformat()),
+                (reason, actor, since.isoformat(), until and until.isoformat()),
             )
             self._journal.append_event(
                 "held", None, reason=reason, by=actor, until=until and str(until)
             )
+        return since
 
     def lift_holds(self, actor: str) -> int:
         """Lift every hold; return how many there were."""

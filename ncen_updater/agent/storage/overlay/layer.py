@@ -14,17 +14,13 @@ import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.storage.overlay.local_files import (
-    OverlayDirectory,
-    OverlayFile,
-    parse_catalogue,
-)
 from ncen_updater.agent.storage.overlay.three_way_merge import (
     BLOCKING_OUTCOMES,
     KeyOutcome,
@@ -45,24 +41,32 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.json_output import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
-from ncen_updater.formats.manifest import LANGUAGE_PATTERN, OverlayKind, OverlayManifest
+from ncen_updater.formats.manifest import (
+    LANGUAGE_PATTERN,
+    LANGUAGE_PLACEHOLDER,
+    OverlayKind,
+    OverlayManifest,
+)
 from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
-from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo
+from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo, read_catalog
 from ncen_updater.formats.texts.overlay_files import (
+    MAX_OVERLAY_FILE_BYTES,
     ShippedTexts,
     collect_shipped_texts,
     fill_language,
 )
 
+logger = logging.getLogger(__name__)
+
+#: So many names are looked at below one directory.
+MAX_FILES = 10_000
 CURRENT_LINK = "current"
 PARTIAL_SUFFIX = ".partial"
 TEXT_ORIGINS_FILE = ".made-for.json"
 MAX_TEXT_ORIGINS_BYTES = 100_000_000
 WRITE_BITS = 0o222
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -368,7 +372,7 @@ class LocalOverlay:
             ) from error
 
     def is_built_for(self, version: Version) -> bool:
-        """Whether what is in use was merged for a release."""
+        """Tell whether what is in use was merged for a release."""
         name = self.read_current()
         return name is not None and name.rpartition("-")[0] == str(version)
 
@@ -539,3 +543,138 @@ def _encode_text_origins(retained: Iterable[tuple[str, TextOrigins]]) -> bytes:
         ensure_ascii=False,
         separators=(",", ":"),
     ).encode()
+
+
+@dataclass(frozen=True)
+class OverlayFile:
+    """A file as it lies there.
+
+    Attributes:
+        content: Its bytes.
+        mode: Its permissions.
+        uid: Whose it is.
+        gid: Of which group.
+    """
+
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
+def parse_catalogue(file: OverlayFile | None, declared: OverlayManifest) -> TextCatalog:
+    """Return what a file holds; an empty catalogue where there is none.
+
+    Raises:
+        UnusableFileError: If it cannot be read.
+    """
+    return TextCatalog() if file is None else read_catalog(file.content, declared)
+
+
+class OverlayDirectory:
+    """The files below one directory; no link is followed on the way or at its end.
+
+    Args:
+        root: The directory; it need not be there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[DirectoryHandle | None]:
+        try:
+            handle = DirectoryHandle.open_without_symlinks(self._root)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield handle
+        finally:
+            handle.close()
+
+    def read(self, path: str) -> OverlayFile | None:
+        """Read a file; None where there is none.
+
+        Raises:
+            UnusableFileError: If it is a link, a pipe or anything but a file, too large, or cannot
+                be read.
+        """
+        try:
+            with self._open() as handle:
+                if handle is None:
+                    return None
+                descriptor = handle.open_file(path)
+                with os.fdopen(descriptor, "rb") as stream:
+                    look = os.fstat(stream.fileno())
+                    if not stat.S_ISREG(look.st_mode):
+                        raise UnusableFileError("not a regular file")
+                    content = stream.read(MAX_OVERLAY_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnusableFileError(_format_error(error)) from error
+        if len(content) > MAX_OVERLAY_FILE_BYTES:
+            raise UnusableFileError(f"it has more than {MAX_OVERLAY_FILE_BYTES} bytes")
+        return OverlayFile(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
+
+    def list_languages(self, path: str) -> tuple[str, ...]:
+        """List the languages that have a file at a path of the manifest, sorted."""
+        before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
+        directory, _, prefix = before.rpartition("/")
+        suffix, _, rest = after.partition("/")
+        found = []
+        for name in self._list_directory(directory):
+            if not (name.startswith(prefix) and name.endswith(suffix)):
+                continue
+            language = name[len(prefix) : len(name) - len(suffix)]
+            there = not rest or self._exists(f"{directory}/{name}/{rest}")
+            if there and re.fullmatch(LANGUAGE_PATTERN, language):
+                found.append(language)
+        return tuple(sorted(found))
+
+    def list_files(self) -> Iterator[str]:
+        """Every file below, with its path; at most some thousands, and no link is followed."""
+        left = MAX_FILES
+        waiting = [""]
+        while waiting:
+            directory = waiting.pop()
+            for name in self._list_directory(directory):
+                path = f"{directory}/{name}".lstrip("/")
+                left -= 1
+                if left < 0:
+                    return
+                if self._is_directory(path):
+                    waiting.append(path)
+                else:
+                    yield path
+
+    def _list_directory(self, directory: str) -> list[str]:
+        try:
+            with self._open() as handle:
+                if handle is None:
+                    return []
+                with handle.scan_directory(directory) as items:
+                    found = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
+        except OSError:
+            return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def _exists(self, path: str) -> bool:
+        return self._read_mode(path) is not None
+
+    def _is_directory(self, path: str) -> bool:
+        return stat.S_ISDIR(self._read_mode(path) or 0)
+
+    def _read_mode(self, path: str) -> int | None:
+        try:
+            with self._open() as handle:
+                return None if handle is None else handle.stat_entry(path.lstrip("/")).st_mode
+        except OSError:
+            return None
+
+
+def _format_error(error: OSError) -> str:
+    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end, or on the way
+        return "it is a link, or lies behind one"
+    return error.strerror or str(error)

@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
-from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, format_key
+from ncen_updater.formats.texts.catalog import (
+    TextCatalog,
+    TextEntry,
+    TextKey,
+    compare_placeholders,
+    format_key,
+)
 from ncen_updater.formats.texts.overlay_files import ShippedTexts, describe_rule_violation
-from ncen_updater.formats.texts.placeholders import compare_placeholders
 
 
 class KeyOutcome(StrEnum):
@@ -128,7 +133,7 @@ class _KeyIndex:
         return cls(keys, frozenset(key[:n] for key in keys for n in range(1, len(key))))
 
     def conflicts(self, key: TextKey) -> bool:
-        """Whether an object would have to be a value, or the other way round."""
+        """Tell whether an object would have to be a value, or the other way round."""
         return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
 
 

@@ -48,7 +48,7 @@ class SlotRecords:
         return self._root / str(version)
 
     def exists(self, version: Version) -> bool:
-        """Whether a record is there; the document is written last."""
+        """Tell whether a record is there; the document is written last."""
         return (self.get_record_directory(version) / DOCUMENT_FILE).is_file()
 
     def write(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:

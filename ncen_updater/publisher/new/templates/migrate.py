@@ -85,7 +85,7 @@ def add_driver(url: str) -> str:
 
 
 def find_alembic_directory(file: Path, location: str, places: Sequence[Path]) -> Path:
-    """Where an alembic.ini is meant to be read: beside it, above it, or where packages lie."""
+    """Find where an alembic.ini is meant to be read: beside it, above it, or where packages lie."""
     for place in (*file.parents, *places):
         if (place / location / "env.py").is_file():
             return place

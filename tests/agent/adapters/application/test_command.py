@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.factory import make_application
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceFile, MaintenanceNote
 from ncen_updater.agent.adapters.application.process import (
     TAIL_BYTES,
@@ -25,6 +24,7 @@ from ncen_updater.agent.adapters.application.process import (
 from ncen_updater.agent.adapters.application.systemd import SystemdApplication
 from ncen_updater.agent.config.agent_config import ApplicationSettings, PartSettings
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
+from ncen_updater.agent.engine.site_factory import make_application
 from ncen_updater.agent.model.errors import CommandError, StopError
 from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
 from ncen_updater.common.messages import (
@@ -449,7 +449,7 @@ def test_a_start_that_waits_in_the_queue_is_on_its_way(
     assert unit.why_down() is None
     (tmp_path / "job").write_text("\n")
     (tmp_path / "more").write_text("Result=success\n")
-    assert unit.why_down() == "ncen.service does not run: success"
+    assert str(unit.why_down()) == "ncen.service not running: success"
 
 
 def test_unit_that_did_not_start_for_another_names_that(
@@ -460,7 +460,30 @@ def test_unit_that_did_not_start_for_another_names_that(
     program.write_text(SYSTEMCTL.replace("start)", answer, 1))
     (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
     why = "dependency (ncen-updater-resume.service)"
-    assert unit.why_down() == f"ncen.service does not run: {why}"
+    assert str(unit.why_down()) == f"ncen.service not running: {why}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "directory"),
+    [
+        ("ExecStart=/srv/ncen/bin/ncen", "/srv/ncen"),
+        ("WorkingDirectory=/srv/ncen/3.2.4\nExecStart=/srv/ncen/3.2.4/bin/ncen", "/srv/ncen/3.2.4"),
+        ("ExecStart={current}/bin/ncen", ""),
+        ("WorkingDirectory={current}\nExecStart=/srv/python/bin/python3 -m ncen", ""),
+        ("ExecStart={above}/bin/start", ""),
+        ("ExecStart=/usr/local/bin/start-ncen", ""),
+        ("ExecStart=/srv/a/bin/a\nExecStart=/srv/a/bin/b", ""),
+    ],
+)
+def test_unit_that_starts_another_installation_is_found(
+    unit: SystemdApplication, tmp_path: Path, lines: str, directory: str
+) -> None:
+    text = lines.format(current=tmp_path / "current", above=tmp_path)
+    (tmp_path / "unit").write_text(f"[Service]\n{text}\n")
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL.replace("start)", "cat) cat $NCEN_TEST_DIR/unit;;\nstart)", 1))
+    found = unit.find_outside_installations()
+    assert found == ({"ncen.service": directory} if directory else {})
 
 
 @pytest.fixture

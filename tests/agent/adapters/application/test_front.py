@@ -88,7 +88,7 @@ def test_what_a_front_answers(
 def test_a_front_that_is_not_there_and_none_at_all(tmp_path: Path) -> None:
     with front(tmp_path / "door") as (url, _):
         pass
-    assert "did not answer" in str(check_maintenance_page(settings(url, tmp_path / "door")))
+    assert "no response" in str(check_maintenance_page(settings(url, tmp_path / "door")))
     assert check_maintenance_page(settings(None, tmp_path / "door")) is None
 
 

@@ -25,6 +25,7 @@ from ncen_updater.agent.adapters.application.health_watch import (
     wait_until_healthy,
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.manifest import HealthProbe
 from tests.support.errors import refused
@@ -121,7 +122,7 @@ def test_an_answer_that_is_no_json(
     """Seen: an application that tells its version as text needed a program to say it as JSON."""
     server.replies["/healthz"] = (200, body)
     health = ask(server.url, version_pattern=pattern)
-    assert health.problems == (() if problem is None else (f"health: {problem}",))
+    assert (health.problem and str(health.problem)) == (problem and f"health: {problem}")
     if problem is None:
         assert health.reported["version"] in ("3.3.0", "v3.3.0")
 
@@ -144,9 +145,11 @@ def test_patterns_that_cannot_find_a_version(changes: dict[str, object], words: 
         settings("http://127.0.0.1:1", **changes)
 
 
+#: More than any application answers.
+LARGE = b"x" * 1_000_000
 UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
-    "no version": (reply({}), "'version' is missing"),
+    "no version": (reply({}), "'version' missing"),
     "another build": (reply({"version": "3.3.0+1"}), "'version' is \"3.3.0+1\""),
     "number": (reply({"version": 3.3}), "'version' is 3.3"),
     "not an object": (reply(["3.3.0"]), "not a JSON object"),
@@ -157,7 +160,7 @@ UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "failing": (reply({"version": "3.3.0"}, 503), "status 503"),
     "not there": ((404, b""), "status 404"),
     "redirect": ((302, b""), "status 302"),
-    "too much": ((200, b'{"version": "3.3.0", "x": "' + b"x" * 1_000_000 + b'"}'), "1000000"),
+    "too much": ((200, b'{"version": "3.3.0", "x": "' + LARGE + b'"}'), "larger than 1.0 MB"),
     "half a character": ((200, b'{"version": "\\ud800"}'), "'version' is"),
 }
 
@@ -167,8 +170,8 @@ def test_an_unhealthy_application_is_told_and_never_raised(server: Server, name:
     server.replies["/healthz"], words = UNHEALTHY[name]
     health = ask(server.url)
     assert not health
-    assert words in health.problems[0]
-    health.problems[0].encode()
+    assert words in str(health.problems[0])
+    str(health.problems[0]).encode()
 
 
 @pytest.mark.parametrize(
@@ -177,15 +180,16 @@ def test_an_unhealthy_application_is_told_and_never_raised(server: Server, name:
         ({"schema": "3.2.4", "writable": True}, "'schema' is"),
         ({"schema": "3.3.0", "writable": False}, "'writable' is false"),
         ({"schema": "3.3.0", "writable": 1}, "'writable' is 1, expected true"),
-        ({"schema": "3.3.0"}, "'writable' is missing"),
-        ({"writable": True}, "'schema' is missing"),
+        ({"schema": "3.3.0"}, "'writable' missing"),
+        ({"writable": True}, "'schema' missing"),
     ],
 )
 def test_schema_and_write_probe_count_where_configured(
     server: Server, fields: dict[str, object], words: str
 ) -> None:
     server.replies["/healthz"] = reply({"version": "3.3.0", **fields})
-    assert words in ask(server.url, schema_field="schema", write_probe_field="writable").problems[0]
+    health = ask(server.url, schema_field="schema", write_probe_field="writable")
+    assert words in str(health.problem)
     assert ask(server.url)
 
 
@@ -198,8 +202,9 @@ def test_probes_of_the_manifest(server: Server) -> None:
     gone = HealthProbe(name="gone", path="/gone")
     health = ask(server.url, good, bad, gone)
     assert [bool(r.problem) for r in health.results] == [False, False, True, True]
-    assert health.problems[0].startswith("exact: ")
-    assert "status 404, expected 200" in health.problems[1]
+    assert str(health.problems[0]).startswith("exact: ")
+    assert "status 404, expected 200" in str(health.problems[1])
+    assert "statut HTTP 404, attendu 200" in health.problems[1].render("fr")
 
 
 def test_a_base_address_with_a_path(server: Server) -> None:
@@ -220,7 +225,7 @@ def test_nobody_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         health = ask(f"http://127.0.0.1:{unused.getsockname()[1]}")
-    assert "did not answer" in health.problems[0]
+    assert "no response" in str(health.problems[0])
 
 
 def _silent(connection: socket.socket, late: threading.Event) -> None:
@@ -251,7 +256,7 @@ def _nonsense(connection: socket.socket, late: threading.Event) -> None:
         (_drip(b"HTTP/1.1 200 OK\r\nX: "), "within 0.3 seconds"),
         (_drip(b"HTTP/1.1 200 OK\r\n\r\n"), "within 0.3 seconds"),
         (_hang_up, ""),
-        (_nonsense, "did not answer"),
+        (_nonsense, "no response"),
     ],
     ids=["silent", "drips headers", "drips the body", "hangs up", "nonsense"],
 )
@@ -275,7 +280,7 @@ def test_a_server_in_bad_manners_is_given_up(
         late.set()
         thread.join()
     assert not health
-    assert words in health.problems[0]
+    assert words in str(health.problems[0])
 
 
 @pytest.mark.parametrize(
@@ -288,7 +293,7 @@ def test_an_address_that_is_none_is_an_error(url: str) -> None:
 
 
 GOOD = HealthResult((ProbeResult("health"),))
-BAD = HealthResult((ProbeResult("health", "down"),))
+BAD = HealthResult((ProbeResult("health", LazyText("down")),))
 
 
 class Time:

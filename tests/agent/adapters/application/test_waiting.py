@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -16,18 +17,19 @@ from ncen_updater.agent.adapters.application.health_watch import (
     fails_for_good,
     wait_until_healthy,
 )
+from ncen_updater.common.i18n import LazyText
 
 
 def answered(status: int | None, problem: str = "") -> HealthResult:
-    problem = problem or f"answered with status {status}"
+    problem = problem or f"HTTP status {status}"
     return HealthResult(
-        (ProbeResult("health", problem),), answered=status is not None, status=status
+        (ProbeResult("health", LazyText(problem)),), answered=status is not None, status=status
     )
 
 
 WELL = HealthResult((ProbeResult("health"),), status=200)
-REFUSED = HealthResult((ProbeResult("health", "refused"),), status=500, credentials_refused=True)
-DOWN = answered(None, "did not answer: Connection refused")
+REFUSED = replace(answered(500, "refused"), credentials_refused=True)
+DOWN = answered(None, "no response: Connection refused")
 
 
 def waited_for(

@@ -35,8 +35,8 @@ from ncen_updater.agent.model.errors import (
     DatabaseUnreachableError,
     MigrationRefusedError,
 )
-from ncen_updater.agent.storage.site_files.keeping import DirectorySurvey
-from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_survey import DirectorySurvey
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
@@ -203,11 +203,18 @@ def _part_without_program(world: World) -> None:
 
 
 def _unhealthy(world: World) -> None:
-    world.application.check_health.return_value = HealthResult((ProbeResult("health", "down"),))
+    down = ProbeResult("health", LazyText("down"))
+    world.application.check_health.return_value = HealthResult((down,))
+
+
+def _unanswered(world: World) -> None:
+    world.application.check_health.return_value = HealthResult(
+        (ProbeResult("health", LazyText("down")),), answered=False
+    )
 
 
 def _token_refused(world: World) -> None:
-    problem = "answered with status 401, refusing the token that this site sends"
+    problem = LazyText("HTTP status 401: credentials rejected (health_token_file)")
     world.application.check_health.return_value = HealthResult(
         (ProbeResult("health", problem),), credentials_refused=True
     )
@@ -329,6 +336,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         _part_without_program, "NU-6308", STRICT, "'parts.mail.start'",
     ),
     "not well": (_unhealthy, "NU-6310", ADVISORY, "health: down"),
+    "nobody answers": (_unanswered, "NU-6128", STRICT, "not responding: http"),
     "a token that cannot be read": (_token_away, "NU-5090", STRICT, "/no/token"),
     "a token that is refused": (_token_refused, "NU-5094", STRICT, "status 401"),
     "no such program for the version": (

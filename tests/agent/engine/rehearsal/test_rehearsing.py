@@ -19,7 +19,7 @@ from demo.databases import PostgresPlace
 from demo.evidence import database_digests
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import DatabaseRole, RollbackKind
-from ncen_updater.agent.engine import adopt_restored
+from ncen_updater.agent.engine import adopt
 from ncen_updater.agent.engine.approvals.approval_status import (
     make_consent_check,
     read_approval_status,
@@ -241,12 +241,10 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     assert digests(demo) == before
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         for person in (AMINA, BO):
-            found = adopt_restored.inspect_restored(
-                site, journal, Version("3.3.0"), SilentProgress()
-            )
+            found = adopt.inspect_restored(site, journal, Version("3.3.0"), SilentProgress())
             assert not found.switches_code
-            said = adopt_restored.approve_restored(journal, found, person, "an index of ours")
-        adopt_restored.adopt_restored(site, journal, found, said)
+            said = adopt.approve_restored(journal, found, person, "an index of ours")
+        adopt.adopt_restored(site, journal, found, said)
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 

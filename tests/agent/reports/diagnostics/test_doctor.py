@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
@@ -279,6 +280,20 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
     assert "NU-5090" in found and not found & {"NU-6310", "NU-6128"}
 
 
+def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
+    """Seen: users got 503 and "Nothing stands in the way of an upgrade."."""
+    config = trial.demo.config_path
+    before = config.read_text("utf-8")
+    other = '[application]\nhealth_path = "/no/such"'
+    config.write_text(before.replace("[application]", other, 1), "utf-8")
+    try:
+        found = {f.code: f for f in diagnose(config, SilentProgress())}
+    finally:
+        config.write_text(before, "utf-8")
+    assert found["NU-6310"].severity is Severity.CRITICAL
+    assert "404" in found["NU-6310"].title.render("en"), "with the reason of the health check"
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
@@ -328,3 +343,12 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
         assert "NU-6346" not in alone.stdout, "where no unit waits, this process looks"
     finally:
         demo.configure(before)
+
+
+def test_unit_that_starts_another_installation_blocks_an_upgrade(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Ready for an upgrade" of a site that had been adopted by hand."""
+    outside = {"ncen.service": "/srv/ncen"}
+    monkeypatch.setattr(CommandApplication, "find_outside_installations", lambda _: outside)
+    assert "NU-6145" in codes(trial)

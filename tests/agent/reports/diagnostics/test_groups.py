@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reports.diagnostics.groups import check_group_access, is_accessible_to_group
+from ncen_updater.agent.reports.diagnostics.access_checks import (
+    check_group_access,
+    is_accessible_to_group,
+)
 from ncen_updater.common.findings import Finding
 from tests.agent.cli.site import make_site
 

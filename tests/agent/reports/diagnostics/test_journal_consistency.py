@@ -16,8 +16,8 @@ from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepSt
 from ncen_updater.agent.reports.diagnostics.verify import _check_chain_heads, _check_tables
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal_file import FIRST_HASH, compute_chain_hash
 from ncen_updater.agent.storage.journal.rows import ChainHead
-from ncen_updater.agent.storage.journal.schema import FIRST_HASH, compute_chain_hash
 from tests.agent.cli.site import CHANGE
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

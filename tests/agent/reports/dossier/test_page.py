@@ -19,7 +19,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeCompa
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.document import build_dossier_document
-from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
+from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop
 from ncen_updater.agent.reports.dossier.page import (
     build_disk_space_bars,
     build_downtime_bars,

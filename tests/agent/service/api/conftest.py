@@ -21,7 +21,7 @@ from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.api.authorization import ApiContext
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
-from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.inspections import InspectionQueue
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import ProgressUpdate

@@ -15,7 +15,7 @@ import urllib3.connectionpool
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.service.api.server import start_api
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 from tests.agent.service.api.conftest import NOW, Counter
 
 

@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    RollbackConsent,
     RollbackRequest,
     approve_rollback,
     find_rollback_to_approve,
@@ -19,12 +20,11 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
 )
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
 from ncen_updater.agent.model.change import Actor, ChangeState, DatabaseMode, StepName, StepState
-from ncen_updater.agent.model.notification_kind import NotificationKind
-from ncen_updater.agent.policy.rollback_rules import RollbackConsent
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.reports.command_results import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import build_job_command
-from ncen_updater.agent.service.notifications.journal_notifications import collect_notifications
+from ncen_updater.agent.service.notifications.conditions import collect_notifications
 from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, URGENT_KINDS
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobQueue

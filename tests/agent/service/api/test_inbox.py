@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ncen_updater.agent.service.api.openapi import build_openapi_document
+from ncen_updater.agent.service.api.schemas import build_openapi_document
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.service.api.conftest import APPROVER, NOBODY, OPERATOR, READER, Counter, uid_of

@@ -11,11 +11,11 @@ from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.service.api import inspections as api
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.service.apply_runner import WorkerResult
-from ncen_updater.agent.service.inspecting import InspectionKind
+from ncen_updater.agent.service.inspections import InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,

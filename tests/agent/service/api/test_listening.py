@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent.service.api.server import open_listener
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import connect_unix_socket
 from tests.support.errors import refused
 
 

@@ -95,6 +95,13 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
     assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
 
 
+def test_roles_are_those_that_the_caller_can_use(counter: Counter) -> None:
+    """Seen: "Roles: operator, approver" for root, whose approval was then refused."""
+    you = counter.ask("GET", "/v1/status").document["you"]
+    assert (you["roles"], you["missing"]["approve"]["group"]) == (["operate", "read"], APPROVER)
+    assert "approve" in counter.ask("GET", "/v1/status", user=APPROVER).document["you"]["roles"]
+
+
 def test_nothing_to_say_yes_to(counter: Counter) -> None:
     for known in (None, Assessment(last_event=0, current="3.2.4")):
         counter.know(known)

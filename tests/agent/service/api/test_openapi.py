@@ -21,11 +21,15 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ncen_updater.agent.cli.event_words import EVENT_FIELD_NAMES
+from ncen_updater.agent.cli.event_text import EVENT_FIELD_LABELS
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.service.api.openapi import build_openapi_document
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.api.schemas import EVENT_FIELDS, RESPONSES, make_reference
+from ncen_updater.agent.service.api.schemas import (
+    EVENT_FIELDS,
+    RESPONSES,
+    build_openapi_document,
+    make_reference,
+)
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
 from tests.agent.service.api.conftest import NOW as MORNING
@@ -184,7 +188,7 @@ def test_few_descriptions_are_open_to_more() -> None:
 
 
 def test_what_events_hold_is_described_by_the_names_that_have_words() -> None:
-    assert EVENT_FIELD_NAMES - set(EVENT_FIELDS) == set()
+    assert EVENT_FIELD_LABELS.keys() - set(EVENT_FIELDS) == set()
 
 
 def test_every_answer_is_described() -> None:

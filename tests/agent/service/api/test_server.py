@@ -21,8 +21,7 @@ from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import http_server
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.unix_http import ServiceUnresponsiveError
-from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.common.unix_http import ServiceUnresponsiveError, connect_unix_socket
 from tests.agent.service.api.conftest import NEXT, OPERATOR, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S

@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS, PendingRoll
 from ncen_updater.agent.model.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus

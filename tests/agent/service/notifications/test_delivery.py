@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.service.notifications import send_worker as sender
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.notifier import (

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.notifications.metrics import (

@@ -7,14 +7,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.service.notifications.notification import (
     ALLOWED_VALUES,
+    TITLES,
     Notification,
     filter_values,
-)
-from ncen_updater.agent.service.notifications.notification_text import (
-    TITLES,
     format_notification,
     format_span,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.outbox import (
     MAX_AGE,

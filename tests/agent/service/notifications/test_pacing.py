@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.outbox import (
     MAX_PER_MESSAGE,

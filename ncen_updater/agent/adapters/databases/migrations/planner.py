@@ -10,6 +10,8 @@ edited file, an unknown migration, or one that is missing below another that is 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,9 +28,12 @@ from ncen_updater.agent.adapters.databases.base import (
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.engines import get_engine_descriptor
-from ncen_updater.agent.model.errors import MigrationRefusedError
+from ncen_updater.agent.model.errors import DatabaseError, MigrationRefusedError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, parse_declared_loss
+from ncen_updater.formats.manifest import Manifest, Migration, fill_engine
+from ncen_updater.formats.sql import MAX_FILE_BYTES, check_file_content
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 IrreversibleItem = tuple[str, str, str]
@@ -327,13 +332,13 @@ def build_rollback_target(
 
 
 def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether the older release runs on the databases of the newer one, as both of them say."""
+    """Tell whether the older release runs on the databases of the newer one, as both say."""
     new, old = newer.compatibility, older.compatibility
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether an upgrade leaves the databases as they are, so that none of them is copied.
+    """Tell whether an upgrade leaves the databases as they are, so that none of them is copied.
 
     No file has to run, or the release has a program of its own; both releases say that the schema
     is the same; and the older one runs on what the newer one writes before it is undone.
@@ -345,7 +350,7 @@ def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: Migrat
 
 
 def is_expand_upgrade(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Whether the release's program may run on the live databases while the older one serves.
+    """Tell whether the release's program may run on the live databases while the older one serves.
 
     The newer release says so, and both say that the older one runs on what comes of it. Only of a
     program of its own, whose ledger is its own affair: to run it once more is harmless.
@@ -507,3 +512,86 @@ def _quote_literal(value: str) -> str:
 
 def _join_lines(text: str) -> str:
     return " ".join(text.split())
+
+
+def load_migrations(
+    manifest: Manifest, slot: Path, engine: str, digests: Mapping[str, str] | None
+) -> MigrationSet:
+    """Resolve, check and hash every migration file of a release.
+
+    Args:
+        manifest: The release's manifest.
+        slot: Directory of the release.
+        engine: What is put in the place of ``{engine}``.
+        digests: SHA-256 by path, from the signed release document; None only where the files are
+            the author's own (building, linting).
+
+    Raises:
+        MIGRATION_FILE_BAD: A file is missing, not a plain file inside the slot, too large, not
+            UTF-8,
+            or not the one that was signed.
+    """
+    files = _ReleaseFiles(manifest.version, slot, engine, digests)
+    return MigrationSet(
+        release=manifest.version,
+        slot=slot,
+        databases={
+            database.name: tuple(files.load_migration(item) for item in database.migrations)
+            for database in manifest.databases
+        },
+        migrator=manifest.migrator,
+        compatibility=manifest.compatibility,
+    )
+
+
+class _ReleaseFiles:
+    def __init__(
+        self, release: str, slot: Path, engine: str, digests: Mapping[str, str] | None
+    ) -> None:
+        self._release = release
+        self._slot = slot
+        self._engine = engine
+        self._digests = digests
+
+    def load_migration(self, item: Migration) -> SqlMigration:
+        up, up_sha256 = self._read_file(item.up)
+        down, down_sha256 = self._read_file(item.down) if item.down else (None, None)
+        verify, verify_sha256 = self._read_file(item.verify) if item.verify else (None, None)
+        return SqlMigration(item, up, down, verify, up_sha256, down_sha256, verify_sha256)
+
+    def _read_file(self, place: str) -> tuple[Path, str]:
+        inside = fill_engine(self._engine, place)
+        path = self._slot / inside
+        try:
+            info = path.lstat()
+            # A link is not resolved: one that leads to itself would end in an error of its own.
+            plain = stat.S_ISREG(info.st_mode)
+            outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
+        except (OSError, ValueError) as error:
+            raise self._file_error(inside, N_("file not found"), str(error)) from error
+        if outside or not plain:
+            raise self._file_error(inside, N_("not a regular file inside the release"))
+        if info.st_size > MAX_FILE_BYTES:
+            raise self._file_error(
+                inside, N_("file too large"), f"{info.st_size} > {MAX_FILE_BYTES}"
+            )
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self._file_error(inside, N_("cannot be read"), str(error)) from error
+        bad = check_file_content(content)
+        if bad:
+            raise self._file_error(inside, *bad)
+        digest = hashlib.sha256(content).hexdigest()
+        if self._digests is not None and self._digests.get(inside) != digest:
+            raise self._file_error(inside, N_("digest mismatch"), digest)
+        return path, digest
+
+    def _file_error(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:
+        return DatabaseError(
+            MIGRATION_FILE_BAD,
+            path=path,
+            release=self._release,
+            reason=LazyText(reason),
+            detail=detail,
+        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, SpaceNeed
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     MAX_NAME_BYTES,
     DatabaseRow,
@@ -394,6 +394,14 @@ def _find_space_blockers(
         needed = _compute_bytes_needed(seen, unseen, log=log)
         found.append(SPACE_UNKNOWN.make_finding(needed_bytes=needed, role=role))
     return found
+
+
+def measure_copy_space(survey: ServerSurvey) -> tuple[SpaceNeed, ...]:
+    """Measure the disks that copies would go to, as far as they can be seen from here."""
+    return tuple(
+        SpaceNeed(disk.place, _compute_bytes_needed(survey, disk.names, log=disk.log), disk.free)
+        for disk in survey.disks
+    )
 
 
 def _compute_bytes_needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:

@@ -569,7 +569,7 @@ def mark_committed(comment: str | None) -> str | None:
 
 
 def is_committed(comment: str | None, change_id: str) -> bool:
-    """Whether the comment says that this change was committed."""
+    """Tell whether the comment says that this change was committed."""
     match = _MARKER.search(comment or "")
     return match is not None and match["change"] == change_id and bool(match["committed"])
 
@@ -582,7 +582,7 @@ def mark_copied(comment: str | None, change_id: str) -> str:
 
 
 def is_copy_of(comment: str | None, change_id: str) -> bool:
-    """Whether the comment says that the database is a whole copy made by this change."""
+    """Tell whether the comment says that the database is a whole copy made by this change."""
     match = _COPY.search(comment or "")
     return match is not None and match["change"] == change_id
 

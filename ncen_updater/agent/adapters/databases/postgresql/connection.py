@@ -193,7 +193,7 @@ _LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
 
 
 def is_login_recorded(connection: Connection, role: str) -> bool:
-    """Whether a role of the application is written down as one that the agent logs in as.
+    """Tell whether a role of the application is written down as one that the agent logs in as.
 
     Args:
         connection: A session of :meth:`Server.open_control_session`.
@@ -363,7 +363,7 @@ class Server:
         return connection
 
     def is_accepting_connections(self) -> bool:
-        """Whether the server takes sessions: not while it is down, starts or recovers."""
+        """Tell whether the server takes sessions: not while it is down, starts or recovers."""
         settings = self.settings
         where = psycopg.conninfo.make_conninfo(
             host=settings.host,

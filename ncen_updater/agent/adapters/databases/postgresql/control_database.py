@@ -218,7 +218,7 @@ def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
 
 
 def is_being_created(connection: Connection, oid: int) -> bool:
-    """Whether the server is making a database under a number, maybe for a dead agent."""
+    """Tell whether the server is making a database under a number, maybe for a dead agent."""
     found = fetch_rows(
         connection,
         "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
@@ -342,7 +342,7 @@ def read_last_event_time(connection: Connection, events: Sequence[CutOverEvent])
 
 
 def is_commit_recorded(connection: Connection, change_id: str) -> bool:
-    """Whether the last word on a change that was cut over is its commit."""
+    """Tell whether the last word on a change that was cut over is its commit."""
     events = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED, CutOverEvent.COMMITTED)
     record = read_last_event(connection, change_id, events)
     return record is not None and record.event is CutOverEvent.COMMITTED

@@ -213,7 +213,7 @@ class TemplateCopies:
             ) from error
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Whether every copy is there, was finished, and is the one that was planned."""
+        """Tell whether every copy is there, was finished, and is the one that was planned."""
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
         return all(_is_complete(found.get(c.target), c, change) for c in list_copies(plan))
@@ -530,7 +530,7 @@ class CloneSupport:
 
 
 def supports_reflink(place: Path) -> bool:
-    """Whether the file system of a directory lets two files share blocks; False where it hides it.
+    """Tell whether the file system of a directory can share blocks; False where unknown.
 
     Args:
         place: A directory that can be reached; it need not be readable.

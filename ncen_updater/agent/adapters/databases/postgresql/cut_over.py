@@ -43,11 +43,6 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     remove_last_marker,
     require,
 )
-from ncen_updater.agent.adapters.databases.postgresql.connect_grants import (
-    restore_connect,
-    restrict_connect,
-    take_saved_grants,
-)
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
@@ -82,6 +77,9 @@ from ncen_updater.agent.adapters.databases.postgresql.sessions import (
     DatabaseSessions,
     flag_foreign_sessions,
     prepare_visits,
+    restore_connect,
+    restrict_connect,
+    take_saved_grants,
 )
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError, FenceError
 from ncen_updater.common.error_sanitizer import sanitize_error
@@ -661,7 +659,7 @@ def decide_evidence(
 
 
 def is_later(mark: DatabaseMarker, change: ChangeRef) -> bool:
-    """Whether a marker is that of a change that came after this one."""
+    """Tell whether a marker is that of a change that came after this one."""
     return mark.change != change.id and mark.generation >= change.generation
 
 

@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
+    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
@@ -35,6 +36,10 @@ from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     find_blockers,
     find_orphans,
     list_quarantined,
+    measure_copy_space,
+)
+from ncen_updater.agent.adapters.databases.postgresql.candidate_migrations import (
+    CandidateMigrations,
 )
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     candidate_name,
@@ -77,7 +82,6 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
 from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
 from ncen_updater.agent.adapters.databases.postgresql.inspection import read_schema
-from ncen_updater.agent.adapters.databases.postgresql.migrating import CandidateMigrations
 from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
     RehearsalCopies,
@@ -90,7 +94,7 @@ from ncen_updater.agent.adapters.databases.postgresql.roles import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
 from ncen_updater.agent.adapters.databases.postgresql.statistics import refresh_statistics
-from ncen_updater.agent.adapters.databases.postgresql.survey import survey_server
+from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, survey_server
 from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
 from ncen_updater.agent.config.engines import PostgresSettings
@@ -205,6 +209,14 @@ class PostgresEngine(DatabaseEngine):
                 facts.append(DatabaseFacts(name, physical, int(size), details))
         return tuple(facts)
 
+    def _survey(self, change: ChangeRef) -> ServerSurvey:
+        clone = self._cloning.list_cloneable(change)
+        return survey_server(self._server, change, self._physical, clone=clone)
+
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """See :meth:`DatabaseEngine.measure_copy_space`."""
+        return measure_copy_space(self._survey(change))
+
     def find_blockers(
         self,
         change: ChangeRef,
@@ -217,11 +229,8 @@ class PostgresEngine(DatabaseEngine):
             not application_stopped
         ):  # users still work: the answer is known when the copy is planned
             self._cloning.detect(change)
-        seen = survey_server(
-            self._server, change, self._physical, clone=self._cloning.list_cloneable(change)
-        )
         return find_blockers(
-            seen,
+            self._survey(change),
             change,
             self._physical,
             application_stopped=application_stopped,
@@ -270,7 +279,7 @@ class PostgresEngine(DatabaseEngine):
         return self._fencing.list_replaced()
 
     def is_accepting_connections(self) -> bool:
-        """Whether the server takes sessions now."""
+        """Tell whether the server takes sessions now."""
         return self._server.is_accepting_connections()
 
     def measure_free_bytes(self) -> dict[Path, int]:

@@ -163,7 +163,7 @@ class DatabaseFence:
             self._terminate_remaining(connection)
 
     def is_standing(self, change: ChangeRef) -> bool:
-        """Whether the change's fence stands; then sessions that are left are ended.
+        """Tell whether the change's fence stands; then sessions that are left are ended.
 
         Raises:
             FENCED_BY_OTHER: See :meth:`DatabaseEngine.fence`.
@@ -186,7 +186,7 @@ class DatabaseFence:
             raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
 
     def _is_standing(self, connection: Connection) -> bool:
-        """Whether all are closed and it is written how to open them: the cut-over asks again."""
+        """Tell whether all are closed and how to open them is recorded; the cut-over asks again."""
         found, fences = read_databases(connection), read_fences(connection)
         live = [found.get(database) for database in self._databases]
         closed = all(row is not None and row.is_valid and not row.allow_connections for row in live)

@@ -378,7 +378,7 @@ _RELATION = _NO_EXTENSION.format(catalogue="pg_class", oid="c.oid")
 
 
 def _build_calls_condition(tree: str) -> str:
-    """Whether an expression calls anything but immutable functions; the server's own or not."""
+    """Build the condition: an expression calls more than immutable functions of the server."""
     return (
         f"EXISTS (SELECT FROM regexp_matches({tree}::text,"
         " ':(opfuncid|funcid|opno) ([0-9]+)', 'g') m LEFT JOIN pg_proc f ON f.oid ="
@@ -389,7 +389,7 @@ def _build_calls_condition(tree: str) -> str:
 
 
 def _build_depends_condition(catalogue: str, oid: str) -> str:
-    """Whether a thing depends on what somebody made that may call functions."""
+    """Build the condition: a thing depends on what somebody made that may call functions."""
     return (
         f"EXISTS (SELECT FROM pg_depend x WHERE x.classid = '{catalogue}'::regclass"
         f" AND x.objid = {oid} AND x.refclassid NOT IN ('pg_class'::regclass,"

@@ -93,7 +93,7 @@ def refresh_statistics(
 
 
 def _was_restarted(server: Server) -> bool:
-    """Whether the server began after the last cut-over; also where it cannot be told."""
+    """Tell whether the server began after the last cut-over; also where it cannot be told."""
     with server.open_control_session() as connection:
         last = read_last_event_time(connection, (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED))
         return last is None or bool(

@@ -113,11 +113,11 @@ class DatabaseSets:
         return tuple(link.name.removeprefix(FENCE_LINK_PREFIX) for link in self.list_fence_links())
 
     def is_open(self) -> bool:
-        """Whether the application would find its databases."""
+        """Tell whether the application would find its databases."""
         return self.live.is_symlink()
 
     def is_plain_directory(self) -> bool:
-        """Whether ``live`` is a plain directory, as before an agent came."""
+        """Tell whether ``live`` is a plain directory, as before an agent came."""
         return self.live.is_dir() and not self.live.is_symlink()
 
     def find_live_set(self) -> Path:
@@ -157,11 +157,11 @@ class DatabaseSets:
             return None
 
     def candidate_set_path(self, change: str) -> Path:
-        """Where a change's candidates are."""
+        """Return where a change's candidates are."""
         return self.sets / f"next_{change}"
 
     def partial_path(self, path: Path) -> Path:
-        """Where a set is while it is made."""
+        """Return where a set is while it is made."""
         return path.with_name(path.name + PARTIAL_SUFFIX)
 
     def file_path(self, set_path: Path, name: str) -> Path:
@@ -424,7 +424,7 @@ class DatabaseSets:
 
 
 def _record_name(path: Path) -> str:
-    """Whose record it is: a set's that is being made is that of what it becomes."""
+    """Return whose record it is: a set's that is being made is that of what it becomes."""
     return path.name.removesuffix(PARTIAL_SUFFIX)
 
 
@@ -538,7 +538,7 @@ def find_journaled(layout: DatabaseSets, seen: SetSnapshot) -> tuple[str, ...]:
 
 
 def _find_recent(times: Mapping[str, int], now: int) -> dict[str, int]:
-    """Which of some times are not a tick ago, with their ages; those of tomorrow are old."""
+    """Find the times that are not a tick ago, with their ages; those of tomorrow are old."""
     return {name: now - at for name, at in times.items() if 0 <= now - at < TICK_NS}
 
 

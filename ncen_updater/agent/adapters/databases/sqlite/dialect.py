@@ -130,7 +130,7 @@ class SqliteDialect(MigrationDialect):
                 driver.execute(statement)
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """How long to wait for the file's lock; the rest is :meth:`enforce_timeout`."""
+        """Set how long to wait for the file's lock; the rest is :meth:`enforce_timeout`."""
         del statement_ms
         self.set_lock_timeout(driver, lock_ms)
 

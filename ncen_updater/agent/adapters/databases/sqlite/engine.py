@@ -24,6 +24,12 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.round_trip import UntestedReason
 from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
 from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite.candidate_migrations import (
+    mark_files,
+    migrate_files,
+    run_program,
+    unmark_files,
+)
 from ncen_updater.agent.adapters.databases.sqlite.copies import (
     checkpoint_and_check,
     copy_files,
@@ -39,12 +45,6 @@ from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     find_journaled,
     snapshot_quiet_set,
     snapshot_set,
-)
-from ncen_updater.agent.adapters.databases.sqlite.migrating import (
-    mark_files,
-    migrate_files,
-    run_program,
-    unmark_files,
 )
 from ncen_updater.agent.adapters.databases.sqlite.read_operations import SqliteReadOperations
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
@@ -69,6 +69,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
 
 ADOPTED_SET = "base"
+ADOPTED_LINK = Path("sets", ADOPTED_SET)
 
 
 class SqliteEngine(SqliteReadOperations):
@@ -93,9 +94,14 @@ class SqliteEngine(SqliteReadOperations):
             self._check_unused(layout.live)
             durable.make_directory(layout.sets)
             layout.write_new_record(base, None)
-            durable.rename_entry(layout.live, base)
+            durable.replace_symlink(ADOPTED_LINK, base)
+            try:
+                durable.exchange_entries(layout.live, base)
+            except OSError:  # a file system that cannot: for an instant there is no 'live'
+                durable.remove_file(base)
+                durable.rename_entry(layout.live, base)
         if not layout.live.is_symlink() and not layout.list_fence_links() and base.is_dir():
-            durable.replace_symlink(Path("sets", ADOPTED_SET), layout.live)
+            durable.replace_symlink(ADOPTED_LINK, layout.live)
 
     def fence(self, change: ChangeRef) -> None:
         """Take ``live`` away, and note what its files are before they are copied.
@@ -233,7 +239,7 @@ class SqliteEngine(SqliteReadOperations):
         )
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Whether the new set has its name, which it gets last."""
+        """Tell whether the new set has its name, which it gets last."""
         del plan
         return (
             change.no_copy

@@ -212,13 +212,13 @@ def _classify_table(
 
 
 def _parse_index_condition(index: str) -> list[str]:
-    """Which rows an index holds, from its text; nothing where it holds all."""
+    """Parse the condition of an index from its text; empty where it holds all rows."""
     words = list_lexemes(index, "sqlite")
     return words[words.index("WHERE") :] if "WHERE" in words else []
 
 
 def _calls_function(words: Sequence[str]) -> bool:
-    """Whether an expression calls a function, which an application may have brought; pure."""
+    """Tell whether an expression calls a function, which an application may have brought; pure."""
     return any(
         word in _CALLING or (word == "(" and before not in _NO_CALL and before[-1:] not in _SIGNS)
         for before, word in itertools.pairwise(["(", *words])

@@ -25,6 +25,7 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
+    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
@@ -119,6 +120,14 @@ class SqliteReadOperations(DatabaseEngine):
             found.append(DatabaseFacts(name, str(path), size, details))
         return tuple(found)
 
+    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
+        """See :meth:`DatabaseEngine.measure_copy_space`."""
+        size, place = (
+            sum(one.size_bytes for one in self.describe_databases()),
+            self._layout.directory,
+        )
+        return (SpaceNeed(str(place), int(size * GROWTH_FACTOR), get_free_bytes(place)),)
+
     def find_blockers(
         self,
         change: ChangeRef,
@@ -162,7 +171,7 @@ class SqliteReadOperations(DatabaseEngine):
         )
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
-        """Whether a change that came later brought the live set.
+        """Tell whether a change that came later brought the live set.
 
         Where the agent's directory is from an older backup there is no record of the set: then its
         files are asked.

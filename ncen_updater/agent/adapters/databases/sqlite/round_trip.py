@@ -291,5 +291,5 @@ def _build_insert(table: _FileTable, seed: str) -> str:
 
 
 def _is_generated(table: _FileTable, column: _FileColumn) -> bool:
-    """Whether a key counts on by itself, or has a default."""
+    """Tell whether a key counts on by itself, or has a default."""
     return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")

@@ -67,7 +67,7 @@ def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Ope
 
 
 def can_see_other_users(proc: Path = Path("/proc")) -> bool:
-    """Whether :func:`find_holders` sees the files of other users' processes.
+    """Tell whether :func:`find_holders` sees the files of other users' processes.
 
     The kernel shows them to who may trace these processes. The service may not, nor may an ordinary
     user, and being root is not enough; an empty answer then says nothing.
@@ -80,7 +80,7 @@ def can_see_other_users(proc: Path = Path("/proc")) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another process holds a lock of SQLite on a database file.
+    """Tell whether another process holds a lock of SQLite on a database file.
 
     It finds what the list of open files hides from a user without privileges: a transaction, or in
     WAL mode any connection. Nothing is read or written. Do not call it while this process has the

@@ -16,7 +16,7 @@ from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
+from ncen_updater.agent.reports.diagnostics.support_bundle.contents import (
     MAX_REHEARSALS,
     PART_NAMES,
     BundleCollector,
@@ -24,13 +24,14 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
     run_command,
 )
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
+    BundlePart,
     Leak,
     ValueSample,
     find_leaks,
+    render_json,
     sample_values,
     split_words,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart, render_json
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.usage import NOTHING_CHANGED

@@ -1,4 +1,4 @@
-"""Looks for values of the databases in what was gathered, before anything is written.
+"""Parts of a bundle, and the search for values of the databases in them before anything is written.
 
 Distinctive values are sampled from every text column of every live database, within a limit of time
 and number: a name of a person, a number of a passport. A value is looked for as whole words,
@@ -10,6 +10,7 @@ escaped, the digits of a number in groups. A value all of whose words this progr
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 import unicodedata
@@ -20,9 +21,12 @@ from urllib.parse import unquote
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
 from ncen_updater.agent.adapters.databases.engines import get_engine_descriptor
-from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 
+logger = logging.getLogger(__name__)
+
+#: No part is larger; of a longer one the end is kept, since that is where it broke.
+MAX_PART_CHARS = 1_000_000
 WORD_PATTERN = re.compile(r"[^\W_]+")
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: A value is known by its first words; more would not make it more distinctive.
@@ -167,3 +171,42 @@ def find_leaks(parts: Iterable[BundlePart], values: Mapping[ValueKey, str]) -> t
                 if column is not None:
                     found[Leak(part.name, column)] = None
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class BundlePart:
+    """One file of a bundle.
+
+    Attributes:
+        name: Its name.
+        text: What it holds; None where it could not be had.
+        missing_reason: Why it could not be had.
+    """
+
+    name: str
+    text: str | None
+    missing_reason: str | None = None
+
+
+def render_json(data: object) -> str:
+    """Return data as a part holds them."""
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+
+
+def collect_part(name: str, gather: Callable[[], str]) -> BundlePart:
+    """Gather one part; whatever goes wrong, the others go on.
+
+    Args:
+        name: Its name.
+        gather: Returns its text.
+    """
+    try:
+        text = gather()
+    except UpdaterError as error:
+        return BundlePart(name, None, error.code)
+    except Exception as error:
+        logger.debug("part %s", name, exc_info=True)
+        return BundlePart(name, None, type(error).__name__)
+    if len(text) > MAX_PART_CHARS:
+        text = "[...]\n" + text[-MAX_PART_CHARS:]
+    return BundlePart(name, text, None)

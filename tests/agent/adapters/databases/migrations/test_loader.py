@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.migrations import loader
-from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations import planner
+from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from tests.support.errors import refused
@@ -121,6 +121,6 @@ def test_the_other_engine_has_its_own_files(slot: Path) -> None:
 
 
 def test_a_file_that_is_too_large(slot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "MAX_FILE_BYTES", 21)
+    monkeypatch.setattr(planner, "MAX_FILE_BYTES", 21)
     with refused(MIGRATION_FILE_BAD, match="too large"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)

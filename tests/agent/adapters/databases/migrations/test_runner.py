@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -164,6 +166,19 @@ class Cases:
         runner.migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == {"a", "b"}
         assert len(runner.read_ledger()) == 6
+
+    def test_log_of_the_system_names_each_migration_and_its_time(
+        self, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        runner, both = database.runner(), first(tmp_path)
+        caplog.set_level(logging.INFO)
+        runner.migrate(CHANGE, both, None, SilentProgress())
+        runner.migrate(CHANGE, both[:1], both, SilentProgress())
+        assert [re.sub(r"\d+\.\d s", "T", line) for line in caplog.messages] == [
+            "migration cases/0001_a (up) took T",
+            "migration cases/0002_b (up) took T",
+            "migration cases/0002_b (down) took T",
+        ]
 
     def test_sideways(self, database: Database, tmp_path: Path) -> None:
         runner, both = database.runner(), first(tmp_path)

@@ -20,9 +20,9 @@ import ncen_updater.agent.adapters.databases.postgresql as room
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.adapters.databases.postgresql import candidate_migrations
 from ncen_updater.agent.adapters.databases.postgresql import dump_portability as carrying
 from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
-from ncen_updater.agent.adapters.databases.postgresql import migrating
 from tests.agent.engine.made import execute, operations, rehearse, runs, said
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import TrialFeed, connect, serve
@@ -70,8 +70,8 @@ def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
     "text",
     [
         *reading._QUERIES,
-        migrating._WRITE_COUNTERS_QUERY,
-        migrating._REMAINING_BACKENDS_QUERY,
+        candidate_migrations._WRITE_COUNTERS_QUERY,
+        candidate_migrations._REMAINING_BACKENDS_QUERY,
         *(carrying._build_issues_query(major, "ncen") for major in (14, 18)),
     ],
     ids=range(len(reading._QUERIES) + 4),

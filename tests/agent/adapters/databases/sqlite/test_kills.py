@@ -198,8 +198,9 @@ def every_kill(
     act: Callable[[SqliteEngine], object],
     judge: Callable[[Path, SqliteEngine], object],
     share: int,
+    judge_killed: Callable[[Path], object] = Path.exists,
 ) -> None:
-    """Kill an act at its file operations, then let a fresh engine do it again and judge."""
+    """Kill an act at its file operations, judge, let a fresh engine do it again, and judge."""
     model = prepare(tmp_path / "count")
     _, total, _ = run(lambda: act(model))
     assert total >= SHARES
@@ -208,6 +209,7 @@ def every_kill(
         engine = prepare(site)
         status, _, _ = run(lambda e=engine: act(e), kill_at)  # type: ignore[misc]
         assert os.WIFSIGNALED(status), kill_at
+        judge_killed(site)
         engine = SqliteEngine(site, NAMES)
         act(engine)
         judge(site, engine)
@@ -224,7 +226,10 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
         assert left - {"notes"} == {"live", "sets"}
 
-    every_kill(tmp_path, plain_site, SqliteEngine.adopt_databases, judge, share)
+    def judge_killed(site: Path) -> None:
+        assert {path.stem for path in (site / "live").glob("*.sqlite")} == set(NAMES)
+
+    every_kill(tmp_path, plain_site, SqliteEngine.adopt_databases, judge, share, judge_killed)
 
 
 @in_turns("share")

@@ -31,7 +31,7 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
     pack_bundle,
     write_archive,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
+from ncen_updater.agent.reports.diagnostics.support_bundle.contents import (
     PART_NAMES,
     mask_settings,
     mask_values,

@@ -8,11 +8,11 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
+    BundlePart,
     ValueSample,
     find_leaks,
     sample_values,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from tests.agent.adapters.databases.postgresql.site import AGENT, NEWEST, OWNER, Site
 
 pytestmark = NEWEST

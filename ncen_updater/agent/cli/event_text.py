@@ -1,0 +1,234 @@
+"""One event of the journal as a line, in the language of a session. Pure.
+
+Event names and field names are stable words of the journal, which ``--json`` shows; people read a
+label for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Final
+
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.cli.render import format_duration, format_time
+from ncen_updater.common.i18n import N_, LazyText, translate
+from ncen_updater.common.labels import translate_step_label
+
+#: Every kind that the journal has, and what the service tells beside it.
+EVENT_LABELS: Final[Mapping[str, str]] = {
+    "adopted": N_("site adopted"),
+    "agent-chosen": N_("agent selected"),
+    "agent-confirmed": N_("agent confirmed"),
+    "application-runs": N_("application runs again"),
+    "application-started": N_("application started"),
+    "application-stopped": N_("application stopped by an administrator"),
+    "approval-void": N_("approval outdated"),
+    "approval-withdrawn": N_("approval withdrawn"),
+    "approvals-spent": N_("approvals used"),
+    "approved": N_("upgrade approved"),
+    "available": N_("release available"),
+    "begun": N_("change started"),
+    "change-committed": N_("change committed"),
+    "change-finished": N_("change finished"),
+    "change-running": N_("change in progress"),
+    "change-stuck": N_("change needs manual intervention"),
+    "change-reverting": N_("change being reverted"),
+    "change-reverted": N_("change reverted"),
+    "prune-begun": N_("prune started"),
+    "prune-ended": N_("prune finished"),
+    "committed": N_("upgrade or rollback committed"),
+    "confirmed": N_("release confirmed"),
+    "contract-failed": N_("final migrations failed"),
+    "contracted": N_("final migrations finished"),
+    "databases-away": N_("databases unreachable"),
+    "databases-back": N_("databases reachable again"),
+    "databases-kept": N_("databases retained"),
+    "databases-kept-dropped": N_("retained databases removed"),
+    "disk-full": N_("a disk is full"),
+    "disk-has-room": N_("the disk has space again"),
+    "done": N_("operation finished"),
+    "expanded": N_("schemas extended"),
+    "failed": N_("operation failed"),
+    "fence-lifted": N_("databases opened to connections"),
+    "files-brought-back": N_("previous paths restored"),
+    "files-not-dropped": N_("retained files not removed"),
+    "files-not-kept": N_("files not retained"),
+    "files-put-back": N_("files restored"),
+    "held": N_("hold set"),
+    "import-begun": N_("import started"),
+    "import-refused": N_("import rejected"),
+    "imported": N_("bundle imported"),
+    "looked": N_("site checked"),
+    "marker-healed": N_("database marker repaired"),
+    "intervention-required": N_("manual intervention required"),
+    "next": N_("next operation"),
+    "order-ended": N_("job finished"),
+    "order-taken": N_("job started"),
+    "ordered": N_("job queued"),
+    "pack-refused": N_("delta pack rejected"),
+    "predicted": N_("downtime predicted"),
+    "previous-dropped": N_("previous databases removed"),
+    "receipt-level": N_("level of receipts set"),
+    "receipt-written": N_("receipt written"),
+    "recovery": N_("resume started"),
+    "recovery-failed": N_("resume failed"),
+    "rehearsal-begun": N_("rehearsal started"),
+    "rehearsal-failed": N_("the rehearsal failed"),
+    "rehearsal-passed": N_("rehearsal passed"),
+    "rehearsal-running": N_("rehearsal in progress"),
+    "release-bad": N_("release marked bad"),
+    "release-bad-withdrawn": N_("release no longer marked bad"),
+    "restore-accepted": N_("restored databases adopted"),
+    "rollback-approved": N_("rollback approved"),
+    "emergency-rollback": N_("emergency rollback"),
+    "schedule-cancelled": N_("schedule cancelled"),
+    "scheduled": N_("upgrade scheduled"),
+    "started": N_("operation started"),
+    "step-done": N_("step finished"),
+    "step-failed": N_("step failed"),
+    "step-intended": N_("step started"),
+    "step-undoing": N_("step being reverted"),
+    "step-undone": N_("step reverted"),
+    "stop-compared": N_("downtime measured"),
+    "translations-applied": N_("local texts merged"),
+    "unheld": N_("hold removed"),
+    "watching-ended": N_("soak period ended"),
+}
+#: Names of what events hold.
+EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
+    "agents": N_("agents"),
+    "imported_at": N_("imported on"),
+    "reachable_agent": N_("reachable agent"),
+    "reachable_release": N_("reachable release"),
+    "usable_until": N_("valid until"),
+    "accept_loss": N_("accepted data loss"),
+    "action": N_("operation"),
+    "after": N_("rows after"),
+    "application": N_("reported by the application"),
+    "aside": N_("set aside"),
+    "before": N_("rows before"),
+    "binding": N_("approval digest"),
+    "brought": N_("imported"),
+    "digest": N_("digest"),
+    "epoch": N_("epoch"),
+    "level": N_("level"),
+    "number": N_("receipt number"),
+    "by": N_("by"),
+    "changes": N_("changes"),
+    "code": N_("code"),
+    "corrects": N_("replaces"),
+    "count": N_("number"),
+    "data": N_("details"),
+    "databases": N_("databases"),
+    "emergency": N_("emergency"),
+    "error": N_("error"),
+    "error_code": N_("error code"),
+    "exit_code": N_("exit code"),
+    "file": N_("file"),
+    "fingerprints": N_("schema digests"),
+    "from_version": N_("from"),
+    "full": N_("complete error in"),
+    "generation": N_("generation"),
+    "given": N_("paths restored"),
+    "gone": N_("paths not restored"),
+    "held": N_("as predicted"),
+    "high_s": N_("at most"),
+    "kind": N_("type"),
+    "language": N_("language"),
+    "merged": N_("merged in"),
+    "lost": N_("lost"),
+    "low_s": N_("at least"),
+    "mode": N_("method"),
+    "name": N_("name"),
+    "needed": N_("approvals required"),
+    "not_before": N_("not before"),
+    "order": N_("job"),
+    "origin": N_("from"),
+    "pack": N_("delta pack"),
+    "path": N_("path"),
+    "place": N_("directory"),
+    "actual_s": N_("measured"),
+    "reason": N_("reason"),
+    "reasons": N_("reasons"),
+    "rehearsal": N_("rehearsal"),
+    "release": N_("release"),
+    "releases": N_("releases"),
+    "restored": N_("restored"),
+    "schema_kinds": N_("kinds of objects"),
+    "slots": N_("releases"),
+    "step": N_("step"),
+    "taken_over_by": N_("superseded by"),
+    "times": N_("times"),
+    "to_version": N_("to"),
+    "uid": N_("user id"),
+    "undoes": N_("reverts"),
+    "until": N_("until"),
+    "version": N_("release"),
+    "vouched": N_("confirmed by the operator"),
+    "what": N_("operation"),
+    "who": N_("by"),
+    "why": N_("reason"),
+    "words": N_("text"),
+    "written": N_("overwritten"),
+}
+#: What they hold that is a word of ours.
+TRANSLATED_FIELDS = frozenset({"action", "kind", "mode", "what"})
+#: What they hold that is a time.
+TIME_FIELDS = frozenset({"imported_at", "not_before", "until", "usable_until"})
+
+
+def format_event(
+    at: str | None,
+    kind: str,
+    data: Mapping[str, object] | None,
+    language: str,
+    zone: tzinfo | None = None,
+) -> str:
+    """Return one event as a line.
+
+    Args:
+        at: When, as JSON has it.
+        kind: Of it.
+        data: What it holds.
+        language: Of the session.
+        zone: Zone of the site; that of the machine by default.
+    """
+    when = _format_value("until", at, language, zone) if at else "-"
+    label = translate(EVENT_LABELS.get(kind, kind), language)
+    details = _format_mapping(data or {}, language, zone)
+    return strip_control_characters(f"{when}  {label}  {details}".rstrip())
+
+
+def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
+    found = []
+    for name, value in data.items():
+        label = translate(EVENT_FIELD_LABELS.get(name, name), language)
+        shown = _format_value(name, value, language, zone)
+        if value is not None:  # the kind says that it is a step
+            found.append(shown if name == "step" else f"{label} {shown}")
+    return ", ".join(found)
+
+
+def _format_value(name: str, value: object, language: str, zone: tzinfo | None) -> str:
+    if isinstance(value, bool):
+        return translate("yes" if value else "no", language)
+    if isinstance(value, int | float) and name.endswith("_s"):
+        return format_duration(float(value)).render(language)
+    if isinstance(value, list | tuple):
+        return ", ".join(_format_value(name, one, language, zone) for one in value) or "-"
+    if isinstance(value, Mapping):
+        if name == "data":
+            return _format_mapping(value, language, zone)
+        return ", ".join(  # the names are those of databases
+            f"{key} {_format_value(key, one, language, zone)}" for key, one in value.items()
+        )
+    if isinstance(value, str) and name in TIME_FIELDS:
+        with contextlib.suppress(ValueError):
+            return format_time(datetime.fromisoformat(value), zone).render(language)
+    if isinstance(value, str) and name == "step":
+        return translate_step_label(value, "upgrade", language)
+    if isinstance(value, str) and name in TRANSLATED_FIELDS:
+        return translate(value, language)
+    return LazyText("{value}", {"value": value}).render(language)

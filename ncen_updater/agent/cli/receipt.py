@@ -1,0 +1,129 @@
+"""``receipt``: what this site tells the Secretariat of itself, seen before it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.program import get_invoking_user
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import RECEIPT_UNWRITABLE, ExitCode
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.agent.storage.journal.journal import Journal
+    from ncen_updater.formats.receipt import Receipt, ReceiptLevel
+
+RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
+LEVELS = ("none", "version", "outcome", "figures")
+
+
+@click.command("receipt", cls=CliCommand, help=N_("Show, allow and write receipts of this site"))
+@click.option(
+    "--level", type=click.Choice(LEVELS), help=N_("Set what receipts may say (default: none)")
+)
+@click.option(
+    "--to", "directory", metavar="DIRECTORY",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=N_("Write the next receipt into a directory, such as a USB stick"),
+)  # fmt: skip
+@yes_option
+@dry_run_option
+@click.pass_context
+def receipt(
+    context: click.Context, level: str | None, directory: Path | None, yes: bool, dry_run: bool
+) -> ExitCode:
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
+    from ncen_updater.agent.reports.receipt import prepare_receipt, read_receipt_state
+    from ncen_updater.agent.storage.journal.journal import Journal
+    from ncen_updater.formats.receipt import ReceiptLevel, describe_word
+
+    session = get_agent_session(context)
+    site = session.open_site()
+    reads_only = dry_run or (level is None and directory is None)
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
+        agreed = read_receipt_state(journal).level
+        if level is not None:
+            agreed = _set_level(session, site, journal, agreed, ReceiptLevel(level), yes, dry_run)
+            if agreed is ReceiptLevel.NONE and directory is None:
+                session.write_output({"level": agreed, "receipt": None, "path": None})
+                return ExitCode.OK
+        if directory is not None and not dry_run:
+            return _write(session, site, journal, agreed, directory)
+        # Who has not agreed to anything sees what the lowest level would say.
+        shown = agreed if agreed is not ReceiptLevel.NONE else ReceiptLevel.VERSION
+        following, _ = prepare_receipt(site, journal, shown)
+    if agreed is ReceiptLevel.NONE:
+        session.add_line(LazyText(RECEIPTS_ARE_OFF))
+        session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
+    else:
+        session.add_line(
+            LazyText(N_("The next receipt (level: {level}):"), {"level": describe_word(agreed)})
+        )
+    _show(session, following)
+    session.write_output({"level": agreed, "receipt": following.to_json(), "path": None})
+    return ExitCode.OK
+
+
+def _set_level(
+    session: AgentSession,
+    site: Site,
+    journal: Journal,
+    agreed: ReceiptLevel,
+    wanted: ReceiptLevel,
+    yes: bool,
+    dry_run: bool,
+) -> ReceiptLevel:
+    """Set the level; who raises it sees what would be said, and is asked. Return the new one."""
+    from ncen_updater.agent.reports.receipt import prepare_receipt, set_receipt_level
+    from ncen_updater.formats.receipt import ReceiptLevel, describe_word
+
+    if wanted.rank > agreed.rank and not dry_run:
+        _show(session, prepare_receipt(site, journal, wanted)[0], at_once=True)
+        session.ask_confirmation(
+            LazyText(N_("Allow receipts that tell the Secretariat this?")), assume_yes=yes
+        )
+    if wanted is not agreed and not dry_run:
+        set_receipt_level(journal, wanted, get_invoking_user())
+        text = LazyText(N_("Level of receipts: {level}"), {"level": describe_word(wanted)})
+        session.add_line(LazyText(RECEIPTS_ARE_OFF) if wanted is ReceiptLevel.NONE else text)
+    return wanted
+
+
+def _write(
+    session: AgentSession, site: Site, journal: Journal, level: ReceiptLevel, directory: Path
+) -> ExitCode:
+    from ncen_updater.agent.reports.receipt import write_receipt
+    from ncen_updater.common.cli.render import group_digest
+    from ncen_updater.formats.receipt import compute_fingerprint
+
+    try:
+        signed, path = write_receipt(site, journal, level, directory, get_invoking_user())
+    except OSError as error:
+        raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+    _show(session, signed.receipt)
+    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+    fingerprint = compute_fingerprint(signed.receipt.key)
+    if signed.receipt.number == 1:
+        words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
+        session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
+    session.write_output({
+        "level": level, "receipt": signed.receipt.to_json(), "path": path,
+        "fingerprint": fingerprint,
+    })  # fmt: skip
+    return ExitCode.OK
+
+
+def _show(session: AgentSession, what: Receipt, *, at_once: bool = False) -> None:
+    """Say it in sentences, one a field; ``at_once`` before a question is asked."""
+    for line in what.format_lines():
+        if at_once:
+            session.print_message(LazyText("  {line}", {"line": line}))
+        else:
+            session.add_line(LazyText("  {line}", {"line": line}))

@@ -1,0 +1,256 @@
+"""Receipts of this site: what is known, what may be said of it, and the key that signs it.
+
+The journal remembers the level that people agreed to and every receipt that was written, so that a
+kill between two of these leaves at most a receipt with a number that nobody received: the
+Secretariat sees the gap. A receipt is made of changes that ended, never of one that is open.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ncen_updater.agent.engine.change_outcome import measure_downtime
+from ncen_updater.agent.engine.operations import require_current_version
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_range
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import (
+    RECEIPT_LEVEL_SET,
+    RECEIPT_WRITTEN,
+    RESTORED_ADOPTED,
+)
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_records import compute_sha256
+from ncen_updater.common.messages import RECEIPT_KEY_UNUSABLE, RECEIPTS_OFF
+from ncen_updater.feed.trust_state import TrustStateStore
+from ncen_updater.formats.receipt import (
+    Fault,
+    Outcome,
+    Receipt,
+    ReceiptLevel,
+    SignedReceipt,
+    encode_public_key,
+    make_receipt,
+    make_signer,
+    sign_receipt,
+)
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+#: The site's private key, below the state directory: 32 bytes, readable by root alone.
+KEY_FILE = "receipt.key"
+_GB = 1_000_000_000
+_SIZES = ((_GB, "<1 GB"), (10 * _GB, "1-10 GB"), (100 * _GB, "10-100 GB"))
+
+
+@dataclass(frozen=True)
+class ReceiptState:
+    """What the journal knows of receipts.
+
+    Attributes:
+        level: What people agreed to.
+        number: Of the last receipt; 0 before the first.
+        previous: Digest of it.
+        epoch: Changes where the journal may have gone back to an earlier state.
+    """
+
+    level: ReceiptLevel
+    number: int
+    previous: str | None
+    epoch: str
+
+
+def read_receipt_state(journal: Journal) -> ReceiptState:
+    """Return the agreed level and the place of the next receipt.
+
+    Raises:
+        JournalUnreadableError: If what the journal says of it is nothing that an agent wrote.
+    """
+    with guard_reads(journal.path):
+        level = _find_last_event(journal, RECEIPT_LEVEL_SET)
+        written = _find_last_event(journal, RECEIPT_WRITTEN)
+        restored = _find_last_event(journal, RESTORED_ADOPTED)
+        born = journal.read_event_hash(restored.number if restored else 1) or ""
+        return ReceiptState(
+            level=ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE,
+            number=int(str(written["number"])) if written else 0,
+            previous=str(written["digest"]) if written else None,
+            epoch=compute_sha256(born.encode())[:8],
+        )
+
+
+def set_receipt_level(journal: Journal, level: ReceiptLevel, actor: str) -> None:
+    """Record what people agreed to."""
+    journal.record_event(RECEIPT_LEVEL_SET, level=level.value, by=actor)
+
+
+def prepare_receipt(site: Site, journal: Journal, level: ReceiptLevel) -> tuple[Receipt, str]:
+    """Return the next receipt at a level, and the digest of the document of the installed release.
+
+    Makes the site's key if there is none.
+
+    Raises:
+        RECEIPT_KEY_UNUSABLE: If the key cannot be made or read.
+        RECEIPTS_OFF: If the level is none.
+        InterventionRequiredError: If no release is installed.
+    """
+    if level is ReceiptLevel.NONE:
+        raise UpdaterError(RECEIPTS_OFF)
+    key = load_key(site.state_directory)
+    state = read_receipt_state(journal)
+    running = require_current_version(site)
+    facts = {
+        **_collect_site_facts(site, running, level),
+        **_collect_change_facts(journal),
+        "number": state.number + 1,
+        "previous": state.previous,
+        "epoch": state.epoch,
+        "head": re.sub(r"(:.{16}).*", r"\1", str(journal.read_head())),
+        "day": journal.read_time().astimezone().date(),
+        "key": encode_public_key(key),
+    }
+    document = site.slots.read_document(running).to_canonical_json()
+    return make_receipt(facts, level), compute_sha256(document)
+
+
+def write_receipt(
+    site: Site, journal: Journal, level: ReceiptLevel, directory: Path, actor: str
+) -> tuple[SignedReceipt, Path]:
+    """Sign the next receipt and write it into a directory.
+
+    Args:
+        site: The site.
+        journal: Open for writing.
+        level: As people agreed.
+        directory: Where the file goes; its name begins with the site's.
+        actor: Who asked.
+
+    Raises:
+        UpdaterError: As :func:`prepare_receipt`.
+        OSError: If the file cannot be written; then nothing was recorded.
+    """
+    receipt, release = prepare_receipt(site, journal, level)
+    signed = sign_receipt(receipt, release, make_signer(load_key(site.state_directory)))
+    path = directory / f"receipt-{receipt.site}-{receipt.number}.json"
+    with durable.open_for_replace(path) as stream:
+        stream.write(signed.content)
+        # Recorded before the file has its name: no number is ever used for two contents.
+        journal.record_event(
+            RECEIPT_WRITTEN, number=receipt.number, digest=signed.digest, epoch=receipt.epoch,
+            level=level.value, by=actor,
+        )  # fmt: skip
+    return signed, path
+
+
+def load_key(state: Path) -> Ed25519PrivateKey:
+    """Return the site's key; make it at the first use.
+
+    Raises:
+        RECEIPT_KEY_UNUSABLE: If it cannot be read or made.
+    """
+    path = state / KEY_FILE
+    try:
+        if not path.exists():
+            durable.write_file(path, Ed25519PrivateKey.generate().private_bytes_raw(), 0o600)
+        return Ed25519PrivateKey.from_private_bytes(read_file(path, 32))
+    except (OSError, ValueError) as error:
+        raise UpdaterError(RECEIPT_KEY_UNUSABLE, path=path, detail=str(error)) from error
+
+
+def _find_last_event(journal: Journal, kind: str) -> JournalEvent | None:
+    rows = journal.query(
+        f"SELECT * FROM events WHERE kind = '{kind}' ORDER BY number DESC LIMIT 1"  # noqa: S608
+    )
+    return JournalEvent(rows[0]) if rows else None
+
+
+def _collect_site_facts(site: Site, running: Version, level: ReceiptLevel) -> dict[str, object]:
+    config = site.config.site
+    facts: dict[str, object] = {
+        "site": config.id,
+        "country": config.country,
+        "product": config.product,
+        "running": str(running),
+        "agent": str(site.agent_version),
+        "root": TrustStateStore(site.state_directory).load().root_version or 1,
+    }
+    if level is ReceiptLevel.FIGURES:  # asked only where it may be said
+        engine = site.database_engine
+        version = engine.read_version()
+        facts["engine"] = f"{engine.engine_name} {version.partition('.')[0]}"
+        total = sum(one.size_bytes for one in engine.describe_databases())
+        facts["size"] = next((name for limit, name in _SIZES if total < limit), ">100 GB")
+    return facts
+
+
+def _collect_change_facts(journal: Journal) -> dict[str, object]:
+    """Return what is known of the newest change that ended; nothing before the first."""
+    changes = [one for one in journal.list_changes(limit=10) if not one.state.is_open]
+    if not changes:
+        return {}
+    change = changes[0]
+    facts = journal.read_facts(change.id)
+    real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
+    outcome = classify_outcome(change, facts)
+    blamed = is_release_blamed(journal, facts.failed_soak_upgrade or change.id)
+    return {
+        "change": [change.from_version, change.to_version],
+        "outcome": outcome,
+        "code": change.error_code,
+        "fault": choose_fault(outcome, blamed=blamed),
+        "soaked": outcome is Outcome.UPGRADED and facts.confirmed_by is None,
+        "change_day": _get_day(change),
+        "databases": _describe_databases(facts),
+        "downtime_s": None if real is None else round(real),
+        "predicted_s": None if predicted is None else [round(seconds) for seconds in predicted],
+    }
+
+
+def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
+    """Return how a change ended; pure."""
+    if change.state is ChangeState.REVERTED:
+        return Outcome.REVERTED
+    if change.kind is ChangeKind.UPGRADE:
+        return Outcome.UPGRADED
+    return Outcome.TURNED_BAD if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
+
+
+def choose_fault(outcome: Outcome, *, blamed: bool) -> Fault:
+    """Return what a failure is attributed to; pure.
+
+    Args:
+        outcome: How the change ended.
+        blamed: Whether the agent counts the failure against the release.
+    """
+    if outcome in (Outcome.UPGRADED, Outcome.ROLLED_BACK):
+        return Fault.NONE
+    return Fault.RELEASE if blamed else Fault.SITE
+
+
+def is_release_blamed(journal: Journal, change: str) -> bool:
+    """Return whether a change counts against its release, and nobody took that back."""
+    kinds = [event.kind for event in journal.list_events(change=change)]
+    return kinds.count("release-bad") > kinds.count("release-bad-withdrawn")
+
+
+def _describe_databases(facts: ChangeFacts) -> str:
+    if facts.has_expand:
+        return "in-place"
+    return "unchanged" if facts.no_copy or facts.code_only else "copied"
+
+
+def _get_day(change: Change) -> str:
+    ended: datetime = change.ended_at or change.created_at
+    return ended.astimezone().date().isoformat()

@@ -1,0 +1,247 @@
+"""Changes of a running agent to its own directory: selection, failsafe and old slots.
+
+The failsafe is never exchanged together with the agent: it alone brings the previous
+agent back. It is renewed here, by an agent that has just shown that it works, and only if the new
+file, run by the interpreter that runs the service, does what it should beside two slots of a trial
+and then chooses the slot that is chosen.
+
+The service parses requests of local users, and the directory holds code that root runs: neither the
+unit of the service nor the worker unit may write there. A separate unit may; the service requests
+one of five actions from it, without any parameter. The rules of ``agent_selection.py`` apply to
+them. Where one process does everything, it does these, too.
+
+The failsafe counts and chooses before the service is there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+from ncen_updater.agent.adapters.application.process import build_minimal_environment, run_command
+from ncen_updater.agent.self_update.slots import PROGRAM_NAME, AgentSlots
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+    confirm_agent,
+    reset_attempts,
+    revert_to_previous,
+    uncount_start,
+)
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
+from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_worker
+
+logger = logging.getLogger(__name__)
+
+#: First word of an order of one action.
+OWN = "own"
+LIMITS = WorkerLimits(total_timeout_s=600.0)
+FAILSAFE_FILE = "failsafe.py"
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+CHECK_TIMEOUT_S = 60
+#: What is chosen, how the failsafe is called, and whom it has to start then.
+FAILSAFE_TRIALS = (
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL), "serve", "2.0"),
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 99), "serve", "1.0"),
+    (AgentSelection("2.0", "1.0"), "serve", "2.0"),
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL), "resume", "1.0"),
+)
+
+
+def read_failsafe() -> bytes:
+    """Read the failsafe that came with this agent."""
+    return (resources.files("ncen_updater.agent") / FAILSAFE_FILE).read_bytes()
+
+
+def update_failsafe(directory: Path, python: Path) -> bool:
+    """Put this agent's failsafe in the place of another; return whether anything was done.
+
+    Args:
+        directory: Where the slots are.
+        python: The interpreter that runs it.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    for left in directory.glob(f".{FAILSAFE_FILE}.*"):  # by a trial that was cut off
+        shutil.rmtree(left) if left.is_dir() else durable.remove_file(left)
+    content, place = read_failsafe(), directory / FAILSAFE_FILE
+    if place.exists() and place.read_bytes() == content:
+        return False
+    trial = directory / f".{FAILSAFE_FILE}.trial.py"
+    durable.write_file(trial, content, 0o755)
+    try:
+        if not (
+            _passes_trials(content, directory, python)
+            and _selects_chosen_slot(trial, directory, python)
+        ):
+            logger.error("the new failsafe does not choose what is chosen: the old one stays")
+            return False
+        durable.write_file(place, content, 0o755)
+    finally:
+        durable.remove_file(trial)
+    logger.info("the failsafe was renewed")
+    return True
+
+
+def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
+    """Tell whether a failsafe starts and exchanges agents; those here only record their names."""
+    # Beside the slots: elsewhere a disk may not let programs be run.
+    with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE_FILE}.", dir=directory) as name:
+        place = Path(name)
+        started = place / "started"
+        (place / FAILSAFE_FILE).write_bytes(content)
+        for version in ("1.0", "2.0"):
+            programs = place / version / "bin"
+            programs.mkdir(parents=True)
+            (programs / "python").symlink_to(python)
+            program = programs / PROGRAM_NAME
+            program.write_text(f"#!/bin/sh\necho {version} >> {shlex.quote(str(started))}\n")
+            program.chmod(0o755)
+        for before, word, expected in FAILSAFE_TRIALS:
+            AgentSelectionFile(place).update(partial(_replace_selection, before))
+            started.unlink(missing_ok=True)
+            text = _run_failsafe([str(python), "-I", str(place / FAILSAFE_FILE), word])
+            if text is None or not started.exists() or started.read_text().split() != [expected]:
+                logger.error("the new failsafe does not start what it should (%s)", word)
+                return False
+    return True
+
+
+def _replace_selection(wanted: AgentSelection, _: AgentSelection | None) -> AgentSelection:
+    return wanted
+
+
+def _run_failsafe(command: list[str]) -> str | None:
+    """Run the failsafe; return what it said, None where it did not work."""
+    try:
+        ended = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
+    except OSError as error:
+        logger.error("the new failsafe could not be tried: %s", error)
+        return None
+    if ended.status != 0:
+        logger.error("the new failsafe ended with %s: %s", ended.status, ended.output)
+        return None
+    return ended.output
+
+
+def _selects_chosen_slot(trial: Path, directory: Path, python: Path) -> bool:
+    text = _run_failsafe([str(python), "-I", str(trial), "--check"])
+    if text is None:
+        return False
+    try:
+        start = json.loads(text)["start"]
+    except (ValueError, KeyError, TypeError) as error:
+        logger.error("the new failsafe says what cannot be understood: %s", error)
+        return False
+    chosen = AgentSelectionFile(directory).load()
+    return chosen is None or start == chosen.current
+
+
+def prune_slots(directory: Path, send_heartbeat: Callable[[], object]) -> tuple[str, ...]:
+    """Remove the slots that nobody goes back to; the chosen and the previous one always stay.
+
+    Args:
+        directory: Where the slots are.
+        send_heartbeat: Called before each removal: a sign of life for who watches.
+
+    Raises:
+        OSError: If the disk refuses.
+        SelectionDamagedError: If it is not known which those are.
+    """
+    sequence = AgentSelectionFile(directory).load()
+    if sequence is None or sequence.previous is None:
+        return ()  # without a previous one the failsafe looks among all that are there
+    return AgentSlots(directory).prune({sequence.current, sequence.previous}, send_heartbeat)
+
+
+class DirectoryAction(StrEnum):
+    """What a running agent does in its own directory."""
+
+    CONFIRM = "confirm"
+    RESET_ATTEMPTS = "reset-attempts"
+    UNCOUNT_START = "uncount-start"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
+
+
+ActionHandler = Callable[[DirectoryAction], None]
+
+
+def create_action_handler(
+    directory: Path, version: str, now: Callable[[], datetime], send_heartbeat: Callable[[], object]
+) -> ActionHandler:
+    """Return what does an action, here and now.
+
+    Args:
+        directory: Where the slots of the agent are.
+        version: The version that runs.
+        now: The wall clock.
+        send_heartbeat: Called while old slots are removed.
+    """
+    file = AgentSelectionFile(directory)
+
+    def tidy() -> None:
+        try:
+            update_failsafe(directory, SYSTEM_PYTHON)
+            prune_slots(directory, send_heartbeat)
+        except (OSError, UpdaterError) as error:
+            logger.warning("the agent's directory is not tidy: %s", error)
+
+    changes: dict[DirectoryAction, Callable[[AgentSelection], AgentSelection]] = {
+        DirectoryAction.CONFIRM: lambda before: confirm_agent(before, version),
+        DirectoryAction.RESET_ATTEMPTS: lambda before: reset_attempts(before, version),
+        DirectoryAction.UNCOUNT_START: lambda before: uncount_start(before, version),
+        DirectoryAction.REVERT: lambda before: revert_to_previous(before, version, now()),
+    }
+
+    def do(action: DirectoryAction) -> None:
+        if action is DirectoryAction.CLEAN_UP:
+            tidy()
+            return
+        how = changes[action]
+        file.update(lambda before: how(before if before is not None else AgentSelection(version)))
+
+    return do
+
+
+def own_doer(
+    directory: Path,
+    socket: Path,
+    version: str,
+    now: Callable[[], datetime],
+    alive: Callable[[], object],
+) -> ActionHandler:
+    """Return what does an action: here, where this process may, else by the unit that may.
+
+    Args:
+        directory: Where the slots of the agent are.
+        socket: Where that unit is asked.
+        version: The version that runs.
+        now: The wall clock.
+        alive: Called while it is waited for.
+    """
+    if os.access(directory, os.W_OK) or not socket.exists():
+        return create_action_handler(directory, version, now, alive)
+    worker = Worker("none", socket=socket, limits=LIMITS, expected_errors=(range(10_000),))
+
+    def do(action: DirectoryAction) -> None:
+        try:
+            call_worker(worker, {"command": [OWN, action, version]}, ending=lambda: bool(alive()))
+        except WorkerError as error:
+            raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
+
+    return do

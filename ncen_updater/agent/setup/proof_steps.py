@@ -1,0 +1,151 @@
+"""Prove what only the first upgrade would show: nothing of it stays."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseEngine
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.engine.steps.preflight import require_no_blockers
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.server_files import CHECK, CHECK_ENDING, Front
+from ncen_updater.agent.setup.steps import (
+    Before,
+    SetupStep,
+    find_missing,
+    remove_directories,
+    remove_partial_files,
+)
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import SETUP_PAGE_NOT_SHOWN
+from ncen_updater.common.progress import SilentProgress
+
+PAGE_LIMIT_S, PAGE_INTERVAL_S = 10.0, 0.3
+#: Of the copies; no change has it.
+TRIAL_ID = "setuptry"
+#: What is copied within a minute or two; of more than that a rehearsal makes the first copy.
+MAX_TRIAL_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class TrialCopyStep(SetupStep, kind="trial-copy"):
+    """Every database is copied as for a rehearsal, and the copies are dropped.
+
+    Attributes:
+        config: The configuration.
+        version: The release.
+    """
+
+    config: str
+    version: str
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(N_("copy each database as a trial, and drop the copies"))
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`; a full disk is no reason to begin."""
+        del machine
+        engine, change = self._build_engine(), self._change
+        found = engine.find_blockers(change, application_stopped=False)
+        require_no_blockers([one for one in found if "missing_bytes" in one.figures])
+        return {"plan": engine.plan_copy(change).copies}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        self.undo(machine, before)
+        self._build_engine().copy_online(self._change, CopyPlan(before["plan"]), SilentProgress())
+        self.undo(machine, before)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        self._build_engine().discard_candidates(self._change, CopyPlan(before["plan"]))
+
+    @property
+    def _change(self) -> ChangeRef:
+        return ChangeRef(TRIAL_ID, 0, self.version)
+
+    def _build_engine(self) -> DatabaseEngine:
+        path = Path(self.config)
+        return build_site(load_config(path, look=False), path).database_engine
+
+
+@dataclass(frozen=True)
+class PageStep(SetupStep, kind="page"):
+    """The web server shows the maintenance page to us alone.
+
+    Attributes:
+        front: Where it answers.
+        maintenance_file: While it exists all users see the page.
+    """
+
+    front: Mapping[str, Any]
+    maintenance_file: str
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(N_("look at the maintenance page through the web server"))
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        return {"missing": find_missing(self._file.parent)}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`; a reload takes its time."""
+        durable.make_directory(self._file.parent, exactly=bool(before["missing"]))
+        durable.write_file(self._file, b"")
+        until = time.monotonic() + PAGE_LIMIT_S
+        while (seen := self._fetch()) is not None:
+            if time.monotonic() > until:
+                raise UpdaterError(SETUP_PAGE_NOT_SHOWN, url=self._url, detail=seen)
+            time.sleep(PAGE_INTERVAL_S)
+        self.undo(machine, before)
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        remove_partial_files(self._file)
+        self._file.unlink(missing_ok=True)
+        remove_directories(before["missing"])
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.maintenance_file + CHECK_ENDING)
+
+    @property
+    def _url(self) -> str:
+        front = Front(**self.front)
+        return f"{'https' if front.tls else 'http'}://{front.name}:{front.port}{CHECK}"
+
+    def _fetch(self) -> str | None:
+        """Ask for the page; return what came instead."""
+        front = Front(**self.front)
+        line = http.client.HTTPConnection(front.host, front.port, timeout=PAGE_LIMIT_S)
+        if front.tls:  # the certificate is for the name, which need not lead here
+            context = ssl._create_unverified_context()  # noqa: S323
+            line = http.client.HTTPSConnection(
+                front.host, front.port, timeout=PAGE_LIMIT_S, context=context
+            )
+        try:
+            line.request("GET", CHECK, headers={"Host": front.name})
+            answer = line.getresponse()
+            shown = answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+            return None if shown and answer.headers["Retry-After"] else f"status {answer.status}"
+        except (OSError, http.client.HTTPException) as error:
+            return str(error) or type(error).__name__
+        finally:
+            line.close()

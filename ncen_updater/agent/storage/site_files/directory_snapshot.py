@@ -1,0 +1,691 @@
+"""Retain the files of one directory, restore them, and restore their names.
+
+A *place* is a directory of the agent's own beside the one that is kept, on the same file system:
+
+    <place>/<change>/tree      every file under its path, by a second name, a clone or a copy
+    <place>/<change>/prepared  the index, made while users work
+    <place>/<change>/index     the index, once the application stands still; only then is it used
+    <place>/aside-<change>     what was added before a change was undone; never deleted by us
+    <place>/written-<change>   names of files that were written in place, which is not undone
+
+Everything may be repeated after a crash at any instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.storage.site_files.directory_index import (
+    ROOT_PATH,
+    DirectoryEntry,
+    DirectoryIndex,
+    FileKind,
+    SnapshotMethod,
+    decode_index,
+    encode_index,
+    find_gone_and_moved,
+    has_same_content,
+    is_unchanged,
+    make_entry,
+    read_directory,
+)
+from ncen_updater.agent.storage.site_files.directory_survey import (
+    FICLONE,
+    FINAL_INDEX,
+    PREPARED_INDEX,
+    QUARANTINE_PREFIX,
+    TREE_DIRECTORY,
+    WRITTEN_LIST_PREFIX,
+    get_snapshot_directory,
+    is_owned_by_agent,
+)
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    DIRECTORY_NOT_PRIVATE,
+    INDEX_UNUSABLE,
+    SITE_FILES_NOT_RESTORED,
+    SITE_FILES_NOT_SAVED,
+)
+
+
+class UnsafeSnapshotDirectoryError(UpdaterError):
+    """The directory for kept trees belongs to somebody else, or others may write in it."""
+
+    message = DIRECTORY_NOT_PRIVATE
+
+
+logger = logging.getLogger(__name__)
+
+#: What was written so shortly before it was copied may have been written again at the same time.
+RACY_WINDOW_NS = 2_000_000_000
+COPY_CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """What putting back came to, in counts.
+
+    Attributes:
+        restored: Files that were moved, deleted or replaced, and are where they were.
+        quarantined: Entries that were added, and lie aside now.
+        overwritten: Paths of files that were written in place where that cannot be undone.
+        lost: Paths that the kept tree does not hold any more.
+    """
+
+    restored: int = 0
+    quarantined: int = 0
+    overwritten: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+class DirectorySnapshot:
+    """One directory of the site's own files, for one change.
+
+    Args:
+        directory: An absolute path.
+        change: Id of the change.
+        method: How files are kept.
+    """
+
+    def __init__(self, directory: Path, change: str, method: SnapshotMethod) -> None:
+        self.directory = directory
+        self.place = get_snapshot_directory(directory)
+        self._change = change
+        self._method = method
+
+    # ---- keeping -------------------------------------------------------------------------------
+
+    def prepare(self) -> int:
+        """Make the kept tree while the application works; return the number of entries.
+
+        Raises:
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError: If it cannot be made.
+        """
+        return self._update(PREPARED_INDEX)
+
+    def complete(self) -> int:
+        """Bring the kept tree up to what is there now that the application stands still.
+
+        Raises:
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
+                done.
+        """
+        return self._update(FINAL_INDEX)
+
+    def is_complete(self) -> bool:
+        """Tell whether the kept tree is whole."""
+        try:
+            with self._open_snapshot() as home:
+                home.stat_entry(FINAL_INDEX)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _update(self, name: str) -> int:
+        try:
+            with self._open_live() as live, self._open_snapshot(make=True) as home:
+                known = self._read_index(home, PREPARED_INDEX) or {}
+                if not known:
+                    with contextlib.suppress(FileNotFoundError):
+                        home.remove_tree(TREE_DIRECTORY)  # of a beginning that was interrupted
+                home.ensure_directory(TREE_DIRECTORY)
+                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
+                    index, touched = self._update_tree(live, tree, known)
+                if touched:
+                    home.sync_filesystem()
+                home.replace_file(name, encode_index(index))
+                return len(index)
+        except OSError as error:
+            raise UpdaterError(
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
+            ) from error
+
+    def _update_tree(
+        self, live: DirectoryHandle, tree: DirectoryHandle, known: DirectoryIndex
+    ) -> tuple[DirectoryIndex, bool]:
+        """Make the tree hold what is there; return the index and whether anything was to do."""
+        seen, index, touched = read_directory(live), DirectoryIndex(), False
+        for path in list(reversed(known)):
+            now = seen.get(path)
+            if now is None or not is_unchanged(known[path], now, self._method):
+                touched = True
+                _remove_entry(tree, path, known[path])
+                known.pop(path)
+        for path, entry in seen.items():
+            if path == ROOT_PATH or path in known:
+                index[path] = entry
+                continue
+            touched = True
+            if entry.kind == FileKind.DIRECTORY:
+                tree.make_directory(path)
+                index[path] = entry
+            elif entry.kind == FileKind.LINK:
+                tree.make_symlink(path, entry.target)
+                index[path] = entry
+            elif entry.kind == FileKind.OTHER:
+                index[path] = entry
+            else:
+                taken = _copy_file(live, path, tree, self._method)
+                if taken is not None:
+                    index[path] = taken
+        return index, touched
+
+    # ---- putting back --------------------------------------------------------------------------
+
+    def restore(self, *, required: bool = False) -> RestoreResult:
+        """Put back everything as it was when it was kept; does nothing where it never was.
+
+        Args:
+            required: Whether the new version was started, so that the kept tree has to be there.
+
+        Raises:
+            SITE_FILES_NOT_RESTORED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
+                done.
+        """
+        try:
+            with self._open_snapshot() as home:
+                index = self._read_index(home, FINAL_INDEX)
+                if index is None:
+                    return self._make_result_without_snapshot(required=required)
+                self._ensure_directory()
+                with (
+                    self._open_live() as live,
+                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
+                    self._open_quarantine() as aside,
+                ):
+                    found = self._restore_tree(live, tree, aside, index)
+                    live.sync_filesystem()
+                if found.overwritten:
+                    self._write_overwritten_list(found.overwritten)
+                return found
+        except FileNotFoundError as error:
+            if self.exists():
+                raise self._make_restore_error(error) from error
+            return self._make_result_without_snapshot(required=required)
+        except OSError as error:
+            raise self._make_restore_error(error) from error
+
+    def _write_overwritten_list(self, paths: tuple[str, ...]) -> None:
+        """Leave the names to a person; they may tell of people, and have no place in a journal."""
+        lines = [path.encode("utf-8", "backslashreplace") for path in paths]
+        with self._open_place() as place:
+            place.replace_file(WRITTEN_LIST_PREFIX + self._change, b"\n".join([*lines, b""]))
+
+    def _make_result_without_snapshot(self, *, required: bool) -> RestoreResult:
+        """There is no kept tree: somebody removed it, or the disk of both is not there."""
+        if not required:
+            return RestoreResult()
+        try:
+            with self._open_live():
+                return RestoreResult(lost=(ROOT_PATH,))
+        except OSError as error:
+            raise self._make_restore_error(error) from error
+
+    def list_missing(self) -> tuple[str, ...]:
+        """Paths that were kept and are not there; empty where nothing ever was kept."""
+        try:
+            with self._open_snapshot() as home:
+                index = self._read_index(home, FINAL_INDEX)
+                if index is None:
+                    return ()
+                with (
+                    self._open_live() as live,
+                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
+                ):
+                    seen = read_directory(live)
+                    return tuple(
+                        path
+                        for path, was in index.items()
+                        if was.kind != FileKind.OTHER
+                        and (path not in seen or seen[path].kind != was.kind)
+                        and not _is_lost(tree, path, was)
+                    )
+        except FileNotFoundError:
+            if not self.exists():
+                return ()
+            raise
+
+    def _restore_tree(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        aside: DirectoryHandle,
+        index: DirectoryIndex,
+    ) -> RestoreResult:
+        seen = read_directory(live)
+        moved = self._quarantine_changed(live, tree, aside, index, seen)
+        restored = 0
+        written: list[str] = []
+        lost: list[str] = []
+        for path, was in index.items():
+            there = seen.get(path)
+            if there is not None and was.kind == FileKind.FILE:
+                if there.inode == was.inode and not has_same_content(was, there):
+                    written.append(path)
+                _set_attributes(live, path, was, there)
+            elif there is None and (was.kind == FileKind.OTHER or _is_lost(tree, path, was)):
+                lost.append(path)
+            elif there is None:
+                self._restore_entry(live, tree, path, was)
+                restored += was.kind == FileKind.FILE
+        for path in reversed(index):
+            if index[path].kind == FileKind.DIRECTORY:
+                _set_attributes(live, path, index[path], make_entry(live.stat_entry(path)))
+                live.set_modification_time(path, index[path].mtime_ns)
+        return RestoreResult(restored, moved, tuple(written), tuple(lost))
+
+    def _quarantine_changed(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        aside: DirectoryHandle,
+        index: DirectoryIndex,
+        seen: DirectoryIndex,
+    ) -> int:
+        """Take out of the way what is not as it was; return how many entries went aside.
+
+        Args:
+            live: The directory.
+            tree: The kept tree.
+            aside: Where what was added goes.
+            index: What was kept.
+            seen: What is there; afterwards what is left of it.
+        """
+        contents = {
+            entry.inode: (path, entry)
+            for path, entry in index.items()
+            if entry.kind == FileKind.FILE
+        }
+        moved = 0
+        for path in list(reversed(seen)):
+            now, was = seen[path], index.get(path)
+            if self._is_unchanged(tree, path, was, now):
+                continue
+            if now.kind == FileKind.DIRECTORY:
+                try:
+                    live.remove_directory(path)
+                except OSError as error:
+                    # Somebody else writes here; what they write is theirs.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
+                        raise
+            elif now.kind == FileKind.FILE and self._is_in_snapshot(tree, now, contents):
+                live.remove_file(path)  # under its old name it is kept, and comes back
+            else:
+                _move_to_quarantine(live, path, aside)
+                moved += 1
+            del seen[path]
+        return moved
+
+    def _restore_entry(
+        self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: DirectoryEntry
+    ) -> None:
+        if was.kind == FileKind.DIRECTORY:
+            _make_directory(live, path, was)  # its owner and time come when everything is in it
+        elif was.kind == FileKind.LINK:
+            live.make_symlink(path, was.target)
+            if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
+                live.set_owner(path, was.uid, was.gid)
+            live.set_modification_time(path, was.mtime_ns)
+        else:
+            now = make_entry(live.make_hard_link(path, tree, path))
+            _set_attributes(live, path, was, now)
+
+    def _is_unchanged(
+        self,
+        tree: DirectoryHandle,
+        path: str,
+        was: DirectoryEntry | None,
+        now: DirectoryEntry | None,
+    ) -> bool:
+        """Tell whether an entry is the one that was kept."""
+        if was is None or now is None or was.kind != now.kind:
+            return False
+        if was.kind == FileKind.LINK:
+            return was.target == now.target
+        if was.kind != FileKind.FILE:
+            return True
+        if was.inode == now.inode and (
+            self._method is SnapshotMethod.LINK or has_same_content(was, now)
+        ):
+            return True
+        try:
+            return tree.stat_entry(path).st_ino == now.inode  # put back before a crash
+        except FileNotFoundError:
+            return False
+
+    def _is_in_snapshot(
+        self,
+        tree: DirectoryHandle,
+        now: DirectoryEntry,
+        contents: Mapping[int, tuple[str, DirectoryEntry]],
+    ) -> bool:
+        """Tell whether the kept tree holds what is in a file, so that this name of it may go."""
+        if now.inode not in contents:
+            return False
+        path, was = contents[now.inode]
+        try:
+            held = tree.stat_entry(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # somebody took it away: this may be its last name
+        if self._method is SnapshotMethod.LINK:
+            return held.st_ino == now.inode
+        return has_same_content(was, now)
+
+    # ---- after the commit ----------------------------------------------------------------------
+
+    def restore_old_paths(
+        self, earlier_snapshot: DirectorySnapshot, *, everything: bool
+    ) -> tuple[int, int]:
+        """Give files of before an upgrade their old names again. Adds, and never replaces.
+
+        Args:
+            earlier_snapshot: The same directory, for the upgrade.
+            everything: Those too that are gone and not only moved.
+
+        Returns:
+            How many were given back, and how many are gone and were not.
+
+        Raises:
+            SITE_FILES_NOT_SAVED, INDEX_UNUSABLE: If it cannot be done.
+        """
+        try:
+            with earlier_snapshot._open_snapshot() as home, self._open_live() as live:
+                was, now = self._read_index(home, FINAL_INDEX), read_directory(live)
+                if was is None:
+                    return 0, 0
+                gone, moved = find_gone_and_moved(was, now)
+                wanted = gone | moved if everything else moved
+                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
+                    given = self._link_old_paths(live, tree, was, now, wanted)
+                live.sync_filesystem()
+                return given, 0 if everything else len(gone)
+        except FileNotFoundError as error:
+            if earlier_snapshot.exists():
+                raise UpdaterError(
+                    SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
+                ) from error
+            return 0, 0
+        except OSError as error:
+            raise UpdaterError(
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
+            ) from error
+
+    def _link_old_paths(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        was: DirectoryIndex,
+        now: DirectoryIndex,
+        wanted: set[str],
+    ) -> int:
+        needed = {ROOT_PATH}
+        for path in wanted:
+            parts = path.split("/")[:-1]
+            needed.update("/".join(parts[:length]) for length in range(1, len(parts) + 1))
+        made, given = [], 0
+        for path, entry in was.items():
+            parent = path.rpartition("/")[0]
+            if path in needed and entry.kind == FileKind.DIRECTORY and path not in now:
+                if parent in now and now[parent].kind == FileKind.DIRECTORY:
+                    _make_directory(live, path, entry)
+                    now[path] = entry
+                    made.append(path)
+            elif path in wanted and parent in now and now[parent].kind == FileKind.DIRECTORY:
+                with contextlib.suppress(FileExistsError):
+                    if _copy_file(tree, path, live, self._method) is not None:
+                        _set_attributes(live, path, entry, make_entry(live.stat_entry(path)))
+                        given += 1
+        for path in reversed(made):
+            _set_attributes(live, path, was[path], make_entry(live.stat_entry(path)))
+            live.set_modification_time(path, was[path].mtime_ns)
+        return given
+
+    def discard(self) -> None:
+        """Remove the kept tree; what was set aside stays. A place that is not ours is let be.
+
+        Raises:
+            SITE_FILES_NOT_SAVED: If it is there and cannot be removed.
+        """
+        try:
+            with self._open_place() as place:
+                place.remove_tree(self._change)
+        except UnsafeSnapshotDirectoryError:
+            logger.warning("not a place of ours, and not touched: %s", self.place)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise UpdaterError(
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
+            ) from error
+
+    # ---- places --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _open_live(self) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.directory)) as live:
+            yield live
+
+    @contextlib.contextmanager
+    def _open_place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.place.parent)) as parent:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    parent.make_directory(self.place.name)
+            with contextlib.closing(parent.open_directory(self.place.name)) as place:
+                if not is_owned_by_agent(place.stat_entry(ROOT_PATH)):
+                    raise UnsafeSnapshotDirectoryError(place=self.place)
+                yield place
+
+    @contextlib.contextmanager
+    def _open_snapshot(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with self._open_place(make=make) as place:
+            if make:
+                place.ensure_directory(self._change)
+            with contextlib.closing(place.open_directory(self._change)) as home:
+                yield home
+
+    @contextlib.contextmanager
+    def _open_quarantine(self) -> Iterator[DirectoryHandle]:
+        with self._open_place() as place:
+            place.ensure_directory(QUARANTINE_PREFIX + self._change)
+            with contextlib.closing(
+                place.open_directory(QUARANTINE_PREFIX + self._change)
+            ) as aside:
+                yield aside
+            with contextlib.suppress(OSError):  # where nothing was set aside
+                place.remove_directory(QUARANTINE_PREFIX + self._change)
+
+    def exists(self) -> bool:
+        """Tell whether anything of the kept tree is there."""
+        try:
+            with self._open_snapshot():
+                return True
+        except FileNotFoundError:
+            return False
+
+    def _ensure_directory(self) -> None:
+        """Have a directory where the kept one was; what stands in its place is moved aside."""
+        with contextlib.closing(
+            DirectoryHandle.open_without_symlinks(self.directory.parent)
+        ) as parent:
+            name = self.directory.name
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(parent.stat_entry(name).st_mode):
+                    return
+                with self._open_quarantine() as aside:
+                    _move_to_quarantine(parent, name, aside)
+            parent.make_directory(name)
+
+    def _read_index(self, home: DirectoryHandle, name: str) -> DirectoryIndex | None:
+        try:
+            descriptor = home.open_file(name)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            content = stream.read()
+        try:
+            return decode_index(content)
+        except (ValueError, TypeError) as error:
+            raise UpdaterError(
+                INDEX_UNUSABLE, directory=self.directory, place=self.place
+            ) from error
+
+    def _make_restore_error(self, error: OSError) -> UpdaterError:
+        return UpdaterError(
+            SITE_FILES_NOT_RESTORED,
+            directory=self.directory,
+            place=self.place / self._change,
+            reason=_format_error(error),
+        )
+
+
+def _format_error(error: OSError) -> str:
+    name = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{name}"
+
+
+def _is_lost(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> bool:
+    """Tell whether the kept tree has lost an entry, by somebody's hand."""
+    if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
+        return False
+    try:
+        tree.stat_entry(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
+
+
+def _remove_entry(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if was.kind == FileKind.DIRECTORY:
+            tree.remove_tree(path)
+        else:
+            tree.remove_file(path)
+
+
+def _copy_file(
+    source: DirectoryHandle, path: str, target: DirectoryHandle, method: SnapshotMethod
+) -> DirectoryEntry | None:
+    """Take a file over under its path; None where it vanished, or is no file any more."""
+    try:
+        if method is SnapshotMethod.LINK:
+            found = make_entry(target.make_hard_link(path, source, path))
+            if found.kind == FileKind.FILE:
+                return found
+            target.remove_file(path)
+            return None
+        descriptor = source.open_file(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    try:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        copy = target.create_file(path)
+        try:
+            _copy_bytes(descriptor, copy, method)
+            _copy_attributes(descriptor, copy, seen)
+        finally:
+            os.close(copy)
+        taken = make_entry(seen)
+        # It may be written again within the same tick of the clock: then look again in the stop.
+        recent = time.time_ns() - seen.st_mtime_ns < RACY_WINDOW_NS
+        return taken._replace(ctime_ns=0) if recent else taken
+    finally:
+        os.close(descriptor)
+
+
+def _copy_bytes(source: int, target: int, method: SnapshotMethod) -> None:
+    if method is SnapshotMethod.CLONE:
+        fcntl.ioctl(target, FICLONE, source)
+        return
+    while os.copy_file_range(source, target, COPY_CHUNK_BYTES):
+        pass
+
+
+def _copy_attributes(source: int, target: int, seen: os.stat_result) -> None:
+    """Give a copy the owner, mode, lists of rights and time of its origin."""
+    if (seen.st_uid, seen.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(target, seen.st_uid, seen.st_gid)
+    _set_mode(target, stat.S_IMODE(seen.st_mode))
+    for name in _list_attributes(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def _list_attributes(descriptor: int) -> list[str]:
+    try:
+        names = os.listxattr(descriptor)
+    except OSError:
+        return []  # the file system has none
+    return [name for name in names if name.startswith(("user.", "system.posix_acl"))]
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    try:
+        os.fchmod(descriptor, mode)
+    except PermissionError:
+        # Our unit may not give these two (RestrictSUIDSGID); directories inherit the group's.
+        if not mode & 0o6000:
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, mode & 0o1777)
+
+
+def _make_directory(live: DirectoryHandle, path: str, was: DirectoryEntry) -> None:
+    """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
+    before = os.umask(0)
+    try:
+        live.make_directory(path, was.mode & 0o777)
+    finally:
+        os.umask(before)
+
+
+def _set_attributes(
+    live: DirectoryHandle, path: str, was: DirectoryEntry, now: DirectoryEntry
+) -> None:
+    """Give a file or directory the owner and mode that it had, where they differ."""
+    if (was.uid, was.gid) != (now.uid, now.gid):
+        live.set_owner(path, was.uid, was.gid)
+    elif was.mode == now.mode:
+        return
+    if was.kind == FileKind.DIRECTORY:
+        with contextlib.closing(live.open_directory(path)) as directory:
+            descriptor = directory.duplicate_descriptor()
+    else:
+        descriptor = live.open_file(path)
+    try:
+        if os.fstat(descriptor).st_ino == now.inode:
+            _set_mode(descriptor, was.mode)
+    finally:
+        os.close(descriptor)
+
+
+def _move_to_quarantine(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
+    """Move an entry below the directory of what was added, under a name that is free."""
+    parent = path.rpartition("/")[0]
+    if parent:
+        aside.ensure_directory(parent)
+    name, number = path, 0
+    while True:
+        try:
+            aside.stat_entry(name)
+        except FileNotFoundError:
+            live.move_entry(path, aside, name)
+            return
+        number += 1
+        name = f"{path}.{number}"

@@ -1,0 +1,247 @@
+"""Console on the loopback interface for the person who started it; ends with the terminal.
+
+Every user of a machine can connect to a port of its loopback. The kernel is asked for the one
+socket at the other end, and whose it is: sock_diag(7), which costs the same however many there are.
+What comes through SSH belongs to the person who logged in, for its process became that person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from ncen_updater.common.cli.characters import fit_encoding, prepare_for_terminal
+from ncen_updater.common.cli.render import format_error
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_server import LimitedConnection, LimitedServer
+from ncen_updater.common.i18n import N_, LazyText, is_right_to_left
+from ncen_updater.common.messages import CONSOLE_PEER_UNKNOWN, CONSOLE_PORT
+from ncen_updater.console.app import ConsoleApplication
+from ncen_updater.console.authentication import LinkAuthBackend
+from ncen_updater.console.service_client import ServiceClient
+from ncen_updater.console.sessions import KEY_LIFETIME_S, LoginKeys, UserContext
+
+LOOPBACK_ADDRESS = "127.0.0.1"
+FORBIDDEN_RESPONSE = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n"
+    b"Connection: close\r\n\r\nThis console belongs to another user of this machine.\n"
+)
+
+_SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
+#: Of linux/netlink.h and linux/inet_diag.h: the head of a message; a family, a protocol, extensions
+#: and states; ports and addresses of a socket; and of an answer its ports, its user and its inode.
+_HEAD, _WANTED = struct.Struct("=IHHII"), struct.Struct("=BBBxI")
+_SOCKET, _FOUND = struct.Struct("!HH4s12x4s12x"), struct.Struct("=4x4s44x12xII")
+_ANY_INTERFACE_AND_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+_ALL_STATES = 0xFFFFFFFF
+#: The kernel answers at once.
+_ANSWER_S = 5.0
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+class TerminalOutput:
+    """Writes to the terminal, or for a program."""
+
+    def __init__(self, language: str, *, as_json: bool) -> None:
+        self.language, self.as_json = language, as_json
+
+    def write_line(self, text: LazyText) -> None:
+        """Say one line."""
+        words = prepare_for_terminal(
+            text.render(self.language), right_to_left=is_right_to_left(self.language)
+        )
+        print(fit_encoding(words, sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+
+    def show_link(self, key: str, port: int) -> None:
+        """Show a link, and how a browser elsewhere reaches it."""
+        link = f"http://{LOOPBACK_ADDRESS}:{port}/enter?key={key}"
+        if self.as_json:
+            document = {"link": link, "port": port, "valid_s": int(KEY_LIFETIME_S)}
+            print(json.dumps(document), flush=True)  # noqa: T201
+            return
+        seconds = {"seconds": str(int(KEY_LIFETIME_S))}
+        self.write_line(LazyText(N_("Open this one-time link within {seconds} seconds:"), seconds))
+        self.write_line(LazyText("  {link}", {"link": link}))
+
+    def show_ssh_hint(self, port: int) -> None:
+        """Say how a browser elsewhere comes here, once."""
+        if self.as_json:
+            return
+        place = f"{LOOPBACK_ADDRESS}:{port}"
+        where = f"-N -o ExitOnForwardFailure=yes -L {place}:{place} {_build_ssh_destination()}"
+        self.write_line(
+            LazyText(N_("If the browser is on another machine, run there first: ssh {where}"),
+                 {"where": where})
+        )  # fmt: skip
+        self.write_line(LazyText(N_("Press Enter for a new link, Ctrl-C to stop.")))
+
+
+def _build_ssh_destination() -> str:
+    """Return who and where this is, as SSH has it."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a number that has no name here
+        name = "USER"
+    return f"{name}@{socket.gethostname()}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Be the console until its terminal ends; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="ncen_updater.console.local_console", allow_abbrev=False)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--language", default="en")
+    parser.add_argument("--zone")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    value = TerminalOutput(given.language, as_json=given.json)
+    try:
+        _serve(given, value)
+    except UpdaterError as error:
+        print("\n".join(format_error(error, [NOTHING_CHANGED], given.language)), file=sys.stderr)  # noqa: T201
+        return int(error.exit_code)
+    return 0
+
+
+def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
+    """Serve until somebody or something ends it.
+
+    Raises:
+        UpdaterError: If it cannot begin.
+    """
+    if not can_find_owner():
+        raise UpdaterError(CONSOLE_PEER_UNKNOWN)
+    ended, ends = os.pipe()
+    os.set_blocking(ends, False)
+    # Written by the handler below Python's own: one that comes just before the wait wakes it, too.
+    signal.set_wakeup_fd(ends, warn_on_full_buffer=False)
+    for number in END_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    keys = LoginKeys()
+    zone = ZoneInfo(options.zone) if options.zone else None
+    inside = UserContext(ServiceClient(options.socket), persistent=True)
+    application = ConsoleApplication(LinkAuthBackend(keys, inside), zone, options.language)
+    with serve_on_loopback(options.port, application) as port:
+        try:
+            output.show_link(keys.issue_key(), port)
+            output.show_ssh_hint(port)
+            while _wait_for_enter(ended):
+                output.show_link(keys.issue_key(), port)
+        finally:
+            application.close()
+
+
+def _wait_for_enter(ended: int) -> bool:
+    """Wait for Enter; False once the console is to end.
+
+    Without a terminal nobody is heard: then signals alone end it, and the end of what is read.
+    """
+    terminal = sys.stdin.fileno()
+    ready, _, _ = select.select([ended, terminal], [], [])
+    if ended in ready:
+        return False
+    try:
+        return bool(os.read(terminal, 4096))
+    except OSError:  # the terminal has gone
+        return False
+
+
+def can_find_owner() -> bool:
+    """Tell whether the kernel says whose a connection is: it is asked for one of ours."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), _ANSWER_S) as far,
+    ):
+        return find_owner(listener.getsockname(), far.getsockname()) == os.geteuid()
+
+
+def list_allowed_uids(environment: Mapping[str, str]) -> frozenset[int]:
+    """Return the numbers of those whose connections are taken: who started the console.
+
+    Behind ``sudo`` that is root, and who typed it: their SSH connects as them.
+    """
+    me = os.geteuid()
+    behind = environment.get("SUDO_UID", "")
+    return frozenset({me, int(behind)} if me == 0 and behind.isdecimal() else {me})
+
+
+def find_owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
+    """Return the number of the user who connected; None where nobody holds that end any more.
+
+    Args:
+        local: Address and port of our end.
+        remote: Of the other one.
+    """
+    addresses = (socket.inet_aton(place[0]) for place in (remote, local))
+    wanted = _SOCKET.pack(remote[1], local[1], *addresses)
+    request = _WANTED.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, _ALL_STATES) + wanted
+    request += _ANY_INTERFACE_AND_COOKIE
+    head = _HEAD.pack(_HEAD.size + len(request), _BY_FAMILY, _REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+            kernel.settimeout(_ANSWER_S)
+            kernel.send(head + request)
+            answer = kernel.recv(4096)
+    except OSError:
+        return None
+    if _HEAD.unpack_from(answer)[1] != _BY_FAMILY:  # an error: there is none
+        return None
+    ports, user, inode = _FOUND.unpack_from(answer, _HEAD.size)
+    # Without a connection the kernel names who listens there, whose other end has no port; and an
+    # end without an inode was let go of, and is listed as root's.
+    return int(user) if ports == wanted[:4] and inode else None
+
+
+class LoopbackServer(LimitedServer):
+    """Takes connections of those alone who may have them."""
+
+    def __init__(self, port: int, application: Callable[..., object]) -> None:
+        super().__init__((LOOPBACK_ADDRESS, port), application, threads=LinkAuthBackend.threads)
+        self._allowed = list_allowed_uids(os.environ)
+
+    def admit_connection(self, conn: LimitedConnection) -> bytes | None:
+        """Ask the kernel whose the other end is."""
+        try:
+            near, far = conn.socket.getsockname(), conn.socket.getpeername()
+        except OSError:  # it has gone
+            return FORBIDDEN_RESPONSE
+        return None if find_owner(near, far) in self._allowed else FORBIDDEN_RESPONSE
+
+
+@contextmanager
+def serve_on_loopback(port: int, application: Callable[..., object]) -> Iterator[int]:
+    """Answer while the block runs; yields the port.
+
+    Args:
+        port: Which; 0 for any that is free.
+        application: WSGI.
+
+    Raises:
+        UpdaterError: If the port cannot be had.
+    """
+    server = LoopbackServer(port, application)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(server.serve_in_thread("console"))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UpdaterError(CONSOLE_PORT, port=port, reason=reason) from error
+        yield server.socket.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""*Now*: one sentence, what waits for whom, and the one thing to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any
+
+from ncen_updater.common.cli.render import format_time, make_sentence
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import format_hold, format_upgrade_path
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.upgrade import format_start
+from ncen_updater.console.rendering import parse_time
+from ncen_updater.console.service_client import Document, ServiceRefusedError
+
+#: States of a change in which a person has to do something.
+STUCK_STATE = "stuck"
+SOAK_STEPS = frozenset({"soak", "prune"})
+#: Tone, label and sentence by the availability of the application.
+HEADLINES: Mapping[str, tuple[str, str, str]] = {
+    "available": ("good", N_("Running"), N_("{product} {version} is running; users can work")),
+    "maintenance": ("wait", N_("Maintenance"), N_("Maintenance page shown; users cannot work")),
+    "not-running": ("bad", N_("Stopped"), N_("{product} {version} is stopped; users cannot work")),
+    "unhealthy": ("bad", N_("Failed"), N_("{product} {version} is running but unhealthy")),
+    "unknown": ("wait", N_("Unknown"), N_("Unknown whether users can work")),
+}
+
+
+@dataclass(frozen=True)
+class NextAction:
+    """What to do next.
+
+    Attributes:
+        action: What it is: ``look``, ``approve``, ``order``, ``unhold``, ``confirm``; empty for
+            nothing.
+        reason: Why.
+        button: What stands on it.
+        role: Who may do it.
+        job_kind: Of an order.
+        link: The page on which it is done.
+    """
+
+    action: str
+    reason: LazyText
+    button: LazyText
+    role: str = "read"
+    job_kind: str = ""
+    link: str = ""
+
+
+def build_page(asking: PageRequest) -> PageContent:
+    """Build the page of the site's status."""
+    status = asking.get_status()
+    journal_broken = _find_error(status, "journal")
+    next_upgrade = None
+    if journal_broken is None:
+        try:
+            next_upgrade = asking.get_document("/v1/next-upgrade")
+        except ServiceRefusedError:
+            next_upgrade = None  # what comes next cannot be told; how the site is can
+    todo = find_next_action(status, next_upgrade)
+    tone, state_word, sentence = build_headline(status)
+    return PageContent(
+        "now",
+        {
+            "sentence": sentence,
+            "state_word": state_word,
+            "tone": tone,
+            "todo": todo,
+            "may": asking.find_missing_role(todo.role)
+            if todo.action and todo.role != "read"
+            else None,
+            "waits": list(list_pending(status, next_upgrade, asking.zone)),
+            "status": status,
+            "next_upgrade": next_upgrade,
+            "path": format_upgrade_path(next_upgrade["hops"])
+            if next_upgrade and next_upgrade["hops"]
+            else None,
+            "errors": [
+                error
+                for error in (_find_error(status, name) for name in ("running", "journal", "feed"))
+                if error is not None
+            ],
+            "wrong": _find_error(status, "configuration"),
+        },
+        state="empty" if not todo.action else "ready",
+    )
+
+
+def build_hold_page(asking: PageRequest) -> PageContent:
+    """Forbid upgrades for a while."""
+    return PageContent(
+        "hold", {"status": asking.get_status(), "may": asking.find_missing_role("operate")}
+    )
+
+
+def _find_error(status: Document, name: str) -> Document | None:
+    part = status.get(name)
+    found = part.get("error") if isinstance(part, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def build_headline(status: Document) -> tuple[str, str, LazyText]:
+    """Return the tone of how it is for users, its label, and a sentence; pure."""
+    running = status["running"]
+    if "error" in running:
+        _, label, words = HEADLINES["unknown"]
+        return "bad", label, LazyText(words)
+    names = {"product": status["product"], "version": running["version"]}
+    if running["version"] is None:
+        return "wait", N_("Not adopted"), LazyText(N_("No release of {product} installed"), names)
+    state = str((running.get("availability") or {"state": "unknown"})["state"])
+    change = _find_open_change(status)
+    if state == "maintenance" and change is not None:
+        names["version"] = change["to"]
+        if change["kind"] == "rollback":
+            words = N_("Rolling back to {product} {version}; users cannot work")
+            return "wait", N_("Rolling back"), LazyText(words, names)
+        words = N_("Upgrading to {product} {version}; users cannot work")
+        return "wait", N_("Upgrading"), LazyText(words, names)
+    tone, label, words = HEADLINES.get(state, HEADLINES["unknown"])
+    return tone, label, LazyText(words, names)
+
+
+def _find_open_change(status: Document) -> Document | None:
+    journal = status["journal"]
+    found: Document | None = None if "error" in journal else journal["open_change"]
+    return found
+
+
+def list_pending(
+    status: Document, next_upgrade: Document | None, zone: tzinfo | None = None
+) -> Iterator[LazyText]:
+    """Say what waits, and for whom; pure."""
+    journal = status["journal"]
+    if "error" in journal:
+        return
+    for hold in journal["holds"]:
+        yield format_hold(hold, zone)
+    if journal.get("consumed_approvals"):
+        values = {"who": ", ".join(journal["consumed_approvals"])}
+        yield LazyText(
+            N_(
+                "An approval is valid for one attempt. To retry, these approvers must approve"
+                " again: {who}"
+            ),
+            values,
+        )
+    if journal.get("rollback_approved"):
+        yield from _format_rollback_approvals(journal["rollback_approved"])
+    change = journal["open_change"]
+    until = change.get("soak_ends_at") if change is not None else None
+    if change is not None and until is not None:
+        values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
+        yield LazyText(N_("Soak period of {version} until {until}"), values)
+    # What comes next is of before an open change, and nothing is approved beside it.
+    if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
+        version = next_upgrade["target"]
+        for given in next_upgrade["approvals"]:
+            values = {"who": given["actor"], "version": version}
+            yield LazyText(N_("{version} approved by {who}"), values)
+        if next_upgrade["binding"] and next_upgrade["missing"]:
+            values = {"version": version, "count": next_upgrade["missing"]}
+            yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
+        if not next_upgrade["missing"]:
+            yield format_start(next_upgrade["starts_at"], zone)
+    elif status["service"]["reason"]:
+        yield LazyText("{why}", {"why": make_sentence(str(status["service"]["reason"]))})
+    for failure in status["service"]["failures"]:
+        values = {
+            "what": failure.get("title") or failure["action"], "times": failure["failures"],
+            "code": failure["code"] or "-", "at": format_time(parse_time(failure["at"]), zone),
+        }  # fmt: skip
+        text = N_(
+            "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
+        )
+        yield LazyText(text, values)
+
+
+def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
+    """Say who approved going back, and up to what loss."""
+    for who in approvals["approvers"]:
+        values = {"who": who, "version": approvals["version"]}
+        yield LazyText(N_("Rollback to {version} approved by {who}"), values)
+    if approvals["missing"]:
+        yield LazyText(N_("Rollback needs {count} more approvals"), {"count": approvals["missing"]})
+    elif approvals["accept_loss"]:
+        words = N_("Rollback approved with a data loss of at most {count} records")
+        yield LazyText(words, {"count": approvals["accept_loss"]})
+    else:
+        yield LazyText(N_("Rollback approved without data loss"))
+
+
+def find_next_action(status: Document, next_upgrade: Document | None) -> NextAction:
+    """Return the one thing to do next; pure."""
+    nothing = NextAction("", LazyText(N_("No action required.")), LazyText(""))
+    journal, running = status["journal"], status["service"]["running"]
+    if "error" in journal:
+        return _build_link_action("/help", N_("Cannot read the journal."), N_("Show problems"))
+    change = journal["open_change"]
+    if change is not None:
+        return _find_change_action(
+            change, at_work=journal["lock_holder"] is not None or running is not None
+        )
+    if running is not None:
+        words = LazyText(N_("In progress: {title}"), {"title": running["title"]})
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
+    if journal.get("pending_rollback") is not None:
+        values = {"version": journal["pending_rollback"]["version"]}
+        words = LazyText(N_("Rollback of {version} pending"), values)
+        return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
+    if journal["holds"]:
+        words = LazyText(N_("Upgrades are on hold."))
+        return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
+    if next_upgrade is not None and next_upgrade["target"] is not None:
+        return _find_release_action(next_upgrade, journal)
+    feed = status["feed"]
+    if feed is None or "error" in feed or feed["stale"]:
+        words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
+        return NextAction("order", words, LazyText(N_("Check now")), "operate", "check")
+    return nothing
+
+
+def _build_link_action(link: str, reason: str, button: str) -> NextAction:
+    return NextAction("look", LazyText(reason), LazyText(button), link=link)
+
+
+def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextAction:
+    values = {"version": change["to"]}
+    if change["state"] == "committed" and change["step"] in SOAK_STEPS:
+        words = LazyText(N_("Soak period: {version}"), values)
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
+    if at_work and change["state"] != STUCK_STATE:
+        words = LazyText(N_("In progress: change to {version}"), values)
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
+    words = LazyText(N_("Interrupted: change to {version}"), values)
+    return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
+
+
+def _find_release_action(next_upgrade: Document, journal: Document) -> NextAction:
+    values = {"version": format_upgrade_path(next_upgrade["hops"])}
+    if next_upgrade["missing"] and has_failed_here(next_upgrade, journal):
+        words = LazyText(
+            N_("{version} failed at this site. To retry it, it must be approved."), values
+        )
+        return NextAction("look", words, LazyText(N_("Show history")), link="/history")
+    if next_upgrade["rehearsal_status"] != "passed" or not next_upgrade["binding"]:
+        words = LazyText(N_("{version} is available. Rehearsal required."), values)
+        return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
+    if next_upgrade["missing"]:
+        words = LazyText(N_("{version} is rehearsed. Approval required."), values)
+        return NextAction("look", words, LazyText(N_("Review and approve")), link="/approve")
+    words = LazyText(N_("Approved: {version}"), values)
+    return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
+
+
+def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
+    """Tell whether the next release is marked bad; pure."""
+    return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
+
+
+def format_full_disk(status: Document) -> LazyText | None:
+    """Say that the disk of the agent is full, if it is; pure."""
+    full = status["running"].get("full_disk")
+    if full is None:
+        return None
+    values = {"path": full["path"], "free_bytes": full["free"]}
+    return LazyText(N_("Disk full: {path}, {free_bytes} free"), values)

@@ -1,0 +1,149 @@
+"""A bundle in the place of a server: the same client, another fetcher."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    BUNDLE_ALTERED,
+    BUNDLE_INCOMPLETE,
+    BUNDLE_NOT_SIGNED,
+    BUNDLE_OLDER,
+    BUNDLE_TOO_OLD,
+    ROOT_CHAIN_BROKEN,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.errors import (
+    BadSignatureError,
+    DigestMismatchError,
+    FeedResponseTooLongError,
+    FeedStatusError,
+    MetadataDamagedError,
+    MetadataRollbackError,
+    MixedVersionsError,
+    RoleExpiredError,
+    TrustError,
+)
+from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
+from ncen_updater.formats.bundle_file import (
+    BLOCK,
+    BundleFile,
+    BundleMember,
+    read_members,
+    verify_checksums,
+)
+from ncen_updater.formats.errors import DownloadDamagedError
+
+ROOT_MEMBER_PATTERN = re.compile(r"metadata/([0-9]+)\.root\.json")
+ONLINE_ROLES = ("timestamp", "snapshot")
+
+
+class BundleFetcher(LocalFetcher):
+    """Reads members by their exact name.
+
+    Args:
+        bundle: The bundle.
+        members: Its members.
+    """
+
+    def __init__(self, bundle: BundleFile, members: Mapping[str, BundleMember]) -> None:
+        self._bundle, self._members = bundle, members
+
+    def get_length(self, name: str) -> int:
+        """Bytes of a member.
+
+        Raises:
+            FeedFileMissingError: If it is a root that is not there: the end of the chain.
+            BUNDLE_INCOMPLETE: If it is anything else.
+        """
+        name = name.lstrip("/")
+        if name in self._members:
+            return self._members[name].size
+        if ROOT_MEMBER_PATTERN.fullmatch(name):
+            raise FeedFileMissingError(name)
+        raise UpdaterError(BUNDLE_INCOMPLETE, name=name)
+
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the bytes of a member."""
+        self.get_length(name)
+        member = self._members[name.lstrip("/")]
+        at = member.start + offset
+        while at < member.end:
+            block = self._bundle.read_at(at, min(BLOCK, member.end - at))
+            at += len(block)
+            yield block
+
+
+def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, BundleMember]:
+    """Read the members of a bundle and compare the checksum of each.
+
+    Raises:
+        UpdaterError: If it is no bundle, is damaged, or lacks a root.
+    """
+    members = read_members(bundle)
+    _require_roots(members)
+    label = LazyText(N_("Reading the offline bundle (bytes)"))
+    verify_checksums(
+        bundle, members.values(), lambda done: progress.report(label, done, bundle.size)
+    )
+    return members
+
+
+def _require_roots(members: Mapping[str, BundleMember]) -> None:
+    numbers = sorted(
+        int(found[1]) for name in members if (found := ROOT_MEMBER_PATTERN.fullmatch(name))
+    )
+    if not numbers:
+        raise UpdaterError(BUNDLE_INCOMPLETE, name="metadata/1.root.json")
+    for wanted, number in enumerate(numbers, 1):
+        if number != wanted:
+            raise TrustError(
+                ROOT_CHAIN_BROKEN,
+                version=wanted - 1,
+                detail=LazyText("root {wanted} is missing", {"wanted": wanted}),
+            )
+
+
+@contextlib.contextmanager
+def map_bundle_errors(grace: timedelta) -> Iterator[None]:
+    """Say of a bundle what the client says of a server.
+
+    Raises:
+        UpdaterError: Of the bundle, where it is one that a bundle causes in its own way.
+    """
+    try:
+        yield
+    except (
+        DigestMismatchError,
+        DownloadDamagedError,
+        FeedResponseTooLongError,
+        MetadataDamagedError,
+    ) as error:
+        name = error.values.get("name") or error.values.get("role")
+        raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail) from error
+    except MetadataRollbackError as error:
+        raise UpdaterError(BUNDLE_OLDER, role=error.values["role"], detail=error.detail) from error
+    except (BadSignatureError, MixedVersionsError) as error:
+        raise UpdaterError(
+            BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail
+        ) from error
+    except RoleExpiredError as error:
+        if error.values["role"] not in ONLINE_ROLES:
+            raise
+        raise UpdaterError(
+            BUNDLE_TOO_OLD,
+            role=error.values["role"],
+            since=error.values["since"],
+            now=error.values["now"],
+            days=grace.days,
+            detail=error.detail,
+        ) from error
+    except FeedStatusError as error:
+        raise UpdaterError(
+            BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail
+        ) from error

@@ -1,0 +1,446 @@
+"""Importing a bundle: verified whole in a copy of the lists, then put in its places at one instant.
+
+The client is the one that reads the feed, over a copy of the same metadata directory, so that a
+bundle and the feed protect each other against older metadata. After a refusal the copy is removed;
+nothing else was touched.
+
+A bundle may contain releases of the agent, too: a site without a network has no other source.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from packaging.version import Version
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import require_space
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BUNDLE_DOES_NOT_FIT,
+    BUNDLE_INCOMPLETE,
+    BUNDLE_OTHER_COUNTRY,
+    BUNDLE_OTHER_PRODUCT,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.clock import TrustClock, get_system_time
+from ncen_updater.feed.delta_packs import get_pack_path
+from ncen_updater.feed.download_store import TREE_NAME
+from ncen_updater.feed.errors import DocumentMismatchError, UpgradePathError
+from ncen_updater.feed.feed_summary import get_view_path
+from ncen_updater.feed.import_store import (
+    PARTIAL_DIRECTORY,
+    READY_DIRECTORY,
+    ImportRecord,
+    finish_import_locked,
+    install_import,
+    lock_metadata,
+    write_import_record,
+)
+from ncen_updater.feed.offers import FeedView, matches_target, parse_offers, save_view
+from ncen_updater.feed.release_files import DOCUMENT_NAME, read_tree, write_document_record
+from ncen_updater.feed.tuf_client import TrustClient
+from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
+from ncen_updater.formats.bundle_file import BundleFile, BundleMember, get_member_name, open_bundle
+from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.release_document import (
+    DeltaRef,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    get_release_target_name,
+    parse_release_document,
+)
+from ncen_updater.formats.target_names import AGENT_PRODUCT, MAX_DOCUMENT_BYTES, ROOT_HISTORY
+
+logger = logging.getLogger(__name__)
+
+RELEASES_MEMBER_PREFIX = "targets/releases/"
+
+
+@dataclass(frozen=True)
+class ImportSite:
+    """The site that a bundle has to fit.
+
+    Attributes:
+        product: What it runs.
+        site: Its id.
+        country: Its country.
+        channel: Its channel.
+        current: What runs there; None before it was taken over.
+        agent: Version of the agent.
+        grace: How long timestamp and snapshot count beyond their expiry.
+    """
+
+    product: str
+    site: str
+    country: str
+    channel: Channel
+    current: Version | None
+    agent: Version
+    grace: timedelta
+
+
+class BundleImporter:
+    """Imports into one state directory.
+
+    Args:
+        state: The agent's state directory.
+        trusted_root: The root that was installed with the agent.
+        site: The site.
+        now: The system clock.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        trusted_root: Path,
+        site: ImportSite,
+        now: Callable[[], datetime] = get_system_time,
+    ) -> None:
+        self._state, self._trusted_root, self._site = state, trusted_root, site
+        self._now = now
+
+    def import_bundle(
+        self,
+        file: Path,
+        progress: ProgressListener,
+        *,
+        dry_run: bool = False,
+        descriptor: int | None = None,
+    ) -> ImportRecord:
+        """Verify a bundle whole, and keep it.
+
+        Args:
+            file: The bundle.
+            progress: Told the bytes.
+            dry_run: Verify, and keep nothing.
+            descriptor: The file, where another process opened it.
+
+        Raises:
+            UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
+        """
+        with lock_metadata(self._state, exclusive=True):
+            finish_import_locked(self._state)
+            try:
+                with (
+                    open_bundle(file, descriptor) as bundle,
+                    map_bundle_errors(self._site.grace),
+                ):
+                    record = self._verify_bundle(bundle, progress)
+                if not dry_run:
+                    durable.sync_filesystem(self._state)
+                    durable.rename_entry(
+                        self._state / PARTIAL_DIRECTORY, self._state / READY_DIRECTORY
+                    )
+                    install_import(self._state)
+            finally:
+                # Once it is renamed nothing is left here: what was verified is not thrown away.
+                shutil.rmtree(self._state / PARTIAL_DIRECTORY, ignore_errors=True)
+            return record
+
+    # -- what is in it ---------------------------------------------------------------------------
+
+    def _verify_bundle(self, bundle: BundleFile, progress: ProgressListener) -> ImportRecord:
+        members = read_whole(bundle, progress)
+        durable.make_directory(self._state)
+        require_space(self._state, sum(member.size for member in members.values()))
+        staging = self._stage_known_metadata()
+        fetcher = BundleFetcher(bundle, members)
+        # By itself first: a list that this site has already is not read from the bundle again.
+        self._make_client(staging, "alone", fetcher).load_product_role()
+        shutil.rmtree(staging / "alone")
+        client = self._make_client(staging, "metadata", fetcher)
+        client.refresh()
+        self._require_product(members)
+        view = self._make_view(client)
+        contents = BundleContents(client, members, staging, self._site.product, progress)
+        brought = self._download_documents(view.offers, contents)
+        agents, agent = self._download_agents(staging, members, fetcher, progress)
+        reaches = self._find_reachable_release(
+            view.offers, brought, contents, agent or self._site.agent
+        )
+        for offer in brought:
+            contents.download_files(offer)
+        save_view(get_view_path(staging, self._site.product), view)
+        record = ImportRecord(
+            imported_at=view.checked_at,
+            usable_until=client.get_usable_until(),
+            timestamp=client.timestamp_version,
+            product=self._site.product,
+            releases=tuple(offer.version for offer in brought),
+            reachable_release=reaches,
+            file=bundle.path.name,
+            agents=tuple(offer.version for offer in agents),
+            reachable_agent=None if agent is None else str(agent),
+        )
+        write_import_record(staging, record)
+        return record
+
+    def _make_view(self, client: TrustClient) -> FeedView:
+        listed = client.list_product_targets()
+        return FeedView(
+            offers=parse_offers(client.product, listed),
+            checked_at=self._now(),
+            expires_at=client.get_usable_until(),
+            version=client.load_product_role().version,
+        )
+
+    def _make_client(
+        self, staging: Path, lists: str, fetcher: BundleFetcher, product: str | None = None
+    ) -> TrustClient:
+        return TrustClient(
+            product or self._site.product,
+            metadata_directory=staging / lists,
+            trusted_root=self._trusted_root,
+            fetcher=fetcher,
+            clock=TrustClock(staging / "clock.json", self._now),
+            grace=self._site.grace,
+        )
+
+    def _stage_known_metadata(self) -> Path:
+        staging = self._state / PARTIAL_DIRECTORY
+        durable.make_directory(staging / "metadata")
+        for file in (self._state / "metadata").glob("*.json"):
+            shutil.copyfile(file, staging / "metadata" / file.name)
+        roots = self._state / "metadata" / ROOT_HISTORY
+        if roots.exists():
+            shutil.copytree(roots, staging / "metadata" / ROOT_HISTORY)
+        floor = self._state / "clock.json"
+        if floor.exists():
+            shutil.copyfile(floor, staging / floor.name)
+        return staging
+
+    def _require_product(self, members: Mapping[str, BundleMember]) -> None:
+        products = {
+            name.removeprefix(RELEASES_MEMBER_PREFIX).split("/")[0]
+            for name in members
+            if name.startswith(RELEASES_MEMBER_PREFIX)
+        }
+        if self._site.product not in products and products - {AGENT_PRODUCT}:
+            names = ", ".join(sorted(products))
+            raise UpdaterError(BUNDLE_OTHER_PRODUCT, products=names, product=self._site.product)
+
+    def _download_agents(
+        self,
+        staging: Path,
+        members: Mapping[str, BundleMember],
+        fetcher: BundleFetcher,
+        progress: ProgressListener,
+    ) -> tuple[list[Offer], Version | None]:
+        """Bring the agents that are in the bundle; return them, and which of them this one reaches.
+
+        Where there are any, their list has to verify as strictly as that of the product.
+        """
+        inside = any(
+            name.startswith(f"{RELEASES_MEMBER_PREFIX}{AGENT_PRODUCT}/") for name in members
+        )
+        if self._site.product == AGENT_PRODUCT:
+            return [], None
+        if not inside:
+            self._update_agent_metadata(staging, fetcher)
+            return [], None
+        client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
+        view = self._make_view(client)
+        contents = BundleContents(client, members, staging, AGENT_PRODUCT, progress)
+        brought = [
+            offer
+            for offer in view.offers
+            if contents.has_document(offer)
+            and (not offer.countries or self._site.country in offer.countries)
+        ]
+        for offer in brought:
+            contents.download_document(offer)
+            contents.download_files(offer)
+        save_view(get_view_path(staging, AGENT_PRODUCT), view)
+        path = self._choose_path(self._site.agent, view.offers, self._site.agent)
+        whole = isinstance(path, UpgradePath) and all(hop in brought for hop in path.hops)
+        reached = path.target.release_version if whole and isinstance(path, UpgradePath) else None
+        return brought, reached
+
+    def _update_agent_metadata(self, staging: Path, fetcher: BundleFetcher) -> None:
+        """Take the newer list of agents where one came before: the old one counts no more now."""
+        if not get_view_path(self._state, AGENT_PRODUCT).exists():
+            return
+        try:
+            client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
+            save_view(get_view_path(staging, AGENT_PRODUCT), self._make_view(client))
+        except UpdaterError as error:
+            logger.warning("the list of agents stays as it was: %s", error)
+
+    def _choose_path(
+        self,
+        current: Version,
+        offers: Sequence[Offer],
+        agent: Version,
+        target: Version | None = None,
+    ) -> object:
+        return choose_path(
+            current,
+            offers,
+            site=self._site.site,
+            country=self._site.country,
+            channel=self._site.channel,
+            agent=agent,
+            now=self._now(),
+            target=target,
+        )
+
+    def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
+        """Return the bundle's releases for this country, after reading their documents."""
+        inside = [offer for offer in offers if contents.has_document(offer)]
+        country = self._site.country
+        meant = [o for o in inside if not o.countries or country in o.countries]
+        if inside and not meant:
+            named = sorted({name for offer in inside for name in offer.countries})
+            raise UpdaterError(BUNDLE_OTHER_COUNTRY, countries=", ".join(named), country=country)
+        for offer in meant:
+            contents.download_document(offer)
+        return meant
+
+    def _find_reachable_release(
+        self,
+        offers: Sequence[Offer],
+        brought: Sequence[Offer],
+        contents: BundleContents,
+        agent: Version,
+    ) -> str | None:
+        """Return the newest release that the bundle and the disk make reachable.
+
+        Raises:
+            BUNDLE_DOES_NOT_FIT: If there are newer ones in it and none can be reached.
+            UpgradePathError: If none of them may be installed here at all.
+        """
+        current = self._site.current
+        if current is None:
+            return None
+        newer = [offer for offer in brought if offer.release_version > current]
+        refusal: UpdaterError | None = None
+        for offer in reversed(newer):
+            try:
+                path = self._choose_path(current, offers, agent, offer.release_version)
+            except UpgradePathError as error:
+                refusal = refusal or error
+                continue
+            missing = self._list_missing_releases(current, path, contents)
+            if not missing:
+                return offer.version
+            refusal = UpdaterError(
+                BUNDLE_DOES_NOT_FIT,
+                current=current,
+                version=offer.version,
+                missing=", ".join(missing),
+            )
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def _list_missing_releases(
+        self, current: Version, path: UpgradePath | object, contents: BundleContents
+    ) -> list[str]:
+        hops = path.hops if isinstance(path, UpgradePath) else ()
+        missing = []
+        origin = current
+        for hop in hops:
+            on_disk = self._state / "downloads" / self._site.product / hop.version / DOCUMENT_NAME
+            if not (contents.can_build_release(origin, hop) or on_disk.exists()):
+                missing.append(hop.version)
+            origin = hop.release_version
+        return missing
+
+
+class BundleContents:
+    """The releases of one product in a bundle.
+
+    Args:
+        client: Of that product; its list was verified.
+        members: Of the bundle.
+        staging: The copy of the lists; files go below it.
+        product: The product.
+        progress: Told the bytes.
+    """
+
+    def __init__(
+        self,
+        client: TrustClient,
+        members: Mapping[str, BundleMember],
+        staging: Path,
+        product: str,
+        progress: ProgressListener,
+    ) -> None:
+        self._client, self._members = client, members
+        self._listed: Mapping[str, TargetFile] = client.list_product_targets()
+        self._staging, self._product, self._progress = staging, product, progress
+        self._documents: dict[str, ReleaseDocument] = {}
+
+    def _get_release_directory(self, offer: Offer) -> Path:
+        return self._staging / "downloads" / self._product / offer.version
+
+    def has_document(self, offer: Offer) -> bool:
+        """Tell whether the document of a release is in the bundle."""
+        name = get_release_target_name(self._product, offer.version)
+        return get_member_name(name, str(self._listed[name].hashes["sha256"])) in self._members
+
+    def _has_target(self, ref: TargetRef) -> bool:
+        return get_member_name(ref.target, ref.sha256) in self._members
+
+    def download_document(self, offer: Offer) -> None:
+        """Bring a release's document.
+
+        Raises:
+            DocumentMismatchError: If it says something else than the signed list.
+        """
+        name = get_release_target_name(self._product, offer.version)
+        signed = self._listed[name]
+        if signed.length > MAX_DOCUMENT_BYTES:
+            raise ReleaseDocumentError(source=name, detail=f"{signed.length} bytes")
+        place = self._get_release_directory(offer)
+        self._client.download_target_file(signed, place / DOCUMENT_NAME, self._progress)
+        write_document_record(place, signed.length, signed.hashes["sha256"])
+        document = parse_release_document((place / DOCUMENT_NAME).read_bytes(), name, lenient=True)
+        if not document.to_offer().is_same_release(offer):
+            raise DocumentMismatchError(version=offer.version, detail=name)
+        self._documents[offer.version] = document
+
+    def can_build_release(self, origin: Version, hop: Offer) -> bool:
+        """Tell whether the bundle can build a release at a site that runs ``origin`` then."""
+        document = self._documents.get(hop.version)
+        if document is None:
+            return False
+        packs = [ref for ref in document.deltas if Version(ref.from_version) == origin]
+        return self._has_full_release(document) or any(self._has_target(ref) for ref in packs)
+
+    def _has_full_release(self, document: ReleaseDocument) -> bool:
+        return self._has_target(document.tree) and self._has_target(document.archive)
+
+    def download_files(self, offer: Offer) -> None:
+        """Bring the files of a release that are there.
+
+        Raises:
+            BUNDLE_INCOMPLETE: If neither the whole release nor a pack is.
+        """
+        document, place = self._documents[offer.version], self._get_release_directory(offer)
+        packs = [ref for ref in document.deltas if self._has_target(ref)]
+        whole = [document.tree, document.archive] if self._has_full_release(document) else []
+        if not whole and not packs:
+            raise UpdaterError(BUNDLE_INCOMPLETE, name=document.archive.target)
+        for ref in (*whole, *packs):
+            signed = self._listed.get(ref.target)
+            if signed is None or not matches_target(signed, ref):
+                raise DocumentMismatchError(version=offer.version, detail=ref.target)
+            path = (
+                get_pack_path(place, ref)
+                if isinstance(ref, DeltaRef)
+                else place / (TREE_NAME if ref is document.tree else ref.target)
+            )
+            self._client.download_target_file(signed, path, self._progress)
+        if whole:
+            read_tree(document, place / TREE_NAME)

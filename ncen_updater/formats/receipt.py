@@ -1,0 +1,331 @@
+"""Receipts: what a site says of itself to the Secretariat, signed by the site, and nothing else.
+
+A receipt is an in-toto statement in a DSSE envelope (https://in-toto.io/Statement/v1,
+https://github.com/secure-systems-lab/dsse), signed with the site's own Ed25519 key. Its subject is
+the release that runs, by the digest of its release document. :data:`FIELDS` lists what a receipt
+may contain, with the level from which on it does. A receipt with any other field is refused, even
+if its signature is valid, so that no site can be made to say more than it agreed to.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import FormatError, VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
+from ncen_updater.common.messages import RECEIPT_INVALID
+from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
+
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://ncen-updater.invalid/receipt/v1"
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+#: Larger files are no receipts; the largest that a site can write is under 1,500 bytes.
+MAX_RECEIPT_BYTES: Final = 4096
+
+
+class ReceiptLevel(StrEnum):
+    """How much a site says; each level contains the ones before it."""
+
+    NONE = "none"
+    VERSION = "version"
+    OUTCOME = "outcome"
+    FIGURES = "figures"
+
+    @property
+    def rank(self) -> int:
+        """Position among the levels; 0 is none."""
+        return list(ReceiptLevel).index(self)
+
+
+class Outcome(StrEnum):
+    """How the last change of a site ended."""
+
+    UPGRADED = "upgraded"
+    REVERTED = "reverted"  # it failed before users could work again
+    ROLLED_BACK = "rolled-back"  # by people
+    TURNED_BAD = "turned-bad"  # in the soak period, and was rolled back automatically
+
+
+class Fault(StrEnum):
+    """What a failure is attributed to."""
+
+    RELEASE = "release"
+    SITE = "site"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class ReceiptField:
+    """One field of a receipt.
+
+    Attributes:
+        level: The lowest level that contains it.
+        sentence: What it says, for people, with ``{value}``.
+    """
+
+    level: ReceiptLevel
+    sentence: str
+
+
+_VERSION, _OUTCOME, _FIGURES = (
+    ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES,
+)  # fmt: skip
+#: Everything that a receipt may contain. A fact that is not here never leaves a site.
+FIELDS: Final[Mapping[str, ReceiptField]] = {
+    "site": ReceiptField(_VERSION, N_("Site: {value}")),
+    "country": ReceiptField(_VERSION, N_("Country: {value}")),
+    "product": ReceiptField(_VERSION, N_("Application: {value}")),
+    "running": ReceiptField(_VERSION, N_("Installed release: {value}")),
+    "agent": ReceiptField(_VERSION, N_("Version of ncen-updater: {value}")),
+    "root": ReceiptField(_VERSION, N_("Version of the trusted root: {value}")),
+    "level": ReceiptField(_VERSION, N_("Level of this receipt: {value}")),
+    "number": ReceiptField(_VERSION, N_("Number of this receipt: {value}")),
+    "previous": ReceiptField(_VERSION, N_("Digest of the receipt before it: {value}")),
+    "epoch": ReceiptField(_VERSION, N_("Count of receipts, new after a restore: {value}")),
+    "head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
+    "day": ReceiptField(_VERSION, N_("Day of this receipt: {value}")),
+    "key": ReceiptField(_VERSION, N_("Public key of this site: {value}")),
+    "change": ReceiptField(_OUTCOME, N_("Last change: {value}")),
+    "outcome": ReceiptField(_OUTCOME, N_("Last change, outcome: {value}")),
+    "code": ReceiptField(_OUTCOME, N_("Last change, error code: {value}")),
+    "fault": ReceiptField(_OUTCOME, N_("Last change, failure attributed to: {value}")),
+    "soaked": ReceiptField(_OUTCOME, N_("Last change, soak period completed: {value}")),
+    "change_day": ReceiptField(_OUTCOME, N_("Last change, day: {value}")),
+    "databases": ReceiptField(_OUTCOME, N_("Last change, databases: {value}")),
+    "downtime_s": ReceiptField(_FIGURES, N_("Last change, downtime in seconds: {value}")),
+    "predicted_s": ReceiptField(_FIGURES, N_("Last change, predicted downtime: {value}")),
+    "size": ReceiptField(_FIGURES, N_("Size of the databases: {value}")),
+    "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
+}
+
+Seconds = Annotated[int, Field(ge=0, le=10_000_000)]
+ShortDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
+class Receipt(SignedModel):
+    """What a site says of itself; :data:`FIELDS` explains each field.
+
+    Days are dates of the site's own calendar, without hours. ``downtime_s`` and ``predicted_s`` are
+    whole seconds.
+    """
+
+    site: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    country: Country
+    product: ProductName
+    running: VersionText
+    agent: VersionText
+    root: Annotated[int, Field(ge=1, lt=2**31)]
+    level: Literal[ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES]
+    number: Annotated[int, Field(ge=1, lt=2**31)]
+    previous: ShortDigest | None = None
+    epoch: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    head: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}:[0-9a-f]{16}$")]
+    day: date
+    key: PublicKey
+    change: Annotated[tuple[VersionText, ...], Field(min_length=2, max_length=2)] | None = None
+    outcome: Outcome | None = None
+    code: Annotated[str, StringConstraints(pattern=r"^NU-[0-9]{4}$")] | None = None
+    fault: Fault | None = None
+    soaked: bool | None = None
+    change_day: date | None = None
+    databases: Literal["copied", "unchanged", "in-place"] | None = None
+    downtime_s: Seconds | None = None
+    predicted_s: Annotated[tuple[Seconds, ...], Field(min_length=2, max_length=2)] | None = None
+    size: Literal["<1 GB", "1-10 GB", "10-100 GB", ">100 GB"] | None = None
+    engine: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20} [0-9]{1,3}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check_level(self) -> Receipt:
+        above = [name for name in self.model_fields_set if not is_within(name, self.level)]
+        if above:
+            raise ValueError(f"fields above the level {self.level}: {', '.join(sorted(above))}")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that are set, as JSON has them."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def format_lines(self) -> tuple[LazyText, ...]:
+        """Say it for people, one sentence a field, in the order of :data:`FIELDS`."""
+        values = self.to_json()
+        return tuple(
+            LazyText(field.sentence, {"value": _describe(values[name])})
+            for name, field in FIELDS.items()
+            if name in values
+        )
+
+
+@dataclass(frozen=True)
+class SignedReceipt:
+    """A receipt whose signature is that of the key it names.
+
+    Attributes:
+        receipt: What it says.
+        release_digest: SHA-256 of the document of the release that runs, in hexadecimal.
+        digest: By which the next receipt refers to this one.
+        content: The file.
+    """
+
+    receipt: Receipt
+    release_digest: str
+    digest: str
+    content: bytes
+
+
+def is_within(name: str, level: ReceiptLevel) -> bool:
+    """Tell whether a receipt of this level may contain a field."""
+    return name in FIELDS and FIELDS[name].level.rank <= level.rank
+
+
+def make_receipt(facts: Mapping[str, object], level: ReceiptLevel) -> Receipt:
+    """Take from what is known what this level contains; a fact that no field is for is left out.
+
+    Args:
+        facts: Values by names of :data:`FIELDS`; None is unknown.
+        level: How much may be said.
+    """
+    values = {name: value for name, value in facts.items() if is_within(name, level)}
+    return Receipt.model_validate({**values, "level": level})
+
+
+def sign_receipt(receipt: Receipt, release_digest: str, signer: CryptoSigner) -> SignedReceipt:
+    """Sign a receipt with the key that it names.
+
+    Args:
+        receipt: What is said.
+        release_digest: SHA-256 of the document of the release that runs, in hexadecimal.
+        signer: Of :func:`make_signer`.
+    """
+    payload = encode_canonical_json(_make_statement(receipt, release_digest))
+    envelope = Envelope(payload, PAYLOAD_TYPE, [])
+    envelope.sign(signer)
+    content = encode_canonical_json(envelope.to_dict())
+    return SignedReceipt(receipt, release_digest, _compute_digest(payload), content)
+
+
+def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
+    """Read a receipt and verify its signature. Whose key it is, the caller has to know.
+
+    Args:
+        content: The file.
+        verify: False for what was verified before it was stored.
+
+    Raises:
+        RECEIPT_INVALID: If it is none, has a field that nobody allowed, is not in the one form that
+            sites write, or is not signed with the key it names.
+    """
+    try:
+        if len(content) > MAX_RECEIPT_BYTES:
+            raise ValueError(f"over {MAX_RECEIPT_BYTES} bytes")
+        envelope = Envelope.from_dict(parse_json(content))
+        statement = parse_json(envelope.payload)
+        receipt = Receipt.model_validate(statement["predicate"])
+        release_digest = statement["subject"][0]["digest"]["sha256"]
+        # One form only: no field beside, no name twice, no other spelling of a number.
+        if (
+            envelope.payload_type != PAYLOAD_TYPE
+            or envelope.payload != encode_canonical_json(_make_statement(receipt, release_digest))
+            or content != encode_canonical_json(envelope.to_dict())
+        ):
+            raise ValueError("not in canonical form")
+        if verify:
+            envelope.verify([_make_public_key(receipt.key)], 1)
+    except VerificationError as error:
+        raise UpdaterError(RECEIPT_INVALID, reason="invalid signature") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        reason = f"{field}: {first['msg']}" if field else first["msg"]
+        raise UpdaterError(RECEIPT_INVALID, reason=reason) from error
+    except (
+        ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, FormatError,
+    ) as error:  # fmt: skip
+        raise UpdaterError(RECEIPT_INVALID, reason=f"not a receipt: {error}"[:200]) from error
+    return SignedReceipt(receipt, release_digest, _compute_digest(envelope.payload), content)
+
+
+def make_signer(private_key: Ed25519PrivateKey) -> CryptoSigner:
+    """Return what signs with a site's key."""
+    return CryptoSigner(private_key, _make_public_key(encode_public_key(private_key)))
+
+
+def encode_public_key(private_key: Ed25519PrivateKey) -> str:
+    """Return the public half of a site's key as receipts name it, in base64 without padding."""
+    raw = private_key.public_key().public_bytes_raw()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def compute_fingerprint(key: str) -> str:
+    """Return the fingerprint of a site's public key, to be read out: SHA-256 in hexadecimal."""
+    return compute_sha256(_decode_key(key))
+
+
+def _make_public_key(key: str) -> SSlibKey:
+    # One name for all: which key it is, the receipt says.
+    return SSlibKey("site", "ed25519", "ed25519", {"public": _decode_key(key).hex()})
+
+
+def _decode_key(key: str) -> bytes:
+    return base64.urlsafe_b64decode(f"{key}=")
+
+
+def _make_statement(receipt: Receipt, release_digest: str) -> dict[str, object]:
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"digest": {"sha256": release_digest}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": receipt.to_json(),
+    }
+
+
+def _compute_digest(payload: bytes) -> str:
+    return compute_sha256(payload)[:16]
+
+
+#: Values that are words, as people read them.
+_WORDS = {
+    "version": N_("version"),
+    "outcome": N_("outcome"),
+    "figures": N_("figures"),
+    "upgraded": N_("upgraded"),
+    "reverted": N_("reverted"),
+    "rolled-back": N_("rolled back by people"),
+    "turned-bad": N_("rolled back in the soak period"),
+    "release": N_("the release"),
+    "site": N_("the site"),
+    "none": N_("nothing"),
+    "copied": N_("copied"),
+    "unchanged": N_("unchanged"),
+    "in-place": N_("extended in place"),
+}
+
+
+def describe_word(value: str) -> LazyText | str:
+    """Return a value of a receipt as people read it."""
+    return LazyText(_WORDS[value]) if value in _WORDS else value
+
+
+def _describe(value: object) -> object:
+    if isinstance(value, str):
+        return describe_word(value)
+    if isinstance(value, bool):
+        return LazyText(N_("yes")) if value else LazyText(N_("no"))
+    if isinstance(value, list) and isinstance(value[0], str):
+        return LazyText(N_("{old} to {new}"), {"old": value[0], "new": value[1]})
+    if isinstance(value, list):
+        return LazyText(N_("{low} to {high} seconds"), {"low": value[0], "high": value[1]})
+    return value

@@ -1,0 +1,282 @@
+"""Parts of SQL statements by their words: tables, columns, assignments, row changes. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ncen_updater.formats.sql import list_lexemes, split_statements
+
+_DEFAULT_SCHEMAS: Final = ("PUBLIC.", "MAIN.")
+TABLE_CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
+NO_COLUMNS: Final = TABLE_CONSTRAINTS | {"CONSTRAINT", "LIKE"}
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class TokenizedStatement:
+    """The tokens of one statement."""
+
+    line: int
+    words: list[str]
+
+    def starts(self, *words: str) -> bool:
+        """Tell whether the statement starts with these words."""
+        return tuple(self.words[: len(words)]) == words
+
+    def at(self, place: int) -> str:
+        """Return the word at a position; empty behind the last."""
+        return self.words[place] if place < len(self.words) else ""
+
+
+def read_statements(sql: str, engine: str) -> list[TokenizedStatement]:
+    """Return the statements of a file as their words."""
+    return [
+        TokenizedStatement(s.line, list_lexemes(s.text, engine))
+        for s in split_statements(sql, engine)
+    ]
+
+
+def parse_name(words: Sequence[str], place: int) -> tuple[str, int]:
+    """Return the name at a place, with its schema but for ``public``, and the place behind it."""
+    parts = []
+    while place < len(words):
+        parts.append(unquote(words[place]))
+        place += 1
+        if words[place : place + 1] != ["."]:
+            break
+        place += 1
+    name = ".".join(parts)
+    for schema in _DEFAULT_SCHEMAS:
+        name = name.removeprefix(schema)
+    return name, place
+
+
+def unquote(word: str) -> str:
+    """Return a name without its quotation marks; a quoted one in upper case."""
+    return word[1:-1].upper() if len(word) > 2 and word[0] in '"`[' else word
+
+
+def skip_words(words: Sequence[str], place: int, *skipped: str) -> int:
+    """Return the position behind any of some words."""
+    while place < len(words) and words[place] in skipped:
+        place += 1
+    return place
+
+
+def split_at_commas(words: Sequence[str]) -> Iterator[list[str]]:
+    """Cut at the commas outside brackets."""
+    depth = 0
+    part: list[str] = []
+    for word in words:
+        depth += (word in "([") - (word in ")]")
+        if word == "," and not depth:
+            yield part
+            part = []
+        else:
+            part.append(word)
+    yield part
+
+
+def is_literal(word: str) -> bool:
+    """Tell whether a word is a string or a number."""
+    return word.startswith("'") or bool(_NUMBER.fullmatch(word))
+
+
+def parse_alter_table(statement: TokenizedStatement) -> tuple[str, list[list[str]]]:
+    """Return the table of an ALTER TABLE, and its actions."""
+    place = skip_words(statement.words, 2, "IF", "EXISTS", "ONLY")
+    table, place = parse_name(statement.words, place)
+    place = skip_words(statement.words, place, "*")
+    return table, list(split_at_commas(statement.words[place:]))
+
+
+def parse_created_table(statement: TokenizedStatement) -> tuple[str, int] | None:
+    """Return the table that a statement creates, and the position after its name."""
+    if not statement.starts("CREATE") or "TABLE" not in statement.words[:4]:
+        return None
+    place = statement.words.index("TABLE") + 1
+    return parse_name(statement.words, skip_words(statement.words, place, "IF", "NOT", "EXISTS"))
+
+
+def parse_columns(statement: TokenizedStatement, place: int) -> frozenset[str]:
+    """Return the columns of a CREATE TABLE (...)."""
+    if statement.at(place) != "(":
+        return frozenset()
+    inside, depth = [], 0
+    for word in statement.words[place:]:
+        depth += (word == "(") - (word == ")")
+        if not depth:
+            break
+        inside.append(word)
+    heads = [part[0] for part in split_at_commas(inside[1:]) if part]
+    return frozenset(unquote(head) for head in heads if head not in NO_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One ``column = value`` of an UPDATE."""
+
+    column: str
+    value: list[str]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What writes values into rows that are there.
+
+    Attributes:
+        table: Of the rows.
+        sets: What is written.
+        where: What is asked of them.
+        called: By which names the condition may speak of the table.
+        replaces: Whether rows that stand in the way are deleted.
+    """
+
+    table: str
+    sets: list[Assignment]
+    where: list[str]
+    called: frozenset[str] = frozenset()
+    replaces: bool = False
+
+
+def parse_update(statement: TokenizedStatement) -> Update | None:
+    """Return what an UPDATE writes; None of another statement."""
+    words = statement.words
+    if not statement.starts("UPDATE") or "SET" not in words:
+        return None
+    replaces = statement.starts("UPDATE", "OR", "REPLACE")
+    table, place = parse_name(
+        words, skip_words(words, 3 if statement.starts("UPDATE", "OR") else 1, "ONLY")
+    )
+    called = {get_last_part(table), *words[skip_words(words, place, "*", "AS") :][:1]}
+    sets, where = parse_assignments(words[words.index("SET") + 1 :])
+    return Update(table, sets, where, frozenset(called), replaces)
+
+
+def parse_assignments(words: Sequence[str]) -> tuple[list[Assignment], list[str]]:
+    """Return the assignments after SET, and the words of the WHERE condition."""
+    depth, ends = 0, len(words)
+    where: list[str] = []
+    for place, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        # An INSERT of SQLite may say of more than one conflict what to do.
+        if not depth and (word in ("FROM", "RETURNING") or take_pair(words, place) == _CONFLICT):
+            ends = min(ends, place)
+        if not depth and word == "WHERE":
+            ends = min(ends, place)
+            where = list(words[place + 1 :])
+            break
+    sets = []
+    for part in split_at_commas(words[:ends]):
+        if "=" not in part:
+            continue
+        left, right = part[: part.index("=")], part[part.index("=") + 1 :]
+        names = [unquote(word) for word in left if word not in "(),"]
+        sets += [Assignment(name, right if len(names) == 1 else []) for name in names]
+    return sets, where
+
+
+_CONFLICT: Final = ("ON", "CONFLICT")
+
+
+def take_pair(words: Sequence[str], place: int) -> tuple[str, ...]:
+    """Return the word at a position and the next."""
+    return tuple(words[place : place + 2])
+
+
+def iter_conflict_updates(statement: TokenizedStatement) -> Iterator[Update]:
+    """Yield the updates that an INSERT ... ON CONFLICT makes to existing rows."""
+    words = statement.words
+    table, place = parse_inserted_table(words)
+    called = {get_last_part(table)}
+    if words[place : place + 1] == ["AS"]:
+        called |= {words[place + 1]}
+    for place in range(len(words) - 2):
+        if words[place : place + 3] == ["DO", "UPDATE", "SET"]:
+            sets, where = parse_assignments(words[place + 3 :])
+            yield Update(table, sets, where, frozenset(called))
+
+
+def parse_inserted_table(words: Sequence[str]) -> tuple[str, int]:
+    """Return the table of an INSERT or REPLACE, and the position after its name."""
+    return parse_name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
+
+
+def parse_merge(statement: TokenizedStatement) -> tuple[str, bool, list[Assignment]]:
+    """Return the table of a MERGE, whether it deletes rows, and its assignments."""
+    words = statement.words
+    table, _ = parse_name(words, skip_words(words, 1, "INTO", "ONLY"))
+    sets: list[Assignment] = []
+    actions = [place + 1 for place, word in enumerate(words) if word == "THEN"]
+    for place in actions:
+        if take_pair(words, place) == ("UPDATE", "SET"):
+            depth, ends = 0, len(words)
+            for number in range(place, len(words)):
+                depth += (words[number] in ("(", "CASE")) - (words[number] in (")", "END"))
+                if not depth and words[number] in ("WHEN", "RETURNING"):
+                    ends = number
+                    break
+            sets += parse_assignments(words[place + 2 : ends])[0]
+    return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
+
+
+#: Two words by which a statement, or a part of one, is known that changes rows.
+_ACTS: Final = frozenset(
+    {
+        ("DELETE", "FROM"), ("INSERT", "INTO"), ("INSERT", "OR"), ("MERGE", "INTO"),
+        ("REPLACE", "INTO"),
+    }
+)  # fmt: skip
+
+
+def split_row_changes(statement: TokenizedStatement) -> list[TokenizedStatement]:
+    """Cut what changes rows out of a statement: parts of a WITH, what is explained or copied."""
+    words = statement.words
+    # What a trigger, a rule or a function does is not done now.
+    if words[:1] == ["CREATE"] and parse_created_table(statement) is None:
+        return [statement]
+    found = []
+    sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else "("
+        begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
+        act = take_pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
+        if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
+            found.append(TokenizedStatement(statement.line, take_to_bracket_end(words, place)))
+    whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
+    return [statement, *found] if whole else found
+
+
+def take_to_bracket_end(words: Sequence[str], place: int) -> list[str]:
+    """Return the words from a position to the end of the enclosing brackets."""
+    depth = 0
+    for number in range(place, len(words)):
+        depth += (words[number] == "(") - (words[number] == ")")
+        if depth < 0:
+            return list(words[place:number])
+    return list(words[place:])
+
+
+def parse_with_parts(statement: TokenizedStatement) -> dict[str, list[str]]:
+    """Return the parts of a WITH by name."""
+    words = statement.words
+    found: dict[str, list[str]] = {}
+    for place, word in enumerate(words):
+        before = place - 1
+        while before > 0 and words[before] in ("MATERIALIZED", "NOT"):
+            before -= 1
+        if word != "(" or words[0] != "WITH" or words[before] != "AS":
+            continue
+        name = before - 1
+        while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
+            name -= 1  # over the names of its columns
+        found[unquote(words[name])] = take_to_bracket_end(words, place + 1)
+    return found
+
+
+def get_last_part(name: str) -> str:
+    """Return a name without its schema."""
+    return name.rpartition(".")[2]

@@ -1,0 +1,179 @@
+"""``fleet``: receipts of the sites: taken in, confirmed, and shown on a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncen_updater.common.cli.lazy import (
+    LazyGroup,
+    PublisherCommand,
+    get_session,
+    make_command_table,
+    make_global_options,
+)
+from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import ExitCode
+from ncen_updater.publisher.cli.options import (
+    DIRECTORY_PATH,
+    FILE_PATH,
+    feed_option,
+    get_time,
+    show_line,
+)
+
+#: So many refused files are named.
+MOST_NAMED = 20
+
+COMMANDS = make_command_table(
+    "ncen_updater.publisher.cli",
+    {
+        "import": ("fleet", N_("Import receipts from a directory")),
+        "confirm": ("fleet", N_("Confirm the key of a site by its fingerprint")),
+        "forget": ("fleet", N_("Remove everything that a site reported")),
+        "board": ("fleet", N_("Write the board as web pages")),
+    },
+)
+
+fleet = LazyGroup(
+    "fleet",
+    lazy=COMMANDS,
+    params=make_global_options(config=False),
+    help=N_("Import receipts of the sites and show them on a board"),
+)
+
+record_option = click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("fleet.db"),
+    help=N_("Database of receipts (default: fleet.db)"),
+)
+yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
+
+
+@click.command("import", cls=PublisherCommand, help=N_("Import receipts from a directory"))
+@click.argument("spool", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@feed_option
+@record_option
+@click.option("--keep", is_flag=True, help=N_("Keep the files that were imported"))
+@click.pass_context
+def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep: bool) -> ExitCode:
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.fleet.intake import (
+        count_by_code,
+        import_receipts,
+        read_release_digests,
+    )
+    from ncen_updater.publisher.fleet.store import FleetStore
+
+    session = get_session(context)
+    releases = read_release_digests(FeedDirectory(feed).read_state())
+    with FleetStore.open(record) as store:
+        found = import_receipts(store, spool, releases, get_time().date())
+    if not keep:
+        for path in found.done:
+            path.unlink(missing_ok=True)
+    values = {"stored": found.stored, "known": found.known, "refused": len(found.refused)}
+    words = N_("Receipts: {stored} imported, {known} known before, {refused} refused")
+    show_line(session, LazyText(words, values))
+    for code, count in count_by_code(found.refused):
+        show_line(session, LazyText(N_("{code}: {count}"), {"code": code, "count": count}))
+    for one in found.refused[:MOST_NAMED]:
+        show_line(session, LazyText("{code} {name}", {"code": one.code, "name": one.name}), "  ")
+    session.write_output({
+        **values, "summarized": found.summarized,
+        "refusals": [{"file": one.name, "code": one.code} for one in found.refused],
+    })  # fmt: skip
+    return ExitCode.OK
+
+
+@click.command(
+    "confirm", cls=PublisherCommand, help=N_("Confirm the key of a site by its fingerprint")
+)
+@click.argument("site")
+@record_option
+@click.option(
+    "--key", metavar="DIGITS", help=N_("Which key, by the first digits of its fingerprint")
+)
+@yes_option
+@click.pass_context
+def confirm(
+    context: click.Context, site: str, record: Path, key: str | None, yes: bool
+) -> ExitCode:
+    from ncen_updater.formats.receipt import compute_fingerprint
+    from ncen_updater.publisher.fleet.store import FleetStore
+
+    session = get_session(context)
+    wanted = (key or "").replace(" ", "").lower()
+    with FleetStore.open(record) as store:
+        keys = {compute_fingerprint(one): one for one in store.list_keys(site)}
+        matching = [one for one in keys if one.startswith(wanted)]
+        if len(matching) != 1:
+            for fingerprint in keys:
+                session.print_message(group_digest(fingerprint))
+            raise CommandUsageError(N_("--key with the first digits of one fingerprint"), context)
+        (fingerprint,) = matching
+        session.print_message(
+            LazyText(N_("Fingerprint of {site}: {fingerprint}"), {
+                "site": site, "fingerprint": group_digest(fingerprint),
+            })
+        )  # fmt: skip
+        session.ask_confirmation(
+            LazyText(N_("Did the site read out this fingerprint by telephone?")), assume_yes=yes
+        )
+        store.confirm(site, keys[fingerprint], get_time().date())
+    show_line(session, LazyText(N_("Confirmed: {site}"), {"site": site}))
+    session.write_output({"site": site, "fingerprint": fingerprint})
+    return ExitCode.OK
+
+
+@click.command("forget", cls=PublisherCommand, help=N_("Remove everything that a site reported"))
+@click.argument("site")
+@record_option
+@yes_option
+@click.pass_context
+def forget(context: click.Context, site: str, record: Path, yes: bool) -> ExitCode:
+    from ncen_updater.publisher.fleet.store import FleetStore
+
+    session = get_session(context)
+    with FleetStore.open(record) as store:
+        store.list_keys(site)  # before the question: a name that is mistyped
+        session.ask_confirmation(
+            LazyText(N_("Remove all receipts of {site}?"), {"site": site}), assume_yes=yes
+        )
+        count = store.forget(site)
+    values = {"site": site, "count": count}
+    show_line(session, LazyText(N_("Receipts removed of {site}: {count}"), values))
+    session.write_output(values)
+    return ExitCode.OK
+
+
+@click.command("board", cls=PublisherCommand, help=N_("Write the board as web pages"))
+@click.argument("output", type=DIRECTORY_PATH)
+@record_option
+@click.option("--regions", type=FILE_PATH, help=N_("Regions, countries and leaders (regions.toml)"))
+@click.pass_context
+def board(context: click.Context, output: Path, record: Path, regions: Path | None) -> ExitCode:
+    from ncen_updater.common import atomic_files
+    from ncen_updater.publisher.fleet.board import build_board, render_board
+    from ncen_updater.publisher.fleet.regions import read_regions
+    from ncen_updater.publisher.fleet.store import FleetStore
+
+    session = get_session(context)
+    known = read_regions(regions) if regions is not None else {}
+    with FleetStore.open(record) as store:
+        made = build_board(store.list_sites(), known, get_time().date())
+    atomic_files.make_directory(output)
+    for name, content in render_board(made, session.language).items():
+        atomic_files.write_file(output / name, content)
+    values = {"path": output / "index.html", "sites": len(made.sites)}
+    show_line(session, LazyText(N_("Written: {path} ({sites} sites)"), values))
+    for item in made.attention:
+        show_line(session, item.text, "  ")
+        if item.command:
+            show_line(session, item.command, "    ")
+    session.write_output({**values, "attention": len(made.attention)})
+    return ExitCode.OK

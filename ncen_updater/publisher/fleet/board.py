@@ -1,0 +1,387 @@
+"""The board: what receipts say of the fleet, for the Secretariat, and what is given back to all.
+
+Everything here is decided from stored receipts and a day; nothing is asked of a site. That a site
+said nothing is a state of its own, and never one of progress.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+from packaging.version import Version
+
+from ncen_updater.common.html_templates import render_page
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import encode_canonical_json, to_json_value
+from ncen_updater.formats.receipt import Fault, Outcome, Receipt
+from ncen_updater.publisher.fleet.regions import Regions, find_region
+from ncen_updater.publisher.fleet.store import FleetSite, Mark
+
+#: A site reports once a month, with a delay of a day; after this it is silent.
+SILENT_AFTER = timedelta(days=40)
+#: So many countries must report a release's own fault before a halt is proposed.
+COUNTRIES_FOR_HALT = 2
+#: Fewer countries than this are not shown as a group to other countries.
+FEWEST_TOGETHER = 3
+_FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD)
+
+
+class Reporting(StrEnum):
+    """How a site reports."""
+
+    CURRENT = "current"
+    SILENT = "silent"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site on the board.
+
+    Attributes:
+        region: Code of its region; empty for none.
+        running: Its release.
+        since: Day of its last change, where it tells.
+        reported: Day of its last receipt.
+        days: Since that day.
+        reporting: Whether that counts.
+        last: Its last receipt.
+        marks: What is unusual.
+    """
+
+    site: str
+    country: str
+    region: str
+    running: str
+    since: date | None
+    reported: date
+    days: int
+    reporting: Reporting
+    last: Receipt
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """One region on the board.
+
+    Attributes:
+        countries: How many it has; 0 where that is not known.
+        reporting: How many of them have a site that reports.
+        versions: Sites by release, newest first, among those that report.
+        sites: Its sites.
+    """
+
+    code: str
+    name: str
+    countries: int
+    reporting: int
+    versions: tuple[tuple[str, int], ...]
+    sites: tuple[SiteRow, ...]
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """What confirmed sites reported of one release.
+
+    Attributes:
+        outcomes: Sites by the last outcome of a change to it.
+        failed_countries: Countries in which it failed by its own fault.
+        codes: Error codes of those failures, the most frequent first.
+        downtimes: Real downtime and the predicted range of each site that tells, seconds.
+    """
+
+    version: str
+    outcomes: Mapping[str, int]
+    failed_countries: tuple[str, ...]
+    codes: tuple[str, ...]
+    downtimes: tuple[tuple[str, int, tuple[int, ...] | None], ...]
+
+    @property
+    def is_halt_proposed(self) -> bool:
+        """Whether enough countries report the release's own fault."""
+        return len(self.failed_countries) >= COUNTRIES_FOR_HALT
+
+
+@dataclass(frozen=True)
+class AttentionItem:
+    """Something to look at.
+
+    Attributes:
+        text: What.
+        command: The one command; empty where there is none.
+        urgent: Whether it comes first.
+    """
+
+    text: LazyText
+    command: str = ""
+    urgent: bool = False
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything the pages show.
+
+    Attributes:
+        day: Of the board.
+        regions: With their sites.
+        releases: Newest first.
+        attention: Urgent first.
+        given_back: Sites by release for all countries, small groups merged.
+    """
+
+    day: date
+    regions: tuple[RegionRow, ...]
+    releases: tuple[ReleaseRow, ...]
+    attention: tuple[AttentionItem, ...]
+    given_back: tuple[tuple[str, int], ...]
+
+    @property
+    def sites(self) -> tuple[SiteRow, ...]:
+        """All sites, by region."""
+        return tuple(site for region in self.regions for site in region.sites)
+
+
+def build_board(sites: Sequence[FleetSite], regions: Regions, today: date) -> Board:
+    """Decide what the board shows; pure.
+
+    Args:
+        sites: Of :meth:`FleetStore.list_sites`.
+        regions: Of ``regions.toml``; may be empty.
+        today: The day.
+    """
+    rows = [_build_site_row(site, regions, today) for site in sites]
+    releases = _build_release_rows(sites)
+    attention = [*_list_release_attention(releases), *_list_site_attention(rows)]
+    return Board(
+        day=today,
+        regions=tuple(_build_region_rows(rows, regions)),
+        releases=releases,
+        attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
+        given_back=merge_small_groups(
+            (row.running, row.country) for row in rows if row.reporting is Reporting.CURRENT
+        ),
+    )
+
+
+def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
+    receipt = site.last.receipt
+    # The day of arrival bounds what a clock far off says.
+    reported = min(receipt.day, site.received_on)
+    reporting = Reporting.CURRENT if site.is_confirmed else Reporting.UNCONFIRMED
+    if today - reported > SILENT_AFTER:
+        reporting = Reporting.SILENT
+    return SiteRow(
+        site=site.site,
+        country=site.country,
+        region=find_region(regions, site.country),
+        running=receipt.running,
+        since=receipt.change_day,
+        reported=reported,
+        days=(today - reported).days,
+        reporting=reporting,
+        last=receipt,
+        marks=tuple(sorted(site.marks)),
+    )
+
+
+def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[RegionRow]:
+    codes = [*regions, *sorted({row.region for row in rows} - set(regions))]
+    for code in codes:
+        inside = tuple(row for row in rows if row.region == code)
+        counted = [row for row in inside if row.reporting is Reporting.CURRENT]
+        region = regions.get(code)
+        yield RegionRow(
+            code=code,
+            name=region.name if region else "",
+            countries=len(region.countries) if region else 0,
+            reporting=len({row.country for row in counted}),
+            versions=_sort_versions(Counter(row.running for row in counted)),
+            sites=inside,
+        )
+
+
+def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda item: Version(item[0]), reverse=True))
+
+
+def _build_release_rows(sites: Sequence[FleetSite]) -> tuple[ReleaseRow, ...]:
+    """Take of each confirmed site the last word on each release that it changed to."""
+    last: dict[tuple[str, str], tuple[FleetSite, Receipt]] = {}
+    for site in sites:
+        for signed in site.receipts if site.is_confirmed else ():
+            receipt = signed.receipt
+            if receipt.change is None or receipt.outcome is None:
+                continue
+            # People or the agent went back from the release that they came from.
+            back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
+            last[receipt.change[0 if back else 1], site.site] = site, receipt
+    versions = sorted({version for version, _ in last}, key=Version, reverse=True)
+    return tuple(
+        _build_release_row(version, [found for (of, _), found in last.items() if of == version])
+        for version in versions
+    )
+
+
+def _build_release_row(version: str, reports: Sequence[tuple[FleetSite, Receipt]]) -> ReleaseRow:
+    own = [
+        (site, receipt)
+        for site, receipt in reports
+        if receipt.outcome in _FAILED and receipt.fault is Fault.RELEASE
+    ]
+    return ReleaseRow(
+        version=version,
+        outcomes=Counter(_name_outcome(receipt) for _, receipt in reports),
+        failed_countries=tuple(sorted({site.country for site, _ in own})),
+        codes=tuple(code for code, _ in Counter(r.code for _, r in own if r.code).most_common()),
+        downtimes=tuple(
+            (site.country, receipt.downtime_s, receipt.predicted_s)
+            for site, receipt in reports
+            if receipt.downtime_s is not None
+        ),
+    )
+
+
+def _name_outcome(receipt: Receipt) -> str:
+    if receipt.outcome in _FAILED:
+        return "failed-release" if receipt.fault is Fault.RELEASE else "failed-site"
+    return str(receipt.outcome)
+
+
+def _list_release_attention(releases: Sequence[ReleaseRow]) -> Iterable[AttentionItem]:
+    for release in releases:
+        if not release.failed_countries:
+            continue
+        values = {
+            "version": release.version,
+            "countries": ", ".join(release.failed_countries),
+            "codes": ", ".join(release.codes) or "-",
+        }
+        if release.is_halt_proposed:
+            yield AttentionItem(
+                LazyText(
+                    N_("Release {version} failed by its own fault in {countries} ({codes})."),
+                    values,
+                ),
+                f'ncen-publisher halt {release.version} --emergency --reason "{values["codes"]}"',
+                urgent=True,
+            )
+        else:
+            words = N_("Release {version} failed by its own fault in one country: {countries}.")
+            yield AttentionItem(LazyText(words, values))
+
+
+def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
+    marks = {
+        Mark.CONTRADICTED: N_("{site}: two different receipts with one number. Call the site."),
+        Mark.RESTORED: N_("{site}: restored from a backup. Its receipts are counted anew."),
+        Mark.GAP: N_("{site}: a receipt is missing."),
+        Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
+    }
+    for row in rows:
+        values = {"site": row.site, "country": row.country, "day": row.reported}
+        if row.reporting is Reporting.UNCONFIRMED:
+            yield AttentionItem(
+                LazyText(N_("{site} ({country}): compare its fingerprint by telephone."), values),
+                f"ncen-publisher fleet confirm {row.site}",
+            )
+        elif row.reporting is Reporting.SILENT:
+            words = N_("{site} ({country}): no receipt since {day}.")
+            yield AttentionItem(LazyText(words, values))
+        for mark in row.marks:
+            yield AttentionItem(LazyText(marks[mark], values))
+
+
+def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
+    """Count countries by release for other countries: no group is of fewer than three; pure.
+
+    Small groups are merged into ``other``; where that is still small, the smallest shown group
+    joins it, so that nobody finds it by subtraction.
+
+    Args:
+        pairs: Release and country.
+    """
+    countries: dict[str, set[str]] = {}
+    for version, country in pairs:
+        countries.setdefault(version, set()).add(country)
+    shown = {v: len(found) for v, found in countries.items() if len(found) >= FEWEST_TOGETHER}
+    other = {c for v, found in countries.items() if v not in shown for c in found}
+    while 0 < len(other) < FEWEST_TOGETHER and shown:
+        smallest = min(shown, key=lambda version: (shown[version], Version(version)))
+        del shown[smallest]
+        other |= countries[smallest]
+    ordered = _sort_versions(shown)
+    return (*ordered, ("other", len(other))) if len(other) >= FEWEST_TOGETHER else ordered
+
+
+# ---- pages -------------------------------------------------------------------------------------
+
+
+def render_board(board: Board, language: str) -> Mapping[str, bytes]:
+    """Return the files of the board by their names: pages, a table and a document.
+
+    Args:
+        board: What to show.
+        language: Of the sentences.
+    """
+    most = max((sum(count for _, count in region.versions) for region in board.regions), default=0)
+    values = {"board": board, "most": max(most, 1), "day": board.day.isoformat()}
+    package = "ncen_updater.publisher.fleet"
+    return {
+        "index.html": render_page(package, "board.html", language, **values),
+        "countries.html": render_page(package, "countries.html", language, **values),
+        "fleet.csv": _write_table(board),
+        "fleet.json": encode_canonical_json(to_json_value(_to_document(board), language)),
+    }
+
+
+def _write_table(board: Board) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("region", "country", "site", "release", "since", "reported", "state", "marks"))
+    for row in board.sites:
+        writer.writerow(
+            (
+                row.region, row.country, row.site, row.running, row.since or "", row.reported,
+                row.reporting, " ".join(row.marks),
+            )
+        )  # fmt: skip
+    return text.getvalue().encode()
+
+
+def _to_document(board: Board) -> Mapping[str, object]:
+    return {
+        "day": board.day.isoformat(),
+        "sites": [
+            {
+                "site": row.site,
+                "country": row.country,
+                "region": row.region,
+                "state": row.reporting,
+                "days": row.days,
+                "marks": row.marks,
+                "receipt": row.last.to_json(),
+            }
+            for row in board.sites
+        ],
+        "releases": [
+            {
+                "version": release.version,
+                "outcomes": release.outcomes,
+                "failed_countries": release.failed_countries,
+                "codes": release.codes,
+                "halt_proposed": release.is_halt_proposed,
+            }
+            for release in board.releases
+        ],
+        "attention": [
+            {"text": item.text, "command": item.command, "urgent": item.urgent}
+            for item in board.attention
+        ],
+    }

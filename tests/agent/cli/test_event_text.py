@@ -1,0 +1,94 @@
+"""Every event of the journal, and of the service, is told in the language of a session."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ncen_updater
+from ncen_updater.agent.cli.event_text import EVENT_FIELD_LABELS, EVENT_LABELS, format_event
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
+from ncen_updater.agent.engine.steps.outage import CAUSE_BY_START_EVENT, END_EVENTS
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from tests.agent.cli.site import AT
+from tests.support.french import foreign
+
+PACKAGE = Path(ncen_updater.__file__).parent
+#: What a place is filled with, in kinds that are put together.
+STATES = {"step-": StepState, "change-": ChangeState, "rehearsal-": RehearsalState}
+#: Names of kinds and of what they hold that come from elsewhere than the line that writes them.
+HANDED_ON = {"kind", "first", "cause.value[0]", "cause.value[1]"}
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every line that writes an event, and its module."""
+    for path in (PACKAGE / "agent").rglob("*.py"):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = ast.unparse(node.func).rpartition(".")[2]
+                if name in ("append_event", "record_event", "ServiceEvent"):
+                    yield module, node
+
+
+def _kinds(module: str, node: ast.expr) -> Iterator[str]:
+    """The kinds that an expression may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+        begin = str(node.values[0].value)
+        yield from (f"{begin}{state}" for state in STATES[begin])
+    elif isinstance(node, ast.IfExp):
+        yield from _kinds(module, node.body)
+        yield from _kinds(module, node.orelse)
+    elif isinstance(node, ast.Name) and node.id.isupper():
+        yield getattr(importlib.import_module(module), node.id)
+    else:
+        assert ast.unparse(node) in HANDED_ON, f"{module}: {ast.unparse(node)}"
+
+
+def test_every_kind_that_is_written_has_words() -> None:
+    written = {kind for module, call in _calls() for kind in _kinds(module, call.args[0])}
+    written |= CAUSE_BY_START_EVENT.keys() | END_EVENTS  # of ``cause``
+    assert len(written) > 40
+    assert written - EVENT_LABELS.keys() == set()
+
+
+def test_every_name_of_what_is_written_has_words() -> None:
+    written = {word.arg for _, call in _calls() for word in call.keywords if word.arg}
+    assert len(written) > 30
+    assert written - EVENT_FIELD_LABELS.keys() == set()
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_LABELS))
+def test_every_kind_is_told_in_words(kind: str) -> None:
+    data = {"error": "Permission denied", "step": "fence", "held": True, "low_s": 0.29}
+    said = format_event(AT.isoformat(), kind, data, "fr")
+    assert foreign(said) == []
+    assert said.startswith("02/01/2026")
+    assert said.endswith(
+        "erreur Permission denied, verrouillage des bases aux connexions, "
+        "conforme à la prévision oui, au moins 0,3 s"
+    )
+    english = format_event(AT.isoformat(), kind, data, "en")
+    assert english.endswith(
+        f"  {EVENT_LABELS[kind]}  error Permission denied, closing the databases to "
+        "connections, as predicted yes, at least 0.3 s"
+    )
+
+
+def test_what_events_hold_is_told_in_french() -> None:
+    data: dict[str, object] = dict.fromkeys(EVENT_FIELD_LABELS, "x-1")
+    data |= {"step": StepName.CUT_OVER.value, "what": "upgrade", "mode": "migrate", "uid": 7}
+    data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "reasons": []}
+    said = format_event(None, "ordered", data, "fr")
+    assert foreign(said, "cases", "x") == []
+    assert "basculement vers les bases migrées" in said
+    assert "opération mise à niveau" in said
+    assert "empreintes des schémas cases 00ff" in said
+    assert "détails jusqu'au 26/11/2026" in said
+    assert "motifs -" in said

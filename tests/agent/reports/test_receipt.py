@@ -1,0 +1,205 @@
+"""Receipts of a real site: what they say after each change, and who agreed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.model.change import ChangeKind, ChangeState
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
+from ncen_updater.formats.receipt import Fault, Outcome, Receipt, read_receipt
+from ncen_updater.publisher.cli.main import run as publisher_run
+from tests.agent.cli.site import CHANGE
+from tests.support.forks import run_agent
+from tests.support.sites import TrialFeed, connect, serve
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    made.publish(("3.2.4", "3.3.0"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def demo(feed: TrialFeed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoSite]:
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
+        )
+        with DemoSite(tmp_path_factory.mktemp("place") / "site", None, options) as site:
+            connect(site, feed)
+            site.start_app()
+            yield site
+
+
+@pytest.fixture(scope="module")
+def run(demo: DemoSite) -> Run:
+    environment = {
+        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(demo.config_path),
+    }  # fmt: skip
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return run_agent(*words, environment=environment)
+
+    return call
+
+
+def ask(run: Run, *words: str) -> dict[str, Any]:
+    done = run("--json", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def write(run: Run, medium: Path) -> Receipt:
+    found = ask(run, "receipt", "--to", str(medium))
+    return read_receipt(Path(found["path"]).read_bytes()).receipt
+
+
+def test_the_life_of_a_site_as_the_secretariat_is_told_it(
+    demo: DemoSite, run: Run, tmp_path: Path
+) -> None:
+    # Nobody agreed to anything: it is shown, and none is written.
+    shown = ask(run, "receipt")
+    assert (shown["level"], shown["receipt"]["level"]) == ("none", "version")
+    refused = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
+    assert refused["error"]["code"] == "NU-9803"
+    assert [*tmp_path.iterdir()] == []
+
+    # Nobody is at the terminal: without --yes nobody agreed.
+    assert run("receipt", "--level", "outcome").returncode != 0
+    assert ask(run, "receipt")["level"] == "none"
+    assert ask(run, "receipt", "--level", "outcome", "--yes")["level"] == "outcome"
+
+    first = write(run, tmp_path)
+    assert (first.number, first.previous, first.outcome, first.size) == (1, None, None, None)
+    assert (first.running, first.country) == ("3.2.4", "MU")
+    assert stat.S_IMODE((demo.state / KEY_FILE).stat().st_mode) == 0o600
+
+    assert run("upgrade", "3.3.0", "--yes").returncode == 0
+    second = write(run, tmp_path)
+    assert (second.number, second.epoch, second.key) == (2, first.epoch, first.key)
+    (before,) = tmp_path.glob("*-1.json")
+    assert second.previous == read_receipt(before.read_bytes()).digest
+    assert (second.running, second.change) == ("3.3.0", ("3.2.4", "3.3.0"))
+    assert (second.outcome, second.fault, second.soaked) == (Outcome.UPGRADED, Fault.NONE, True)
+    assert (second.databases, second.downtime_s) == ("copied", None)
+
+    assert run("rollback", "--yes").returncode == 0
+    assert ask(run, "receipt", "--level", "figures", "--yes")["level"] == "figures"
+    third = write(run, tmp_path)
+    assert (third.outcome, third.running) == (Outcome.ROLLED_BACK, "3.2.4")
+    assert third.downtime_s is not None
+    assert (third.size, third.engine) == ("<1 GB", "sqlite 3")
+
+    # Less is at once, without a question; and what is shown next is the next number.
+    assert ask(run, "receipt", "--level", "version")["level"] == "version"
+    assert ask(run, "receipt")["receipt"]["number"] == 4
+    assert ask(run, "receipt", "--level", "none")["level"] == "none"
+
+
+def test_a_receipt_names_nobody_and_no_hour(demo: DemoSite, run: Run, tmp_path: Path) -> None:
+    ask(run, "receipt", "--level", "figures", "--yes")
+    found = ask(run, "receipt", "--to", str(tmp_path))
+    text = " ".join(str(value) for value in found["receipt"].values())
+    names = {os.uname().nodename, os.environ.get("USER", "root"), str(demo.state), "127.0.0.1"}
+    assert not [name for name in names if name in text]
+    days = [value for name, value in found["receipt"].items() if name.endswith("day")]
+    assert [len(day) for day in days] == [len("2026-11-30")] * 2
+
+
+def test_the_secretariat_imports_it_and_writes_the_board(
+    feed: TrialFeed, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both programs, with the feed that signed the release and a stick between them."""
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    written = ask(run, "receipt", "--to", str(tmp_path))
+    record, board = str(tmp_path / "fleet.sqlite"), tmp_path / "board"
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    Path(written["path"]).rename(stick / "receipt.json")
+
+    def desk(*words: str) -> dict[str, Any]:
+        assert publisher_run(["--json", "fleet", *words, "--record", record]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    taken = desk("import", str(stick), "--feed", str(feed.directory))
+    assert (taken["stored"], taken["refused"]) == (1, 0)
+    assert [*stick.iterdir()] == []
+    site = written["receipt"]["site"]
+    assert desk("confirm", site, "--yes")["fingerprint"] == written["fingerprint"]
+    assert desk("board", str(board))["sites"] == 1
+    assert site in (board / "index.html").read_text("utf-8")
+    assert desk("forget", site, "--yes")["count"] == 1
+    assert desk("board", str(board))["sites"] == 0
+    assert publisher_run(["--json", "fleet", "confirm", site, "--record", record]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "NU-9812"
+
+
+def test_a_medium_that_is_full_costs_no_number(run: Run, tmp_path: Path) -> None:
+    ask(run, "receipt", "--level", "version", "--yes")
+    before = ask(run, "receipt")["receipt"]["number"]
+    failed = json.loads(run("--json", "receipt", "--to", "/proc").stdout)
+    assert failed["error"]["code"] == "NU-9804"
+    assert ask(run, "receipt")["receipt"]["number"] == before
+
+
+def test_a_key_that_is_none_is_an_error_and_stays(demo: DemoSite, run: Run, tmp_path: Path) -> None:
+    key = demo.state / KEY_FILE
+    ask(run, "receipt", "--level", "version", "--yes")
+    kept = key.read_bytes()
+    try:
+        for spoilt in (b"", b"x" * 31, b"x" * 33):
+            key.write_bytes(spoilt)
+            found = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
+            assert found["error"]["code"] == "NU-9802"
+            assert key.read_bytes() == spoilt
+    finally:
+        key.write_bytes(kept)
+
+
+UPGRADE = replace(CHANGE, state=ChangeState.FINISHED)
+BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
+
+
+@pytest.mark.parametrize(
+    ("change", "facts", "outcome"),
+    [
+        (UPGRADE, NO_FACTS, Outcome.UPGRADED),
+        (replace(UPGRADE, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
+        (BACK, NO_FACTS, Outcome.ROLLED_BACK),
+        (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.TURNED_BAD),
+        (replace(BACK, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
+    ],
+)
+def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
+    assert classify_outcome(change, facts) is outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "blamed", "fault"),
+    [
+        (Outcome.UPGRADED, False, Fault.NONE),
+        (Outcome.ROLLED_BACK, True, Fault.NONE),
+        (Outcome.REVERTED, True, Fault.RELEASE),
+        (Outcome.REVERTED, False, Fault.SITE),
+        (Outcome.TURNED_BAD, True, Fault.RELEASE),
+        (Outcome.TURNED_BAD, False, Fault.SITE),
+    ],
+)
+def test_faults(outcome: Outcome, blamed: bool, fault: Fault) -> None:
+    assert choose_fault(outcome, blamed=blamed) is fault

@@ -1,0 +1,163 @@
+"""Receipts: only what the table allows, only in one form, only signed with the key they name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.dsse import Envelope
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.json_records import encode_canonical_json
+from ncen_updater.common.messages import RECEIPT_INVALID
+from ncen_updater.formats.receipt import (
+    FIELDS,
+    PAYLOAD_TYPE,
+    Receipt,
+    ReceiptLevel,
+    encode_public_key,
+    make_receipt,
+    make_signer,
+    read_receipt,
+    sign_receipt,
+)
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+RELEASE = "ab" * 32
+FACTS: dict[str, object] = {
+    "site": "customs-nairobi",
+    "country": "KE",
+    "product": "ncen",
+    "running": "3.3.0",
+    "agent": "0.1.0",
+    "root": 12,
+    "number": 120,
+    "previous": "cd" * 8,
+    "epoch": "ef" * 4,
+    "head": f"123456:{'12' * 8}",
+    "day": "2026-11-30",
+    "key": encode_public_key(KEY),
+    "change": ["3.2.4", "3.3.0"],
+    "outcome": "turned-bad",
+    "code": "NU-6011",
+    "fault": "release",
+    "soaked": False,
+    "change_day": "2026-11-30",
+    "databases": "copied",
+    "downtime_s": 123,
+    "predicted_s": [100, 200],
+    "size": "10-100 GB",
+    "engine": "postgresql 17",
+}
+#: Facts of a site that no receipt may carry.
+SECRETS = {"host": "db7.customs.example", "by": "amina", "reason": "month end", "rows": 120_000}
+
+
+def sign(level: ReceiptLevel = ReceiptLevel.FIGURES, **facts: object) -> bytes:
+    made = make_receipt({**FACTS, **facts}, level)
+    return sign_receipt(made, RELEASE, make_signer(KEY)).content
+
+
+def sign_statement(change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Sign what no site would write, validly."""
+    statement = json.loads(base64.b64decode(json.loads(sign())["payload"]))
+    change(statement)
+    envelope = Envelope(encode_canonical_json(statement), PAYLOAD_TYPE, [])
+    envelope.sign(make_signer(KEY))
+    return encode_canonical_json(envelope.to_dict())
+
+
+def test_the_table_and_the_model_have_the_same_fields() -> None:
+    assert set(FIELDS) == set(Receipt.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("level", "most"),
+    [(ReceiptLevel.VERSION, 900), (ReceiptLevel.OUTCOME, 1100), (ReceiptLevel.FIGURES, 1200)],
+)
+def test_each_level_says_what_the_table_gives_it_and_nothing_else(
+    level: ReceiptLevel, most: int
+) -> None:
+    content = sign(level, **SECRETS)
+    signed = read_receipt(content)
+    allowed = {name for name, field in FIELDS.items() if field.level.rank <= level.rank}
+    assert set(signed.receipt.to_json()) == allowed
+    assert signed.release_digest == RELEASE
+    assert len(content) <= most
+    assert len(signed.receipt.format_lines()) == len(allowed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda s: s["predicate"].update(host="db7"), id="a field that nobody allowed"),
+        pytest.param(lambda s: s["predicate"].update(level="version"), id="more than its level"),
+        pytest.param(lambda s: s["predicate"].update(number=10**30), id="a huge number"),
+        pytest.param(lambda s: s["predicate"].update(number=0), id="number zero"),
+        pytest.param(lambda s: s["predicate"].update(number=1.0), id="a number in another form"),
+        pytest.param(lambda s: s["predicate"].update(downtime_s=True), id="a yes for a number"),
+        pytest.param(lambda s: s["predicate"].update(country="ke"), id="a small country"),
+        pytest.param(lambda s: s["predicate"].update(site="a\u202eb"), id="a turned name"),
+        pytest.param(lambda s: s["predicate"].update(day="2026-11-30T12:00"), id="an hour"),
+        pytest.param(lambda s: s["predicate"].update(day="99999-01-01"), id="a day out of reach"),
+        pytest.param(lambda s: s["predicate"].update(running="x" * 1000), id="a long version"),
+        pytest.param(lambda s: s["predicate"].pop("epoch"), id="a field is missing"),
+        pytest.param(lambda s: s["predicate"].update(code=None), id="a field that is null"),
+        pytest.param(lambda s: s["predicate"].update(key="A" * 43), id="another key"),
+        pytest.param(lambda s: s.update(more=1), id="a field beside the statement's"),
+        pytest.param(lambda s: s["subject"].append(s["subject"][0]), id="two subjects"),
+        pytest.param(lambda s: s["subject"].clear(), id="no subject"),
+        pytest.param(lambda s: s.update(predicateType="x"), id="another type"),
+    ],
+)
+def test_what_no_site_writes_is_refused_though_it_is_signed(
+    change: Callable[[dict[str, Any]], None],
+) -> None:
+    with pytest.raises(UpdaterError) as refused:
+        read_receipt(sign_statement(change))
+    assert refused.value.message is RECEIPT_INVALID
+
+
+def test_the_statement_that_the_refusals_start_from_is_accepted() -> None:
+    assert read_receipt(sign_statement(lambda _: None)).receipt.number == 120
+
+
+def test_each_byte_counts() -> None:
+    """No byte can be changed, added or left out: there is one form, and it is signed."""
+    content, chance = sign(), random.Random(7)
+    for _ in range(2000):
+        spoilt = bytearray(content)
+        place = chance.randrange(len(spoilt))
+        match chance.randrange(4):
+            case 0:
+                spoilt[place] ^= 1 << chance.randrange(8)
+            case 1:
+                del spoilt[place]
+            case 2:
+                spoilt.insert(place, chance.choice(b' \n"{}[]0a'))
+            case _:
+                del spoilt[place:]
+        if bytes(spoilt) != content:
+            with pytest.raises(UpdaterError) as refused:
+                read_receipt(bytes(spoilt))
+            assert refused.value.message is RECEIPT_INVALID
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 3000, b'{"payload": 1}', b"9" * 4000,
+        b"x" * 5000, b'{"payload":"","payloadType":"x","signatures":[]}',
+        b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{}]}',
+        b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":"a"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_receipt_is_refused(content: bytes) -> None:
+    with pytest.raises(UpdaterError) as refused:
+        read_receipt(content)
+    assert refused.value.message is RECEIPT_INVALID

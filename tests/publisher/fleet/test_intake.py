@@ -1,0 +1,266 @@
+"""Intake: each file is stored once, or refused with its code; a kill loses and doubles nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import FLEET_SITE_UNKNOWN, FLEET_UNUSABLE
+from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
+from ncen_updater.publisher.fleet.intake import IntakeResult, count_by_code, import_receipts
+from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark
+from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FleetStore]:
+    with FleetStore.open(tmp_path / "fleet.sqlite") as found:
+        yield found
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    made = tmp_path / "spool"
+    made.mkdir()
+    return made
+
+
+def take(store: FleetStore, spool: Path, day: date = TODAY) -> IntakeResult:
+    found = import_receipts(store, spool, RELEASES, day)
+    for path in (*found.done, *(spool / one.name for one in found.refused)):
+        if not path.is_dir():
+            path.unlink()
+    return found
+
+
+def only(store: FleetStore) -> FleetSite:
+    (site,) = store.list_sites()
+    return site
+
+
+def test_receipts_in_any_order_of_files_are_stored_as_they_were_made(
+    store: FleetStore, spool: Path
+) -> None:
+    kenya = Reporter("ke-1", "KE")
+    lay(spool, *(kenya.write(TODAY + timedelta(days=n), running="3.3.0") for n in range(5)))
+    found = take(store, spool, TODAY + timedelta(days=5))
+    assert (found.stored, found.known, found.refused) == (5, 0, ())
+    site = only(store)
+    assert [one.receipt.number for one in site.receipts] == [1, 2, 3, 4, 5]
+    assert (site.marks, site.is_confirmed) == (frozenset(), False)
+    assert [*spool.iterdir()] == []
+
+
+def test_what_comes_twice_is_stored_once(store: FleetStore, spool: Path) -> None:
+    signed = Reporter("ke-1", "KE").write()
+    for known in (0, 1, 1):
+        lay(spool, signed)
+        assert take(store, spool).known == known
+    assert len(only(store).receipts) == 1
+
+
+def test_a_replayed_number_and_a_contradictory_one(store: FleetStore, spool: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    first = kenya.write()
+    lay(spool, first, kenya.write())
+    assert take(store, spool).stored == 2
+    # The server was copied: the same number again, with something else in it.
+    copy = replace(kenya, number=1, previous=first.digest)
+    lay(spool, copy.write(running="3.3.0"))
+    assert count_by_code(take(store, spool).refused) == (("NU-9806", 1),)
+    assert only(store).marks == {Mark.CONTRADICTED}
+    # A number that never came, but is older than the last one.
+    kenya.number = 8
+    lay(spool, kenya.write())
+    assert take(store, spool).stored == 1
+    kenya.number = 4
+    lay(spool, kenya.write())
+    assert count_by_code(take(store, spool).refused) == (("NU-9805", 1),)
+
+
+def test_gaps_restored_sites_and_wrong_clocks_are_stored_and_marked(
+    store: FleetStore, spool: Path
+) -> None:
+    sites = [Reporter(name, "KE") for name in ("ke-gap", "ke-lost", "ke-clock")]
+    gap, restored, clock = sites
+    lay(spool, *(site.write() for site in sites))
+    take(store, spool)
+    gap.write()  # on the way, and never seen again
+    restored.epoch, restored.number = "cd" * 4, 0
+    lay(spool, gap.write(), restored.write(), clock.write(TODAY + timedelta(days=400)))
+    assert take(store, spool).refused == ()
+    assert {site.site: site.marks for site in store.list_sites()} == {
+        "ke-gap": {Mark.GAP},
+        "ke-lost": {Mark.RESTORED},
+        "ke-clock": {Mark.CLOCK},
+    }
+
+
+def test_a_confirmed_key_keeps_every_other_out(store: FleetStore, spool: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    forger = Reporter("ke-1", "KE")
+    lay(spool, kenya.write(), forger.write())
+    assert take(store, spool).stored == 2
+    assert [site.is_confirmed for site in store.list_sites()] == [False, False]
+    store.confirm("ke-1", encode_public_key(kenya.private), TODAY)
+    assert only(store).key == encode_public_key(kenya.private)
+    lay(spool, forger.write())
+    assert count_by_code(take(store, spool).refused) == (("NU-9809", 1),)
+    abroad = replace(kenya, country="TZ")
+    lay(spool, abroad.write())
+    assert count_by_code(take(store, spool).refused) == (("NU-9807", 1),)
+    # The site got a new server, and called.
+    store.confirm("ke-1", encode_public_key(forger.private), TODAY)
+    assert store.list_keys("ke-1")[0] == encode_public_key(forger.private)
+
+
+@pytest.mark.parametrize("facts", [{"running": "9.9.9"}, {"product": "other"}])
+def test_a_release_that_the_feed_never_signed(
+    store: FleetStore, spool: Path, facts: dict[str, Any]
+) -> None:
+    lay(spool, Reporter("ke-1", "KE").write(**facts))
+    assert count_by_code(take(store, spool).refused) == (("NU-9808", 1),)
+    assert store.list_sites() == ()
+
+
+def test_files_that_are_no_receipts(store: FleetStore, spool: Path, tmp_path: Path) -> None:
+    genuine = Reporter("ke-1", "KE").write().content
+    outside = tmp_path / "outside"
+    outside.write_bytes(genuine)
+    (spool / "link").symlink_to(outside)
+    (spool / "directory").mkdir()
+    os.mkfifo(spool / "pipe")
+    (spool / "huge").write_bytes(b"x" * 10_000_000)
+    (spool / "cut").write_bytes(genuine[:-10])
+    (spool / "nested").write_bytes(b"[" * 4000)
+    found = take(store, spool)
+    assert count_by_code(found.refused) == (("NU-9801", 6),)
+    assert (found.stored, found.done) == (0, ())
+    assert outside.read_bytes() == genuine
+
+
+def test_hostile_receipts_by_the_thousand(store: FleetStore, spool: Path) -> None:
+    """Cut, changed, replayed, of foreign keys: nothing of it is stored, nothing ends the import."""
+    chance, kenya = random.Random(11), Reporter("ke-1", "KE")
+    genuine = [kenya.write() for _ in range(20)]
+    lay(spool, *genuine)
+    assert take(store, spool).stored == 20
+    store.confirm("ke-1", encode_public_key(kenya.private), TODAY)
+    forger = replace(kenya, private=Ed25519PrivateKey.generate())
+    makers: list[Callable[[], bytes]] = [
+        lambda: chance.choice(genuine).content[: chance.randrange(900)],
+        lambda: _change(chance.choice(genuine).content, chance),
+        lambda: forger.write().content,
+        lambda: chance.randbytes(chance.randrange(3000)),
+    ]
+    for number in range(2000):
+        (spool / f"{number:05}").write_bytes(chance.choice(makers)())
+    found = take(store, spool)
+    assert (found.stored, found.known + len(found.refused)) == (0, 2000)
+    assert {code for code, _ in count_by_code(found.refused)} == {"NU-9801", "NU-9809"}
+    assert len(only(store).receipts) == 20
+
+
+def _change(content: bytes, chance: random.Random) -> bytes:
+    spoilt = bytearray(content)
+    spoilt[chance.randrange(len(spoilt))] ^= 1 << chance.randrange(8)
+    return bytes(spoilt)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from typing import Any
+from ncen_updater.publisher.fleet import intake, store
+from tests.publisher.fleet.sites import RELEASES, TODAY
+left = int(sys.argv[3])
+add = store.FleetStore.add
+def counted(*of):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    add(*of)
+store.FleetStore.add = counted
+with store.FleetStore.open(Path(sys.argv[1])) as record:
+    intake.import_receipts(record, Path(sys.argv[2]), RELEASES, TODAY)
+"""
+
+
+def test_a_killed_import_stores_nothing_and_the_next_one_everything(
+    tmp_path: Path, spool: Path
+) -> None:
+    record, kenya = tmp_path / "fleet.sqlite", Reporter("ke-1", "KE")
+    lay(spool, *(kenya.write() for _ in range(10)))
+    for after in (0, 1, 9):
+        words = [sys.executable, "-c", KILLED, str(record), str(spool), str(after)]
+        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+        with FleetStore.open(record) as store:
+            assert store.list_sites() == ()
+    with FleetStore.open(record) as store:
+        assert take(store, spool).stored == 10
+        assert (len(only(store).receipts), only(store).marks) == (10, frozenset())
+
+
+def test_after_13_months_counts_stay_and_the_last_receipt(store: FleetStore, spool: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    for months in range(16):
+        day = TODAY + timedelta(days=30 * months)
+        lay(spool, kenya.write(day, change=["3.2.4", "3.3.0"], outcome="upgraded"))
+        take(store, spool, day)
+    site = only(store)
+    assert [one.receipt.number for one in site.receipts] == [*range(3, 17)]
+    assert site.marks == frozenset()
+    # A site that said nothing for years is still on the board, by its last word.
+    take(store, spool, TODAY + timedelta(days=4000))
+    assert [one.receipt.number for one in only(store).receipts] == [16]
+
+
+def test_what_a_site_told_is_forgotten_on_request(store: FleetStore, spool: Path) -> None:
+    kenya, tanzania = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
+    lay(spool, kenya.write(), tanzania.write())
+    take(store, spool)
+    assert store.forget("ke-1") == 1
+    assert only(store).site == "tz-1"
+    for ask in (store.forget, store.list_keys):
+        with pytest.raises(UpdaterError) as refused:
+            ask("ke-1")
+        assert refused.value.message is FLEET_SITE_UNKNOWN
+
+
+@pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"y" * 5000])
+def test_a_record_that_is_none_is_an_error_and_stays(tmp_path: Path, content: bytes) -> None:
+    record = tmp_path / "fleet.sqlite"
+    record.write_bytes(content)
+    with pytest.raises(UpdaterError) as refused, FleetStore.open(record) as store:
+        store.list_sites()
+    assert refused.value.message is FLEET_UNUSABLE
+    assert record.read_bytes() == content
+
+
+def test_a_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    record = tmp_path / "fleet.sqlite"
+    with closing(sqlite3.connect(record)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(UpdaterError) as refused, FleetStore.open(record):
+        pass
+    assert refused.value.message is FLEET_UNUSABLE
+
+
+def test_a_fingerprint_is_of_the_key_alone() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    assert len(compute_fingerprint(encode_public_key(key))) == 64

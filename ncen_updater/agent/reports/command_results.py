@@ -290,8 +290,9 @@ def format_plan_lines(
         later = describe_contract(hop.contract_command)
         if later is not None:
             yield f"  {later.render(language)}"
-        for step in hop.migrations.steps:
-            migration = {"database": step.database, "id": step.id}
+        for name in dict.fromkeys(step.id for step in hop.migrations.steps):
+            places = [step.database for step in hop.migrations.steps if step.id == name]
+            migration = {"database": ", ".join(places), "id": name}
             yield LazyText(N_("  migration {id} of {database}"), migration)
         shown = rehearsed.get((str(hop.origin), hop.offer.version))
         yield f"  {_describe_hop_rollback(hop, shown).render(language)}"

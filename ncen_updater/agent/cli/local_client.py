@@ -153,7 +153,8 @@ class LocalSiteClient(LocalRecords):
         site, language = self._site, self._run.language
         with self._open_journal() as journal:
             require_no_unfinished_change(journal, soak_allowed=True)
-        current, target = site.slots.read_current(), self._resolve_target(target)
+        current, named = site.slots.read_current(), target is not None
+        target = self._resolve_target(target)
         with self._run.make_progress() as progress:
             if prepared:
                 path = self._choose_prepared_path(target, retry=retry)
@@ -161,7 +162,13 @@ class LocalSiteClient(LocalRecords):
                 progress.report(LazyText(N_("reading the metadata")))
                 path = Operations(site, progress).find_upgrade_path(target, retry=retry)
             words = list(
-                format_path_lines(site.config.site.product, str(current), path, self._run.zone)
+                format_path_lines(
+                    site.config.site.product,
+                    str(current),
+                    path,
+                    self._run.zone,
+                    rejected=not named,
+                )
             )
             if not isinstance(path, UpgradePath) or current is None:
                 return CommandResult(serialize_path(path, language, str(current)), words)

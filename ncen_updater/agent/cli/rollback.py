@@ -92,9 +92,9 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     found = plan.document
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []
     together = missing > 0 and missing + len(given) > 1
+    for line in found["how"]:
+        session.add_line(line)
     if not emergency or not missing:
-        for line in plan.lines:
-            session.add_line(line)
         if together:
             from ncen_updater.agent.engine.approvals.rollback_approvals import (
                 NOBODY_YET,
@@ -109,8 +109,6 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
                 loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip
         return
-    for line in found["how"]:
-        session.add_line(line)
     words = N_(
         "Emergency rollback without {missing} missing approvals. Your name and reason "
         "are logged and sent to all recipients."

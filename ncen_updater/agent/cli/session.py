@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -71,11 +70,10 @@ class AgentSession(CliSession):
 
     def find_start_command(self) -> str | None:
         """Return the command that starts the application; None where it is not known."""
-        application = self._read_raw_table("application")
-        unit, start = application.get("unit"), application.get("start")
-        if isinstance(unit, str):
-            return f"systemctl start {unit}"
-        return shlex.join(map(str, start)) if isinstance(start, list) else None
+        from ncen_updater.agent.config.start_command import format_start_command
+
+        settings = self._read_raw_table("application")
+        return format_start_command(*map(settings.get, ("unit", "start", "environment")))
 
     def when(self, text: str) -> str:
         """Return a stored time as people of the site read it."""

@@ -27,7 +27,7 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
-@click.argument("order", required=False, metavar="JOB", type=IntegerRange(min=1))
+@click.argument("order", required=False, metavar="[JOB]", type=IntegerRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context

@@ -127,7 +127,12 @@ _EXCLUDED_REASONS = frozenset({"not-newer", "other-country", "other-channel"})
 
 
 def format_path_lines(
-    product: str, current: str, path: UpgradePath | NoUpgradePath, zone: tzinfo | None = None
+    product: str,
+    current: str,
+    path: UpgradePath | NoUpgradePath,
+    zone: tzinfo | None = None,
+    *,
+    rejected: bool = True,
 ) -> Iterator[OutputLine]:
     """Say where the site would go, and what is not for it.
 
@@ -136,6 +141,7 @@ def format_path_lines(
         current: The release that runs.
         path: What was chosen.
         zone: In which times are told, beside UTC; that of the machine by default.
+        rejected: Whether releases that are not on the path are listed with their reasons.
     """
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
@@ -160,7 +166,7 @@ def format_path_lines(
             else N_("Available: {product} {version} ({urgency}, {size})")
         )
         yield LazyText(text, {**values, **more})
-    for rejection in path.rejected:
+    for rejection in path.rejected if rejected else ():
         if rejection.reason.value != "not-newer":
             version = {"version": rejection.offer.version}
             opens = format_time(rejection.opens, zone) if rejection.opens else None
@@ -453,7 +459,7 @@ def format_rollback_plan(
         ]
         words += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
-            words.append(LazyText(N_("No values entered there so far: no data loss.")))
+            words.append(LazyText(N_("No values entered in these columns so far: no data loss.")))
     if approval.in_soak:
         words.append(LazyText(_NO_APPROVAL_LINE))
         typed.append(
@@ -465,9 +471,9 @@ def format_rollback_plan(
             "loss": format_accept_loss_option(plan.lost_total),
         }  # fmt: skip
         alone = approval.count.missing + len(approval.count.approvals) == 1
-        (words if alone else typed).append(
-            LazyText(_SINGLE_APPROVAL_LINE if alone else _MISSING_APPROVALS_LINE, values)
-        )
+        if alone:
+            words.append(LazyText(_SINGLE_APPROVAL_LINE))
+        typed.append(LazyText(_NEXT_COMMAND_LINE if alone else _MISSING_APPROVALS_LINE, values))
     elif approval.count.approvals:
         typed.append(
             LazyText(

@@ -49,7 +49,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("upgrade", "3.3.1", "--yes"), ("status",), ("rollback", "--dry-run"), ("rollback", "--yes"),
     ("rollback", "--yes"), ("resume",), ("history",), ("history", "zzzzzzzz"), ("watch",),
     ("prune", "--dry-run"), ("translations",), ("support-bundle", "--dry-run"),
-    ("import", "/nowhere.ncen"),
+    ("import", "/nowhere.ncen"), ("receipt",),
     ("mirror", "/nowhere/m", "--dry-run"), ("adopt", "3.2.4", "--restored", "--dry-run"),
     ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
     ("install", "--dry-run", "--root", "/nowhere"),

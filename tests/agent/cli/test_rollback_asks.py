@@ -53,5 +53,6 @@ def test_nobody_is_asked_for_a_yes_that_is_refused(missing: int, given: int) -> 
 
 
 @pytest.mark.parametrize(("missing", "given"), [(0, 2), (1, 0), (0, 0)])
-def test_who_may_go_back_is_asked(missing: int, given: int) -> None:
-    assert WAITS in asked(missing, given, emergency=False)
+def test_plan_is_shown_without_commands_before_the_prompt(missing: int, given: int) -> None:
+    """What is to be typed, the prompt does."""
+    assert asked(missing, given, emergency=False) == ["It keeps every record."]

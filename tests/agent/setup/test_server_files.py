@@ -24,6 +24,7 @@ from ncen_updater.agent.setup.server_files import (
     quote_name,
 )
 from tests.support.nginx import find_nginx, nginx
+from tests.support.tls import Authority
 
 needs_nginx = pytest.mark.skipif(find_nginx() is None, reason="this machine has no nginx")
 AGENTS = "local all ncen_updater peer map="
@@ -135,17 +136,26 @@ def test_web_server_with_pages_of_its_own_is_left_to_a_person() -> None:
 
 
 @needs_nginx
-def test_nginx_shows_the_page_to_who_checks_it_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_nginx_shows_the_page_to_who_checks_it_alone(tmp_path: Path, tls: bool) -> None:
     tmp_path.chmod(0o755)
-    file = tmp_path / "run/maintenance"
-    changed = add_maintenance_page(SITE.replace("TARGET", "app"), 8080, str(file))
-    snippet = tmp_path / "snippet.conf"
-    rules = f"{LANGUAGES_TEXT}{(changed or '').replace(SNIPPET, str(snippet))}"
+    file, snippet = tmp_path / "run/maintenance", tmp_path / "snippet.conf"
+    site, other = SITE.replace("TARGET", "app"), ""
+    if tls:  # who does not name the site gets no further
+        pair = Authority(tmp_path).certify("portal.example.org")
+        lines = f"listen 80 ssl; server_name portal.example.org; ssl_certificate {pair};"
+        site = site.replace("listen 80;", f"{lines} ssl_certificate_key {pair};")
+        other = "server { listen 80 ssl default_server; ssl_reject_handshake on; }"
+    changed = add_maintenance_page(site, 8080, str(file))
+    assert changed is not None
+    rules = f"{LANGUAGES_TEXT}{other}\n{changed.replace(SNIPPET, str(snippet))}"
     pages = Path(__file__).parents[3] / "packaging/nginx/maintenance"
     text = make_snippet(str(file)).replace("/usr/share/ncen-updater/maintenance", str(pages))
     snippet.write_text(text)
     with nginx(str(find_nginx()), tmp_path, tmp_path / "nginx", rules, {}) as running:
-        step = PageStep(dataclasses.asdict(Front("127.0.0.1", running.port, False, "a")), str(file))
+        front = find_front(rules.replace("listen 80", f"listen 127.0.0.1:{running.port}"), 8080)
+        assert front is not None
+        step = PageStep(dataclasses.asdict(front), str(file))
         machine = Machine(tmp_path)
         before = step.capture(machine)
         step.do(machine, before)

@@ -16,6 +16,7 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Data
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.start_command import format_start_command
 from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
@@ -407,7 +408,7 @@ def _check_databases(site: Site) -> Iterator[Finding]:
             "NU-6124",
             Severity.INFO,
             LazyText(
-                N_("Database {database} reachable: {size}, server {version}"),
+                N_("Database {database} reachable: {size}, version {version}"),
                 {
                     "database": facts.physical_name,
                     "size": format_bytes(facts.size_bytes),
@@ -436,6 +437,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     problem = site.application.check_health_token()
     if problem is not None:
         yield make_credentials_finding(problem)
+    settings = site.config.application
     if not site.application.is_running():
         seen = get_part_or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
@@ -448,7 +450,14 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
             )
             if since
             else LazyText(N_("Application not running")),
-            LazyText(N_("Start the application before the upgrade.")),
+            LazyText(
+                N_("Start the application before the upgrade. Run: {command}"),
+                {
+                    "command": format_start_command(
+                        settings.unit, settings.start, settings.environment
+                    )
+                },
+            ),
         )
         return
     yield from find_missing_parts(site.application)

@@ -147,7 +147,7 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
     words = said(demo, "rollback", "--dry-run")
     assert f"Round-trip test in the rehearsal of {DROPS}:" in words
     # Seen: "keeps every record" beside "16 lost", and no word of which of the two is true.
-    assert "No values entered there so far: no data loss." in words
+    assert "No values entered in these columns so far: no data loss." in words
     assert LOST in words
     # What is told of the progress stands behind the document.
     answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))

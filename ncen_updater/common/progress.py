@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 
 MAX_VALUE_CHARS = 200
+#: What is said of a step that is reverted, in an upgrade and in a rollback: one before it failed.
+REVERTING = N_("reverting: {step}")
+REVERTING_ROLLBACK = N_("reverting the rollback: {step}")
 
 
 class ProgressListener(Protocol):

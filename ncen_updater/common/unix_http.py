@@ -93,6 +93,7 @@ def send_request(
     *,
     language: str,
     timeout_s: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Ask for something, and yield the answer, whatever its status; the line is closed after it.
 
@@ -103,11 +104,12 @@ def send_request(
         body: Sent as JSON.
         language: Of sentences in the answer.
         timeout_s: So long may the line be silent.
+        headers: More headers.
 
     Raises:
         OSError, http.client.HTTPException: If no answer came that can be understood.
     """
-    headers = {"Accept-Language": language, "Connection": "close"}
+    headers = {**(headers or {}), "Accept-Language": language, "Connection": "close"}
     content = None
     if body is not None:
         content = json.dumps(body).encode()

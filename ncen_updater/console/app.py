@@ -28,7 +28,6 @@ from ncen_updater.console.authentication import AuthBackend
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages import approve, history, live, support, upgrade
 from ncen_updater.console.pages import form_actions as acts
-from ncen_updater.console.pages import jobs as orders
 from ncen_updater.console.pages import status as status_page
 from ncen_updater.console.password_login import SessionEndedError
 from ncen_updater.console.rendering import FileResponse, render_response
@@ -60,6 +59,7 @@ LOGOUT_PATH = "/leave"
 STATIC_FILES = {
     "/console.css": "text/css; charset=utf-8",
     "/live.js": "text/javascript; charset=utf-8",
+    "/report.js": "text/javascript; charset=utf-8",
 }
 
 
@@ -402,13 +402,14 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/help", support.build_page),
     PageRoute("GET", "/help/bundle", support.get_bundle_file),
     PageRoute("GET", "/settings", support.build_settings_page),
-    PageRoute("GET", "/jobs/{number}", orders.build_page),
+    PageRoute("GET", "/jobs/{number}", live.build_job_page),
     FormRoute("POST", "/order", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),
     PageRoute("GET", "/hold", status_page.build_hold_page),
     FormRoute("POST", "/hold", acts.hold),
     FormRoute("POST", "/unhold", acts.unhold),
     FormRoute("POST", "/withdraw", acts.withdraw_approval),
+    FormRoute("POST", "/reject", acts.reject),
     FormRoute("POST", "/schedule", acts.schedule),
     FormRoute("POST", "/unschedule", acts.cancel_schedule),
     FormRoute("POST", "/confirm", acts.confirm_release),

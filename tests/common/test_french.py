@@ -13,8 +13,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
-    "Audit", "Code", "Configuration", "Date", "Maximum", "Minimum", "Mode", "Navigation", "Sites",
-    "Options", "Plan", "Signature", "Signatures", "Site", "Table", "UID", "code",
+    "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
+    "Navigation", "Options", "Plan", "Signature", "Signatures", "Site", "Sites", "Table", "UID",
+    "code",
     "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",
     "{kind}, mode {mode}",

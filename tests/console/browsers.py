@@ -14,19 +14,19 @@ from pathlib import Path
 
 from tests.agent.cli.site import CHANGE
 from tests.support.forks import DEADLINE_S
-from tests.support.webdriver import Browser, as_user, browser
+from tests.support.webdriver import DESK, Browser, as_user, browser
 
 #: Names the directory into which pictures of pages are put.
 PICTURES = "NCEN_TEST_PICTURES"
-NARROW, GUIDE, WIDE = 360, 760, 1280
+NARROW, GUIDE, WIDE = 360, 768, DESK
 #: A picture in a guide.
-MOST_BYTES = 60_000
+MOST_BYTES = 65_000
 ROOT = Path(__file__).resolve().parents[2]
 #: Every page that stands in the line of pages, and those that hang on one of them.
 PAGES = {
     "now": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
     "history": "/history", "rollback-plan": "/rollback-plan", "audit-log": "/audit-log",
-    "settings": "/settings",
+    "settings": "/settings", "hold": "/hold",
     "help": "/help", "order": "/jobs/1", "change": f"/history/{CHANGE.id}",
 }  # fmt: skip
 
@@ -88,7 +88,11 @@ def keep(person: Browser, name: str, language: str = "en") -> None:
     if not place:
         return
     tail = "" if language == "en" else f"-{language}"
-    for width, height, size in ((GUIDE, 560, ""), (WIDE, 900, "-1280"), (NARROW, 780, "-360")):
+    for width, height, size in (
+        (GUIDE, 560, ""),
+        (WIDE, 900, f"-{WIDE}"),
+        (NARROW, 780, f"-{NARROW}"),
+    ):
         person.width(width, height)
         picture = person.picture()
         assert size or len(picture) < MOST_BYTES, f"the picture of {name} is too large for a guide"

@@ -8,16 +8,17 @@ import re
 import socket as sockets
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ncen_updater.agent.model.change import ChangeState, StepName
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common import http_server
@@ -246,7 +247,7 @@ def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest
         finger.join()
     assert len(set(found)) == 1 and found[0].startswith("/jobs/")
     assert len(counter.rows()["orders"]) == 1
-    assert guest.get(found[0]).heading == "Queued"
+    assert label(guest.get(found[0])) == "Queued"
 
 
 def _foreign(page: Answer) -> dict[str, tuple[dict[str, str], dict[str, str | None]]]:
@@ -474,21 +475,86 @@ def test_live_page_is_answered_with_nothing_until_something_happens(
     counter.site.open_change()
     while not (found := guest.get(f"/live?seen={number}")).text:
         pass
-    assert "In progress: change to 3.3.0" in found.text
+    assert found.heading == "Upgrading to 3.3.0"
 
 
-def test_live_page_shows_an_order_and_not_the_change_of_before(
+def label(page: Answer) -> str:
+    """The state of what a page is about."""
+    found = re.search(r'<p class="label [a-z]+">(.*?)</p>', page.text)
+    assert found is not None
+    return found[1]
+
+
+def test_job_is_never_answered_with_the_change_of_another_one(
+    counter: Counter, guest: Guest
+) -> None:
+    """Its page shows it from the click on, also to somebody else and after a reload."""
+    assert counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}).status == 202
+    assert (label(guest.get("/live")), label(guest.get("/jobs/1"))) == ("Queued", "Queued")
+    with Journal.open(counter.site.journal) as journal:
+        JobQueue(journal).mark_started(1)
+    counter.site.open_change(StepName.FETCH)
+    assert guest.get("/jobs/1").heading == "Upgrading to 3.3.0"
+    assert counter.ask("POST", "/v1/jobs", {"kind": "resume"}).status == 202
+    assert label(guest.get("/jobs/2")) == "Queued", "it waits for the other"
+    with Journal.open(counter.site.journal) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
+        JobQueue(journal).mark_ended(1, {"exit_code": 1, "document": {}})
+    assert guest.get("/jobs/1").heading.startswith("Upgrade to 3.3.0 failed")
+    for found in (guest.get("/live"), guest.get("/jobs/2")):
+        assert (label(found), CHANGE.id in found.text) == ("Queued", False)
+        assert 'class="steps"' not in found.text
+
+
+def test_title_tells_how_far_it_is(counter: Counter, guest: Guest) -> None:
+    def title(path: str) -> str:
+        return guest.get(path).text.partition("<title>")[2].partition("</title>")[0]
+
+    assert title("/live") == "Idle: No operation in progress · ke-1"
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
+    assert title("/live") == "copying the databases · ke-1"
+    with Journal.open(counter.site.journal) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
+    assert title("/live").startswith("Failed: Upgrade to 3.3.0 failed")
+
+
+def test_failed_step_is_open_with_cause_remedy_code_and_report(
     counter: Counter, guest: Guest
 ) -> None:
     counter.site.open_change(StepName.FETCH)
-    with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
+    with Journal.open(counter.site.journal) as journal:
+        journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
+        journal.append_event(
+            "step-failed", CHANGE.id, step="copy", code="NU-3110", error="NU-3110: No room."
+        )
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
-    assert guest.get("/live").heading.startswith("Reverted:")
-    assert counter.ask("POST", "/v1/jobs", {"kind": "resume"}).status == 202
-    found = guest.get("/live")
-    assert found.heading == "Queued"
-    assert "reverted" not in found.text and CHANGE.id not in found.text
-    assert 'href="/jobs/1"' in found.text
+    for path, link in (("/live", f'href="/history/{CHANGE.id}"'), (f"/history/{CHANGE.id}", "")):
+        step = (
+            guest.get(path)
+            .text.partition('<li class="failed" id="failed">')[2]
+            .partition("</li>")[0]
+        )
+        assert "copying the databases" in step and "No room." in step
+        assert 'href="/help?code=NU-3110#codes"' in step and link in step
+
+
+def test_what_is_predicted_is_looked_at_again_after_a_change(
+    counter: Counter, guest: Guest
+) -> None:
+    def looked() -> int:
+        assert guest.settled("/upgrade").state == "ready"
+        return len(counter.inspector.asked)
+
+    first = looked()
+    assert looked() == first, "nothing happened"
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(
+        counter.site.journal, now=lambda: datetime.now(UTC) + timedelta(seconds=1)
+    ) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
+    assert looked() > first
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
@@ -550,13 +616,27 @@ def test_what_is_shown_is_what_is_approved(
     assert counter.rows()["approvals"] == []
 
 
+def test_rejection_is_a_hold_with_its_reason(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(monkeypatch, APPROVER)
+    has_dossier(counter)
+    page = guest.settled("/approve")
+    assert guest.post("/reject", page.form("/reject")).status == 409, "without a reason"
+    assert holds(counter) == []
+    after = guest.submit(guest.settled("/approve"), "/reject", reason="the fair")
+    assert "Rejected. Upgrades are on hold." in after.text
+    assert "3.3.0 rejected: the fair" in after.text
+    assert len(holds(counter)) == 1 and counter.rows()["approvals"] == []
+
+
 def test_the_dossier_has_its_own_styles_and_nothing_else(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_user(monkeypatch, APPROVER)
     has_dossier(counter)
     page = guest.settled("/approve")
-    assert '<iframe src="/dossier" sandbox=""' in page.text
+    assert '<iframe src="/dossier" sandbox="allow-same-origin"' in page.text
     found = guest.get("/dossier")
     digest = base64.b64encode(hashlib.sha256(b"p { color: red }").digest()).decode()
     policy = found.headers["content-security-policy"]

@@ -20,11 +20,14 @@ from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 from tests.agent.service.test_long_history import make
-from tests.console.browsers import NARROW, PAGES, WIDE, consoled, entered, origin, settled
+from tests.console.browsers import GUIDE, NARROW, PAGES, WIDE, consoled, entered, origin, settled
 from tests.support.axe import AxeUnavailableError, axe_source, violations
 from tests.support.rotation import in_turns
 from tests.support.webdriver import Browser, missing
 
+TAB, ENTER = "\ue004", "\ue007"
+#: What a page lets people use, as long as it is shown.
+USABLE = "a, button, input:not([type=hidden]), select, summary, [tabindex='0']"
 LACKS = missing()
 pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 
@@ -75,24 +78,34 @@ def as_usual(person: Browser) -> Iterator[Browser]:
     """Whatever a trial set in the browser, the next one finds it as it is."""
     yield person
     person.scripts(on=True)
-    person.media("")
+    person.media()
     person.width(WIDE)
 
 
-def test_every_page(person: Browser, axe: str) -> None:
-    """On a telephone and on a desk nothing is cut off, keeps anybody out, or is refused."""
+def test_every_page(as_usual: Browser, axe: str) -> None:
+    """At any width, in both schemes, enlarged: nothing is cut off, refused or kept from anybody."""
+    person = as_usual
     person.complaints()
     found = []
     for name in PAGES:
         go(person, name)
         assert len(person.all("h1")) == 1, name
-        for width in (NARROW, WIDE):
-            person.width(width)
-            if person.overflows():
-                found.append(f"{name} is wider than {width}")
-            found += [f"{name} at {width} is pushed: {one}" for one in person.pushed()]
-            found += [f"{name} at {width}: {one}" for one in violations(person, axe)]
+        for scheme in ("light", "dark"):
+            person.media(scheme=scheme)
+            for width in (NARROW, GUIDE, WIDE):
+                person.width(width)
+                found += [f"{name} at {width}, {scheme}: {one}" for one in violations(person, axe)]
+                if scheme == "light":
+                    found += cut_off(person, f"{name} at {width}")
+        person.zoom(2)
+        found += cut_off(person, f"{name} at 200 %")
     assert [*found, *person.complaints()] == []
+
+
+def cut_off(person: Browser, what: str) -> list[str]:
+    """What has to be pushed sideways to be read."""
+    wide = [f"{what} is wider than its window"] if person.overflows() else []
+    return wide + [f"{what} is pushed: {one}" for one in person.pushed()]
 
 
 @in_turns("name")
@@ -138,14 +151,26 @@ def choose(person: Browser, language: str) -> None:
     person.until(language, lambda: person.all(f'html[lang="{language}"]'))
 
 
-def test_by_the_keyboard_alone(as_usual: Browser) -> None:
-    """The first key leads past the pages to what is on this one."""
-    go(as_usual, "now")
-    as_usual.key("\ue004")  # Tab
+@in_turns("name")
+@pytest.mark.parametrize("name", PAGES)
+def test_by_the_keyboard_alone(as_usual: Browser, name: str) -> None:
+    """The first key leads past the pages; each further one to what can be used, and is seen."""
+    go(as_usual, name)
+    as_usual.key(TAB)
     skip = as_usual.run("return document.activeElement.getAttribute('href')")
     assert skip == "#main"
-    as_usual.key("\ue007")  # Enter
+    shown = """return [...document.querySelector("main").querySelectorAll(arguments[0])]
+        .filter((one) => one.checkVisibility()).length"""
+    wanted = as_usual.run(shown, USABLE)
+    as_usual.key(ENTER)
     assert as_usual.address.endswith("#main")
+    for _ in range(int(wanted)):
+        as_usual.key(TAB)
+        place = as_usual.run(
+            "const one = document.activeElement; return [!!one.closest('main'),"
+            " getComputedStyle(one).outlineStyle, one.outerHTML.slice(0, 200)]"
+        )
+        assert place[0] and place[1] != "none", place
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,10 +12,20 @@ import pytest
 
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.pages.history import build_downtime_bars
-from ncen_updater.console.pages.live import build_live_view
+from ncen_updater.console.pages.live import (
+    build_live_view,
+    choose_newest,
+    describe_users,
+    read_recent_status,
+)
 from ncen_updater.console.pages.status import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
-from ncen_updater.console.pages.upgrade import as_of, build_scale, format_downtime, format_start
+from ncen_updater.console.pages.upgrade import (
+    build_scale,
+    format_downtime,
+    format_start,
+    is_older_than_last_change,
+)
 
 NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
 
@@ -45,31 +56,31 @@ def change(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("running", "journal", "words", "tone"),
+    ("running", "journal", "tone", "label", "words"),
     [
         ({"version": "3.2.4", "availability": {"state": "available"}}, {},
-         "Running: ncen 3.2.4", "good"),
+         "good", "Running", "ncen 3.2.4 is running; users can work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {"open_change": change()},
-         "Upgrading to ncen 3.3.0", "wait"),
+         "wait", "Upgrading", "Upgrading to ncen 3.3.0; users cannot work"),
         ({"version": "3.3.0", "availability": {"state": "maintenance"}},
          {"open_change": change(kind="rollback", to="3.2.4")},
-         "Rolling back to ncen 3.2.4", "wait"),
+         "wait", "Rolling back", "Rolling back to ncen 3.2.4; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {},
-         "Maintenance page shown", "wait"),
+         "wait", "Maintenance", "Maintenance page shown; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "not-running"}}, {},
-         "Stopped: users cannot work", "bad"),
+         "bad", "Stopped", "ncen 3.2.4 is stopped; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "some-day-else"}}, {},
-         "Status unknown", "wait"),
-        ({"version": None, "availability": None}, {}, "Not adopted: no release of ncen installed",
-         "wait"),
-        ({"error": {}}, {}, "Status unknown", "bad"),
+         "wait", "Unknown", "Unknown whether users can work"),
+        ({"version": None, "availability": None}, {}, "wait", "Not adopted",
+         "No release of ncen installed"),
+        ({"error": {}}, {}, "bad", "Unknown", "Unknown whether users can work"),
     ],
 )  # fmt: skip
-def test_the_one_sentence(
-    running: dict[str, Any], journal: dict[str, Any], words: str, tone: str
+def test_headline_has_a_tone_a_label_and_a_sentence(
+    running: dict[str, Any], journal: dict[str, Any], tone: str, label: str, words: str
 ) -> None:
-    text, found = build_headline(status(running=running, journal=journal))
-    assert (text.render(), found) == (words, tone)
+    found = build_headline(status(running=running, journal=journal))
+    assert (*found[:2], found[2].render()) == (tone, label, words)
 
 
 HELD = {"reason": "fair", "actor": "bo", "since": "2026-11-24T06:00:00+00:00"}
@@ -91,7 +102,9 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
         {"journal": {"open_change": change(state="committed", step="maintenance-off")}}, None,
         ("order", "", "resume"),
     ),
-    "the service works": ({"service": {"running": {}}}, next_upgrade(), ("look", "/live", "")),
+    "the service works": (
+        {"service": {"running": {"title": "check"}}}, next_upgrade(), ("look", "/live", ""),
+    ),
     "owed": (
         {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume"),
     ),
@@ -126,8 +139,23 @@ def test_what_waits_for_whom() -> None:
         "Upgrades on hold since 2026-11-24 06:00:00 UTC by bo: fair",
         "3.3.0 approved by amina",
         "Waiting for approval of 3.3.0: 1 missing",
-        "It is on hold.",
+    ], "what the service decided is of before"  # fmt: skip
+    start = {"kind": "now", "at": None, "wait_reason": None}
+    approved = [
+        text.render() for text in list_pending(status(), next_upgrade(missing=0, starts_at=start))
     ]
+    assert approved == ["The upgrade starts immediately."]
+    assert [text.render() for text in list_pending(status(service={"reason": "idle"}), None)] == [
+        "Idle."
+    ]
+
+
+def test_release_that_failed_here_is_not_just_to_be_approved() -> None:
+    bad = status(journal={"bad_releases": [{"version": "3.3.0"}]})
+    found = find_next_action(bad, next_upgrade())
+    assert (found.link, found.role) == ("/history", "read")
+    assert found.reason.render().startswith("3.3.0 failed at this site.")
+    assert find_next_action(bad, next_upgrade(missing=0)).link == "/upgrade"
 
 
 def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
@@ -161,11 +189,14 @@ def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str
     ]  # fmt: skip
 
 
-def report(state: str = "running", **more: Any) -> dict[str, Any]:
-    def step(name: str, state: str, seconds: float | None) -> dict[str, Any]:
-        at = "2026-11-24T06:00:00+00:00"
-        return {"name": name, "state": state, "started_at": at, "seconds": seconds}
+SINCE = "2026-11-24T06:00:00+00:00"
 
+
+def step(name: str, state: str, seconds: float | None) -> dict[str, Any]:
+    return {"name": name, "state": state, "started_at": SINCE, "seconds": seconds}
+
+
+def report(state: str = "running", **more: Any) -> dict[str, Any]:
     return {
         "id": "abcdefgh", "from": "3.2.4", "to": "3.3.0", "state": state, "downtime_s": None,
         "ended_at": None, "predicted_downtime_s": {"low": 20.0, "high": 90.0},
@@ -178,7 +209,7 @@ def report(state: str = "running", **more: Any) -> dict[str, Any]:
 IDLE = {"running": None, "reason": None}
 BUSY = {
     "running": {
-        "words": ["upgrade"],
+        "command": ["upgrade"], "since": SINCE,
         "progress": {"tell": "copying {database} (bytes)", "values": {"database": "seizures"},
                      "done": 1_500_000, "total": 3_000_000},
     },
@@ -188,8 +219,9 @@ BUSY = {
 
 def test_a_change_that_goes_on() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "en")
-    assert view.headline == "In progress: change to 3.3.0"
+    assert (view.label, view.headline) == ("In progress", "Upgrading to 3.3.0")
     assert view.progress == "copying seizures, 1.5 MB of 3.0 MB"
+    assert view.brief == "50 % copying the databases", "the title of the page"
     assert view.downtime == "30 s"
     assert view.predicted == "predicted: 20 s to 1 min 30 s"
     assert view.spoken == "copying the databases: running"
@@ -204,53 +236,104 @@ def test_a_change_that_goes_on() -> None:
 
 def test_the_way_back_downloads_nothing() -> None:
     view = build_live_view(report(kind="rollback"), None, BUSY, NOW, "en")
+    assert view.headline == "Rolling back to 3.3.0"
     assert view.steps[0].name == "verifying the release"
+
+
+OPENED = {**step("maintenance-off", "done", 0.2), "started_at": "2026-11-24T06:00:25+00:00"}
 
 
 def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
-    steps = [*report()["steps"], {"name": "maintenance-off", "state": "done", "seconds": 0.2,
-                                  "started_at": "2026-11-24T06:00:25+00:00"}]  # fmt: skip
+    steps = [*report()["steps"], OPENED]
     view = build_live_view(report("committed", downtime_s=25.0, steps=steps), None, IDLE, NOW, "en")
     assert view.downtime == "25 s"
 
 
+@pytest.mark.parametrize(
+    ("state", "shown", "words"),
+    [
+        ("available", report(steps=[step("fetch", "done", 1.0)]), ("good", "Users can work")),
+        ("maintenance", report(), ("wait", "Users cannot work")),
+        ("available", report(), ("good", "Users can work")),
+        ("available", report(steps=[*report()["steps"], OPENED]), ("good", "Users can work again")),
+        ("available", report("reverted", downtime_s=9.0, ended_at=SINCE),
+         ("good", "Users can work again")),
+        ("not-running", report("stuck", ended_at=SINCE), ("bad", "Users cannot work")),
+        ("unhealthy", report("stuck"), ("bad", "The application is unhealthy")),
+        ("some-day-else", None, ("bad", "Users cannot work")),
+    ],
+)  # fmt: skip
+def test_whether_users_can_work_is_said_of_the_application(
+    state: str, shown: dict[str, Any] | None, words: tuple[str, str]
+) -> None:
+    """What the steps say is not enough: the service has seen the application."""
+    view = build_live_view(shown, None, IDLE, NOW, "en")
+    seen = status(running={"version": "3.2.4", "availability": {"state": state}})
+    assert describe_users(seen, view) == words
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [({"error": {}}, "Unknown whether users can work"), ({"version": None}, "Not adopted")],
+)
+def test_users_of_an_application_that_is_not_known(running: dict[str, Any], words: str) -> None:
+    view = build_live_view(None, None, IDLE, NOW, "en")
+    assert describe_users(status(running=running), view) == ("wait", words)
+
+
+@pytest.mark.parametrize(
+    ("known_at", "asks"), [("05:59:59", True), ("06:00:00.9", True), ("06:00:01", False)]
+)
+def test_status_is_never_older_than_the_newest_event(known_at: str, asks: bool) -> None:
+    """Seen: "users can work" for half a minute of a stop that began within the same second."""
+    at = datetime.fromisoformat(f"2026-11-24T{known_at}+00:00")
+    last = SimpleNamespace(at=at, status=status())
+    asking: Any = SimpleNamespace(
+        now=NOW - timedelta(seconds=28), get_status=lambda: "anew",
+        service=SimpleNamespace(get_last_status=lambda: last),
+    )  # fmt: skip
+    found: object = read_recent_status(asking, report(events=[{"at": SINCE}]))
+    assert (found == "anew") is asks
+
+
 def test_in_another_language() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "fr")
-    assert view.headline == "En cours\xa0: changement vers 3.3.0"
+    assert view.headline == "Mise à niveau vers 3.3.0"
     assert view.steps[2].name == "copie des bases de données"
 
 
 @pytest.mark.parametrize(
-    ("shown", "moment", "headline_", "clock", "busy"),
+    ("shown", "moment", "label", "headline_", "clock", "busy"),
     [
-        (None, IDLE, "No operation in progress", "", False),
-        (None, {"running": {"command": ["rehearse"]}}, "Operation in progress; users can work", "",
+        (None, IDLE, "Idle", "No operation in progress", "", False),
+        (None, {"running": {"command": ["rehearse"]}}, "In progress", "Operation in progress", "",
          True),
         (report("finished", ended_at="2026-11-24T06:01:00+00:00", downtime_s=25.0), IDLE,
-         "Completed: change to 3.3.0", "25 s", False),
+         "Completed", "Upgraded to 3.3.0", "25 s", False),
         (report("reverted", ended_at="2026-11-24T06:01:00+00:00"), IDLE,
-         "Reverted: change to 3.3.0", "", False),
-        (report("stuck"), IDLE, "Manual intervention required: change to 3.3.0", "30 s",
-         True),
+         "Failed", "Upgrade to 3.3.0 failed; 3.2.4 is back in use", "", False),
+        (report("stuck"), IDLE, "Action required",
+         "Manual intervention required: upgrade to 3.3.0", "30 s", True),
         (report("finished", ended_at="2026-11-24T06:01:00+00:00"), {"running": {"command": ["x"]}},
-         "Operation in progress; users can work", "", True),
+         "In progress", "Operation in progress", "", True),
     ],
 )  # fmt: skip
 def test_what_is_so(
-    shown: dict[str, Any] | None, moment: dict[str, Any], headline_: str, clock: str, busy: bool
-) -> None:
+    shown: dict[str, Any] | None, moment: dict[str, Any], label: str, headline_: str, clock: str,
+    busy: bool,
+) -> None:  # fmt: skip
     view = build_live_view(shown, None, moment, NOW, "en")
-    assert (view.headline, view.downtime, view.busy) == (headline_, clock, busy)
+    assert (view.label, view.headline, view.downtime, view.busy) == (label, headline_, clock, busy)
 
 
 BEFORE, AT, AFTER = (f"2026-11-24T05:0{minute}:00+00:00" for minute in (0, 1, 2))
 
 
-def order(at: str, **more: Any) -> dict[str, Any]:
+def job(at: str, **more: Any) -> dict[str, Any]:
     return {
-        "id": 7, "kind": "upgrade", "actor": "amina", "at": at, "started_at": None,
-        "ended_at": None, "result": None, **more,
+        "id": 7, "kind": "upgrade", "data": {"version": "3.3.0"}, "actor": "amina", "at": at,
+        "started_at": None, "ended_at": None, "change": None, "result": None, **more,
     }  # fmt: skip
 
 
@@ -258,58 +341,96 @@ FAULT = {"code": "NU-6106", "title": "Not ready.", "remedy": "Mend it.", "state"
 ENDED = report("reverted", ended_at=AT)
 TAKEN = {"started_at": AFTER}
 FAILED = {**TAKEN, "ended_at": AFTER, "result": {"document": {"error": FAULT}}}
-ORDERED: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], str, bool]] = {
-    "the first": (None, order(AFTER), IDLE, "Queued", True),
-    "it waits": (ENDED, order(AFTER), IDLE, "Queued", True),
-    "it was taken": (ENDED, order(AFTER, **TAKEN), BUSY, "Running", True),
-    "its change has begun": (
-        report(), order(BEFORE, **TAKEN), BUSY, "In progress: change to 3.3.0", False,
-    ),
-    "its change has ended": (
-        ENDED, order(BEFORE, **TAKEN), IDLE,
-        "Reverted: change to 3.3.0", False,
-    ),
-    "it came to no change": (
-        ENDED, order(AFTER, **FAILED), IDLE, "Failed", True,
-    ),
-    "another change goes on": (
-        report(), order(AFTER), BUSY, "In progress: change to 3.3.0", False,
+MINE = {**TAKEN, "change": "abcdefgh"}
+NEWEST: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None, tuple[bool, bool]]] = {
+    "nothing": (None, None, (False, False)),
+    "the first job": (None, job(AFTER), (False, True)),
+    "it waits": (ENDED, job(AFTER), (False, True)),
+    "it waits, and the clock was set back": (ENDED, job(BEFORE), (False, True)),
+    "it was taken": (ENDED, job(AFTER, **TAKEN), (False, True)),
+    "its change has begun": (report(), job(BEFORE, **MINE), (True, True)),
+    "its change has ended": (ENDED, job(BEFORE, **MINE), (True, True)),
+    "it came to no change": (ENDED, job(AFTER, **FAILED), (False, True)),
+    "it came to no change before": (ENDED, job(BEFORE, **FAILED), (True, False)),
+    "another change goes on": (report(), job(AFTER), (True, False)),
+    "it came to a change before": (
+        ENDED, job(AFTER, ended_at=AFTER, change="other"), (True, False),
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ORDERED)
-def test_order_is_shown_until_its_change_begins(name: str) -> None:
+@pytest.mark.parametrize("name", NEWEST)
+def test_newest_is_a_job_until_its_change_begins(name: str) -> None:
     """Seen: the failure of before as the answer to an order that had just been given."""
-    shown, given, moment, words, about = ORDERED[name]
-    view = build_live_view(shown, given, moment, NOW, "en")
-    assert (view.headline, view.order) == (words, about)
-    assert bool(view.steps) is bool(view.change) is not about
-    assert (view.problem == FAULT) is (name == "it came to no change")
+    shown, given, wanted = NEWEST[name]
+    found = choose_newest(shown, given)
+    assert (found[0] is not None, found[1] is not None) == wanted
+
+
+SAID = {"exit_code": 0, "document": {"lines": ["Nothing to do."]}}
+JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, bool]]] = {
+    "it waits": (job(AFTER), IDLE, ("Queued", "", True)),
+    "another one runs": (job(AFTER), BUSY, ("Queued", "", True)),
+    "the command of before runs": (
+        job(AFTER, started_at="2026-11-24T07:00:00+00:00"), BUSY, ("In progress", "", True),
+    ),
+    "it runs": (
+        job(AFTER, started_at=SINCE), BUSY,
+        ("In progress", "copying seizures, 1.5 MB of 3.0 MB", True),
+    ),
+    "it failed": (job(AFTER, **FAILED), BUSY, ("Failed", "", False)),
+    "the service was killed": (
+        job(AFTER, **{**FAILED, "result": {"interrupted": True}}), IDLE, ("Interrupted", "", False),
+    ),
+    "it is done": (job(AFTER, **{**FAILED, "result": SAID}), IDLE, ("Completed", "", False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_page_of_a_job_shows_that_job(name: str) -> None:
+    given, moment, wanted = JOBS[name]
+    view = build_live_view(None, given, moment, NOW, "en")
+    assert (view.label, view.progress, view.busy) == wanted
+    assert view.headline == "Job 7: upgrade to 3.3.0"
+    assert not view.steps and not view.change
+    assert (view.problem == FAULT) is (name == "it failed")
+    assert (view.lines == ("Nothing to do.",)) is (name == "it is done")
 
 
 def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
-    steps = [{**step, "state": "undone", "seconds": None} for step in report()["steps"]]
+    steps = [{**one, "state": "undone"} for one in report()["steps"]]
     failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
     shown = report("reverted", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
     view = build_live_view(shown, None, IDLE, NOW, "en")
-    assert [step.style for step in view.steps] == ["undone", "undone", "failed", "undone"]
+    assert [one.style for one in view.steps] == ["undone", "undone", "failed", "undone"]
+    assert view.failed_step == "copying the databases"
     assert view.problem is not None and view.change == "abcdefgh"
     assert (view.problem["code"], view.problem["title"]) == ("NU-3110", "No room.")
     assert view.problem["remedy"].endswith(".")
     done = build_live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
-    assert done.problem is None and "failed" not in [step.style for step in done.steps]
+    assert done.problem is None and not done.failed_step
+
+
+def test_error_of_the_job_tells_more_than_that_of_the_step() -> None:
+    failure = {"step": "copy", "code": FAULT["code"], "error": "-"}
+    shown = report("reverted", ended_at=AT, failure=failure)
+    assert build_live_view(shown, job(BEFORE, **FAILED), IDLE, NOW, "en").problem == FAULT
+    other = {**FAILED, "result": {"document": {"error": {**FAULT, "code": "NU-6012"}}}}
+    found = build_live_view(shown, job(BEFORE, **other), IDLE, NOW, "en").problem
+    assert found is not None and found["code"] == FAULT["code"]
 
 
 @pytest.mark.parametrize(
-    ("ended", "stale"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
+    ("ended", "older"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
 )
-def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: bool) -> None:
+def test_prediction_is_old_once_a_change_has_ended(ended: str | None, older: bool) -> None:
     """Also where people may decide on it still: an upgrade and a way back leave the binding."""
-    last = {"last_change": None if ended == "none" else {"ended_at": ended}}
+    last = status(
+        journal={"last_change": None if ended == "none" else {"ended_at": ended}},
+    )
     seen = InspectionState("m", NOW, ended_at=datetime.fromisoformat(AT))
-    assert as_of(seen, status(journal=last)).stale is stale
-    assert not as_of(InspectionState("m", NOW), status(journal=last)).stale, "it is being looked at"
+    assert is_older_than_last_change(seen, last) is older
+    assert not is_older_than_last_change(InspectionState("m", NOW), last), "it is being looked at"
 
 
 def test_a_figure_or_none() -> None:
@@ -342,15 +463,20 @@ def test_when_it_begins(begins: dict[str, Any] | None, words: str) -> None:
     assert format_start(begins).render() == words
 
 
-def test_no_secret_is_shown() -> None:
+def test_settings_of_the_file_are_apart_and_no_secret_is_shown() -> None:
     def rows() -> Iterator[dict[str, Any]]:
-        for name, value, hidden in [
-            ("url", "https://x", True), ("environment", None, True), ("on", True, False),
-            ("hours", [1, 2], False), ("empty", None, False),
+        for name, value, hidden, explicit in [
+            ("url", "https://x", True, True), ("environment", None, True, True),
+            ("on", True, False, True), ("hours", [1, 2], False, False),
+            ("empty", None, False, False),
         ]:  # fmt: skip
-            yield {"table": "t", "name": name, "value": value, "explicit": True, "redacted": hidden}
+            yield {
+                "table": "t", "name": name, "value": value, "explicit": explicit,
+                "redacted": hidden,
+            }  # fmt: skip
 
-    assert [(name, text.render()) for name, text, _ in group_by_table(rows())["t"]] == [
-        ("url", "https://x (partly hidden)"), ("environment", "hidden"),
-        ("on", "yes"), ("hours", "1, 2"), ("empty", "-"),
+    chosen, defaults = (group_by_table(rows(), explicit=one)["t"] for one in (True, False))
+    assert [(name, text.render()) for name, text in chosen] == [
+        ("url", "https://x (partly hidden)"), ("environment", "hidden"), ("on", "yes"),
     ]  # fmt: skip
+    assert [(name, text.render()) for name, text in defaults] == [("hours", "1, 2"), ("empty", "-")]

@@ -83,7 +83,7 @@ def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> 
     view = FeedSummary(NOW, NOW + timedelta(days=9), 1, ("3.2.4",), ())
     path.write_text(json.dumps({"schema": 1, **view.to_json()}))
     now = guest.get("/").text
-    assert "Metadata checked" in now
+    assert "Last check for releases" in now
 
 
 def test_a_file_that_was_taken_away_meanwhile(counter: Counter, inbox: Path, guest: Guest) -> None:

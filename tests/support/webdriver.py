@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.attention import Attention
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
+#: Pixels of a window on a desk.
+DESK = 1440
 #: Limit of what stands still.
 PATIENCE_S = 300.0
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -209,9 +211,17 @@ class Browser:
         """Let pages run scripts, or not."""
         self.cdp("Emulation.setScriptExecutionDisabled", value=not on)
 
-    def media(self, kind: str) -> None:
-        """Show pages as ``screen`` or as ``print``; without a word as they are."""
-        self.cdp("Emulation.setEmulatedMedia", media=kind)
+    def zoom(self, factor: int) -> None:
+        """Show pages on a desk enlarged so many times: as if it had so much less room."""
+        self.cdp(
+            "Emulation.setDeviceMetricsOverride", width=DESK // factor, height=900 // factor,
+            deviceScaleFactor=factor, mobile=False,
+        )  # fmt: skip
+
+    def media(self, kind: str = "", scheme: str = "light") -> None:
+        """Show pages as ``screen`` or as ``print``, and in a colour scheme."""
+        wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.cdp("Emulation.setEmulatedMedia", media=kind, features=wanted)
 
     def printed(self) -> bytes:
         """Print the page; returns a PDF."""

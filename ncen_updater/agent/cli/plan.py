@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from ncen_updater.common.messages import ExitCode
 @click.command("plan", cls=CliCommand, help=N_("Show the upgrade plan without changing anything"))
 @click.argument("version", required=False)
 @click.option("--sql", is_flag=True, help=N_("Print only the SQL statements, in order"))
+@click.option("--steps", is_flag=True, help=N_("List every step of the upgrade"))
 @retry_option
 @click.option(
     "--prepared",
@@ -24,7 +26,12 @@ from ncen_updater.common.messages import ExitCode
 )
 @click.pass_context
 def plan(
-    context: click.Context, version: str | None, sql: bool, retry: bool, prepared: bool
+    context: click.Context,
+    version: str | None,
+    sql: bool,
+    steps: bool,
+    retry: bool,
+    prepared: bool,
 ) -> ExitCode:
     session = get_agent_session(context)
     session.wraps_lines = not sql  # which is copied from the screen
@@ -32,7 +39,13 @@ def plan(
     if prepared:
         local = session.get_local_site()
         return session.show_result(local.prepare_plan(target, retry=retry, sql=sql, prepared=True))
-    return session.show_result(session.get_client().prepare_plan(target, retry=retry, sql=sql))
+    answer = session.get_client().prepare_plan(target, retry=retry, sql=sql)
+    if steps and not sql:
+        from ncen_updater.agent.reports.command_results import format_step_lines
+
+        more = format_step_lines(answer.document, session.language)
+        answer = replace(answer, lines=[*answer.lines, "", *more])
+    return session.show_result(answer)
 
 
 @click.command("dossier", cls=CliCommand, help=N_("Write the approval dossier as an HTML page"))

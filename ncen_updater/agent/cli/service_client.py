@@ -384,7 +384,7 @@ def find_service(run: AgentSession) -> SiteServiceClient | None:
         return None
     from ncen_updater.agent.service.api_client import SiteServiceClient
 
-    client = SiteServiceClient(path, run.language)
+    client = SiteServiceClient(path, run.language, config=run.config)
     return client if client.is_reachable() else None
 
 

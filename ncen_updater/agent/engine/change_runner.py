@@ -51,7 +51,7 @@ from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, ProgressListener
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ LOOKED_AT = (StepName.FENCE, StepName.STOP)
 OF_HEALTH = (ApplicationUnhealthyError.message.code, CommandError.message.code)
 #: A rollback that is undone goes nowhere back: the newer release stays.
 UNDO_TITLES: Mapping[ChangeKind, str] = {
-    ChangeKind.UPGRADE: N_("reverting: {step}"),
-    ChangeKind.ROLLBACK: N_("reverting the rollback: {step}"),
+    ChangeKind.UPGRADE: REVERTING,
+    ChangeKind.ROLLBACK: REVERTING_ROLLBACK,
 }
 
 Checkpoint = Callable[[StepName, StepPhase], None]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
-from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName, StepState
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.render import format_duration, format_time
+from ncen_updater.common.cli.render import FAILED_STEP, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure, translate
 from ncen_updater.common.labels import explain_code, translate_step_label
 
@@ -110,7 +110,9 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
     took = [
         (step["seconds"], translate_step_label(step["name"], report["kind"], language))
         for step in report["steps"]
-        if step["name"] in during and (step["seconds"] or 0) >= MIN_STEP_S
+        if step["name"] in during
+        and step["state"] == StepState.DONE
+        and (step["seconds"] or 0) >= MIN_STEP_S
     ]
     longest = sorted(took, key=lambda part: part[0], reverse=True)[:MAX_STEPS_NAMED]
     if longest:
@@ -161,7 +163,7 @@ def _format_failure(
         # What was written down is in English, and quoted as it stands.
         understood = language == DEFAULT_LANGUAGE
         yield LazyText(
-            N_("  failed {at} during: {step}: {error}"),
+            FAILED_STEP,
             {
                 "step": translate_step_label(str(failure["step"]), report["kind"], language),
                 "at": when(failure["at"]),

@@ -23,7 +23,7 @@ from ncen_updater.common.cli.render import (
     format_time,
 )
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
@@ -252,6 +252,16 @@ def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator
         yield f"    {strip_control_characters(words.render(language))}"
 
 
+def format_step_lines(document: JsonDocument, language: str) -> Iterator[OutputLine]:
+    """Say every step of a plan to people, by its document; nothing where there is no plan."""
+    steps = (document.get("plan") or {}).get("steps") or ()
+    if steps:
+        yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
+    for number, step in enumerate(steps, 1):
+        mark = "*" if step["downtime"] else " " if step["runs"] else "-"
+        yield f"  {number:2} {mark} {translate(step['title'], language)}"
+
+
 def format_plan_lines(
     plan: UpgradePlan, language: str, report: RehearsalReport | None = None
 ) -> Iterator[OutputLine]:
@@ -286,8 +296,9 @@ def format_plan_lines(
         later = describe_contract(hop.contract_command)
         if later is not None:
             yield f"  {later.render(language)}"
-        for step in hop.migrations.steps:
-            migration = {"database": step.database, "id": step.id}
+        for name in dict.fromkeys(step.id for step in hop.migrations.steps):
+            places = [step.database for step in hop.migrations.steps if step.id == name]
+            migration = {"database": ", ".join(places), "id": name}
             yield LazyText(N_("  migration {id} of {database}"), migration)
         shown = rehearsed.get((str(hop.origin), hop.offer.version))
         yield f"  {_describe_hop_rollback(hop, shown).render(language)}"
@@ -297,11 +308,7 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
     yield ""
-    yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
-    for number, line in enumerate(plan.steps, 1):
-        mark = "*" if line.downtime else "-" if line.skipped_because else " "
-        yield f"  {number:2} {mark} {line.title.render(language)}"
-    yield ""
+    yield LazyText(N_("Steps: {count} (list them with --steps)"), {"count": len(plan.steps)})
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.unix_http import (
@@ -27,6 +28,9 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 45.0
 #: So long may the service be away, to start again.
 RECONNECT_TIMEOUT_S = 120.0
+
+#: Names the configuration that the caller means.
+CONFIG_HEADER = "Ncen-Configuration"
 
 Document = dict[str, Any]
 
@@ -50,13 +54,20 @@ class SiteServiceClient:
     Args:
         path: The socket.
         language: Of sentences in answers.
+        config: The configuration that the caller means; a service of another one refuses.
         sleep: Waits between two tries to reach a service that starts again.
     """
 
     def __init__(
-        self, path: Path, language: str, sleep: Callable[[float], None] = time.sleep
+        self,
+        path: Path,
+        language: str,
+        *,
+        config: Path | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.path = path
+        self._headers = {} if config is None else {CONFIG_HEADER: quote(str(config.resolve()))}
         self._language, self._sleep = language, sleep
 
     def is_reachable(self) -> bool:
@@ -124,7 +135,13 @@ class SiteServiceClient:
         with (
             report_connection_errors(),
             send_request(
-                self.path, method, address, body, language=self._language, timeout_s=timeout_s
+                self.path,
+                method,
+                address,
+                body,
+                language=self._language,
+                timeout_s=timeout_s,
+                headers=self._headers,
             ) as response,
         ):
             if response.status >= 400:

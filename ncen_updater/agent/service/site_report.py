@@ -399,6 +399,18 @@ def compute_step_seconds(record: StepRecord) -> float | None:
     return measure_seconds(record.started_at, record.ended_at)
 
 
+def _measure_attempt(events: Sequence[JournalEvent], record: StepRecord) -> float | None:
+    """Return how long a step that was reverted took before, or until it failed."""
+    if record.state is StepState.INTENDED:
+        return None
+    ended = [
+        event.at
+        for event in events
+        if event.kind in ("step-done", "step-failed") and event.data.get("step") == record.name
+    ]
+    return measure_seconds(record.started_at, ended[-1]) if ended else None
+
+
 def build_history_report(journal: Journal, limit: int, before: str | None = None) -> Document:
     """Return changes, imports and failed rehearsals, each newest first; as much is read as told.
 
@@ -591,7 +603,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
                 "state": record.state.value,
                 "started_at": record.started_at,
                 "ended_at": record.ended_at,
-                "seconds": compute_step_seconds(record),
+                "seconds": compute_step_seconds(record) or _measure_attempt(events, record),
             }
             for record in sorted(change.steps.values(), key=lambda r: r.started_at)
         ],

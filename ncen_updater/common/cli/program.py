@@ -113,6 +113,8 @@ def _run_group(
             command=command,
             detail=format_usage_error(error, session.language),
         )
+    except SystemExit:  # click gives up its help where nobody reads it any more
+        return ExitCode.OK
     except click.Abort:
         failure = CommandInterruptedError(signal="SIGINT")
     except TerminationRequested as reported:

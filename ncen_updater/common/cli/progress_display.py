@@ -31,7 +31,7 @@ from ncen_updater.common.cli.render import (
     supports_color,
 )
 from ncen_updater.common.i18n import N_, LazyText, is_right_to_left
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, ProgressListener
 
 RICH_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 10.0
@@ -77,7 +77,7 @@ class ProgressDisplay:
         self._since = 0.0
         self._figures: tuple[int | None, int | None] = (None, None)
         self._shown: dict[str, float] = {}
-        self._dead = False
+        self._dead = self._reverts = False
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Take note, and show a sentence that is new."""
@@ -91,8 +91,11 @@ class ProgressDisplay:
             before, began, self._what, self._since = self._what, self._since, sentence, now
             last = self._shown.get(sentence)
             self._shown[sentence] = now
+            reverts, self._reverts = self._reverts, text.template in (REVERTING, REVERTING_ROLLBACK)
             if self._rich:
                 if before:
+                    if self._reverts and not reverts:
+                        before = colorize(before, "red", rich=True)  # the step that failed
                     self._write(f"\r\x1b[K{self._format_finished_line(before, now - began)}\n")
                 self._draw(now)
             elif last is None or now - last >= self._interval:

@@ -37,6 +37,13 @@ SEVERITY_LABELS: Mapping[Severity, str] = {
     Severity.WARNING: N_("warning"),
     Severity.INFO: N_("info"),
 }
+SEVERITY_COLOURS: Mapping[Severity, str] = {
+    Severity.CRITICAL: "red",
+    Severity.WARNING: "yellow",
+    Severity.INFO: "dim",
+}
+#: Of a change: the line that is shown in colour.
+FAILED_STEP = N_("  failed {at} during: {step}: {error}")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 #: Between the thousands, in French: a line is not broken there.
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
@@ -238,20 +245,30 @@ def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[
     }
 
 
-def format_findings(
-    findings: Iterable[Finding], language: str = DEFAULT_LANGUAGE, *, rich: bool = False
-) -> list[str]:
+def highlight(text: str, language: str = DEFAULT_LANGUAGE) -> str:
+    """Return lines with the severity of findings, and what failed, in colour."""
+    words = {translate(label, language): severity for severity, label in SEVERITY_LABELS.items()}
+
+    def mark(found: re.Match[str]) -> str:
+        return colorize(found[0], SEVERITY_COLOURS[words[found[1]]], rich=True)
+
+    text = re.sub(rf"^\[({'|'.join(map(re.escape, words))})\]", mark, text, flags=re.MULTILINE)
+    failed = re.escape(translate(FAILED_STEP, language).partition("{")[0])
+    return re.sub(
+        rf"^{failed}.*$", lambda line: colorize(line[0], "red", rich=True), text, flags=re.MULTILINE
+    )
+
+
+def format_findings(findings: Iterable[Finding], language: str = DEFAULT_LANGUAGE) -> list[str]:
     """Return findings for people, what blocks first."""
     order = list(Severity)
     lines = []
     turned = is_right_to_left(language)
     for finding in sorted(findings, key=lambda f: order.index(f.severity)):
         word = translate(SEVERITY_LABELS[finding.severity], language)
-        colour = "red" if finding.severity is Severity.CRITICAL else "yellow"
-        mark = colorize(f"[{word}]", colour, rich=rich)
         what = finding.title.render(language)
         lines.append(
-            f"{mark} {finding.code} {strip_control_characters(what, keep_isolates=turned)}"
+            f"[{word}] {finding.code} {strip_control_characters(what, keep_isolates=turned)}"
         )
         detail = finding.figures.get("detail")
         if isinstance(detail, str):

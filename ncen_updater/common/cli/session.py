@@ -22,6 +22,7 @@ from ncen_updater.common.cli.characters import (
     supports_isolates,
     wrap_data_line,
 )
+from ncen_updater.common.cli.render import highlight, supports_color
 from ncen_updater.common.disk_space import find_disk_full_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, is_right_to_left
@@ -125,7 +126,8 @@ class CliSession:
 
     def write_text(self, data: str) -> None:
         """Write lines for people to stdout, whatever stands in their values."""
-        self._write_stdout(self.format_for_stream(data, sys.stdout))
+        shown = self.format_for_stream(data, sys.stdout)
+        self._write_stdout(highlight(shown, self.language) if supports_color(sys.stdout) else shown)
 
     def _write_stdout(self, data: str) -> None:
         """Write to stdout; a closed pipe does not change the result of the command."""

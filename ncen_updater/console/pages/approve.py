@@ -9,7 +9,8 @@ import re
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.upgrade import compute_revision, format_downtime, format_start
+from ncen_updater.console.pages.status import has_failed_here
+from ncen_updater.console.pages.upgrade import format_downtime, format_start, inspect_site
 from ncen_updater.console.rendering import FileResponse
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
@@ -25,7 +26,7 @@ def build_page(asking: PageRequest) -> PageContent:
         or not next_upgrade["binding"]
     ):
         return PageContent("approve", {**values, "looked": None}, "empty")
-    looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
+    looked = inspect_site(asking, "dossier", status, next_upgrade)
     uid = status["you"]["uid"]
     found = looked.document
     return PageContent(
@@ -38,7 +39,11 @@ def build_page(asking: PageRequest) -> PageContent:
             "same": found is not None and found["binding"] == next_upgrade["binding"],
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
             "may": asking.find_missing_role("approve"),
-            "then": format_start(next_upgrade["starts_at_if_approved"], asking.zone),
+            "failed_here": has_failed_here(next_upgrade, status["journal"]),
+            "then": format_start(
+                next_upgrade["starts_at_if_approved" if next_upgrade["missing"] else "starts_at"],
+                asking.zone,
+            ),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
         refresh_s=2 if looked.is_loading else 0,
@@ -48,7 +53,7 @@ def build_page(asking: PageRequest) -> PageContent:
 def get_dossier_file(asking: PageRequest) -> FileResponse:
     """Return the dossier as an HTML file, as it is printed and signed."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/next-upgrade")
-    looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
+    looked = inspect_site(asking, "dossier", status, next_upgrade)
     if looked.document is None:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/dossier")
     content = str(looked.document["html"]).encode()

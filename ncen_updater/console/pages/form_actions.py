@@ -15,7 +15,6 @@ from ncen_updater.console.service_client import HARMLESS_ORDERS
 #: Addresses of pages.
 PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 FormResult = tuple[str, LazyText | None]
-JOB_SUBMITTED = N_("Job {number} queued.")
 #: What a person may have looked at anew, and the page that shows it.
 INSPECTION_PAGES = {
     "plan": "/upgrade", "dossier": "/upgrade", "rollback-plan": "/rollback-plan",
@@ -60,7 +59,7 @@ def import_bundle(asking: PageRequest) -> FormResult:
 def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
     given = asking.call_service if job["kind"] in HARMLESS_ORDERS else asking.call_with_password
     number = given("POST", "/v1/jobs", job)["id"]
-    return f"/jobs/{number}", LazyText(JOB_SUBMITTED, {"number": str(number)})
+    return f"/jobs/{number}", None
 
 
 def start_rollback(asking: PageRequest) -> FormResult:
@@ -85,7 +84,7 @@ def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
 
 
 def approve(asking: PageRequest) -> FormResult:
-    """Say yes to what was seen."""
+    """Approve what was seen."""
     of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
     wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
@@ -96,11 +95,8 @@ def approve(asking: PageRequest) -> FormResult:
 
 
 def _find_approval_page(asking: PageRequest) -> str:
-    """Find the page of an approval; a rollback plan is read again, since it lists each."""
-    if asking.form.get("change_kind") != "rollback":
-        return "/approve"
-    asking.inspections.discard("rollback-plan")
-    return "/rollback-plan"
+    """Find the page of an approval."""
+    return "/rollback-plan" if asking.form.get("change_kind") == "rollback" else "/approve"
 
 
 def withdraw_approval(asking: PageRequest) -> FormResult:
@@ -110,6 +106,17 @@ def withdraw_approval(asking: PageRequest) -> FormResult:
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
     asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
     return _find_approval_page(asking), LazyText(N_("Approval withdrawn."))
+
+
+def reject(asking: PageRequest) -> FormResult:
+    """Reject what was seen, and say why."""
+    wanted = {
+        "binding": _require_field(asking, "binding"),
+        "reason": _require_field(asking, "reason"),
+        "language": asking.language,
+    }
+    asking.call_with_password("POST", "/v1/rejections", wanted)
+    return "/", LazyText(N_("Rejected. Upgrades are on hold."))
 
 
 def hold(asking: PageRequest) -> FormResult:

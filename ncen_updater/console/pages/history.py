@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ncen_updater.common.labels import get_step_label
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.jobs import JOB_KINDS
-from ncen_updater.console.pages.live import STEP_STATES
+from ncen_updater.console.pages.live import STATES, build_steps, choose_headline, find_problem
 from ncen_updater.console.service_client import Document
 
 #: So many changes are listed, and of so many stops are drawn, the newest.
@@ -94,14 +95,12 @@ def build_change_page(asking: PageRequest) -> PageContent:
         "change",
         {
             "report": report,
-            "steps": [
-                (
-                    STEP_STATES.get(step["state"], ("", step["state"])),
-                    get_step_label(step["name"], report["kind"]),
-                    step,
-                )
-                for step in report["steps"]
-            ],
+            "headline": LazyText(
+                choose_headline(report), {"version": report["to"], "previous": report["from"]}
+            ),
+            "look": STATES.get(report["state"], STATES["running"]),
+            "rows": list(build_steps(report, asking.now, asking.language)),
+            "failure": find_problem(report, None, asking.language),
         },
         refresh_s=0 if report["ended_at"] else 5,
     )
@@ -114,8 +113,7 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
     values: dict[str, object] = {"status": status}
     if not newest:
         return PageContent("rollback-plan", {**values, "looked": None}, "empty")
-    mark = f"{status['journal'].get('chain_head')}"
-    looked = asking.inspect("rollback-plan", mark)
+    looked = inspect_rollback(asking, status, newest[0])
     found = looked.document
     uid = status["you"]["name"]
     return PageContent(
@@ -135,6 +133,16 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
         refresh_s=2 if looked.is_loading else 0,
     )
+
+
+def inspect_rollback(asking: PageRequest, status: Document, newest: Document) -> InspectionState:
+    """Return the rollback plan; made again where a change or an approval came since."""
+    about = (newest["id"], newest["state"], status["journal"].get("rollback_approved"))
+    looked = asking.inspect("rollback-plan", f"{about}")
+    if looked.stale:
+        asking.inspections.discard("rollback-plan")
+        looked = asking.inspect("rollback-plan", f"{about}")
+    return looked
 
 
 MAX_JOBS = 30

@@ -1,30 +1,31 @@
-"""*Live*: what goes on, step by step, with its time; and the stop against what was predicted.
+"""*Activity*: what goes on, step by step, with its time; and whether users can work.
 
-Until the change of an order begins, the order is what goes on, and never the change of before. The
-page is made whole here, and loaded again by a script, which puts in place what is different.
-Every browser shows the same, since it comes from the journal.
+The page of a job shows that job, the change that it began, and never another one. Without a job it
+shows the newest. The page is made whole here, and loaded again by a script, which puts in place
+what is different. Every browser shows the same, since it comes from the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job_result
-from ncen_updater.console.pages.status import build_headline
+from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job
 from ncen_updater.console.rendering import FileResponse, parse_time
 from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while users can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
-#: Orders that come to a change, looked for among so many.
-CHANGING, ORDERS = frozenset({"upgrade", "rollback", "resume"}), 10
+#: Times of events are told by whole seconds: what happened in the one of a status may be newer.
+TIMES_OF = timedelta(seconds=1)
+#: Jobs that come to a change, looked for among so many.
+CHANGING, JOBS = frozenset({"upgrade", "rollback", "resume"}), 10
 STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("running")),
@@ -32,29 +33,48 @@ STEP_STATES: Mapping[str, tuple[str, str]] = {
     "undone": ("undone", N_("reverted")),
     "failed": ("failed", N_("failed")),
 }
-HEADLINES: Mapping[str, tuple[str, str]] = {
-    "running": ("wait", N_("In progress: change to {version}")),
-    "reverting": (
-        "bad",
-        N_("Reverting: change to {version}"),
-    ),
-    "committed": ("good", N_("Soak period: {version}")),
-    "finished": ("good", N_("Completed: change to {version}")),
-    "reverted": ("bad", N_("Reverted: change to {version}")),
-    "stuck": ("bad", N_("Manual intervention required: change to {version}")),
+#: Tone and label of a change by its state.
+STATES: Mapping[str, tuple[str, str]] = {
+    "running": ("wait", N_("In progress")),
+    "reverting": ("bad", N_("Reverting")),
+    "committed": ("good", N_("Soak period")),
+    "finished": ("good", N_("Completed")),
+    "reverted": ("bad", N_("Failed")),
+    "stuck": ("bad", N_("Action required")),
 }
+UPGRADE_HEADLINES: Mapping[str, str] = {
+    "running": N_("Upgrading to {version}"),
+    "reverting": N_("Upgrade to {version} failed; reverting to {previous}"),
+    "committed": N_("Upgraded to {version}"),
+    "finished": N_("Upgraded to {version}"),
+    "reverted": N_("Upgrade to {version} failed; {previous} is back in use"),
+    "stuck": N_("Manual intervention required: upgrade to {version}"),
+}
+ROLLBACK_HEADLINES: Mapping[str, str] = {
+    "running": N_("Rolling back to {version}"),
+    "reverting": N_("Rollback to {version} failed; reverting to {previous}"),
+    "committed": N_("Rolled back to {version}"),
+    "finished": N_("Rolled back to {version}"),
+    "reverted": N_("Rollback to {version} failed; {previous} is back in use"),
+    "stuck": N_("Manual intervention required: rollback to {version}"),
+}
+#: Of a release whose program had worked on the databases before the downtime.
+REVERTED_AFTER_EXPAND = N_(
+    "Upgrade to {version} failed; {previous} is back in use; additions made before the downtime"
+    " remain in the databases"
+)
 #: States of a change that failed.
 FAILED = frozenset({"reverting", "reverted", "stuck"})
-#: Of a release whose program had worked on the databases before the stop.
-HEADLINES_AFTER_EXPAND: Mapping[str, tuple[str, str]] = {
-    "reverted": (
-        "bad",
-        N_(
-            "Reverted: change to {version}; additions made before the downtime remain in the"
-            " databases"
-        ),
-    ),
+#: Whether users can work, by the availability of the application; otherwise they cannot.
+USERS: Mapping[str, tuple[str, str]] = {
+    "available": ("good", N_("Users can work")),
+    "again": ("good", N_("Users can work again")),
+    "maintenance": ("wait", N_("Users cannot work")),
+    "unhealthy": ("bad", N_("The application is unhealthy")),
+    "unknown": ("wait", N_("Unknown whether users can work")),
+    "none": ("wait", N_("Not adopted")),
 }
+USERS_OUT: tuple[str, str] = ("bad", N_("Users cannot work"))
 
 
 @dataclass(frozen=True)
@@ -73,95 +93,153 @@ class LiveView:
 
     Attributes:
         tone: ``good``, ``wait`` or ``bad``.
+        label: The state in a word or two.
         headline: One sentence.
+        brief: The same for the title of the page, with how far it is.
         progress: What the work says of itself; empty where nothing goes on.
         done: How much of it, where that is known.
         total: Of how much.
         spoken: What is read out where it changes: the step that goes on.
         downtime: How long users are out, or were; empty where they were not.
         predicted: What was predicted of that.
+        again: Whether users were out, and are let in again.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.
+        version: Where it leads.
         problem: Why it failed, as an error has it.
-        order: Whether an order is what it is about, since no change of it has begun.
+        lines: What the job said.
         can_end_soak: Whether its watched time can be ended.
         busy: Whether anything goes on.
     """
 
     tone: str
+    label: str
     headline: str
+    brief: str
     progress: str
     done: int | None
     total: int | None
     spoken: str
     downtime: str
     predicted: str
+    again: bool
     steps: tuple[LiveStep, ...]
     change: str
+    version: str
     problem: Document | None
-    order: bool
+    lines: tuple[str, ...]
     can_end_soak: bool
     busy: bool
 
+    @property
+    def failed_step(self) -> str:
+        """Name of the step that failed; empty without one."""
+        return next((step.name for step in self.steps if step.style == "failed"), "")
+
 
 def build_page(asking: PageRequest) -> PageContent | FileResponse:
-    """Build the live page; the answer is empty if the browser already shows this state."""
+    """Build the page of what goes on, or went last."""
+    return _build(asking, None)
+
+
+def build_job_page(asking: PageRequest) -> PageContent | FileResponse:
+    """Build the page of one job."""
+    return _build(asking, f"/v1/jobs/{asking.path_parameters['number']}")
+
+
+def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileResponse:
+    """Build the page; the answer is empty if the browser already shows this state."""
     asking.event_follower.start()
     number, moment, silent = asking.event_follower.get_activity()
     running = moment is not None and moment["running"] is not None
     seen = f"{number}-{int(asking.now.timestamp()) if running else 0}"
     if moment is not None and asking.query.get("seen") == seen:
         return FileResponse(b"", "text/plain")
-    changes = asking.get_document("/v1/history?limit=1")["changes"]
-    report = asking.get_document(f"/v1/history/{changes[0]['id']}") if changes else None
-    orders = asking.get_document(f"/v1/jobs?limit={ORDERS}")["jobs"]
-    order = next((one for one in orders if one["kind"] in CHANGING), None)
-    if order is not None and order["ended_at"] is not None:
-        order = asking.get_document(f"/v1/jobs/{order['id']}")
-    status = _status(asking, report)
+    if job_address is not None:
+        job: Document | None = asking.get_document(job_address)
+        report = _read_change(asking, job["change"] if job is not None else None)
+    else:
+        report, job = _find_newest(asking)
+    status = read_recent_status(asking, report)
     moment = moment or status["service"]
-    view = build_live_view(report, order, moment, asking.now, asking.language)
-    sentence, tone = build_headline(status)
+    view = build_live_view(report, job, moment, asking.now, asking.language)
     return PageContent(
         "live",
         {
             "view": view,
             "seen": seen,
             "silent": round(silent),
-            "order": order if view.order else None,
-            "kind": JOB_KINDS.get(order["kind"]) if order is not None else "",
-            "availability": sentence,
-            "availability_tone": tone,
-            "may": asking.find_missing_role("operate") if view.can_end_soak else None,
+            "order": job,
+            "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
+            "users": describe_users(status, view),
+            "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),
+            "operates": "operate" in status["you"]["roles"],
             "status": status,
         },
-        "ready" if view.change or view.busy else "empty",
-        refresh_s=3 if view.busy else 15,
+        "ready" if report is not None or job is not None or view.busy else "empty",
+        refresh_s=3 if view.busy else 15 if job_address is None else 0,
     )
 
 
-def _status(asking: PageRequest, report: Document | None) -> Document:
+def _read_change(asking: PageRequest, change_id: str | None) -> Document | None:
+    return asking.get_document(f"/v1/history/{change_id}") if change_id is not None else None
+
+
+def _find_newest(asking: PageRequest) -> tuple[Document | None, Document | None]:
+    """Return the newest change and the job that began it; or the job alone, which has none yet."""
+    changes = asking.get_document("/v1/history?limit=1")["changes"]
+    report = _read_change(asking, changes[0]["id"] if changes else None)
+    jobs = asking.get_document(f"/v1/jobs?limit={JOBS}")["jobs"]
+    number = next((one["id"] for one in jobs if one["kind"] in CHANGING), None)
+    job = asking.get_document(f"/v1/jobs/{number}") if number is not None else None
+    return choose_newest(report, job)
+
+
+def choose_newest(
+    report: Document | None, job: Document | None
+) -> tuple[Document | None, Document | None]:
+    """Return the change with its job, or the one that is newer; pure."""
+    if report is None or job is None or job["change"] == report["id"]:
+        return report, job
+    if report["ended_at"] is None:
+        return report, None  # the job waits for it
+    newer = job["change"] is None and parse_time(job["at"]) > parse_time(report["ended_at"])
+    return (None, job) if job["ended_at"] is None or newer else (report, None)
+
+
+def read_recent_status(asking: PageRequest, report: Document | None) -> Document:
     """Return how the site is; asked anew after a while, and whenever the change has gone on.
 
     To ask has the service ask the application, which is too much for each second of a stop.
     """
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
-    if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
+    if known is not None and all(parse_time(e["at"]) + TIMES_OF <= known.at for e in newest):
         works = (known.status["running"].get("availability") or {}).get("state") == "available"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status
     return asking.get_status()
 
 
+def describe_users(status: Document, view: LiveView) -> tuple[str, str]:
+    """Return the tone of whether users can work, and a sentence; pure."""
+    running = status["running"]
+    if running.get("version") is None:
+        return USERS["unknown" if "error" in running else "none"]
+    state = str((running.get("availability") or {"state": "unknown"})["state"])
+    if state == "available" and view.again:
+        state = "again"
+    return USERS.get(state, USERS_OUT)
+
+
 def build_live_view(
-    report: Document | None, order: Document | None, moment: Document, now: datetime, language: str
+    report: Document | None, job: Document | None, moment: Document, now: datetime, language: str
 ) -> LiveView:
     """Say what goes on; pure.
 
     Args:
-        report: The change that was begun last; None where there was none.
-        order: The order for one that was given last.
+        report: The change; None where there is none.
+        job: The job that began it, or has come to no change; None where nobody ordered anything.
         moment: What the service does.
         now: The time.
         language: Of the words.
@@ -171,67 +249,102 @@ def build_live_view(
         return LazyText(template, values).render(language)
 
     running = moment["running"]
-    progress = ProgressUpdate.from_json((running or {}).get("progress"))
+    job_open = job is not None and job["ended_at"] is None
     open_change = report is not None and report["ended_at"] is None
-    if order is not None and not _is_newer(order, report):
-        order = None
-    if report is not None and not open_change and (order or running):
-        report = None  # what is past is no answer to what was ordered
-    tone, headline, problem = "good", say(N_("No operation in progress")), None
+    if job is not None and (not job_open or not _is_of(running, job)):
+        running = None  # what the service does now is no part of this job
+    elif job is None and running and not open_change:
+        report = None  # what is past is not what goes on
+    steps = tuple(build_steps(report, now, language)) if report is not None else ()
+    progress = ProgressUpdate.from_json((running or {}).get("progress"))
+    doing = _format_progress(running, progress, language)
+    lines: tuple[str, ...] = ()
+    problem = None
     if report is not None:
-        headlines = {
-            **HEADLINES,
-            **(HEADLINES_AFTER_EXPAND if report.get("expand_started") else {}),
-        }
-        tone, words = headlines.get(
-            report["state"], ("wait", N_("In progress: change to {version}"))
-        )
-        headline, problem = say(words, version=report["to"]), _problem(report, language)
-    elif order is not None:
-        tone, words, problem = describe_job_result(order)
-        headline = say(words)
+        tone, label = STATES.get(report["state"], STATES["running"])
+        headline = say(choose_headline(report), version=report["to"], previous=report["from"])
+        problem = find_problem(report, job, language)
+    elif job is not None:
+        tone, label, problem = describe_job(job)
+        headline = say(N_("Job {number}: {kind}"), number=job["id"], kind=_format_kind(job))
+        lines = tuple(map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ()))
     elif running is not None:
-        tone, headline = "wait", say(N_("Operation in progress; users can work"))
-    steps = tuple(_build_steps(report, now, language)) if report is not None else ()
-    watched = open_change and report is not None and report["state"] == "committed"
+        tone, label = "wait", N_("In progress")
+        headline = say(N_("Operation in progress"))
+    else:
+        tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
+    summary = say(N_("{state}: {what}"), state=LazyText(label), what=headline)
+    current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
+    percent = (
+        f"{100 * (progress.done or 0) // progress.total} % " if progress and progress.total else ""
+    )
     return LiveView(
         tone=tone,
+        label=say(label),
         headline=headline,
-        progress=_format_progress(running, progress, language),
+        brief=percent + (current.name if current else doing or summary),
+        progress=doing,
         done=progress.done if progress else None,
         total=progress.total if progress else None,
-        spoken=next(
-            (f"{step.name}: {step.state}" for step in steps if step.style == "now"), headline
-        ),
+        spoken=f"{current.name}: {current.state}" if current else summary,
         downtime=clock,
         predicted=predicted,
+        again=report is not None and _are_users_back(report),
         steps=steps,
         change=report["id"] if report is not None else "",
+        version=report["to"] if report is not None else "",
         problem=problem,
-        order=order is not None and report is None,
-        can_end_soak=watched,
-        busy=running is not None or open_change or (order is not None and not order["ended_at"]),
+        lines=lines,
+        can_end_soak=report is not None and open_change and report["state"] == "committed",
+        busy=running is not None or job_open or (report is not None and open_change),
     )
 
 
-def _is_newer(order: Document, report: Document | None) -> bool:
-    """Tell whether an order is of after a change."""
-    ended = report["ended_at"] if report is not None else None
-    return report is None or (ended is not None and parse_time(order["at"]) > parse_time(ended))
+def _is_of(running: Document | None, job: Document) -> bool:
+    """Tell whether the command that runs is that of a job: one is carried out at a time."""
+    return (
+        running is not None
+        and job["started_at"] is not None
+        and parse_time(running["since"]) >= parse_time(job["started_at"])
+    )
 
 
-def _problem(report: Document, language: str) -> Document | None:
-    """Say why a change failed: what was written down, and what to do about it."""
+def _format_kind(job: Document) -> LazyText:
+    kind = LazyText(JOB_KINDS.get(job["kind"], job["kind"]))
+    version = job["data"].get("version")
+    if not version:
+        return kind
+    return LazyText(N_("{kind} to {version}"), {"kind": kind, "version": version})
+
+
+def choose_headline(report: Document) -> str:
+    """Return the sentence on a change, with places for its versions; pure."""
+    if report["state"] == "reverted" and report.get("expand_started"):
+        return REVERTED_AFTER_EXPAND
+    words = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
+    return words.get(report["state"], words["running"])
+
+
+def find_problem(report: Document, job: Document | None, language: str) -> Document | None:
+    """Say why a change failed: what was written down, and what to do about it.
+
+    The job of the change has the error whole, once it has ended.
+    """
     failure = report.get("failure") or {}
     code = str(failure.get("code") or report.get("error_code") or "")
-    meaning = explain_code(code)
     if report["state"] not in FAILED or not code:
         return None
+    whole = (((job or {}).get("result") or {}).get("document") or {}).get("error") or {}
+    if whole.get("code") == code:
+        return whole
+    meaning = explain_code(code)
     text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
-    return {"code": code, "title": what.render(language), "remedy": remedy}
+    return {
+        "code": code, "title": what.render(language), "remedy": remedy, "state": "", "detail": "",
+    }  # fmt: skip
 
 
 def _format_progress(
@@ -252,7 +365,8 @@ def _format_progress(
     return LazyText(N_("{what}, {done} of {total}"), values).render(language)
 
 
-def _build_steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
+def build_steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
+    """Yield the steps of a change in words; pure."""
     failed = (report.get("failure") or {}).get("step") if report["state"] in FAILED else None
     for step in report["steps"]:
         state = "failed" if step["name"] == failed and step["state"] != "done" else step["state"]
@@ -267,6 +381,15 @@ def _build_steps(report: Document, now: datetime, language: str) -> Iterator[Liv
         )
 
 
+def _are_users_back(report: Document) -> bool:
+    """Tell whether users were out in a change, and have been let in again."""
+    closed = any(s["name"] == "maintenance-on" for s in report["steps"])
+    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
+    return report["downtime_s"] is not None or (
+        closed and (opened or report["ended_at"] is not None)
+    )
+
+
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
     """Say how long users have been out, and what was predicted of it."""
     closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
@@ -277,10 +400,7 @@ def _format_downtime(report: Document, now: datetime, language: str) -> tuple[st
         predicted = LazyText(N_("predicted: {low} to {high}"), values).render(language)
     if report["downtime_s"] is not None:
         return format_duration(report["downtime_s"]).render(language), predicted
-    if closed is None or closed["state"] == "undone" or report["ended_at"] is not None:
-        return "", predicted
-    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
-    if opened:
+    if closed is None or closed["state"] == "undone" or _are_users_back(report):
         return "", predicted
     out = max(0.0, (now - parse_time(closed["started_at"])).total_seconds())
     return format_duration(round(out)).render(language), predicted

@@ -11,20 +11,21 @@ from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import format_hold, format_upgrade_path
 from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.upgrade import format_start
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
 #: States of a change in which a person has to do something.
 STUCK_STATE = "stuck"
 SOAK_STEPS = frozenset({"soak", "prune"})
-HEADLINES: Mapping[str, str] = {
-    "available": N_("Running: {product} {version}"),
-    "maintenance": N_("Maintenance page shown"),
-    "not-running": N_("Stopped: users cannot work"),
-    "unhealthy": N_("Failed: the application is unhealthy"),
-    "unknown": N_("Status unknown"),
+#: Tone, label and sentence by the availability of the application.
+HEADLINES: Mapping[str, tuple[str, str, str]] = {
+    "available": ("good", N_("Running"), N_("{product} {version} is running; users can work")),
+    "maintenance": ("wait", N_("Maintenance"), N_("Maintenance page shown; users cannot work")),
+    "not-running": ("bad", N_("Stopped"), N_("{product} {version} is stopped; users cannot work")),
+    "unhealthy": ("bad", N_("Failed"), N_("{product} {version} is running but unhealthy")),
+    "unknown": ("wait", N_("Unknown"), N_("Unknown whether users can work")),
 }
-TONES = {"available": "good", "maintenance": "wait", "not-running": "bad", "unhealthy": "bad"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def build_page(asking: PageRequest) -> PageContent:
         except ServiceRefusedError:
             next_upgrade = None  # what comes next cannot be told; how the site is can
     todo = find_next_action(status, next_upgrade)
-    sentence, tone = build_headline(status)
+    tone, state_word, sentence = build_headline(status)
     return PageContent(
         "now",
         {
             "sentence": sentence,
+            "state_word": state_word,
             "tone": tone,
             "todo": todo,
             "may": asking.find_missing_role(todo.role)
@@ -100,27 +102,26 @@ def _find_error(status: Document, name: str) -> Document | None:
     return found if isinstance(found, dict) else None
 
 
-def build_headline(status: Document) -> tuple[LazyText, str]:
-    """Return how it is for users, and its tone; pure."""
+def build_headline(status: Document) -> tuple[str, str, LazyText]:
+    """Return the tone of how it is for users, its label, and a sentence; pure."""
     running = status["running"]
     if "error" in running:
-        return LazyText(N_("Status unknown")), "bad"
-    if running["version"] is None:
-        values = {"product": status["product"]}
-        return LazyText(N_("Not adopted: no release of {product} installed"), values), "wait"
+        _, label, words = HEADLINES["unknown"]
+        return "bad", label, LazyText(words)
     names = {"product": status["product"], "version": running["version"]}
-    seen = running.get("availability") or {"state": "unknown"}
+    if running["version"] is None:
+        return "wait", N_("Not adopted"), LazyText(N_("No release of {product} installed"), names)
+    state = str((running.get("availability") or {"state": "unknown"})["state"])
     change = _find_open_change(status)
-    if seen["state"] == "maintenance" and change is not None:
+    if state == "maintenance" and change is not None:
         names["version"] = change["to"]
-        words = (
-            N_("Rolling back to {product} {version}")
-            if change["kind"] == "rollback"
-            else N_("Upgrading to {product} {version}")
-        )
-        return LazyText(words, names), "wait"
-    state = str(seen["state"])
-    return LazyText(HEADLINES.get(state, HEADLINES["unknown"]), names), TONES.get(state, "wait")
+        if change["kind"] == "rollback":
+            words = N_("Rolling back to {product} {version}; users cannot work")
+            return "wait", N_("Rolling back"), LazyText(words, names)
+        words = N_("Upgrading to {product} {version}; users cannot work")
+        return "wait", N_("Upgrading"), LazyText(words, names)
+    tone, label, words = HEADLINES.get(state, HEADLINES["unknown"])
+    return tone, label, LazyText(words, names)
 
 
 def _find_open_change(status: Document) -> Document | None:
@@ -163,9 +164,10 @@ def list_pending(
         if next_upgrade["binding"] and next_upgrade["missing"]:
             values = {"version": version, "count": next_upgrade["missing"]}
             yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
-    why = status["service"]["reason"]
-    if why:
-        yield LazyText("{why}", {"why": make_sentence(str(why))})
+        if not next_upgrade["missing"]:
+            yield format_start(next_upgrade["starts_at"], zone)
+    elif status["service"]["reason"]:
+        yield LazyText("{why}", {"why": make_sentence(str(status["service"]["reason"]))})
     for failure in status["service"]["failures"]:
         values = {
             "what": failure.get("title") or failure["action"], "times": failure["failures"],
@@ -203,7 +205,8 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
             change, at_work=journal["lock_holder"] is not None or running is not None
         )
     if running is not None:
-        return _build_link_action("/live", N_("Operation in progress"), N_("Show activity"))
+        words = LazyText(N_("In progress: {title}"), {"title": running["title"]})
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
     if journal.get("pending_rollback") is not None:
         values = {"version": journal["pending_rollback"]["version"]}
         words = LazyText(N_("Rollback of {version} pending"), values)
@@ -212,7 +215,7 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
         words = LazyText(N_("Upgrades are on hold."))
         return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
     if next_upgrade is not None and next_upgrade["target"] is not None:
-        return _find_release_action(next_upgrade)
+        return _find_release_action(next_upgrade, journal)
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
         words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
@@ -236,8 +239,13 @@ def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextActi
     return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
 
 
-def _find_release_action(next_upgrade: Document) -> NextAction:
+def _find_release_action(next_upgrade: Document, journal: Document) -> NextAction:
     values = {"version": format_upgrade_path(next_upgrade["hops"])}
+    if next_upgrade["missing"] and has_failed_here(next_upgrade, journal):
+        words = LazyText(
+            N_("{version} failed at this site. To retry it, it must be approved."), values
+        )
+        return NextAction("look", words, LazyText(N_("Show history")), link="/history")
     if next_upgrade["rehearsal_status"] != "passed" or not next_upgrade["binding"]:
         words = LazyText(N_("{version} is available. Rehearsal required."), values)
         return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
@@ -245,7 +253,12 @@ def _find_release_action(next_upgrade: Document) -> NextAction:
         words = LazyText(N_("{version} is rehearsed. Approval required."), values)
         return NextAction("look", words, LazyText(N_("Review and approve")), link="/approve")
     words = LazyText(N_("Approved: {version}"), values)
-    return NextAction("look", words, LazyText(N_("Show schedule")), link="/upgrade")
+    return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
+
+
+def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
+    """Tell whether the next release is marked bad; pure."""
+    return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
 
 
 def format_full_disk(status: Document) -> LazyText | None:

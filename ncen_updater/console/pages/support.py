@@ -84,7 +84,8 @@ def build_settings_page(asking: PageRequest) -> PageContent:
         {
             "status": status,
             "agent": agent,
-            "tables": group_by_table(rows),
+            "chosen": group_by_table(rows, explicit=True),
+            "defaults": group_by_table(rows, explicit=False),
             "refused": refused,
             "may": asking.find_missing_role("operate") if agent["on_offer"] else None,
         },
@@ -93,13 +94,18 @@ def build_settings_page(asking: PageRequest) -> PageContent:
 
 
 def group_by_table(
-    rows: Iterable[Mapping[str, Any]],
-) -> dict[str, list[tuple[str, LazyText, bool]]]:
-    """Return settings by their table: the name, the value, and whether the file says it; pure."""
-    found: dict[str, list[tuple[str, LazyText, bool]]] = {}
+    rows: Iterable[Mapping[str, Any]], *, explicit: bool
+) -> dict[str, list[tuple[str, LazyText]]]:
+    """Return settings by their table: the name and the value; pure.
+
+    Args:
+        rows: The settings.
+        explicit: Whether those are meant that the file sets, or those that it leaves out.
+    """
+    found: dict[str, list[tuple[str, LazyText]]] = {}
     for row in rows:
-        table, name = str(row["table"]), str(row["name"])
-        found.setdefault(table, []).append((name, _format_value(row), bool(row["explicit"])))
+        if bool(row["explicit"]) is explicit:
+            found.setdefault(str(row["table"]), []).append((str(row["name"]), _format_value(row)))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 from urllib.parse import quote
 
@@ -52,16 +52,25 @@ def compute_revision(status: Document, next_upgrade: Document) -> str:
     return f"{next_upgrade['target']} {binding or status['journal'].get('chain_head')}"
 
 
-def as_of(looked: InspectionState, status: Document) -> InspectionState:
-    """Return what was looked at, as old where a change has ended since; pure.
+def inspect_site(
+    asking: PageRequest, kind: str, status: Document, next_upgrade: Document
+) -> InspectionState:
+    """Return what an inspection found of the next upgrade; begun again where a change ended since.
 
-    People may decide on it still, which the binding tells; what it predicts is of before.
+    People may decide on it still, which the binding tells; but what it predicts is of before.
     """
+    mark = compute_revision(status, next_upgrade)
+    looked = asking.inspect(kind, mark)
+    if is_older_than_last_change(looked, status):
+        asking.inspections.discard(kind)
+        looked = asking.inspect(kind, mark)
+    return looked
+
+
+def is_older_than_last_change(looked: InspectionState, status: Document) -> bool:
+    """Tell whether a change has ended since something was looked at; pure."""
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
-    since = (
-        looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
-    )
-    return replace(looked, stale=looked.stale or since)
+    return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
 
 
 def build_page(asking: PageRequest) -> PageContent:
@@ -74,9 +83,9 @@ def build_page(asking: PageRequest) -> PageContent:
     }  # fmt: skip
     if version is None:
         return PageContent("upgrade", {**common, "way": None}, "empty")
-    mark = compute_revision(status, next_upgrade)
-    plan = as_of(asking.inspect("plan", mark), status)
-    dossier = as_of(asking.inspect("dossier", mark), status) if next_upgrade["slot_built"] else None
+    plan, dossier = inspect_site(asking, "plan", status, next_upgrade), None
+    if next_upgrade["slot_built"]:
+        dossier = inspect_site(asking, "dossier", status, next_upgrade)
     if dossier is not None and not next_upgrade["rehearsal_status"] and dossier.error:
         dossier = None
     try:

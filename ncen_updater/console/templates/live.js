@@ -7,8 +7,10 @@
   const SILENT_MS = 15000;
 
   // What is shown stays; why it may be old stands above it.
+  let title = document.title;
   function tell(why) {
     const place = document.querySelector("[data-live-lost]");
+    document.title = place.dataset[why];
     if (place.textContent !== place.dataset[why]) place.textContent = place.dataset[why];
     place.hidden = false;
   }
@@ -46,8 +48,11 @@
       const made = asked.response && asked.response.querySelector("main");
       if (asked.status === 401) location.reload();
       else if (asked.status !== 200) tell("away");
-      else if (made) renew(document.querySelector("main"), made);
-      else document.querySelector("[data-live-lost]").hidden = true;
+      else if (made) {
+        renew(document.querySelector("main"), made);
+        title = asked.response.title;
+      } else document.querySelector("[data-live-lost]").hidden = true;
+      if (asked.status === 200) document.title = title;
     };
     asked.onerror = () => tell("lost");
     asked.ontimeout = () => tell("lost");

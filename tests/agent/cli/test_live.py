@@ -305,6 +305,26 @@ def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
     assert "\x1b" not in site.run("check").stderr
 
 
+def test_plan_fits_a_terminal_and_lists_its_steps_on_request(site: LiveSite) -> None:
+    short, whole = (site.run("plan", "3.3.0", *more).stdout for more in ((), ("--steps",)))
+    plan = short.partition("Plan digest")[0]  # what was found on the site comes after it
+    assert len(plan.splitlines()) < 24, short
+    found = json.loads(site.run("plan", "3.3.0", "--json").stdout)["plan"]["steps"]
+    listed = [line for line in whole.splitlines() if re.match(r" +\d+ [ *-] \S", line)]
+    assert len(listed) == len(found) > 15
+    assert whole.startswith(short)
+    french = site.run("--lang", "fr", "plan", "3.3.0", "--steps").stdout
+    assert "copie des bases de données" in french
+
+
+def test_severity_is_in_colour_on_a_terminal_only(site: LiveSite) -> None:
+    command = [*PROGRAM, "plan", "3.3.0"]
+    shown = run_on_terminal(command, site.environment())[1]
+    assert "\x1b[33m[warning]\x1b[0m NU-" in shown
+    assert "\x1b" not in run_on_terminal(command, site.environment(NO_COLOR="1"))[1]
+    assert "\x1b" not in site.run("plan", "3.3.0").stdout
+
+
 @in_turns("answer", "language")
 @pytest.mark.parametrize(("answer", "language"), [("no", "en"), ("", "en"), ("non", "fr")])
 def test_a_question_that_is_not_agreed_to_begins_nothing(

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import run_program, show_error
 from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.render import (
+    FAILED_STEP,
+    SEVERITY_LABELS,
     format_bytes,
     format_count,
     format_duration,
@@ -34,14 +37,16 @@ from ncen_updater.common.cli.render import (
     format_findings,
     format_table,
     format_time,
+    highlight,
     supports_color,
 )
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
+from ncen_updater.common.progress import REVERTING
 from tests.agent.cli.site import CHANGE
 from tests.support.errors import refused
 from tests.support.simulated_site import PLACES
@@ -200,6 +205,28 @@ def test_a_line_is_redrawn_on_a_terminal() -> None:
     shown.report(LazyText("two"), 5, 10)
     assert out.getvalue().startswith("\r\x1b[Kone")
     assert "5 of 10  50 %" in out.getvalue()
+
+
+def test_step_before_a_revert_is_in_red() -> None:
+    out = io.StringIO()
+    shown = ProgressDisplay(out, rich=True, language="en", monotonic=lambda: 0.0)
+    for text in ("one", "two"):
+        shown.report(LazyText(text))
+    for step in ("two", "one"):
+        shown.report(LazyText(REVERTING, {"step": step}))
+    assert re.findall(r"\x1b\[31m(.*?)\x1b\[0m", out.getvalue()) == ["two"]
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_failed_is_in_colour(language: str) -> None:
+    """Only at the beginning of a line of ours: no value of a site is coloured."""
+    marks = [translate(SEVERITY_LABELS[one], language) for one in Severity]
+    failed = LazyText(FAILED_STEP, {"at": "1", "step": "copy", "error": "NU-1"}).render(language)
+    lines = [*(f"[{mark}] NU-1 x" for mark in marks), failed, f"    [{marks[0]}]"]
+    found = highlight("\n".join(lines), language).splitlines()
+    assert [re.findall(r"\x1b\[(\d+)m", line) for line in found] == [
+        ["31", "0"], ["33", "0"], ["2", "0"], ["31", "0"], [],
+    ]  # fmt: skip
 
 
 def test_a_closed_terminal_ends_no_work() -> None:

@@ -14,6 +14,8 @@ from tests.agent.cli.live import PROGRAM
 from tests.agent.cli.site import TrialSite
 
 TAKES_NOTHING = "/dev/full"
+#: Begins every code.
+NU = "NU-"
 
 
 @pytest.mark.parametrize(
@@ -31,8 +33,6 @@ TAKES_NOTHING = "/dev/full"
         ("doctor", "2>&-", 3, ""),
         ("doctor", f">{TAKES_NOTHING}", 3, "NU-1109"),
         ("doctor", f"2>{TAKES_NOTHING}", 3, ""),
-        ("--help", "| :", 0, ""),
-        ("status", "| :", 0, ""),
         ("nonsense", f"2>{TAKES_NOTHING}", 2, ""),
         ("nonsense", "2>&-", 2, ""),
         ("nonsense", ">&- 2>&- <&-", 2, ""),
@@ -48,6 +48,26 @@ def test_streams(site: TrialSite, words: str, redirections: str, exit_code: int,
     assert done.returncode == exit_code
     assert said in done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [("--help", 0), ("upgrade --help", 0), ("status", 0), ("doctor", 3), ("nonsense", 2)],
+)
+def test_pipe_that_nobody_reads_ends_it_quietly(
+    site: TrialSite, words: str, exit_code: int
+) -> None:
+    """As with ``| true``: what the command came to is told, and nothing else."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*PROGRAM, *words.split()], env=site.environment(), stdout=writer, check=False,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == exit_code
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert (NU in done.stderr) is (exit_code == 2)
 
 
 @pytest.mark.parametrize("mask", [0o777, 0o077, 0o022])

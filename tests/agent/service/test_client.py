@@ -133,7 +133,7 @@ def test_service_that_starts_again_is_waited_for(
         return answer
 
     waits: list[float] = []
-    client = SiteServiceClient(tmp_path / "socket", "en", waits.append)
+    client = SiteServiceClient(tmp_path / "socket", "en", sleep=waits.append)
     monkeypatch.setattr(client, "call", call)
     with pytest.raises(ServiceUnresponsiveError):
         client.get("/v1/jobs/1")

@@ -27,6 +27,7 @@ from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
     JobForm,
+    RejectionForm,
     ScheduleForm,
     parse_release_version,
 )
@@ -44,7 +45,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     APPROVAL_SUBJECT_CHANGED,
     DATA_LOSS_NEEDS_APPROVER,
@@ -182,6 +183,21 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
     with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
     return 200, {"withdrawn": count}
+
+
+def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Reject what was seen: hold upgrades, and withdraw the caller's own approval."""
+    form, person = request.get_form(RejectionForm), request.caller.actor
+    with context.write_journal() as journal:
+        require_no_open_change(journal)
+        _, target = _require_current_binding(
+            context, form.binding, form.version, journal.read_last_event_number()
+        )
+        values = {"version": target, "reason": form.reason.strip()}
+        reason = LazyText(N_("{version} rejected: {reason}"), values).render(form.language)
+        SiteHistory(journal).add_hold(reason, person.name, None)
+        count = ApprovalStore(journal).withdraw(form.binding, person)
+    return 201, {"rejected": True, "version": target, "reason": reason, "withdrawn": count}
 
 
 def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

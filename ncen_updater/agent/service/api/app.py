@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, identify_caller
 from ncen_updater.agent.service.api.event_stream import EventStreams
@@ -31,6 +33,7 @@ from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_RUNNING,
     METHOD_NOT_ALLOWED,
+    SERVICE_OTHER_CONFIGURATION,
     TOO_LARGE,
     TOO_MANY_ACTIONS,
     TOO_MANY_INSPECTIONS,
@@ -147,6 +150,11 @@ class ApiApplication:
         environ.get(REQUEST_COMPLETE, lambda: None)()
         asks = identify_caller(self._uid_of(environ), self._context.snapshots.settings)
         asks.require_role(ApiRole.READ)
+        meant = environ.get("HTTP_NCEN_CONFIGURATION")
+        if meant is not None and Path(unquote(meant)) != self._context.config_path.resolve():
+            raise RequestRefusedError(
+                SERVICE_OTHER_CONFIGURATION, path=self._context.config_path, given=unquote(meant)
+            )
         path = environ["PATH_INFO"]
         there = find_routes(path, ROUTES)
         if not there:

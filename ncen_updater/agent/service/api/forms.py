@@ -148,6 +148,22 @@ InboxFileName = Annotated[
 BundlePartName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")]
 
 
+class RejectionForm(ApiForm):
+    """A refusal of an upgrade by a person who could approve it.
+
+    Attributes:
+        binding: What was seen.
+        version: The release that was seen; the next one if left out.
+        reason: Why, for whoever prepares another one.
+        language: Of the hold that tells of it.
+    """
+
+    binding: Binding
+    version: ReleaseVersion | None = None
+    reason: ReasonText
+    language: Language = DEFAULT_LANGUAGE
+
+
 class JobForm(ApiForm):
     """Something that the service is to do.
 

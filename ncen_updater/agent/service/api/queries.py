@@ -484,14 +484,17 @@ def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """One order, and what it came to."""
+    """One order, the change that it began or resumed, and what it came to."""
     number = int(request.path_parameters["number"])
     with context.open_journal() as journal:
         event = journal.read_last_event_number()
-        found = JobQueue(journal).find(number)
+        jobs = JobQueue(journal)
+        found = jobs.find(number)
+        change = jobs.find_change(found) if found is not None else None
     if found is None:
         raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
-    return 200, {**build_job_document(found), "event": event, "result": found.result}
+    document = {**build_job_document(found), "event": event, "change": change}
+    return 200, {**document, "result": found.result}
 
 
 def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

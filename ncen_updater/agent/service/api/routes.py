@@ -12,6 +12,7 @@ from ncen_updater.agent.service.api.forms import (
     HoldForm,
     InspectionForm,
     JobForm,
+    RejectionForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.queries import Handler
@@ -77,6 +78,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         query=_VERSION_QUERY | {"change_kind"},
     ),
     ApiRoute("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw_approval),
+    ApiRoute(
+        "POST", "/v1/rejections", ApiRole.APPROVE, actions.reject, RejectionForm, statuses=(201,)
+    ),
     ApiRoute("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
     ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel_schedule),
     ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.get_soaking_change),

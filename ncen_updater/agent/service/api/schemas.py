@@ -411,7 +411,9 @@ JobResult = _document(
     document=_Done | PlanFound | NoPlan | RollbackPlanFound | Ended | Nothing,
 )  # fmt: skip
 InterruptedJob = _document("InterruptedJob", exit_code=None, interrupted=bool)
-EndedJob = _document("EndedJob", SubmittedJob, result=JobResult | InterruptedJob | None)
+EndedJob = _document(
+    "EndedJob", SubmittedJob, change=str | None, result=JobResult | InterruptedJob | None,
+)  # fmt: skip
 
 
 # ---- answers -------------------------------------------------------------------------------------
@@ -524,6 +526,7 @@ Approvals = _document(
 )  # fmt: skip
 GivenApproval = _document("GivenApproval", given=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
+Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
 Schedule = _document("Schedule", version=str, binding=Sha256, not_before=datetime)
 Cancelled = _document("Cancelled", cancelled=Count)
 Confirmation = _document("Confirmation", confirmed=bool, change=Change)
@@ -567,6 +570,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/rehearsals"): RehearsalList,
     ("GET", "/v1/approvals"): Approvals,
     ("POST", "/v1/approvals"): GivenApproval,
+    ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,
     ("DELETE", "/v1/approvals/{binding}"): Withdrawn,
     ("PUT", "/v1/schedule"): Schedule,

@@ -132,6 +132,22 @@ class JobQueue:
         """One order."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
+    def find_change(self, job: Job) -> str | None:
+        """Return the id of the change that a job began last, or resumed; None before it did.
+
+        The order of the events tells: a clock that was set back does not. One job runs at a time.
+        """
+        kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'begun'"
+        mark = f"FROM events WHERE json_extract(data, '$.order') = {job.id:d} AND kind ="
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(
+                f"SELECT change FROM events WHERE change IS NOT NULL AND {kinds}"  # noqa: S608 - ours
+                f" AND number > (SELECT max(number) {mark} 'order-taken')"
+                f" AND number < coalesce((SELECT max(number) {mark} 'order-ended'), 1e18)"
+                " ORDER BY number DESC LIMIT 1"
+            )
+            return str(rows[0]["change"]) if rows else None
+
     def list_newest(self, limit: int) -> tuple[Job, ...]:
         """Orders of any state, newest first."""
         return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")

@@ -41,6 +41,7 @@ from tests.agent.service.api.conftest import (
 )
 
 YES = {"binding": BINDING}
+NO = {"binding": BINDING, "reason": "in a week"}
 HOLD = {"reason": "customs fair"}
 TIME = {"binding": BINDING, "not_before": LATER}
 
@@ -142,6 +143,7 @@ def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> 
         ("POST", "/v1/approvals", YES, READER),
         ("POST", "/v1/approvals", YES, OPERATOR),
         ("DELETE", f"/v1/approvals/{BINDING}", None, OPERATOR),
+        ("POST", "/v1/rejections", NO, OPERATOR),
         ("POST", "/v1/holds", HOLD, READER),
         ("POST", "/v1/holds", HOLD, APPROVER),
         ("DELETE", "/v1/holds", None, APPROVER),
@@ -275,6 +277,15 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
     assert counter.ask("PATCH", "/v1/holds").headers["Allow"] == "GET, POST, DELETE"
 
 
+@pytest.mark.parametrize("meant", ["", "%2Fetc%2Fother%20site.toml", "agent.toml"])
+def test_service_of_another_configuration_refuses(counter: Counter, meant: str) -> None:
+    """Else a file with a mistake in it would be answered for by the service of another one."""
+    answer = counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=meant)
+    assert (answer.status, answer.code) == (400, "NU-9338")
+    mine = quote(str(counter.site.config))
+    assert counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=mine).status == 200
+
+
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
     assert answer.document["error"]["title"].startswith("Chemin d'API inconnu")
@@ -308,6 +319,56 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     with Journal.open(counter.site.journal) as journal:
         assert ApprovalStore(journal).read_last_basis("3.3.0") == NEXT.basis
     assert len(counter.woken) == 3
+
+
+def test_rejection_holds_upgrades_with_its_reason(counter: Counter) -> None:
+    """What was not seen as it is cannot be rejected; an approval of one's own goes with it."""
+    counter.know(NEXT)
+    assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
+    other = counter.ask("POST", "/v1/rejections", {**NO, "binding": OTHER}, APPROVER)
+    assert (other.status, other.code) == (409, "NU-9315")
+    assert counter.rows()["holds"] == []
+    given = counter.ask("POST", "/v1/rejections", {**NO, "language": "fr"}, APPROVER)
+    assert (given.status, given.document["withdrawn"]) == (201, 1)
+    held = counter.ask("GET", "/v1/holds").document["holds"]
+    assert [(one["actor"], one["reason"]) for one in held] == [(APPROVER, given.document["reason"])]
+    assert "3.3.0" in held[0]["reason"] and "in a week" in held[0]["reason"]
+    assert counter.ask("GET", "/v1/next-upgrade").document["approvals"] == []
+    assert counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}, OPERATOR).code == "NU-6020"
+    counter.site.open_change()
+    assert counter.ask("POST", "/v1/rejections", NO, APPROVER).code == "NU-6005"
+
+
+def test_job_names_the_change_that_it_began(counter: Counter) -> None:
+    """By the order of the events, whatever the clock says; another change is none of it."""
+
+    def begin(kind: str) -> int:
+        number = int(counter.ask("POST", "/v1/jobs", {"kind": kind}).document["id"])
+        assert change_of(number) is None
+        with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(days=number)) as found:
+            JobQueue(found).mark_started(number)
+        assert change_of(number) is None
+        return number
+
+    def end(number: int) -> None:
+        with Journal.open(counter.site.journal) as found:
+            JobQueue(found).mark_ended(number, {"exit_code": 0})
+
+    def change_of(number: int) -> object:
+        return counter.ask("GET", f"/v1/jobs/{number}").document["change"]
+
+    first = begin("upgrade")
+    counter.site.open_change(StepName.FETCH)
+    assert change_of(first) == CHANGE.id
+    end(first)
+    again = begin("resume")
+    with Journal.open(counter.site.journal) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
+    assert change_of(again) == CHANGE.id, "what is resumed is its change"
+    end(again)
+    idle = begin("upgrade")
+    end(idle)
+    assert [change_of(number) for number in (first, again, idle)] == [CHANGE.id, CHANGE.id, None]
 
 
 def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -316,3 +317,16 @@ def test_a_stream_outlasts_the_time_for_its_request(
         with Journal.open(counter.site.journal) as journal:
             journal.record_event("after-the-cut")
         assert next(event.kind for event in events if event.kind != "service") == "after-the-cut"
+
+
+def test_command_for_another_file_is_not_answered_by_this_service(counter: Counter) -> None:
+    other = counter.site.root / "other.toml"
+    with answering(counter) as path:
+        other.write_text(f'{counter.site.config.read_text()}[service]\napi_socket = "{path}"\n')
+        found = counter.site.run("--config", str(other), "history", "--json")
+        error = json.loads(found.stdout)["error"]
+        assert (found.returncode, error["code"]) == (2, "NU-9338")
+        assert str(counter.site.config) in error["title"]
+        assert counter.site.run("--config", str(other), "--local", "history").returncode == 0
+        counter.site.config.write_text(other.read_text())
+        assert counter.site.run("history").returncode == 0

@@ -68,7 +68,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         ),
         Break(
             "agent/self_update/agent_directory.py",
-            "            after.update_failsafe(",
+            "            update_failsafe(directory, SYSTEM_PYTHON)",
             "            raise SystemExit(3)\n",
         ),
     ),

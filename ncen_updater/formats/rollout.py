@@ -74,7 +74,7 @@ MAX_DURATION: Final = timedelta(hours=72)
 MOST_KEYS: Final = 12
 #: So many emergency halts of one key are read, those of the newest releases: nobody takes another's
 #: place.
-BRAKES_A_KEY: Final = 2
+MOST_HALTS_A_KEY: Final = 2
 #: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
 MOST_BYTES_A_KEY: Final = 1250
 #: Keeps a signature under an emergency halt from fitting anything else that the same key may sign.
@@ -127,7 +127,7 @@ def newest_by_key(statements: Iterable[EmergencyHaltStatement]) -> list[Emergenc
     held: dict[str, list[EmergencyHaltStatement]] = {}
     for statement in newest_first(statements):
         held.setdefault(statement.keyid, []).append(statement)
-    return [one for of_key in held.values() for one in of_key[:BRAKES_A_KEY]]
+    return [one for of_key in held.values() for one in of_key[:MOST_HALTS_A_KEY]]
 
 
 def _release(statement: EmergencyHaltStatement) -> tuple[Version, UtcTime]:

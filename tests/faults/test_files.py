@@ -71,7 +71,7 @@ def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
         Operations(site, SilentProgress()).upgrade(Version(MOVES), retry=True)
     assert version_of(demo).whole == OLD
     assert pictures(demo.photos) == before
-    assert events(site, "files-put-back")[-1]["restored"] == 20
+    assert events(site, "files-restored")[-1]["restored"] == 20
     assert list(get_snapshot_directory(demo.photos).iterdir()) == []
 
 
@@ -161,7 +161,7 @@ def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay
     operations(trial).rollback()
     assert top(photos) == names - {deleted.name}
     assert later.read_bytes() == b"entered since"
-    given = events(site_in_process(trial.demo), "files-brought-back")
+    given = events(site_in_process(trial.demo), "previous-paths-restored")
     assert (given[-1]["given"], given[-1]["gone"]) == (19, 1)
 
 
@@ -189,7 +189,9 @@ def test_a_directory_that_cannot_be_kept_does_not_bar_the_way_back(trial: Trial)
     try:
         operations(trial).rollback()
         assert version_of(trial.demo).whole == OLD
-        assert events(site_in_process(trial.demo), "files-not-kept")[-1]["name"] == "photographs"
+        assert (
+            events(site_in_process(trial.demo), "files-not-retained")[-1]["name"] == "photographs"
+        )
     finally:
         photos.unlink()
         real.rename(photos)

@@ -61,7 +61,7 @@ def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
 def test_the_slot_is_built_from_the_pack(made: Trial) -> None:
     assert made.run(Cell("upgrade", ())).version == NEW
     assert last_facts(made).built_from == PACK
-    assert "pack-refused" not in kinds(made)
+    assert "pack-rejected" not in kinds(made)
 
 
 def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Trial) -> None:
@@ -91,7 +91,7 @@ def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) 
         made.operate("upgrade")
         with Journal.open(made.demo.state / JOURNAL_FILE, read_only=True) as journal:
             change = journal.list_changes()[0].id
-            (said,) = [e for e in journal.list_events(change=change) if e.kind == "pack-refused"]
+            (said,) = [e for e in journal.list_events(change=change) if e.kind == "pack-rejected"]
             assert said.data == {"pack": PACK, "code": "NU-3157"}
             assert journal.read_facts(change).built_from == ARCHIVE_SOURCE
     finally:

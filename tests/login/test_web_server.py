@@ -184,7 +184,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         # What goes on comes by itself, through the web server.
         person.open(f"{address}/live")
         counter.site.open_change()
-        told(person, "In progress: change to 3.3.0")
+        told(person, "Upgrading to 3.3.0")
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert person.cookies() == []

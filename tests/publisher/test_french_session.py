@@ -97,6 +97,7 @@ def test_every_command_in_order(officer: Officer) -> None:
     run("upload", feed, work / "served")
     run("export", feed, "--for-site", "KE/ke-1", "--from", "3.3.0", "--output", work / "ke.ncen")
     run("export", feed, "--for-site", "KE/ke-1", "--from", "3.2.4", "--output", work / "ke.ncen")
+    run("fleet", "forget", "ke-1", "--record", work / "fleet.db")
     run("monitor", "http://127.0.0.1:9/", "--root", feed / "metadata/1.root.json")
     run("agent-release", work / "a", "--wheels", work / "s", "--lock", work / "secret")
     run("show", work / "nowhere")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @dry_run_option
 @click.option(
-    "--kept",
+    "--retained",
     "change",
     metavar="CHANGE",
     help=N_("Remove the databases that the rollback of this change retained"),

@@ -315,7 +315,7 @@ class ServiceSiteClient:
         waits: LazyText | None = None
         try:
             for event in self._service.stream(given["event"]):
-                if event.kind == "order-ended" and event.data["data"].get("order") == number:
+                if event.kind == "job-ended" and event.data["data"].get("order") == number:
                     return
                 if event.kind != "service":
                     continue

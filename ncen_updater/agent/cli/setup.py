@@ -232,6 +232,10 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
     )
 
 
+class _WrongAnswerError(click.UsageError):
+    """An answer that is asked for again; its text is in the language of the reader."""
+
+
 # ---- ask -----------------------------------------------------------------------------------------
 
 
@@ -248,7 +252,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
         def take(text: str) -> Mapping[str, Any]:
             if len(text) > MAX_TYPED or not text.isprintable():
                 limit = {"limit": MAX_TYPED}
-                raise click.BadParameter(
+                raise _WrongAnswerError(
                     session.translate(N_("Use at most {limit} printable characters."), **limit)
                 )
             try:
@@ -257,7 +261,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
             except UpdaterError as error:
                 mistake = error.title_text
             if mistake is not None:
-                raise click.BadParameter(mistake.render(session.language))
+                raise _WrongAnswerError(mistake.render(session.language))
             return tables
 
         words = session.format_for_stream(session.translate(question), sys.stderr)
@@ -280,7 +284,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
         start, _, end = (part.strip() for part in text.partition("-"))
         tables = {"windows": [{"start": start, "end": end}]}
         if find_mistake(tables):
-            raise click.BadParameter(session.translate(N_("Use hours, such as 22:00-04:00.")))
+            raise _WrongAnswerError(session.translate(N_("Use hours, such as 22:00-04:00.")))
         return tables
 
     ask(N_("Site ID"), facts.hostname.partition(".")[0], lambda text: {"site": {"id": text}})

@@ -388,6 +388,6 @@ def _merge_again(
         layer.switch_current(name)
     if name != before or reported:
         journal.record_event(
-            "translations-applied", None, version=str(running), merged=name, **reported
+            "local-texts-merged", None, version=str(running), merged=name, **reported
         )
     return name, name != before

@@ -189,7 +189,7 @@ def _follow_events(
     for event in client.stream(after):
         yield event
         over = (
-            event.kind == "order-ended" and event.data["data"].get("order") == job
+            event.kind == "job-ended" and event.data["data"].get("order") == job
             if job is not None
             else event.kind == "service" and event.data["running"] is None
         )

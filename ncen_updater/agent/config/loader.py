@@ -91,7 +91,9 @@ FORMAT_HINTS: Mapping[str, str] = {
     "service.operator_group": N_("Use the name of a group on this machine."),
     "service.approver_group": N_("Use the name of a group on this machine."),
     "people": N_("Use names of accounts on this machine."),
-    "databases.host": N_("Use the directory of PostgreSQL's socket, such as /var/run/postgresql."),
+    "databases.host": N_(
+        "Use the directory of the server's socket, as unix_socket_directories names it."
+    ),
     "databases": N_(
         "Use letters, digits, hyphens and underscores, beginning with a letter; at most 48."
     ),

@@ -79,7 +79,7 @@ REQUIRED_APPROVALS = 2
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
 
 #: Events after which an adoption stands: people relied on it.
-EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-begun", "approved"})
+EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-started", "approved"})
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.import_store import ImportRecord
 
-IMPORT_STARTED = "import-begun"
+IMPORT_STARTED = "import-started"
 
 
 def import_bundle(

@@ -32,11 +32,11 @@ from ncen_updater.formats.manifest import SiteFileEffect
 
 #: Kinds of events. They count: names of files may tell of people.
 FILES_RESTORED, SNAPSHOT_FAILED, OLD_PATHS_RESTORED = (
-    "files-put-back",
-    "files-not-kept",
-    "files-brought-back",
+    "files-restored",
+    "files-not-retained",
+    "previous-paths-restored",
 )
-SNAPSHOT_NOT_REMOVED = "files-not-dropped"
+SNAPSHOT_NOT_REMOVED = "files-not-removed"
 
 logger = logging.getLogger(__name__)
 

@@ -629,7 +629,9 @@ def require_consistent_site(site: Site, journal: Journal, change: Change | None)
         raise InterventionRequiredError(reason=decision.reason)
     healed = site.database_engine.repair_marker()
     if healed:
-        journal.record_event("marker-healed", change.id if change else None, databases=list(healed))
+        journal.record_event(
+            "marker-repaired", change.id if change else None, databases=list(healed)
+        )
     reason = find_contradiction(site, journal)
     if reason is not None:
         raise InterventionRequiredError(reason=reason)

@@ -33,8 +33,8 @@ from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
-DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-kept", "databases-kept-dropped"
-PRUNE_STARTED, PRUNE_FINISHED = "prune-begun", "prune-ended"
+DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-retained", "retained-databases-removed"
+PRUNE_STARTED, PRUNE_FINISHED = "prune-started", "prune-finished"
 
 
 def apply_retention(

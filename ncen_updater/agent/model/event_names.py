@@ -12,8 +12,8 @@ SERVICE_LOCK_FILE: Final = "service/service.lock"
 #: Where people lay bundles down for the service.
 INBOX_DIRECTORY: Final = "inbox"
 IMPORTED: Final = "imported"
-IMPORT_REFUSED: Final = "import-refused"
-AGENT_SELECTED: Final = "agent-chosen"
+IMPORT_REFUSED: Final = "import-rejected"
+AGENT_SELECTED: Final = "agent-selected"
 ROLLBACK_EMERGENCY: Final = "emergency-rollback"
 AGENT_CONFIRMED: Final = "agent-confirmed"
 #: A recovery of a change began.
@@ -21,19 +21,19 @@ RECOVERY_STARTED: Final = "recovery"
 #: The application was started, since it ought to run and nobody came to start it.
 APPLICATION_STARTED: Final = "application-started"
 #: While a release is watched: its databases are not there, and nothing counts against it,
-DATABASES_UNAVAILABLE: Final = "databases-away"
+DATABASES_UNAVAILABLE: Final = "databases-unavailable"
 #: until they are.
-DATABASES_AVAILABLE: Final = "databases-back"
+DATABASES_AVAILABLE: Final = "databases-available"
 #: While a release is watched: a disk of the site is full, and nothing counts against it,
 DISK_FULL: Final = "disk-full"
 #: until it has room.
-DISK_HAS_SPACE: Final = "disk-has-room"
+DISK_HAS_SPACE: Final = "disk-has-space"
 #: While a release is watched: somebody stopped the application, and nothing counts against it,
 APPLICATION_STOPPED: Final = "application-stopped"
 #: until it runs again.
 APPLICATION_RUNS: Final = "application-runs"
 #: Databases that people restored, or changed on purpose, were taken as those of a release.
-RESTORED_ADOPTED: Final = "restore-accepted"
+RESTORED_ADOPTED: Final = "restored-adopted"
 #: What people approve who take restored databases for those of a release: this, and the release.
 RESTORED_APPROVAL_PREFIX: Final = "restored "
 #: People set what receipts of this site may say.

@@ -566,7 +566,7 @@ def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | 
         return None
     with guard_reads(journal.path):
         rows = journal.query(
-            f"SELECT * FROM events WHERE kind IN ('{ROLLBACK_EMERGENCY}', 'begun')"  # noqa: S608
+            f"SELECT * FROM events WHERE kind IN ('{ROLLBACK_EMERGENCY}', 'change-started')"  # noqa: S608
             f" AND number < {begun:d} ORDER BY number DESC LIMIT 1"
         )
         found = next(map(JournalEvent, rows), None)

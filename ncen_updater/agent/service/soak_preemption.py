@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 #: How often it is looked whether somebody gave an order.
 POLL_INTERVAL_S = 1.0
 #: The watching ends, since somebody ordered to go back.
-SOAK_ENDED = "watching-ended"
+SOAK_ENDED = "soak-ended"
 
 
 @contextmanager

@@ -55,7 +55,9 @@ yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 
 
 @click.command("import", cls=PublisherCommand, help=N_("Import receipts from a directory"))
-@click.argument("spool", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument(
+    "spool", metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False, exists=True)
+)
 @feed_option
 @record_option
 @click.option("--keep", is_flag=True, help=N_("Keep the files that were imported"))
@@ -93,11 +95,9 @@ def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep:
 @click.command(
     "confirm", cls=PublisherCommand, help=N_("Confirm the key of a site by its fingerprint")
 )
-@click.argument("site")
+@click.argument("site", metavar="NAME")
 @record_option
-@click.option(
-    "--key", metavar="DIGITS", help=N_("Which key, by the first digits of its fingerprint")
-)
+@click.option("--key", metavar="HASH", help=N_("Which key, by the first digits of its fingerprint"))
 @yes_option
 @click.pass_context
 def confirm(
@@ -131,7 +131,7 @@ def confirm(
 
 
 @click.command("forget", cls=PublisherCommand, help=N_("Remove everything that a site reported"))
-@click.argument("site")
+@click.argument("site", metavar="NAME")
 @record_option
 @yes_option
 @click.pass_context
@@ -152,7 +152,7 @@ def forget(context: click.Context, site: str, record: Path, yes: bool) -> ExitCo
 
 
 @click.command("board", cls=PublisherCommand, help=N_("Write the board as web pages"))
-@click.argument("output", type=DIRECTORY_PATH)
+@click.argument("output", metavar="DIRECTORY", type=DIRECTORY_PATH)
 @record_option
 @click.option("--regions", type=FILE_PATH, help=N_("Regions, countries and leaders (regions.toml)"))
 @click.pass_context

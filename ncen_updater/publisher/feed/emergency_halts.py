@@ -25,8 +25,8 @@ from ncen_updater.feed.emergency_halt_statements import (
     verify_emergency_halts,
 )
 from ncen_updater.formats.rollout import (
-    BRAKES_A_KEY,
     MOST_BYTES_A_KEY,
+    MOST_HALTS_A_KEY,
     EmergencyHaltStatement,
     encode_for_signing,
     format_utc_time,
@@ -208,4 +208,4 @@ def merge_emergency_halts(
 
 def _has_room(carried: Sequence[tuple[EmergencyHaltStatement, dict[str, Any]]], keyid: str) -> bool:
     mine = [data for one, data in carried if one.keyid == keyid]
-    return len(mine) <= BRAKES_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY
+    return len(mine) <= MOST_HALTS_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY

@@ -104,7 +104,7 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
         "rehearse --dry-run", "rollback --dry-run", "rollback --yes",
         "approve --dry-run", "approve --rollback --dry-run", "schedule 2099-01-01 --dry-run",
         "confirm", "confirm --dry-run", "prune", "prune --dry-run",
-        "prune --kept abcdefgh --dry-run", "adopt 3.2.4", "adopt 3.2.4 --dry-run",
+        "prune --retained abcdefgh --dry-run", "adopt 3.2.4", "adopt 3.2.4 --dry-run",
     ],
 )  # fmt: skip
 def test_commands_refuse_before_an_interrupted_change_is_resumed(

@@ -215,7 +215,7 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     assert "history abcdefgh --events" in short.stdout
     assert "step started" in long.stdout and "step failed" in long.stdout
     document = json.loads(site.run("history", UPGRADE.id, "--json").stdout)
-    assert document["events"][0]["kind"] == "begun"
+    assert document["events"][0]["kind"] == "change-started"
     assert document["failure"]["step"] == "migrate"
 
 

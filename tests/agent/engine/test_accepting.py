@@ -149,7 +149,7 @@ def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every:
             connection.execute(f"COMMENT ON DATABASE \"{name}\" IS 'mine'".encode())
     assert findings(site) == []
     assert roll_back(site) == str(OLD)
-    assert "marker-healed" in kinds(site)
+    assert "marker-repaired" in kinds(site)
     assert all(
         mark.startswith("mine") == (every or n == 0) for n, mark in enumerate(comments(demo))
     )
@@ -180,7 +180,7 @@ def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
     (site.state_directory / "databases" / "sets" / f"{live.name}.json").unlink()
     assert findings(site) == []
     assert roll_back(site) == str(OLD)
-    assert "marker-healed" in kinds(site)
+    assert "marker-repaired" in kinds(site)
 
 
 def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
@@ -252,7 +252,7 @@ def test_photographs_get_the_names_that_the_old_release_looks_for(
     assert old.read_bytes() == b"as it was"
     assert (demo.photos / "moved.jpg").exists()
     assert (demo.photos / "added.jpg").read_bytes() == b"by an officer"
-    assert "files-brought-back" in kinds(site)
+    assert "previous-paths-restored" in kinds(site)
 
 
 def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None:

@@ -186,7 +186,7 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
         with monkeypatch.context() as patched:
             patched.setattr(DirectoryHandle, "remove_tree", Mock(side_effect=refused))
             prune_snapshots(journal, CHANGE.id)
-        told = [event.data for event in journal.list_events() if event.kind == "files-not-dropped"]
+        told = [event.data for event in journal.list_events() if event.kind == "files-not-removed"]
         assert [item["code"] for item in told] == ["NU-4301"]
         assert find_remaining_snapshots(journal, {CHANGE.id}) == {CHANGE.id}
         prune_snapshots(journal, CHANGE.id)

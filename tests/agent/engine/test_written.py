@@ -120,7 +120,7 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
     assert kept.figures["rows"] == "suspects.persons 1"
     assert persons(Path(str(kept.figures["path"]))) == 1
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
-        (event,) = [e for e in journal.list_events() if e.kind == "databases-kept"]
+        (event,) = [e for e in journal.list_events() if e.kind == "databases-retained"]
     assert event.data["path"] == kept.figures["path"]
     assert kept.code == "NU-4251"
     assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}

@@ -119,7 +119,7 @@ def ordered(service: Served, name: str, **more: object) -> Any:
     form = {"kind": "import", "file": name, **more}
     given = service.client.call("POST", "/v1/jobs", form)
     for event in service.client.stream(given["event"]):
-        if event.kind == "order-ended" and event.data["data"]["order"] == given["id"]:
+        if event.kind == "job-ended" and event.data["data"]["order"] == given["id"]:
             break
     return service.client.get(f"/v1/jobs/{given['id']}")["result"]
 
@@ -145,9 +145,9 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
     assert there["exit_code"] == alone.returncode == 6
     assert there["document"]["error"]["code"] == error["code"]
     kinds = [kind for kind, _ in told(service)]
-    assert kinds == ["import-begun", "imported"] * 2 + ["import-begun", "import-refused"] * 2
+    assert kinds == ["import-started", "imported"] * 2 + ["import-started", "import-rejected"] * 2
     history = service.client.get("/v1/history")["imports"]
-    assert [one["kind"] for one in history] == ["import-refused"] * 2 + ["imported"] * 2
+    assert [one["kind"] for one in history] == ["import-rejected"] * 2 + ["imported"] * 2
     assert lies(service) == [name], "what lay there before stays there"
 
 
@@ -161,7 +161,7 @@ def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle:
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout and "Importé" in done.stdout
     assert lies(service) == []
-    assert told(service) == [("import-begun", OPERATOR), ("imported", OPERATOR)]
+    assert told(service) == [("import-started", OPERATOR), ("imported", OPERATOR)]
     half = bundle.with_name("half.ncen")
     half.write_bytes(bundle.read_bytes()[:20_000])
     half.chmod(0o644)
@@ -275,7 +275,7 @@ def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path)
     os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]
     assert refused == "NU-2303"
-    assert [kind for kind, _ in told(service)] == ["import-begun", "import-refused"]
+    assert [kind for kind, _ in told(service)] == ["import-started", "import-rejected"]
 
 
 @needs_people
@@ -288,11 +288,11 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Pa
         event = journal.read_last_event_number()
     service.send(1)  # as the interface wakes it
     for found in service.client.stream(event):
-        if found.kind == "order-ended":
+        if found.kind == "job-ended":
             break
     result = service.client.get(f"/v1/jobs/{number}")["result"]
     assert result["document"]["error"]["code"] == "NU-9334"
-    assert told(service) == [("import-begun", "somebody"), ("import-refused", "somebody")]
+    assert told(service) == [("import-started", "somebody"), ("import-rejected", "somebody")]
 
 
 @pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
@@ -308,7 +308,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
     result = call_worker(worker, {"command": ["import", "--order", str(number)]})
     assert result["exit_code"] == 0, result
-    assert told(service) == [("import-begun", "me"), ("imported", "me")]
+    assert told(service) == [("import-started", "me"), ("imported", "me")]
 
 
 def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: Path) -> None:

@@ -89,15 +89,21 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     served.unhold()
     served.until("installed", lambda: "change-finished" in served.kinds())
     assert version_of(served.demo).whole == "3.3.0"
-    served.until("collected", lambda: "prune-ended" in served.kinds())
+    served.until("collected", lambda: "prune-finished" in served.kinds())
     served.until("at rest", served.at_rest)
     assert served.judge(before, "3.2.4") == []
     assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []
     assert undescribed(served.socket, "fr", ["/v1/confirmation", "/v1/dossier"]) == []
-    assert undescribed_events(served.socket, "prune-ended") == []
+    assert undescribed_events(served.socket, "prune-finished") == []
     kinds = served.kinds()
-    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "prune-ended"):
+    for kind in (
+        "rehearsal-passed",
+        "approved",
+        "predicted",
+        "downtime-compared",
+        "prune-finished",
+    ):
         assert kind in kinds, kind
     assert served.stop() == 0
 

@@ -170,7 +170,7 @@ def test_watching(service: Served) -> None:
     followed = service.run("watch", str(given["id"]), "--json")
     kinds = [json.loads(line)["kind"] for line in followed.stdout.splitlines()]
     assert idle.returncode == followed.returncode == 0
-    assert kinds == [] or kinds[-1] == "order-ended"
+    assert kinds == [] or kinds[-1] == "job-ended"
     assert service.run("watch", "77").returncode == 2
     assert service.stop() == 0
     assert code_of(service.run("watch", "--json").stdout) == "NU-9303"

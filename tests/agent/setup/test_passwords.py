@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.setup.site import AGENT, BareSite, bare_site
+from tests.agent.setup.site import AGENT, OURSELVES, BareSite, bare_site
 from tests.agent.setup.test_setup import differences, is_set_up, run
 
 
@@ -32,9 +32,9 @@ def test_application_keeps_its_password(site: BareSite, way: str) -> None:
     assert is_set_up(site)
     found = json.loads(done.stdout)
     ident = (site.server.data / "pg_ident.conf").read_text().splitlines()
-    assert f"ncen_updater root {AGENT}" in ident
+    assert f"ncen_updater {OURSELVES} {AGENT}" in ident
     # By a password through the socket nobody else comes in, and a person is told what that costs.
-    assert ("ncen_updater root portal" in ident) is (way == "tcp")
+    assert (f"ncen_updater {OURSELVES} portal" in ident) is (way == "tcp")
     assert any("password_file" in line for line in found["by_hand"]) is (way == "socket")
     assert "password" not in site.demo.config_path.read_text()
     assert ("NU-4164" in done.stdout) is (way == "socket")

@@ -106,7 +106,7 @@ def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: 
     with Journal.open(live.demo.state / JOURNAL_FILE, read_only=True) as journal:
         kinds = [event.kind for event in journal.list_events()][-2:]
         code = journal.list_events()[-1].data["code"]
-    assert kinds == ["import-begun", "import-refused"]
+    assert kinds == ["import-started", "import-rejected"]
     assert code == "NU-2303"
     assert "bad.ncen" in live.run("history").stdout
 

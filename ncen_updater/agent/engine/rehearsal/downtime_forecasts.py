@@ -84,7 +84,8 @@ def record_actual_downtime(journal: Journal, change_id: str) -> None:
             "UPDATE predictions SET actual_s = ? WHERE change = ?", (real, change_id)
         )
         journal.append_event(
-            "stop-compared", change_id, actual_s=real, held=row["low_s"] <= real <= row["high_s"],
+            "downtime-compared", change_id, actual_s=real,
+            held=row["low_s"] <= real <= row["high_s"],
             low_s=row["low_s"], high_s=row["high_s"],
         )  # fmt: skip
 

@@ -151,7 +151,7 @@ class RehearsalStore:
                 ),
             )
             self._journal.append_event(
-                "rehearsal-begun", None, rehearsal=number, from_version=from_version,
+                "rehearsal-started", None, rehearsal=number, from_version=from_version,
                 to_version=to_version,
             )  # fmt: skip
 

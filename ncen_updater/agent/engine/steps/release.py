@@ -35,7 +35,9 @@ def _record_rejected_packs(
 ) -> None:
     """Let the history say which packs failed; the archive took their place."""
     for name in sorted(after.keys() - before.keys()):
-        context.journal.record_event("pack-refused", context.change.id, pack=name, code=after[name])
+        context.journal.record_event(
+            "pack-rejected", context.change.id, pack=name, code=after[name]
+        )
 
 
 class FetchStep(Step):

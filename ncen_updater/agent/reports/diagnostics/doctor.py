@@ -426,7 +426,7 @@ def _check_units(site: Site) -> Iterator[Finding]:
         values = {"unit": unit, "directory": directory, "link": site.slots.current_link}
         yield Finding(
             "NU-6145",
-            Severity.CRITICAL,
+            Severity.WARNING,  # a program elsewhere may start the release by its own means
             LazyText(N_("{unit} starts {directory}, not {link}"), values),
             LazyText(N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"), values),
             {"unit": unit, "directory": directory},

@@ -32,7 +32,7 @@ from ncen_updater.common.progress import ProgressListener
 #: A row of a table, or an event with ``kind``, ``change`` and ``data``.
 Row = Mapping[str, Any]
 #: How a change is by the event that told last of it.
-STATE_BY_EVENT = {"begun": "running", "committed": "committed"}
+STATE_BY_EVENT = {"change-started": "running", "committed": "committed"}
 
 
 def _parse_data(event: Row) -> Mapping[str, Any]:
@@ -76,7 +76,7 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
         kind, change = event["kind"], event["change"]
         if change is None:
             continue
-        if kind == "begun":
+        if kind == "change-started":
             begun[change] = _parse_data(event)
         state = STATE_BY_EVENT.get(kind) or (kind[7:] if kind.startswith("change-") else None)
         if state is not None:
@@ -105,9 +105,9 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
     given: dict[int, Mapping[str, Any]] = {}
     ended: set[int] = set()
     for event in events:
-        if event["kind"] == "ordered":
+        if event["kind"] == "job-queued":
             given[int(_parse_data(event).get("order") or 0)] = _parse_data(event)
-        elif event["kind"] == "order-ended":
+        elif event["kind"] == "job-ended":
             ended.add(int(_parse_data(event).get("order") or 0))
     there = {row["id"]: row for row in rows}
     for number in sorted(there.keys() | given.keys()):

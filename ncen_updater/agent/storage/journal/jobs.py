@@ -82,7 +82,7 @@ class JobQueue:
                 (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
             ).lastrowid
             self._journal.append_event(
-                "ordered", None, order=number, what=kind, data=dict(data), by=actor.name,
+                "job-queued", None, order=number, what=kind, data=dict(data), by=actor.name,
                 uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
@@ -98,7 +98,7 @@ class JobQueue:
             named = "SELECT kind, who FROM orders WHERE id = ?"
             row = connection.execute(named, (number,)).fetchone()
             self._journal.append_event(
-                "order-taken", None, order=number, what=row["kind"], by=row["who"]
+                "job-started", None, order=number, what=row["kind"], by=row["who"]
             )
 
     def mark_ended(self, number: int, result: Mapping[str, object]) -> None:
@@ -109,7 +109,7 @@ class JobQueue:
                 (self._journal.read_time().isoformat(), json.dumps(result, sort_keys=True), number),
             )
             self._journal.append_event(
-                "order-ended", None, order=number, exit_code=result.get("exit_code")
+                "job-ended", None, order=number, exit_code=result.get("exit_code")
             )
 
     def find_next(self) -> Job | None:
@@ -137,13 +137,13 @@ class JobQueue:
 
         The order of the events tells: a clock that was set back does not. One job runs at a time.
         """
-        kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'begun'"
+        kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'change-started'"
         mark = f"FROM events WHERE json_extract(data, '$.order') = {job.id:d} AND kind ="
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 f"SELECT change FROM events WHERE change IS NOT NULL AND {kinds}"  # noqa: S608 - ours
-                f" AND number > (SELECT max(number) {mark} 'order-taken')"
-                f" AND number < coalesce((SELECT max(number) {mark} 'order-ended'), 1e18)"
+                f" AND number > (SELECT max(number) {mark} 'job-started')"
+                f" AND number < coalesce((SELECT max(number) {mark} 'job-ended'), 1e18)"
                 " ORDER BY number DESC LIMIT 1"
             )
             return str(rows[0]["change"]) if rows else None

@@ -77,7 +77,7 @@ class Journal(JournalFile):
                 )  # fmt: skip
                 self._store_facts(change.id, facts)
                 self.append_event(
-                    "begun", change.id, what=change.kind, mode=change.mode,
+                    "change-started", change.id, what=change.kind, mode=change.mode,
                     from_version=change.from_version, to_version=change.to_version,
                 )  # fmt: skip
         except sqlite3.IntegrityError as error:

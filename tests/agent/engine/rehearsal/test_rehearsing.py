@@ -153,7 +153,7 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
     assert [outcome.change.to_version for outcome in result.outcomes] == ["3.3.0"]
     assert found.current == "3.2.4"
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-        compared = [e for e in journal.list_events() if e.kind == "stop-compared"]
+        compared = [e for e in journal.list_events() if e.kind == "downtime-compared"]
         assert len(compared) == 1
         assert len(list_past_downtimes(journal)) == 1
 

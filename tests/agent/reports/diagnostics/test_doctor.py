@@ -345,7 +345,7 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
         demo.configure(before)
 
 
-def test_unit_that_starts_another_installation_blocks_an_upgrade(
+def test_unit_that_starts_another_installation_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "Ready for an upgrade" of a site that had been adopted by hand."""

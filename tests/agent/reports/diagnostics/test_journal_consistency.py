@@ -139,7 +139,7 @@ def test_a_record_without_its_event(path: Path, statement: str) -> None:
 
 def test_an_event_without_its_record(path: Path) -> None:
     """As somebody would who only makes the chain again."""
-    alter(path, "DELETE FROM events WHERE kind IN ('begun', 'ordered')")
+    alter(path, "DELETE FROM events WHERE kind IN ('change-started', 'job-queued')")
     with closing(sqlite3.connect(path)) as connection, connection:
         numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()
         for new, (old,) in enumerate(numbers, 1):

@@ -249,7 +249,7 @@ def test_many_write_at_once(counter: Counter) -> None:
             person.join()
     assert sorted(codes) == ["NU-9318"] * 7 + ["given"]
     with Journal.open(counter.site.journal) as journal:  # its chain is checked
-        assert [event.kind for event in journal.list_events()] == ["ordered"]
+        assert [event.kind for event in journal.list_events()] == ["job-queued"]
 
 
 def test_after_its_end_nobody_answers(counter: Counter) -> None:

@@ -217,7 +217,7 @@ def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> N
     with Journal.open(
         site_in_process(demo).state_directory / JOURNAL_FILE, read_only=True
     ) as journal:
-        told = [e.data for e in journal.list_events() if e.kind == "translations-applied"]
+        told = [e.data for e in journal.list_events() if e.kind == "local-texts-merged"]
     assert [data.get("language") for data in told] == ["pt", None]
 
 

@@ -493,7 +493,7 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
 #
 # What was live until a change went back, and what was kept at a commit and was opened since.
 #
-# Nothing drops it but a person's word (collect --kept).
+# Nothing drops it but a person's word (collect --retained).
 
 # Physical name, table, rows; None where they could not be counted.
 QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
@@ -503,7 +503,7 @@ QUARANTINED_DATABASES = FindingTemplate(
     Severity.WARNING,
     N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
     N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
-        " again, then run: ncen-updater prune --kept {change}"),
+        " again, then run: ncen-updater prune --retained {change}"),
 )  # fmt: skip
 _SET_ASIDE = (
     "CREATE TABLE IF NOT EXISTS public.set_aside ("

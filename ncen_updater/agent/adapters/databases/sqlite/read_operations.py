@@ -508,7 +508,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
                 N_("Databases with unmerged records retained in {path} ({rows})"),
                 N_(
                     "Review them and enter missing records again, then run: ncen-updater"
-                    " prune --kept {change}"
+                    " prune --retained {change}"
                 ),
                 {"path": place, "rows": rows or "-", "change": quarantined.change},
             )

@@ -341,7 +341,7 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     assert aside.figures == {
         "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
     }  # fmt: skip
-    assert f"prune --kept {CHANGE.id}" in str(aside.remedy)
+    assert f"prune --retained {CHANGE.id}" in str(aside.remedy)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql(KEPT["t_seizure"], "SELECT 1")
 

@@ -235,7 +235,7 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     records = receiver.records()
     assert records.pop()["MESSAGE"] == "later (change abcdefgh)"
     assert [r["MESSAGE"] for r in records] == [
-        "begun upgrade from 3.2.4 to 3.3.0 (change abcdefgh)",
+        "change-started upgrade from 3.2.4 to 3.3.0 (change abcdefgh)",
         "step-intended maintenance-on (change abcdefgh)",
         "step-done maintenance-on (change abcdefgh)",
     ]  # fmt: skip

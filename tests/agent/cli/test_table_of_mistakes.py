@@ -77,9 +77,9 @@ URLS = r'urls = \["(http://[^"]*)"\]'
 FRIGHTENING = ("Do not upgrade", "tampered", "Do not start the application")
 
 ROWS = [
-    Mistake(1, "doctor", 3, "NU-1004", ("at line 5", "missing quote"), put('"MU"', '"MU')),
+    Mistake(1, "doctor", 3, "NU-1004", ("at line 6", "missing quote"), put('"MU"', '"MU')),
     Mistake(2, "status", 1, "NU-1008", ("straight quotes",), put('"MU"', "\u201cMU\u201d")),
-    Mistake(3, "status", 1, "NU-1005", ("line 11: feed.url is not", "Did you mean urls?"),
+    Mistake(3, "status", 1, "NU-1005", ("line 12: feed.url is not", "Did you mean urls?"),
             put("urls =", "url =")),
     Mistake(4, "doctor", 3, "NU-1005", ("ISO 3166 code in capitals, such as KE",),
             put('"MU"', '"Mauritius"')),
@@ -91,7 +91,7 @@ ROWS = [
             ("Did you mean application?", "Status: unknown",
              "unknown ('maintenance_file' is missing or not text). Nothing"),
             put(r"\[application\]", "[aplication]")),
-    Mistake(8, "doctor", 3, "NU-1005", ("4 errors", "line 5: site.country", "line 14:"),
+    Mistake(8, "doctor", 3, "NU-1005", ("4 errors", "line 6: site.country", "line 15:"),
             lambda text: put("urls =", "url =")(put('"sqlite"', '"x"')(put('"MU"', '"x"')(text)))),
     Mistake(9, "doctor", 3, "NU-1005", ("Begin with http:// or https://",),
             put('health_url = "http://', 'health_url = "')),

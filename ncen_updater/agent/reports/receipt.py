@@ -7,6 +7,8 @@ Secretariat sees the gap. A receipt is made of changes that ended, never of one 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -146,11 +148,15 @@ def write_receipt(
     path = directory / f"receipt-{receipt.site}-{receipt.number}.json"
     with durable.open_for_replace(path) as stream:
         stream.write(signed.content)
-        # Recorded before the file has its name: no number is ever used for two contents.
-        journal.record_event(
-            RECEIPT_WRITTEN, number=receipt.number, digest=signed.digest, epoch=receipt.epoch,
-            level=level.value, by=actor,
-        )  # fmt: skip
+        # Recorded before the file has its name: no number is ever used for two contents, neither
+        # after a kill nor by two commands at once.
+        with journal.transaction():
+            if read_receipt_state(journal).number != receipt.number - 1:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+            journal.append_event(
+                RECEIPT_WRITTEN, None, number=receipt.number, digest=signed.digest,
+                epoch=receipt.epoch, level=level.value, by=actor,
+            )  # fmt: skip
     return signed, path
 
 
@@ -204,13 +210,13 @@ def _collect_change_facts(journal: Journal) -> dict[str, object]:
     facts = journal.read_facts(change.id)
     real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
     outcome = classify_outcome(change, facts)
-    blamed = is_release_blamed(journal, facts.failed_soak_upgrade or change.id)
+    blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
     return {
         "change": [change.from_version, change.to_version],
         "outcome": outcome,
-        "code": change.error_code,
-        "fault": choose_fault(outcome, blamed=blamed),
-        "soaked": outcome is Outcome.UPGRADED and facts.confirmed_by is None,
+        "code": change.error_code or blame,
+        "fault": choose_fault(outcome, blamed=blame is not None),
+        "soaked": is_soaked(outcome, facts),
         "change_day": _get_day(change),
         "databases": _describe_databases(facts),
         "downtime_s": None if real is None else round(real),
@@ -234,15 +240,27 @@ def choose_fault(outcome: Outcome, *, blamed: bool) -> Fault:
         outcome: How the change ended.
         blamed: Whether the agent counts the failure against the release.
     """
-    if outcome in (Outcome.UPGRADED, Outcome.ROLLED_BACK):
+    if outcome is Outcome.ROLLED_BACK:
         return Fault.NONE
-    return Fault.RELEASE if blamed else Fault.SITE
+    if blamed:  # also of a release that failed its soak period and was not rolled back
+        return Fault.RELEASE
+    return Fault.NONE if outcome is Outcome.UPGRADED else Fault.SITE
 
 
-def is_release_blamed(journal: Journal, change: str) -> bool:
-    """Return whether a change counts against its release, and nobody took that back."""
-    kinds = [event.kind for event in journal.list_events(change=change)]
-    return kinds.count("release-bad") > kinds.count("release-bad-withdrawn")
+def is_soaked(outcome: Outcome, facts: ChangeFacts) -> bool:
+    """Return whether a soak period was completed: not ended by a person, nor failed; pure."""
+    return outcome is Outcome.UPGRADED and facts.confirmed_by is None and facts.soak_error is None
+
+
+def find_blame(journal: Journal, change: str) -> str | None:
+    """Return the code by which a change counts against its release; None where nothing does."""
+    codes = []
+    for event in journal.list_events(change=change):
+        if event.kind == "release-bad":
+            codes.append(str(event["code"]))
+        elif event.kind == "release-bad-withdrawn" and codes:
+            codes.pop()
+    return codes[-1] if codes else None
 
 
 def _describe_databases(facts: ChangeFacts) -> str:

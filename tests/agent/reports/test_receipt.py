@@ -16,12 +16,16 @@ import pytest
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.model.change import ChangeKind, ChangeState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
-from ncen_updater.formats.receipt import Fault, Outcome, Receipt, read_receipt
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
 from tests.support.forks import run_agent
-from tests.support.sites import TrialFeed, connect, serve
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -158,6 +162,51 @@ def test_a_medium_that_is_full_costs_no_number(run: Run, tmp_path: Path) -> None
     assert ask(run, "receipt")["receipt"]["number"] == before
 
 
+def test_two_commands_at_once_use_no_number_twice(
+    demo: DemoSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, level = site_in_process(demo), ReceiptLevel.VERSION
+    prepare = receipts.prepare_receipt
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+
+        def slow(*of: Any) -> tuple[Receipt, str]:
+            found = prepare(*of)
+            with monkeypatch.context() as usual:
+                usual.setattr(receipts, "prepare_receipt", prepare)
+                receipts.write_receipt(site, journal, level, tmp_path, "amina")
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(receipts, "prepare_receipt", slow)
+            with pytest.raises(OSError, match="busy"):
+                receipts.write_receipt(site, journal, level, tmp_path, "bo")
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE)
+        history = SiteHistory(journal)
+        assert receipts.find_blame(journal, CHANGE.id) is None
+        history.mark_bad("ncen", "3.3.0", "NU-6011", CHANGE.id)
+        assert receipts.find_blame(journal, CHANGE.id) == "NU-6011"
+        history.withdraw_bad(CHANGE.id)
+        assert receipts.find_blame(journal, CHANGE.id) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "facts", "soaked"),
+    [
+        (Outcome.UPGRADED, NO_FACTS, True),
+        (Outcome.UPGRADED, ChangeFacts(confirmed_by="amina"), False),
+        (Outcome.UPGRADED, ChangeFacts(soak_error="status 500"), False),
+        (Outcome.REVERTED, NO_FACTS, False),
+    ],
+)
+def test_soaked(outcome: Outcome, facts: ChangeFacts, *, soaked: bool) -> None:
+    assert receipts.is_soaked(outcome, facts) is soaked
+
+
 def test_a_key_that_is_none_is_an_error_and_stays(demo: DemoSite, run: Run, tmp_path: Path) -> None:
     key = demo.state / KEY_FILE
     ask(run, "receipt", "--level", "version", "--yes")
@@ -194,6 +243,7 @@ def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
     ("outcome", "blamed", "fault"),
     [
         (Outcome.UPGRADED, False, Fault.NONE),
+        (Outcome.UPGRADED, True, Fault.RELEASE),
         (Outcome.ROLLED_BACK, True, Fault.NONE),
         (Outcome.REVERTED, True, Fault.RELEASE),
         (Outcome.REVERTED, False, Fault.SITE),

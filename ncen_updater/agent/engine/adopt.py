@@ -1,6 +1,6 @@
 """Adopt an installation made by hand, or databases restored by hand (``adopt --restored``).
 
-A database administrator may restore databases from a backup of before an upgrade, or recreate them
+A database administrator may restore databases from a backup older than an upgrade, or recreate them
 under their names. Code, journal and databases then contradict each other, and the agent refuses all
 changes. Two people confirm that this was done on purpose. The databases are compared with the
 release that they name, and then code, databases and journal are set to that release.

@@ -55,7 +55,7 @@ def run_expand(context: StepContext) -> None:
     Raises:
         EXPAND_FAILED: It failed. That is no verdict on the release: it may have waited in vain for
             what a user held.
-        EXPAND_RUNNING: One of before is still at work.
+        EXPAND_RUNNING: An earlier one is still at work.
         DatabaseUnreachableError: The server is gone.
     """
     site = context.site
@@ -113,7 +113,7 @@ def run_contract(context: StepContext) -> None:
 
     Raises:
         CONTRACT_FAILED: It failed; the release runs on, and it is tried again.
-        EXPAND_RUNNING: One of before is still at work.
+        EXPAND_RUNNING: An earlier one is still at work.
         DatabaseUnreachableError: The server is gone.
     """
     site, journal, change = context.site, context.journal, context.change

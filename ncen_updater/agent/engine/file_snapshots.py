@@ -144,7 +144,7 @@ def settle_files_by_operator(
         journal: Open for writing.
         change: The last upgrade, or a change that recovery gave up.
         progress: Told what is put back.
-        restore: Whether the site is of before the change from now on.
+        restore: Whether the site goes back to its state before the change.
 
     Raises:
         SITE_FILES_NOT_RESTORED: If it cannot be done now.
@@ -202,7 +202,7 @@ def discard_snapshots(context: StepContext) -> None:
 
 
 def restore_old_paths(context: StepContext) -> None:
-    """On a rollback after the commit: give files of before the upgrade their old names again.
+    """On a rollback after the commit: give files of the previous release their old names again.
 
     Files are added and never removed. Those that the newer release moved get their old names beside
     the new ones. Those that are gone may have been deleted by users, and come back only where

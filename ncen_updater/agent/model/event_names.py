@@ -58,7 +58,7 @@ class NotificationKind(StrEnum):
     SCHEDULE_CANCELLED = "schedule-cancelled"
     UPGRADE_UPCOMING = "upgrade-upcoming"
     UPGRADED = "upgraded"
-    UPGRADE_FAILED = "upgrade-failed"  # before or after the stop; the release of before runs
+    UPGRADE_FAILED = "upgrade-failed"  # the previous release runs, whether it was stopped or not
     ROLLED_BACK = "rolled-back"  # a rollback after an upgrade that had been committed
     ROLLBACK_FAILED = "rollback-failed"  # the newer release runs
     INTERVENTION_REQUIRED = "intervention-required"

@@ -44,7 +44,7 @@ class AvailabilityCache:
         probe: Asks once.
         monotonic: The clock.
         timeout_s: So long is an answer waited for.
-        read_cache_key: What tells that an answer is of before, at little cost: another mark,
+        read_cache_key: What tells that an answer is outdated, at little cost: another mark,
             another site.
     """
 

@@ -367,7 +367,7 @@ class WakeupPipe:
     def handle_signals(self) -> Iterator[None]:
         """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again.
 
-        A SIGTERM of before that did not come through is one, too.
+        An earlier SIGTERM that did not come through is one, too.
         """
 
         def on_signal(number: int, _frame: FrameType | None) -> None:

@@ -280,7 +280,7 @@ def _list_release_attention(releases: Sequence[ReleaseRow]) -> Iterable[Attentio
 def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
     marks = {
         Mark.CONTRADICTED: N_("{site}: two different receipts with one number. Call the site."),
-        Mark.RESTORED: N_("{site}: restored from a backup. Its receipts are counted anew."),
+        Mark.RESTORED: N_("{site}: restored from a backup. A new series of receipts began."),
         Mark.GAP: N_("{site}: a receipt is missing."),
         Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
     }

@@ -771,7 +771,7 @@ class DatabaseEngine(abc.ABC):
         Where rows are in it that were written since the cut-over, or somebody else than the change
         had opened it, it is no candidate but :meth:`list_quarantined`.
 
-        Of a change that left the databases as they are, the marker of before; whatever was written
+        Of a change that left the databases as they are, the previous marker; whatever was written
         meanwhile stays.
 
         Raises:

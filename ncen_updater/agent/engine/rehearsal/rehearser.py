@@ -417,7 +417,7 @@ class Rehearser:
             hop.rollback_s = self._measure(lambda: mark_without_migrating(engine, step))
             return
         older = self._site.load_migrations(hop.plan.origin)
-        # All hops are one change here: only the rows beyond those of before are this one's.
+        # All hops are one change here: only rows that it added are its own.
         target = build_down_target(engine, step, newer, older, reference.id, hop.ledger_rows_before)
         checks = hop.plan.document.manifest.checks
         hop.rollback_s = self._measure(

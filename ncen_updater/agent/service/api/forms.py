@@ -154,7 +154,7 @@ class RejectionForm(ApiForm):
     Attributes:
         binding: What was seen.
         version: The release that was seen; the next one if left out.
-        reason: Why, for whoever prepares another one.
+        reason: Why, for those who prepare another one.
         language: Of the hold that tells of it.
     """
 

@@ -336,7 +336,7 @@ class LocalOverlay:
         )
 
     def write_local(self, declared: OverlayManifest, language: str, local: TextCatalog) -> None:
-        """Put texts into the country's own file; that of before stays beside it, hidden.
+        """Put texts into the country's own file; the previous file stays beside it, hidden.
 
         Raises:
             UpdaterError: If it cannot be written.

@@ -115,7 +115,7 @@ class MergeResult:
 def _apply_renames(
     own: TextCatalog, names: Mapping[str, str], known: Iterable[TextKey]
 ) -> Iterator[tuple[TextKey, TextKey, TextEntry]]:
-    """Yield the country's entries: the key of now, that of before, and what it says."""
+    """Yield the country's entries: the key now, the previous key, and the text."""
     by_name = {format_key(key): key for key in known} if names else {}
     for key, entry in own.entries.items():
         yield by_name.get(names.get(format_key(key), ""), key), key, entry

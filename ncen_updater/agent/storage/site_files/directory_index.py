@@ -132,11 +132,11 @@ def find_gone_and_moved(
     """Of the files that are no longer where they were: those that are gone, those that moved; pure.
 
     Args:
-        was: The index of before.
+        was: The previous index.
         now: What is there.
 
     Returns:
-        Paths of before; a file moved where it lies, unwritten, under another name.
+        Previous paths; a file moved where it lies, unwritten, under another name.
     """
     there = {entry.inode: entry for entry in now.values() if entry.kind == FileKind.FILE}
     gone: set[str] = set()

@@ -386,7 +386,7 @@ class DirectorySnapshot:
     def restore_old_paths(
         self, earlier_snapshot: DirectorySnapshot, *, everything: bool
     ) -> tuple[int, int]:
-        """Give files of before an upgrade their old names again. Adds, and never replaces.
+        """Give files of the previous release their old names again. Adds, and never replaces.
 
         Args:
             earlier_snapshot: The same directory, for the upgrade.

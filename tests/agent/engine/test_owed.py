@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,12 +207,12 @@ def test_a_resume_that_would_go_back_says_so(demo: DemoSite, site: Site) -> None
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
-    words = ["--config", str(demo.config_path), "resume", "--dry-run"]
+    words = ["--config", str(demo.config_path), "resume", "--dry-run", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
         capture_output=True, text=True, timeout=DEADLINE_S, check=True,
     )  # fmt: skip
-    assert done.stdout.startswith(f"{RecoveryAction.REVERT}: ")
+    assert json.loads(done.stdout)["decision"]["action"] == RecoveryAction.REVERT
     assert version_of(demo).whole == "3.3.0"
 
 

@@ -117,7 +117,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     assert version_of(service.demo).whole == "3.3.0"
     with Journal.open(service.root / "var/lib/ncen-updater" / JOURNAL_FILE) as journal:
         given = {event.kind: event for event in journal.list_events()}
-    assert (given["approved"]["by"], given["ordered"]["by"]) == (APPROVER, OPERATOR)
+    assert (given["approved"]["by"], given["job-started"]["by"]) == (APPROVER, OPERATOR)
     lines = service.run("status", user=READER, groups=(READER,)).stdout.splitlines()
     assert lines[0].startswith("Installed: ncen 3.3.0")
 

@@ -83,6 +83,12 @@ class UpdaterError(Exception):
         return LazyText(self.message.title, self.values)
 
     @property
+    def full_text(self) -> LazyText:
+        """What happened, with the detail where there is one."""
+        values = {"title": self.title_text, "detail": self.detail_text}
+        return LazyText("{title} ({detail})", values) if self.detail else self.title_text
+
+    @property
     def remedy_text(self) -> LazyText:
         """What to do."""
         return LazyText(self.message.remedy, self.values)
@@ -95,8 +101,7 @@ class UpdaterError(Exception):
         return self._detail or LazyText(DETAIL, {"detail": self.detail})
 
     def __str__(self) -> str:
-        detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.code}: {self.title_text}{detail}"
+        return f"{self.code}: {self.full_text}"
 
 
 class InsufficientSpaceError(UpdaterError):

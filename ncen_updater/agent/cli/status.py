@@ -255,6 +255,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.add_line(
             _format_approval(row, next((r for r in part["approvals"] if r["next"]), None))
         )
+    _show_schedules(session, document, part)
     back = part["rollback_approved"]
     if back is not None:
         for line in format_rollback_approvals(back):
@@ -268,6 +269,19 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "Marked bad: {version}, {times} failures, last {at} ({code}). Run: ncen-updater history"
         )
         session.add_line(LazyText(words, row_values))
+
+
+def _show_schedules(session: AgentSession, document: Document, part: Document) -> None:
+    """Show chosen start times, unless the service tells them with what else it waits for."""
+    if "service" in document and not part["holds"]:
+        return
+    for row in part["schedules"]:
+        values = {
+            "version": row["version"], "at": session.when(row["not_before"]),
+            "who": strip_control_characters(row["actor"]),
+        }  # fmt: skip
+        words = N_("Upgrade to {version} scheduled for {at} by {who}")
+        session.add_line(LazyText(words, values))
 
 
 def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:

@@ -98,7 +98,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
             "headline": LazyText(
                 choose_headline(report), {"version": report["to"], "previous": report["from"]}
             ),
-            "look": STATES.get(report["state"], STATES["running"]),
+            "look": STATES["interrupted" if report["interrupted"] else report["state"]],
             "rows": list(build_steps(report, asking.now, asking.language)),
             "failure": find_problem(report, None, asking.language),
         },

@@ -41,6 +41,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "finished": ("good", N_("Completed")),
     "reverted": ("bad", N_("Failed")),
     "stuck": ("bad", N_("Action required")),
+    "interrupted": ("bad", N_("Interrupted")),
 }
 UPGRADE_HEADLINES: Mapping[str, str] = {
     "running": N_("Upgrading to {version}"),
@@ -339,7 +340,7 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     if whole.get("code") == code:
         return whole
     meaning = explain_code(code)
-    text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    text = str(failure.get("error") or "").split("\n", 1)[0]
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
     return {

@@ -18,6 +18,7 @@ from ncen_updater.agent.storage.journal.rows import (
     parse_optional_time,
     parse_stored_value,
 )
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class RehearsalStore:
         basis: Mapping[str, object] | None = None,
         result: RehearsalReport | RehearsalFailure | None = None,
         error_code: str | None = None,
-        error: str | None = None,
+        error: LazyText | None = None,
     ) -> None:
         """Write what a rehearsal came to, after its last copy is gone.
 
@@ -180,7 +181,7 @@ class RehearsalStore:
                     number,
                 ),
             )  # fmt: skip
-            failure = {} if error is None else {"error": error[:2000]}
+            failure = {} if error is None else {"error": error}
             self._journal.append_event(
                 f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **failure
             )

@@ -120,6 +120,8 @@ class Facts(ChangeFacts):
     """Facts of a change."""
 
     copy_plan: Copy | None = None
+    remaining_parts_error: str | None = None  # type: ignore[assignment]
+    soak_error: str | None = None  # type: ignore[assignment]
     statistics: Statistics | None = None
 
 
@@ -128,6 +130,14 @@ class Report(RehearsalReport):
     """What a rehearsal found, as whichever agent made it kept it."""
 
     release_at_fault: bool = False
+
+
+@dataclass(frozen=True)
+class SiteAvailability(Availability):
+    """Whether users can work, in one language."""
+
+    detail: str = ""
+    unknown_because: str = ""
 
 
 #: To which agents of other versions add, and of which nothing need be there.
@@ -212,7 +222,9 @@ OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
     contracting=bool,
 )  # fmt: skip
-PastChange = _document("PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool)
+PastChange = _document(
+    "PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool, interrupted=bool
+)
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
 Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(
@@ -228,8 +240,8 @@ ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
-    cut_off=Interruption | None, taken_back_by=str | None, lines=list[str], steps=list[Step],
-    facts=Facts, events=list[ChangeEvent],
+    interrupted=bool, cut_off=Interruption | None, taken_back_by=str | None, lines=list[str],
+    steps=list[Step], facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
 OrderData = _document(
     "OrderData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
@@ -421,7 +433,7 @@ EndedJob = _document(
 
 FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)
 InUse = _document(
-    "InUse", version=str | None, open_to_users=bool | None, availability=Availability,
+    "InUse", version=str | None, open_to_users=bool | None, availability=SiteAvailability,
     full_disk=(FullDisk | None, None),
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)
@@ -438,11 +450,13 @@ ApprovedRollback = _document(
     "ApprovedRollback", from_=str, version=str, approvers=list[str], missing=Count,
     accept_loss=Count,
 )  # fmt: skip
+ChosenTime = _document("ChosenTime", version=str, not_before=datetime, actor=str)
 JournalStatus = _document(
     "JournalStatus", lock_holder=str | None, chain_head=str | None, open_change=OpenChange | None,
     pending_rollback=PendingRollbackFacts | None, last_change=Change | None,
     waiting_job=WaitingOrder | None,
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
+    schedules=list[ChosenTime],
     rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
     confirmed_by=str | None,
 )  # fmt: skip

@@ -33,6 +33,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import is_disk_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_records import encode_text
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_INTERRUPTED, JOURNAL_NO_ROOM
 
 logger = logging.getLogger(__name__)
@@ -383,7 +384,7 @@ class JournalFile:
         ).fetchone()
         number, previous = (row["number"] + 1, row["hash"]) if row else (1, FIRST_HASH)
         at = self._now().isoformat()
-        encoded = json.dumps(data, sort_keys=True)
+        encoded = json.dumps(data, sort_keys=True, default=encode_text)
         data = json.loads(encoded)
         own = compute_chain_hash(previous, number, at, change, kind, data)
         self._connection.execute(

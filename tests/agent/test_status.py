@@ -176,7 +176,7 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
     tmp_path: Path, journal: Journal
 ) -> None:
     with journal.transaction() as connection:
-        connection.execute("INSERT INTO orders VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
+        connection.execute("INSERT INTO jobs VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
     found = read_status(
         load_essential_settings(make_site(tmp_path / "site").config), NOW, {"journal"}
     )

@@ -286,13 +286,13 @@ def _show_schedules(session: AgentSession, document: Document, part: Document) -
 
 def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:
     """Show what somebody asked for and nobody has begun, and what it waits for."""
-    order = part["waiting_job"]
-    if order is None:
+    job = part["waiting_job"]
+    if job is None:
         return
     values = {
-        "who": strip_control_characters(order["actor"]),
-        "what": label_operation(order["kind"]),
-        "order": order["id"],
+        "who": strip_control_characters(job["actor"]),
+        "what": label_operation(job["kind"]),
+        "job": job["id"],
     }
     session.add_line(LazyText(N_("Queued by {who}: {what}"), values))
     waits = describe_job_wait(document, session.zone)

@@ -568,19 +568,19 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
 
 
 def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Find who ordered a change: one order is carried out at a time.
+    """Find who requested a change: one job is carried out at a time.
 
-    Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
+    Reads the one row, however many jobs there were. Times stand in UTC, so that their text is in
     their order.
     """
     at = change.created_at.astimezone(UTC).isoformat()
     with guard_reads(journal.path):
         rows = journal.query(
-            "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
+            "SELECT actor FROM jobs WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
             f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
             " ORDER BY id DESC LIMIT 1"
         )
-    return rows[0]["who"] if rows else None
+    return rows[0]["actor"] if rows else None
 
 
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:

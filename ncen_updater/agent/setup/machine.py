@@ -132,9 +132,9 @@ class ServerAddress:
                 timeout=SESSION_LIMIT_S,
             )  # fmt: skip
         except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None) or type(error).__name__
+            output = getattr(error, "stderr", None) or type(error).__name__
             raise UpdaterError(
-                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=str(said)[-500:]
+                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=str(output)[-500:]
             ) from error
         answer = json.loads(ended.stdout)
         if "refused" in answer:

@@ -216,8 +216,8 @@ class SetupRecord:
     def _keep_file(self, number: int, step: SetupStep, before: dict[str, Any]) -> None:
         """Keep a file as it was, also for people."""
         if isinstance(step, FileStep) and "content" in before:
-            kept = self.directory / f"{number:02}-{Path(step.path).name}.before"
-            durable.write_file(kept, base64.b64decode(before["content"]), 0o600)
+            backup = self.directory / f"{number:02}-{Path(step.path).name}.before"
+            durable.write_file(backup, base64.b64decode(before["content"]), 0o600)
 
     # ---- back ------------------------------------------------------------------------------------
 

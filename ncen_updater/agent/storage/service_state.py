@@ -66,7 +66,7 @@ class Assessment(JsonRecord):
         approved: Releases that enough people approved; the target is the first of them.
         gone: Those that enough people approved, and that can no longer be taken.
         disks: Where the databases lie, as far as that is on this machine.
-        barred: Newer releases that were halted, withdrawn, or are not open here yet.
+        withheld: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
     last_event: int

@@ -170,7 +170,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
             "view": view,
             "seen": seen,
             "silent": round(silent),
-            "order": job,
+            "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
             "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),

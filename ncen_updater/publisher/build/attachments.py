@@ -365,7 +365,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
 
 @dataclass(frozen=True)
 class AttachmentReport:
-    """What the papers of a release say, after they were checked.
+    """What the attachments of a release say, after they were checked.
 
     Attributes:
         component_count: How many parts the SBOM lists; None if there is none.
@@ -380,7 +380,7 @@ class AttachmentReport:
 
 @dataclass(frozen=True)
 class AttachmentBuilder:
-    """What ``build`` is told of papers.
+    """What ``build`` is told of attachments.
 
     Attributes:
         sbom: A file of the product's own build, ``auto`` to look into the tree, None for none.
@@ -432,7 +432,7 @@ def check_attachments(
     *,
     allow_unchecked: bool = False,
 ) -> AttachmentReport:
-    """Check the papers of a release against it.
+    """Check the attachments of a release against it.
 
     Args:
         document: The release.
@@ -463,7 +463,7 @@ def check_attachments(
 def check_published_attachments(
     feed: FeedDirectory, product: str, version: str, builder: Key | None
 ) -> tuple[ReleaseDocument, AttachmentReport]:
-    """Check the papers of a published release; for auditors.
+    """Check the attachments of a published release; for auditors.
 
     Args:
         feed: Any copy of the feed, verified whole first.

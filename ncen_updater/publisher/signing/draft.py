@@ -65,7 +65,7 @@ class Draft:
     Attributes:
         title: What they are about, in one line.
         roles: The new versions, by role.
-        review_files: Documents, trees, SQL and papers of the releases that are added, by SHA-256:
+        review_files: Documents, trees, SQL and attachments of added releases, by SHA-256:
             what a signer reads besides the lists.
     """
 

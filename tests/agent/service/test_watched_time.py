@@ -130,10 +130,10 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     with pytest.raises(UpdaterError) as ended:
         Played(site).watch(threading.Event())
     assert ended.value.code == "NU-9331"
-    assert ended.value.values == {"order": number, "who": AMINA.name}
+    assert ended.value.values == {"job": number, "who": AMINA.name}
     with Journal.open(site.journal, read_only=True) as journal:
         notes = [event for event in journal.list_events() if event.kind == SOAK_ENDED]
-    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.name)]
+    assert [(note.get("job"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
 def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:

@@ -51,11 +51,11 @@ def parse_unit(text: str) -> UnitCommands:
         name, equals, value = line.strip().partition("=")
         if not equals or name.startswith(("#", ";")):
             continue
-        kept = settings.setdefault(name.strip(), [])
+        values = settings.setdefault(name.strip(), [])
         if name.strip() == "WorkingDirectory" or not value.strip():
-            kept.clear()
+            values.clear()
         if value.strip():
-            kept.append(value.strip())
+            values.append(value.strip())
     started = settings.pop("ExecStart", [])
     working = "".join(settings.pop("WorkingDirectory", []))
     return UnitCommands(

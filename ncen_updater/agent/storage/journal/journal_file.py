@@ -93,7 +93,7 @@ CREATE TABLE bad_releases (
 CREATE TABLE holds (
     id INTEGER PRIMARY KEY,
     reason TEXT NOT NULL,
-    by TEXT NOT NULL,
+    actor TEXT NOT NULL,
     since TEXT NOT NULL,
     until TEXT,
     lifted_at TEXT,
@@ -116,13 +116,13 @@ CREATE TABLE rehearsals (
     basis TEXT,
     report TEXT
 ) STRICT;
--- What people said yes to. 'basis' is the document whose digest is 'binding'.
+-- What people approved. 'basis' is the document whose digest is 'binding'.
 CREATE TABLE approvals (
     id INTEGER PRIMARY KEY,
     binding TEXT NOT NULL CHECK (length(binding) = 64),
     to_version TEXT NOT NULL,
     basis TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     withdrawn_at TEXT,
@@ -134,7 +134,7 @@ CREATE TABLE schedules (
     binding TEXT NOT NULL CHECK (length(binding) = 64),
     to_version TEXT NOT NULL,
     not_before TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     cancelled_at TEXT,
@@ -150,11 +150,11 @@ CREATE TABLE predictions (
     actual_s REAL
 ) STRICT;
 -- What somebody asked the service to do; the service does it, not the request.
-CREATE TABLE orders (
+CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     data TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     started_at TEXT,
@@ -169,8 +169,8 @@ CREATE TABLE elapsed (
     wall TEXT NOT NULL,
     total_s REAL NOT NULL
 ) STRICT;
--- How much had passed when a set of previous databases was first seen to be kept.
-CREATE TABLE kept_since (
+-- How much had passed when a set of previous databases was first seen to be retained.
+CREATE TABLE retained_since (
     change TEXT PRIMARY KEY REFERENCES previous_sets (change),
     total_s REAL NOT NULL
 ) STRICT;
@@ -179,7 +179,7 @@ CREATE TABLE kept_since (
 #: text that people wrote and nothing of the databases. All else stays in the journal.
 LOGGED: Final = {
     "what": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
-    "by": "by {}", "order": "(order {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
+    "by": "by {}", "job": "(job {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip
 # A reader (a backup, a person with a database browser) must not look like a broken disk.

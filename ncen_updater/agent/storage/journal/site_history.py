@@ -96,7 +96,7 @@ class SiteHistory:
         since = self._journal.read_time()
         with self._journal.transaction() as connection:
             connection.execute(
-                "INSERT INTO holds (reason, by, since, until) VALUES (?, ?, ?, ?)",
+                "INSERT INTO holds (reason, actor, since, until) VALUES (?, ?, ?, ?)",
                 (reason, actor, since.isoformat(), until and until.isoformat()),
             )
             self._journal.append_event(
@@ -121,7 +121,7 @@ class SiteHistory:
             rows = self._journal.query("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
                 HoldRecord(
-                    row["id"], row["reason"], row["by"], parse_stored_time(row["since"]),
+                    row["id"], row["reason"], row["actor"], parse_stored_time(row["since"]),
                     parse_optional_time(row["until"]),
                 )
                 for row in rows

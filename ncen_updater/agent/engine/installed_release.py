@@ -80,7 +80,7 @@ class SchemaProbe:
 
     @property
     def passed(self) -> bool:
-        """Whether the answer is that of the release."""
+        """Return whether the answer is that of the release."""
         return self.executable and not self.rows
 
 

@@ -41,7 +41,7 @@ class PendingRollback:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether it is tried again without a person."""
+        """Return whether it is tried again without a person."""
         return self.attempts < MAX_ATTEMPTS and self.failures < MAX_FAILURES
 
 

@@ -160,7 +160,7 @@ class ChangeFacts(JsonRecord):
 
     @property
     def is_soak_failed(self) -> bool:
-        """Whether the release failed while it was watched, and nobody said that it is good."""
+        """Tell whether the release failed in its soak period and was not confirmed."""
         return self.soak_error is not None and self.confirmed_by is None
 
     def to_json(self) -> dict[str, object]:

@@ -80,7 +80,7 @@ class InstallOptions:
 
     @property
     def is_live_system(self) -> bool:
-        """Whether this is the machine itself."""
+        """Return whether this is the machine itself."""
         return self.root == Path("/") and os.geteuid() == 0
 
     def load_paths(self) -> PathSettings:

@@ -123,7 +123,7 @@ class AgentSlots:
         return self.directory / version
 
     def list_versions(self) -> tuple[str, ...]:
-        """Every slot that is whole."""
+        """Return every slot that is whole."""
         if not self.directory.is_dir():
             return ()
         names = (item.parent.name for item in self.directory.glob(f"*/{RECORD_FILE}"))

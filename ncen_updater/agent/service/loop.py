@@ -102,7 +102,7 @@ class ServiceLoop:
 
     @property
     def state(self) -> ServiceState:
-        """What is known now."""
+        """Return what is known now."""
         return self._service_state
 
     def run_once(self) -> ServiceDecision:

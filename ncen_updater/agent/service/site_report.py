@@ -406,7 +406,7 @@ def build_open_change(status: SiteStatus) -> Document | None:
 
 
 def compute_step_seconds(record: StepRecord) -> float | None:
-    """Seconds that a step took, None where it has not ended, was undone, or that is not known."""
+    """Return the seconds that a step took; None where it was undone or has not ended."""
     if record.ended_at is None or record.state is not StepState.DONE:
         return None
     return measure_seconds(record.started_at, record.ended_at)

@@ -215,7 +215,7 @@ def _list_own_tables(path: Path) -> list[str]:
 
 
 def _is_plain(config: AgentConfig) -> bool:
-    """Whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
+    """Return whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
     directory = config.databases.engine_settings.local_directory
     return directory is not None and not (directory / "live").is_symlink()
 

@@ -80,7 +80,7 @@ class Machine:
         return self.root / str(name).lstrip("/")
 
     def has_systemd(self) -> bool:
-        """Whether systemd runs this machine."""
+        """Return whether systemd runs this machine."""
         return self.path("/run/systemd/system").is_dir()
 
     def require(self, argv: Sequence[str]) -> None:

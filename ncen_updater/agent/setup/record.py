@@ -126,12 +126,12 @@ class SetupRecord:
 
     @property
     def by_hand(self) -> tuple[LazyText, ...]:
-        """What setup leaves to a person."""
+        """Return what setup leaves to a person."""
         return tuple(LazyText(**line) for line in self._data["by_hand"])
 
     @property
     def config(self) -> Path | None:
-        """The configuration that it is about; None where nothing is on the disk."""
+        """Return the configuration that it is about; None where nothing is on the disk."""
         return None if self._data["config"] is None else Path(self._data["config"])
 
     def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:

@@ -70,7 +70,7 @@ class SetupStep:
 
     @property
     def title(self) -> LazyText:
-        """What it does, in a few words."""
+        """Return what it does, in a few words."""
         raise NotImplementedError
 
     def preview(self) -> Sequence[str]:

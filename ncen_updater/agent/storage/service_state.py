@@ -92,7 +92,7 @@ class Assessment(JsonRecord):
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """The releases on the path to the target, which is the last of them."""
+        """Return the releases on the path to the target, which is the last of them."""
         return () if self.target is None else (*self.before_target, self.target)
 
     def find_release(self, version: str) -> Assessment | None:

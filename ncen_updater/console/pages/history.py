@@ -88,7 +88,7 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
 
 
 def build_change_page(asking: PageRequest) -> PageContent:
-    """One change in a dozen lines."""
+    """Build the page of one change, in a dozen lines."""
     asking.get_status()
     report = asking.get_document(f"/v1/history/{asking.path_parameters['id']}")
     return PageContent(

@@ -83,6 +83,8 @@ def make_provenance(
     source: BuildSource,
     epoch: int,
     signer: Signer,
+    *,
+    build_type: str = BUILD_TYPE,
 ) -> bytes:
     """Write and sign the statement.
 
@@ -93,6 +95,7 @@ def make_provenance(
         source: From what, by whom.
         epoch: The time that was given to all members of the archive.
         signer: The builder's key.
+        build_type: What the build does, and with which parameters.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -103,7 +106,7 @@ def make_provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": BUILD_TYPE,
+                "buildType": build_type,
                 "externalParameters": {"product": product, "version": version},
                 "internalParameters": {"sourceDateEpoch": epoch},
                 "resolvedDependencies": [material],
@@ -206,7 +209,7 @@ class SbomComponent:
 
 
 def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
-    """Every package that names itself in a tree, sorted; each once, at its first place.
+    """Return every package that names itself in a tree, sorted; each once, at its first place.
 
     Args:
         directory: The release.

@@ -250,7 +250,7 @@ class SigningEvent:
 
     @property
     def digest(self) -> str:
-        """The number that signers compare."""
+        """Return the number that signers compare."""
         record = _EventFile(
             title=self.title, drafts=_make_refs(self.drafts), base=_make_refs(self.base)
         )

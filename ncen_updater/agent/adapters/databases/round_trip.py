@@ -109,7 +109,7 @@ class RoundTripResult(JsonRecord):
 
     @property
     def count_untested(self) -> Mapping[UntestedReason, int]:
-        """The columns of which no row could be tried, by the first reason."""
+        """Return the columns of which no row could be tried, by the first reason."""
         found: Counter[UntestedReason] = Counter()
         for column in self.columns:
             tried = column.preserved + column.restored + column.lost + column.refused

@@ -78,7 +78,7 @@ class RollbackSubject:
 
     @property
     def binding(self) -> str:
-        """What approvals of it carry."""
+        """Return what approvals of it carry."""
         return compute_rollback_binding(self.undoes, self.origin, self.target)
 
     @property

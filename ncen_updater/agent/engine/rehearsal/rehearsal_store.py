@@ -63,7 +63,7 @@ class RehearsalRecord:
 
     @cached_property
     def report(self) -> RehearsalReport | None:
-        """What it found; None of one that did not pass.
+        """Return what it found; None of one that did not pass.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -74,7 +74,7 @@ class RehearsalRecord:
 
     @cached_property
     def failure(self) -> RehearsalFailure | None:
-        """What is known of one that failed; None of any other, or one that was interrupted.
+        """Return what is known of one that failed; None of any other, or one that was interrupted.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -85,7 +85,7 @@ class RehearsalRecord:
 
     @cached_property
     def copies(self) -> RehearsalCopyPlans | None:
-        """Where the copies of one are that runs, or was interrupted; None of any other.
+        """Return where the copies of one are that runs, or was interrupted; None of any other.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -102,7 +102,7 @@ class RehearsalRecord:
 
     @property
     def identity(self) -> str:
-        """What names this rehearsal with its report, for a binding."""
+        """Return what names this rehearsal with its report, for a binding."""
         content = json.dumps(self.stored_result, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 

@@ -128,12 +128,12 @@ class _HopMeasurements:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the migration changed neither schema nor rows."""
+        """Return whether the migration changed neither schema nor rows."""
         return self.migrated is not None and self.migrated.is_unchanged and not self.tables
 
     @property
     def checks(self) -> dict[str, tuple[CheckValue, CheckValue]]:
-        """The value of each check before and after."""
+        """Return the value of each check before and after."""
         found = self.migrated
         if found is None:
             return {}
@@ -144,7 +144,7 @@ class _HopMeasurements:
 
     @property
     def rollback_path(self) -> RollbackPath:
-        """The rollback, with what was seen here."""
+        """Return the rollback, with what was seen here."""
         return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
 
 

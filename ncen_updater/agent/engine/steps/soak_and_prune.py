@@ -172,7 +172,7 @@ class SoakStep(Step):
         )
 
     def _count_elapsed(self, context: StepContext, lost_s: float) -> float:
-        """Seconds of the soak before this beginning; leaves time enough for a verdict.
+        """Return the seconds of the soak before this beginning; leaves time enough for a verdict.
 
         Args:
             context: Of the step.

@@ -55,7 +55,7 @@ class ConnectionLimits:
             return self._held[uid]
 
     def release(self, uid: int) -> None:
-        """One that had entered is gone."""
+        """Forget one that had entered."""
         if uid in self._free:
             return
         with self._lock:

@@ -129,7 +129,7 @@ class JobQueue:
         )
 
     def find(self, number: int) -> Job | None:
-        """One job."""
+        """Return one job."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
     def find_change(self, job: Job) -> str | None:

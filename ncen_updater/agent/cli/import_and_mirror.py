@@ -90,8 +90,8 @@ def mirror(
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():
-        shown = {"product": product, "versions": ", ".join(versions) or LazyText(N_("none"))}
-        session.add_line(LazyText(N_("{product}: {versions}"), shown))
+        shown = {"name": product, "text": ", ".join(versions) or LazyText(N_("none"))}
+        session.add_line(LazyText(N_("{name}: {text}"), shown))
     until = datetime.fromisoformat(str(report["expires_at"]))
     values = {
         "size": format_bytes(int(str(report["downloaded_bytes"]))),

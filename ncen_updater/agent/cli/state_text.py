@@ -46,7 +46,7 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
-            why = LazyText(N_("{code}: {what}"), {"code": error.code, "what": error.title_text})
+            why = LazyText(N_("{name}: {text}"), {"name": error.code, "text": error.title_text})
         lines.append(LazyText(N_("State partly unknown: {why}"), {"why": why}))
     return [text for text in lines if text is not None]
 

@@ -277,9 +277,9 @@ def _show_schedules(session: AgentSession, document: Document, part: Document) -
     for row in part["schedules"]:
         values = {
             "version": row["version"], "at": session.when(row["not_before"]),
-            "who": strip_control_characters(row["actor"]),
+            "by": strip_control_characters(row["actor"]),
         }  # fmt: skip
-        words = N_("Upgrade to {version} scheduled for {at} by {who}")
+        words = N_("Upgrade to {version} scheduled for {at} by {by}")
         session.add_line(LazyText(words, values))
 
 

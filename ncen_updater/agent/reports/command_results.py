@@ -24,7 +24,7 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, translate
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.messages import TARGET_BAD, ExitCode
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -171,11 +171,7 @@ def format_path_lines(
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "marked-bad":
-                text = N_(
-                    "  To retry, run ncen-updater rehearse {version} --retry, then ncen-updater"
-                    " upgrade {version} --retry"
-                )
-                yield LazyText(text, version)
+                yield LazyText("  {text}", {"text": LazyText(TARGET_BAD.remedy, version)})
 
 
 def format_withdrawal_lines(
@@ -699,7 +695,7 @@ def format_import(
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
-        "reaches": record.reachable_release,
+        "version": record.reachable_release,
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
         "agent": record.reachable_agent,
@@ -724,10 +720,9 @@ def format_import(
         done = N_("Imported: {product} {releases}")
     words.append(LazyText(done, values))
     if record.reachable_release is not None:
-        words.append(LazyText(N_("Upgrade path from the installed release: {reaches}"), values))
+        words.append(LazyText(N_("Upgrade path from the installed release: {version}"), values))
         if not dry_run:
-            hint = N_("Run: ncen-updater plan {reaches}")
-            words.append(LazyText(hint, values))
+            words.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
     elif record.releases:
         words.append(LazyText(N_("No release newer than the installed one."), values))
     words.append(LazyText(N_("Metadata valid until {until}"), values))

@@ -521,7 +521,7 @@ def build_command_part(
             raise UpdaterError(
                 INSTALL_FAILED,
                 part=description,
-                reason=LazyText("{words} timed out", {"words": command_line[0]}),
+                reason=LazyText("'{command}' timed out", {"command": command_line[0]}),
             )
         if ended.status != 0:
             raise UpdaterError(INSTALL_FAILED, part=description, reason=ended.output[-500:])

@@ -311,7 +311,7 @@ class AgentSlots:
         returncode = ended.status
         if returncode is None:
             raise AgentSlotError(
-                version=version, reason=LazyText("{words} timed out", {"words": command[0]})
+                version=version, reason=LazyText("'{command}' timed out", {"command": command[0]})
             )
         if returncode != 0:
             detail = ended.output[-MAX_DETAIL_CHARS:]

@@ -274,7 +274,7 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    summary = say(N_("{state}: {what}"), state=LazyText(label), what=headline)
+    summary = say(N_("{name}: {text}"), name=LazyText(label), text=headline)
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (

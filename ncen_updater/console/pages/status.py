@@ -182,8 +182,8 @@ def list_pending(
 def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, and up to what loss."""
     for who in approvals["approvers"]:
-        values = {"who": who, "version": approvals["version"]}
-        yield LazyText(N_("Rollback to {version} approved by {who}"), values)
+        values = {"by": who, "version": approvals["version"]}
+        yield LazyText(N_("Rollback to {version} approved by {by}"), values)
     if approvals["missing"]:
         yield LazyText(N_("Rollback needs {count} more approvals"), {"count": approvals["missing"]})
     elif approvals["accept_loss"]:

@@ -65,7 +65,7 @@ class HealthResult:
     def problems(self) -> tuple[LazyText, ...]:
         """Return what was wrong, a line each."""
         return tuple(
-            LazyText("{name}: {problem}", {"name": result.name, "problem": result.problem})
+            LazyText("{name}: {text}", {"name": result.name, "text": result.problem})
             for result in self.results
             if result.problem is not None
         )

@@ -225,8 +225,8 @@ def describe_failed_stop(ended: CommandResult, timeout_s: float) -> LazyText | N
     """Say how the order to stop failed, with what it printed; None where it did not."""
     if ended.status == 0:
         return None
-    values = {"reason": describe_exit(ended, timeout_s), "output": ended.output}
-    return LazyText(N_("{reason}: {output}") if ended.output else "{reason}", values)
+    values = {"name": describe_exit(ended, timeout_s), "text": ended.output}
+    return LazyText(N_("{name}: {text}") if ended.output else "{name}", values)
 
 
 POLL_S = 0.1

@@ -158,8 +158,8 @@ class SoakStep(Step):
         reason = start_remaining_parts(context.site) or reason
         missing = application.find_missing_parts(include_deferred=True)
         if missing:
-            values = {"names": ", ".join(missing), "reason": reason}
-            raise self._record_failure(context, LazyText("{names}: {reason}", values))
+            values = {"name": ", ".join(missing), "text": reason}
+            raise self._record_failure(context, LazyText("{name}: {text}", values))
 
     def _record_failure(self, context: StepContext, problems: LazyText) -> SoakFailedError:
         # Kept before anything else happens: a crash from here on must not forgive it.

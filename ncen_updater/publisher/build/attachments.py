@@ -209,7 +209,7 @@ class SbomComponent:
 
 
 def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
-    """Every package that names itself in a tree, sorted; each once, at its first place.
+    """Return every package that names itself in a tree, sorted; each once, at its first place.
 
     Args:
         directory: The release.
@@ -368,7 +368,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
 
 @dataclass(frozen=True)
 class AttachmentReport:
-    """What the papers of a release say, after they were checked.
+    """What the attachments of a release say, after they were checked.
 
     Attributes:
         component_count: How many parts the SBOM lists; None if there is none.
@@ -383,7 +383,7 @@ class AttachmentReport:
 
 @dataclass(frozen=True)
 class AttachmentBuilder:
-    """What ``build`` is told of papers.
+    """What ``build`` is told of attachments.
 
     Attributes:
         sbom: A file of the product's own build, ``auto`` to look into the tree, None for none.
@@ -435,7 +435,7 @@ def check_attachments(
     *,
     allow_unchecked: bool = False,
 ) -> AttachmentReport:
-    """Check the papers of a release against it.
+    """Check the attachments of a release against it.
 
     Args:
         document: The release.
@@ -466,7 +466,7 @@ def check_attachments(
 def check_published_attachments(
     feed: FeedDirectory, product: str, version: str, builder: Key | None
 ) -> tuple[ReleaseDocument, AttachmentReport]:
-    """Check the papers of a published release; for auditors.
+    """Check the attachments of a published release; for auditors.
 
     Args:
         feed: Any copy of the feed, verified whole first.

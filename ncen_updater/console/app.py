@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cache
@@ -80,6 +80,7 @@ class ConsoleApplication:
         auth_backend: How people come in.
         zone: Of the times; None for that which the service tells.
         language: Of pages for who has no session.
+        routes: Pages and forms of another kind of console; by default all of a site.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class ConsoleApplication:
         auth_backend: AuthBackend,
         zone: tzinfo | None = None,
         language: str = DEFAULT_LANGUAGE,
+        routes: Sequence[PageRoute | FormRoute] | None = None,
     ) -> None:
+        self._routes = ROUTES if routes is None else (*routes, LANGUAGE_ROUTE)
         self._entrance, self._zone, self._language = auth_backend, zone, language
         self._sessions = BrowserSessions(auth_backend.max_sessions, auth_backend.idle_s)
         self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
@@ -152,7 +155,7 @@ class ConsoleApplication:
         method = request.method
         if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.uses_form:
             return self._log_out(environ, request, session)
-        there = find_routes(request.path, ROUTES)
+        there = find_routes(request.path, self._routes)
         if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
             return self._respond_error(problem, NOTHING_CHANGED, session)
@@ -343,7 +346,8 @@ class ConsoleApplication:
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
         return render_response(
             shown, language, styles=_compute_static_digest(),
-            ends_with_terminal=self._entrance.ends_with_terminal, **more,
+            ends_with_terminal=self._entrance.ends_with_terminal,
+            navigable=self._routes is ROUTES, **more,
         )  # fmt: skip
 
 
@@ -388,6 +392,7 @@ class FormRoute(Route):
     act: Callable[[PageRequest], tuple[str, LazyText | None]]
 
 
+LANGUAGE_ROUTE = FormRoute("POST", "/language", acts.set_language)
 ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/", status_page.build_page),
     PageRoute("GET", "/upgrade", upgrade.build_page),
@@ -415,5 +420,5 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     FormRoute("POST", "/confirm", acts.confirm_release),
     FormRoute("POST", "/rollback", acts.start_rollback),
     FormRoute("POST", "/look", acts.refresh_inspection),
-    FormRoute("POST", "/language", acts.set_language),
+    LANGUAGE_ROUTE,
 )

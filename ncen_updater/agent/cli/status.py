@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.access import explain_access_error
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
-from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.session import AgentSession, explain_access_error
 from ncen_updater.agent.cli.state_text import format_availability, format_site_state
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals

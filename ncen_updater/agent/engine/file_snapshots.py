@@ -19,12 +19,14 @@ from ncen_updater.agent.model.change import Change, ChangeKind, DatabaseMode, St
 from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
-from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_index import (
+    SnapshotMethod,
+    choose_snapshot_method,
+)
 from ncen_updater.agent.storage.site_files.directory_snapshot import (
     DirectorySnapshot,
     RestoreResult,
 )
-from ncen_updater.agent.storage.site_files.directory_survey import choose_snapshot_method
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener

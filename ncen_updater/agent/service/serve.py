@@ -24,8 +24,8 @@ from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, ServiceDecision
-from ncen_updater.agent.policy.feed_schedule import compute_next_check
 from ncen_updater.agent.policy.restart_policy import ProcessState
+from ncen_updater.agent.policy.windows import compute_next_check
 from ncen_updater.agent.reports.status import read_mtime_ns, read_status
 from ncen_updater.agent.self_update.agent_directory import own_doer
 from ncen_updater.agent.self_update.trial import AgentTrial

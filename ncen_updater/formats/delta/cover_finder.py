@@ -20,10 +20,11 @@ from pathlib import Path
 from ncen_updater.formats.delta.byte_transforms import (
     BATCH_NUMBERS,
     BLOCK_BYTES,
+    NamePredictor,
+    split_names,
     split_planes,
     subtract_bytes,
 )
-from ncen_updater.formats.delta.minified_names import NamePredictor, split_names
 from ncen_updater.formats.delta.pack_plan import DeltaBuildError
 
 

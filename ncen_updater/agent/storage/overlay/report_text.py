@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
+from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport, TranslationCoverage
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
-from ncen_updater.agent.storage.overlay.translation_coverage import TranslationCoverage
 from ncen_updater.common.i18n import N_, LazyText
 
 #: So many keys are listed; the rest is counted, and in ``translations report --csv``.

@@ -26,7 +26,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
 from ncen_updater.console.authentication import AuthBackend
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages import approve, history, live, support, upgrade
+from ncen_updater.console.pages import approve, history, live, sharing, support, upgrade
 from ncen_updater.console.pages import form_actions as acts
 from ncen_updater.console.pages import status as status_page
 from ncen_updater.console.password_login import SessionEndedError
@@ -417,6 +417,8 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     FormRoute("POST", "/reject", acts.reject),
     FormRoute("POST", "/schedule", acts.schedule),
     FormRoute("POST", "/unschedule", acts.cancel_schedule),
+    PageRoute("GET", "/sharing", sharing.build_page),
+    FormRoute("POST", "/sharing", sharing.set_level),
     FormRoute("POST", "/confirm", acts.confirm_release),
     FormRoute("POST", "/rollback", acts.start_rollback),
     FormRoute("POST", "/look", acts.refresh_inspection),

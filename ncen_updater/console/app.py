@@ -50,6 +50,8 @@ NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 OUTCOME_UNKNOWN = LazyText(
     N_("Unknown whether the service accepted the request. Reload this page once it responds.")
 )
+#: A page that was only to be shown could have changed nothing.
+NO_STATE = LazyText("-")
 #: A page without a service looks for one again so often.
 RETRY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
@@ -158,7 +160,9 @@ class ConsoleApplication:
         there = find_routes(request.path, self._routes)
         if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-            return self._respond_error(problem, NOTHING_CHANGED, session)
+            document = build_error_document(problem, NO_STATE, session.language)
+            shown = PageContent("outside", {"error": document}, "refused", 404)
+            return self._respond_content(shown, session, request.path)
         route, names = there[method]
         asking = replace(self._build_page_request(session, request), path_parameters=names)
         if isinstance(route, PageRoute):
@@ -247,7 +251,7 @@ class ConsoleApplication:
         except SessionEndedError:
             raise
         except UpdaterError as error:
-            return self._respond_error(error, NOTHING_CHANGED, asking.session, address)
+            return self._respond_error(error, NO_STATE, asking.session, address)
         return self._respond_content(shown, asking.session, address, asking.get_notice())
 
     def _handle_form(

@@ -94,7 +94,7 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "level": ReceiptField(_VERSION, N_("Level of this receipt: {value}")),
     "number": ReceiptField(_VERSION, N_("Number of this receipt: {value}")),
     "previous": ReceiptField(_VERSION, N_("Digest of the receipt before it: {value}")),
-    "epoch": ReceiptField(_VERSION, N_("Count of receipts, new after a restore: {value}")),
+    "epoch": ReceiptField(_VERSION, N_("Series of receipts, new after a restore: {value}")),
     "head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
     "day": ReceiptField(_VERSION, N_("Day of this receipt: {value}")),
     "key": ReceiptField(_VERSION, N_("Public key of this site: {value}")),

@@ -242,7 +242,8 @@ class _WrongAnswerError(click.UsageError):
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
     """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
     from ncen_updater.agent.setup.answers import find_mistake, make_answers
-    from ncen_updater.agent.setup.plan import group_digits, read_trusted_root
+    from ncen_updater.agent.setup.plan import read_trusted_root
+    from ncen_updater.common.cli.render import group_digest
 
     given: dict[str, Any] = {"site": {}}
 
@@ -294,7 +295,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
         lambda text: {"feed": {"offline": True} if text == "offline" else {"urls": (text,)}},
     )  # fmt: skip
     ask(N_("Trusted root received from the Secretariat"), "root.json", read_trust)
-    for line in _format_fingerprint(group_digits(given["trust"]["fingerprint"])):
+    for line in _format_fingerprint(group_digest(given["trust"]["fingerprint"])):
         session.print_message(line)
     person = facts.person or "none"
     ask(N_("Accounts of operators and approvers, or 'none'"), person, read_people)

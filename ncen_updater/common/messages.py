@@ -499,6 +499,7 @@ RECEIPT_KEY_MISMATCH: ErrorMessage
 FLEET_UNUSABLE: ErrorMessage
 FLEET_SITE_UNKNOWN: ErrorMessage
 REGIONS_INVALID: ErrorMessage
+PUBLICATION_WAITS: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

@@ -57,6 +57,7 @@ class Outcome(StrEnum):
     REVERTED = "reverted"  # it failed before users could work again
     ROLLED_BACK = "rolled-back"  # by people
     TURNED_BAD = "turned-bad"  # in the soak period, and was rolled back automatically
+    SOAK_FAILED = "soak-failed"  # in the soak period, and is still installed
 
 
 class Fault(StrEnum):
@@ -64,6 +65,7 @@ class Fault(StrEnum):
 
     RELEASE = "release"
     SITE = "site"
+    INTERRUPTED = "interrupted"  # by people, or by a condition of the site that passes
     NONE = "none"
 
 
@@ -305,8 +307,10 @@ _WORDS = {
     "reverted": N_("reverted"),
     "rolled-back": N_("rolled back by people"),
     "turned-bad": N_("rolled back in the soak period"),
+    "soak-failed": N_("unhealthy in the soak period, still installed"),
     "release": N_("the release"),
     "site": N_("the site"),
+    "interrupted": N_("an interruption"),
     "none": N_("nothing"),
     "copied": N_("copied"),
     "unchanged": N_("unchanged"),

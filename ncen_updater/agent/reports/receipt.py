@@ -34,7 +34,16 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import compute_sha256
-from ncen_updater.common.messages import RECEIPT_KEY_UNUSABLE, RECEIPTS_OFF
+from ncen_updater.common.messages import (
+    DATABASE_UNREACHABLE,
+    INTERRUPTED,
+    RECEIPT_KEY_UNUSABLE,
+    RECEIPTS_OFF,
+    SOAK_DATABASES_DOWN,
+    SOAK_DISK_FULL,
+    ExitCode,
+    find_message,
+)
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import (
     Fault,
@@ -202,20 +211,23 @@ def _collect_site_facts(site: Site, running: Version, level: ReceiptLevel) -> di
 
 
 def _collect_change_facts(journal: Journal) -> dict[str, object]:
-    """Return what is known of the newest change that ended; nothing before the first."""
-    changes = [one for one in journal.list_changes(limit=10) if not one.state.is_open]
-    if not changes:
+    """Return what is known of the newest change that has an outcome; nothing before the first."""
+    for change in journal.list_changes(limit=10):
+        facts = journal.read_facts(change.id)
+        # Of those that are open, only one whose release failed its soak period has an outcome.
+        if not change.state.is_open or (change.is_soaking and facts.is_soak_failed):
+            break
+    else:
         return {}
-    change = changes[0]
-    facts = journal.read_facts(change.id)
     real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
+    code = change.error_code or blame
     return {
         "change": [change.from_version, change.to_version],
         "outcome": outcome,
-        "code": change.error_code or blame,
-        "fault": choose_fault(outcome, blamed=blame is not None),
+        "code": code,
+        "fault": choose_fault(outcome, code, blamed=blame is not None),
         "soaked": is_soaked(outcome, facts),
         "change_day": _get_day(change),
         "databases": _describe_databases(facts),
@@ -229,27 +241,38 @@ def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
     if change.state is ChangeState.REVERTED:
         return Outcome.REVERTED
     if change.kind is ChangeKind.UPGRADE:
-        return Outcome.UPGRADED
+        return Outcome.SOAK_FAILED if facts.is_soak_failed else Outcome.UPGRADED
     return Outcome.TURNED_BAD if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
 
 
-def choose_fault(outcome: Outcome, *, blamed: bool) -> Fault:
-    """Return what a failure is attributed to; pure.
+#: Errors that end with these exit codes pass: a full disk, no network, a hold, a closed window.
+_PASSING = (
+    ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD,
+)  # fmt: skip
+_INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
+
+
+def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
+    """Return what a failure is attributed to, by the table of errors; pure.
 
     Args:
         outcome: How the change ended.
+        code: Why; None for a change that a power cut or a kill ended.
         blamed: Whether the agent counts the failure against the release.
     """
-    if outcome is Outcome.ROLLED_BACK:
+    if outcome in (Outcome.ROLLED_BACK, Outcome.UPGRADED):
         return Fault.NONE
-    if blamed:  # also of a release that failed its soak period and was not rolled back
+    if blamed:
         return Fault.RELEASE
-    return Fault.NONE if outcome is Outcome.UPGRADED else Fault.SITE
+    error = find_message(code) if code is not None else INTERRUPTED
+    if error is not None and (error in _INTERRUPTIONS or error.exit_code in _PASSING):
+        return Fault.INTERRUPTED
+    return Fault.SITE
 
 
 def is_soaked(outcome: Outcome, facts: ChangeFacts) -> bool:
-    """Return whether a soak period was completed: not ended by a person, nor failed; pure."""
-    return outcome is Outcome.UPGRADED and facts.confirmed_by is None and facts.soak_error is None
+    """Return whether a soak period was completed, and not ended by a person; pure."""
+    return outcome is Outcome.UPGRADED and facts.confirmed_by is None
 
 
 def find_blame(journal: Journal, change: str) -> str | None:

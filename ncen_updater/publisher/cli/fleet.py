@@ -22,6 +22,7 @@ from ncen_updater.publisher.cli.options import (
     FILE_PATH,
     feed_option,
     get_time,
+    record_option,
     show_line,
 )
 
@@ -45,12 +46,6 @@ fleet = LazyGroup(
     help=N_("Import receipts of the sites and show them on a board"),
 )
 
-record_option = click.option(
-    "--record",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("fleet.db"),
-    help=N_("Database of receipts (default: fleet.db)"),
-)
 yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 
 

@@ -29,7 +29,7 @@ SILENT_AFTER = timedelta(days=40)
 COUNTRIES_FOR_HALT = 2
 #: Fewer countries than this are not shown as a group to other countries.
 FEWEST_TOGETHER = 3
-_FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD)
+_FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD, Outcome.SOAK_FAILED)
 
 
 class Reporting(StrEnum):
@@ -213,20 +213,25 @@ def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
 
 def _build_release_rows(sites: Sequence[FleetSite]) -> tuple[ReleaseRow, ...]:
     """Take of each confirmed site the last word on each release that it changed to."""
-    last: dict[tuple[str, str], tuple[FleetSite, Receipt]] = {}
+    reports: dict[str, list[tuple[FleetSite, Receipt]]] = {}
     for site in sites:
-        for signed in site.receipts if site.is_confirmed else ():
-            receipt = signed.receipt
-            if receipt.change is None or receipt.outcome is None:
-                continue
-            # People or the agent went back from the release that they came from.
-            back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
-            last[receipt.change[0 if back else 1], site.site] = site, receipt
-    versions = sorted({version for version, _ in last}, key=Version, reverse=True)
-    return tuple(
-        _build_release_row(version, [found for (of, _), found in last.items() if of == version])
-        for version in versions
-    )
+        for (_, version), receipt in find_last_words(site).items() if site.is_confirmed else ():
+            reports.setdefault(version, []).append((site, receipt))
+    versions = sorted(reports, key=Version, reverse=True)
+    return tuple(_build_release_row(version, reports[version]) for version in versions)
+
+
+def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
+    """Return the last word of a site on each release that it changed to, by product and version."""
+    last = {}
+    for signed in site.receipts:
+        receipt = signed.receipt
+        if receipt.change is None or receipt.outcome is None:
+            continue
+        # People or the agent went back from the release that they came from.
+        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
+        last[receipt.product, receipt.change[0 if back else 1]] = receipt
+    return last
 
 
 def _build_release_row(version: str, reports: Sequence[tuple[FleetSite, Receipt]]) -> ReleaseRow:
@@ -250,7 +255,8 @@ def _build_release_row(version: str, reports: Sequence[tuple[FleetSite, Receipt]
 
 def _name_outcome(receipt: Receipt) -> str:
     if receipt.outcome in _FAILED:
-        return "failed-release" if receipt.fault is Fault.RELEASE else "failed-site"
+        # Not said is not the release's: nobody is blamed without a word of the site.
+        return f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
     return str(receipt.outcome)
 
 

@@ -10,7 +10,8 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.signing.role_policy import POLICY_FIELD
+from ncen_updater.publisher.signing.event_diff import format_publish_condition
+from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
@@ -55,6 +56,9 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
             known = old.targets.get(path) if old else None
             was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
             yield from _summarize_offer(was, offer)
+    condition = read_publish_condition(new)
+    if condition is not None:
+        yield format_publish_condition(condition)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
     if gone:
         words = N_("Removes {count} files from the metadata.")

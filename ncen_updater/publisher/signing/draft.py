@@ -41,7 +41,13 @@ from ncen_updater.formats.release_document import (
     get_release_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, ReleaseHalt, RolloutWave
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALT_KEYS_FIELD,
+    PUBLISH_AFTER_FIELD,
+    PublishCondition,
+    ReleaseHalt,
+    RolloutWave,
+)
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_attachments
 from ncen_updater.publisher.errors import BuildError, describe_system_error
@@ -435,6 +441,7 @@ def draft_waves(
     now: datetime,
     *,
     add: bool = False,
+    condition: PublishCondition | None = None,
 ) -> Draft:
     """Another schedule; it lifts a halt.
 
@@ -445,6 +452,7 @@ def draft_waves(
         waves: The schedule; none opens the release to every site at once.
         now: Moment of the draft (UTC).
         add: Keep the waves that are there, and add these.
+        condition: When it may be published; at any time if there is none.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
@@ -453,9 +461,8 @@ def draft_waves(
     retained = find_offer(state, product, version).waves if add else ()
     schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
-    return _draft_offer_change(
-        state, product, version, changes, f"Staged rollout of {product} {version}", now
-    )
+    title = f"Staged rollout of {product} {version}"
+    return _draft_offer_change(state, product, version, changes, title, now, condition)
 
 
 def draft_halt(
@@ -514,6 +521,7 @@ def _draft_offer_change(
     changes: Mapping[str, object],
     title: str,
     now: datetime,
+    condition: PublishCondition | None = None,
 ) -> Draft:
     before = find_offer(state, product, version)
     if before.withdrawn is not None:
@@ -537,6 +545,8 @@ def _draft_offer_change(
     with repository.edit_targets(product) as targets:
         name = get_release_target_name(product, version)
         targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: encode_offer(after)}
+        if condition is not None:
+            targets.unrecognized_fields[PUBLISH_AFTER_FIELD] = condition.model_dump(mode="json")
     if product in state.policy.plain_tufup:
         _update_tufup_visibility(repository, state, targets, after)
     return Draft(title, repository.changed)

@@ -500,6 +500,8 @@ FLEET_UNUSABLE: ErrorMessage
 FLEET_SITE_UNKNOWN: ErrorMessage
 REGIONS_INVALID: ErrorMessage
 PUBLICATION_WAITS: ErrorMessage
+RECEIPT_ADDRESS_UNKNOWN: ErrorMessage
+RECEIPT_NOT_DELIVERED: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

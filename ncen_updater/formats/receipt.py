@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -112,6 +112,21 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "size": ReceiptField(_FIGURES, N_("Size of the databases: {value}")),
     "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
 }
+
+#: Field of ``root``: where receipts may be sent, ``https:`` before ``mailto:``.
+RECEIPT_ADDRESSES_FIELD: Final = "x-ncen-receipts"
+ReceiptAddresses = tuple[
+    Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^(?:https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/[A-Za-z0-9._~/-]*"
+            r"|mailto:[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)$",
+            max_length=200,
+        ),
+    ],
+    ...,
+]
+_ADDRESSES: TypeAdapter[ReceiptAddresses] = TypeAdapter(ReceiptAddresses)
 
 Seconds = Annotated[int, Field(ge=0, le=10_000_000)]
 ShortDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -258,6 +273,18 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     ) as error:  # fmt: skip
         raise UpdaterError(RECEIPT_INVALID, reason=f"not a receipt: {error}"[:200]) from error
     return SignedReceipt(receipt, release_digest, _compute_digest(envelope.payload), content)
+
+
+def read_receipt_addresses(root: Mapping[str, Any]) -> ReceiptAddresses:
+    """Read where receipts may be sent.
+
+    Args:
+        root: Fields of a verified root.
+
+    Raises:
+        ValueError: If it names something else.
+    """
+    return _ADDRESSES.validate_python(root.get(RECEIPT_ADDRESSES_FIELD, ()))
 
 
 def make_signer(private_key: Ed25519PrivateKey) -> CryptoSigner:

@@ -9,6 +9,7 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.event_diff import format_publish_condition
 from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_publish_condition
@@ -42,6 +43,9 @@ def _summarize_root(old: Root | None, new: Root) -> Iterator[LazyText]:
         yield LazyText(N_("Changes whose signatures every site trusts."))
     elif old.unrecognized_fields.get(POLICY_FIELD) != new.unrecognized_fields.get(POLICY_FIELD):
         yield LazyText(N_("Changes how long signatures stay valid."))
+    addresses = new.unrecognized_fields.get(RECEIPT_ADDRESSES_FIELD)
+    if addresses != (old.unrecognized_fields.get(RECEIPT_ADDRESSES_FIELD) if old else None):
+        yield LazyText(N_("Changes where sites may send receipts."))
 
 
 def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:

@@ -32,6 +32,7 @@ from ncen_updater.common.messages import (
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.release_document import (
     Offer,
     ReleaseDocument,
@@ -61,7 +62,11 @@ from ncen_updater.publisher.feed.feed_directory import (
 )
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.event_files import collect_review_files
-from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES, ONLINE_ROLES
+from ncen_updater.publisher.signing.role_policy import (
+    OFFLINE_TOP_ROLES,
+    ONLINE_ROLES,
+    POLICY_FIELD,
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Dra
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
     old = state.root.signed
-    fields = ("x-ncen-policy", EMERGENCY_HALT_KEYS_FIELD)
+    fields = (POLICY_FIELD, EMERGENCY_HALT_KEYS_FIELD, RECEIPT_ADDRESSES_FIELD)
     same = (root.keys, root.roles) == (old.keys, old.roles) and all(
         root.unrecognized_fields.get(name) == old.unrecognized_fields.get(name) for name in fields
     )

@@ -22,6 +22,7 @@ from ncen_updater.common.cli.render import format_date, group_digest
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Urgency
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     PUBLISH_AFTER_FIELD,
@@ -694,6 +695,10 @@ def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: AN
         if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
             words = N_("products for plain tufup clients: {products}")
             yield _make_line(role, words, products=", ".join(value))
+            continue
+        if place == RECEIPT_ADDRESSES_FIELD and _is_names(value):
+            words = N_("sites may send receipts to: {addresses}")
+            yield _make_line(role, words, addresses=", ".join(value))
             continue
         words = N_("{key} set to {value}") if value is not None else N_("{key} removed")
         yield _make_line(role, words, key=place, value=_format_json(value))

@@ -26,6 +26,7 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.receipt import read_receipt_addresses
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
@@ -94,6 +95,7 @@ def _find_problems(
         yield "root", "consistent snapshots are switched off"
     try:
         read_policy(root)
+        read_receipt_addresses(root.unrecognized_fields)
     except ValueError as error:
         yield "root", str(error)
     yield from (("root", text) for text in _find_key_problems(root.keys))

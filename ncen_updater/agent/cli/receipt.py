@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,7 @@ LEVELS = ("none", "version", "outcome", "figures")
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
 @click.option("--send", is_flag=True, help=N_("Send the next receipt to the Secretariat"))
+@click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
 @click.option("--mail", is_flag=True, help=N_("Send it by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
 @yes_option
@@ -44,6 +47,7 @@ def receipt(
     level: str | None,
     directory: Path | None,
     send: bool,
+    qr: bool,
     mail: bool,
     scheduled: bool,
     yes: bool,
@@ -56,16 +60,16 @@ def receipt(
 
     session = get_agent_session(context)
     site = session.open_site()
-    reads_only = dry_run or not (level or directory or send or mail or scheduled)
+    reads_only = dry_run or not (level or directory or send or qr or mail or scheduled)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
         agreed = read_receipt_state(journal).level
         if level is not None:
             agreed = _set_level(session, site, journal, agreed, ReceiptLevel(level), yes, dry_run)
-            if agreed is ReceiptLevel.NONE and directory is None and not send:
+            if agreed is ReceiptLevel.NONE and not (directory or send or qr):
                 session.write_output({"level": agreed, "receipt": None, "path": None})
                 return ExitCode.OK
-        if directory is not None and not dry_run:
-            return _write(session, site, journal, agreed, directory)
+        if (directory is not None or qr) and not dry_run:
+            return _write(session, site, journal, agreed, directory, qr=qr)
         if (send or mail or scheduled) and not dry_run:
             way = None if scheduled else "mailto" if mail else "https"
             return _send(session, site, journal, agreed, way, assume_yes=yes)
@@ -110,17 +114,33 @@ def _set_level(
 
 
 def _write(
-    session: AgentSession, site: Site, journal: Journal, level: ReceiptLevel, directory: Path
+    session: AgentSession,
+    site: Site,
+    journal: Journal,
+    level: ReceiptLevel,
+    directory: Path | None,
+    *,
+    qr: bool,
 ) -> ExitCode:
     from ncen_updater.agent.reports.receipt import write_receipt
 
-    try:
-        signed, path = write_receipt(site, journal, level, directory, get_invoking_user())
-    except OSError as error:
-        raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+    with tempfile.TemporaryDirectory() as unused:
+        place = directory or Path(unused)
+        try:
+            signed, path = write_receipt(site, journal, level, place, get_invoking_user())
+        except OSError as error:
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
     _show(session, signed.receipt)
-    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
-    _report(session, signed, path)
+    if directory is not None:
+        session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+    if qr:
+        import segno
+
+        picture = io.StringIO()
+        segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
+        for line in picture.getvalue().splitlines():
+            session.add_line(line)
+    _report(session, signed, None if directory is None else path)
     return ExitCode.OK
 
 
@@ -169,7 +189,7 @@ def _send(
     return ExitCode.OK
 
 
-def _report(session: AgentSession, signed: SignedReceipt, place: Path | str) -> None:
+def _report(session: AgentSession, signed: SignedReceipt, place: Path | str | None) -> None:
     """Say where the first receipt's key has to be read out, and write the document."""
     from ncen_updater.common.cli.render import group_digest
     from ncen_updater.formats.receipt import compute_fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segno
 
 from demo.site import DemoSite
 from ncen_updater.agent.config.agent_config import FeedSettings
@@ -27,10 +29,12 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_NOT_DELIVERED
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
+from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
 from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
 from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
 from tests.publisher.fleet.sites import Reporter
+from tests.support.sites import TrialFeed, site_in_process
 from tests.support.tls import Authority
 
 __all__ = ["demo", "feed", "run"]
@@ -237,3 +241,39 @@ def test_a_mail_carries_the_receipt_alone() -> None:
     assert "21:07" not in taken.as_string()
     body = taken.get_body()
     assert body is not None and body.get_content().strip() == ""
+
+
+def test_the_qr_code_is_that_of_the_receipt(run: Run, tmp_path: Path) -> None:
+    ask(run, "receipt", "--level", "figures", "--yes")
+    shown = run("receipt", "--qr", "--to", str(tmp_path))
+    assert shown.returncode == 0, shown.stderr
+    lines = [line for line in shown.stdout.splitlines() if line and set(line) <= set("█▀▄ ")]
+    (written,) = tmp_path.iterdir()
+    picture = io.StringIO()
+    segno.make_qr(written.read_text()).terminal(picture, border=2, compact=True)
+    assert lines == picture.getvalue().splitlines()
+    # Of the largest that a site can write, as the documents say.
+    assert segno.make_qr("x" * 1300).symbol_size(border=2) == (125, 125)
+    # Without a directory nothing is left behind but its number.
+    number = ask(run, "receipt")["receipt"]["number"]
+    assert ask(run, "receipt", "--qr")["path"] is None
+    assert ask(run, "receipt")["receipt"]["number"] == number + 1
+
+
+def test_an_import_says_how_a_receipt_goes_back_with_the_stick(
+    demo: DemoSite, run: Run, feed: TrialFeed, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    bundle = stick / "release.ncen"
+    code = publisher_run([
+        "export", str(feed.directory), "--for-site", f"MU/{site_in_process(demo).config.site.id}",
+        "--from", "3.2.4", "--output", str(bundle),
+    ])  # fmt: skip
+    assert code == 0
+    command = f"ncen-updater receipt --to {stick}"
+    ask(run, "receipt", "--level", "none")
+    assert command not in run("import", str(bundle)).stdout
+    ask(run, "receipt", "--level", "version", "--yes")
+    assert command not in run("import", "--dry-run", str(bundle)).stdout
+    assert command in run("import", str(bundle)).stdout

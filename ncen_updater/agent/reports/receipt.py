@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 KEY_FILE = "receipt.key"
 #: Below the state directory: receipts that were not delivered yet.
 OUTGOING_DIRECTORY = "receipts"
+#: Below that: those that were, so that a country can read what left.
+SENT_DIRECTORY = "sent"
 #: Without a change a receipt is sent so often, and each so much later that no hour tells anything.
 REPORT_INTERVAL = timedelta(days=30)
 MAX_DELAY_S = 86_400
@@ -239,7 +241,8 @@ def send_outgoing(
             level=signed.receipt.level.value, news=_identify_last_change(journal)[0], by=actor,
             scheduled=scheduled,
         )  # fmt: skip
-        durable.remove_file(path)
+        durable.make_directory(path.parent / SENT_DIRECTORY, 0o700)
+        durable.rename_entry(path, path.parent / SENT_DIRECTORY / path.name)
         sent.append(signed)
     return sent
 

@@ -115,7 +115,8 @@ def test_a_person_sends_the_first_and_the_service_the_next_ones(
     assert (sent["receipt"]["number"], sent["path"]) == (1, office.address)
     assert [body for _, body in hook.posts] == [content, content]
     assert hook.paths[-1] == f"PUT /spool/{hashlib.sha256(content).hexdigest()}"
-    assert [*outgoing.iterdir()] == []
+    assert [*outgoing.glob("*.json")] == []
+    assert [path.read_bytes() for path in (outgoing / "sent").iterdir()] == [content]
     # Beside the receipt nothing is said of the site.
     headers, _ = hook.posts[-1]
     assert set(headers) == {
@@ -132,9 +133,9 @@ def test_a_person_sends_the_first_and_the_service_the_next_ones(
     # What waits and says more than is agreed now is removed, and nobody is told.
     hook.status, told = 500, len(hook.posts)
     assert fail(run, "receipt", "--send", "--yes") == "NU-9816"
-    assert len([*outgoing.iterdir()]) == 1
+    assert len([*outgoing.glob("*.json")]) == 1
     ask(run, "receipt", "--level", "none")
-    assert [*outgoing.iterdir()] == []
+    assert [*outgoing.glob("*.json")] == []
     assert ask(run, "receipt", "--scheduled")["receipt"] is None
     assert len(hook.posts) == told + 1
 

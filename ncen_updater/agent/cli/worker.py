@@ -64,7 +64,7 @@ ALLOWED_OPTIONS = frozenset(
         "--start-before",
         "--dry-run",
         "--lang",
-        "--order",
+        "--job",
         "--retry",
         "--scheduled",
         "--unattended",

@@ -41,6 +41,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "finished": ("good", N_("Completed")),
     "reverted": ("bad", N_("Failed")),
     "stuck": ("bad", N_("Action required")),
+    "interrupted": ("bad", N_("Interrupted")),
 }
 UPGRADE_HEADLINES: Mapping[str, str] = {
     "running": N_("Upgrading to {version}"),
@@ -169,7 +170,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
             "view": view,
             "seen": seen,
             "silent": round(silent),
-            "order": job,
+            "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
             "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),
@@ -273,7 +274,7 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    summary = say(N_("{state}: {what}"), state=LazyText(label), what=headline)
+    summary = say(N_("{name}: {text}"), name=LazyText(label), text=headline)
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (
@@ -339,7 +340,7 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     if whole.get("code") == code:
         return whole
     meaning = explain_code(code)
-    text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    text = str(failure.get("error") or "").split("\n", 1)[0]
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
     return {

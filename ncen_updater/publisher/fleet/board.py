@@ -123,7 +123,7 @@ class Board:
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
-        """All sites, by region."""
+        """Return all sites, by region."""
         return tuple(site for region in self.regions for site in region.sites)
 
 

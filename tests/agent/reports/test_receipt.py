@@ -21,6 +21,7 @@ from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
@@ -199,7 +200,7 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
     [
         (Outcome.UPGRADED, NO_FACTS, True),
         (Outcome.UPGRADED, ChangeFacts(confirmed_by="amina"), False),
-        (Outcome.SOAK_FAILED, ChangeFacts(soak_error="status 500"), False),
+        (Outcome.SOAK_FAILED, ChangeFacts(soak_error=LazyText("status 500")), False),
         (Outcome.REVERTED, NO_FACTS, False),
     ],
 )
@@ -222,6 +223,7 @@ def test_a_key_that_is_none_is_an_error_and_stays(demo: DemoSite, run: Run, tmp_
 
 
 UPGRADE = replace(CHANGE, state=ChangeState.FINISHED)
+TURNED_BAD = ChangeFacts(soak_error=LazyText("status 500"))
 BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
 
 
@@ -229,8 +231,8 @@ BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
     ("change", "facts", "outcome"),
     [
         (UPGRADE, NO_FACTS, Outcome.UPGRADED),
-        (UPGRADE, ChangeFacts(soak_error="status 500"), Outcome.SOAK_FAILED),
-        (UPGRADE, ChangeFacts(soak_error="status 500", confirmed_by="amina"), Outcome.UPGRADED),
+        (UPGRADE, TURNED_BAD, Outcome.SOAK_FAILED),
+        (UPGRADE, replace(TURNED_BAD, confirmed_by="amina"), Outcome.UPGRADED),
         (replace(UPGRADE, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
         (BACK, NO_FACTS, Outcome.ROLLED_BACK),
         (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.TURNED_BAD),
@@ -271,7 +273,7 @@ def test_an_open_change_has_an_outcome_once_its_soak_period_failed(tmp_path: Pat
         journal.commit_change(CHANGE.id)
         journal.record_step(CHANGE.id, StepName.MAINTENANCE_OFF, StepState.DONE)
         assert receipts._collect_change_facts(journal) == {}
-        journal.store_facts(CHANGE.id, ChangeFacts(soak_error="status 500"))
+        journal.store_facts(CHANGE.id, TURNED_BAD)
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6009", CHANGE.id)
         found = receipts._collect_change_facts(journal)
         assert (found["outcome"], found["fault"], found["code"]) == (

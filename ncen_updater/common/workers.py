@@ -375,7 +375,7 @@ class _WorkerCall:
             raise WorkerError("output too large")
 
     def _get_remaining_s(self) -> float:
-        """Seconds until the worker is overdue, or until the next look at other things.
+        """Return the seconds until the worker is overdue, or until the next look at other things.
 
         Raises:
             WorkerTimeoutError: If it is.

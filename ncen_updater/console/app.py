@@ -412,7 +412,7 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/help/bundle", support.get_bundle_file),
     PageRoute("GET", "/settings", support.build_settings_page),
     PageRoute("GET", "/jobs/{number}", live.build_job_page),
-    FormRoute("POST", "/order", acts.submit_job),
+    FormRoute("POST", "/job", acts.submit_job),
     FormRoute("POST", "/import", acts.import_bundle),
     PageRoute("GET", "/hold", status_page.build_hold_page),
     FormRoute("POST", "/hold", acts.hold),

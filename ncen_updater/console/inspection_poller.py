@@ -60,7 +60,7 @@ class InspectionState:
 
     @property
     def is_loading(self) -> bool:
-        """Whether it is not there yet."""
+        """Return whether it is not there yet."""
         return self.ended_at is None
 
 
@@ -207,7 +207,7 @@ class EventFollower:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the console ends."""
+        """Return whether the console ends."""
         return self._ended.is_set()
 
     def get_activity(self) -> tuple[int, Document | None, float]:

@@ -87,13 +87,13 @@ def test_headline_has_a_tone_a_label_and_a_sentence(
 HELD = {"reason": "fair", "actor": "bo", "since": "2026-11-24T06:00:00+00:00"}
 DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, str]]] = {
     "the journal is broken": ({"journal": {"error": {}}}, None, ("look", "/help", "")),
-    "cut off": ({"journal": {"open_change": change()}}, None, ("order", "", "resume")),
+    "cut off": ({"journal": {"open_change": change()}}, None, ("job", "", "resume")),
     "running": (
         {"journal": {"open_change": change(), "lock_holder": "x"}}, None, ("look", "/live", "")
     ),
     "stuck, though at work": (
         {"journal": {"open_change": change(state="stuck"), "lock_holder": "x"}}, None,
-        ("order", "", "resume"),
+        ("job", "", "resume"),
     ),
     "watched": (
         {"journal": {"open_change": change(state="committed", step="soak")}}, None,
@@ -101,21 +101,21 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
     ),
     "cut off after the commit": (
         {"journal": {"open_change": change(state="committed", step="maintenance-off")}}, None,
-        ("order", "", "resume"),
+        ("job", "", "resume"),
     ),
     "the service works": (
         {"service": {"running": {"title": "check"}}}, next_upgrade(), ("look", "/live", ""),
     ),
     "owed": (
-        {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume"),
+        {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("job", "", "resume"),
     ),
     "held": ({"journal": {"holds": [HELD]}}, next_upgrade(), ("unhold", "", "")),
     "to rehearse": ({}, next_upgrade(rehearsal_status=None), ("look", "/upgrade", "")),
     "void": ({}, next_upgrade(binding=None), ("look", "/upgrade", "")),
     "to decide": ({}, next_upgrade(), ("look", "/approve", "")),
     "decided": ({}, next_upgrade(missing=0), ("look", "/upgrade", "")),
-    "an old list": ({"feed": {"stale": True}}, next_upgrade(target=None), ("order", "", "check")),
-    "no list": ({"feed": None}, next_upgrade(target=None), ("order", "", "check")),
+    "an old list": ({"feed": {"stale": True}}, next_upgrade(target=None), ("job", "", "check")),
+    "no list": ({"feed": None}, next_upgrade(target=None), ("job", "", "check")),
     "nothing": ({}, next_upgrade(target=None), ("", "", "")),
 }  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_the_next_thing_to_do(name: str) -> None:
     more, comes, wanted = DEEDS[name]
     found = find_next_action(status(**more), comes)
     assert (found.action, found.link, found.job_kind) == wanted
-    assert found.role == ("operate" if found.action in ("order", "unhold") else "read")
+    assert found.role == ("operate" if found.action in ("job", "unhold") else "read")
 
 
 def test_the_next_action_names_the_required_release_first() -> None:
@@ -419,7 +419,7 @@ def test_who_does_not_approve_is_not_asked_to() -> None:
 
 def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     steps = [{**one, "state": "undone"} for one in report()["steps"]]
-    failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
+    failure = {"step": "copy", "code": "NU-3110", "error": "No room.\nmore"}
     shown = report("reverted", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
     view = build_live_view(shown, None, IDLE, NOW, "en")
     assert [one.style for one in view.steps] == ["undone", "undone", "failed", "undone"]

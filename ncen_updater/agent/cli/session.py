@@ -54,12 +54,14 @@ class AgentSession(CliSession):
         site: The site, once a command needed it.
         baseline: What was known of it before the command touched it.
         adopting: Whether the command changes what no journal knows of yet.
+        installing: Whether it changes the files of ncen-updater alone.
     """
 
     wraps_lines: bool = True
     site: Site | None = None
     baseline: SiteStatus | None = None
     adopting: bool = False
+    installing: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
         """``site.contact``, where the remedy is to ask the Secretariat or a person is needed.
@@ -97,7 +99,7 @@ class AgentSession(CliSession):
 
     @cached_property
     def zone(self) -> tzinfo | None:
-        """The zone in which people of the site speak of hours; None for the machine's own.
+        """Return the zone in which people of the site speak of hours; None for the machine's own.
 
         What is wrong with the configuration is said elsewhere.
         """

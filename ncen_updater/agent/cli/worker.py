@@ -63,7 +63,7 @@ ALLOWED_OPTIONS = frozenset(
         "--start-before",
         "--dry-run",
         "--lang",
-        "--order",
+        "--job",
         "--retry",
         "--scheduled",
         "--unattended",

@@ -37,7 +37,7 @@ class InvalidSetting:
 
     @property
     def text(self) -> LazyText:
-        """Where it is, what is wrong, and what to write instead."""
+        """Return where it is, what is wrong, and what to write instead."""
         values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
         if self.line:
             where = N_("line {line}: {setting} {problem} {remedy}")
@@ -84,7 +84,7 @@ class InvalidConfigError(ConfigError):
 
     @property
     def detail_text(self) -> LazyText:
-        """Every mistake, a line each."""
+        """Return every mistake, a line each."""
         return join_texts((mistake.text for mistake in self.invalid_settings), "\n")
 
 

@@ -82,7 +82,7 @@ def prepare_snapshots(context: StepContext) -> None:
             if change.kind is not ChangeKind.ROLLBACK:
                 raise
             journal.record_event(
-                SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=str(error)
+                SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
             )
             files = journal.read_facts(change.id).snapshots or ()
             rest = tuple(item for item in files if item.name != name)
@@ -242,7 +242,7 @@ def _restore_directory_paths(
         given, gone = directory.restore_old_paths(earlier, everything=everything)
     except UpdaterError as error:
         journal.record_event(
-            SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=str(error)
+            SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
         )
         progress.report(error.title_text)
         return
@@ -271,7 +271,7 @@ def prune_snapshots(journal: Journal, change: str) -> None:
         except UpdaterError as error:
             logger.warning("the kept %s of %s cannot be removed: %s", name, change, error)
             journal.record_event(
-                SNAPSHOT_NOT_REMOVED, change, name=name, code=error.code, error=str(error)
+                SNAPSHOT_NOT_REMOVED, change, name=name, code=error.code, error=error.full_text
             )
 
 

@@ -157,7 +157,7 @@ class Inspection:
 
     @property
     def document(self) -> Mapping[str, object] | None:
-        """What was found."""
+        """Return what was found."""
         found = json.loads(self.content) if self.content else None
         return found if isinstance(found, dict) else None
 

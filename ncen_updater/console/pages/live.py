@@ -43,6 +43,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "finished": ("good", N_("Completed")),
     "reverted": ("bad", N_("Failed")),
     "stuck": ("bad", N_("Action required")),
+    "interrupted": ("bad", N_("Interrupted")),
 }
 UPGRADE_HEADLINES: Mapping[str, str] = {
     "running": N_("Upgrading to {version}"),
@@ -171,7 +172,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
             "view": view,
             "seen": seen,
             "silent": round(silent),
-            "order": job,
+            "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
             "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),
@@ -282,9 +283,9 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    stated = N_("{state}: {what}")
+    stated = N_("{name}: {text}")
     # The headline of a change says its state.
-    summary = say(stated, state=LazyText(label), what=headline) if report is None else headline
+    summary = say(stated, name=LazyText(label), text=headline) if report is None else headline
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (
@@ -298,7 +299,7 @@ def build_live_view(
         progress=doing,
         done=progress.done if progress else None,
         total=progress.total if progress else None,
-        spoken=say(stated, state=current.name, what=current.state) if current else summary,
+        spoken=say(stated, name=current.name, text=current.state) if current else summary,
         downtime=clock,
         predicted=predicted,
         again=report is not None and _are_users_back(report),
@@ -351,7 +352,7 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     if whole.get("code") == code:
         return whole
     meaning = explain_code(code)
-    text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    text = str(failure.get("error") or "").split("\n", 1)[0]
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
     return {

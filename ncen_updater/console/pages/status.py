@@ -63,7 +63,7 @@ def build_page(asking: PageRequest) -> PageContent:
     todo = find_next_action(status, next_upgrade)
     tone, state_word, sentence = build_headline(status)
     return PageContent(
-        "now",
+        "status",
         {
             "sentence": sentence,
             "state_word": state_word,
@@ -182,8 +182,8 @@ def list_pending(
 def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, and up to what loss."""
     for who in approvals["approvers"]:
-        values = {"who": who, "version": approvals["version"]}
-        yield LazyText(N_("Rollback to {version} approved by {who}"), values)
+        values = {"by": who, "version": approvals["version"]}
+        yield LazyText(N_("Rollback to {version} approved by {by}"), values)
     if approvals["missing"]:
         yield LazyText(N_("Rollback needs {count} more approvals"), {"count": approvals["missing"]})
     elif approvals["accept_loss"]:
@@ -210,7 +210,7 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
     if journal.get("pending_rollback") is not None:
         values = {"version": journal["pending_rollback"]["version"]}
         words = LazyText(N_("Rollback of {version} pending"), values)
-        return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
+        return NextAction("job", words, LazyText(N_("Resume")), "operate", "resume")
     if journal["holds"]:
         words = LazyText(N_("Upgrades are on hold."))
         return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
@@ -219,7 +219,7 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
         words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
-        return NextAction("order", words, LazyText(N_("Check now")), "operate", "check")
+        return NextAction("job", words, LazyText(N_("Check now")), "operate", "check")
     return nothing
 
 
@@ -236,7 +236,7 @@ def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextActi
         words = LazyText(N_("In progress: {kind} to {version}"), values)
         return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
     words = LazyText(N_("Interrupted: {kind} to {version}"), values)
-    return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
+    return NextAction("job", words, LazyText(N_("Resume")), "operate", "resume")
 
 
 def _find_release_action(

@@ -210,7 +210,7 @@ class NameSkeleton:
 
     @property
     def has_names(self) -> bool:
-        """Whether there is any name in it."""
+        """Return whether there is any name in it."""
         return bool(self._slots)
 
     def map_offset(self, at: int) -> int:

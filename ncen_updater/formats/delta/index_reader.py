@@ -96,7 +96,7 @@ class IndexColumns:
         self.ways = bytearray()
 
     def to_bytes(self) -> bytes:
-        """All of it."""
+        """Return all of it."""
         whole = bytearray()
         for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.ways else COLUMN_NAMES:
             column = getattr(self, name)

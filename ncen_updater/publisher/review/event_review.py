@@ -147,7 +147,7 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
 
 
 def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
-    """Every step of a schedule, and its countries: what is left out makes a wrong sentence."""
+    """Return every step of a schedule with its countries; one left out would mislead."""
     if not waves:
         return LazyText(N_("all sites at once"))
     steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
@@ -248,7 +248,7 @@ class ReleaseReview:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """The lists of its page, each whole."""
+        """Return the lists of its page, each whole."""
         of = f"{self.product} {self.version}"
         files: tuple[LazyText, ...] = (LazyText(NO_FILES),)
         if self.files is not None:
@@ -291,7 +291,7 @@ class EventReview:
 
     @property
     def annexes(self) -> tuple[Section, ...]:
-        """The long lists of the page."""
+        """Return the long lists of the page."""
         return tuple(one for page in self.releases for one in page.sections if one.annexed)
 
 
@@ -463,7 +463,7 @@ def release_page(
 
 
 def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
-    """All of a migration that signers decided, wherever its files lie."""
+    """Return all of a migration that signers decided, wherever its files lie."""
     files = list_migration_content(migration, shown.document.migrations if shown else {})
     value = migration.model_dump(exclude={"up", "down", "verify"})
     return value, {key: digest for key, (_, digest) in files.items()}

@@ -21,6 +21,7 @@ from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
@@ -205,7 +206,7 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
     [
         (Outcome.UPGRADED, NO_FACTS, True),
         (Outcome.UPGRADED, ChangeFacts(confirmed_by="amina"), False),
-        (Outcome.UPGRADED, ChangeFacts(soak_error="status 500"), False),
+        (Outcome.UPGRADED, ChangeFacts(soak_error=LazyText("status 500")), False),
         (Outcome.REVERTED, NO_FACTS, False),
     ],
 )

@@ -14,6 +14,7 @@ from ncen_updater.agent.adapters.application.base_application import (
     ApplicationPart,
     BaseApplication,
     describe_exit,
+    describe_failed_stop,
     run_checked,
 )
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
@@ -76,11 +77,11 @@ def parse_unit(text: str) -> UnitCommands:
         name, equals, value = line.strip().partition("=")
         if not equals or name.startswith(("#", ";")):
             continue
-        kept = settings.setdefault(name.strip(), [])
+        values = settings.setdefault(name.strip(), [])
         if name.strip() == "WorkingDirectory" or not value.strip():
-            kept.clear()
+            values.clear()
         if value.strip():
-            kept.append(value.strip())
+            values.append(value.strip())
     started = settings.pop("ExecStart", [])
     working = "".join(settings.pop("WorkingDirectory", []))
     return UnitCommands(
@@ -190,7 +191,7 @@ class _SystemdUnit(ApplicationPart):
     def find_outside_installation(self, current: Path) -> str:
         """Return the directory from which it starts instead of ``current``; empty without one."""
         argv = self._build_argv("cat", "--no-pager")
-        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
 
     def is_running(self) -> bool:
@@ -215,9 +216,11 @@ class _SystemdUnit(ApplicationPart):
         facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
         asked = (self._systemctl, "is-failed", "--", *needed)
-        states = self._run_systemctl("look at", asked, ORDER_TIMEOUT_S).output.split()
+        states = self._run_systemctl(asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
-        why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
+        why: object = facts.get("Result", "-")
+        if failed:
+            why = LazyText(N_("failed dependency: {units}"), {"units": ", ".join(failed)})
         return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
@@ -235,49 +238,47 @@ class _SystemdUnit(ApplicationPart):
 
     def _read_properties(self) -> Mapping[str, str]:
         argv = self._build_argv("show", f"--property={UNIT_PROPERTIES}")
-        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")
         if ended.status != 0:
             reason = describe_exit(ended, ORDER_TIMEOUT_S)
         elif facts.get("LoadState") == "not-found":
-            reason = f"systemd does not know the unit {self._unit}"
+            reason = LazyText(N_("unit {unit} not found by systemd"), {"unit": self._unit})
         elif state not in ACTIVE_STATES | STOPPED:
-            reason = f"its state is '{state}'"
+            values = {"unit": self._unit, "state": state}
+            reason = LazyText(N_("unit {unit} is in state '{state}'"), values)
         else:
             return facts
         raise ApplicationError(
             STATE_UNKNOWN, reason=reason, command=shlex.join(argv), detail=ended.output or None
         )
 
-    def request_stop(self, timeout_s: float) -> str:
+    def request_stop(self, timeout_s: float) -> LazyText | None:
         """Order the stop; a start that waits in the queue is withdrawn by that."""
-        ended = self._run_systemctl("stop", self._build_argv("stop"), timeout_s)
-        if ended.status == 0:
-            return ""
-        return f"{describe_exit(ended, timeout_s)} {ended.output}".strip()
+        ended = self._run_systemctl(self._build_argv("stop"), timeout_s)
+        return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
         """Order the start."""
         # A unit that failed too often is refused for a while; this start is not one of those.
         if self._read_properties()["ActiveState"] == "failed":
-            self._run_order("start", self._build_argv("reset-failed"))
+            self._run_order(self._build_argv("reset-failed"))
         # Whether it came up is for the health to say, with its own deadline.
-        self._run_order("start", self._build_argv("start", "--no-block"))
+        self._run_order(self._build_argv("start", "--no-block"))
         self._restarts = "0"  # systemd counts from the last start that was ordered
 
-    def _run_order(self, action: str, argv: Sequence[str]) -> None:
-        ended = self._run_systemctl(action, argv, ORDER_TIMEOUT_S)
+    def _run_order(self, argv: Sequence[str]) -> None:
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         if ended.status != 0:
             raise CommandError(
-                action=action,
                 reason=describe_exit(ended, ORDER_TIMEOUT_S),
                 command=shlex.join(argv),
                 detail=ended.output or None,
             )
 
-    def _run_systemctl(self, action: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
-        return run_checked(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
+    def _run_systemctl(self, argv: Sequence[str], timeout_s: float) -> CommandResult:
+        return run_checked(argv, partial(run_systemctl, argv, self._environment, timeout_s))
 
     def _build_argv(self, verb: str, *options: str) -> tuple[str, ...]:
         return (self._systemctl, verb, *options, "--", self._unit)

@@ -254,7 +254,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     with context.write_journal() as journal:
         if form.accept_loss:
             _require_loss_approval(context, journal, caller, form.accept_loss)
-        orders = JobQueue(journal)
+        jobs = JobQueue(journal)
 
         def guard() -> None:
             _require_startable(context, journal, meant, goes=kind is JobKind.ROLLBACK)
@@ -264,9 +264,9 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
                 Inbox(context.essential_settings.state).require_file(form.file, caller.actor.uid)
             _require_no_duplicate_job(journal, kind)
 
-        number = orders.enqueue(kind, data, caller.actor, guard)
+        number = jobs.enqueue(kind, data, caller.actor, guard)
         event = journal.read_last_event_number()
-        given = orders.find(number)
+        given = jobs.find(number)
     assert given is not None  # noqa: S101 - written above
     return 202, {**build_job_document(given), "event": event}
 
@@ -346,6 +346,6 @@ def _require_no_duplicate_job(journal: Journal, kind: JobKind) -> None:
     waiting = JobQueue(journal).list_unfinished()
     for given in waiting:
         if given.kind is kind:
-            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.actor.name)
+            raise RequestRefusedError(JOB_ALREADY_QUEUED, job=given.id, who=given.actor.name)
     if len(waiting) >= MAX_QUEUED_JOBS:
         raise RequestRefusedError(TOO_MANY_JOBS, count=len(waiting))

@@ -450,7 +450,7 @@ def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 
 def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """One change whole."""
+    """Return one change whole."""
     with context.open_journal() as journal:
         try:
             report = build_change_report(journal, request.path_parameters["id"])
@@ -486,14 +486,14 @@ def build_job_document(job: Job) -> dict[str, object]:
 
 
 def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Orders, newest first."""
+    """Jobs, newest first."""
     with context.open_journal() as journal:
         found = JobQueue(journal).list_newest(request.get_limit())
         return 200, {"jobs": [build_job_document(one) for one in found]}
 
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """One order, the change that it began or resumed, and what it came to."""
+    """Return one job, the change that it began or resumed, and what it came to."""
     number = int(request.path_parameters["number"])
     with context.open_journal() as journal:
         event = journal.read_last_event_number()

@@ -42,7 +42,7 @@ class ApiRoute(Route):
 
     @property
     def writes(self) -> bool:
-        """Whether it writes to the journal."""
+        """Return whether it writes to the journal."""
         return self.method != "GET" and self.role is not ApiRole.READ
 
 

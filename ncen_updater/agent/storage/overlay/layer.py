@@ -98,12 +98,12 @@ class TranslationCoverage:
 
     @property
     def percent(self) -> int:
-        """How much is translated; 100 only where all is."""
+        """Return how much is translated; 100 only where all is."""
         return _compute_percent(self.translated, self.total)
 
     @property
     def percent_before(self) -> int:
-        """The same with the release that is left."""
+        """Return the same with the release that is left."""
         return _compute_percent(self.translated_before, self.total_before)
 
 
@@ -195,7 +195,7 @@ class FileReport:
 
     @property
     def is_settings(self) -> bool:
-        """Whether it holds settings."""
+        """Return whether it holds settings."""
         return self.declared.kind is OverlayKind.SETTINGS
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
@@ -252,12 +252,12 @@ class LocalOverlay:
 
     @property
     def local_directory(self) -> Path:
-        """The country's directory."""
+        """Return the country's directory."""
         return self._own
 
     @property
     def merged_directory(self) -> Path:
-        """Where what is merged lies."""
+        """Return where what is merged lies."""
         return self._merged
 
     def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
@@ -719,7 +719,7 @@ class OverlayDirectory:
         return tuple(sorted(found))
 
     def list_files(self) -> Iterator[str]:
-        """Every file below, with its path; at most some thousands, and no link is followed."""
+        """Yield every file below, with its path; at most some thousands, following no link."""
         left = MAX_FILES
         waiting = [""]
         while waiting:

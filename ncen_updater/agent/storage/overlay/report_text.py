@@ -67,7 +67,9 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
-        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.label})
+        yield LazyText(
+            N_("of these, '{place}': {count}"), {"count": area.count, "place": area.label}
+        )
 
 
 _TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (

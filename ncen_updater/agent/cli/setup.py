@@ -12,7 +12,7 @@ import click
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -93,7 +93,11 @@ def setup(
         return _apply(session, record)
     if session.config.exists():
         raise UpdaterError(SETUP_CONFIGURED, path=session.config)
-    plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
+    try:
+        plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
+    except UpdaterError as error:
+        error.state = error.state or NOTHING_CHANGED
+        raise
     if dry_run:
         _write(session, "planned", plan)
         return ExitCode.OK
@@ -177,7 +181,9 @@ def _make_plan(
             session.add_line(line)
     if given is None:
         given = _ask(session, facts)
-    plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
+    plan = build_plan(
+        machine, facts, found, given, session.config, source=answers, keep_unit=keep_unit
+    )
     _show_plan(session, plan)
     return plan
 
@@ -242,7 +248,7 @@ class _WrongAnswerError(click.UsageError):
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
     """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
     from ncen_updater.agent.setup.answers import find_mistake, make_answers
-    from ncen_updater.agent.setup.plan import read_trusted_root
+    from ncen_updater.agent.setup.plan import read_trusted_root, require_account
     from ncen_updater.common.cli.render import group_digest
 
     given: dict[str, Any] = {"site": {}}
@@ -277,6 +283,8 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
 
     def read_people(text: str) -> Mapping[str, Any]:
         accounts = [] if text == "none" else text.replace(",", " ").split()
+        for account in accounts:
+            require_account(facts, account)
         return {"people": {"operators": accounts, "approvers": accounts}}
 
     def read_hours(text: str) -> Mapping[str, Any]:

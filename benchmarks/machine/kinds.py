@@ -185,6 +185,8 @@ def _count(log: Path, since: float) -> Mapping[str, float]:
     longest = max((float(one["outage_s"]) for one in outages), default=0.0)
     refused = sum(int(one["refused"]) for one in outages)
     cases = sum("case_ref" in one for one in entries)
+    for one in outages:
+        say(f"outage {one['from_wall'] - since:.1f} s after the beginning: {one}")
     return {
         "cases": cases, "outages": len(outages), "longest_s": round(longest, 1), "refused": refused,
     }  # fmt: skip

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.report import finish, say
 from demo.release_flow import publish_release
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
-from ncen_updater.agent.policy.feed_schedule import compute_next_check
+from ncen_updater.agent.policy.windows import compute_next_check
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time

@@ -44,7 +44,7 @@ class Subject:
 SUBJECTS = (
     Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
-    Subject("ncen_updater.agent.policy.feed_schedule", "tests/agent/policy/test_schedule.py"),
+    Subject("ncen_updater.agent.policy.windows", "tests/agent/policy/test_schedule.py"),
     Subject(
         "ncen_updater.agent.adapters.databases.migrations.planner",
         "tests/agent/adapters/databases/migrations/test_planner.py",

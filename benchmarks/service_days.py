@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from benchmarks.report import finish, say
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.policy.automation import ServiceAction
-from ncen_updater.agent.policy.feed_schedule import compute_next_check
+from ncen_updater.agent.policy.windows import compute_next_check
 from ncen_updater.agent.service.loop import ServiceLoop
 from tests.support.simulated_site import SimulatedSite
 

@@ -15,6 +15,9 @@ import re
 import sqlite3
 from typing import Final
 
+from ncen_updater.common.errors import DETAIL, UpdaterError
+from ncen_updater.common.i18n import LazyText
+
 #: Classes of SQLSTATE whose first sentence is about the statement, the session or the server.
 _SAFE_SQLSTATE_CLASSES: Final = frozenset(
     {"03", "08", "0A", "25", "28", "2B", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
@@ -42,6 +45,13 @@ _SAFE_SERVER_MESSAGES: Final = re.compile(
     r"|connection|shutting down|starting up|memory|No space left|no space left|disk|too many"
     r"|not supported|unsupported|unrecognized configuration|out of|could not open|read-only"
 )
+
+
+def describe_error(error: BaseException) -> LazyText:
+    """Return an error for the journal: one of ours with its detail, any other sanitised."""
+    if isinstance(error, UpdaterError):
+        return error.full_text
+    return LazyText(DETAIL, {"detail": sanitize_error(error)})
 
 
 def sanitize_error(error: BaseException) -> str:

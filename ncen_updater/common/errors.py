@@ -69,34 +69,39 @@ class UpdaterError(Exception):
 
     @property
     def code(self) -> str:
-        """The stable code."""
+        """Return the stable code."""
         return self.message.code
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command ends with."""
+        """Return what a command ends with."""
         return self.message.exit_code
 
     @property
     def title_text(self) -> LazyText:
-        """What happened."""
+        """Return what happened."""
         return LazyText(self.message.title, self.values)
 
     @property
+    def full_text(self) -> LazyText:
+        """Return what happened, with the detail where there is one."""
+        values = {"title": self.title_text, "detail": self.detail_text}
+        return LazyText("{title} ({detail})", values) if self.detail else self.title_text
+
+    @property
     def remedy_text(self) -> LazyText:
-        """What to do."""
+        """Return what to do."""
         return LazyText(self.message.remedy, self.values)
 
     @property
     def detail_text(self) -> LazyText | None:
-        """The detail as a person reads it."""
+        """Return the detail as a person reads it."""
         if self.detail is None:
             return None
         return self._detail or LazyText(DETAIL, {"detail": self.detail})
 
     def __str__(self) -> str:
-        detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.code}: {self.title_text}{detail}"
+        return f"{self.code}: {self.full_text}"
 
 
 class InsufficientSpaceError(UpdaterError):

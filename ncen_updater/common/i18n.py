@@ -197,7 +197,7 @@ def list_languages() -> tuple[str, ...]:
 def _load_catalogs(
     language: str, directories: tuple[Path, ...]
 ) -> tuple[gettext.GNUTranslations, ...]:
-    """Every catalogue of a language: what the first does not have, the next one may."""
+    """Return every catalogue of a language: what the first does not have, the next one may."""
     found = []
     for name in list_catalog_names(language):
         for directory in directories:

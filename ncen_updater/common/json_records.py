@@ -15,16 +15,18 @@ import types
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, PLACEHOLDER, LazyText
 
 #: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
 _YEARS = range(1000, 9900)
 #: Texts within a text; what agents write has two.
 _MAX_TEXT_DEPTH = 8
+#: Characters of a value that are stored.
+MAX_TEXT_VALUE = 2000
 
 
 def within_calendar(moment: datetime) -> datetime:
@@ -99,7 +101,7 @@ def _encode_value(value: object) -> object:
     if isinstance(value, JsonRecord):
         return value.to_json()
     if isinstance(value, LazyText):
-        return {"template": value.template, "values": _encode_value(value.values)}
+        return encode_text(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Enum):
@@ -109,6 +111,22 @@ def _encode_value(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_encode_value(item) for item in value]
     return value
+
+
+def encode_text(text: LazyText) -> dict[str, object]:
+    """Return a text as JSON has it: its template and the values that are shown; pure."""
+    shown = [name for name in PLACEHOLDER.findall(text.template) if name in text.values]
+    values = {name: _encode_text_value(text.values[name]) for name in shown}
+    return {"template": text.template, "values": values}
+
+
+def _encode_text_value(value: object) -> object:
+    if isinstance(value, StrEnum):  # a word of ours, which has its translations
+        return encode_text(LazyText(value.value))
+    plain = _encode_value(value)
+    if plain is None or isinstance(plain, bool | int | float | dict | list):
+        return plain
+    return str(plain)[:MAX_TEXT_VALUE]
 
 
 def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says
@@ -130,7 +148,7 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
             for k, item in value.items()
         }
     if kind is LazyText and isinstance(value, dict):
-        return _decode_text(value, name)
+        return decode_text(value, name)
     if origin is None and issubclass(kind, JsonRecord):
         return kind.from_json(value)
     if origin is None and issubclass(kind, Enum):
@@ -142,15 +160,19 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
     raise ValueError(f"{name} is {value!r:.100}")
 
 
-def _decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
-    """Read a text and the texts among its values; no other value of one is a table."""
+def decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
+    """Read a text and the texts among its values; no other value of one is a table.
+
+    Raises:
+        ValueError: If it is something else.
+    """
     template, values = data.get("template"), data.get("values")
     if not isinstance(template, str) or not isinstance(values, dict) or depth > _MAX_TEXT_DEPTH:
         raise ValueError(f"{name} is {data!r:.100}")
     return LazyText(
         template,
         {
-            key: _decode_text(value, name, depth + 1) if isinstance(value, dict) else value
+            key: decode_text(value, name, depth + 1) if isinstance(value, dict) else value
             for key, value in values.items()
         },
     )

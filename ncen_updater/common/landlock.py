@@ -133,7 +133,7 @@ def _is_denied(place: Path, directory: Path) -> bool:
 
 
 def iter_paths_outside(directory: Path) -> Iterator[Path]:
-    """Every entry of the directories that a directory is in, but those that lead to it.
+    """Return every entry of the directories that a directory is in, but those that lead to it.
 
     Where these are allowed, the directory is closed, and so are new names beside those that lead to
     it.

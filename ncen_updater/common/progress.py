@@ -50,7 +50,7 @@ class ProgressUpdate:
 
     @property
     def text(self) -> LazyText:
-        """The sentence."""
+        """Return the sentence."""
         return LazyText(self.template, self.values)
 
     def to_json_line(self) -> bytes:

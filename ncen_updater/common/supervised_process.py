@@ -194,7 +194,7 @@ class SupervisedProcess:
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """The pipe, where ``output`` was one."""
+        """Return the pipe, where ``output`` was one."""
         return self._process.stdout
 
     def __enter__(self) -> Self:

@@ -155,4 +155,4 @@ class PasswordAuthBackend:
         return made[0]
 
     def close(self) -> None:
-        """Every session is let go of by who keeps them."""
+        """Release what it holds; sessions end with whoever keeps them."""

@@ -60,7 +60,7 @@ class InspectionState:
 
     @property
     def is_loading(self) -> bool:
-        """Whether it is not there yet."""
+        """Return whether it is not there yet."""
         return self.ended_at is None
 
 
@@ -197,6 +197,7 @@ class EventFollower:
         """Begin, if that has not been done."""
         with self._lock:
             if self._thread is None:
+                self._heard = self._clock()
                 self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
                 self._thread.start()
 
@@ -206,7 +207,7 @@ class EventFollower:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the console ends."""
+        """Return whether the console ends."""
         return self._ended.is_set()
 
     def get_activity(self) -> tuple[int, Document | None, float]:

@@ -66,12 +66,12 @@ class PageRequest:
 
     @property
     def inspections(self) -> InspectionPoller:
-        """What was looked at for the person."""
+        """Return what was looked at for the person."""
         return self.session.user_context.inspections
 
     @property
     def event_follower(self) -> EventFollower:
-        """What goes on."""
+        """Return what goes on."""
         return self.session.user_context.event_follower
 
     @property
@@ -81,7 +81,7 @@ class PageRequest:
 
     @property
     def now(self) -> datetime:
-        """The time."""
+        """Return the time."""
         return self.service.now()
 
     def get_document(self, address: str) -> Document:

@@ -77,7 +77,7 @@ class LastStatus:
 
     @property
     def zone(self) -> tzinfo | None:
-        """The zone in which people of the site speak of hours; None for the machine's own."""
+        """Return the time zone of the site; None for the machine's own."""
         try:
             return ZoneInfo(self.status["service"]["timezone"])
         except (

@@ -61,7 +61,7 @@ class TrustClock:
 
     @property
     def floor(self) -> datetime | None:
-        """The newest signed time ever seen, UTC; None if there is none.
+        """Return the newest signed time ever seen, UTC; None if there is none.
 
         A damaged file counts as none: the next verified list, whose signed time is compared again
         after it was loaded, restores the floor.

@@ -37,7 +37,7 @@ class FeedFetcher(FetcherInterface):
 
     @property
     def mirror_count(self) -> int:
-        """How many sources of the same feed there are."""
+        """Return how many sources of the same feed there are."""
         return 1
 
     def demote_mirror(self) -> None:

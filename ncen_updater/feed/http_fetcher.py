@@ -167,7 +167,7 @@ class HttpFetcher(FeedFetcher):
 
     @property
     def mirror_count(self) -> int:
-        """How many addresses there are."""
+        """Return how many addresses there are."""
         return len(self._order)
 
     def demote_mirror(self) -> None:
@@ -263,7 +263,7 @@ class HttpFetcher(FeedFetcher):
     def _compute_retry_pause_s(
         self, error: MirrorError | MirrorStatusError, attempt: int
     ) -> float | None:
-        """Seconds before the same address is asked again; None where that cannot help."""
+        """Return the seconds before a retry of the same address; None where that cannot help."""
         pause_s = compute_backoff_s(attempt, self._backoff, self._chance())
         if isinstance(error, MirrorError):
             return pause_s if error.kind in TRANSIENT_FAILURES else None

@@ -306,7 +306,7 @@ class Throttle:
 
 
 def compute_backoff_s(attempt: int, base_s: float, random_fraction: float) -> float:
-    """Seconds before another try: doubled each time, and spread so that sites do not come at once.
+    """Return the seconds before another try: doubled each time, and spread over the sites.
 
     Args:
         attempt: 0 after the first failure.
@@ -317,7 +317,7 @@ def compute_backoff_s(attempt: int, base_s: float, random_fraction: float) -> fl
 
 
 def parse_retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Seconds that a server asks us to wait (``Retry-After``); None if it does not say.
+    """Return the seconds that a server asks us to wait (``Retry-After``); None if it does not say.
 
     Args:
         header: The value, seconds or an HTTP date.

@@ -159,7 +159,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     @property
     def expires_at(self) -> datetime:
-        """When the timestamp lapses."""
+        """Return when the timestamp lapses."""
         return lapses_at(self._trusted_set.timestamp)
 
     @property
@@ -169,7 +169,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     @property
     def root_version(self) -> int:
-        """Number of the newest root."""
+        """Return the number of the newest root."""
         return int(self._trusted_set.root.version)
 
     def list_products(self) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ class OfferRejection:
 
     @property
     def text(self) -> LazyText:
-        """The reason in words, with times in UTC."""
+        """Return the reason in words, with times in UTC."""
         return self.format(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
 
     def format(self, opens: str | None) -> LazyText:
@@ -152,7 +152,7 @@ class UpgradePath:
 
     @property
     def target(self) -> Offer:
-        """Where the path leads."""
+        """Return where the path leads."""
         return self.hops[-1]
 
 

@@ -75,12 +75,12 @@ class BundleMember:
 
     @property
     def start(self) -> int:
-        """Where its bytes begin."""
+        """Return where its bytes begin."""
         return self.offset + len(_encode_local_header(self))
 
     @property
     def end(self) -> int:
-        """Where the next member begins."""
+        """Return where the next member begins."""
         return self.start + self.size
 
 

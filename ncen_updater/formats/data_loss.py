@@ -93,12 +93,12 @@ class DataLoss:
 
     @property
     def needs_catalog(self) -> bool:
-        """Whether more goes than the one object, so that only the catalogue can say what."""
+        """Return whether more goes than the one object, so that only the catalogue can say what."""
         return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
 
     @property
     def object_name(self) -> str:
-        """The object for a person: ``declarations.country``."""
+        """Return the object for a person: ``declarations.country``."""
         return f"{self.table}.{self.column}" if self.column else self.table
 
 

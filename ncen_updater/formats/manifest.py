@@ -571,12 +571,12 @@ class Manifest(SignedModel):
 
     @property
     def release_version(self) -> Version:
-        """The version, parsed."""
+        """Return the version, parsed."""
         return Version(self.version)
 
     @property
     def reported(self) -> str:
-        """What the application says that it is: ``reports``, or the version."""
+        """Return what the application says that it is: ``reports``, or the version."""
         return get_reported_version(self.version, self.reports)
 
     def accepts_version(self, version: Version) -> bool:

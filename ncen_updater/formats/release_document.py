@@ -169,7 +169,7 @@ class Offer(SignedModel):
 
     @property
     def release_version(self) -> Version:
-        """The version, parsed."""
+        """Return the version, parsed."""
         return Version(self.version)
 
     def is_same_release(self, other: Offer) -> bool:

@@ -45,6 +45,7 @@ from ncen_updater.agent.storage.service_state import (
     ServiceState,
     ServiceStateFile,
 )
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INTERRUPTED
 from tests.agent.cli.site import make_site
 
@@ -175,7 +176,7 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
     tmp_path: Path, journal: Journal
 ) -> None:
     with journal.transaction() as connection:
-        connection.execute("INSERT INTO orders VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
+        connection.execute("INSERT INTO jobs VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
     found = read_status(
         load_essential_settings(make_site(tmp_path / "site").config), NOW, {"journal"}
     )
@@ -267,7 +268,7 @@ def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> No
 
 
 def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journal) -> None:
-    upgraded(journal, soak_error="status 503")
+    upgraded(journal, soak_error=LazyText("status 503"))
     assert not owed(journal), "none was begun: that is the site's own setting"
     for number in range(MAX_ATTEMPTS):
         back(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
@@ -278,14 +279,14 @@ def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journa
 
 
 def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
-    upgraded(journal, soak_error="status 503")
+    upgraded(journal, soak_error=LazyText("status 503"))
     for number, by_itself in enumerate((True, False)):
         back(journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id)
         assert owed(journal) is by_itself
 
 
 def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
-    upgraded(journal, soak_error="status 503")
+    upgraded(journal, soak_error=LazyText("status 503"))
     for number in range(MAX_FAILURES + 1):
         back(
             journal, number, ChangeState.REVERTED, INTERRUPTED.code, failed_soak_upgrade=UPGRADE.id
@@ -294,7 +295,7 @@ def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
 
 
 def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
-    upgraded(journal, soak_error="status 503", confirmed_by="amina")
+    upgraded(journal, soak_error=LazyText("status 503"), confirmed_by="amina")
     back(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
     assert not owed(journal)
     back(journal, 1, ChangeState.FINISHED)

@@ -96,7 +96,7 @@ class Stage:
     def owed(self, tries: int) -> None:
         self.change(ChangeState.FINISHED)
         with self.journal() as journal:
-            journal.store_facts(CHANGE.id, ChangeFacts(soak_error="status 503"))
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_error=LazyText("status 503")))
             for number in range(tries):
                 change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
                 journal.begin_change(change, ChangeFacts(failed_soak_upgrade=CHANGE.id))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.access import explain_access_error
+from ncen_updater.agent.cli.session import explain_access_error
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import OUTSIDE_UNIT, SLOT_NOT_WRITTEN
@@ -51,7 +51,7 @@ def test_this_process_writes_where_it_does(tmp_path: Path) -> None:
 def test_limits_of_the_unit_are_named_and_never_the_disk(
     monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
-    monkeypatch.setattr("ncen_updater.agent.cli.access.is_closed_here", lambda _: closed)
+    monkeypatch.setattr("ncen_updater.agent.cli.session.is_closed_here", lambda _: closed)
     error = UpdaterError(SLOT_NOT_WRITTEN, version="3.3.0", path="/opt/shop/slots")
     path = "/opt/shop/slots/.3.3.0"
     error.__cause__ = OSError(errno.EROFS, os.strerror(errno.EROFS), path)

@@ -122,3 +122,18 @@ def test_an_upgrade_is_feminine() -> None:
 def test_two_points_stand_apart() -> None:
     """Seen: "3.3.0: nCEN factice"."""
     assert [form for _, form in said() if TIGHT.search(QUOTED.sub("x", form))] == []
+
+
+def test_names_that_are_typed_are_the_same() -> None:
+    """Settings, options, files and codes; a quoted name in French quotation marks."""
+    typed = re.compile(
+        r"'([a-z_.-]+)'|(--[a-z-]+)|\b([a-z]+_[a-z_]+|NU-\d+|[\w-]+\.(?:toml|json|sql))\b"
+    )
+    for english, french in said():
+        names = {n for found in typed.findall(re.sub(r"{\w+}", "", english)) for n in found if n}
+        assert not [name for name in names if name not in french], (english, french)
+
+
+def test_nothing_is_elided_before_a_consonant() -> None:
+    for _, french in said():
+        assert not re.search(r"\b[dlnsj]'[b-df-gj-np-tv-xz]", french), french

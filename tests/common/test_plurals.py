@@ -165,7 +165,7 @@ def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:
 
 def test_who_counts_without_forms_is_found() -> None:
     counts = runpy.run_path(str(SCRIPT))["counts"]
-    assert counts("{name}: new code for {count} records.")
+    assert counts("'{name}': new code for {count} records.")
     assert counts("kept for {days} more days")
     assert not counts("{bytes} bytes are free; {name} needs more")
     assert not counts("Available: {version}")

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
+from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.model.change import ChangeKind
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_records import JsonRecord, parse_stored_time
+from ncen_updater.common.json_records import JsonRecord, decode_text, encode_text, parse_stored_time
 from ncen_updater.formats.rollout import RolloutWave
 
 
@@ -121,3 +123,19 @@ def test_times_at_an_end_of_the_calendar_are_refused(text: str) -> None:
 def test_any_time_is_shown_in_any_zone(moment: datetime, hours: int) -> None:
     shown = format_time(moment, timezone(timedelta(hours=hours)))
     assert "UTC" in str(shown)
+
+
+def test_stored_text_is_shown_in_the_language_of_its_reader() -> None:
+    text = LazyText(
+        "{kind} of {path}: {reason}",
+        {
+            "kind": ChangeKind.UPGRADE, "path": Path("/srv/x"), "unseen": object(),
+            "reason": LazyText("not running"),
+        },
+    )  # fmt: skip
+    stored = json.loads(json.dumps(encode_text(text)))
+    assert "unseen" not in stored["values"]
+    read = decode_text(stored, "text")
+    for language in ("en", "fr"):
+        assert read.render(language) == text.render(language)
+    assert read.render("fr") != text.render("en")

@@ -24,9 +24,9 @@ MOST_BYTES = 65_000
 ROOT = Path(__file__).resolve().parents[2]
 #: Every page that stands in the line of pages, and those that hang on one of them.
 PAGES = {
-    "now": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
+    "status": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
     "history": "/history", "rollback-plan": "/rollback-plan", "audit-log": "/audit-log",
-    "settings": "/settings", "hold": "/hold",
+    "sharing": "/sharing", "settings": "/settings", "hold": "/hold",
     "help": "/help", "order": "/jobs/1", "change": f"/history/{CHANGE.id}",
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ def entered(
         browser(user, language) as found,
     ):
         found.open(link)
-        found.until("the first page", lambda: found.all('body[data-page="now"]'))
+        found.until("the first page", lambda: found.all('body[data-page="status"]'))
         yield found
 
 

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
 from ncen_updater.console.service_client import ServiceClient
@@ -178,18 +180,18 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
     monkeypatch.setattr(sessions, "FormOutcome", lambda: FormOutcome(ended=Ended()))
     with served_console(socket, Slow(socket)) as place:
         guest = place.enter()
-        fields = guest.settled("/upgrade").form("/order")
+        fields = guest.settled("/upgrade").form("/job")
         found: list[str] = []
         first = threading.Thread(
-            target=lambda: found.append(guest.post("/order", fields).headers["location"])
+            target=lambda: found.append(guest.post("/job", fields).headers["location"])
         )
         first.start()
         assert begun.wait(DEADLINE_S)
-        second = guest.post("/order", fields).headers["location"]
+        second = guest.post("/job", fields).headers["location"]
         gate.set()
         first.join()
     assert found == [second] and second.startswith("/jobs/1?")
-    assert len(counter.rows()["orders"]) == 1
+    assert len(counter.rows()["jobs"]) == 1
 
 
 def lifted(counter: Counter) -> int:
@@ -227,18 +229,34 @@ def test_who_may_not_operate_lifts_nothing(
 
 def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -> None:
     page = guest.settled("/upgrade")
-    assert "/schedule" in dict(page.forms()) and "/order" not in dict(page.forms())
+    assert "/schedule" in dict(page.forms()) and "/job" not in dict(page.forms())
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        (replace(NEXT, slot_built=False, binding=""), []),
+        (replace(NEXT, rehearsal_status=RehearsalStatus.MISSING, binding=""), ["plan"]),
+        (NEXT, ["dossier", "plan"]),
+    ],
+)
+def test_what_is_not_there_yet_is_no_error(
+    counter: Counter, guest: Guest, known: Assessment, asked: list[str]
+) -> None:
+    counter.know(known)
+    guest.settled("/upgrade")
+    assert sorted(words[0] for words in counter.inspector.asked) == asked
 
 
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
     counter.know(replace(NEXT, slot_built=False, binding=""))
-    fields = guest.settled("/upgrade").form("/order")
+    fields = guest.settled("/upgrade").form("/job")
     assert fields["kind"] == "prepare"
     start, found = threading.Barrier(6), []
 
     def click() -> None:
         start.wait()
-        found.append(guest.post("/order", fields).headers["location"].partition("?")[0])
+        found.append(guest.post("/job", fields).headers["location"].partition("?")[0])
 
     fingers = [threading.Thread(target=click) for _ in range(6)]
     for finger in fingers:
@@ -246,7 +264,7 @@ def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest
     for finger in fingers:
         finger.join()
     assert len(set(found)) == 1 and found[0].startswith("/jobs/")
-    assert len(counter.rows()["orders"]) == 1
+    assert len(counter.rows()["jobs"]) == 1
     assert label(guest.get(found[0])) == "Queued"
 
 
@@ -336,7 +354,7 @@ def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
     assert guest.get("/jobs/0").status == 404
     assert guest.get("/unhold").status == 404
     assert guest.get("/history/../../etc/passwd").status == 404
-    assert guest.get("/templates/now.html").status == 404
+    assert guest.get("/templates/status.html").status == 404
     assert guest.get("/jobs/7").status == 404, "the service knows none"
     assert guest.ask("HEAD", "/").text == ""
 
@@ -527,7 +545,7 @@ def test_failed_step_is_open_with_cause_remedy_code_and_report(
     with Journal.open(counter.site.journal) as journal:
         journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
         journal.append_event(
-            "step-failed", CHANGE.id, step="copy", code="NU-3110", error="NU-3110: No room."
+            "step-failed", CHANGE.id, step="copy", code="NU-3110", error="No room."
         )
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     for path, link in (("/live", f'href="/history/{CHANGE.id}"'), (f"/history/{CHANGE.id}", "")):
@@ -698,4 +716,4 @@ def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest:
         fields = guest.settled("/rollback-plan").form("/rollback")
         found = guest.post("/rollback", {**fields, "typed": typed})
         assert (found.status, "NU-9709" in found.text) == (409, True)
-    assert counter.rows()["orders"] == []
+    assert counter.rows()["jobs"] == []

@@ -135,7 +135,7 @@ def test_printed(as_usual: Browser, name: str) -> None:
 
 def test_the_language_is_chosen_and_stays(as_usual: Browser) -> None:
     """In French every page says so, to who reads it out, too; and the choice is one click."""
-    go(as_usual, "now")
+    go(as_usual, "status")
     choose(as_usual, "fr")
     for name in PAGES:
         go(as_usual, name)
@@ -213,7 +213,7 @@ def test_squatter_beside_the_console_hears_nothing(as_usual: Browser, socket: Pa
         port = int(re.findall(r":(\d+)/", link)[0])
         with squatting(port) as heard:
             as_usual.open(link)
-            as_usual.until("the first page", lambda: as_usual.all('body[data-page="now"]'))
+            as_usual.until("the first page", lambda: as_usual.all('body[data-page="status"]'))
             go(as_usual, "live")
             assert heard == []
             as_usual.open(f"http://localhost:{port}/")

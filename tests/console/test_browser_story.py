@@ -135,7 +135,7 @@ def press(person: Browser, path: str, form: str) -> None:
 
 def order(person: Browser, path: str, kind: str) -> None:
     """Give an order by its button, and wait on its own page until it has ended."""
-    press(person, path, f'form[action="/order"]:has(input[value="{kind}"])')
+    press(person, path, f'form[action="/job"]:has(input[value="{kind}"])')
     ended(person)
 
 
@@ -163,7 +163,7 @@ def both_say_yes(people: Sequence[Browser], path: str) -> None:
 def upgrade_now(person: Browser) -> None:
     there(person, "/upgrade", "#agreed")
     person.one("#agreed").click()
-    person.one('form[action="/order"]:has(#agreed) button').click()
+    person.one('form[action="/job"]:has(#agreed) button').click()
 
 
 def nobody_answers(person: Browser, told: Telling) -> None:
@@ -195,7 +195,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
             assert person.one("html").attribute("lang") == told.language
         # The service found the release; prepare, rehearse.
         person_waits(first, "/upgrade", ".path .goal")
-        assert not first.all('form[action="/order"]'), "who approves does not order"
+        assert not first.all('form[action="/job"]'), "who approves does not order"
         order(operator, "/upgrade", "prepare")
         look(first, "/approve")
         assert not first.all('form[action="/approve"]'), "nothing was rehearsed"

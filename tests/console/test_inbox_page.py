@@ -103,7 +103,7 @@ def test_a_form_that_was_made_by_hand(
     refused = guest.submit(guest.get("/upgrade"), "/import", file=file)
     assert (refused.status, refused.state) == (400 if file else 409, "refused"), refused.text
     fields = {**guest.get("/upgrade").form("/import"), "kind": "import"}
-    assert guest.post("/order", fields).status in (400, 403)
+    assert guest.post("/job", fields).status in (400, 403)
     assert orders(counter) == []
 
 

@@ -38,7 +38,8 @@ def status(**more: Any) -> dict[str, Any]:
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
         "product": "ncen", "running": {"version": "3.2.4", "availability": {"state": "available"}},
-        "journal": journal, "feed": {"stale": False}, "service": service, **more,
+        "journal": journal, "feed": {"stale": False}, "service": service,
+        "you": {"roles": ["approve", "read"]}, **more,
     }  # fmt: skip
 
 
@@ -86,13 +87,13 @@ def test_headline_has_a_tone_a_label_and_a_sentence(
 HELD = {"reason": "fair", "actor": "bo", "since": "2026-11-24T06:00:00+00:00"}
 DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, str]]] = {
     "the journal is broken": ({"journal": {"error": {}}}, None, ("look", "/help", "")),
-    "cut off": ({"journal": {"open_change": change()}}, None, ("order", "", "resume")),
+    "cut off": ({"journal": {"open_change": change()}}, None, ("job", "", "resume")),
     "running": (
         {"journal": {"open_change": change(), "lock_holder": "x"}}, None, ("look", "/live", "")
     ),
     "stuck, though at work": (
         {"journal": {"open_change": change(state="stuck"), "lock_holder": "x"}}, None,
-        ("order", "", "resume"),
+        ("job", "", "resume"),
     ),
     "watched": (
         {"journal": {"open_change": change(state="committed", step="soak")}}, None,
@@ -100,21 +101,21 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
     ),
     "cut off after the commit": (
         {"journal": {"open_change": change(state="committed", step="maintenance-off")}}, None,
-        ("order", "", "resume"),
+        ("job", "", "resume"),
     ),
     "the service works": (
         {"service": {"running": {"title": "check"}}}, next_upgrade(), ("look", "/live", ""),
     ),
     "owed": (
-        {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume"),
+        {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("job", "", "resume"),
     ),
     "held": ({"journal": {"holds": [HELD]}}, next_upgrade(), ("unhold", "", "")),
     "to rehearse": ({}, next_upgrade(rehearsal_status=None), ("look", "/upgrade", "")),
     "void": ({}, next_upgrade(binding=None), ("look", "/upgrade", "")),
     "to decide": ({}, next_upgrade(), ("look", "/approve", "")),
     "decided": ({}, next_upgrade(missing=0), ("look", "/upgrade", "")),
-    "an old list": ({"feed": {"stale": True}}, next_upgrade(target=None), ("order", "", "check")),
-    "no list": ({"feed": None}, next_upgrade(target=None), ("order", "", "check")),
+    "an old list": ({"feed": {"stale": True}}, next_upgrade(target=None), ("job", "", "check")),
+    "no list": ({"feed": None}, next_upgrade(target=None), ("job", "", "check")),
     "nothing": ({}, next_upgrade(target=None), ("", "", "")),
 }  # fmt: skip
 
@@ -124,7 +125,7 @@ def test_the_next_thing_to_do(name: str) -> None:
     more, comes, wanted = DEEDS[name]
     found = find_next_action(status(**more), comes)
     assert (found.action, found.link, found.job_kind) == wanted
-    assert found.role == ("operate" if found.action in ("order", "unhold") else "read")
+    assert found.role == ("operate" if found.action in ("job", "unhold") else "read")
 
 
 def test_the_next_action_names_the_required_release_first() -> None:
@@ -397,9 +398,28 @@ def test_page_of_a_job_shows_that_job(name: str) -> None:
     assert (view.lines == ("Nothing to do.",)) is (name == "it is done")
 
 
+def test_report_of_a_rehearsal_is_the_page_of_the_upgrade() -> None:
+    """Its lines are in the language of who submitted it."""
+    given = {**job(AFTER, **{**FAILED, "result": SAID}), "kind": "rehearse"}
+    view = build_live_view(None, given, IDLE, NOW, "fr")
+    assert (view.lines, view.headline) == ((), "Tâche 7\xa0: essai de 3.3.0")
+
+
+def test_change_that_was_interrupted_says_when() -> None:
+    cut = {"step": "copy", "at": AT, "during": True, "resumed_at": AT}
+    shown = report("reverted", ended_at=AT, cut_off=cut)
+    view = build_live_view(shown, None, IDLE, NOW, "en")
+    assert (view.problem, view.lines) == (None, ("Interrupted during: copying the databases",))
+
+
+def test_who_does_not_approve_is_not_asked_to() -> None:
+    found = find_next_action(status(you={"roles": ["operate", "read"]}), next_upgrade())
+    assert (found.link, found.button.template) == ("/approve", "Show the dossier")
+
+
 def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     steps = [{**one, "state": "undone"} for one in report()["steps"]]
-    failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
+    failure = {"step": "copy", "code": "NU-3110", "error": "No room.\nmore"}
     shown = report("reverted", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
     view = build_live_view(shown, None, IDLE, NOW, "en")
     assert [one.style for one in view.steps] == ["undone", "undone", "failed", "undone"]

@@ -101,7 +101,7 @@ def test_a_token_is_of_one_session_and_one_address(changed: str) -> None:
 
 def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> None:
     acts, start, mine = FormTokens(), threading.Barrier(8), []
-    token = acts.create_token("/order")
+    token = acts.create_token("/job")
 
     def send() -> None:
         start.wait()

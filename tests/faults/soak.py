@@ -13,6 +13,7 @@ from ncen_updater.agent.model.change import (
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.i18n import LazyText
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, BrokenPromiseError, Outcome, Trial
 
@@ -38,6 +39,6 @@ def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
         change = journal.find_open_change()
         if change is None or not change.is_open_after_commit:
             raise BrokenPromiseError("the upgrade did not come to its soak")
-        journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
+        journal.store_facts(change.id, ChangeFacts(soak_error=LazyText("status 503")))
     output = trial.operate("resume-auto", (strike,))
     return Outcome(*trial.settle(), output.count("strike ") == 1)

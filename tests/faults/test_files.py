@@ -18,7 +18,7 @@ from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.directory_survey import get_snapshot_directory
+from ncen_updater.agent.storage.site_files.directory_index import get_snapshot_directory
 from ncen_updater.common.messages import PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared

@@ -32,6 +32,7 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INTERRUPTED, OPEN_CHANGE, REVERT_FAILED
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Fault, Strike
@@ -353,7 +354,9 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
 def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
     killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
-        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_error="status 503"))
+        journal.store_facts(
+            journal.list_changes(1)[0].id, ChangeFacts(soak_error=LazyText("status 503"))
+        )
     with pytest.raises(SoakFailedError, match="status 503"):
         operations(trial).resume(by_operator=True)
     assert back_at_old(trial)

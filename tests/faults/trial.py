@@ -37,7 +37,7 @@ from ncen_updater.agent.model.change import StepName, StepState
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.directory_survey import get_snapshot_directory
+from ncen_updater.agent.storage.site_files.directory_index import get_snapshot_directory
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Cell, Strike

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,9 @@ from ncen_updater.publisher.distribute.feed_upload import (
     IMMUTABLE_CACHE_CONTROL,
     DirectoryStorage,
     get_cache_control,
+    open_storage,
 )
+from tests.support.object_store import object_store
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("apt-get", "apt-ftparchive", "dpkg-deb", "gpg", "xz")
@@ -85,10 +88,11 @@ class Machine:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    def serve(self, place: Path) -> None:
+    def serve(self, place: Path | str) -> None:
         """Let it look at another place."""
         file = self.root / "etc/apt/sources.list.d/ncen-updater.sources"
-        text = re.sub("^URIs: .*$", f"URIs: file:{place}", file.read_text("utf-8"), flags=re.M)
+        address = f"file:{place}" if isinstance(place, Path) else place
+        text = re.sub("^URIs: .*$", f"URIs: {address}", file.read_text("utf-8"), flags=re.M)
         file.write_text(text, "utf-8")
 
     def updates(self) -> bool:
@@ -366,6 +370,27 @@ def test_apt_works_at_each_moment_of_an_upload(
             assert machine.run("download", "ncen-updater=0.1.0~deb13").returncode == 0, name
     assert machine.run("download", "ncen-updater=0.2.0~deb13").returncode == 0
     assert list(upload(repository, DirectoryStorage(place))) == []
+
+
+def test_apt_installs_from_an_object_store(
+    machine: Machine, repository: Path, signer: Signer, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The names of our packages have a tilde, which an address may have to escape."""
+    upload = runpy.run_path(str(ROOT / "script/upload-repository"))["upload"]
+    with object_store(monkeypatch, "packages") as url:
+        storage = open_storage("s3://packages/debian", url)
+        list(upload(repository, storage))
+        machine.serve(f"{url}/packages/debian")
+        assert machine.updates()
+        assert machine.download() is not None
+        package = make_package(tmp_path, "0.2.0~deb13")
+        signer.publish(repository, package)
+        list(upload(repository, storage))
+        assert machine.updates()
+        assert machine.run("download", "ncen-updater=0.2.0~deb13").returncode == 0
+        assert list(upload(repository, storage)) == []
+        (new,) = (machine.root / "downloads").glob("ncen-updater_0.2.0*.deb")
+        assert new.read_bytes() == package.read_bytes()
 
 
 def test_caches_ask_again_for_what_changes_under_its_name(made: Path) -> None:

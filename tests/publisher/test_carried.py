@@ -164,9 +164,9 @@ def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
         new = TargetFile(len(data), {"sha256": compute_sha256(data)}, path)
         new.unrecognized_fields = targets[path].unrecognized_fields
         targets[path] = new
-    papers = {targets[path].hashes["sha256"]: desk.targets / path
+    files = {targets[path].hashes["sha256"]: desk.targets / path
               for path in (DOCUMENT, SBOM, PROVENANCE)}  # fmt: skip
-    return Draft(draft.title, draft.roles, papers)
+    return Draft(draft.title, draft.roles, files)
 
 
 def test_papers_of_something_else_are_not_signed(desk: Desk) -> None:

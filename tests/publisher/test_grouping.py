@@ -12,8 +12,7 @@ from demo.releases import assemble
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import create_feed
-from ncen_updater.publisher.review.event_review import build_review
-from ncen_updater.publisher.review.event_summary import summarize_event
+from ncen_updater.publisher.review.event_review import build_review, summarize_event
 from ncen_updater.publisher.review.mark_grouping import GroupedMarks, LocatedMark, group_marks
 from ncen_updater.publisher.review.statement_marks import find_marks
 from ncen_updater.publisher.review.text_page import format_summary

@@ -9,7 +9,7 @@ import pytest
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.formats.target_names import OFFER_FIELD
-from ncen_updater.publisher.review.event_summary import summarize_event
+from ncen_updater.publisher.review.event_review import summarize_event
 from ncen_updater.publisher.review.text_page import EVENT_TITLES, translate_title
 from ncen_updater.publisher.signing.value_format import format_signed_time
 

@@ -193,6 +193,7 @@ def _adopt_restored(
             found = accepting.inspect_restored(site, journal, release, progress)
     _show_restored(session, found)
     if dry_run:
+        _show_restored_effect(session, found)
         return _finish_restored(session, found, found.approvals, taken=False, code=ExitCode.OK)
     values = {"version": release}
     session.ask_confirmation(
@@ -232,6 +233,19 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
         document = {"who": approval.actor, "reason": restored.reasons.get(approval.actor) or "-"}
         words = N_("Approved by {who}: {reason}")
         session.add_line(LazyText(words, document))
+
+
+def _show_restored_effect(session: AgentSession, restored: RestoredDatabases) -> None:
+    """Say what this person's approval would do."""
+    approvers = {approval.actor for approval in restored.approvals.approvals}
+    left = restored.approvals.missing - (identify_actor().name not in approvers)
+    words = (
+        N_("Your approval would be recorded; approvals still missing: {count}.")
+        if left > 0
+        else N_("The databases would be recorded as {version} and opened to the application.")
+    )
+    session.add_line(LazyText(words, {"count": left, "version": restored.release}))
+    session.add_line(LazyText(N_("No migration would run, and no record would be changed.")))
 
 
 def _finish_restored(

@@ -144,7 +144,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "name": N_("name"),
     "needed": N_("approvals required"),
     "not_before": N_("not before"),
-    "order": N_("job"),
+    "job": N_("job"),
     "origin": N_("from"),
     "pack": N_("delta pack"),
     "path": N_("path"),

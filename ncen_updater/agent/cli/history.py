@@ -12,7 +12,7 @@ from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import STEP_STATES
 from ncen_updater.agent.model.event_names import IMPORTED
-from ncen_updater.agent.reports.change_lines import format_change
+from ncen_updater.agent.reports.change_lines import format_change, get_change_state
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
@@ -53,12 +53,11 @@ def _join_texts(value: object) -> str:
 
 
 def _show_rehearsal(session: AgentSession, failed: Document) -> None:
-    error = strip_control_characters(str(failed["error"] or "")).split("\n", 1)[0]
-    code = failed["code"] or "-"
+    known = [str(failed[name]) for name in ("code", "error") if failed[name]]
     values = {
         "at": session.when(failed["at"]),
         "version": failed["version"],
-        "error": error if code in error else f"{code}: {error}".removesuffix(": "),
+        "error": strip_control_characters(": ".join(known)).split("\n", 1)[0] or "-",
     }
     session.add_line(LazyText(N_("{at}: rehearsal of {version} failed: {error}"), values))
 
@@ -115,7 +114,7 @@ def _show_changes(session: AgentSession, found: Document) -> None:
                 session.translate(change["kind"]),
                 change["from"],
                 change["to"],
-                session.translate(change["state"]),
+                session.translate(get_change_state(change)),
                 "-" if stop is None else format_duration(stop),
                 _find_error_code(change) or "-",
                 session.when(change["created_at"]),

@@ -26,19 +26,17 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
 @dry_run_option
 @click.option(
-    "--order",
+    "--job",
     type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
 )
 @click.pass_context
-def import_(
-    context: click.Context, file: Path | None, dry_run: bool, order: int | None
-) -> ExitCode:
+def import_(context: click.Context, file: Path | None, dry_run: bool, job: int | None) -> ExitCode:
     session = get_agent_session(context)
-    if order is not None and file is None:
-        return session.show_result(session.get_local_site().import_for_job(order, dry_run=dry_run))
-    if file is None or order is not None:
+    if job is not None and file is None:
+        return session.show_result(session.get_local_site().import_for_job(job, dry_run=dry_run))
+    if file is None or job is not None:
         raise CommandUsageError(N_("specify a file"), context)
     # Who may write here opens the medium themselves; nothing has to be copied for that.
     return session.show_result(session.get_nearest_client().import_bundle(file, dry_run=dry_run))
@@ -92,8 +90,8 @@ def mirror(
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():
-        shown = {"product": product, "versions": ", ".join(versions) or LazyText(N_("none"))}
-        session.add_line(LazyText(N_("{product}: {versions}"), shown))
+        shown = {"name": product, "text": ", ".join(versions) or LazyText(N_("none"))}
+        session.add_line(LazyText(N_("{name}: {text}"), shown))
     until = datetime.fromisoformat(str(report["expires_at"]))
     values = {
         "size": format_bytes(int(str(report["downloaded_bytes"]))),

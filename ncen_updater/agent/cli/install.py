@@ -76,7 +76,7 @@ def install(
     )
 
     session = get_agent_session(context)
-    session.adopting = True
+    session.installing = True
     root = root.absolute()
     config = _find_config(session, root)
     release = release or Path(sys.prefix) / "release"
@@ -125,7 +125,7 @@ def uninstall(
     )
 
     session = get_agent_session(context)
-    session.adopting = True
+    session.installing = True
     root = root.absolute()
     reject_packaged_install(root)
     config = _find_config(session, root)

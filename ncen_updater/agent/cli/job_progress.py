@@ -23,7 +23,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     """
     document = result.get("document") if isinstance(result, dict) else None
     if not isinstance(result, dict) or result.get("exit_code") is None or not document:
-        raise UpdaterError(JOB_INTERRUPTED, order=number)
+        raise UpdaterError(JOB_INTERRUPTED, job=number)
     known = frozenset(ExitCode)
     code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
     error = document.get("error")

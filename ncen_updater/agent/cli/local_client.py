@@ -445,15 +445,15 @@ class LocalSiteClient(LocalRecords):
 
         inbox = Inbox(self._site.state_directory)
         with self._open_journal() as journal:
-            order = JobQueue(journal).find(number)
-        if order is None or order.kind is not JobKind.IMPORT:
-            raise RequestRefusedError(API_PATH_UNKNOWN, path=f"order {number}")
-        person = order.actor
+            job = JobQueue(journal).find(number)
+        if job is None or job.kind is not JobKind.IMPORT:
+            raise RequestRefusedError(API_PATH_UNKNOWN, path=f"job {number}")
+        person = job.actor
 
         def opener(path: Path) -> int:
             return inbox.open_file(path.name, person.uid)
 
-        file = inbox.path / str(order.data.get("file"))
+        file = inbox.path / str(job.data.get("file"))
         return self._import_files(file, person.name, opener, dry_run=dry_run)
 
     def _import_files(

@@ -209,6 +209,8 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
 
     if isinstance(error, ConfigError):
         return [NOTHING_CHANGED]
+    if session.installing:
+        return [LazyText(N_("Application and databases unchanged."))]
     status = session.read_status()
     # A command that never had the site cannot have changed it.
     before = None if session.adopting else session.baseline or status

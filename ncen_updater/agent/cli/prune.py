@@ -88,5 +88,5 @@ def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: 
     _show_removed(session, places, dry_run=dry_run)
     if not places:
         session.add_line(LazyText(N_("Nothing retained for change {change}."), {"change": change}))
-    session.write_output({"dry_run": dry_run, "kept": list(places)})
+    session.write_output({"dry_run": dry_run, "retained": list(places)})
     return ExitCode.OK

@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
 )
 @click.option("--reason", metavar="TEXT", help=N_("Reason, required with --emergency"))
 @click.option(
-    "--order",
+    "--job",
     type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
@@ -55,15 +55,13 @@ def rollback(
     undoes: str | None,
     emergency: bool,
     reason: str | None,
-    order: int | None,
+    job: int | None,
 ) -> ExitCode:
     session = get_agent_session(context)
     if emergency is not (reason is not None):
         raise CommandUsageError(N_("--emergency and --reason require each other"), context)
-    if order is not None and not dry_run:
-        return session.show_result(
-            session.get_local_site().rollback(accept_loss, undoes, job=order)
-        )
+    if job is not None and not dry_run:
+        return session.show_result(session.get_local_site().rollback(accept_loss, undoes, job=job))
     site = session.get_client()
     if not dry_run:
         site.require_right("operate")

@@ -303,9 +303,9 @@ class ServiceSiteClient:
             with self._run.make_progress() as progress:
                 self._follow_job(kind, given, progress)
         except KeyboardInterrupt:
-            text = N_("Job {order} continues. To follow it, run: ncen-updater watch")
-            self._run.print_message(LazyText(text, {"order": number}))
-            return CommandResult({"order": number, "ended": False})
+            text = N_("Job {job} continues. To follow it, run: ncen-updater watch")
+            self._run.print_message(LazyText(text, {"job": number}))
+            return CommandResult({"job": number, "ended": False})
         ended = self._service.get(f"/v1/jobs/{number}", patiently=True)
         return parse_job_result(number, ended["result"])
 
@@ -315,7 +315,7 @@ class ServiceSiteClient:
         waits: LazyText | None = None
         try:
             for event in self._service.stream(given["event"]):
-                if event.kind == "job-ended" and event.data["data"].get("order") == number:
+                if event.kind == "job-ended" and event.data["data"].get("job") == number:
                     return
                 if event.kind != "service":
                     continue

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
+from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.errors import UpdaterError, causes
+from ncen_updater.common.messages import (
+    BUNDLE_UNREADABLE,
+    CONFIG_GROUP_MISMATCH,
+    INBOX_UNUSABLE,
+    LOG_IN_AGAIN,
+    MEMBER_NEEDS_ROOT,
+    NOT_A_MEMBER,
+    OUTSIDE_UNIT,
+    ExitCode,
+)
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.local_client import LocalSiteClient
@@ -23,6 +38,7 @@ if TYPE_CHECKING:
 
     #: A site without its service, or through it: the same methods, documents and errors.
     SiteClient: TypeAlias = LocalSiteClient | ServiceSiteClient
+
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"
@@ -38,12 +54,14 @@ class AgentSession(CliSession):
         site: The site, once a command needed it.
         baseline: What was known of it before the command touched it.
         adopting: Whether the command changes what no journal knows of yet.
+        installing: Whether it changes the files of ncen-updater alone.
     """
 
     wraps_lines: bool = True
     site: Site | None = None
     baseline: SiteStatus | None = None
     adopting: bool = False
+    installing: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
         """``site.contact``, where the remedy is to ask the Secretariat or a person is needed.
@@ -70,7 +88,7 @@ class AgentSession(CliSession):
 
     def find_start_command(self) -> str | None:
         """Return the command that starts the application; None where it is not known."""
-        from ncen_updater.agent.config.start_command import format_start_command
+        from ncen_updater.agent.config.raw_config import format_start_command
 
         settings = self._read_raw_table("application")
         return format_start_command(*map(settings.get, ("unit", "start", "environment")))
@@ -81,7 +99,7 @@ class AgentSession(CliSession):
 
     @cached_property
     def zone(self) -> tzinfo | None:
-        """The zone in which people of the site speak of hours; None for the machine's own.
+        """Return the zone in which people of the site speak of hours; None for the machine's own.
 
         What is wrong with the configuration is said elsewhere.
         """
@@ -147,13 +165,12 @@ class AgentSession(CliSession):
 
         Also this user's rights, and names that nobody knows.
         """
-        from ncen_updater.agent.cli import access
-        from ncen_updater.agent.reports.diagnostics import unknown_names
+        from ncen_updater.agent.config import errors as config_errors
 
         return (
             super().clarify_error(error)
-            or access.explain_access_error(error, self.config)
-            or unknown_names.explain_unknown_name(error, self.config)
+            or explain_access_error(error, self.config)
+            or config_errors.explain_unknown_name(error, self.config)
         )
 
     def get_client(self) -> SiteClient:
@@ -206,3 +223,89 @@ class AgentSession(CliSession):
             raise answer.error
         self.write_output(answer.document)
         return answer.exit_code
+
+
+#: Of what a person named, or is lent: each says itself what to do.
+_SELF_EXPLANATORY = (BUNDLE_UNREADABLE, INBOX_UNUSABLE)
+_PERMISSION_DENIED = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")
+
+
+def find_denied_path(error: BaseException) -> str | None:
+    """Return what of the site a user may not enter or read, if that is behind an error."""
+    if isinstance(error, UpdaterError) and error.message in _SELF_EXPLANATORY:
+        return None
+    for here in causes(error):
+        if isinstance(here, PermissionError):
+            return str(here.filename or "-")
+        if isinstance(here, JournalPermissionError):
+            return str(here.values.get("path", "-"))
+        reported = _PERMISSION_DENIED.fullmatch(getattr(here, "detail", None) or "")
+        if reported is not None:  # by a process of ours that met it
+            return reported[1]
+    return None
+
+
+def build_access_error(
+    path: str,
+    user: str,
+    group: str,
+    *,
+    current_groups: Collection[str],
+    group_members: Collection[str],
+    config: str = "",
+) -> UpdaterError:
+    """Return the message to a user who may not read something of the site; pure.
+
+    Args:
+        path: What they may not read.
+        user: Who.
+        group: Whose members may look.
+        current_groups: The groups that this process has.
+        group_members: The members of the group, as the machine has them.
+        config: The configuration, which is theirs to read.
+    """
+    message = NOT_A_MEMBER
+    if group in current_groups:
+        message = CONFIG_GROUP_MISMATCH if path == config else MEMBER_NEEDS_ROOT
+    elif user in group_members:
+        message = LOG_IN_AGAIN
+    return UpdaterError(message, state=NOTHING_CHANGED, user=user, group=group, path=path)
+
+
+def explain_access_error(error: BaseException, config: Path) -> UpdaterError | None:
+    """Return what is to be told in place of an error that comes of this process's rights."""
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
+        place = Path(os.fsdecode(cause.filename))
+        if is_closed_here(place):  # to this unit; what is so for everybody is the disk's
+            return UpdaterError(OUTSIDE_UNIT, path=place)
+    path = find_denied_path(error)
+    if path is None or os.geteuid() == 0:
+        return None
+    import grp
+    import pwd
+
+    group = _read_viewer_group(config)
+    numbers = {os.getegid(), *os.getgroups()}
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        return build_access_error(path, user, group, current_groups=(), group_members=())
+    now = (group,) if entry.gr_gid in numbers else ()
+    return build_access_error(
+        path, user, group, current_groups=now, group_members=entry.gr_mem, config=str(config)
+    )
+
+
+def _read_viewer_group(config: Path) -> str:
+    """Return the configured viewer group, or the default where that cannot be read."""
+    from ncen_updater.agent.config.essential_settings import read_viewer_group
+
+    try:
+        return read_viewer_group(config)
+    except UpdaterError:
+        return read_viewer_group(None)

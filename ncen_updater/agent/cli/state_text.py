@@ -46,7 +46,7 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
-            why = LazyText(N_("{code}: {what}"), {"code": error.code, "what": error.title_text})
+            why = LazyText(N_("{name}: {text}"), {"name": error.code, "text": error.title_text})
         lines.append(LazyText(N_("State partly unknown: {why}"), {"why": why}))
     return [text for text in lines if text is not None]
 
@@ -188,7 +188,11 @@ _CHANGE_STATES = {
 def format_health_problem(seen: Availability) -> LazyText:
     """Say what an application that runs does not do well."""
     text = _HEALTH_PROBLEMS.get(seen.answer, "{detail}")
-    return LazyText(text, {"detail": strip_control_characters(seen.detail)})
+    return LazyText(text, {"detail": _clean_text(seen.detail)})
+
+
+def _clean_text(text: str | LazyText) -> str | LazyText:
+    return text if isinstance(text, LazyText) else strip_control_characters(text)
 
 
 #: What is true of the application; since when may follow.
@@ -213,10 +217,10 @@ def format_availability(
     """
     values: dict[str, object] = {
         "version": version or "-",
-        "detail": strip_control_characters(seen.detail),
+        "detail": _clean_text(seen.detail),
         "names": ", ".join(map(strip_control_characters, seen.missing_parts)),
         "trouble": format_health_problem(seen),
-        "why": strip_control_characters(seen.unknown_because) or "-",
+        "why": _clean_text(seen.unknown_because) or "-",
     }
     status = LazyText(_STATES[seen.state], values)
     if seen.since is not None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.access import explain_access_error
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
-from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.session import AgentSession, explain_access_error
 from ncen_updater.agent.cli.state_text import format_availability, format_site_state
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
@@ -255,6 +254,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.add_line(
             _format_approval(row, next((r for r in part["approvals"] if r["next"]), None))
         )
+    _show_schedules(session, document, part)
     back = part["rollback_approved"]
     if back is not None:
         for line in format_rollback_approvals(back):
@@ -270,15 +270,28 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.add_line(LazyText(words, row_values))
 
 
+def _show_schedules(session: AgentSession, document: Document, part: Document) -> None:
+    """Show chosen start times, unless the service tells them with what else it waits for."""
+    if "service" in document and not part["holds"]:
+        return
+    for row in part["schedules"]:
+        values = {
+            "version": row["version"], "at": session.when(row["not_before"]),
+            "by": strip_control_characters(row["actor"]),
+        }  # fmt: skip
+        words = N_("Upgrade to {version} scheduled for {at} by {by}")
+        session.add_line(LazyText(words, values))
+
+
 def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:
     """Show what somebody asked for and nobody has begun, and what it waits for."""
-    order = part["waiting_job"]
-    if order is None:
+    job = part["waiting_job"]
+    if job is None:
         return
     values = {
-        "who": strip_control_characters(order["actor"]),
-        "what": label_operation(order["kind"]),
-        "order": order["id"],
+        "who": strip_control_characters(job["actor"]),
+        "what": label_operation(job["kind"]),
+        "job": job["id"],
     }
     session.add_line(LazyText(N_("Queued by {who}: {what}"), values))
     waits = describe_job_wait(document, session.zone)

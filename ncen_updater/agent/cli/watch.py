@@ -27,20 +27,20 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
-@click.argument("order", required=False, metavar="[JOB]", type=IntegerRange(min=1))
+@click.argument("job", required=False, metavar="[JOB]", type=IntegerRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context
-def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
+def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) -> ExitCode:
     session = get_agent_session(context)
     client = require_service(session)
     seen, before = 0, None if session.as_json else _find_newest_change(client)
-    order, work = _find_job(client, order), list[str]()
+    job, work = _find_job(client, job), list[str]()
     try:
         with session.make_progress() as progress:
             if not session.as_json:
                 _show_earlier_progress(client, progress)
-            for event in _follow_events(client, order, keep_watching=goes_on):
+            for event in _follow_events(client, job, keep_watching=goes_on):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["command"])
@@ -50,7 +50,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
                     _write_event(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
-    given = client.get(f"/v1/jobs/{order}") if order is not None else None
+    given = client.get(f"/v1/jobs/{job}") if job is not None else None
     if not session.as_json:
         if seen or given is not None:
             _show_result(session, client, before, given, work)
@@ -102,7 +102,7 @@ def _show_result(
         session: This run.
         client: The service.
         before: The newest change, as it was when somebody began to look.
-        job: The order that was followed.
+        job: The job that was followed.
         command: The command that the service ran last.
     """
     now = _find_newest_change(client)
@@ -164,7 +164,7 @@ def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
         except UpdaterError as error:
             if error.code != API_PATH_UNKNOWN.code:
                 raise
-            raise UpdaterError(JOB_UNKNOWN, order=job, state=NOTHING_CHANGED) from error
+            raise UpdaterError(JOB_UNKNOWN, job=job, state=NOTHING_CHANGED) from error
         return job
     waiting = [row for row in client.get("/v1/jobs")["jobs"] if row["ended_at"] is None]
     return min((row["id"] for row in waiting), default=None)
@@ -178,7 +178,7 @@ def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
 def _follow_events(
     client: SiteServiceClient, job: int | None, *, keep_watching: bool
 ) -> Iterator[StreamEvent]:
-    """Yield what happens until what is done now, or an order, has ended."""
+    """Yield what happens until what is done now, or a job, has ended."""
     if job is not None:
         given = client.get(f"/v1/jobs/{job}")
         ended, after = given["ended_at"] is not None, given["event"]
@@ -189,7 +189,7 @@ def _follow_events(
     for event in client.stream(after):
         yield event
         over = (
-            event.kind == "job-ended" and event.data["data"].get("order") == job
+            event.kind == "job-ended" and event.data["data"].get("job") == job
             if job is not None
             else event.kind == "service" and event.data["running"] is None
         )

@@ -63,7 +63,7 @@ ALLOWED_OPTIONS = frozenset(
         "--start-before",
         "--dry-run",
         "--lang",
-        "--order",
+        "--job",
         "--retry",
         "--scheduled",
         "--unattended",
@@ -75,6 +75,7 @@ ALLOWED_OPTIONS = frozenset(
 ALLOWED_INSPECTION_OPTIONS = frozenset(
     {
         "--accept-loss",
+        "--all-levels",
         "--dry-run",
         "--head",
         "--in-document",
@@ -91,6 +92,7 @@ REQUIRED_INSPECTION_OPTIONS: Mapping[str, frozenset[str]] = {
     "doctor": frozenset(),
     "dossier": frozenset({"--prepared"}),
     "plan": frozenset({"--prepared"}),
+    "receipt": frozenset({"--all-levels"}),
     "rollback": frozenset({"--dry-run"}),
     "support-bundle": frozenset({"--in-document"}),
     "verify": frozenset(),

@@ -118,7 +118,7 @@ class DatabaseSettings(BaseSettings):
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """The table of the engine in use.
+        """Return the table of the engine in use.
 
         Raises:
             LookupError: There is none, which the validation of a file refuses.
@@ -393,7 +393,7 @@ class PathSettings(BaseSettings):
 
     @property
     def feed_state_directory(self) -> Path:
-        """Where lists and downloads lie, as an absolute path."""
+        """Return where lists and downloads lie, as an absolute path."""
         return self.resolve(self.state if self.feed_state is None else self.feed_state)
 
 

@@ -30,7 +30,7 @@ class EngineSettings(BaseSettings):
 
     @property
     def local_directory(self) -> Path | None:
-        """Where the databases lie on a disk of this machine, if the agent knows."""
+        """Return where the databases lie on a disk of this machine, if the agent knows."""
         return None
 
 
@@ -81,7 +81,7 @@ class SqliteSettings(EngineSettings):
 
     @property
     def local_directory(self) -> Path:
-        """The same."""
+        """Return the same."""
         return self.directory
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
-from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
+from ncen_updater.common.messages import (
+    CONFIG_ERROR,
+    CONFIG_INVALID,
+    DATABASE_UNKNOWN,
+    ROLE_UNKNOWN,
+)
 
 INVALID = LazyText(N_("is invalid."))
 
@@ -31,7 +37,7 @@ class InvalidSetting:
 
     @property
     def text(self) -> LazyText:
-        """Where it is, what is wrong, and what to write instead."""
+        """Return where it is, what is wrong, and what to write instead."""
         values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
         if self.line:
             where = N_("line {line}: {setting} {problem} {remedy}")
@@ -78,5 +84,46 @@ class InvalidConfigError(ConfigError):
 
     @property
     def detail_text(self) -> LazyText:
-        """Every mistake, a line each."""
+        """Return every mistake, a line each."""
         return join_texts((mistake.text for mistake in self.invalid_settings), "\n")
+
+
+#: Code of what a server refuses.
+SERVER_REFUSED_CODE = "NU-4001"
+_UNKNOWN = re.compile(
+    r'database "(?P<database>[^"]+)" does not exist \(3D000\)'
+    r'|role "(?P<role>[^"]+)" does not exist \(42704\)'
+)
+
+
+def find_unknown_database(server_message: str) -> str | None:
+    """Return the database that a server says it does not have; None where it says something else.
+
+    Args:
+        server_message: What it refused something with.
+    """
+    found = _UNKNOWN.search(server_message)
+    return found["database"] if found is not None else None
+
+
+def explain_unknown_name(error: BaseException, config: Path) -> UpdaterError | None:
+    """Return what is to be told in place of an error, where the server knows no such name."""
+    if not isinstance(error, UpdaterError) or error.code != SERVER_REFUSED_CODE:
+        return None
+    found = _UNKNOWN.search(error.detail or "")
+    if found is None:
+        return None
+    if found["database"] is not None:
+        return UpdaterError(DATABASE_UNKNOWN, database=found["database"], detail=error.detail)
+    return UpdaterError(ROLE_UNKNOWN, user=_read_database_user(config), detail=error.detail)
+
+
+def _read_database_user(config: Path) -> str:
+    """Return the agent's database role, as written in the configuration."""
+    from ncen_updater.agent.config.raw_config import read_raw_config
+
+    databases = read_raw_config(config).data.get("databases")
+    if not isinstance(databases, dict):
+        return "-"
+    server = databases.get(str(databases.get("engine")))
+    return str(server.get("user", "-")) if isinstance(server, dict) else "-"

@@ -289,12 +289,12 @@ class RestoredDatabases:
 
     @property
     def switches_code(self) -> bool:
-        """Whether the code of another release has to be put in use."""
+        """Return whether the code of another release has to be put in use."""
         return self.current != self.release
 
     @property
     def binding(self) -> str:
-        """What people say yes to: the release, and the shape of what was restored."""
+        """Return what people say yes to: the release, and the shape of what was restored."""
         return _compute_binding(self.release, self.fingerprints)
 
 

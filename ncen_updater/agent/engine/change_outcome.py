@@ -48,7 +48,7 @@ def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
 
 
 def measure_seconds(start: datetime, end: datetime) -> float | None:
-    """Seconds from one record to a later one; None where the clock was set back between them."""
+    """Return the seconds from one record to a later one; None where the clock was set back."""
     seconds = (end - start).total_seconds()
     return seconds if seconds >= 0 else None
 

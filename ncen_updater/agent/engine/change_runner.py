@@ -47,7 +47,7 @@ from ncen_updater.agent.storage.journal.journal_file import (
     retry_with_reserve,
 )
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.error_sanitizer import describe_error, sanitize_error
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE
@@ -316,8 +316,8 @@ class ChangeRunner:
         self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
     ) -> None:
         """Write a failure down: it may be that of a step that filled the disk."""
-        words = str(error) if isinstance(error, UpdaterError) else sanitize_error(error)
-        values: dict[str, object] = {"step": name, "code": code, "error": words[:2000]}
+        text = describe_error(error)
+        values: dict[str, object] = {"step": name, "code": code, "error": text}
         if full is not None:
             values["full"] = str(full)
         retry_with_reserve(

@@ -86,8 +86,8 @@ def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
                 (now.boot, now.monotonic_s, now.wall.isoformat(), now.total_s),
             )
             connection.execute(
-                "INSERT INTO kept_since SELECT change, ? FROM previous_sets"
-                " WHERE change NOT IN (SELECT change FROM kept_since)",
+                "INSERT INTO retained_since SELECT change, ? FROM previous_sets"
+                " WHERE change NOT IN (SELECT change FROM retained_since)",
                 (now.total_s,),
             )
     except JournalUnwritableError as error:
@@ -104,7 +104,7 @@ def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, ti
     now = _read_clock(journal, clock).total_s
     with guard_reads(journal.path):
         sets = [row["change"] for row in journal.query("SELECT change FROM previous_sets")]
-        rows = journal.query("SELECT change, total_s FROM kept_since")
+        rows = journal.query("SELECT change, total_s FROM retained_since")
         since: dict[str, float] = {row["change"]: row["total_s"] for row in rows}
     return {change: timedelta(seconds=max(0.0, now - since.get(change, now))) for change in sets}
 

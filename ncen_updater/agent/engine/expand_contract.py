@@ -146,7 +146,7 @@ def _record_contract_failure(context: StepContext, error: UpdaterError) -> Updat
     site, journal, change = context.site, context.journal, context.change
     full = store_raw_error(site.state_directory, change.id, error)
     journal.store_facts(change.id, ChangeFacts(contract_failed=error.code))
-    values = {"code": error.code, "error": str(error)[:2000]}
+    values = {"code": error.code, "error": error.full_text}
     journal.record_event(
         CONTRACT_FAILED_EVENT, change.id, **values, **({"full": str(full)} if full else {})
     )

@@ -19,12 +19,14 @@ from ncen_updater.agent.model.change import Change, ChangeKind, DatabaseMode, St
 from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
-from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_index import (
+    SnapshotMethod,
+    choose_snapshot_method,
+)
 from ncen_updater.agent.storage.site_files.directory_snapshot import (
     DirectorySnapshot,
     RestoreResult,
 )
-from ncen_updater.agent.storage.site_files.directory_survey import choose_snapshot_method
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
@@ -80,7 +82,7 @@ def prepare_snapshots(context: StepContext) -> None:
             if change.kind is not ChangeKind.ROLLBACK:
                 raise
             journal.record_event(
-                SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=str(error)
+                SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
             )
             files = journal.read_facts(change.id).snapshots or ()
             rest = tuple(item for item in files if item.name != name)
@@ -240,7 +242,7 @@ def _restore_directory_paths(
         given, gone = directory.restore_old_paths(earlier, everything=everything)
     except UpdaterError as error:
         journal.record_event(
-            SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=str(error)
+            SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
         )
         progress.report(error.title_text)
         return
@@ -269,7 +271,7 @@ def prune_snapshots(journal: Journal, change: str) -> None:
         except UpdaterError as error:
             logger.warning("the kept %s of %s cannot be removed: %s", name, change, error)
             journal.record_event(
-                SNAPSHOT_NOT_REMOVED, change, name=name, code=error.code, error=str(error)
+                SNAPSHOT_NOT_REMOVED, change, name=name, code=error.code, error=error.full_text
             )
 
 

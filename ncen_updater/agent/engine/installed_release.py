@@ -80,7 +80,7 @@ class SchemaProbe:
 
     @property
     def passed(self) -> bool:
-        """Whether the answer is that of the release."""
+        """Return whether the answer is that of the release."""
         return self.executable and not self.rows
 
 
@@ -125,7 +125,7 @@ class InstalledRelease:
             yield LazyText(words, figures)
         for item in self.probes:
             if not item.passed:
-                yield LazyText(N_("Check {name} of {database} failed: {problem}"), {
+                yield LazyText(N_("Check '{name}' of {database} failed: {problem}"), {
                     "name": item.name, "database": item.database, "problem": _describe_probe(item),
                 })  # fmt: skip
 
@@ -164,7 +164,7 @@ def find_mismatch(
         if item.is_newest_migration and not (item.executable if value.version else item.passed):
             values = {"name": item.name, "problem": _describe_probe(item)}
             return _make_mismatch_error(
-                item.database, version, LazyText(N_("check {name} failed: {problem}"), values)
+                item.database, version, LazyText(N_("check '{name}' failed: {problem}"), values)
             )
     if value.version and value.problem and not vouched:
         return UpdaterError(

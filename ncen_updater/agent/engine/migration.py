@@ -56,7 +56,7 @@ class MigrationResult:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether neither schema nor rows are others."""
+        """Return whether neither schema nor rows are others."""
         return not self.wrote_rows and self.fingerprints == self.fingerprints_before
 
 

@@ -41,7 +41,7 @@ class PendingRollback:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether it is tried again without a person."""
+        """Return whether it is tried again without a person."""
         return self.attempts < MAX_ATTEMPTS and self.failures < MAX_FAILURES
 
 
@@ -106,9 +106,9 @@ def can_be_superseded(journal: Journal, change: Change) -> bool:
 
 
 def find_rollback_job(journal: Journal) -> Job | None:
-    """Return the order that ends the watching of a release; None where there is none."""
+    """Return the job that ends the watching of a release; None where there is none."""
     change = journal.find_open_change()
     if change is None or not change.is_soaking or not can_be_superseded(journal, change):
         return None
-    waiting = (order for order in JobQueue(journal).list_unfinished() if order.started_at is None)
-    return next((order for order in waiting if order.kind is JobKind.ROLLBACK), None)
+    waiting = (job for job in JobQueue(journal).list_unfinished() if job.started_at is None)
+    return next((job for job in waiting if job.kind is JobKind.ROLLBACK), None)

@@ -77,7 +77,7 @@ class PlannedStep:
 def list_planned_steps(
     *, copies: bool = True, expands: bool = False, contracts: bool = False
 ) -> tuple[PlannedStep, ...]:
-    """Every step in order, with the places of what this command does not do; pure.
+    """Return every step in order, with the places of what this command does not do; pure.
 
     Args:
         copies: Whether databases are copied and migrated in the stop.
@@ -126,7 +126,7 @@ class PlannedFiles:
 
     @property
     def text(self) -> LazyText:
-        """What people read before they agree."""
+        """Return what people read before they agree."""
         values = {"name": self.name, "words": self.description}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
             words = {
@@ -209,12 +209,12 @@ class HopPlan:
 
     @property
     def keeps_records(self) -> bool:
-        """Whether it is known now that a rollback after the commit keeps every record."""
+        """Return whether it is known now that a rollback after the commit keeps every record."""
         return self.rollback_path.kind is RollbackKind.KEEPS_RECORDS
 
     @property
     def rollback_text(self) -> LazyText:
-        """The rollback in one sentence, as ``rollback`` prints it."""
+        """Return the rollback in one sentence, as ``rollback`` prints it."""
         return describe_rollback(
             self.rollback_path.kind,
             self.offer.version,
@@ -223,7 +223,7 @@ class HopPlan:
         )
 
     def render_sql(self, engine: str) -> str:
-        """Every statement of this change, in order."""
+        """Return every statement of this change, in order."""
         return render_plan_sql(self.migrations, engine, self.target_migrations)
 
     def to_json(self) -> dict[str, object]:
@@ -272,7 +272,7 @@ class UpgradePlan:
 
     @property
     def digest(self) -> str:
-        """What an approval binds to: releases and every migration by digest.
+        """Return what an approval binds to: releases and every migration by digest.
 
         What a rehearsal showed since is not in it: the approval is bound to that by itself.
         """
@@ -302,16 +302,16 @@ class UpgradePlan:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Every finding of the preflight."""
+        """Return every finding of the preflight."""
         return tuple(finding for hop in self.hops for finding in hop.findings)
 
     @property
     def is_blocked(self) -> bool:
-        """Whether a strict finding stands."""
+        """Return whether a strict finding stands."""
         return any(finding.severity is Severity.CRITICAL for finding in self.findings)
 
     def render_sql(self) -> str:
-        """Every statement that will run, in order, for the database administrator."""
+        """Return every statement that will run, in order, for the database administrator."""
         parts = []
         for hop in self.hops:
             parts.append(f"-- {hop.origin} -> {hop.offer.version}\n")

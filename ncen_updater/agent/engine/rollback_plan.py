@@ -140,7 +140,7 @@ class RollbackPlan:
 
     @property
     def summary(self) -> LazyText:
-        """The way in the words of the plan that was made before the upgrade."""
+        """Return the way in the words of the plan that was made before the upgrade."""
         back = (
             RollbackKind.KEEPS_RECORDS
             if self.mode is DatabaseMode.MIGRATE
@@ -151,37 +151,37 @@ class RollbackPlan:
 
     @property
     def is_lossless(self) -> bool:
-        """Whether nothing is known that would be lost, so that nobody has to be asked."""
+        """Return whether nothing is known that would be lost, so that nobody has to be asked."""
         return self.mode is DatabaseMode.MIGRATE and not self.lost_total
 
     @property
     def loses_values(self) -> bool:
-        """Whether it goes by down migrations, which do not keep everything."""
+        """Return whether it goes by down migrations, which do not keep everything."""
         return self.mode is DatabaseMode.MIGRATE and bool(self.lost_total)
 
     @property
     def retention_days_text(self) -> str:
-        """How long the databases stay that are left, for a sentence."""
+        """Return how long the databases stay that are left, for a sentence."""
         return f"{self.retention_days:g}"
 
     @property
     def lost_total(self) -> int:
-        """All lost rows together."""
+        """Return all lost rows together."""
         return sum(sum(tables.values()) for tables in self.lost.values())
 
     @property
     def loss_text(self) -> str:
-        """The loss for a person: table and count."""
+        """Return the loss for a person: table and count."""
         return format_loss(self.lost)
 
     @property
     def uncounted_text(self) -> str:
-        """What is lost and not counted, likewise."""
+        """Return what is lost and not counted, likewise."""
         return format_loss(self.uncounted)
 
     @property
     def program_rows_text(self) -> LazyText | None:
-        """What stands in the count that nobody entered."""
+        """Return what stands in the count that nobody entered."""
         if not (self.includes_program_rows and self.lost_total):
             return None
         words = N_("including rows written by the program of {version}")

@@ -118,22 +118,22 @@ class StepContext:
 
     @property
     def target_version(self) -> Version:
-        """The version that this change leads to."""
+        """Return the version that this change leads to."""
         return Version(self.change.to_version)
 
     @property
     def origin_version(self) -> Version:
-        """The version that ran when the change began."""
+        """Return the version that ran when the change began."""
         return Version(self.change.from_version)
 
     @property
     def site_history(self) -> SiteHistory:
-        """What the site remembers beyond this change."""
+        """Return what the site remembers beyond this change."""
         return SiteHistory(self.journal)
 
     @property
     def change_ref(self) -> ChangeRef:
-        """The change as the databases know it."""
+        """Return the change as the databases know it."""
         return replace(make_change_ref(self.change), no_copy=bool(self.read_facts().no_copy))
 
     def read_facts(self) -> ChangeFacts:
@@ -173,7 +173,7 @@ class StepContext:
 
     @property
     def are_releases_distinguishable(self) -> bool:
-        """Whether the application's own words tell the two releases of this change apart."""
+        """Return whether the application's own words tell the two releases of this change apart."""
         reported = self.site.slots.read_reported_version
         return not matches_reported_version(
             reported(self.origin_version), reported(self.target_version)
@@ -181,7 +181,7 @@ class StepContext:
 
     @property
     def leads_to_newer(self) -> bool:
-        """Whether the change leads to a newer release."""
+        """Return whether the change leads to a newer release."""
         return self.target_version > self.origin_version
 
 

@@ -38,7 +38,7 @@ class ChangeState(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether work is left."""
+        """Return whether work is left."""
         return self not in (ChangeState.FINISHED, ChangeState.REVERTED)
 
 
@@ -143,17 +143,17 @@ class Change:
 
     @property
     def is_open_after_commit(self) -> bool:
-        """Whether it is open and its commit is written, also where recovery gave up on it."""
+        """Tell whether it is open after its commit, also where recovery gave up on it."""
         return self.state.is_open and self.is_committed
 
     @property
     def is_committed(self) -> bool:
-        """Whether its commit is written; so it remains once it has come to its end."""
+        """Return whether its commit is written; so it remains once it has come to its end."""
         return self.get_step_state(StepName.COMMIT) is StepState.DONE
 
     @property
     def is_soaking(self) -> bool:
-        """Whether users work with its release, and nothing is done but to watch it."""
+        """Return whether users work with its release, and nothing is done but to watch it."""
         return (
             self.state is ChangeState.COMMITTED
             and self.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Self
 
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import JsonRecord
 
 
@@ -147,9 +148,9 @@ class ChangeFacts(JsonRecord):
     cut_over_s: float | None = None
     release_rows: Mapping[str, Mapping[str, int]] | None = None
     startup_s: float | None = None
-    remaining_parts_error: str | None = None
+    remaining_parts_error: LazyText | None = None
     soak_started_at: datetime | None = None
-    soak_error: str | None = None
+    soak_error: LazyText | None = None
     soak_checks: int | None = None
     soak_failed_checks: int | None = None
     statistics: Mapping[str, object] | None = None
@@ -159,7 +160,7 @@ class ChangeFacts(JsonRecord):
 
     @property
     def is_soak_failed(self) -> bool:
-        """Whether the release failed while it was watched, and nobody said that it is good."""
+        """Tell whether the release failed in its soak period and was not confirmed."""
         return self.soak_error is not None and self.confirmed_by is None
 
     def to_json(self) -> dict[str, object]:

@@ -75,7 +75,7 @@ class ServiceAction(StrEnum):
     WAIT = "wait"
     RESUME = "resume"
     START_APPLICATION = "start"
-    RUN_JOB = "order"
+    RUN_JOB = "job"
     CHECK_FEED = "check"
     SELF_UPDATE = "self-update"
     PREPARE = "prepare"
@@ -144,7 +144,7 @@ class AutomationInputs:
             cannot
             be told, or is not looked at.
         agent_unconfirmed: Whether this agent is new and has not confirmed itself.
-        job_waiting: Whether a person's order waits.
+        job_waiting: Whether a person's job waits.
         rollback_requested: Whether they ordered to go back from a release that is watched.
         hold_reason: The reason of a hold in force.
         hold_until: When the holds in force end by themselves; None if one of them does not.

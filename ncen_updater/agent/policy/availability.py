@@ -12,12 +12,14 @@ Nothing is guessed: what was not asked, or gave no clear answer, is said to be u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from ncen_updater.agent.policy.restart_policy import ProcessState, stopped_in_order
+from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.json_records import JsonRecord
 
 
@@ -49,7 +51,7 @@ class HealthProbe:
     """What the health address answered; ``detail`` is the version, the status, or why not."""
 
     answer: HealthAnswer
-    detail: str = ""
+    detail: LazyText | str = ""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ class Availability(JsonRecord):
     since: datetime | None = None
     process_runs: bool | None = None
     answer: HealthAnswer = HealthAnswer.NOT_ASKED
-    detail: str = ""
+    detail: LazyText | str = ""
     missing_parts: tuple[str, ...] = field(default_factory=tuple)
-    unknown_because: str = ""
+    unknown_because: LazyText | str = ""
     stopped_on_request: bool | None = None
 
 
@@ -96,8 +98,8 @@ ANSWERS_FROM_APPLICATION = frozenset(HealthAnswer) - {
 
 
 def judge_availability(
-    maintenance: MaintenanceProbe | str,
-    process: ProcessState | str,
+    maintenance: MaintenanceProbe | LazyText,
+    process: ProcessState | LazyText,
     health: HealthProbe,
     missing: tuple[str, ...] = (),
 ) -> Availability:
@@ -111,7 +113,9 @@ def judge_availability(
     """
     runs = process.runs if isinstance(process, ProcessState) else None
     since = process.since if isinstance(process, ProcessState) else None
-    reasons = [one for one in (maintenance, process) if isinstance(one, str)]
+    reasons: list[LazyText | str] = [
+        one for one in (maintenance, process) if isinstance(one, LazyText)
+    ]
     if health.answer is HealthAnswer.NOT_ASKED:
         reasons.append(health.detail)
     state = AvailabilityState.UNKNOWN
@@ -132,8 +136,14 @@ def judge_availability(
         since = None
     return Availability(
         state, since, runs, health.answer, health.detail, missing,
-        "; ".join(dict.fromkeys(reasons)), _was_stopped_on_request(process),
+        _join_reasons(reasons), _was_stopped_on_request(process),
     )  # fmt: skip
+
+
+def _join_reasons(reasons: Sequence[LazyText | str]) -> LazyText | str:
+    """Return several reasons as one text, each once; empty where there is none."""
+    once = {str(one): one for one in reasons}
+    return join_texts(once.values()) if once else ""
 
 
 def on_full_disk(seen: Availability, place: Path | None) -> Availability:
@@ -149,8 +159,8 @@ def on_full_disk(seen: Availability, place: Path | None) -> Availability:
     return replace(seen, state=state, answer=answer, detail=str(place))
 
 
-def _was_stopped_on_request(seen: ProcessState | str) -> bool | None:
+def _was_stopped_on_request(seen: ProcessState | LazyText) -> bool | None:
     """Tell whether somebody stopped it, as far as the system tells."""
-    if isinstance(seen, str) or seen.runs or seen.enabled is None:
+    if isinstance(seen, LazyText) or seen.runs or seen.enabled is None:
         return None
     return not seen.enabled or stopped_in_order([seen])

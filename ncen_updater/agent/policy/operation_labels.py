@@ -13,7 +13,7 @@ _OPERATION_LABELS = {
     "prune": N_("pruning"),
     "confirm": N_("confirming the release"),
     "import": N_("importing an offline bundle"),
-    "order": N_("running a job"),
+    "job": N_("running a job"),
     "plan": N_("downloading a release"),
     "prepare": N_("downloading a release"),
     "rehearse": N_("rehearsing a release"),

@@ -12,12 +12,17 @@ from typing import Any
 from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName, StepState
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import FAILED_STEP, format_duration, format_time
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure, translate
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, translate
 from ncen_updater.common.labels import explain_code, translate_step_label
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.
 MAX_STEPS_NAMED, MIN_STEP_S = 4, 0.1
+
+
+def get_change_state(change: Document) -> str:
+    """Return the state of a change as history has it; pure."""
+    return N_("interrupted") if change["interrupted"] else str(change["state"])
 
 
 def format_change(
@@ -41,7 +46,7 @@ def format_change(
         N_("Change {id}: {kind} {origin} -> {version}, {state}"),
         {
             "kind": word(report["kind"]), "origin": report["from"], "version": report["to"],
-            "id": report["id"], "state": word(report["state"]),
+            "id": report["id"], "state": word(get_change_state(report)),
         },
     )  # fmt: skip
     yield _format_times(report, when)
@@ -153,27 +158,20 @@ def _format_failure(
     report: Document, language: str, when: Callable[[str], LocalizedFigure]
 ) -> Iterator[LazyText]:
     failure, code = report["failure"], report["error_code"]
-    understood = False
+    meaning = explain_code(str(code)) if code else None
     if failure:
-        error, code = (
-            strip_control_characters(str(failure["error"] or "")).split("\n", 1)[0],
-            failure["code"],
-        )
-        error_text = error if str(code) in error else f"{code}: {error}"
-        # What was written down is in English, and quoted as it stands.
-        understood = language == DEFAULT_LANGUAGE
+        error = strip_control_characters(str(failure["error"])).split("\n", 1)[0]
         yield LazyText(
             FAILED_STEP,
             {
                 "step": translate_step_label(str(failure["step"]), report["kind"], language),
                 "at": when(failure["at"]),
-                "error": error_text,
+                "error": f"{failure['code']}: {error}",
             },
         )  # fmt: skip
-    meaning = explain_code(str(code)) if code else None
-    if meaning is not None and not understood:
+    elif meaning is not None:
         yield LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
-    elif code and not failure:
+    elif code:
         yield LazyText(N_("  failed with {code}"), {"code": code})
     cut = report["cut_off"]
     if cut:

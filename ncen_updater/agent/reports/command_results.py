@@ -24,7 +24,7 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, translate
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.messages import TARGET_BAD, ExitCode
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.operations import OperationResult
     from ncen_updater.agent.engine.plan import HopPlan, UpgradePlan
     from ncen_updater.agent.engine.rehearsal.report import (
-        CodeMapResult,
         RehearsalReport,
         RehearsedHop,
     )
@@ -172,11 +171,7 @@ def format_path_lines(
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "marked-bad":
-                text = N_(
-                    "  To retry, run ncen-updater rehearse {version} --retry, then ncen-updater"
-                    " upgrade {version} --retry"
-                )
-                yield LazyText(text, version)
+                yield LazyText("  {text}", {"text": LazyText(TARGET_BAD.remedy, version)})
 
 
 def format_withdrawal_lines(
@@ -576,6 +571,8 @@ def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText
 
 
 def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
+    from ncen_updater.agent.reports.dossier.document import format_code_mapping
+
     values: dict[str, object] = {
         "origin": hop.from_version, "version": hop.to_version,
         "low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high),
@@ -583,7 +580,8 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     yield ""
     yield LazyText(N_("{origin} -> {version}: downtime {low} to {high}"), values)
     for item in hop.code_maps:
-        yield from _format_code_map_lines(item)
+        for text in format_code_mapping(item):
+            yield LazyText("  {text}", {"text": text})
     for database, tables in hop.changed_tables.items():
         for table, (before, after) in tables.items():
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
@@ -615,19 +613,6 @@ def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
         yield from format_round_trip(hop.round_trip, language)
-
-
-def _format_code_map_lines(item: CodeMapResult) -> Iterator[OutputLine]:
-    without = item.unmapped_rows
-    values: dict[str, object] = {
-        "name": item.name, "count": item.affected, "without": without,
-    }  # fmt: skip
-    if item.affected is not None:
-        yield LazyText(N_("  {name}: new code for {count} rows"), values)
-    if without:
-        codes = ", ".join(f"{code} ({count})" for code, count in item.unmapped[:20])
-        values["codes"] = codes
-        yield LazyText(N_("  {name}: {without} rows without a target: {codes}"), values)
 
 
 def _choose_row_count_text(before: int, after: int) -> str:
@@ -710,7 +695,7 @@ def format_import(
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
-        "reaches": record.reachable_release,
+        "version": record.reachable_release,
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
         "agent": record.reachable_agent,
@@ -735,11 +720,10 @@ def format_import(
         done = N_("Imported: {product} {releases}")
     words.append(LazyText(done, values))
     if record.reachable_release is not None:
-        words.append(LazyText(N_("Upgrade path from the installed release: {reaches}"), values))
+        words.append(LazyText(N_("Upgrade path from the installed release: {version}"), values))
         if not dry_run:
-            hint = N_("Run: ncen-updater plan {reaches}")
-            words.append(LazyText(hint, values))
+            words.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
     elif record.releases:
         words.append(LazyText(N_("No release newer than the installed one."), values))
     words.append(LazyText(N_("Metadata valid until {until}"), values))
-    return CommandResult({"kept": not dry_run, **record.to_json()}, words)
+    return CommandResult({"imported": not dry_run, **record.to_json()}, words)

@@ -142,12 +142,12 @@ class JournalSnapshot:
 
     @property
     def needs_operator(self) -> bool:
-        """Whether the release of the open change turned bad and nobody takes it back by itself."""
+        """Tell whether the open change's release turned bad and needs a person to roll back."""
         return self.open_change is not None and bool(self.last_facts.needs_operator)
 
     @property
     def hold_until(self) -> datetime | None:
-        """When the last hold in force ends by itself, if all of them do."""
+        """Return when the last hold in force ends by itself, if all of them do."""
         ends = [hold.until for hold in self.holds if hold.until is not None]
         return max(ends) if ends and len(ends) == len(self.holds) else None
 
@@ -291,14 +291,14 @@ class SiteStatus:
 
     @property
     def errors(self) -> tuple[Exception, ...]:
-        """What stands in the place of parts that were asked for, each once."""
+        """Return what stands in the place of parts that were asked for, each once."""
         parts = [getattr(self, one.name) for one in fields(self)]
         found = [part for part in parts if isinstance(part, Exception) and part is not NOT_READ]
         return tuple({id(error): error for error in found}.values())
 
     @property
     def is_inconsistent(self) -> bool:
-        """Whether the maintenance page was seen in another state than users met it in."""
+        """Return whether the maintenance page was seen in another state than users met it in."""
         maintenance_file, seen = (
             get_part_or_none(self.maintenance_on),
             get_part_or_none(self.availability),
@@ -309,7 +309,7 @@ class SiteStatus:
 
     @property
     def is_work_unfinished(self) -> bool:
-        """Whether something was begun that has not come to its end: a change, or a rehearsal."""
+        """Tell whether a change or a rehearsal was begun that has not ended."""
         from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 
         interrupted = any(
@@ -319,7 +319,7 @@ class SiteStatus:
 
     @property
     def soak_until(self) -> datetime | None:
-        """Until when the release of the open change is watched, if all goes well; else None.
+        """Return until when the release of the open change is watched, if all goes well; else None.
 
         An outage of the databases makes it longer; None once somebody confirmed the release, which
         ends it.
@@ -341,7 +341,7 @@ class SiteStatus:
 
     @property
     def is_contracting(self) -> bool:
-        """Whether the migrations of the open change are being brought to their end."""
+        """Return whether the migrations of the open change are being brought to their end."""
         journal = get_part_or_none(self.journal)
         if journal is None or journal.open_change is None or not journal.open_change.is_soaking:
             return False
@@ -352,19 +352,19 @@ class SiteStatus:
 
     @property
     def is_withdrawn(self) -> bool | None:
-        """Whether the release in use was withdrawn; None where that is not known."""
+        """Return whether the release in use was withdrawn; None where that is not known."""
         view, current = get_part_or_none(self.feed_view), self.current
         return None if view is None or isinstance(current, Exception) else current in view.withdrawn
 
     @property
     def next_upgrade(self) -> Assessment | None:
-        """What stands between the site and its next release, as the service found last."""
+        """Return what stands between the site and its next release, as the service found last."""
         service_state = get_part_or_none(self.service_state)
         return service_state.assessment if service_state else None
 
     @property
     def binding(self) -> str:
-        """What approvals of what is next have to carry; empty where there is nothing to approve."""
+        """Return what approvals of the next upgrade carry; empty where none is to approve."""
         return self.next_upgrade.binding if self.next_upgrade else ""
 
     def count_missing_approvals(self, needed: int) -> int | None:
@@ -379,7 +379,7 @@ class SiteStatus:
 
     @property
     def rehearsal(self) -> RehearsalRecord | None:
-        """The newest rehearsal of what is next."""
+        """Return the newest rehearsal of what is next."""
         found = self.next_upgrade
         if found is None or found.current is None or found.target is None:
             return None

@@ -80,7 +80,7 @@ class InstallOptions:
 
     @property
     def is_live_system(self) -> bool:
-        """Whether this is the machine itself."""
+        """Return whether this is the machine itself."""
         return self.root == Path("/") and os.geteuid() == 0
 
     def load_paths(self) -> PathSettings:
@@ -521,7 +521,7 @@ def build_command_part(
             raise UpdaterError(
                 INSTALL_FAILED,
                 part=description,
-                reason=LazyText("{words} timed out", {"words": command_line[0]}),
+                reason=LazyText("'{command}' timed out", {"command": command_line[0]}),
             )
         if ended.status != 0:
             raise UpdaterError(INSTALL_FAILED, part=description, reason=ended.output[-500:])

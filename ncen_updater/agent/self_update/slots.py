@@ -123,7 +123,7 @@ class AgentSlots:
         return self.directory / version
 
     def list_versions(self) -> tuple[str, ...]:
-        """Every slot that is whole."""
+        """Return every slot that is whole."""
         if not self.directory.is_dir():
             return ()
         names = (item.parent.name for item in self.directory.glob(f"*/{RECORD_FILE}"))
@@ -311,7 +311,7 @@ class AgentSlots:
         returncode = ended.status
         if returncode is None:
             raise AgentSlotError(
-                version=version, reason=LazyText("{words} timed out", {"words": command[0]})
+                version=version, reason=LazyText("'{command}' timed out", {"command": command[0]})
             )
         if returncode != 0:
             detail = ended.output[-MAX_DETAIL_CHARS:]

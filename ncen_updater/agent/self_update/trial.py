@@ -104,7 +104,7 @@ class AgentTrial:
 
     @property
     def on_trial(self) -> bool:
-        """Whether this agent has yet to confirm itself."""
+        """Return whether this agent has yet to confirm itself."""
         return self._trying
 
     def run_after_step(self) -> TrialVerdict:

@@ -63,7 +63,7 @@ class WorkerResult:
 
     @property
     def error_code(self) -> str | None:
-        """The stable code of its error, if it ended with one."""
+        """Return the stable code of its error, if it ended with one."""
         error = self.document.get("error")
         code = error.get("code") if isinstance(error, dict) else None
         return code if isinstance(code, str) else None

@@ -31,7 +31,7 @@ from ncen_updater.agent.policy.automation import (
     ServiceAction,
     compute_retry_at,
 )
-from ncen_updater.agent.policy.feed_schedule import compute_check_due
+from ncen_updater.agent.policy.windows import compute_check_due
 from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, SiteHistory

@@ -17,12 +17,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.availability_probe import probe_availability
+from ncen_updater.agent.adapters.application.availability_probe import (
+    make_late_text,
+    probe_availability,
+)
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.service.apply_runner import APPLY_WORKER_MODULE
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_worker
 
 logger = logging.getLogger(__name__)
@@ -77,7 +81,7 @@ class AvailabilityCache:
                 )  # that look was begun before; the next one was not
             if heard is not None:
                 return heard
-        why = f"no answer within {self._patience_s:g} seconds"
+        why = make_late_text(self._patience_s)
         return Availability(AvailabilityState.UNKNOWN, unknown_because=why)
 
     def _wait_for_probe(self, until: float) -> Availability | None:
@@ -95,7 +99,7 @@ class AvailabilityCache:
             answer = self._look()
         except Exception:  # those who wait must not wait for nothing
             logger.exception("cannot determine whether users can work")
-            why = "unexpected error; run: journalctl -u ncen-updater"
+            why = LazyText(N_("unexpected error; run: journalctl -u ncen-updater"))
             answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
         with self._changed:
             now = self._clock()
@@ -137,4 +141,5 @@ def _probe_through_worker(config_path: Path, socket: Path) -> Availability:
             call_worker(worker, {"command": ["availability"]}).get("document")
         )
     except (WorkerError, UpdaterError, ValueError) as error:
-        return Availability(AvailabilityState.UNKNOWN, unknown_because=str(error))
+        why = error.title_text if isinstance(error, UpdaterError) else str(error)
+        return Availability(AvailabilityState.UNKNOWN, unknown_because=why)

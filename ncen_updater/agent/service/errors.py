@@ -34,12 +34,12 @@ class ReportedError(UpdaterError):
 
     @property
     def title_text(self) -> LazyText:
-        """What happened."""
+        """Return what happened."""
         return LazyText("{words}", {"words": self.message.title})
 
     @property
     def remedy_text(self) -> LazyText:
-        """What to do."""
+        """Return what to do."""
         return LazyText("{words}", {"words": self.message.remedy})
 
 

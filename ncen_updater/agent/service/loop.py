@@ -30,7 +30,7 @@ from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.assessment import build_decision_inputs
 from ncen_updater.agent.service.errors import NOTHING_CHANGED
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalOrders
+from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalJobRecorder
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 #: How long to wait where the journal cannot be read: a person has to come.
 JOURNAL_RETRY_S = 600.0
-#: An order that waited for longer is not carried out: who gave it has gone home, and does not
+#: A job that waited for longer is not carried out: who gave it has gone home, and does not
 #: expect it in the middle of another day.
 JOB_MAX_AGE = timedelta(hours=12)
 #: Exit codes after which an action counts as done.
@@ -63,7 +63,7 @@ class ServiceLoop:
         settings: The table ``[service]``; replaced by :meth:`reload`.
         read_status: Reads the parts :data:`STATUS_PARTS` of the site.
         state_store: Keeps what is known.
-        job_recorder: Marks orders.
+        job_recorder: Marks jobs.
         runner: Runs children.
         schedule_check: Spreads the questions to the feed.
         now: The wall clock.
@@ -79,7 +79,7 @@ class ServiceLoop:
         *,
         read_status: Callable[[], SiteStatus],
         state_store: ServiceStateFile,
-        job_recorder: JournalOrders,
+        job_recorder: JournalJobRecorder,
         runner: ApplyRunner,
         schedule_check: CheckScheduler,
         now: Callable[[], datetime],
@@ -90,7 +90,7 @@ class ServiceLoop:
     ) -> None:
         self._running, self._boot = probe_running, get_boot_id
         self._settings, self._on_trial = settings, is_on_trial
-        self._read, self._keeper, self._orders = read_status, state_store, job_recorder
+        self._read, self._keeper, self._recorder = read_status, state_store, job_recorder
         self._runner, self._schedule, self._now, self._tell = runner, schedule_check, now, publish
         self._service_state = state_store.load()
         self._said: str | None = None
@@ -102,7 +102,7 @@ class ServiceLoop:
 
     @property
     def state(self) -> ServiceState:
-        """What is known now."""
+        """Return what is known now."""
         return self._service_state
 
     def run_once(self) -> ServiceDecision:
@@ -121,9 +121,9 @@ class ServiceLoop:
         self._announce_decision(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
         journal = require_part(status.journal)
-        order = journal.rollback_job or journal.waiting_job
-        if act.action is ServiceAction.RUN_JOB and order is not None:
-            self._run_job(order)
+        job = journal.rollback_job or journal.waiting_job
+        if act.action is ServiceAction.RUN_JOB and job is not None:
+            self._run_job(job)
         elif act.action is not ServiceAction.WAIT:
             self._run_decision(act)
         return act
@@ -225,16 +225,16 @@ class ServiceLoop:
         self._record_result(act.action, finished, done=done or _was_preempted_by_rollback(finished))
 
     def _run_job(self, job: Job) -> None:
-        self._orders.take(job.id)
+        self._recorder.take(job.id)
         if self._now() - job.requested_at > JOB_MAX_AGE:
-            error = UpdaterError(JOB_EXPIRED, order=job.id, hours=JOB_MAX_AGE // timedelta(hours=1))
+            error = UpdaterError(JOB_EXPIRED, job=job.id, hours=JOB_MAX_AGE // timedelta(hours=1))
             language = match_language(str(job.data.get("language"))) or DEFAULT_LANGUAGE
             document = {"error": error_to_json(error, [NOTHING_CHANGED], language)}
             finished = WorkerResult(error.exit_code, document)
         else:
             finished = self._runner.run(build_job_command(job))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
-        self._orders.end(job.id, result)
+        self._recorder.end(job.id, result)
         action = ServiceAction.CHECK_FEED if job.kind is JobKind.CHECK else ServiceAction.RUN_JOB
         done = finished.exit_code == ExitCode.OK or _was_preempted_by_rollback(finished)
         self._record_result(action, finished, done=done)
@@ -285,7 +285,7 @@ def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) ->
 
 
 def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
-    """Tell whether a command left off watching a release for an order to go back: no failure."""
+    """Tell whether a command left off watching a release for a job to roll back: no failure."""
     return finished.error_code == SOAK_ENDED_BY_ROLLBACK.code
 
 
@@ -346,12 +346,12 @@ def build_job_command(job: Job) -> tuple[str, ...]:
         case JobKind.REHEARSE:
             return ("rehearse", *named, *retry, *value)
         case JobKind.UPGRADE:
-            # Who may approve agrees by the order; anybody else needs the approvals of others.
+            # Who may approve agrees by the job; anybody else needs the approvals of others.
             agreed = () if job.data.get("by_approver") is True else ("--scheduled",)
             return ("upgrade", *named, "--yes", *agreed, *retry, *value)
         case JobKind.ROLLBACK:
             seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return ("rollback", "--yes", "--order", str(job.id), *accepted, *seen, *value)
+            return ("rollback", "--yes", "--job", str(job.id), *accepted, *seen, *value)
         case JobKind.RESUME:
             return ("resume", *value)
         case JobKind.CONFIRM:
@@ -359,9 +359,9 @@ def build_job_command(job: Job) -> tuple[str, ...]:
         case JobKind.SELF_UPDATE:
             return ("self-update", *named, *retry, *value)
         case JobKind.IMPORT:
-            # What to open, and for whom, is read from the order itself where that is done.
+            # What to open, and for whom, is read from the job itself where that is done.
             dry = ("--dry-run",) if job.data.get("dry_run") is True else ()
-            return ("import", "--order", str(job.id), *dry, *value)
+            return ("import", "--job", str(job.id), *dry, *value)
 
 
 def _build_version_argument(version: str | None) -> tuple[str, ...]:

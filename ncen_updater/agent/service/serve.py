@@ -24,8 +24,8 @@ from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, ServiceDecision
-from ncen_updater.agent.policy.feed_schedule import compute_next_check
 from ncen_updater.agent.policy.restart_policy import ProcessState
+from ncen_updater.agent.policy.windows import compute_next_check
 from ncen_updater.agent.reports.status import read_mtime_ns, read_status
 from ncen_updater.agent.self_update.agent_directory import own_doer
 from ncen_updater.agent.self_update.trial import AgentTrial
@@ -41,7 +41,7 @@ from ncen_updater.agent.service.loop import (
 from ncen_updater.agent.service.snapshot import ServiceEvent, SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
-from ncen_updater.agent.storage.journal.jobs import JournalOrders
+from ncen_updater.agent.storage.journal.jobs import JournalJobRecorder
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import (
     SERVICE_STATE_PATH,
@@ -141,7 +141,7 @@ def run_service(
     runner = ApplyRunner(
         config_path, socket, notifier.ping_watchdog, lambda: waker.is_stopping, snapshots, renew
     )
-    orders = JournalOrders(state / JOURNAL_FILE)
+    jobs = JournalJobRecorder(state / JOURNAL_FILE)
 
     def tell(happening: ServiceEvent) -> None:
         for listener in (snapshots.handle_event, *listeners):
@@ -162,7 +162,7 @@ def run_service(
             config.service,
             read_status=lambda: read_status(places, _now(), STATUS_PARTS),
             state_store=keeper,
-            job_recorder=orders,
+            job_recorder=jobs,
             runner=runner,
             schedule_check=create_check_scheduler(config),
             now=_now,
@@ -171,7 +171,7 @@ def run_service(
             probe_running=lambda: _probe_running(config_path),
             get_boot_id=SystemClock().boot_id,
         )
-        _end_interrupted_jobs(orders)
+        _end_interrupted_jobs(jobs)
         inspections = InspectionQueue(
             runner, _now, _create_blocking_check(snapshots, state / JOURNAL_FILE)
         )
@@ -182,7 +182,7 @@ def run_service(
         try:
             notifier.notify_ready()
             tell(ServiceEvent("started", {}))
-            _run_loop(service, waker, notifier, probation, snapshots, orders, config_path)
+            _run_loop(service, waker, notifier, probation, snapshots, jobs, config_path)
         finally:
             notifier.notify_stopping()
             stop_api()
@@ -230,7 +230,7 @@ def _probe_running(config_path: Path) -> ProcessState | None:
         return None
 
 
-def _end_interrupted_jobs(recorder: JournalOrders) -> None:
+def _end_interrupted_jobs(recorder: JournalJobRecorder) -> None:
     try:
         recorder.end_interrupted()
     except UpdaterError as error:
@@ -266,7 +266,7 @@ def _run_loop(
     notifier: SystemdNotifier,
     probation: AgentTrial,
     snapshots: SnapshotStore,
-    recorder: JournalOrders,
+    recorder: JournalJobRecorder,
     config_path: Path,
 ) -> None:
     went_round = False
@@ -292,7 +292,7 @@ def _run_loop(
         probation.uncount_start()
 
 
-def _run_step(service: ServiceLoop, recorder: JournalOrders) -> ServiceDecision:
+def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDecision:
     """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
 
     What was begun is in the journal; the next step finds it there.
@@ -344,7 +344,7 @@ class WakeupPipe:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the service is to end."""
+        """Return whether the service is to end."""
         return self._stop
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.approvals.approval import (
 )
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_seconds, serialize_change
+from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalState,
     RehearsalStore,
@@ -34,6 +35,7 @@ from ncen_updater.agent.model.change import (
 )
 from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.agent.model.event_names import (
+    CHANGE_LOCK_FILE,
     IMPORT_REFUSED,
     IMPORTED,
     RECOVERY_STARTED,
@@ -46,6 +48,7 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.reports.status import (
     JournalSnapshot,
     SiteStatus,
@@ -61,6 +64,7 @@ from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.clock import clock_findings
 
 if TYPE_CHECKING:
@@ -131,9 +135,14 @@ def _build_running(status: SiteStatus) -> Document:
     return {
         "version": version,
         "open_to_users": None if closed is None else not closed,
-        "availability": require_part(status.availability).to_json(),
+        "availability": _build_availability(require_part(status.availability)),
         **_build_full_disk(status),
     }
+
+
+def _build_availability(seen: Availability) -> Document:
+    """Return whether users can work, with its texts still in any language."""
+    return {**seen.to_json(), "detail": seen.detail, "unknown_because": seen.unknown_because}
 
 
 def _clock(status: SiteStatus) -> Document | None:
@@ -180,6 +189,10 @@ def _build_journal(status: SiteStatus) -> Document:
         "approvals": _build_approvals(
             journal, get_part_or_none(status.required_approvals), status.next_upgrade
         ),
+        "schedules": [
+            {"version": one.to_version, "not_before": one.not_before, "actor": one.actor}
+            for one in journal.schedules
+        ],
         "rollback_approved": _build_rollback_approvals(
             journal, get_part_or_none(status.required_approvals), get_part_or_none(status.current)
         ),
@@ -393,7 +406,7 @@ def build_open_change(status: SiteStatus) -> Document | None:
 
 
 def compute_step_seconds(record: StepRecord) -> float | None:
-    """Seconds that a step took, None where it has not ended, was undone, or that is not known."""
+    """Return the seconds that a step took; None where it was undone or has not ended."""
     if record.ended_at is None or record.state is not StepState.DONE:
         return None
     return measure_seconds(record.started_at, record.ended_at)
@@ -438,6 +451,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
                 **serialize_change(change, facts[change.id]),
                 "predicted_downtime_s": _build_range(foretold.get(change.id)),
                 "turned_bad": bool(facts[change.id].soak_error),
+                "interrupted": _is_interrupted(journal, change),
             }
             for change in changes
         ],
@@ -456,6 +470,18 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
             for event in _list_newest_events(journal, (RESTORED_ADOPTED,), limit)
         ],
     }
+
+
+def _is_interrupted(journal: Journal, change: Change) -> bool:
+    """Tell whether a change stands in its middle while nobody works on this site."""
+    if change.state not in (ChangeState.RUNNING, ChangeState.REVERTING):
+        return False
+    try:
+        holder = read_lock_holder(journal.path.parent / CHANGE_LOCK_FILE)
+    except OSError:  # whoever may not look cannot tell
+        return False
+    # It may have come to its end since it was read.
+    return holder is None and journal.read_change(change.id).state is change.state
 
 
 def _list_failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
@@ -542,19 +568,19 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
 
 
 def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Find who ordered a change: one order is carried out at a time.
+    """Find who requested a change: one job is carried out at a time.
 
-    Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
+    Reads the one row, however many jobs there were. Times stand in UTC, so that their text is in
     their order.
     """
     at = change.created_at.astimezone(UTC).isoformat()
     with guard_reads(journal.path):
         rows = journal.query(
-            "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
+            "SELECT actor FROM jobs WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
             f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
             " ORDER BY id DESC LIMIT 1"
         )
-    return rows[0]["who"] if rows else None
+    return rows[0]["actor"] if rows else None
 
 
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
@@ -595,6 +621,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         "emergency": _find_emergency(journal, change, events[0].number) if events else None,
         "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
         "failure": _find_failure(events),
+        "interrupted": _is_interrupted(journal, change),
         "cut_off": _find_interruption(events),
         "taken_back_by": _find_rolled_back_by(journal, change),
         "steps": [
@@ -607,7 +634,10 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
             }
             for record in sorted(change.steps.values(), key=lambda r: r.started_at)
         ],
-        "facts": facts.to_json(),
+        "facts": {
+            **facts.to_json(),
+            **{name: text for name, text in vars(facts).items() if isinstance(text, LazyText)},
+        },
         "events": [
             {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
         ],

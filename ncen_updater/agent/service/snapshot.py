@@ -101,7 +101,7 @@ class SnapshotStore:
 
     @property
     def settings(self) -> ServiceSettings:
-        """The table ``[service]`` in force."""
+        """Return the table ``[service]`` in force."""
         return self._settings
 
     def update_settings(self, settings: ServiceSettings) -> None:

@@ -24,9 +24,9 @@ from ncen_updater.common.messages import INTERRUPTED, SOAK_ENDED_BY_ROLLBACK
 
 logger = logging.getLogger(__name__)
 
-#: How often it is looked whether somebody gave an order.
+#: How often it is looked whether somebody gave a job.
 POLL_INTERVAL_S = 1.0
-#: The watching ends, since somebody ordered to go back.
+#: The watching ends, since somebody requested the rollback.
 SOAK_ENDED = "soak-ended"
 
 
@@ -51,27 +51,25 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
             if changed == seen:
                 continue
             try:
-                order = _record_soak_end(path)
+                job = _record_soak_end(path)
             except UpdaterError as error:
                 # It is watched on; the next look may fare better.
-                logger.warning("whether somebody ordered to go back is not known: %s", error)
+                logger.warning("whether somebody requested the rollback is not known: %s", error)
                 continue
             seen = changed
-            if order is not None:
-                found.append(order)
+            if job is not None:
+                found.append(job)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    looking = threading.Thread(target=look, name="orders", daemon=True)
+    looking = threading.Thread(target=look, name="jobs", daemon=True)
     looking.start()
     try:
         yield
     except UpdaterError as error:
         if found and error.code == INTERRUPTED.code:
-            order = found[0]
-            raise UpdaterError(
-                SOAK_ENDED_BY_ROLLBACK, order=order.id, who=order.actor.name
-            ) from error
+            job = found[0]
+            raise UpdaterError(SOAK_ENDED_BY_ROLLBACK, job=job.id, who=job.actor.name) from error
         raise
     finally:
         over.set()
@@ -81,13 +79,13 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
 def _record_soak_end(path: Path) -> Job | None:
     """Write down that the watching ends, and for whom; None where it does not."""
     with Journal.open(path, read_only=True) as journal:
-        order, change = find_rollback_job(journal), journal.find_open_change()
-    if order is None or change is None:
+        job, change = find_rollback_job(journal), journal.find_open_change()
+    if job is None or change is None:
         return None
     with Journal.open(path) as journal:
-        journal.record_event(SOAK_ENDED, change.id, order=order.id, by=order.actor.name)
-    logger.info("the watching ends: %s ordered to go back", order.actor.name)
-    return order
+        journal.record_event(SOAK_ENDED, change.id, job=job.id, by=job.actor.name)
+    logger.info("the watching ends: %s requested the rollback", job.actor.name)
+    return job
 
 
 def _read_mtime(path: Path) -> int:

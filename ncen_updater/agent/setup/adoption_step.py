@@ -214,9 +214,9 @@ def _find_agent_parts(config: AgentConfig) -> Iterator[str]:
 
 
 def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
-    settings, kept = config.databases.engine_settings, before["databases"]
+    settings, recorded = config.databases.engine_settings, before["databases"]
     if isinstance(settings, PostgresSettings):
-        now = [part for part in _find_agent_parts(config) if part not in kept]
+        now = [part for part in _find_agent_parts(config) if part not in recorded]
         for part in now:
             database, _, schema = part.partition("/")
             if schema:
@@ -230,7 +230,7 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
             if (sets / ADOPTED_SET).exists():  # an application made an empty 'live' meanwhile
                 raise UpdaterError(SETUP_FILE_CHANGED, path=live)
         for path in sorted(live.glob("*.sqlite")):
-            if path.name not in kept:
+            if path.name not in recorded:
                 with closing(sqlite3.connect(path, timeout=30)) as session, session:
                     for name in _list_own_tables(path):
                         session.execute(f"DROP TABLE {quote_identifier(name)}")
@@ -259,7 +259,7 @@ def _list_own_tables(path: Path) -> list[str]:
 
 
 def is_plain(config: AgentConfig) -> bool:
-    """Whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
+    """Return whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
     directory = config.databases.engine_settings.local_directory
     return directory is not None and not (directory / "live").is_symlink()
 

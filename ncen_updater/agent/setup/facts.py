@@ -99,7 +99,7 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """Where it is, for people."""
+        """Return where it is, for people."""
         return f"PostgreSQL {self.major}, {self.address.host}, port {self.address.port}"
 
 

@@ -80,7 +80,7 @@ class Machine:
         return self.root / str(name).lstrip("/")
 
     def has_systemd(self) -> bool:
-        """Whether systemd runs this machine."""
+        """Return whether systemd runs this machine."""
         return self.path("/run/systemd/system").is_dir()
 
     def require(self, argv: Sequence[str]) -> None:
@@ -132,9 +132,9 @@ class ServerAddress:
                 timeout=SESSION_LIMIT_S,
             )  # fmt: skip
         except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None) or type(error).__name__
+            output = getattr(error, "stderr", None) or type(error).__name__
             raise UpdaterError(
-                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=str(said)[-500:]
+                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=str(output)[-500:]
             ) from error
         answer = json.loads(ended.stdout)
         if "refused" in answer:

@@ -276,14 +276,16 @@ def _require(is_known: bool, what: str, setting: str, **values: object) -> None:
         raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what, values), setting=setting)
 
 
-def require_account(facts: SiteFacts, name: str) -> None:
+def require_account(name: str) -> None:
     """Refuse an account that this machine does not have.
 
     Raises:
         SETUP_ACCOUNT_MISSING: If it has none of this name.
     """
-    if name not in facts.system_users:
-        raise UpdaterError(SETUP_ACCOUNT_MISSING, name=name)
+    try:
+        pwd.getpwnam(name)
+    except KeyError as error:
+        raise UpdaterError(SETUP_ACCOUNT_MISSING, name=name) from error
 
 
 def read_version(settings: ApplicationSettings) -> str:
@@ -488,7 +490,7 @@ def _add_members(
     people, service = answers.people, config.service
     everybody = tuple(dict.fromkeys((*people.operators, *people.approvers)))
     for user in filter(None, (*everybody, config.application.user)):
-        require_account(facts, user)
+        require_account(user)
     for group, users in (
         (service.viewer_group, everybody),
         (service.operator_group, people.operators),

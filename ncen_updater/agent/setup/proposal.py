@@ -244,7 +244,7 @@ def find_first_rule(cluster: Cluster, role: str, database: str) -> HbaRule | Non
 
 
 def _matches(names: Sequence[str], plain: set[str], name: str) -> bool:
-    """Whether a column of ``pg_hba.conf`` names it; since PostgreSQL 16 also by a pattern."""
+    """Tell whether a column of ``pg_hba.conf`` names it, also by a pattern (PostgreSQL 16)."""
     with contextlib.suppress(re.error):  # PostgreSQL has some signs of its own
         return any(one in plain or (one[:1] == "/" and re.search(one[1:], name)) for one in names)
     return bool(plain.intersection(names))

@@ -126,12 +126,12 @@ class SetupRecord:
 
     @property
     def by_hand(self) -> tuple[LazyText, ...]:
-        """What setup leaves to a person."""
+        """Return what setup leaves to a person."""
         return tuple(LazyText(**line) for line in self._data["by_hand"])
 
     @property
     def config(self) -> Path | None:
-        """The configuration that it is about; None where nothing is on the disk."""
+        """Return the configuration that it is about; None where nothing is on the disk."""
         return None if self._data["config"] is None else Path(self._data["config"])
 
     def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:
@@ -196,7 +196,7 @@ class SetupRecord:
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
                     continue
-                progress.report(step.title)
+                progress.report(step.title, number, len(self.steps))
                 try:
                     if entry["state"] is None:
                         entry["before"] = before = step.capture(self._machine)
@@ -216,8 +216,8 @@ class SetupRecord:
     def _keep_file(self, number: int, step: SetupStep, before: dict[str, Any]) -> None:
         """Keep a file as it was, also for people."""
         if isinstance(step, FileStep) and "content" in before:
-            kept = self.directory / f"{number:02}-{Path(step.path).name}.before"
-            durable.write_file(kept, base64.b64decode(before["content"]), 0o600)
+            backup = self.directory / f"{number:02}-{Path(step.path).name}.before"
+            durable.write_file(backup, base64.b64decode(before["content"]), 0o600)
 
     # ---- back ------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class SetupRecord:
             entry, step = self._data["steps"][number], self.steps[number]
             if not entry["state"]:
                 continue
-            progress.report(step.title)
+            progress.report(step.title, number, len(self.steps))
             try:
                 step.undo(self._machine, entry["before"])
             except FAILURES as error:

@@ -62,11 +62,11 @@ def quote_name(name: str) -> str:
 
 def insert_before_rules(text: str, lines: Sequence[str]) -> str:
     """Add lines before the first one that is no comment."""
-    kept = text.splitlines(keepends=True)
+    present = text.splitlines(keepends=True)
     place = next(
-        (i for i, line in enumerate(kept) if line.strip() and not line.lstrip().startswith("#")),
-        len(kept),
+        (i for i, line in enumerate(present) if line.strip() and not line.lstrip().startswith("#")),
+        len(present),
     )
-    if kept and not kept[-1].endswith("\n"):
-        kept[-1] += "\n"
-    return "".join([*kept[:place], *(f"{line}\n" for line in (MARK, *lines)), *kept[place:]])
+    if present and not present[-1].endswith("\n"):
+        present[-1] += "\n"
+    return "".join([*present[:place], *(f"{line}\n" for line in (MARK, *lines)), *present[place:]])

@@ -70,7 +70,7 @@ class SetupStep:
 
     @property
     def title(self) -> LazyText:
-        """What it does, in a few words."""
+        """Return what it does, in a few words."""
         raise NotImplementedError
 
     def preview(self) -> Sequence[str]:
@@ -489,22 +489,22 @@ class MembersStep(SetupStep, kind="members"):
 
 def remove_added_files(directory: Path, before: Sequence[str], skip: frozenset[str]) -> None:
     """Remove what was not in a directory before; what is skipped stays whole."""
-    kept = set(before)
+    known = set(before)
     above = {str(place) for name in before for place in Path(name).parents}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        _remove_added(path, directory, kept, above, skip)
+        _remove_added(path, directory, known, above, skip)
 
 
 def _remove_added(
-    path: Path, directory: Path, kept: set[str], above: set[str], skip: frozenset[str]
+    path: Path, directory: Path, known: set[str], above: set[str], skip: frozenset[str]
 ) -> None:
     name = str(path.relative_to(directory))
     if name in skip:
         return
-    if name in kept or name in above:
+    if name in known or name in above:
         if path.is_dir() and not path.is_symlink():
             for inner in sorted(path.iterdir()):
-                _remove_added(inner, directory, kept, above, skip)
+                _remove_added(inner, directory, known, above, skip)
     elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

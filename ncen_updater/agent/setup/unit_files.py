@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.adapters.application.unit_text import (
+from ncen_updater.agent.adapters.application.systemd import (
     PATH_PATTERN,
     names_path_below,
     parse_unit,

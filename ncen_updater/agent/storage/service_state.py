@@ -66,7 +66,7 @@ class Assessment(JsonRecord):
         approved: Releases that enough people approved; the target is the first of them.
         gone: Those that enough people approved, and that can no longer be taken.
         disks: Where the databases lie, as far as that is on this machine.
-        barred: Newer releases that were halted, withdrawn, or are not open here yet.
+        withheld: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
     last_event: int
@@ -92,7 +92,7 @@ class Assessment(JsonRecord):
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """The releases on the path to the target, which is the last of them."""
+        """Return the releases on the path to the target, which is the last of them."""
         return () if self.target is None else (*self.before_target, self.target)
 
     def find_release(self, version: str) -> Assessment | None:

@@ -295,7 +295,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
                     UNKNOWN_COMMAND,
                     name=name,
                     close=close[0],
-                    program=ctx.command_path,
+                    command=ctx.command_path,
                 )
         return super().resolve_command(ctx, args)
 

@@ -97,7 +97,7 @@ def _format_local(moment: datetime, zone: tzinfo | None, clock: str) -> Localize
 
 
 def format_duration(seconds: float) -> LocalizedFigure:
-    """Return seconds in the two largest units that matter; of the shortest that they are short."""
+    """Format seconds in the two largest units that matter; very few as less than that."""
     if 0 < seconds < 0.05:
         return _localize_decimal("< 0.1 s")
     if seconds < 10:

@@ -88,7 +88,7 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
 
 
 def build_change_page(asking: PageRequest) -> PageContent:
-    """One change in a dozen lines."""
+    """Build the page of one change, in a dozen lines."""
     asking.get_status()
     report = asking.get_document(f"/v1/history/{asking.path_parameters['id']}")
     return PageContent(
@@ -98,7 +98,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
             "headline": LazyText(
                 choose_headline(report), {"version": report["to"], "previous": report["from"]}
             ),
-            "look": STATES.get(report["state"], STATES["running"]),
+            "look": STATES["interrupted" if report["interrupted"] else report["state"]],
             "rows": list(build_steps(report, asking.now, asking.language)),
             "failure": find_problem(report, None, asking.language),
         },

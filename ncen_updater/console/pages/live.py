@@ -26,6 +26,8 @@ KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 TIMES_OF = timedelta(seconds=1)
 #: Jobs that come to a change, looked for among so many.
 CHANGING, JOBS = frozenset({"upgrade", "rollback", "resume"}), 10
+#: Jobs whose report is the page *Updates*, in the language of each reader.
+REPORTED = frozenset({"prepare", "rehearse"})
 STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("running")),
@@ -41,6 +43,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "finished": ("good", N_("Completed")),
     "reverted": ("bad", N_("Failed")),
     "stuck": ("bad", N_("Action required")),
+    "interrupted": ("bad", N_("Interrupted")),
 }
 UPGRADE_HEADLINES: Mapping[str, str] = {
     "running": N_("Upgrading to {version}"),
@@ -169,7 +172,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
             "view": view,
             "seen": seen,
             "silent": round(silent),
-            "order": job,
+            "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
             "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),
@@ -264,16 +267,23 @@ def build_live_view(
         tone, label = STATES.get(report["state"], STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
         problem = find_problem(report, job, language)
+        cut = report.get("cut_off")
+        if cut and problem is None and report["state"] in FAILED:
+            name = get_step_label(cut["step"], report.get("kind", "upgrade"))
+            lines = (say(N_("Interrupted during: {step}"), step=LazyText(name)),)
     elif job is not None:
         tone, label, problem = describe_job(job)
         headline = say(N_("Job {number}: {kind}"), number=job["id"], kind=_format_kind(job))
-        lines = tuple(map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ()))
+        if job["kind"] not in REPORTED:
+            lines = tuple(
+                map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ())
+            )
     elif running is not None:
         tone, label = "wait", N_("In progress")
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    summary = say(N_("{state}: {what}"), state=LazyText(label), what=headline)
+    summary = say(N_("{name}: {text}"), name=LazyText(label), text=headline)
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (
@@ -315,7 +325,8 @@ def _format_kind(job: Document) -> LazyText:
     version = job["data"].get("version")
     if not version:
         return kind
-    return LazyText(N_("{kind} to {version}"), {"kind": kind, "version": version})
+    words = N_("{kind} of {version}") if job["kind"] in REPORTED else N_("{kind} to {version}")
+    return LazyText(words, {"kind": kind, "version": version})
 
 
 def choose_headline(report: Document) -> str:
@@ -339,7 +350,7 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     if whole.get("code") == code:
         return whole
     meaning = explain_code(code)
-    text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    text = str(failure.get("error") or "").split("\n", 1)[0]
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
     return {

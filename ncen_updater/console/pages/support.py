@@ -33,7 +33,7 @@ def build_page(asking: PageRequest) -> PageContent:
     typed = asking.query.get("code", "")
     loading = any(one.is_loading for one in both)
     return PageContent(
-        "helping",
+        "support",
         {
             "status": status,
             "doctor": doctor,

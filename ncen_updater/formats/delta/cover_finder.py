@@ -20,10 +20,11 @@ from pathlib import Path
 from ncen_updater.formats.delta.byte_transforms import (
     BATCH_NUMBERS,
     BLOCK_BYTES,
+    NamePredictor,
+    split_names,
     split_planes,
     subtract_bytes,
 )
-from ncen_updater.formats.delta.minified_names import NamePredictor, split_names
 from ncen_updater.formats.delta.pack_plan import DeltaBuildError
 
 
@@ -209,7 +210,7 @@ class NameSkeleton:
 
     @property
     def has_names(self) -> bool:
-        """Whether there is any name in it."""
+        """Return whether there is any name in it."""
         return bool(self._slots)
 
     def map_offset(self, at: int) -> int:

@@ -16,7 +16,9 @@ from typing import Protocol
 from ncen_updater.formats.delta.byte_transforms import (
     BATCH_NUMBERS,
     BLOCK_BYTES,
+    CORRECTION_BYTES,
     PLANE_COUNT,
+    NameReplacer,
     add_bytes,
     join_planes,
     read_blocks,
@@ -24,7 +26,6 @@ from ncen_updater.formats.delta.byte_transforms import (
     split_by_lengths,
 )
 from ncen_updater.formats.delta.lzma_streams import Extent, LzmaReader, ReferenceOutOfRangeError
-from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, NameReplacer
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, FileGroup
 
 EMPTY_EXTENT = Extent(0, 0, 0)

@@ -12,6 +12,7 @@ from typing import IO
 from ncen_updater.formats.delta.byte_transforms import (
     BATCH_NUMBERS,
     BLOCK_BYTES,
+    CORRECTION_BYTES,
     RUN_BYTES,
     ZeroRunRemover,
     split_planes,
@@ -28,7 +29,6 @@ from ncen_updater.formats.delta.cover_finder import (
     map_covers,
 )
 from ncen_updater.formats.delta.lzma_streams import Extent, LzmaWriter
-from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, MinifiedNames
 from ncen_updater.formats.delta.single_frame import compress_frame
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from ncen_updater.formats.delta.byte_transforms import RUN_BYTES
+from ncen_updater.formats.delta.byte_transforms import CORRECTION_BYTES, NAME_BYTES, RUN_BYTES
 from ncen_updater.formats.delta.lzma_streams import (
     ColumnReader,
     Extent,
@@ -22,7 +22,6 @@ from ncen_updater.formats.delta.lzma_streams import (
     put_signed,
     put_text,
 )
-from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, NAME_BYTES
 from ncen_updater.formats.delta.pack_plan import (
     COVER_MEMORY_BYTES,
     ArchiveOperation,
@@ -97,7 +96,7 @@ class IndexColumns:
         self.ways = bytearray()
 
     def to_bytes(self) -> bytes:
-        """All of it."""
+        """Return all of it."""
         whole = bytearray()
         for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.ways else COLUMN_NAMES:
             column = getattr(self, name)

@@ -98,7 +98,7 @@ class ColumnReader:
 
     @property
     def remaining_bytes(self) -> int:
-        """How many bytes were not taken."""
+        """Return how many bytes were not taken."""
         return len(self._content) - self._at
 
     def check_exhausted(self) -> None:

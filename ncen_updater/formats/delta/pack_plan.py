@@ -172,7 +172,7 @@ class NewEntry:
 
     @property
     def is_built(self) -> bool:
-        """Whether the pack brings its content."""
+        """Return whether the pack brings its content."""
         return self.type is EntryType.FILE and self.origin is None and self.copy_of is None
 
 
@@ -277,7 +277,7 @@ class FileGroup:
 
     @property
     def streams(self) -> tuple[Extent, ...]:
-        """All of them, as they follow each other in the pack."""
+        """Return all of them, as they follow each other in the pack."""
         named = () if self.minified_names is None else (self.minified_names.corrections,)
         return (self.control, self.zeros, self.differences, self.literals, *named)
 
@@ -293,7 +293,7 @@ class FileGroup:
 
     @property
     def memory_bytes(self) -> int:
-        """What building it takes: a dictionary a stream, and buffers."""
+        """Return what building it takes: a dictionary a stream, and buffers."""
         if self.single_frame:
             return BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
         return BUFFER_BYTES + sum(
@@ -315,7 +315,7 @@ class PackPlan:
 
     @property
     def required_capabilities(self) -> tuple[str, ...]:
-        """What of the format it uses that not every agent knows."""
+        """Return what of the format it uses that not every agent knows."""
         used = {
             SINGLE_FRAME: any(group.single_frame for group in self.groups),
             COPIES: any(isinstance(e, NewEntry) and e.copy_of is not None for e in self.entries),
@@ -326,7 +326,7 @@ class PackPlan:
 
     @property
     def memory_bytes(self) -> int:
-        """What building it takes at most: that of its largest group."""
+        """Return what building it takes at most: that of its largest group."""
         return max((group.memory_bytes for group in self.groups), default=BUFFER_BYTES)
 
 

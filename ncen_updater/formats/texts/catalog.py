@@ -80,7 +80,7 @@ class TextEntry:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody has written anything yet."""
+        """Return whether nobody has written anything yet."""
         return self.value in ("", None) and not any(self.plural)
 
     @property

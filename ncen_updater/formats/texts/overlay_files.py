@@ -108,7 +108,7 @@ class ShippedTexts:
     source: TextCatalog = field(default_factory=TextCatalog)
 
     def list_keys(self) -> dict[TextKey, None]:
-        """Every key that it knows, in the order of its own file, then of the source."""
+        """Return every key that it knows, in the order of its own file, then of the source."""
         return dict.fromkeys((*self.own, *self.source))
 
     def get_source_text(self, key: TextKey) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def make_agent_release(
         raise UpdaterError(
             WHEELS_UNUSABLE,
             path=wheels,
-            reason=LazyText("{place} already exists", {"place": place}),
+            reason=LazyText("{path} already exists", {"path": place}),
         )
     try:
         locked = parse_lock(lock.read_text("utf-8"))

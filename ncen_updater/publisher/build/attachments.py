@@ -83,6 +83,8 @@ def make_provenance(
     source: BuildSource,
     epoch: int,
     signer: Signer,
+    *,
+    build_type: str = BUILD_TYPE,
 ) -> bytes:
     """Write and sign the statement.
 
@@ -93,6 +95,7 @@ def make_provenance(
         source: From what, by whom.
         epoch: The time that was given to all members of the archive.
         signer: The builder's key.
+        build_type: What the build does, and with which parameters.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -103,7 +106,7 @@ def make_provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": BUILD_TYPE,
+                "buildType": build_type,
                 "externalParameters": {"product": product, "version": version},
                 "internalParameters": {"sourceDateEpoch": epoch},
                 "resolvedDependencies": [material],
@@ -206,7 +209,7 @@ class SbomComponent:
 
 
 def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
-    """Every package that names itself in a tree, sorted; each once, at its first place.
+    """Return every package that names itself in a tree, sorted; each once, at its first place.
 
     Args:
         directory: The release.
@@ -365,7 +368,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
 
 @dataclass(frozen=True)
 class AttachmentReport:
-    """What the papers of a release say, after they were checked.
+    """What the attachments of a release say, after they were checked.
 
     Attributes:
         component_count: How many parts the SBOM lists; None if there is none.
@@ -380,7 +383,7 @@ class AttachmentReport:
 
 @dataclass(frozen=True)
 class AttachmentBuilder:
-    """What ``build`` is told of papers.
+    """What ``build`` is told of attachments.
 
     Attributes:
         sbom: A file of the product's own build, ``auto`` to look into the tree, None for none.
@@ -432,7 +435,7 @@ def check_attachments(
     *,
     allow_unchecked: bool = False,
 ) -> AttachmentReport:
-    """Check the papers of a release against it.
+    """Check the attachments of a release against it.
 
     Args:
         document: The release.
@@ -463,7 +466,7 @@ def check_attachments(
 def check_published_attachments(
     feed: FeedDirectory, product: str, version: str, builder: Key | None
 ) -> tuple[ReleaseDocument, AttachmentReport]:
-    """Check the papers of a published release; for auditors.
+    """Check the attachments of a published release; for auditors.
 
     Args:
         feed: Any copy of the feed, verified whole first.

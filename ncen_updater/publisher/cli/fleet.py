@@ -82,7 +82,7 @@ def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep:
     words = N_("Receipts: {stored} imported, {known} known before, {refused} refused")
     show_line(session, LazyText(words, values))
     for code, count in count_by_code(found.refused):
-        show_line(session, LazyText(N_("{code}: {count}"), {"code": code, "count": count}))
+        show_line(session, LazyText(N_("{name}: {text}"), {"name": code, "text": count}))
     for one in found.refused[:MOST_NAMED]:
         show_line(session, LazyText("{code} {name}", {"code": one.code, "name": one.name}), "  ")
     session.write_output({

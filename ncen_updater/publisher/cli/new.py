@@ -143,7 +143,7 @@ def new(
     except OSError as error:
         raise make_write_error(error) from error
     findings = lint_release(directory)
-    show_line(session, LazyText(N_("Written: {files}"), {"files": ", ".join(map(str, written))}))
+    show_line(session, LazyText(N_("Written: {path}"), {"path": ", ".join(map(str, written))}))
     for line in format_findings(findings, session.language):
         session.add_line(line)
     show_line(session, LazyText(N_("Next: review it, then run: ncen-publisher lint {directory}"),

@@ -512,7 +512,7 @@ def show_event(
         event: The event.
         root_compared: Whether it was made here from the feed, or compared with a root of the
             reader.
-        releases: Releases whose files, or documents and papers, were compared with it.
+        releases: Releases whose files, or documents and attachments, were compared with it.
         page: The page, where it was made already.
         html: A file to write it to as well.
         place: Where the event was found; its directory unless named.

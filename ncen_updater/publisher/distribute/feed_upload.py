@@ -67,7 +67,7 @@ class FeedStorage(Protocol):
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Return what a person calls it."""
 
     def list_sizes(self) -> Mapping[str, int]:
         """Bytes of every object, by its name."""

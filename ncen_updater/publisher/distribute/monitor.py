@@ -275,7 +275,7 @@ def _list_names(seen: dict[str, Metadata[Any]]) -> list[str]:
 
 
 def _list_targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
-    """Every signed file once."""
+    """Return every signed file once."""
     named = {
         get_target_file_name(target): target
         for role, metadata in seen.items()

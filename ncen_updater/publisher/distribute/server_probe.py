@@ -141,7 +141,7 @@ def _map_errors() -> Iterator[None]:
 
 
 def _parse_max_age(answer: requests.Response) -> int | None:
-    """Seconds for which a cache may keep an answer; None if that is not said."""
+    """Return the seconds for which a cache may keep an answer; None if that is not said."""
     value = answer.headers.get("Cache-Control", "").lower()
     if "no-store" in value or "no-cache" in value:
         return 0

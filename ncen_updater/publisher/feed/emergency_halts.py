@@ -66,7 +66,7 @@ def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement
 def list_active_halts(
     found: Sequence[tuple[EmergencyHaltStatement, str]], now: datetime
 ) -> tuple[EmergencyHaltStatus, ...]:
-    """Those that hold."""
+    """Return those that hold."""
     return tuple(
         EmergencyHaltStatus(one.product, one.version, owner, format_utc_time(one.until), one.reason)
         for one, owner in found

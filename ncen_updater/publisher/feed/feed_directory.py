@@ -93,7 +93,7 @@ class FeedState:
 
     @property
     def policy(self) -> FeedPolicy:
-        """What the signers agreed on beside keys and thresholds."""
+        """Return what the signers agreed on beside keys and thresholds."""
         return read_policy(self.root.signed)
 
     def list_offline_roles(self) -> list[str]:
@@ -190,7 +190,7 @@ class FeedDirectory:
 
     @property
     def exists(self) -> bool:
-        """Whether a first publication was ever finished here: the timestamp is written last."""
+        """Tell whether a publication was ever finished: the timestamp is written last."""
         return (self.metadata_directory / "timestamp.json").exists()
 
     @contextlib.contextmanager
@@ -220,7 +220,7 @@ class FeedDirectory:
             os.close(descriptor)
 
     def read_roots(self) -> list[Metadata[Root]]:
-        """All roots, from the first on.
+        """Return all roots, from the first on.
 
         Raises:
             FEED_DIRECTORY_MISSING: If the directory is not there.
@@ -289,7 +289,7 @@ class FeedDirectory:
         return state
 
     def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
-        """Every version that is here of every list that signers sign, with its role.
+        """Return every version that is here of every list that signers sign, with its role.
 
         Raises:
             FEED_BROKEN: If one cannot be read, or says that it is another.

@@ -180,7 +180,7 @@ class SignedMetadata:
 
 
 def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
-    """Every version of every list that signers sign, the newest first.
+    """Return every version of every list that signers sign, the newest first.
 
     Raises:
         FEED_BROKEN: If one cannot be read.

@@ -399,7 +399,7 @@ class Publisher:
         root_last: bool,
     ) -> None:
         for number, (target, source) in enumerate(files):
-            words = LazyText(N_("copying {target}"), {"target": target.path})
+            words = LazyText(N_("copying {name}"), {"name": target.path})
             self._progress.report(words, number + 1, len(files))
             try:
                 self._writer.copy_file(

@@ -105,7 +105,7 @@ class ReleaseRow:
 
     @property
     def is_halt_proposed(self) -> bool:
-        """Whether enough countries report the release's own fault."""
+        """Return whether enough countries report the release's own fault."""
         return len(self.failed_countries) >= COUNTRIES_FOR_HALT
 
 
@@ -144,7 +144,7 @@ class Board:
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
-        """All sites, by region."""
+        """Return all sites, by region."""
         return tuple(site for region in self.regions for site in region.sites)
 
 

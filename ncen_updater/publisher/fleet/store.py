@@ -70,7 +70,7 @@ class FleetSite:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether its key was compared."""
+        """Return whether its key was compared."""
         return self.confirmed_on is not None
 
 

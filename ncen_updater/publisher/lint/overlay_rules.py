@@ -348,7 +348,7 @@ def format_names(names: Sequence[str]) -> str:
 
 
 def format_line(text: str, longest: int | None = MAX_LINE_CHARS) -> str:
-    """One line of text for people, without what would write over what stands around it."""
+    """Return one line of text for people, without what would write over what stands around it."""
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if longest is None or len(line) <= longest else f"{line[: longest - 3]}..."
 
@@ -404,7 +404,7 @@ def read_shipped_catalog(declared: OverlayManifest, content: bytes | None) -> Te
 def list_source_forms(
     declared: OverlayManifest, texts: Mapping[str, bytes]
 ) -> dict[TextKey, Forms] | None:
-    """Every key with the text that it is translated from, or its value; None where none is known.
+    """Return every key with its source text, or its value; None where none is known.
 
     It is the template, else the file of the source language, else (gettext's files tell it beside)
     all languages together.

@@ -465,7 +465,7 @@ class LintedRelease:
                 yield database.name, migration
 
     def iter_new_migrations(self) -> Iterator[tuple[str, Migration]]:
-        """Those that the newest published release does not have."""
+        """Return those that the newest published release does not have."""
         known = list_known_migrations(self.previous)
         for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):

@@ -265,7 +265,7 @@ def _add_syntax_errors(text: SqlText, reported: Mapping[str, Mapping[SyntaxQuery
 
 
 def check_sql_accepted(release: LintedRelease) -> Iterator[Finding]:
-    """Every text is one that sites run."""
+    """Check that every text is one that sites run."""
     texts = list(_list_sql_texts(release))
     values: dict[str, Mapping[SyntaxQuery, str]] = {}
     for engine in ENGINE_NAMES:
@@ -324,7 +324,7 @@ def check_queries(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
-    """Every old code of a map stands, quoted, in a migration of its database.
+    """Check that every old code of a map stands, quoted, in a migration of its database.
 
     This reads text and does not understand SQL: it finds the class that was forgotten, and not the
     one that is mapped to the wrong place.

@@ -89,7 +89,7 @@ class SandboxStage:
 
     @property
     def is_passed(self) -> bool:
-        """Whether it came to a good end."""
+        """Return whether it came to a good end."""
         return self.status == ExitCode.OK
 
 

@@ -6,7 +6,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -14,12 +18,11 @@ from ncen_updater.common.messages import REVIEW_FILES_MISSING
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
 from ncen_updater.formats.manifest import Migration, fill_engine
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.target_names import AGENT_PRODUCT
+from ncen_updater.formats.target_names import AGENT_PRODUCT, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import lint_tree
 from ncen_updater.publisher.lint.rules import list_migration_content
-from ncen_updater.publisher.review.event_summary import summarize_event
 from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
 from ncen_updater.publisher.review.review_files import (
@@ -40,7 +43,136 @@ from ncen_updater.publisher.review.weakened_protection import (
 )
 from ncen_updater.publisher.signing.event_diff import DiffLine, describe_event
 from ncen_updater.publisher.signing.event_files import list_overlay_digests
+from ncen_updater.publisher.signing.role_policy import POLICY_FIELD
 from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.value_format import format_signed_time
+
+
+def summarize_event(event: SigningEvent) -> list[LazyText]:
+    """Say it, who may sign first; never nothing."""
+    found: list[LazyText] = []
+    for role, draft in sorted(event.drafts.items(), key=lambda item: item[0] != "root"):
+        base = event.base.get(role)
+        old, new = base.signed if base else None, draft.signed
+        value: list[LazyText] = []
+        if isinstance(new, Root):
+            value = list(_summarize_root(old, new))
+        elif isinstance(new, Targets):
+            value = list(_summarize_targets(old, new))
+        lasts = {"role": role, "expires": format_date(new.expires)}
+        words = N_("Renews {role} unchanged until {expires}.")
+        if old is None:
+            words = N_("Creates {role}, empty, valid until {expires}.")
+        found += value or [LazyText(words, lasts)]
+    return found
+
+
+def _summarize_root(old: Root | None, new: Root) -> Iterator[LazyText]:
+    if old is None:
+        yield LazyText(N_("Creates a new feed and decides who can sign for every site."))
+    elif (old.roles, old.keys) != (new.roles, new.keys):
+        yield LazyText(N_("Changes whose signatures every site trusts."))
+    elif old.unrecognized_fields.get(POLICY_FIELD) != new.unrecognized_fields.get(POLICY_FIELD):
+        yield LazyText(N_("Changes how long signatures stay valid."))
+
+
+def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
+    before = old.delegations if old else None
+    if new.delegations is not None and new.delegations != before:
+        products = ", ".join(sorted(new.delegations.roles or {}))
+        words = N_("Decides who can sign releases of {products}.")
+        yield LazyText(words, {"products": products})
+    for path, target in sorted(new.targets.items()):
+        offer = (target.custom or {}).get(OFFER_FIELD)
+        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
+            known = old.targets.get(path) if old else None
+            was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
+            yield from _summarize_offer(was, offer)
+    gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
+    if gone:
+        words = N_("Removes {count} files from the metadata.")
+        yield LazyText(words, {"count": len(gone)})
+
+
+def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[LazyText]:
+    values: dict[str, object] = {
+        "product": new.get("product"),
+        "version": new.get("version"),
+        "whom": _format_audience(new),
+        "when": _format_schedule(new.get("waves") or []),
+    }
+    if old == new:
+        return
+    was = old or {}
+    if new.get("withdrawn") != was.get("withdrawn") and new.get("withdrawn"):
+        words = N_(
+            "Withdraws {product} {version}: no further site installs it; sites that installed"
+            " it are notified."
+        )
+        yield LazyText(words, values)
+    elif new.get("halted") != was.get("halted") and new.get("halted"):
+        words = N_("Halts {product} {version}: no further site starts the upgrade.")
+        yield LazyText(words, values)
+    elif new.get("withdrawn"):
+        words = N_("{product} {version} stays withdrawn.")
+        yield LazyText(words, values)
+    elif new.get("halted"):
+        words = N_(
+            "{product} {version} stays halted; after the halt, it is offered to {whom}, {when}."
+        )
+        yield LazyText(words, values)
+    elif old is None:
+        words = N_("Offers {product} {version} to {whom}, {when}.")
+        if new.get("required"):
+            words = N_("Offers {product} {version} (required release) to {whom}, {when}.")
+        yield LazyText(words, values)
+    else:
+        yield LazyText(N_("Offers {product} {version} to {whom}, {when} (changed)."), values)
+
+
+def _format_audience(offer: Mapping[str, Any]) -> LazyText:
+    countries = sorted(offer.get("countries") or [])
+    waves = offer.get("waves") or []
+    if not countries and waves and all(wave.get("countries") for wave in waves):
+        countries = sorted({code for wave in waves for code in wave["countries"]})
+    preview = offer.get("channel") == "preview"
+    values = {"countries": ", ".join(countries)}
+    if countries and preview:
+        return LazyText(N_("sites in {countries} (preview channel)"), values)
+    if countries:
+        return LazyText(N_("sites in {countries}"), values)
+    if preview:
+        return LazyText(N_("sites in all countries (preview channel)"))
+    return LazyText(N_("sites in all countries"))
+
+
+def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
+    """Return every step of a schedule with its countries; one left out would mislead."""
+    if not waves:
+        return LazyText(N_("all sites at once"))
+    steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
+    message = steps[0]
+    for number, step in enumerate(steps[1:], 2):
+        words = N_("{first}, and {last}") if number == len(steps) else N_("{first}, {second}")
+        message = LazyText(words, {"first": message, "second": step, "last": step})
+    return message
+
+
+def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
+    return str(wave.get("opens")), int(wave.get("percent") or 0)
+
+
+def _format_wave(wave: Mapping[str, Any]) -> LazyText:
+    values = {
+        "percent": wave.get("percent"),
+        "opens": format_signed_time(wave.get("opens")),
+        "countries": ", ".join(sorted(wave.get("countries") or [])),
+    }
+    if values["countries"]:
+        words = N_("{percent} % in {countries} from {opens}")
+        return LazyText(words, values)
+    return LazyText(N_("{percent} % from {opens}"), values)
+
 
 CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")
 NEW_PROGRAMS_WARNING = N_("WARNING: new executable files: {paths}")
@@ -116,7 +248,7 @@ class ReleaseReview:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """The lists of its page, each whole."""
+        """Return the lists of its page, each whole."""
         of = f"{self.product} {self.version}"
         files: tuple[LazyText, ...] = (LazyText(NO_FILES),)
         if self.files is not None:
@@ -159,7 +291,7 @@ class EventReview:
 
     @property
     def annexes(self) -> tuple[Section, ...]:
-        """The long lists of the page."""
+        """Return the long lists of the page."""
         return tuple(one for page in self.releases for one in page.sections if one.annexed)
 
 
@@ -331,7 +463,7 @@ def release_page(
 
 
 def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
-    """All of a migration that signers decided, wherever its files lie."""
+    """Return all of a migration that signers decided, wherever its files lie."""
     files = list_migration_content(migration, shown.document.migrations if shown else {})
     value = migration.model_dump(exclude={"up", "down", "verify"})
     return value, {key: digest for key, (_, digest) in files.items()}

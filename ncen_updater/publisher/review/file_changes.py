@@ -118,28 +118,28 @@ class FileChange:
 
     @property
     def is_program(self) -> bool:
-        """Whether it may run, or might until now."""
+        """Return whether it may run, or might until now."""
         if self.shown_elsewhere and _is_executable(self.after) is _is_executable(self.before):
             return self.became_program
         return _may_run(self.before) or _may_run(self.after)
 
     @property
     def became_executable(self) -> bool:
-        """Whether it can be run and could not before: by its mode, or by what it begins with."""
+        """Tell whether it can be run and could not before, by its mode or first bytes."""
         return self.became_program or (
             _is_executable(self.after) and not _is_executable(self.before)
         )
 
     @property
     def is_new_program(self) -> bool:
-        """Whether it may run and might not before, or is another kind of thing by now."""
+        """Return whether it may run and might not before, or is another kind of thing by now."""
         other = self.before and self.after and self.before.type is not self.after.type
         fresh = _may_run(self.after) and not _may_run(self.before)
         return self.became_executable or (self.is_program and bool(other or fresh))
 
     @property
     def text(self) -> LazyText:
-        """What became of it."""
+        """Return what became of it."""
         note: LazyText | str = LazyText(N_(" (executable)")) if self.is_program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
         if self.after is None:
@@ -189,7 +189,7 @@ def _describe_kind(entry: TreeEntry, *, mode: bool = False) -> LazyText:
 
 
 def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> list[FileChange]:
-    """Every path that differs; directories only where they are all that differs.
+    """Return every path that differs; directories only where they are all that differs.
 
     Args:
         before: The tree of the release before.

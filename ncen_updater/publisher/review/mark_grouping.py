@@ -140,12 +140,12 @@ class Section:
 
     @property
     def annexed(self) -> bool:
-        """Whether it stands in the annexes."""
+        """Return whether it stands in the annexes."""
         return len(self.lines) > MOST
 
     @property
     def shown(self) -> tuple[LazyText, ...]:
-        """What stands under the heading on the page itself."""
+        """Return what stands under the heading on the page itself."""
         if self.annexed:
             words = N_("{count} lines, listed in the annexes")
             return (LazyText(words, {"count": len(self.lines)}),)

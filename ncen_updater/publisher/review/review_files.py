@@ -1,6 +1,6 @@
 """The files that a signer's program reads besides the lists, each by the digest that is signed.
 
-They travel in the event (``papers/<sha256>``): document and tree of each release that it adds and
+They travel in the event (``review/<sha256>``): document and tree of each release that it adds and
 of the release before, and every SQL file. Where the staging directory, or the published feed,
 travels along, they are looked for there too, and the archives are unpacked to count lines.
 """

@@ -288,7 +288,7 @@ class StatementMark:
 
     @property
     def descriptions(self) -> tuple[LazyText, ...]:
-        """What it does, one sentence each."""
+        """Return what it does, one sentence each."""
         body = N_("body: {kind}")
         return (
             *(LazyText(kind.value) for kind in self.kinds),
@@ -322,7 +322,7 @@ MAX_SHOWN_CHARS = 100
 def find_marks(
     sql: str, engines: Sequence[str], direction: str = "up", *, up: str = ""
 ) -> list[StatementMark]:
-    """Every statement to look at, as each of the engines reads the text.
+    """Return every statement to look at, as each of the engines reads the text.
 
     Args:
         sql: An ``up``, ``down`` or ``verify`` file, or a question of the manifest.
@@ -398,7 +398,7 @@ def _pieces(
 
 
 def _normalize(words: Sequence[str]) -> str:
-    """One text for a statement, whatever its spaces and wherever the engine parks."""
+    """Return one text for a statement, whatever its spaces and wherever the engine parks."""
     text = " ".join(words)
     return text.replace("NCEN_KEPT . ", "NCEN_KEPT__")
 

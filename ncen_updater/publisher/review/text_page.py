@@ -177,7 +177,7 @@ def render_html(
         page: What it shows.
         remarks: What else the program has to say, such as that nothing was compared.
         language: Of the sentences.
-        compared: What was compared of each release, and what its papers say.
+        compared: What was compared of each release, and what its attachments say.
         signed: Who has signed when it was written.
     """
     title = translate_title(page.title)

@@ -62,7 +62,7 @@ ALL_PERCENT: Final = 100
 
 
 def find_weakened_protection(event: SigningEvent) -> list[LazyText]:
-    """Every warning about keys, thresholds, periods, waves and countries."""
+    """Return every warning about keys, thresholds, periods, waves and countries."""
     found: list[LazyText] = []
     for role, draft in event.drafts.items():
         base = event.base.get(role)
@@ -315,13 +315,13 @@ class FieldChange:
 
     @property
     def item(self) -> str:
-        """The part of the manifest that it belongs to, as far as it is told at once."""
+        """Return the part of the manifest that it belongs to, as far as it is told at once."""
         listed = re.match(r"(?:health|checks|reference_maps|files|overlays)\[.*\]", self.path)
         return listed[0] if listed else self.path
 
     @property
     def text(self) -> LazyText:
-        """What became of it."""
+        """Return what became of it."""
         old, new = (
             LocalizedFigure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new)
         )

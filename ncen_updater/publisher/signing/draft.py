@@ -65,7 +65,7 @@ class Draft:
     Attributes:
         title: What they are about, in one line.
         roles: The new versions, by role.
-        review_files: Documents, trees, SQL and papers of the releases that are added, by SHA-256:
+        review_files: Documents, trees, SQL and attachments of added releases, by SHA-256:
             what a signer reads besides the lists.
     """
 
@@ -193,7 +193,7 @@ def draft_releases(
     builder: Key | None = None,
     feed: FeedDirectory | None = None,
 ) -> Draft:
-    """Every release that lies in a staging directory and is not published yet.
+    """Return every release that lies in a staging directory and is not published yet.
 
     Args:
         state: The published feed.
@@ -364,7 +364,7 @@ def _make_target_file(
 
 
 def list_target_refs(document: ReleaseDocument) -> list[TargetRef]:
-    """Every file that a release document names."""
+    """Return every file that a release document names."""
     attachments = (document.sbom, document.provenance)
     refs = [document.archive, document.tree, *document.deltas]
     return [*refs, *(ref for ref in attachments if ref is not None)]

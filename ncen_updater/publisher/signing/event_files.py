@@ -60,8 +60,8 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_ENTRIES: Final = 5_000
 MAX_REVIEW_FILE_BYTES: Final = 50_000_000
-#: Release documents and papers, each named by its SHA-256.
-REVIEW_DIRECTORY: Final = "papers"
+#: Release documents and attachments, each named by its SHA-256.
+REVIEW_DIRECTORY: Final = "review"
 EVENT_DIRECTORIES: Final = ("draft", "base", "roots", "sig", REVIEW_DIRECTORY)
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

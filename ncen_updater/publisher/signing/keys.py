@@ -389,7 +389,7 @@ def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT
 
 
 def _encode_der(tag: int, content: bytes) -> bytes:
-    """One value in DER."""
+    """Return one value in DER."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content

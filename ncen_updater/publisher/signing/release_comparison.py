@@ -1,7 +1,7 @@
 """Comparing what a release is made of with the lists that a signer is asked to sign.
 
 An event holds the lists, and of each release that it adds the small files: its document and its
-papers, by their digests. A signer's program reads these before it signs. A signer who is given
+attachments, by their digests. A signer's program reads these before it signs. A signer who is given
 the staging directory too can let it hash every file.
 """
 
@@ -50,7 +50,7 @@ class ComparedRelease:
         product: What it is of.
         version: Its version.
         files: How many files were hashed; None where only what the event carries was read.
-        attachments: What its papers say.
+        attachments: What its attachments say.
     """
 
     product: str
@@ -62,7 +62,7 @@ class ComparedRelease:
 def compare_staged_files(
     event: SigningEvent, staging: Path, builder: Key | None
 ) -> list[ComparedRelease]:
-    """Hash every file of the releases that an event adds, and check their papers.
+    """Hash every file of the releases that an event adds, and check their attachments.
 
     Args:
         event: The event.
@@ -97,7 +97,7 @@ def compare_staged_files(
 def compare_event_files(
     event: SigningEvent, builder: Key | None, *, unread: bool = False
 ) -> list[ComparedRelease]:
-    """Check the documents and papers that an event carries against its lists.
+    """Check the documents and attachments that an event carries against its lists.
 
     Args:
         event: The event.

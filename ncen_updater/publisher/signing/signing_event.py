@@ -6,7 +6,7 @@ It is a directory that travels on a USB stick::
     draft/<role>.json            the drafts, without signatures
     base/<role>.json             the published versions they were drafted from
     roots/<n>.root.json          all published roots, from the first
-    papers/<sha256>              document, tree, SQL, SBOM and provenance of each release that is
+    review/<sha256>              document, tree, SQL, SBOM and provenance of each release that is
                                  added; document and tree of the release before
     sig/<role>.<keyid>.json      one file for each signature
 
@@ -133,7 +133,7 @@ class SigningEvent:
 
         Raises:
             FEED_EXISTS: If the directory is not empty.
-            TargetMissingError: If one of the papers is not what it was a moment ago.
+            TargetMissingError: If one of the files is not what it was a moment ago.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UpdaterError(FEED_EXISTS, path=directory)
@@ -250,7 +250,7 @@ class SigningEvent:
 
     @property
     def digest(self) -> str:
-        """The number that signers compare."""
+        """Return the number that signers compare."""
         record = _EventFile(
             title=self.title, drafts=_make_refs(self.drafts), base=_make_refs(self.base)
         )

@@ -173,7 +173,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
     @property
     def public_key(self) -> Key:
-        """The public half."""
+        """Return the public half."""
         return self._key
 
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.access import build_access_error, find_denied_path
+from ncen_updater.agent.cli.session import build_access_error, find_denied_path
 from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (

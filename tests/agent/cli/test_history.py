@@ -11,18 +11,27 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeForecast, record_forecast
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.event_names import IMPORTED, RECOVERY_STARTED, ROLLBACK_EMERGENCY
+from ncen_updater.agent.model.event_names import (
+    CHANGE_LOCK_FILE,
+    IMPORTED,
+    RECOVERY_STARTED,
+    ROLLBACK_EMERGENCY,
+)
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.service.site_report import build_change_report
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.labels import translate_step_label
+from ncen_updater.common.messages import CHECK_RESULT_INVALID
 from tests.agent.cli.site import CHANGE, TrialSite
 
 AT = datetime(2026, 11, 24, 22, tzinfo=UTC)
@@ -80,7 +89,9 @@ def undone(journal: Journal) -> None:
     journal.record_step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
     journal.record_event(
         "step-failed", UPGRADE.id, step="migrate", code="NU-4201",
-        error="NU-4201: Migration 0003 of companies failed.\nDETAIL: a row",
+        error=UpdaterError(
+            CHECK_RESULT_INVALID, check="0003", database="companies", shape=2, detail="a\nDETAIL: b"
+        ).full_text,
     )  # fmt: skip
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-4201")
 
@@ -106,7 +117,7 @@ def interrupted(journal: Journal) -> None:
 
 
 def taken_back(journal: Journal) -> None:
-    committed(journal, ChangeFacts(soak_error="status 503"))
+    committed(journal, ChangeFacts(soak_error=LazyText("status 503")))
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
     journal.begin_change(BACK, ChangeFacts(undone_upgrade=UPGRADE.id))
     journal.commit_change(BACK.id)
@@ -140,8 +151,8 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
-        "  failed <at> during: migrating the databases: NU-4201: Migration 0003 of"
-        " companies failed.",
+        "  failed <at> during: migrating the databases: NU-4201: Check '0003' on companies"
+        " returned 2 values instead of one (a",
         "  reverted; no data loss",
     ]),
     "torn": (torn, [
@@ -167,7 +178,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  rolled back by change bbbbbbbb",
     ]),
     "open": (opened, [
-        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, running",
+        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, interrupted",
         "  started <at>, not finished",
         "  downtime: none",
     ]),
@@ -195,14 +206,21 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     assert list(format_change(report, "fr"))
 
 
+def test_open_change_is_interrupted_unless_somebody_works_on_it(site: TrialSite) -> None:
+    with Journal.open(site.journal, now=Clock()) as journal:
+        opened(journal)
+    assert re.search(r"abcdefgh +upgrade .* interrupted ", site.run("history").stdout)
+    with hold_change_lock(site.journal.parent / CHANGE_LOCK_FILE, "upgrade to 3.3.0"):
+        assert re.search(r"abcdefgh +upgrade .* running ", site.run("history").stdout)
+
+
 def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
     with Journal.open(site.journal, now=Clock()) as journal:
         undone(journal)
-        report = to_json_value(build_change_report(journal, UPGRADE.id))
+        report = to_json_value(build_change_report(journal, UPGRADE.id), "fr")
     assert isinstance(report, dict)
     said = "\n".join(line.render("fr") for line in format_change(report, "fr"))
-    assert "« NU-4201: Migration 0003 of companies failed." in said, said
-    assert re.search(r"NU-4201 : Le contrôle « … » sur", said), said
+    assert "NU-4201: Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
     report["failure"] = None
     assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 
@@ -230,7 +248,7 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
 def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: TrialSite) -> None:
     """Seen: "finished", without a code, and the rollback "started by" who ordered the upgrade."""
     with Journal.open(site.journal, now=Clock()) as journal:
-        committed(journal, ChangeFacts(soak_error="status 503"))
+        committed(journal, ChangeFacts(soak_error=LazyText("status 503")))
         journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
         order = JobQueue(journal).enqueue(JobKind.UPGRADE, {}, AMINA)
         JobQueue(journal).mark_started(order)
@@ -252,7 +270,7 @@ def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site:
     with Journal.open(site.journal, now=Clock()) as journal:
         rehearsals = RehearsalStore(journal)
         for number, error in (
-            ("aaaaaaaa", "Migration 0003 of companies failed."),
+            ("aaaaaaaa", LazyText("Migration 0003 of companies failed.")),
             ("bbbbbbbb", None),
         ):
             rehearsals.record_start(number, "3.2.4", "3.3.1", RehearsalCopyPlans())

@@ -17,6 +17,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import _format_approval, _is_on_hold, _show_parts, _show_service
 from ncen_updater.agent.config import validation_cache as noted_check
 from ncen_updater.agent.config.essential_settings import load_essential_settings
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     approve_rollback,
     find_rollback_to_approve,
@@ -544,6 +545,18 @@ def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     assert _format_approval(row, None).render("en") == (
         "Waiting for approval of the restored databases: 1 missing; approved by ada. "
         "Run: ncen-updater adopt --restored 3.3.10 --reason TEXT"
+    )
+
+
+def test_schedule_is_shown_while_the_service_does_not_answer(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        ApprovalStore(journal).set_schedule(
+            "ab" * 32, "3.3.0", datetime(2030, 1, 2, 22, tzinfo=UTC), Actor("amina", 1001)
+        )
+    (chosen,) = json.loads(site.run("status", "--json").stdout)["journal"]["schedules"]
+    assert (chosen["version"], chosen["actor"]) == ("3.3.0", "amina")
+    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00:00 UTC by amina" in " ".join(
+        site.run("status").stdout.split()
     )
 
 

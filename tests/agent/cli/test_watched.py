@@ -132,7 +132,7 @@ def test_an_order_says_at_once_what_it_waits_for(
         yield moment()
         with Journal.open(watched.site.journal) as journal:
             JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {"lines": ["read"]}})
-        yield StreamEvent("job-ended", {"data": {"order": 1}})
+        yield StreamEvent("job-ended", {"data": {"job": 1}})
 
     monkeypatch.setattr(SiteServiceClient, "stream", stream)
     assert run(["--config", str(watched.site.config), "check"]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.config.start_command import format_start_command
+from ncen_updater.agent.config.raw_config import format_start_command
 
 
 @pytest.mark.parametrize(

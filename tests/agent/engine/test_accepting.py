@@ -334,6 +334,11 @@ def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: 
     said = json.loads(ended.stdout)
     assert (said["release"], said["sets_current"], said["taken"]) == ("3.2.4", True, False)
     assert said["missing"] == 2
+    plain = run_agent(
+        "--config", str(demo.config_path), "--quiet", "adopt", "3.2.4", "--restored", "--dry-run",
+        environment=os.environ,
+    )  # fmt: skip
+    assert "Your approval would be recorded; approvals still missing: 1." in plain.stdout
 
 
 def test_why_is_asked_and_kept_for_the_other_of_the_two(demo: DemoSite, site: Site) -> None:

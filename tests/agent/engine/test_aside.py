@@ -67,7 +67,7 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
              finding.code == "NU-4155"]  # fmt: skip
     if not wrote:
         assert (told, found) == ([], [])
-        assert type_in(demo, "prune", "--retained", change)["kept"] == []
+        assert type_in(demo, "prune", "--retained", change)["retained"] == []
         return
     kept = ", ".join(sorted(f"{physical}__kept_{change}" for physical in place.names.values()))
     assert told == [kept]
@@ -77,8 +77,8 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
     # No later change is hindered by it, and none drops it.
     Operations(site, SilentProgress()).upgrade(Version("3.3.0"), retry=True)
     assert type_in(demo, "prune")["changes"] == []
-    assert type_in(demo, "prune", "--retained", change, "--dry-run")["kept"] == [kept]
+    assert type_in(demo, "prune", "--retained", change, "--dry-run")["retained"] == [kept]
     assert len(site.database_engine.list_quarantined()) == 1
-    assert type_in(demo, "prune", "--retained", change)["kept"] == [kept]
+    assert type_in(demo, "prune", "--retained", change)["retained"] == [kept]
     assert site.database_engine.list_quarantined() == ()
-    assert type_in(demo, "prune", "--retained", change)["kept"] == []
+    assert type_in(demo, "prune", "--retained", change)["retained"] == []

@@ -102,7 +102,7 @@ def let_days_pass(site: Site, days: float) -> None:
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record_elapsed_time(journal, site.clock)
         with journal.transaction() as connection:
-            sql = "UPDATE kept_since SET total_s = (SELECT total_s FROM elapsed) - ?"
+            sql = "UPDATE retained_since SET total_s = (SELECT total_s FROM elapsed) - ?"
             connection.execute(sql, (days * 86_400,))
 
 
@@ -299,7 +299,7 @@ def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> 
     change = upgraded(site)
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         with journal.transaction() as connection:
-            connection.execute("DELETE FROM kept_since")
+            connection.execute("DELETE FROM retained_since")
             connection.execute("UPDATE previous_sets SET since = '2020-01-01T00:00:00+00:00'")
         assert read_retention_ages(journal, site.clock)[change] == timedelta(0)
         assert find_prunable(site, journal).changes == ()

@@ -36,6 +36,7 @@ from ncen_updater.agent.model.errors import (
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     HELD,
@@ -159,7 +160,7 @@ def torn_rollback(site: Site) -> None:
             if change.kind is ChangeKind.ROLLBACK and step is StepName.MIGRATE:
                 die()
             if (step, phase) == (StepName.SOAK, StepPhase.BEFORE_EFFECT):
-                journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
+                journal.store_facts(change.id, ChangeFacts(soak_error=LazyText("status 503")))
 
     with pytest.raises(Power):
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(TARGET)
@@ -241,7 +242,9 @@ def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
 
     def turn_bad() -> None:
         with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
-            journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_error="status 503"))
+            journal.store_facts(
+                journal.list_changes(1)[0].id, ChangeFacts(soak_error=LazyText("status 503"))
+            )
 
     bad = Operations(
         site, SilentProgress(), checkpoint=at(StepName.SOAK, StepPhase.BEFORE_EFFECT, turn_bad)
@@ -279,7 +282,7 @@ def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, s
             change = journal.find_open_change()
             assert change is not None
             if change.to_version == "3.3.9" and step is StepName.SOAK:
-                journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
+                journal.store_facts(change.id, ChangeFacts(soak_error=LazyText("status 503")))
 
     with pytest.raises(SoakFailedError):
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(Version("3.3.9"))

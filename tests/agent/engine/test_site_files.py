@@ -31,9 +31,11 @@ from ncen_updater.agent.model.change_facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
+from ncen_updater.agent.storage.site_files.directory_index import (
+    SnapshotMethod,
+    get_snapshot_directory,
+)
 from ncen_updater.agent.storage.site_files.directory_snapshot import DirectorySnapshot
-from ncen_updater.agent.storage.site_files.directory_survey import get_snapshot_directory
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import Manifest, SiteFileEffect, SiteFilesManifest, load_manifest

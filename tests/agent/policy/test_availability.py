@@ -17,19 +17,21 @@ from ncen_updater.agent.policy.availability import (
     judge_availability,
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
+from ncen_updater.common.i18n import LazyText
 
 SINCE = datetime(2026, 11, 24, 6, tzinfo=UTC)
 OPEN, CLOSED = (
     MaintenanceProbe(on=False),
     MaintenanceProbe(on=True, since=SINCE - timedelta(hours=1)),
 )
-UP, DOWN, HIDDEN = ProcessState(True, since=SINCE), ProcessState(False, since=SINCE), "not allowed"
+UP, DOWN = ProcessState(True, since=SINCE), ProcessState(False, since=SINCE)
+HIDDEN = LazyText("not allowed")
 
 
 @dataclass(frozen=True)
 class Row:
-    door: MaintenanceProbe | str
-    process: ProcessState | str
+    door: MaintenanceProbe | LazyText
+    process: ProcessState | LazyText
     answer: HealthAnswer
     state: AvailabilityState
     since: datetime | None = None
@@ -67,7 +69,12 @@ TABLE = {
         CLOSED, DOWN, HealthAnswer.NO_ANSWER, AvailabilityState.MAINTENANCE, CLOSED.since
     ),
     "door not seen": Row(
-        "no rights", UP, HealthAnswer.HEALTHY, AvailabilityState.UNKNOWN, None, "no rights"
+        LazyText("hidden"),
+        UP,
+        HealthAnswer.HEALTHY,
+        AvailabilityState.UNKNOWN,
+        None,
+        "hidden",
     ),
 }
 
@@ -76,17 +83,19 @@ TABLE = {
 def test_what_officers_meet(name: str) -> None:
     row = TABLE[name]
     found = judge_availability(row.door, row.process, HealthProbe(row.answer, "detail"))
-    assert (found.state, found.since, found.unknown_because) == (row.state, row.since, row.why)
+    assert (found.state, found.since, str(found.unknown_because)) == (row.state, row.since, row.why)
     assert Availability.from_json(found.to_json()) == found
 
 
 def test_what_was_not_seen_is_never_said() -> None:
-    doors: tuple[MaintenanceProbe | str, ...] = (OPEN, CLOSED, "hidden")
-    processes: tuple[ProcessState | str, ...] = (UP, DOWN, HIDDEN)
+    doors: tuple[MaintenanceProbe | LazyText, ...] = (OPEN, CLOSED, LazyText("hidden"))
+    processes: tuple[ProcessState | LazyText, ...] = (UP, DOWN, HIDDEN)
     for door, process, answer in product(doors, processes, HealthAnswer):
         found = judge_availability(door, process, HealthProbe(answer, "x"))
         if not isinstance(door, MaintenanceProbe):
-            assert found.state is AvailabilityState.UNKNOWN and "hidden" in found.unknown_because
+            assert found.state is AvailabilityState.UNKNOWN and "hidden" in str(
+                found.unknown_because
+            )
         elif door.on:
             assert found.state is AvailabilityState.MAINTENANCE
         elif found.state is AvailabilityState.AVAILABLE:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.policy.feed_schedule import (
+from ncen_updater.agent.policy.windows import (
     CATCH_UP_SHARE,
     CLOSE_INTERVAL,
     compute_check_due,

@@ -21,6 +21,7 @@ from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
@@ -108,6 +109,12 @@ def test_the_life_of_a_site_as_the_secretariat_is_told_it(
     assert (third.outcome, third.running) == (Outcome.ROLLED_BACK, "3.2.4")
     assert third.downtime_s is not None
     assert (third.size, third.engine) == ("<1 GB", "sqlite 3")
+
+    levels = ask(run, "receipt", "--all-levels")["levels"]
+    assert [one["level"] for one in levels] == ["version", "outcome", "figures"]
+    assert json.loads(levels[2]["statement"])["predicate"]["engine"] == "sqlite 3"
+    assert "engine" not in levels[1]["statement"] and "sig" not in levels[2]["statement"]
+    assert run("receipt", "--all-levels", "--level", "version").returncode == 2
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"
@@ -199,7 +206,7 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
     [
         (Outcome.UPGRADED, NO_FACTS, True),
         (Outcome.UPGRADED, ChangeFacts(confirmed_by="amina"), False),
-        (Outcome.UPGRADED, ChangeFacts(soak_error="status 500"), False),
+        (Outcome.UPGRADED, ChangeFacts(soak_error=LazyText("status 500")), False),
         (Outcome.REVERTED, NO_FACTS, False),
     ],
 )

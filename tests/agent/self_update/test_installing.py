@@ -256,6 +256,7 @@ def test_what_is_no_release_is_refused(server: Server) -> None:
     shutil.rmtree(server.release / "wheels")
     code, document = server.install()
     assert (code, document["error"]["code"]) == (ExitCode.USAGE, AGENT_RELEASE_UNUSABLE.code)
+    assert document["error"]["state"] == "Application and databases unchanged."
     assert list(server.root.iterdir()) == []
 
 

@@ -149,7 +149,7 @@ def test_whoever_renews_the_agent_waits_for_the_new_one() -> None:
             return {"id": 7, "event": 1, "at": ""}
 
         def stream(self, after: int) -> Iterator[StreamEvent]:
-            yield StreamEvent("job-ended", {"data": {"order": 7}})
+            yield StreamEvent("job-ended", {"data": {"job": 7}})
 
         def get(self, address: str, *, patiently: bool = False) -> object:
             if not patiently:

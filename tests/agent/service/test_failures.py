@@ -21,6 +21,7 @@ from ncen_updater.agent.service.site_report import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.feed_summary import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES
@@ -139,8 +140,8 @@ def install(journal: Journal, change: Change, facts: ChangeFacts = NO_FACTS) -> 
     ("facts", "over"),
     [
         (NO_FACTS, True),
-        (ChangeFacts(soak_error="status 503"), False),
-        (ChangeFacts(soak_error="status 503", confirmed_by="amina"), True),
+        (ChangeFacts(soak_error=LazyText("status 503")), False),
+        (ChangeFacts(soak_error=LazyText("status 503"), confirmed_by="amina"), True),
     ],
 )
 def test_a_failure_stays_over_whatever_came_later(

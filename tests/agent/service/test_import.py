@@ -119,7 +119,7 @@ def ordered(service: Served, name: str, **more: object) -> Any:
     form = {"kind": "import", "file": name, **more}
     given = service.client.call("POST", "/v1/jobs", form)
     for event in service.client.stream(given["event"]):
-        if event.kind == "job-ended" and event.data["data"]["order"] == given["id"]:
+        if event.kind == "job-ended" and event.data["data"]["job"] == given["id"]:
             break
     return service.client.get(f"/v1/jobs/{given['id']}")["result"]
 
@@ -156,7 +156,7 @@ def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle:
     """What they cannot reach themselves is done for them; the import directory stays empty."""
     groups = (READER, OPERATOR)
     dry = service.run("import", str(bundle), "--dry-run", "--json", user=OPERATOR, groups=groups)
-    assert json.loads(dry.stdout)["kept"] is False, dry.stderr
+    assert json.loads(dry.stdout)["imported"] is False, dry.stderr
     done = service.run("import", str(bundle), "--lang", "fr", user=OPERATOR, groups=groups)
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout and "Importé" in done.stdout
@@ -264,7 +264,7 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
     if ROOT:  # the very line again takes the place of what was left, and takes all of it away
         words = ("import", str(bundle), "--json")
         done = service.run(*words, user=OPERATOR, groups=(READER, OPERATOR))
-        assert json.loads(done.stdout)["kept"] is True, done.stdout + done.stderr
+        assert json.loads(done.stdout)["imported"] is True, done.stdout + done.stderr
         assert lies(service) == []
 
 
@@ -306,7 +306,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
         number = JobQueue(journal).enqueue(JobKind.IMPORT, {"file": name}, Actor("me", me))
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
-    result = call_worker(worker, {"command": ["import", "--order", str(number)]})
+    result = call_worker(worker, {"command": ["import", "--job", str(number)]})
     assert result["exit_code"] == 0, result
     assert told(service) == [("import-started", "me"), ("imported", "me")]
 

@@ -1,4 +1,4 @@
-"""Steps of the service: orders whose end the disk does not take, or that come while it looks."""
+"""Steps of the service: recorder whose end the disk does not take, or that come while it looks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncen_updater.agent.service.loop import ServiceLoop
 from ncen_updater.agent.service.serve import WakeupPipe
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue, JournalOrders
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue, JournalJobRecorder
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import LazyText
 
@@ -29,8 +29,8 @@ MOST_SLICES = 200
 class Torn:
     """A service that begins the order and finds no room to say that it ended, once."""
 
-    def __init__(self, orders: JournalOrders) -> None:
-        self._orders, self.full = orders, True
+    def __init__(self, recorder: JournalJobRecorder) -> None:
+        self._orders, self.full = recorder, True
 
     def run_once(self) -> ServiceDecision:
         if self.full:
@@ -45,8 +45,8 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
         JobQueue(journal).enqueue(JobKind.REHEARSE, {}, Actor("amina", 1))
-    orders = JournalOrders(path)
-    service = Torn(orders)
+    recorder = JournalJobRecorder(path)
+    service = Torn(recorder)
 
     def refused(self: JobQueue, number: int, result: object) -> None:
         raise JournalUnwritableError(path=path, reason="full")
@@ -54,11 +54,11 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
     with monkeypatch.context() as full:
         full.setattr(JobQueue, "mark_ended", refused)
         for _ in range(2):
-            serve._run_step(cast("ServiceLoop", service), orders)
+            serve._run_step(cast("ServiceLoop", service), recorder)
             service.full = False
         with Journal.open(path) as journal:
             assert len(JobQueue(journal).list_unfinished()) == 1
-    serve._run_step(cast("ServiceLoop", service), orders)
+    serve._run_step(cast("ServiceLoop", service), recorder)
     with Journal.open(path) as journal:
         assert JobQueue(journal).list_unfinished() == (), (
             "or none of its kind could be given any more"
@@ -68,8 +68,8 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
 class Watched:
     """Waits while no order is there, as at night; one comes while the site is looked at."""
 
-    def __init__(self, orders: JournalOrders, path: Path, waker: WakeupPipe) -> None:
-        self._orders, self._path, self._waker = orders, path, waker
+    def __init__(self, recorder: JournalJobRecorder, path: Path, waker: WakeupPipe) -> None:
+        self._orders, self._path, self._waker = recorder, path, waker
         self.done: list[int] = []
 
     def run_once(self) -> ServiceDecision:
@@ -109,11 +109,11 @@ def test_an_order_that_comes_between_the_look_and_the_sleep_is_not_slept_through
         assert len(slices) < MOST_SLICES, "it was slept through"
 
     waker = WakeupPipe(alive, lambda: read_mtime_ns(path), max_sleep_s=0.01)
-    orders = JournalOrders(path)
-    service = Watched(orders, path, waker)
+    recorder = JournalJobRecorder(path)
+    service = Watched(recorder, path, waker)
     serve._run_loop(
         cast("ServiceLoop", service), waker, SystemdNotifier({}), cast("AgentTrial", Steady()),
-        cast("SnapshotStore", None), orders, tmp_path / "agent.toml",
+        cast("SnapshotStore", None), recorder, tmp_path / "agent.toml",
     )  # fmt: skip
     waker.close()
     assert service.done == [1]

@@ -48,8 +48,8 @@ needs_activator = pytest.mark.skipif(
         ({"command": ["adopt", "3.2.4"]}, None),
         ({"command": ["serve"]}, None),
         (
-            {"command": ["import", "--order", "7", "--dry-run"]},
-            ("import", "--order", "7", "--dry-run"),
+            {"command": ["import", "--job", "7", "--dry-run"]},
+            ("import", "--job", "7", "--dry-run"),
         ),
         ({"command": ["import", "--from", "/etc"]}, None),
         ({"command": ["unhold"]}, None),

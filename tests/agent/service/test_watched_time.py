@@ -21,6 +21,7 @@ from ncen_updater.agent.service.soak_preemption import SOAK_ENDED, preempt_soak_
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.serving import AMINA, ServedSite
@@ -103,7 +104,7 @@ def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> No
     order(site)
     assert found(site) is None
     with Journal.open(site.journal) as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(soak_error="it answers 500"))
+        journal.store_facts(CHANGE.id, ChangeFacts(soak_error=LazyText("it answers 500")))
     assert found(site) is not None
 
 
@@ -129,10 +130,10 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     with pytest.raises(UpdaterError) as ended:
         Played(site).watch(threading.Event())
     assert ended.value.code == "NU-9331"
-    assert ended.value.values == {"order": number, "who": AMINA.name}
+    assert ended.value.values == {"job": number, "who": AMINA.name}
     with Journal.open(site.journal, read_only=True) as journal:
         notes = [event for event in journal.list_events() if event.kind == SOAK_ENDED]
-    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.name)]
+    assert [(note.get("job"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
 def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:

@@ -116,7 +116,7 @@ def test_a_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], st
 
 
 def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: Path) -> None:
-    """Auditors read the papers of a release in any copy of the feed."""
+    """Auditors read the attachments of a release in any copy of the feed."""
     feed, at = home.publication.directory, home.publication.clock
     release, staging = tmp_path / "3.5.0", tmp_path / "staging"
     write_release(release, "3.5.0")

@@ -68,7 +68,7 @@ def test_taken_over_upgraded_and_rolled_back_without_a_network(
     assert "Télécharge" not in done.stderr
     assert live.run("adopt", "3.2.4").returncode == 0
     dry = live.run("import", bundle, "--dry-run", "--json")
-    assert json.loads(dry.stdout)["kept"] is False
+    assert json.loads(dry.stdout)["imported"] is False
     checked = live.run("check", "--exit-code")
     assert checked.returncode == 10, checked.stderr
     assert "Feed unreachable." in checked.stdout

@@ -14,13 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
+from ncen_updater.formats.delta import byte_transforms
 from ncen_updater.formats.delta import group_encoder as encode
-from ncen_updater.formats.delta import minified_names
 from ncen_updater.formats.delta import pack_builder as make
-from ncen_updater.formats.delta.byte_transforms import BATCH_NUMBERS
+from ncen_updater.formats.delta.byte_transforms import (
+    BATCH_NUMBERS,
+    MAX_NAMES,
+    NameReplacer,
+    split_names,
+)
 from ncen_updater.formats.delta.cover_finder import NameCorrections
 from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
-from ncen_updater.formats.delta.minified_names import MAX_NAMES, NameReplacer, split_names
 from ncen_updater.formats.delta.pack_builder import PackOptions
 from ncen_updater.formats.delta.pack_plan import (
     MINIFIED_NAMES,
@@ -154,7 +158,7 @@ def test_names_come_back(covers: list[list[tuple[bytes, bytes]]]) -> None:
 def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(minified_names, "MAX_NAMES", 50)
+    monkeypatch.setattr(byte_transforms, "MAX_NAMES", 50)
     draw = random.Random(3)
     count = BATCH_NUMBERS + 900
     old = [b"%c%d" % (97 + draw.randrange(20), draw.randrange(9)) for _ in range(count)]

@@ -35,7 +35,9 @@ from ncen_updater.agent.policy.availability import (
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.storage.slots.link import read_current_version, read_reported_version
 from ncen_updater.common.bounded_io import read_file
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.errors import DETAIL, UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.reported_version import extract_version, matches_reported_version
 
 if TYPE_CHECKING:
@@ -54,7 +56,11 @@ ACTIVE_STATES, INACTIVE_STATES = 0, 3
 
 
 class _ProbeError(Exception):
-    """Something that could not be asked; its text says why."""
+    """Something that could not be asked; ``reason`` says why."""
+
+    def __init__(self, reason: str, **values: object) -> None:
+        self.reason = LazyText(reason, values)
+        super().__init__(str(self.reason))
 
 
 def probe_availability(
@@ -80,24 +86,34 @@ def probe_availability(
     return asked.run()
 
 
-def _format_error(error: Exception) -> str:
-    """Format the message of an error, without its number."""
+def make_late_text(limit_s: float) -> LazyText:
+    """Return the reason of what did not answer in time."""
+    return LazyText(N_("no answer within {seconds} s"), {"seconds": f"{limit_s:g}"})
+
+
+def _format_error(error: Exception) -> LazyText:
+    """Return the message of an error: ours as a lazy text, any other as it stands, unnumbered."""
+    if isinstance(error, _ProbeError):
+        return error.reason
+    if isinstance(error, UpdaterError):
+        return error.title_text
+    text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error).strip() or type(error).__name__
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return LazyText(DETAIL, {"detail": strip_control_characters(text)})
 
 
 def _require_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     table = data.get(name, {})
     if not isinstance(table, dict):
-        raise _ProbeError(f"[{name}] is not a table")
+        raise _ProbeError(N_("[{name}] is not a table"), name=name)
     return table
 
 
 def _require_text(table: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = table.get(name, default)
     if not isinstance(value, str) or "\0" in value:
-        raise _ProbeError(f"'{name}' is missing or not text")
+        raise _ProbeError(N_("'{name}' is missing or not text"), name=name)
     return value
 
 
@@ -109,7 +125,8 @@ def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
             return None if reported is None else {field: reported}
         return json.loads(body)
     except re.error as error:
-        raise _ProbeError(f"'version_pattern' is no regular expression: {error}") from error
+        words = N_("'version_pattern' is not a regular expression: {error}")
+        raise _ProbeError(words, error=error) from error
     except (ValueError, RecursionError):
         return None
 
@@ -117,7 +134,7 @@ def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
 def _require_argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
     argv = table.get(name)
     if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv):
-        raise _ProbeError(f"'{name}' is no list of texts")
+        raise _ProbeError(N_("'{name}' is not a list of strings"), name=name)
     return argv
 
 
@@ -150,12 +167,12 @@ class _AvailabilityProbe:
         for connection in self._connections:  # one that is late must not be waited for later either
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
-        late = f"no answer within {self._limit_s:g} seconds"
+        late = make_late_text(self._limit_s)
         health = found.get("health") or HealthProbe(HealthAnswer.NO_ANSWER, late)
-        if isinstance(health, str):
+        if isinstance(health, LazyText):
             health = HealthProbe(HealthAnswer.NOT_ASKED, health)
         seen = found.get("processes", late)
-        if isinstance(seen, str):
+        if isinstance(seen, LazyText):
             return judge_availability(maintenance_file, seen, health)
         missing = tuple(name for name, one in list(seen.items())[1:] if one is False)
         return judge_availability(maintenance_file, seen[""], health, missing)
@@ -163,7 +180,7 @@ class _AvailabilityProbe:
     def _store_result(self, name: str, ask: Callable[[], object]) -> None:
         try:
             self._found[name] = ask()
-        except (_ProbeError, OSError, ValueError) as error:
+        except (_ProbeError, UpdaterError, OSError, ValueError) as error:
             self._found[name] = _format_error(error)
 
     def _compute_remaining_s(self) -> float:
@@ -171,7 +188,7 @@ class _AvailabilityProbe:
 
     # ---- the maintenance page --------------------------------------------------------------------
 
-    def _probe_maintenance_file(self) -> MaintenanceProbe | str:
+    def _probe_maintenance_file(self) -> MaintenanceProbe | LazyText:
         try:
             self._door.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -197,7 +214,7 @@ class _AvailabilityProbe:
 
         parts = urlsplit(_require_text(self._settings, "health_url"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise _ProbeError("invalid URL in 'health_url'")
+            raise _ProbeError(N_("invalid URL in 'health_url'"))
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         along = self._read_request_credentials()
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
@@ -208,17 +225,17 @@ class _AvailabilityProbe:
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
                 if response.length and len(body) < MAX_BODY_BYTES:
-                    return HealthProbe(HealthAnswer.NO_ANSWER, "the answer was cut short")
+                    return HealthProbe(HealthAnswer.NO_ANSWER, LazyText(N_("incomplete answer")))
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in PERMISSION_ERRNOS:
                 return HealthProbe(HealthAnswer.NOT_ASKED, _format_error(error))
-            return HealthProbe(HealthAnswer.NO_ANSWER, along.mask_text(_format_error(error)))
+            return HealthProbe(HealthAnswer.NO_ANSWER, along.mask_text(str(_format_error(error))))
         finally:
             connection.close()
         refused = describe_refusal(status, along)
         if refused:
             # It says nothing of how the application is, but of what the site sends along.
-            return HealthProbe(HealthAnswer.NOT_ASKED, str(refused))
+            return HealthProbe(HealthAnswer.NOT_ASKED, refused)
         return self._judge_response(status, along.mask(body))
 
     def _read_request_credentials(self) -> RequestCredentials:
@@ -229,13 +246,10 @@ class _AvailabilityProbe:
 
         headers = self._settings.get("health_headers", {})
         if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
-            raise _ProbeError("'health_headers' is not a table of strings")
+            raise _ProbeError(N_("'health_headers' is not a table of strings"))
         file = _require_text(self._settings, "health_token_file", "")
         scheme = _require_text(self._settings, "health_token_scheme", DEFAULT_AUTHORIZATION_SCHEME)
-        try:
-            return load_request_credentials(headers, self._root / file if file else None, scheme)
-        except UpdaterError as error:
-            raise _ProbeError(error.title_text.render()) from error
+        return load_request_credentials(headers, self._root / file if file else None, scheme)
 
     def _run_version_command(self) -> object:
         """Run the site's version command and return the version it reports."""
@@ -268,11 +282,11 @@ class _AvailabilityProbe:
 
     # ---- processes -------------------------------------------------------------------------------
 
-    def _probe_processes(self) -> Mapping[str, ProcessState | str | bool | None]:
+    def _probe_processes(self) -> Mapping[str, ProcessState | LazyText | bool | None]:
         """Look at the part that is asked for its health, and whether the others run, by name."""
         parts = self._settings.get("parts", [])
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise _ProbeError("'parts' is not a list of tables")
+            raise _ProbeError(N_("'parts' is not a list of tables"))
         named = {"": self._settings, **{_require_text(part, "name"): part for part in parts}}
         look = (
             self._probe_systemd_units
@@ -297,12 +311,13 @@ class _AvailabilityProbe:
         environment = {**build_minimal_environment(), **own, **self._environment}
         ended = run_systemctl(argv, environment, self._compute_remaining_s())
         if ended.status is None:
-            raise _ProbeError(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
+            values = {"command": shlex.join(argv), "seconds": f"{self._limit_s:g}"}
+            raise _ProbeError(N_("'{command}' did not end within {seconds} s"), **values)
         return ended.status, ended.output
 
     def _probe_systemd_units(
         self, parts: Mapping[str, Mapping[str, Any]]
-    ) -> Mapping[str, ProcessState | str]:
+    ) -> Mapping[str, ProcessState | LazyText]:
         units = [_require_text(part, "unit") for part in parts.values()]
         status, output = self._run_command(
             ("systemctl", "show", f"--property={UNIT_PROPERTIES}", "--", *units)
@@ -313,18 +328,22 @@ class _AvailabilityProbe:
         ]
         if status != 0 or len(blocks) != len(units):
             raise _ProbeError(
-                output.splitlines()[0] if output else f"systemctl ended with {status}"
-            )
+                N_("systemctl ended with {status}: {output}"),
+                status=status, output=output.split("\n", 1)[0] or "-",
+            )  # fmt: skip
         return dict(zip(parts, map(_parse_unit_state, units, blocks), strict=True))
 
     def _probe_status_commands(
         self, parts: Mapping[str, Mapping[str, Any]]
-    ) -> Mapping[str, ProcessState | str]:
-        seen: dict[str, ProcessState | str] = {}
+    ) -> Mapping[str, ProcessState | LazyText]:
+        seen: dict[str, ProcessState | LazyText] = {}
         for name, part in parts.items():
             argv = _require_argv(part, "status")
             status, output = self._run_command(argv)
-            why = f"'{shlex.join(argv)}' ended with {status} {output[:200]}".rstrip()
+            why = LazyText(
+                N_("'{command}' ended with {status}: {output}"),
+                {"command": shlex.join(argv), "status": status, "output": output[:200] or "-"},
+            )
             seen[name] = (
                 ProcessState(status == ACTIVE_STATES)
                 if status in (ACTIVE_STATES, INACTIVE_STATES)
@@ -333,10 +352,10 @@ class _AvailabilityProbe:
         return seen
 
 
-def _parse_unit_state(name: str, facts: Mapping[str, str]) -> ProcessState | str:
+def _parse_unit_state(name: str, facts: Mapping[str, str]) -> ProcessState | LazyText:
     state = facts.get("ActiveState", "")
     if facts.get("LoadState") == "not-found":
-        return f"systemd does not know the unit {name}"
+        return LazyText(N_("unit {unit} not found by systemd"), {"unit": name})
     if state not in RUNNING | STOPPED:
-        return f"the state of {name} is '{state}'"
+        return LazyText(N_("unit {unit} is in state '{state}'"), {"unit": name, "state": state})
     return seen_of(facts)

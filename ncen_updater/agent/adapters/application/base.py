@@ -63,21 +63,21 @@ class HealthResult:
 
     @property
     def problems(self) -> tuple[LazyText, ...]:
-        """What was wrong, a line each."""
+        """Return what was wrong, a line each."""
         return tuple(
-            LazyText("{name}: {problem}", {"name": result.name, "problem": result.problem})
+            LazyText("{name}: {text}", {"name": result.name, "text": result.problem})
             for result in self.results
             if result.problem is not None
         )
 
     @property
     def problem(self) -> LazyText | None:
-        """All of that together; None when all was as expected."""
+        """Return all of that together; None when all was as expected."""
         return join_texts(self.problems) if self.problems else None
 
     @property
     def answer_json(self) -> str:
-        """The answer's own fields, for people at the site alone: nobody knows what is in them."""
+        """Return the answer's own fields, for people at the site alone."""
         return json.dumps(dict(self.reported), ensure_ascii=False)[:500]
 
 

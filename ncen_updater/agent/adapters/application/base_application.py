@@ -188,16 +188,14 @@ class BaseApplication(Application):
         return replace(health, results=(*health.results, *results), missing_parts=missing)
 
 
-def _make_stop_error(name: str, seconds: float, problem: str, *, refused: bool) -> StopError:
-    words, detail = f"{seconds:g}", problem or None
-    if name:
-        return StopError(PART_STOP_FAILED, part=name, seconds=words, detail=detail, refused=refused)
-    return StopError(seconds=words, detail=detail, refused=refused)
+def _make_stop_error(
+    name: str, seconds: float, problem: LazyText | None, *, refused: bool
+) -> StopError:
+    message = PART_STOP_FAILED if name else None
+    return StopError(message, part=name, seconds=f"{seconds:g}", detail=problem, refused=refused)
 
 
-def run_checked(
-    action: str, argv: Sequence[str], run: Callable[[], CommandResult]
-) -> CommandResult:
+def run_checked(argv: Sequence[str], run: Callable[[], CommandResult]) -> CommandResult:
     """Run a command.
 
     Raises:
@@ -207,20 +205,28 @@ def run_checked(
         return run()
     except OSError as error:
         raise CommandError(
-            action=action,
-            reason="cannot be started",
+            reason=LazyText(N_("cannot be started")),
             command=shlex.join(argv),
             detail=str(error),
         ) from error
 
 
-def describe_exit(ended: CommandResult, timeout_s: float) -> str:
-    """Say in plain words how a command ended."""
+def describe_exit(ended: CommandResult, timeout_s: float) -> LazyText:
+    """Say how a command ended."""
     if ended.status is None:
-        return f"it did not end within {timeout_s:g} seconds and was killed"
+        words = N_("killed, since it did not end within {seconds} s")
+        return LazyText(words, {"seconds": f"{timeout_s:g}"})
     if ended.status < 0:
-        return f"it was ended by signal {-ended.status}"
-    return f"it ended with status {ended.status}"
+        return LazyText(N_("killed by signal {signal}"), {"signal": -ended.status})
+    return LazyText(N_("exit status {status}"), {"status": ended.status})
+
+
+def describe_failed_stop(ended: CommandResult, timeout_s: float) -> LazyText | None:
+    """Say how the order to stop failed, with what it printed; None where it did not."""
+    if ended.status == 0:
+        return None
+    values = {"name": describe_exit(ended, timeout_s), "text": ended.output}
+    return LazyText(N_("{name}: {text}") if ended.output else "{name}", values)
 
 
 POLL_S = 0.1
@@ -306,8 +312,8 @@ class ApplicationPart(abc.ABC):
         return ProcessState(self.is_running())
 
     @abc.abstractmethod
-    def request_stop(self, timeout_s: float) -> str:
-        """Order the stop; return what went wrong with the order, empty if nothing did."""
+    def request_stop(self, timeout_s: float) -> LazyText | None:
+        """Order the stop; return what went wrong with the order, None if nothing did."""
 
     @abc.abstractmethod
     def request_start(self, timeout_s: float) -> None:

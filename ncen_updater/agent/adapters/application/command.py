@@ -12,6 +12,7 @@ from ncen_updater.agent.adapters.application.base_application import (
     ApplicationPart,
     BaseApplication,
     describe_exit,
+    describe_failed_stop,
     run_checked,
 )
 from ncen_updater.agent.adapters.application.process import (
@@ -21,6 +22,7 @@ from ncen_updater.agent.adapters.application.process import (
 )
 from ncen_updater.agent.config.agent_config import ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     APPLICATION_COMMAND_RUNNING,
     MAINTENANCE_FILE_STUCK,
@@ -112,7 +114,7 @@ class _CommandPart(ApplicationPart):
             STATE_UNKNOWN: If the command says neither.
         """
         look = partial(run_command, self._status, self._environment, STATUS_TIMEOUT_S)
-        ended = run_checked("look at", self._status, look)
+        ended = run_checked(self._status, look)
         if ended.status not in (EXIT_RUNNING, EXIT_STOPPED):
             reason = describe_exit(ended, STATUS_TIMEOUT_S)
             command = shlex.join(self._status)
@@ -121,29 +123,26 @@ class _CommandPart(ApplicationPart):
             )
         return ended.status == EXIT_RUNNING
 
-    def request_stop(self, timeout_s: float) -> str:
+    def request_stop(self, timeout_s: float) -> LazyText | None:
         """Order the stop."""
-        ended = self._run_order("stop", self._stop, timeout_s, AllowedLeftovers.ANYTHING)
-        if ended.status == 0:
-            return ""
-        return f"{describe_exit(ended, timeout_s)} {ended.output}".strip()
+        ended = self._run_order(self._stop, timeout_s, AllowedLeftovers.ANYTHING)
+        return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
         """Order the start; of one that fails nothing is left."""
-        ended = self._run_order("start", self._start, timeout_s, AllowedLeftovers.DAEMONS)
+        ended = self._run_order(self._start, timeout_s, AllowedLeftovers.DAEMONS)
         if ended.status != 0:
             raise CommandError(
-                action="start",
                 reason=describe_exit(ended, timeout_s),
                 command=shlex.join(self._start),
                 detail=ended.output or None,
             )
 
     def _run_order(
-        self, action: str, argv: Sequence[str], timeout_s: float, left: AllowedLeftovers
+        self, argv: Sequence[str], timeout_s: float, left: AllowedLeftovers
     ) -> CommandResult:
         with self._alone() as held:
             give = partial(
                 run_supervised, argv, self._environment, timeout_s, leftovers=left, lock_fd=held
             )
-            return run_checked(action, argv, give)
+            return run_checked(argv, give)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ncen_updater.agent.adapters.application.base_application import (
     ApplicationPart,
     BaseApplication,
     describe_exit,
+    describe_failed_stop,
     run_checked,
 )
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
@@ -23,12 +26,89 @@ from ncen_updater.agent.adapters.application.systemctl import (
     run_systemctl,
     seen_of,
 )
-from ncen_updater.agent.adapters.application.unit_text import find_outside_installation
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import STATE_UNKNOWN
+
+#: Where programs lie that belong to no release.
+_SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
+PATH_PATTERN = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
+#: What a shell makes its directory.
+_CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
+
+
+@dataclass(frozen=True)
+class UnitCommands:
+    """What a unit starts.
+
+    Attributes:
+        start: Each ``ExecStart``.
+        working: ``WorkingDirectory``; empty where there is none.
+        others: The values of every other setting.
+    """
+
+    start: tuple[str, ...]
+    working: str = ""
+    others: tuple[str, ...] = ()
+
+    def find_installation(self) -> str:
+        """Return the directory in which the application is installed; empty where that is open."""
+        everything = PATH_PATTERN.findall(self.start[0])
+        paths = [path for path in everything if not path.startswith(_SYSTEM)]
+        if not paths:
+            return ""
+        place, working = PurePosixPath(paths[0]), self.working.lstrip("-")
+        if working and place.is_relative_to(working):
+            return working.rstrip("/")
+        entered = _CHANGED_TO.search(self.start[0])
+        if entered and not f"{entered[1]}/".startswith(_SYSTEM):
+            above = PurePosixPath(entered[1])
+        else:
+            above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
+        return str(above) if len(above.parts) > 2 else ""
+
+
+def parse_unit(text: str) -> UnitCommands:
+    """Parse a unit with its drop-ins."""
+    settings: dict[str, list[str]] = {}
+    for line in text.replace("\\\n", " ").splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith(("#", ";")):
+            continue
+        values = settings.setdefault(name.strip(), [])
+        if name.strip() == "WorkingDirectory" or not value.strip():
+            values.clear()
+        if value.strip():
+            values.append(value.strip())
+    started = settings.pop("ExecStart", [])
+    working = "".join(settings.pop("WorkingDirectory", []))
+    return UnitCommands(
+        tuple(started), working, tuple(value for one in settings.values() for value in one)
+    )
+
+
+def names_path_below(value: str, directory: str) -> bool:
+    """Tell whether a setting names a directory or a path in it."""
+    return any(
+        PurePosixPath(path).is_relative_to(directory) for path in PATH_PATTERN.findall(value)
+    )
+
+
+def find_outside_installation(text: str, current: str) -> str:
+    """Return the directory from which a unit starts the application instead of ``current``.
+
+    Empty where it starts from ``current``, or where that cannot be told.
+    """
+    found = parse_unit(text)
+    if len(found.start) != 1 or any(
+        names_path_below(value, current) for value in (*found.start, found.working, *found.others)
+    ):
+        return ""
+    directory = found.find_installation()
+    return "" if PurePosixPath(current).is_relative_to(directory or "/") else directory
+
 
 ORDER_TIMEOUT_S = 30.0
 STABLE_STATES = frozenset({"active", "reloading", "refreshing"})
@@ -111,7 +191,7 @@ class _SystemdUnit(ApplicationPart):
     def find_outside_installation(self, current: Path) -> str:
         """Return the directory from which it starts instead of ``current``; empty without one."""
         argv = self._build_argv("cat", "--no-pager")
-        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
 
     def is_running(self) -> bool:
@@ -136,9 +216,11 @@ class _SystemdUnit(ApplicationPart):
         facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
         asked = (self._systemctl, "is-failed", "--", *needed)
-        states = self._run_systemctl("look at", asked, ORDER_TIMEOUT_S).output.split()
+        states = self._run_systemctl(asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
-        why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
+        why: object = facts.get("Result", "-")
+        if failed:
+            why = LazyText(N_("failed dependency: {units}"), {"units": ", ".join(failed)})
         return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
@@ -156,49 +238,47 @@ class _SystemdUnit(ApplicationPart):
 
     def _read_properties(self) -> Mapping[str, str]:
         argv = self._build_argv("show", f"--property={UNIT_PROPERTIES}")
-        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")
         if ended.status != 0:
             reason = describe_exit(ended, ORDER_TIMEOUT_S)
         elif facts.get("LoadState") == "not-found":
-            reason = f"systemd does not know the unit {self._unit}"
+            reason = LazyText(N_("unit {unit} not found by systemd"), {"unit": self._unit})
         elif state not in ACTIVE_STATES | STOPPED:
-            reason = f"its state is '{state}'"
+            values = {"unit": self._unit, "state": state}
+            reason = LazyText(N_("unit {unit} is in state '{state}'"), values)
         else:
             return facts
         raise ApplicationError(
             STATE_UNKNOWN, reason=reason, command=shlex.join(argv), detail=ended.output or None
         )
 
-    def request_stop(self, timeout_s: float) -> str:
+    def request_stop(self, timeout_s: float) -> LazyText | None:
         """Order the stop; a start that waits in the queue is withdrawn by that."""
-        ended = self._run_systemctl("stop", self._build_argv("stop"), timeout_s)
-        if ended.status == 0:
-            return ""
-        return f"{describe_exit(ended, timeout_s)} {ended.output}".strip()
+        ended = self._run_systemctl(self._build_argv("stop"), timeout_s)
+        return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
         """Order the start."""
         # A unit that failed too often is refused for a while; this start is not one of those.
         if self._read_properties()["ActiveState"] == "failed":
-            self._run_order("start", self._build_argv("reset-failed"))
+            self._run_order(self._build_argv("reset-failed"))
         # Whether it came up is for the health to say, with its own deadline.
-        self._run_order("start", self._build_argv("start", "--no-block"))
+        self._run_order(self._build_argv("start", "--no-block"))
         self._restarts = "0"  # systemd counts from the last start that was ordered
 
-    def _run_order(self, action: str, argv: Sequence[str]) -> None:
-        ended = self._run_systemctl(action, argv, ORDER_TIMEOUT_S)
+    def _run_order(self, argv: Sequence[str]) -> None:
+        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         if ended.status != 0:
             raise CommandError(
-                action=action,
                 reason=describe_exit(ended, ORDER_TIMEOUT_S),
                 command=shlex.join(argv),
                 detail=ended.output or None,
             )
 
-    def _run_systemctl(self, action: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
-        return run_checked(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
+    def _run_systemctl(self, argv: Sequence[str], timeout_s: float) -> CommandResult:
+        return run_checked(argv, partial(run_systemctl, argv, self._environment, timeout_s))
 
     def _build_argv(self, verb: str, *options: str) -> tuple[str, ...]:
         return (self._systemctl, verb, *options, "--", self._unit)

@@ -244,7 +244,7 @@ class MigrationSet:
 
     @property
     def contract_program(self) -> DatabaseProgram | None:
-        """What brings the application's own migrations to their end once users are in."""
+        """Return what brings the application's own migrations to their end once users are in."""
         return self.migrator.contract if self.migrator is not None else None
 
 
@@ -416,7 +416,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
-        """Every (change id, role, logical name) of candidate or previous that exists."""
+        """Return every (change id, role, logical name) of candidate or previous that exists."""
 
     @abc.abstractmethod
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:

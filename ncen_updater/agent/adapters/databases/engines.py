@@ -64,7 +64,7 @@ class EngineDescriptor(abc.ABC):
     @property
     @abc.abstractmethod
     def ledger_tables(self) -> LedgerTables:
-        """The agent's own tables."""
+        """Return the agent's own tables."""
 
     @abc.abstractmethod
     def format_timeouts(

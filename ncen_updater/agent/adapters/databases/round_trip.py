@@ -72,7 +72,7 @@ class ColumnRoundTrip(JsonRecord):
 
     Attributes:
         column: ``database.table.column``.
-        kept: Rows whose value stood in the tables of the release before, too.
+        preserved: Rows whose value stood in the tables of the release before, too.
         restored: Rows whose value did not, but stood in its column again after the way forward.
         lost: Rows whose value did neither.
         refused: Rows with a value that makes the rollback fail.
@@ -80,7 +80,7 @@ class ColumnRoundTrip(JsonRecord):
     """
 
     column: str
-    kept: int = 0
+    preserved: int = 0
     restored: int = 0
     lost: int = 0
     refused: int = 0
@@ -109,10 +109,10 @@ class RoundTripResult(JsonRecord):
 
     @property
     def count_untested(self) -> Mapping[UntestedReason, int]:
-        """The columns of which no row could be tried, by the first reason."""
+        """Return the columns of which no row could be tried, by the first reason."""
         found: Counter[UntestedReason] = Counter()
         for column in self.columns:
-            tried = column.kept + column.restored + column.lost + column.refused
+            tried = column.preserved + column.restored + column.lost + column.refused
             if not tried and column.untested:
                 found[next(iter(column.untested))] += 1
         return found
@@ -229,7 +229,9 @@ def _judge_column(
                 untried[reason] += 1
             else:
                 found[what] += 1
-    return ColumnRoundTrip(label, found["kept"], found["restored"], found["lost"], 0, dict(untried))
+    return ColumnRoundTrip(
+        label, found["preserved"], found["restored"], found["lost"], 0, dict(untried)
+    )
 
 
 def _judge_value(
@@ -245,14 +247,14 @@ def _judge_value(
     older = seen.before.get(name)
     if older is not None and column in older.types:
         if back.get(column) == value:
-            return "kept"
+            return "preserved"
     elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
         # It stood under a name that is no more, if it also comes back from there.
         there = (
             seen.upgraded_again is None
             or (_find_row(seen.upgraded_again, name, key) or {}).get(column) == value
         )
-        return "kept" if there else "lost"
+        return "preserved" if there else "lost"
     if seen.upgraded_again is None:
         return UntestedReason.NOT_COMPLETED
     again = (_find_row(seen.upgraded_again, name, key) or {}).get(column)

@@ -79,7 +79,7 @@ class VoidedApproval:
 
     @property
     def text(self) -> LazyText:
-        """The difference in words."""
+        """Return the difference in words."""
         return LazyText(VOID_REASON_TEXTS[self.reason], self.values)
 
 
@@ -156,7 +156,7 @@ class ApprovalCount:
 
     @property
     def missing(self) -> int:
-        """How many more people have to approve."""
+        """Return how many more people have to approve."""
         return max(0, self.needed - len(self.approvals))
 
     def __bool__(self) -> bool:

@@ -102,7 +102,7 @@ class ApprovalStore:
             if given is not None:
                 return False
             connection.execute(
-                "INSERT INTO approvals (binding, to_version, basis, who, uid, at)"
+                "INSERT INTO approvals (binding, to_version, basis, actor, uid, at)"
                 " VALUES (?,?,?,?,?,?)",
                 (binding, to_version, json.dumps(basis, sort_keys=True), actor.name,
                  actor.uid, at),
@@ -213,11 +213,11 @@ class ApprovalStore:
         """
         with guard_reads(self._journal.path):
             rows = self._journal.query(
-                "SELECT who, binding, withdrawn_by FROM approvals ORDER BY id"
+                "SELECT actor, binding, withdrawn_by FROM approvals ORDER BY id"
             )
             return tuple(
                 dict.fromkeys(
-                    row["who"]
+                    row["actor"]
                     for row in rows
                     if row["withdrawn_by"] == f"{CONSUMED_BY_PREFIX}{change}"
                     and binding in (None, row["binding"])
@@ -299,7 +299,7 @@ class ApprovalStore:
             require_no_open_change(self._journal)
             _cancel_schedules(connection, at, actor)
             connection.execute(
-                "INSERT INTO schedules (binding, to_version, not_before, who, uid, at)"
+                "INSERT INTO schedules (binding, to_version, not_before, actor, uid, at)"
                 " VALUES (?,?,?,?,?,?)",
                 (binding, to_version, not_before.isoformat(), actor.name, actor.uid, at),
             )
@@ -330,7 +330,7 @@ class ApprovalStore:
             return tuple(
                 ScheduleRecord(
                     row["binding"], row["to_version"], parse_stored_time(row["not_before"]),
-                    row["who"],
+                    row["actor"],
                 )
                 for row in rows
             )  # fmt: skip
@@ -347,7 +347,7 @@ def read_accepted_loss(basis: Mapping[str, object]) -> int:
 
 
 def _build_approval(row: sqlite3.Row) -> Approval:
-    return Approval(row["binding"], row["who"], row["uid"], parse_stored_time(row["at"]))
+    return Approval(row["binding"], row["actor"], row["uid"], parse_stored_time(row["at"]))
 
 
 def _cancel_schedules(connection: sqlite3.Connection, at: str, person: Actor) -> int:

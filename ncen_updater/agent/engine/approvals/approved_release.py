@@ -41,7 +41,7 @@ class ApprovedRelease:
 
     @property
     def target_version(self) -> Version | None:
-        """The release that comes before the newest."""
+        """Return the release that comes before the newest."""
         return Version(self.path.target.version) if self.path else None
 
 

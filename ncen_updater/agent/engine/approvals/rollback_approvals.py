@@ -78,7 +78,7 @@ class RollbackSubject:
 
     @property
     def binding(self) -> str:
-        """What approvals of it carry."""
+        """Return what approvals of it carry."""
         return compute_rollback_binding(self.undoes, self.origin, self.target)
 
     @property
@@ -256,20 +256,20 @@ def format_accept_loss_option(count: int) -> str:
 
 
 def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
-    """Return who asked for a rollback by an order of the service.
+    """Return who asked for a rollback by a job of the service.
 
     Raises:
-        NOTHING_TO_ROLL_BACK: If there is no such order.
+        NOTHING_TO_ROLL_BACK: If there is no such job.
     """
-    order = JobQueue(journal).find(number)
-    if order is None or order.kind is not JobKind.ROLLBACK:
+    job = JobQueue(journal).find(number)
+    if job is None or job.kind is not JobKind.ROLLBACK:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
-    emergency = order.data.get("emergency_reason")
+    emergency = job.data.get("emergency_reason")
     return RollbackRequest(
-        order.actor,
-        order.data.get("by_approver") is True,
+        job.actor,
+        job.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,
-        read_accepted_loss(order.data),
+        read_accepted_loss(job.data),
     )
 
 

@@ -48,7 +48,7 @@ class ApprovalSubject:
 
     @property
     def binding(self) -> str:
-        """What approvals carry; empty where nothing can be approved yet."""
+        """Return what approvals carry; empty where nothing can be approved yet."""
         return self.status.basis.compute_binding() if self.status.basis else ""
 
 

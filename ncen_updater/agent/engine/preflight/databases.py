@@ -168,7 +168,7 @@ def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
         findings.append(
             make(
                 6323,
-                N_("Records of {name} without a new code: {count} ({codes})"),
+                N_("Records without a new code in '{name}': {count} ({codes})"),
                 N_("Ask the owner of the data to correct them before the upgrade."),
                 name=item.name,
                 count=sum(counts.values()),

@@ -14,9 +14,9 @@ from ncen_updater.agent.engine.preflight.base import (
     make_info,
     register_check,
 )
-from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
-from ncen_updater.agent.storage.site_files.directory_survey import (
+from ncen_updater.agent.storage.site_files.directory_index import (
     DirectorySurvey,
+    SnapshotMethod,
     choose_snapshot_method,
     get_snapshot_directory,
     survey_directory,

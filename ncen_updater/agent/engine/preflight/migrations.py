@@ -113,7 +113,7 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             6321,
             N_(
                 "Rollback loses new records: migration {migration} of {database} is"
-                " irreversible: {reason}"
+                " irreversible: '{reason}'"
             ),
             N_("Decide before the upgrade whether that is acceptable."),
             database=database,

@@ -102,7 +102,7 @@ def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
 
 
 def list_step_durations(journal: Journal) -> tuple[dict[str, float], ...]:
-    """Seconds of each step of earlier upgrades, newest first."""
+    """Return the seconds of each step of earlier upgrades, newest first."""
     found = [
         change
         for change in journal.list_changes(MAX_REMEMBERED * 2)

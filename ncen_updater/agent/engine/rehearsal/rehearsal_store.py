@@ -18,6 +18,7 @@ from ncen_updater.agent.storage.journal.rows import (
     parse_optional_time,
     parse_stored_value,
 )
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RehearsalRecord:
 
     @cached_property
     def report(self) -> RehearsalReport | None:
-        """What it found; None of one that did not pass.
+        """Return what it found; None of one that did not pass.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -73,7 +74,7 @@ class RehearsalRecord:
 
     @cached_property
     def failure(self) -> RehearsalFailure | None:
-        """What is known of one that failed; None of any other, or one that was interrupted.
+        """Return what is known of one that failed; None of any other, or one that was interrupted.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -84,7 +85,7 @@ class RehearsalRecord:
 
     @cached_property
     def copies(self) -> RehearsalCopyPlans | None:
-        """Where the copies of one are that runs, or was interrupted; None of any other.
+        """Return where the copies of one are that runs, or was interrupted; None of any other.
 
         Raises:
             JournalUnreadableError: If what is stored is something else.
@@ -101,7 +102,7 @@ class RehearsalRecord:
 
     @property
     def identity(self) -> str:
-        """What names this rehearsal with its report, for a binding."""
+        """Return what names this rehearsal with its report, for a binding."""
         content = json.dumps(self.stored_result, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 
@@ -163,7 +164,7 @@ class RehearsalStore:
         basis: Mapping[str, object] | None = None,
         result: RehearsalReport | RehearsalFailure | None = None,
         error_code: str | None = None,
-        error: str | None = None,
+        error: LazyText | None = None,
     ) -> None:
         """Write what a rehearsal came to, after its last copy is gone.
 
@@ -180,7 +181,7 @@ class RehearsalStore:
                     number,
                 ),
             )  # fmt: skip
-            failure = {} if error is None else {"error": error[:2000]}
+            failure = {} if error is None else {"error": error}
             self._journal.append_event(
                 f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **failure
             )

@@ -65,7 +65,7 @@ from ncen_updater.agent.model.errors import (
 )
 from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations, predict_downtime
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.error_sanitizer import sanitize_error as words_of
+from ncen_updater.common.error_sanitizer import describe_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -128,12 +128,12 @@ class _HopMeasurements:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the migration changed neither schema nor rows."""
+        """Return whether the migration changed neither schema nor rows."""
         return self.migrated is not None and self.migrated.is_unchanged and not self.tables
 
     @property
     def checks(self) -> dict[str, tuple[CheckValue, CheckValue]]:
-        """The value of each check before and after."""
+        """Return the value of each check before and after."""
         found = self.migrated
         if found is None:
             return {}
@@ -144,7 +144,7 @@ class _HopMeasurements:
 
     @property
     def rollback_path(self) -> RollbackPath:
-        """The rollback, with what was seen here."""
+        """Return the rollback, with what was seen here."""
         return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
 
 
@@ -212,7 +212,7 @@ class Rehearser:
             full = store_raw_error(journal.path.parent, number, error)
             rehearsals.record_end(
                 number, RehearsalState.FAILED, error_code=code,
-                error=str(error) if isinstance(error, UpdaterError) else words_of(error),
+                error=describe_error(error),
                 # What is not in the copies may be what it failed for.
                 result=RehearsalFailure(
                     release_at_fault=is_release_at_fault(error) and not self._lacking,

@@ -143,11 +143,11 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
         values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
     """
-    found = {what: values.count_values(what) for what in ("kept", "restored")}
+    found = {what: values.count_values(what) for what in ("preserved", "restored")}
     lost = values.count_values("lost")
     if any(found.values()) or lost:
         yield LazyText(
-            N_("  round-trip test: sample values kept {kept}, restored by the rollback {restored}"),
+            N_("  round-trip test: values kept {preserved}, restored by the rollback {restored}"),
             found,
         )
     if lost:  # never without its name: beside it stands that every record is kept

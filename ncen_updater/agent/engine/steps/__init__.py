@@ -20,7 +20,7 @@ __all__ = ["Step", "make_steps"]
 
 
 def make_steps() -> dict[StepName, Step]:
-    """Every step, in order."""
+    """Return every step, in order."""
     steps: tuple[Step, ...] = (
         FetchStep(),
         BuildSlotStep(),

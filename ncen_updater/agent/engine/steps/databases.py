@@ -144,7 +144,7 @@ class CopyStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """Every copy is whole."""
+        """Tell whether every copy is whole."""
         copied = context.site.database_engine.is_copied(
             context.change_ref, context.read_copy_plan()
         )

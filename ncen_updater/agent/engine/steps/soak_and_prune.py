@@ -127,7 +127,8 @@ class SoakStep(Step):
             )
             if not result:
                 health = result.last_health
-                raise self._record_failure(context, None if health is None else health.problem)
+                problem = None if health is None else health.problem
+                raise self._record_failure(context, problem or LazyText(""))
             return result.state
 
         with refresh_in_background(site, context.progress, self.title) as statistics:
@@ -147,7 +148,7 @@ class SoakStep(Step):
         )
 
     def _retry_remaining_parts(
-        self, context: StepContext, outage: OutageTracker, reason: str
+        self, context: StepContext, outage: OutageTracker, reason: LazyText
     ) -> None:
         """Start once more, with the databases there, what did not start when users came in."""
         application = context.site.application
@@ -157,22 +158,21 @@ class SoakStep(Step):
         reason = start_remaining_parts(context.site) or reason
         missing = application.find_missing_parts(include_deferred=True)
         if missing:
-            raise self._record_failure(context, f"{', '.join(missing)}: {reason}")
+            values = {"name": ", ".join(missing), "text": reason}
+            raise self._record_failure(context, LazyText("{name}: {text}", values))
 
-    def _record_failure(
-        self, context: StepContext, problems: str | LazyText | None
-    ) -> SoakFailedError:
+    def _record_failure(self, context: StepContext, problems: LazyText) -> SoakFailedError:
         # Kept before anything else happens: a crash from here on must not forgive it.
-        context.journal.store_facts(context.change.id, ChangeFacts(soak_error=str(problems or "")))
-        return self._make_error(context, problems or "")
+        context.journal.store_facts(context.change.id, ChangeFacts(soak_error=problems))
+        return self._make_error(context, problems)
 
-    def _make_error(self, context: StepContext, problems: str | LazyText) -> SoakFailedError:
+    def _make_error(self, context: StepContext, problems: LazyText) -> SoakFailedError:
         return SoakFailedError(
             product=context.change.product, version=context.change.to_version, problems=problems
         )
 
     def _count_elapsed(self, context: StepContext, lost_s: float) -> float:
-        """Seconds of the soak before this beginning; leaves time enough for a verdict.
+        """Return the seconds of the soak before this beginning; leaves time enough for a verdict.
 
         Args:
             context: Of the step.

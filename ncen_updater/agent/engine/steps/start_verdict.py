@@ -199,7 +199,7 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
     return health.answered
 
 
-def start_remaining_parts(site: Site) -> str | None:
+def start_remaining_parts(site: Site) -> LazyText | None:
     """Start the parts that wait until users are in; return why one does not start."""
     application = site.application
     try:
@@ -210,7 +210,7 @@ def start_remaining_parts(site: Site) -> str | None:
             application.start_deferred_parts()
     except ApplicationError as error:
         logger.warning("a part of the application does not start: %s", error)
-        return str(error)
+        return error.full_text
     return None
 
 

@@ -14,9 +14,13 @@ from typing import Self
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseRole
 from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.errors import (
+    SERVER_REFUSED_CODE,
+    find_unknown_database,
+)
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.start_command import format_start_command
+from ncen_updater.agent.config.raw_config import format_start_command
 from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
@@ -37,10 +41,6 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.operation_labels import describe_running_operation
 from ncen_updater.agent.reports.diagnostics.access_checks import check_group_access
-from ncen_updater.agent.reports.diagnostics.unknown_names import (
-    SERVER_REFUSED_CODE,
-    find_unknown_database,
-)
 from ncen_updater.agent.reports.diagnostics.verify import (
     Check,
     build_open_change_finding,
@@ -54,7 +54,7 @@ from ncen_updater.agent.reports.status import (
 )
 from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.directory_survey import (
+from ncen_updater.agent.storage.site_files.directory_index import (
     get_snapshot_directory,
     list_leftovers,
 )

@@ -54,7 +54,7 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
             spent = data.get("binding")  # one binding, or whatever there was
             reported = {one for one in reported if spent is not None and one[0] != spent}
     retained = {
-        (row["binding"], row["uid"]): row["who"] for row in rows if row["withdrawn_at"] is None
+        (row["binding"], row["uid"]): row["actor"] for row in rows if row["withdrawn_at"] is None
     }
     for binding, uid in sorted(retained.keys() - reported):
         yield LazyText(
@@ -101,28 +101,28 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
 
 
 def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
-    """Say which orders are not as their events tell."""
+    """Say which jobs are not as their events tell."""
     given: dict[int, Mapping[str, Any]] = {}
     ended: set[int] = set()
     for event in events:
         if event["kind"] == "job-queued":
-            given[int(_parse_data(event).get("order") or 0)] = _parse_data(event)
+            given[int(_parse_data(event).get("job") or 0)] = _parse_data(event)
         elif event["kind"] == "job-ended":
-            ended.add(int(_parse_data(event).get("order") or 0))
+            ended.add(int(_parse_data(event).get("job") or 0))
     there = {row["id"]: row for row in rows}
     for number in sorted(there.keys() | given.keys()):
-        values = {"order": number}
+        values = {"job": number}
         if number not in there:
-            yield LazyText(N_("job {order} has an event but no record"), values)
+            yield LazyText(N_("job {job} has an event but no record"), values)
         elif number not in given:
-            yield LazyText(N_("job {order} has no event"), values)
+            yield LazyText(N_("job {job} has no event"), values)
         else:
             row, value = there[number], given[number]
-            same = (row["kind"], row["who"], row["uid"], json.loads(row["data"])) == (
+            same = (row["kind"], row["actor"], row["uid"], json.loads(row["data"])) == (
                 value.get("what"), value.get("by"), value.get("uid"), value.get("data"),
             )  # fmt: skip
             if not same or (row["ended_at"] is not None) is not (number in ended):
-                yield LazyText(N_("job {order} differs from its events"), values)
+                yield LazyText(N_("job {job} differs from its events"), values)
 
 
 #: One part of a diagnosis.
@@ -140,7 +140,7 @@ FILES_CHANGED_REMEDY = N_(
 TABLE_COMPARISONS = {
     "approvals": compare_approvals,
     "changes": compare_changes,
-    "orders": compare_jobs,
+    "jobs": compare_jobs,
 }
 
 

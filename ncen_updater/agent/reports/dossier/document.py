@@ -18,7 +18,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
     found = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.name, "count": item.affected}
-        found.append(LazyText(N_("{name}: new code for {count} records."), values))
+        found.append(LazyText(N_("'{name}': new code for {count} records."), values))
     without = item.unmapped_rows
     if without:
         shown = item.unmapped[:MAX_CODES_SHOWN]
@@ -26,7 +26,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
         if len(item.unmapped) > len(shown):
             codes += ", ..."
         values = {"name": item.name, "count": without, "codes": codes}
-        found.append(LazyText(N_("{name}: {count} records without a target: {codes}"), values))
+        found.append(LazyText(N_("'{name}': {count} records without a target: {codes}"), values))
     return found
 
 

@@ -76,7 +76,7 @@ class DossierHop:
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
-        """The predicted stop: at least, likely, at most."""
+        """Return the predicted stop: at least, likely, at most."""
         if self.report is None:
             return None
         stop = self.report.downtime
@@ -84,12 +84,12 @@ class DossierHop:
 
     @property
     def keeps_records(self) -> bool:
-        """Whether a rollback keeps what users enter."""
+        """Return whether a rollback keeps what users enter."""
         return self.rollback_kind is RollbackKind.KEEPS_RECORDS and not self.lost_objects
 
     @property
     def rollback_line(self) -> LazyText:
-        """The rollback in one sentence, as ``rollback`` prints it."""
+        """Return the rollback in one sentence, as ``rollback`` prints it."""
         tried = self.report is not None or self.code_only
         return describe_rollback(
             self.rollback_kind, self.version, self.origin, self.lost_objects, rehearsed=tried
@@ -97,12 +97,12 @@ class DossierHop:
 
     @property
     def code_only_line(self) -> LazyText | None:
-        """What the stop spares, where it copies nothing."""
+        """Return what the stop spares, where it copies nothing."""
         return describe_copy_free_downtime(no_copy=self.code_only, expands=self.expands)
 
     @property
     def contract_line(self) -> LazyText | None:
-        """What works on the databases once the release was watched, where anything does."""
+        """Return what works on the databases once the release was watched, where anything does."""
         return describe_contract(self.contract)
 
     def format_round_trip(self, language: str) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ class Dossier:
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
-        """The predicted stop of the whole path: at least, likely, at most."""
+        """Return the predicted stop of the whole path: at least, likely, at most."""
         stops = [hop.downtime_s for hop in self.hops]
         known = [stop for stop in stops if stop is not None]
         if not known or len(known) < len(stops):
@@ -191,7 +191,7 @@ class Dossier:
 
     @property
     def keeps_records(self) -> bool:
-        """Whether the whole rollback keeps what users enter."""
+        """Return whether the whole rollback keeps what users enter."""
         return all(hop.keeps_records for hop in self.hops)
 
 

@@ -21,12 +21,15 @@ from ncen_updater.agent.engine.change_guards import require_no_hold, require_no_
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.pending_rollback import can_be_superseded
 from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.reports.receipt import read_receipt_state
+from ncen_updater.agent.reports.receipt import set_receipt_level as write_receipt_level
 from ncen_updater.agent.reports.status import read_status, require_part
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, Caller
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
     JobForm,
+    ReceiptLevelForm,
     RejectionForm,
     ScheduleForm,
     parse_release_version,
@@ -56,6 +59,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
     TOO_MANY_JOBS,
 )
+from ncen_updater.formats.receipt import ReceiptLevel
 
 MAX_QUEUED_JOBS = 20
 #: Where one approver is enough, requesting the job is an approval.
@@ -228,6 +232,16 @@ def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
 
+def set_receipt_level(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Set what receipts of this site may say; in force at once, and told to nobody."""
+    level = ReceiptLevel(request.get_form(ReceiptLevelForm).level)
+    with context.write_journal() as journal:
+        before = read_receipt_state(journal)
+        if level is not before.level:
+            write_receipt_level(journal, level, request.caller.actor.name)
+    return 200, {"level": level.value, "written": before.number}
+
+
 def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Write down what the service is to do."""
     form, caller = request.get_form(JobForm), request.caller
@@ -240,7 +254,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     with context.write_journal() as journal:
         if form.accept_loss:
             _require_loss_approval(context, journal, caller, form.accept_loss)
-        orders = JobQueue(journal)
+        jobs = JobQueue(journal)
 
         def guard() -> None:
             _require_startable(context, journal, meant, goes=kind is JobKind.ROLLBACK)
@@ -250,9 +264,9 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
                 Inbox(context.essential_settings.state).require_file(form.file, caller.actor.uid)
             _require_no_duplicate_job(journal, kind)
 
-        number = orders.enqueue(kind, data, caller.actor, guard)
+        number = jobs.enqueue(kind, data, caller.actor, guard)
         event = journal.read_last_event_number()
-        given = orders.find(number)
+        given = jobs.find(number)
     assert given is not None  # noqa: S101 - written above
     return 202, {**build_job_document(given), "event": event}
 
@@ -332,6 +346,6 @@ def _require_no_duplicate_job(journal: Journal, kind: JobKind) -> None:
     waiting = JobQueue(journal).list_unfinished()
     for given in waiting:
         if given.kind is kind:
-            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.actor.name)
+            raise RequestRefusedError(JOB_ALREADY_QUEUED, job=given.id, who=given.actor.name)
     if len(waiting) >= MAX_QUEUED_JOBS:
         raise RequestRefusedError(TOO_MANY_JOBS, count=len(waiting))

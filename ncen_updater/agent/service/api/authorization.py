@@ -162,7 +162,7 @@ class ApiContext:
 
     @property
     def journal_path(self) -> Path:
-        """Where the journal is."""
+        """Return where the journal is."""
         return self.essential_settings.state / JOURNAL_FILE
 
     def open_journal(self) -> Journal:

@@ -55,7 +55,7 @@ class ConnectionLimits:
             return self._held[uid]
 
     def release(self, uid: int) -> None:
-        """One that had entered is gone."""
+        """Forget one that had entered."""
         if uid in self._free:
             return
         with self._lock:
@@ -128,7 +128,7 @@ class EventStreams:
                 if now_changed != changed_at:
                     for event in self._read_events(after):
                         after = event.number
-                        yield _format_event(event)
+                        yield _format_event(event, language)
                         reported_at = self._clock()
                     changed_at = now_changed
             except (UpdaterError, OSError) as error:
@@ -170,7 +170,7 @@ class _StreamIterator:
             self._release()
 
 
-def _format_event(event: JournalEvent) -> bytes:
+def _format_event(event: JournalEvent, language: str) -> bytes:
     document = {
         "number": event.number,
         "at": event.at,
@@ -178,7 +178,7 @@ def _format_event(event: JournalEvent) -> bytes:
         "kind": event.kind,
         "data": event.data,
     }
-    return _format_message(event.kind, document, event.number)
+    return _format_message(event.kind, to_json_value(document, language), event.number)
 
 
 def _format_message(kind: str, document: object, number: int | None = None) -> bytes:

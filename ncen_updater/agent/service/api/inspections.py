@@ -63,6 +63,7 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.VERIFY: frozenset({"chain_heads"}),
     InspectionKind.AUDIT_LOG: frozenset({"chain_heads"}),
     InspectionKind.SUPPORT_BUNDLE: frozenset({"leave_out", "show"}),
+    InspectionKind.RECEIPTS: frozenset(),
 }
 
 
@@ -73,7 +74,7 @@ def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """One inspection, and what it found; with 'wait', once it has ended or that time is over."""
+    """Return one inspection and its result; with 'wait', after its end or that time."""
     seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
     found = context.inspections.find(int(request.path_parameters["number"]))
     if found is None:
@@ -105,7 +106,7 @@ def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Everything that would stand in the way of an upgrade."""
+    """Return everything that would stand in the way of an upgrade."""
     return 200, _run_inspection(context, request, {"kind": "findings"})
 
 

@@ -40,6 +40,7 @@ from ncen_updater.agent.service.api.forms import (
     HoldForm,
     InspectionForm,
     JobForm,
+    ReceiptLevelForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
@@ -51,6 +52,7 @@ from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord,
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.http_routes import PATH_PATTERNS
 from ncen_updater.feed.feed_summary import WithdrawalNotice
+from ncen_updater.formats.receipt import ReceiptLevel
 
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -120,6 +122,8 @@ class Facts(ChangeFacts):
     """Facts of a change."""
 
     copy_plan: Copy | None = None
+    remaining_parts_error: str | None = None  # type: ignore[assignment]
+    soak_error: str | None = None  # type: ignore[assignment]
     statistics: Statistics | None = None
 
 
@@ -128,6 +132,14 @@ class Report(RehearsalReport):
     """What a rehearsal found, as whichever agent made it kept it."""
 
     release_at_fault: bool = False
+
+
+@dataclass(frozen=True)
+class SiteAvailability(Availability):
+    """Whether users can work, in one language."""
+
+    detail: str = ""
+    unknown_because: str = ""
 
 
 #: To which agents of other versions add, and of which nothing need be there.
@@ -144,7 +156,7 @@ EVENT_FIELDS: Mapping[str, Any] = {
     ),
     **dict.fromkeys(
         ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
-         "needed", "number", "order", "restored", "timestamp", "times", "uid", "written"), Count,
+         "needed", "number", "job", "restored", "timestamp", "times", "uid", "written"), Count,
     ),
     **dict.fromkeys(
         ("application", "error_code", "language", "reachable_agent", "reachable_release",
@@ -212,7 +224,9 @@ OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
     contracting=bool,
 )  # fmt: skip
-PastChange = _document("PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool)
+PastChange = _document(
+    "PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool, interrupted=bool
+)
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
 Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(
@@ -228,20 +242,20 @@ ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
-    cut_off=Interruption | None, taken_back_by=str | None, lines=list[str], steps=list[Step],
-    facts=Facts, events=list[ChangeEvent],
+    interrupted=bool, cut_off=Interruption | None, taken_back_by=str | None, lines=list[str],
+    steps=list[Step], facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
-OrderData = _document(
-    "OrderData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
+JobData = _document(
+    "JobData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
     accept_loss=(Count, 0),
     undoes=(str, ''), emergency_reason=(str, ''), language=(str, ''), by_approver=(bool, False),
     file=(str, ''), dry_run=(bool, False),
 )  # fmt: skip
-Order = _document(
-    "Order", id=Count, kind=JobKind, data=OrderData, actor=str, uid=Count, at=datetime,
+JobRecord = _document(
+    "JobRecord", id=Count, kind=JobKind, data=JobData, actor=str, uid=Count, at=datetime,
     started_at=datetime | None, ended_at=datetime | None,
 )  # fmt: skip
-SubmittedJob = _document("SubmittedJob", Order, event=Count)
+SubmittedJob = _document("SubmittedJob", JobRecord, event=Count)
 Rehearsal = _document(
     "Rehearsal", id=str, from_=str, to=str, state=RehearsalState, started_at=datetime,
     ended_at=datetime | None, error_code=str | None, report=Report | None,
@@ -379,9 +393,9 @@ ChangesDone = _document(
     decision=(Decision | None, None),
 )  # fmt: skip
 ImportDone = _document(
-    "ImportDone", _Found, kept=bool, imported_at=datetime, usable_until=datetime, timestamp=Count,
-    product=str, releases=list[str], reachable_release=str | None, file=str, agents=list[str],
-    reachable_agent=str | None,
+    "ImportDone", _Found, imported=bool, imported_at=datetime, usable_until=datetime,
+    timestamp=Count, product=str, releases=list[str], reachable_release=str | None, file=str,
+    agents=list[str], reachable_agent=str | None,
 )  # fmt: skip
 SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
@@ -389,6 +403,13 @@ EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
 Ended = _document("Ended", _Found, error=EndedFault)
 #: A command that was ended from outside left nothing.
 Nothing = _document("Nothing")
+ReceiptState = _document("ReceiptState", level=ReceiptLevel, written=Count)
+ReceiptPreview = _document(
+    "ReceiptPreview", level=ReceiptLevel, sentences=list[str], statement=str
+)  # fmt: skip
+ReceiptsFound = _document(
+    "ReceiptsFound", _Found, level=ReceiptLevel, levels=list[ReceiptPreview]
+)  # fmt: skip
 
 
 _Inspected = (
@@ -399,6 +420,7 @@ _Inspected = (
     | DiagnosisFound
     | ProofFound
     | BundleFound
+    | ReceiptsFound
 )
 InspectionResult = _document("InspectionResult", exit_code=Count, document=_Inspected | Ended)
 Inspection = _document(
@@ -421,7 +443,7 @@ EndedJob = _document(
 
 FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)
 InUse = _document(
-    "InUse", version=str | None, open_to_users=bool | None, availability=Availability,
+    "InUse", version=str | None, open_to_users=bool | None, availability=SiteAvailability,
     full_disk=(FullDisk | None, None),
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)
@@ -429,7 +451,7 @@ Clock = _document("Clock", code=str, signed_at=datetime)
 PendingRollbackFacts = _document(
     "PendingRollbackFacts", version=str, attempts=Count, automatic=bool
 )
-WaitingOrder = _document("WaitingOrder", id=Count, kind=str, actor=str, at=datetime)
+WaitingJob = _document("WaitingJob", id=Count, kind=str, actor=str, at=datetime)
 ApprovedRelease = _document(
     "ApprovedRelease", version=str, approvers=list[str], missing=Count, next=bool, unavailable=bool,
     holds=bool | None,
@@ -438,23 +460,27 @@ ApprovedRollback = _document(
     "ApprovedRollback", from_=str, version=str, approvers=list[str], missing=Count,
     accept_loss=Count,
 )  # fmt: skip
+ChosenTime = _document("ChosenTime", version=str, not_before=datetime, actor=str)
 JournalStatus = _document(
     "JournalStatus", lock_holder=str | None, chain_head=str | None, open_change=OpenChange | None,
     pending_rollback=PendingRollbackFacts | None, last_change=Change | None,
-    waiting_job=WaitingOrder | None,
+    waiting_job=WaitingJob | None,
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
+    schedules=list[ChosenTime],
     rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
     confirmed_by=str | None,
 )  # fmt: skip
-BarredRelease = _document(
-    "BarredRelease", version=str, reason=str, explanation=str, opens=datetime | None
+WithheldRelease = _document(
+    "WithheldRelease", version=str, reason=str, explanation=str, opens=datetime | None
 )
-Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason=str)
+EmergencyHalt = _document(
+    "EmergencyHalt", version=str, until=datetime | None, owner=str, reason=str
+)
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
     versions=list[str], withdrawn=list[str], comes_next=str | None, hops=list[str],
-    withheld=list[BarredRelease], running_withdrawn=WithdrawalNotice | None,
-    emergency_halts=list[Brake],
+    withheld=list[WithheldRelease], running_withdrawn=WithdrawalNotice | None,
+    emergency_halts=list[EmergencyHalt],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
 You = _document("You", name=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
@@ -530,7 +556,7 @@ Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdra
 Schedule = _document("Schedule", version=str, binding=Sha256, not_before=datetime)
 Cancelled = _document("Cancelled", cancelled=Count)
 Confirmation = _document("Confirmation", confirmed=bool, change=Change)
-JobList = _document("JobList", jobs=list[Order])
+JobList = _document("JobList", jobs=list[JobRecord])
 InboxFile = _document(
     "InboxFile", name=str, size_bytes=Count, since=datetime, owner=str, yours=bool,
     refused_because=str | None,
@@ -581,6 +607,8 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("POST", "/v1/jobs"): SubmittedJob,
     ("GET", "/v1/jobs/{number}"): EndedJob,
     ("GET", "/v1/inbox"): Inbox,
+    ("GET", "/v1/receipts"): ReceiptState,
+    ("PUT", "/v1/receipts"): ReceiptState,
     ("GET", "/v1/plan"): PlanFound | NoPlan,
     ("GET", "/v1/notes"): ReleaseNotes,
     ("GET", "/v1/dossier"): DossierFound,
@@ -594,7 +622,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
 }
 #: What is told in the stream, and of a refusal.
 OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
-FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm)
+FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm, ReceiptLevelForm)
 
 
 class _Generator(GenerateJsonSchema):

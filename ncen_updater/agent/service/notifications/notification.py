@@ -262,7 +262,7 @@ class Notification(JsonRecord):
 
     @property
     def urgent(self) -> bool:
-        """Whether it does not wait for others."""
+        """Return whether it does not wait for others."""
         return self.kind in URGENT_KINDS
 
     def to_json(self) -> dict[str, object]:

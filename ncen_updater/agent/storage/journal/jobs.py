@@ -36,7 +36,7 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One order.
+    """One job.
 
     Attributes:
         data: JSON-able details, such as ``version`` or ``accept_loss``.
@@ -54,7 +54,7 @@ class Job:
 
 
 class JobQueue:
-    """Reads and writes orders through the journal."""
+    """Reads and writes jobs through the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -66,50 +66,50 @@ class JobQueue:
         actor: Actor,
         check: Callable[[], None] = lambda: None,
     ) -> int:
-        """Write an order down and return its number.
+        """Write a job down and return its number.
 
         Args:
             kind: What is ordered.
             data: Details.
-            actor: Who orders.
+            actor: Who requests it.
             check: Raises to refuse; asked while nobody else writes.
         """
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             check()
             number = connection.execute(
-                "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
+                "INSERT INTO jobs (kind, data, actor, uid, at) VALUES (?,?,?,?,?)",
                 (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
             ).lastrowid
             self._journal.append_event(
-                "job-queued", None, order=number, what=kind, data=dict(data), by=actor.name,
+                "job-queued", None, job=number, what=kind, data=dict(data), by=actor.name,
                 uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
         return number
 
     def mark_started(self, number: int) -> None:
-        """Mark an order as begun."""
+        """Mark a job as begun."""
         with self._journal.transaction() as connection:
             connection.execute(
-                "UPDATE orders SET started_at = ? WHERE id = ?",
+                "UPDATE jobs SET started_at = ? WHERE id = ?",
                 (self._journal.read_time().isoformat(), number),
             )
-            named = "SELECT kind, who FROM orders WHERE id = ?"
+            named = "SELECT kind, actor FROM jobs WHERE id = ?"
             row = connection.execute(named, (number,)).fetchone()
             self._journal.append_event(
-                "job-started", None, order=number, what=row["kind"], by=row["who"]
+                "job-started", None, job=number, what=row["kind"], by=row["actor"]
             )
 
     def mark_ended(self, number: int, result: Mapping[str, object]) -> None:
-        """Mark an order as ended, with what it came to."""
+        """Mark a job as ended, with what it came to."""
         with self._journal.transaction() as connection:
             connection.execute(
-                "UPDATE orders SET ended_at = ?, result = ? WHERE id = ?",
+                "UPDATE jobs SET ended_at = ?, result = ? WHERE id = ?",
                 (self._journal.read_time().isoformat(), json.dumps(result, sort_keys=True), number),
             )
             self._journal.append_event(
-                "job-ended", None, order=number, exit_code=result.get("exit_code")
+                "job-ended", None, job=number, exit_code=result.get("exit_code")
             )
 
     def find_next(self) -> Job | None:
@@ -118,18 +118,18 @@ class JobQueue:
         A job that was started and has not ended was interrupted by a crash. A resume has completed
         what the journal holds of it, so it is not run again; :meth:`list_interrupted` returns it.
         """
-        return next((order for order in self.list_unfinished() if order.started_at is None), None)
+        return next((job for job in self.list_unfinished() if job.started_at is None), None)
 
     def list_interrupted(self) -> tuple[Job, ...]:
-        """Orders that were begun and never ended."""
+        """Jobs that were begun and never ended."""
         return tuple(
-            order
-            for order in self.list_unfinished()
-            if order.started_at is not None and order.ended_at is None
+            job
+            for job in self.list_unfinished()
+            if job.started_at is not None and job.ended_at is None
         )
 
     def find(self, number: int) -> Job | None:
-        """One order."""
+        """Return one job."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
     def find_change(self, job: Job) -> str | None:
@@ -138,7 +138,7 @@ class JobQueue:
         The order of the events tells: a clock that was set back does not. One job runs at a time.
         """
         kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'change-started'"
-        mark = f"FROM events WHERE json_extract(data, '$.order') = {job.id:d} AND kind ="
+        mark = f"FROM events WHERE json_extract(data, '$.job') = {job.id:d} AND kind ="
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 f"SELECT change FROM events WHERE change IS NOT NULL AND {kinds}"  # noqa: S608 - ours
@@ -149,21 +149,21 @@ class JobQueue:
             return str(rows[0]["change"]) if rows else None
 
     def list_newest(self, limit: int) -> tuple[Job, ...]:
-        """Orders of any state, newest first."""
+        """Jobs of any state, newest first."""
         return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
 
     def list_unfinished(self) -> tuple[Job, ...]:
-        """Orders that wait or are being carried out, oldest first."""
+        """Jobs that wait or are being carried out, oldest first."""
         return self._select("ended_at IS NULL ORDER BY id LIMIT 100")
 
     def _select(self, where: str) -> tuple[Job, ...]:
         with guard_reads(self._journal.path):
-            rows = self._journal.query(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
+            rows = self._journal.query(f"SELECT * FROM jobs WHERE {where}")  # noqa: S608 - ours
             return tuple(_build_job(row) for row in rows)
 
 
-class JournalOrders:
-    """Marks orders for the service; opens the journal for each mark, and never holds it open.
+class JournalJobRecorder:
+    """Marks jobs for the service; opens the journal for each mark, and never holds it open.
 
     Args:
         path: The journal.
@@ -187,18 +187,18 @@ class JournalOrders:
             JobQueue(journal).mark_ended(number, result)
 
     def end_interrupted(self) -> None:
-        """End the orders that a killed service had begun; what they did is in the journal."""
+        """End the jobs that a killed service had begun; what they did is in the journal."""
         with Journal.open(self._path) as journal:
-            orders = JobQueue(journal)
-            for order in orders.list_interrupted():
-                orders.mark_ended(order.id, {"exit_code": None, "interrupted": True})
+            jobs = JobQueue(journal)
+            for job in jobs.list_interrupted():
+                jobs.mark_ended(job.id, {"exit_code": None, "interrupted": True})
         self.interrupted = False
 
 
 def _build_job(row: sqlite3.Row) -> Job:
     return Job(
         row["id"], JobKind(row["kind"]), parse_stored_value(row["data"]),
-        Actor(row["who"], row["uid"]), parse_stored_time(row["at"]),
+        Actor(row["actor"], row["uid"]), parse_stored_time(row["at"]),
         parse_optional_time(row["started_at"]), parse_optional_time(row["ended_at"]),
         parse_stored_value(row["result"]) if row["result"] else None,
     )  # fmt: skip

@@ -171,7 +171,7 @@ class Journal(JournalFile):
     # ---- reading -------------------------------------------------------------------------------
 
     def read_facts(self, change: str) -> ChangeFacts:
-        """All facts of a change.
+        """Return all facts of a change.
 
         Raises:
             JournalUnreadableError: If one is of another kind than its name says.
@@ -193,7 +193,7 @@ class Journal(JournalFile):
             return self.read_change(row["id"]) if row else None
 
     def read_change(self, change_id: str) -> Change:
-        """One change with its steps.
+        """Return one change with its steps.
 
         Raises:
             KeyError: If there is none of this id.

@@ -33,6 +33,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import is_disk_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.json_records import encode_text
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_INTERRUPTED, JOURNAL_NO_ROOM
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ CREATE TABLE bad_releases (
 CREATE TABLE holds (
     id INTEGER PRIMARY KEY,
     reason TEXT NOT NULL,
-    by TEXT NOT NULL,
+    actor TEXT NOT NULL,
     since TEXT NOT NULL,
     until TEXT,
     lifted_at TEXT,
@@ -115,13 +116,13 @@ CREATE TABLE rehearsals (
     basis TEXT,
     report TEXT
 ) STRICT;
--- What people said yes to. 'basis' is the document whose digest is 'binding'.
+-- What people approved. 'basis' is the document whose digest is 'binding'.
 CREATE TABLE approvals (
     id INTEGER PRIMARY KEY,
     binding TEXT NOT NULL CHECK (length(binding) = 64),
     to_version TEXT NOT NULL,
     basis TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     withdrawn_at TEXT,
@@ -133,7 +134,7 @@ CREATE TABLE schedules (
     binding TEXT NOT NULL CHECK (length(binding) = 64),
     to_version TEXT NOT NULL,
     not_before TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     cancelled_at TEXT,
@@ -149,11 +150,11 @@ CREATE TABLE predictions (
     actual_s REAL
 ) STRICT;
 -- What somebody asked the service to do; the service does it, not the request.
-CREATE TABLE orders (
+CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     data TEXT NOT NULL,
-    who TEXT NOT NULL,
+    actor TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
     started_at TEXT,
@@ -168,8 +169,8 @@ CREATE TABLE elapsed (
     wall TEXT NOT NULL,
     total_s REAL NOT NULL
 ) STRICT;
--- How much had passed when a set of previous databases was first seen to be kept.
-CREATE TABLE kept_since (
+-- How much had passed when a set of previous databases was first seen to be retained.
+CREATE TABLE retained_since (
     change TEXT PRIMARY KEY REFERENCES previous_sets (change),
     total_s REAL NOT NULL
 ) STRICT;
@@ -178,7 +179,7 @@ CREATE TABLE kept_since (
 #: text that people wrote and nothing of the databases. All else stays in the journal.
 LOGGED: Final = {
     "what": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
-    "by": "by {}", "order": "(order {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
+    "by": "by {}", "job": "(job {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip
 # A reader (a backup, a person with a database browser) must not look like a broken disk.
@@ -383,7 +384,7 @@ class JournalFile:
         ).fetchone()
         number, previous = (row["number"] + 1, row["hash"]) if row else (1, FIRST_HASH)
         at = self._now().isoformat()
-        encoded = json.dumps(data, sort_keys=True)
+        encoded = json.dumps(data, sort_keys=True, default=encode_text)
         data = json.loads(encoded)
         own = compute_chain_hash(previous, number, at, change, kind, data)
         self._connection.execute(

@@ -22,7 +22,7 @@ from ncen_updater.agent.model.change import (
 )
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.json_records import parse_stored_time
+from ncen_updater.common.json_records import decode_text, parse_stored_time
 
 HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 
@@ -121,6 +121,8 @@ class JournalEvent(Mapping[str, object]):
         self.data: dict[str, object] = parse_stored_value(row["data"])
         if not isinstance(self.data, dict):
             raise TypeError(f"event {self.number} is no table of values")
+        if isinstance(error := self.data.get("error"), dict):
+            self.data["error"] = decode_text(error, "error")
 
     def __getitem__(self, key: str) -> object:
         return self.data[key]

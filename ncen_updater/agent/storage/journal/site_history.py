@@ -80,7 +80,7 @@ class SiteHistory:
             self._journal.append_event("release-bad-withdrawn", change, version=of.to_version)
 
     def list_bad_releases(self) -> tuple[FailedReleaseRecord, ...]:
-        """Every release that failed here."""
+        """Return every release that failed here."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM bad_releases ORDER BY product, version")
             return tuple(
@@ -96,7 +96,7 @@ class SiteHistory:
         since = self._journal.read_time()
         with self._journal.transaction() as connection:
             connection.execute(
-                "INSERT INTO holds (reason, by, since, until) VALUES (?, ?, ?, ?)",
+                "INSERT INTO holds (reason, actor, since, until) VALUES (?, ?, ?, ?)",
                 (reason, actor, since.isoformat(), until and until.isoformat()),
             )
             self._journal.append_event(
@@ -121,7 +121,7 @@ class SiteHistory:
             rows = self._journal.query("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
                 HoldRecord(
-                    row["id"], row["reason"], row["by"], parse_stored_time(row["since"]),
+                    row["id"], row["reason"], row["actor"], parse_stored_time(row["since"]),
                     parse_optional_time(row["until"]),
                 )
                 for row in rows
@@ -132,7 +132,7 @@ class SiteHistory:
         return tuple(row for row in self.list_holds() if row.active_at(at))
 
     def list_previous_databases(self) -> tuple[PreviousDatabases, ...]:
-        """Every set of previous databases that a change kept, oldest first."""
+        """Return every set of previous databases that a change kept, oldest first."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM previous_sets ORDER BY since")
             return tuple(

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +31,6 @@ from ncen_updater.agent.storage.overlay.three_way_merge import (
     merge_settings,
     merge_texts,
 )
-from ncen_updater.agent.storage.overlay.translation_coverage import (
-    TranslationCoverage,
-    measure_coverage,
-)
 from ncen_updater.agent.storage.slots.link import parse_slot_name
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
@@ -46,10 +42,16 @@ from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
 from ncen_updater.formats.manifest import (
     LANGUAGE_PATTERN,
     LANGUAGE_PLACEHOLDER,
+    OverlayArea,
     OverlayKind,
     OverlayManifest,
 )
-from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
+from ncen_updater.formats.texts.catalog import (
+    TextCatalog,
+    TextKey,
+    UnusableFileError,
+    matches_pattern,
+)
 from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo, read_catalog
 from ncen_updater.formats.texts.overlay_files import (
     MAX_OVERLAY_FILE_BYTES,
@@ -57,6 +59,89 @@ from ncen_updater.formats.texts.overlay_files import (
     collect_shipped_texts,
     fill_language,
 )
+
+
+@dataclass(frozen=True)
+class AreaCount:
+    """New texts without a translation in one place.
+
+    Attributes:
+        label: Where people meet them.
+        count: How many.
+    """
+
+    label: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TranslationCoverage:
+    """Texts of one language.
+
+    Attributes:
+        language: Which.
+        translated: So many have a translation, by the country or by the release,
+        total: of so many.
+        translated_before: The same with the release that is left.
+        total_before: The same.
+        new: New texts that nobody has translated yet.
+        areas: Those of them in places that the release names.
+    """
+
+    language: str
+    translated: int
+    total: int
+    translated_before: int
+    total_before: int
+    new: int
+    areas: tuple[AreaCount, ...] = ()
+
+    @property
+    def percent(self) -> int:
+        """Return how much is translated; 100 only where all is."""
+        return _compute_percent(self.translated, self.total)
+
+    @property
+    def percent_before(self) -> int:
+        """Return the same with the release that is left."""
+        return _compute_percent(self.translated_before, self.total_before)
+
+
+def _compute_percent(part: int, whole: int) -> int:
+    return 100 if part >= whole else part * 100 // whole
+
+
+def _count_translated(shipped: ShippedTexts, own: TextCatalog, keys: Sequence[TextKey]) -> int:
+    return sum(1 for key in keys if own.find_entry(key) or shipped.own.find_entry(key))
+
+
+def measure_coverage(
+    language: str,
+    areas: Sequence[OverlayArea],
+    base: ShippedTexts | None,
+    shipped: ShippedTexts,
+    local: TextCatalog,
+    merged: MergeResult,
+) -> TranslationCoverage:
+    """Count one language; texts of the country that cannot be used do not count.
+
+    Where no release is left, nothing was otherwise before.
+    """
+    keys = tuple(shipped.list_keys())
+    translated = sum(1 for key in keys if key in merged.catalogue.entries)
+    old_keys = tuple(base.list_keys()) if base is not None else keys
+    new = [item.key for item in merged.select(KeyOutcome.NEW)]
+    counted = [AreaCount(a.label, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
+    return TranslationCoverage(
+        language,
+        translated,
+        len(keys),
+        _count_translated(base, local, old_keys) if base is not None else translated,
+        len(old_keys),
+        len(new),
+        tuple(item for item in counted if item.count),
+    )
+
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +195,7 @@ class FileReport:
 
     @property
     def is_settings(self) -> bool:
-        """Whether it holds settings."""
+        """Return whether it holds settings."""
         return self.declared.kind is OverlayKind.SETTINGS
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
@@ -167,12 +252,12 @@ class LocalOverlay:
 
     @property
     def local_directory(self) -> Path:
-        """The country's directory."""
+        """Return the country's directory."""
         return self._own
 
     @property
     def merged_directory(self) -> Path:
-        """Where what is merged lies."""
+        """Return where what is merged lies."""
         return self._merged
 
     def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
@@ -634,7 +719,7 @@ class OverlayDirectory:
         return tuple(sorted(found))
 
     def list_files(self) -> Iterator[str]:
-        """Every file below, with its path; at most some thousands, and no link is followed."""
+        """Yield every file below, with its path; at most some thousands, following no link."""
         left = MAX_FILES
         waiting = [""]
         while waiting:

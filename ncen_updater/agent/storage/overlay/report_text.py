@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
+from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport, TranslationCoverage
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
-from ncen_updater.agent.storage.overlay.translation_coverage import TranslationCoverage
 from ncen_updater.common.i18n import N_, LazyText
 
 #: So many keys are listed; the rest is counted, and in ``translations report --csv``.
@@ -68,7 +67,9 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
-        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.label})
+        yield LazyText(
+            N_("of these, '{place}': {count}"), {"count": area.count, "place": area.label}
+        )
 
 
 _TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (

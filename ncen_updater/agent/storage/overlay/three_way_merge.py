@@ -89,7 +89,7 @@ class KeyReport:
 
     @property
     def name(self) -> str:
-        """The key for people."""
+        """Return the key for people."""
         return format_key(self.key)
 
 

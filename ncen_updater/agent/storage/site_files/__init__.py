@@ -9,6 +9,6 @@ was there; what was added meanwhile is set aside, never deleted (``docs/decision
 The application's user owns these directories. What lies in them is data and never a path to follow:
 everything is done below open directories, and no link is followed.
 
-``directory_index`` lists and compares (pure, but for the walk), ``directory_snapshot`` works on one
+``directory_index`` surveys, lists and compares, ``directory_snapshot`` works on one
 directory. Which directories, and when, is decided by ``engine/file_snapshots.py``.
 """

@@ -25,7 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.agent.storage.site_files.directory_index import (
+    FICLONE,
+    FINAL_INDEX,
+    PREPARED_INDEX,
+    QUARANTINE_PREFIX,
     ROOT_PATH,
+    TREE_DIRECTORY,
+    WRITTEN_LIST_PREFIX,
     DirectoryEntry,
     DirectoryIndex,
     FileKind,
@@ -33,20 +39,12 @@ from ncen_updater.agent.storage.site_files.directory_index import (
     decode_index,
     encode_index,
     find_gone_and_moved,
+    get_snapshot_directory,
     has_same_content,
+    is_owned_by_agent,
     is_unchanged,
     make_entry,
     read_directory,
-)
-from ncen_updater.agent.storage.site_files.directory_survey import (
-    FICLONE,
-    FINAL_INDEX,
-    PREPARED_INDEX,
-    QUARANTINE_PREFIX,
-    TREE_DIRECTORY,
-    WRITTEN_LIST_PREFIX,
-    get_snapshot_directory,
-    is_owned_by_agent,
 )
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError

@@ -91,11 +91,11 @@ class SlotStore:
 
     @property
     def current_link(self) -> Path:
-        """The link that chooses the slot in use."""
+        """Return the link that chooses the slot in use."""
         return self._current
 
     def list_versions(self) -> tuple[Version, ...]:
-        """Every slot that is whole and has its record, oldest version first."""
+        """Return every slot that is whole and has its record, oldest version first."""
         names = (parse_slot_name(item.name) for item in self._list_entries() if item.is_dir())
         return tuple(sorted(v for v in names if v is not None and self._records.exists(v)))
 

@@ -36,7 +36,7 @@ def parse_database_urls(named: Sequence[str]) -> dict[str, str]:
 
 
 def make_django_database(url: str) -> dict[str, object]:
-    """One entry of DATABASES."""
+    """Return one entry of DATABASES."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "sqlite":

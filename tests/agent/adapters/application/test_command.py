@@ -459,7 +459,7 @@ def test_unit_that_did_not_start_for_another_names_that(
     answer = "is-failed) echo failed; echo active;;\nstart)"
     program.write_text(SYSTEMCTL.replace("start)", answer, 1))
     (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
-    why = "dependency (ncen-updater-resume.service)"
+    why = "failed dependency: ncen-updater-resume.service"
     assert str(unit.why_down()) == f"ncen.service not running: {why}"
 
 

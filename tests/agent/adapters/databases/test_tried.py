@@ -54,8 +54,8 @@ M = "mark"
     ("older", "plain", "back", "again", "expected"),
     [
         # An old column.
-        (of(c="a"), of(c="a"), of(c=M), of(c=M), "kept"),
-        (of(c="a"), of(c="a"), of(c=M), of(c="other"), "kept"),
+        (of(c="a"), of(c="a"), of(c=M), of(c=M), "preserved"),
+        (of(c="a"), of(c="a"), of(c=M), of(c="other"), "preserved"),
         (of(c="a"), of(c="a"), of(c="ma"), of(c="ma"), "lost"),
         (of(c="a"), of(c="a"), of(c="ma"), of(c=M), "restored"),
         (of(c="a"), of(c="a"), without_row(c="text"), of(c=M), "restored"),
@@ -65,7 +65,7 @@ M = "mark"
         (of(), of(c=None), of(), of(c=None), "lost"),
         (of(), of(c=None), of(), of(c=M), "restored"),
         (of(d="b"), of(c=None, d="b"), of(d=M), of(c=M), "restored"),
-        (of(b="a"), of(c="a"), of(b=M), of(c=M), "kept"),
+        (of(b="a"), of(c="a"), of(b=M), of(c=M), "preserved"),
         (of(b="a"), of(c="a"), of(b=M), of(c="a"), "lost"),
         # A new table.
         ({}, of(c="a"), {}, {}, "lost"),
@@ -79,8 +79,8 @@ M = "mark"
         # A way that did not go.
         (of(c="a"), of(c="a"), None, None, UntestedReason.NOT_COMPLETED),
         (of(), of(c=None), of(), None, UntestedReason.NOT_COMPLETED),
-        (of(c="a"), of(c="a"), of(c=M), None, "kept"),
-        (of(b="a"), of(c="a"), of(b=M), None, "kept"),
+        (of(c="a"), of(c="a"), of(c=M), None, "preserved"),
+        (of(b="a"), of(c="a"), of(b=M), None, "preserved"),
     ],
 )  # fmt: skip
 def test_what_became_of_a_value(
@@ -94,10 +94,10 @@ def test_what_became_of_a_value(
     found = seen(older, plain, written, back, again)["d.t.c"]
     if isinstance(expected, UntestedReason):
         assert dict(found.untested) == {expected: 1}
-        assert found.kept == found.restored == found.lost == 0
+        assert found.preserved == found.restored == found.lost == 0
     else:
         assert getattr(found, expected) == 1
-        assert found.kept + found.restored + found.lost == 1
+        assert found.preserved + found.restored + found.lost == 1
         assert not found.untested
 
 
@@ -148,7 +148,7 @@ def test_only_another_type_makes_a_suspect() -> None:
     [([], ("d.t.c",)), (["t.c"], ()), (["T.C"], ()), (["t"], ()), (["t.other", "u"], ("d.t.c",))],
 )
 def test_what_nobody_says(said: list[str], expected: tuple[str, ...]) -> None:
-    columns = [ColumnRoundTrip("d.t.c", lost=2), ColumnRoundTrip("d.t.kept", kept=2)]
+    columns = [ColumnRoundTrip("d.t.c", lost=2), ColumnRoundTrip("d.t.preserved", preserved=2)]
     assert (
         find_undeclared_losses(columns, {"d": [parse_declared_loss(name) for name in said]})
         == expected
@@ -171,7 +171,8 @@ def test_a_text_fits_and_is_nobody_elses() -> None:
 
 def test_it_is_read_as_it_was_written() -> None:
     values = RoundTripResult(
-        (ColumnRoundTrip("d.t.c", kept=1, lost=2, untested={UntestedReason.REFUSED: 3}),), "stopped"
+        (ColumnRoundTrip("d.t.c", preserved=1, lost=2, untested={UntestedReason.REFUSED: 3}),),
+        "stopped",
     )
     assert RoundTripResult.from_json(values.to_json()) == values
     assert values.list_columns("lost") == ("d.t.c",)

@@ -35,8 +35,7 @@ from ncen_updater.agent.model.errors import (
     DatabaseUnreachableError,
     MigrationRefusedError,
 )
-from ncen_updater.agent.storage.site_files.directory_index import SnapshotMethod
-from ncen_updater.agent.storage.site_files.directory_survey import DirectorySurvey
+from ncen_updater.agent.storage.site_files.directory_index import DirectorySurvey, SnapshotMethod
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText

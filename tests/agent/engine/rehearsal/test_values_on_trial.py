@@ -130,12 +130,12 @@ def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     assert values.list_columns("restored") == () and values.failure is None
     assert columns["companies.companies.origin"].lost == 3
     for kept in ("name", "turnover", "country"):
-        assert columns[f"companies.companies.{kept}"].kept == 3, kept
+        assert columns[f"companies.companies.{kept}"].preserved == 3, kept
     assert columns["companies.companies.company_ref"].untested == {UntestedReason.KEY: 3}
     # A reference that nothing would answer is refused, and no other value is made up.
     assert set(columns["companies.addresses.company_ref"].untested) == {UntestedReason.REFUSED}
     # What the application itself writes for each release is no value of anybody's.
-    assert columns["seizures.ncen_release.release"].kept == 1
+    assert columns["seizures.ncen_release.release"].preserved == 1
     words = said(demo, "rehearse", DROPS)
     assert LOST in words
 
@@ -167,7 +167,7 @@ def test_what_was_parked_comes_back(demo: DemoSite) -> None:
 def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
     values, columns = tried(demo, RENAMES)
     assert values.list_columns("lost") == values.list_columns("restored") == ()
-    assert columns["companies.companies.form"].kept == 3
+    assert columns["companies.companies.form"].preserved == 3
 
 
 @in_turns("demo", "version")
@@ -184,7 +184,7 @@ def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column
 def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: DemoSite) -> None:
     values, columns = tried(demo, STOPS)
     assert values.failure is not None and "0002_change" in values.failure
-    assert values.count_values("kept") == values.count_values("lost") == 0
+    assert values.count_values("preserved") == values.count_values("lost") == 0
     assert columns["companies.companies.name"].untested == {UntestedReason.NOT_COMPLETED: 3}
     assert "0002_change" in said(demo, "rehearse", STOPS)
 

@@ -113,21 +113,21 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        f"INSERT INTO approvals (binding, to_version, basis, who, uid, at)"
+        f"INSERT INTO approvals (binding, to_version, basis, actor, uid, at)"
         f" VALUES ('{ONE}', '3.3.0', '{{}}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
         "UPDATE approvals SET withdrawn_at = NULL, withdrawn_by = NULL",
         "DELETE FROM approvals WHERE withdrawn_at IS NULL",
-        "UPDATE approvals SET uid = 1003, who = 'third' WHERE withdrawn_at IS NULL",
+        "UPDATE approvals SET uid = 1003, actor = 'third' WHERE withdrawn_at IS NULL",
         "UPDATE changes SET from_version = '3.1.0'",
         "UPDATE changes SET kind = 'rollback'",
         "UPDATE changes SET state = 'reverted'",
         "UPDATE changes SET id = 'aaaaaaaa'",
-        "UPDATE orders SET who = 'bo', uid = 1002 WHERE id = 1",
-        "UPDATE orders SET data = '{}' WHERE id = 1",
-        "UPDATE orders SET kind = 'rollback' WHERE id = 2",
-        "UPDATE orders SET ended_at = NULL WHERE id = 1",
-        "DELETE FROM orders WHERE id = 2",
-        "INSERT INTO orders (kind, data, who, uid, at)"
+        "UPDATE jobs SET actor = 'bo', uid = 1002 WHERE id = 1",
+        "UPDATE jobs SET data = '{}' WHERE id = 1",
+        "UPDATE jobs SET kind = 'rollback' WHERE id = 2",
+        "UPDATE jobs SET ended_at = NULL WHERE id = 1",
+        "DELETE FROM jobs WHERE id = 2",
+        "INSERT INTO jobs (kind, data, actor, uid, at)"
         " VALUES ('rollback', '{}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
     ],
 )

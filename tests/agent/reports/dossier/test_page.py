@@ -191,7 +191,7 @@ def test_it_says_what_a_director_has_to_know() -> None:
         "ncen: upgrade from 3.2.4 to 3.3.0",
         "about 9.0 s (5.0 s to 1 min 15 s)",
         "between 2026-11-24 22:00:00 UTC and 2026-11-25 04:00:00 UTC",
-        "CITES class: new code for 212 records.",
+        "'CITES class': new code for 212 records.",
         "3 records without a target: C10 (3)",
         "Data checks passed: 2.",
         "UPDATE items SET code = 'C10' WHERE code < 'C2';",
@@ -231,7 +231,7 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
 def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
     tried = RoundTripResult(
         (
-            ColumnRoundTrip("seizures.items.code", kept=12, restored=3),
+            ColumnRoundTrip("seizures.items.code", preserved=12, restored=3),
             ColumnRoundTrip("seizures.items.note", lost=2),
         )
     )

@@ -215,7 +215,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
     with Journal.open(upgraded.site.journal) as journal:
         order = JobQueue(journal).find(number)
         assert order is not None
-        assert build_job_command(order) == ("rollback", "--yes", "--order", str(number))
+        assert build_job_command(order) == ("rollback", "--yes", "--job", str(number))
         asked = read_rollback_request(journal, number)
         assert (asked.actor.name, asked.may_approve) == (OPERATOR, False)
         found = find_rollback_to_approve(journal, "3.3.0", 1)

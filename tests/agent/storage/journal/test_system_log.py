@@ -33,9 +33,9 @@ def test_it_names_who_what_and_which(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages == [
         "approved 3.3.0 by amina (1 of 2)",
         "approved 3.3.0 by bo (2 of 2)",
-        "job-queued upgrade by bo (order 1)",
-        "job-started upgrade by bo (order 1)",
-        "job-ended (order 1) exit code 11",
+        "job-queued upgrade by bo (job 1)",
+        "job-started upgrade by bo (job 1)",
+        "job-ended (job 1) exit code 11",
         "held by amina",
         "step-failed migrate NU-4203",
         "imported by bo",

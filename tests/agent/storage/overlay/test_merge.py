@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from ncen_updater.agent.storage.overlay.layer import AreaCount, measure_coverage
 from ncen_updater.agent.storage.overlay.three_way_merge import (
     KeyOutcome,
     TextOrigin,
     merge_settings,
     merge_texts,
 )
-from ncen_updater.agent.storage.overlay.translation_coverage import AreaCount, measure_coverage
 from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
 from ncen_updater.formats.texts.overlay_files import ShippedTexts

@@ -15,19 +15,17 @@ import pytest
 
 from ncen_updater.agent.storage.site_files.directory_index import (
     SnapshotMethod,
+    choose_snapshot_method,
     decode_index,
     encode_index,
+    get_snapshot_directory,
+    list_leftovers,
+    survey_directory,
 )
 from ncen_updater.agent.storage.site_files.directory_snapshot import (
     DirectorySnapshot,
     RestoreResult,
     UnsafeSnapshotDirectoryError,
-)
-from ncen_updater.agent.storage.site_files.directory_survey import (
-    choose_snapshot_method,
-    get_snapshot_directory,
-    list_leftovers,
-    survey_directory,
 )
 from ncen_updater.common.messages import (
     INDEX_UNUSABLE,

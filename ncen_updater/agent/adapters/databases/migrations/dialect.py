@@ -45,7 +45,7 @@ class MigrationDialect(abc.ABC):
     @property
     @abc.abstractmethod
     def error_type(self) -> type[Exception]:
-        """What the driver raises."""
+        """Return what the driver raises."""
 
     def explain_error(self, error: Exception) -> str:
         """Return what an exception of the driver says, without what may hold a row."""

@@ -53,7 +53,7 @@ class UnmappedReferences:
 
     @property
     def total(self) -> int:
-        """Number of rows without a target."""
+        """Return the number of rows without a target."""
         return sum(count for _, count in self.rows)
 
 

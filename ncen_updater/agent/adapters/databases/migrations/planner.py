@@ -273,7 +273,7 @@ class RollbackPath:
 
     @property
     def lost_objects(self) -> tuple[str, ...]:
-        """The objects whose new values are not kept: database, table, column.
+        """Return the objects whose new values are not kept: database, table, column.
 
         Not those tables that the release itself fills: they are lost only if somebody adds to them,
         which is counted before a rollback.

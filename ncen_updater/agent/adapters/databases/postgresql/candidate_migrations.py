@@ -359,7 +359,7 @@ class CandidateMigrations:
 
     @property
     def _logs_in_as_owner(self) -> bool:
-        """Whether a program logs in as the application does; another user than ours always."""
+        """Tell whether a program logs in as the application does; another user always."""
         return self._user() is not None or bool(self._server.has_owner_login)
 
     def _run_migrator(

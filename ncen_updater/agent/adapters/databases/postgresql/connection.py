@@ -317,7 +317,7 @@ class Server:
 
     @property
     def has_owner_login(self) -> bool | None:
-        """Whether sessions as the application's role have their own login; None if not tried."""
+        """Tell whether the application's role has its own login; None if not tried."""
         return self._owner_logs_in
 
     def check_owner_login(self, database: str) -> bool:

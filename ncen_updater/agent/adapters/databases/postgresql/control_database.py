@@ -126,7 +126,7 @@ class ControlDatabase:
 
     @contextlib.contextmanager
     def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:
-        """One transaction that is on the disk when the block ends well; the driver's errors."""
+        """Open a transaction that is on the disk when the block ends well."""
         connection = self._server.open_session(self._name, purpose="control")
         try:
             with connection.transaction():

@@ -75,7 +75,7 @@ class PostgresDialect(MigrationDialect):
 
     @property
     def error_type(self) -> type[psycopg.Error]:
-        """What psycopg raises."""
+        """Return what psycopg raises."""
         import psycopg
 
         return psycopg.Error

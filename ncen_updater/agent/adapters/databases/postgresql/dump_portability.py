@@ -61,7 +61,7 @@ class CatalogueObject:
 
     @property
     def label(self) -> str:
-        """The object in the server's words."""
+        """Return the object in the server's words."""
         return f"{self.kind} {self.name}"
 
 

@@ -104,12 +104,12 @@ class TableShape(tuple[str, str, tuple[str, ...]]):
 
     @property
     def label(self) -> str:
-        """The name as people write it: without the schema where it is ``public``."""
+        """Return the name as people write it: without the schema where it is ``public``."""
         return self[1] if self[0] == "public" else f"{self[0]}.{self[1]}"
 
     @property
     def quoted_name(self) -> str:
-        """The name for SQL."""
+        """Return the name for SQL."""
         return f"{quote_identifier(self[0])}.{quote_identifier(self[1])}"
 
     @property

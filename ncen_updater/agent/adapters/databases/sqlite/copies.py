@@ -200,7 +200,7 @@ def copy_set(
 
     def reported(name: str, count: int) -> None:
         del count
-        progress.report(LazyText(N_("copying {database}"), {"database": name}))
+        progress.report(LazyText(N_("copying {name}"), {"name": name}))
 
     copy_files(layout, source, partial, reported)
     copy_owner_and_modes(layout, source, partial)

@@ -105,7 +105,7 @@ class DatabaseSets:
         return self.directory / f"{FENCE_LINK_PREFIX}{change}"
 
     def list_fence_links(self) -> tuple[Path, ...]:
-        """Every fence link that exists."""
+        """Return every fence link that exists."""
         return tuple(sorted(self.directory.glob(f"{FENCE_LINK_PREFIX}*")))
 
     def fenced_by(self) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ class DatabaseSets:
             check_before_open(self.file_path(set_path, name))
 
     def list_roles(self) -> tuple[tuple[Path, SetRole], ...]:
-        """Every set that is not live, with its role, partial ones too."""
+        """Return every set that is not live, with its role, partial ones too."""
         if not self.sets.is_dir():
             return ()
         live = self.find_live_set_or_none()
@@ -330,7 +330,7 @@ class DatabaseSets:
             place.flush_entries()
 
     def _open_files(self, set_path: Path) -> Iterator[tuple[Path, int]]:
-        """Every database of a set with what lies beside it, opened.
+        """Return every database of a set with what lies beside it, opened.
 
         What was put there instead is left alone: it is nobody's data, and is refused where a
         database is needed.

@@ -58,7 +58,7 @@ class SqliteDialect(MigrationDialect):
 
     @property
     def error_type(self) -> type[sqlite3.Error]:
-        """What sqlite3 raises."""
+        """Return what sqlite3 raises."""
         return sqlite3.Error
 
     def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
@@ -102,7 +102,7 @@ class SqliteDialect(MigrationDialect):
             yield
 
     def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Every transaction begins with the file's lock, so it must be said before."""
+        """Set it before a transaction, each of which begins with the file's lock."""
         driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
 
     def count_dangling_references(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
@@ -135,7 +135,7 @@ class SqliteDialect(MigrationDialect):
         self.set_lock_timeout(driver, lock_ms)
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
-        """One statement after the other: the driver's executescript would commit first."""
+        """Run one statement after the other: the driver's executescript would commit first."""
         for statement in split_statements(sql, self.engine_name):
             self._run(driver, statement, statement_ms)
 

@@ -201,7 +201,7 @@ class SqliteEngine(SqliteReadOperations):
         def reported(name: str, count: int) -> None:
             nonlocal done
             done += count
-            progress.report(LazyText(N_("copying {database}"), {"database": name}), done, total)
+            progress.report(LazyText(N_("copying {name}"), {"name": name}), done, total)
 
         copy_files(layout, source, partial, reported, online=online)
         self._record_copied(change, source, partial)

@@ -238,7 +238,7 @@ class SqliteReadOperations(DatabaseEngine):
         return {self._layout.directory: get_free_bytes(self._layout.directory)}
 
     def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
-        """Every candidate or previous that exists."""
+        """Return every candidate or previous that exists."""
         found: list[tuple[str, DatabaseRole, str]] = []
         for path, role in self._layout.list_roles():
             partial = path.name.endswith(".partial")

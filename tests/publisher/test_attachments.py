@@ -120,7 +120,7 @@ def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) ->
     urls = [component["purl"] for component in json.loads(content)["components"]]
     assert "pkg:npm/%40scope/thing@5.0.1" in urls
     assert "pkg:maven/org.example/tool@4.1" in urls
-    # Built again without papers, the old ones do not stay behind.
+    # Built again without attachments, the old ones do not stay behind.
     build_release(release, tmp_path / "one")
     assert not (tmp_path / "one/targets" / SBOM).exists()
     assert not (tmp_path / "one/targets" / PROVENANCE).exists()

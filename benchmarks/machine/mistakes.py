@@ -56,7 +56,7 @@ MISTAKES = (
             " systemctl reload postgresql",
             f"cp -p /root/hba {HBA}; systemctl reload postgresql", "NU-1215"),
     Mistake("PostgreSQL stopped", "systemctl stop postgresql",
-            "systemctl start postgresql; systemctl restart ncen; sleep 3", "NU-1202"),
+            "systemctl start postgresql; systemctl restart ncen; sleep 3", "NU-12"),
     Mistake("application stopped", "systemctl stop ncen", "systemctl start ncen; sleep 3",
             "NU-1202"),
     Mistake("port of the application in use",

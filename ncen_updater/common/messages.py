@@ -503,6 +503,9 @@ RECEIPT_KEY_MISMATCH: ErrorMessage
 FLEET_UNUSABLE: ErrorMessage
 FLEET_SITE_UNKNOWN: ErrorMessage
 REGIONS_INVALID: ErrorMessage
+PUBLICATION_WAITS: ErrorMessage
+RECEIPT_ADDRESS_UNKNOWN: ErrorMessage
+RECEIPT_NOT_DELIVERED: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

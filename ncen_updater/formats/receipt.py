@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -57,6 +57,7 @@ class Outcome(StrEnum):
     REVERTED = "reverted"  # it failed before users could work again
     ROLLED_BACK = "rolled-back"  # by people
     TURNED_BAD = "turned-bad"  # in the soak period, and was rolled back automatically
+    SOAK_FAILED = "soak-failed"  # in the soak period, and is still installed
 
 
 class Fault(StrEnum):
@@ -64,6 +65,7 @@ class Fault(StrEnum):
 
     RELEASE = "release"
     SITE = "site"
+    INTERRUPTED = "interrupted"  # by people, or by a condition of the site that passes
     NONE = "none"
 
 
@@ -110,6 +112,21 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "size": ReceiptField(_FIGURES, N_("Size of the databases: {value}")),
     "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
 }
+
+#: Field of ``root``: where receipts may be sent, ``https:`` before ``mailto:``.
+RECEIPT_ADDRESSES_FIELD: Final = "x-ncen-receipts"
+ReceiptAddresses = tuple[
+    Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^(?:https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/[A-Za-z0-9._~/-]*"
+            r"|mailto:[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)$",
+            max_length=200,
+        ),
+    ],
+    ...,
+]
+_ADDRESSES: TypeAdapter[ReceiptAddresses] = TypeAdapter(ReceiptAddresses)
 
 Seconds = Annotated[int, Field(ge=0, le=10_000_000)]
 ShortDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -258,6 +275,18 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     return SignedReceipt(receipt, release_digest, _compute_digest(envelope.payload), content)
 
 
+def read_receipt_addresses(root: Mapping[str, Any]) -> ReceiptAddresses:
+    """Read where receipts may be sent.
+
+    Args:
+        root: Fields of a verified root.
+
+    Raises:
+        ValueError: If it names something else.
+    """
+    return _ADDRESSES.validate_python(root.get(RECEIPT_ADDRESSES_FIELD, ()))
+
+
 def make_signer(private_key: Ed25519PrivateKey) -> CryptoSigner:
     """Return what signs with a site's key."""
     return CryptoSigner(private_key, _make_public_key(encode_public_key(private_key)))
@@ -306,8 +335,10 @@ _WORDS = {
     "reverted": N_("reverted"),
     "rolled-back": N_("rolled back by people"),
     "turned-bad": N_("rolled back in the soak period"),
+    "soak-failed": N_("unhealthy in the soak period, still installed"),
     "release": N_("the release"),
     "site": N_("the site"),
+    "interrupted": N_("an interruption"),
     "none": N_("nothing"),
     "copied": N_("copied"),
     "unchanged": N_("unchanged"),

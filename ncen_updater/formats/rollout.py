@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
 from ncen_updater.common.json_records import encode_canonical_json, within_calendar
-from ncen_updater.formats.manifest import Country, SignedModel
+from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
 
 MAX_WAVES = 100
 TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -56,6 +56,32 @@ class RolloutWave(SignedModel):
     opens: UtcTime
     percent: Annotated[int, Field(ge=1, le=100, strict=True)]
     countries: Annotated[tuple[Country, ...], Field(max_length=300)] = ()
+
+
+#: Field of a product's role: when this version of it may be published. Sites do not read it.
+PUBLISH_AFTER_FIELD: Final = "x-ncen-publish-after"
+
+
+class PublishCondition(SignedModel):
+    """Signed together with waves: they are published once enough countries soaked the release.
+
+    Attributes:
+        product: Of the release.
+        version: Which one.
+        count: So many countries must have reported that its soak period was completed.
+        countries: Among these.
+    """
+
+    product: ProductName
+    version: VersionText
+    count: Annotated[int, Field(ge=1, strict=True)]
+    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=300)]
+
+    @model_validator(mode="after")
+    def _check_count(self) -> PublishCondition:
+        if self.count > len(set(self.countries)):
+            raise ValueError("more countries than are named")
+        return self
 
 
 class ReleaseHalt(SignedModel):

@@ -200,6 +200,8 @@ class SimulatedSite:
                 self.event += 1
                 self.agent = None
                 return ExitCode.OK
+            case "receipt":
+                return ExitCode.ERROR if what in self.failing else ExitCode.OK
             case "upgrade":
                 return self._upgrade(more[0])
             case _:

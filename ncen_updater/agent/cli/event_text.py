@@ -72,6 +72,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "previous-dropped": N_("previous databases removed"),
     "receipt-level": N_("level of receipts set"),
     "receipt-written": N_("receipt written"),
+    "receipt-sent": N_("receipt sent"),
     "recovery": N_("resume started"),
     "recovery-failed": N_("resume failed"),
     "rehearsal-started": N_("rehearsal started"),

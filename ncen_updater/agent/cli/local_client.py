@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -430,9 +431,17 @@ class LocalSiteClient(LocalRecords):
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
         """Verify an offline bundle and, unless ``dry_run``, import it."""
+        from ncen_updater.agent.reports.receipt import read_receipt_state
         from ncen_updater.formats.bundle_file import open_bundle_file
+        from ncen_updater.formats.receipt import ReceiptLevel
 
-        return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
+        result = self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
+        with self._open_journal() as journal:
+            sends = read_receipt_state(journal).level is not ReceiptLevel.NONE
+        if dry_run or not sends:
+            return result
+        words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
+        return replace(result, lines=(*result.lines, LazyText(words, {"path": file.parent})))
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
         """Import the file that a job names in the import directory, for its requester.

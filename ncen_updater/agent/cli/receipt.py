@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,13 @@ from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import RECEIPT_UNWRITABLE, ExitCode
+from ncen_updater.common.messages import RECEIPT_ADDRESS_UNKNOWN, RECEIPT_UNWRITABLE, ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.formats.receipt import Receipt, ReceiptLevel
+    from ncen_updater.formats.receipt import Receipt, ReceiptLevel, SignedReceipt
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
 LEVELS = ("none", "version", "outcome", "figures")
@@ -35,6 +37,10 @@ LEVELS = ("none", "version", "outcome", "figures")
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
+@click.option("--send", is_flag=True, help=N_("Send the next receipt to the Secretariat"))
+@click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
+@click.option("--mail", is_flag=True, help=N_("Send it by mail"))
+@click.option("--scheduled", is_flag=True, hidden=True)
 @yes_option
 @dry_run_option
 @click.pass_context
@@ -43,6 +49,10 @@ def receipt(
     level: str | None,
     directory: Path | None,
     all_levels: bool,
+    send: bool,
+    qr: bool,
+    mail: bool,
+    scheduled: bool,
     yes: bool,
     dry_run: bool,
 ) -> ExitCode:
@@ -51,22 +61,25 @@ def receipt(
     from ncen_updater.agent.storage.journal.journal import Journal
     from ncen_updater.formats.receipt import ReceiptLevel, describe_word
 
-    if all_levels and (level or directory):
-        raise CommandUsageError(N_("--all-levels is not allowed with --level or --to"), context)
+    if all_levels and (level or directory or send or qr or mail or scheduled):
+        raise CommandUsageError(N_("--all-levels shows only, without other options"), context)
     session = get_agent_session(context)
     site = session.open_site()
-    reads_only = dry_run or (level is None and directory is None)
+    reads_only = dry_run or not (level or directory or send or qr or mail or scheduled)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
         agreed = read_receipt_state(journal).level
         if all_levels:
             return _show_levels(session, site, journal, agreed)
         if level is not None:
             agreed = _set_level(session, site, journal, agreed, ReceiptLevel(level), yes, dry_run)
-            if agreed is ReceiptLevel.NONE and directory is None:
+            if agreed is ReceiptLevel.NONE and not (directory or send or qr):
                 session.write_output({"level": agreed, "receipt": None, "path": None})
                 return ExitCode.OK
-        if directory is not None and not dry_run:
-            return _write(session, site, journal, agreed, directory)
+        if (directory is not None or qr) and not dry_run:
+            return _write(session, site, journal, agreed, directory, qr=qr)
+        if (send or mail or scheduled) and not dry_run:
+            way = None if scheduled else "mailto" if mail else "https"
+            return _send(session, site, journal, agreed, way, assume_yes=yes)
         # Who has not agreed to anything sees what the lowest level would say.
         shown = agreed if agreed is not ReceiptLevel.NONE else ReceiptLevel.VERSION
         following, _ = prepare_receipt(site, journal, shown)
@@ -134,27 +147,94 @@ def _set_level(
 
 
 def _write(
-    session: AgentSession, site: Site, journal: Journal, level: ReceiptLevel, directory: Path
+    session: AgentSession,
+    site: Site,
+    journal: Journal,
+    level: ReceiptLevel,
+    directory: Path | None,
+    *,
+    qr: bool,
 ) -> ExitCode:
     from ncen_updater.agent.reports.receipt import write_receipt
+
+    with tempfile.TemporaryDirectory() as unused:
+        place = directory or Path(unused)
+        try:
+            signed, path = write_receipt(site, journal, level, place, get_invoking_user())
+        except OSError as error:
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
+    _show(session, signed.receipt)
+    if directory is not None:
+        session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+    if qr:
+        import segno
+
+        picture = io.StringIO()
+        segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
+        for line in picture.getvalue().splitlines():
+            session.add_line(line)
+    _report(session, signed, None if directory is None else path)
+    return ExitCode.OK
+
+
+def _send(
+    session: AgentSession,
+    site: Site,
+    journal: Journal,
+    level: ReceiptLevel,
+    way: str | None,
+    *,
+    assume_yes: bool,
+) -> ExitCode:
+    """Send what is next; without a way, as the last person did, and only if it is due."""
+    from ncen_updater.agent.reports.receipt import (
+        find_due_receipt,
+        list_addresses,
+        prepare_receipt,
+        queue_receipt,
+        send_outgoing,
+    )
+    from ncen_updater.agent.service.notifications.notifier import send_receipt
+
+    scheduled = way is None
+    due = find_due_receipt(journal) if scheduled else None
+    if scheduled and (due is None or due[0] > journal.read_time()):
+        session.write_output({"level": level, "receipt": None, "path": None})
+        return ExitCode.OK
+    way = way or (due[1] if due else "")
+    following, _ = prepare_receipt(site, journal, level)
+    address = next((one for one in list_addresses(site) if one.startswith(f"{way}:")), None)
+    if address is None:
+        raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, way=way)
+    if not scheduled:
+        _show(session, following, at_once=True)
+        words = LazyText(N_("Send this receipt to {address}?"), {"address": address})
+        session.ask_confirmation(words, assume_yes=assume_yes)
+    actor = get_invoking_user()
+    queue_receipt(site, journal, level, actor)
+    sent = send_outgoing(
+        journal, level,
+        lambda one: send_receipt(session.config, site.config, address, one.content),
+        way=way, actor=actor, scheduled=scheduled,
+    )  # fmt: skip
+    session.add_line(LazyText(N_("Sent to {address}"), {"address": address}))
+    _report(session, sent[-1], address)
+    return ExitCode.OK
+
+
+def _report(session: AgentSession, signed: SignedReceipt, place: Path | str | None) -> None:
+    """Say where the first receipt's key has to be read out, and write the document."""
     from ncen_updater.common.cli.render import group_digest
     from ncen_updater.formats.receipt import compute_fingerprint
 
-    try:
-        signed, path = write_receipt(site, journal, level, directory, get_invoking_user())
-    except OSError as error:
-        raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
-    _show(session, signed.receipt)
-    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
     fingerprint = compute_fingerprint(signed.receipt.key)
     if signed.receipt.number == 1:
         words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
         session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
     session.write_output({
-        "level": level, "receipt": signed.receipt.to_json(), "path": path,
+        "level": signed.receipt.level, "receipt": signed.receipt.to_json(), "path": place,
         "fingerprint": fingerprint,
     })  # fmt: skip
-    return ExitCode.OK
 
 
 def _show(session: AgentSession, what: Receipt, *, at_once: bool = False) -> None:

@@ -46,6 +46,7 @@ ALLOWED_COMMANDS = frozenset(
         "confirm",
         "import",
         "plan",
+        "receipt",
         "rehearse",
         "resume",
         "rollback",

@@ -40,6 +40,8 @@ RESTORED_APPROVAL_PREFIX: Final = "restored "
 RECEIPT_LEVEL_SET: Final = "receipt-level"
 #: A receipt was written, to be sent to the Secretariat.
 RECEIPT_WRITTEN: Final = "receipt-written"
+#: A receipt was delivered to the Secretariat's address.
+RECEIPT_SENT: Final = "receipt-sent"
 
 
 class NotificationKind(StrEnum):

@@ -83,6 +83,7 @@ class ServiceAction(StrEnum):
     UPGRADE = "upgrade"
     PRUNE = "prune"
     ASSESS = "assess"
+    SEND_RECEIPT = "receipt"
 
 
 class RehearsalStatus(StrEnum):

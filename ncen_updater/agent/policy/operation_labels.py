@@ -16,6 +16,7 @@ _OPERATION_LABELS = {
     "job": N_("running a job"),
     "plan": N_("downloading a release"),
     "prepare": N_("downloading a release"),
+    "receipt": N_("sending a receipt"),
     "rehearse": N_("rehearsing a release"),
     "resume": N_("resuming a change"),
     "rollback": N_("rolling back"),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,26 +26,40 @@ from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import (
     RECEIPT_LEVEL_SET,
+    RECEIPT_SENT,
     RECEIPT_WRITTEN,
     RESTORED_ADOPTED,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import compute_sha256
-from ncen_updater.common.messages import RECEIPT_KEY_UNUSABLE, RECEIPTS_OFF
+from ncen_updater.common.messages import (
+    DATABASE_UNREACHABLE,
+    INTERRUPTED,
+    RECEIPT_KEY_UNUSABLE,
+    RECEIPTS_OFF,
+    SOAK_DATABASES_DOWN,
+    SOAK_DISK_FULL,
+    ExitCode,
+    find_message,
+)
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import (
+    MAX_RECEIPT_BYTES,
     Fault,
     Outcome,
     Receipt,
+    ReceiptAddresses,
     ReceiptLevel,
     SignedReceipt,
     encode_public_key,
     make_receipt,
     make_signer,
+    read_receipt,
+    read_receipt_addresses,
     sign_receipt,
 )
 
@@ -53,6 +68,13 @@ if TYPE_CHECKING:
 
 #: The site's private key, below the state directory: 32 bytes, readable by root alone.
 KEY_FILE = "receipt.key"
+#: Below the state directory: receipts that were not delivered yet.
+OUTGOING_DIRECTORY = "receipts"
+#: Below that: those that were, so that a country can read what left.
+SENT_DIRECTORY = "sent"
+#: Without a change a receipt is sent so often, and each so much later that no hour tells anything.
+REPORT_INTERVAL = timedelta(days=30)
+MAX_DELAY_S = 86_400
 _GB = 1_000_000_000
 _SIZES = ((_GB, "<1 GB"), (10 * _GB, "1-10 GB"), (100 * _GB, "10-100 GB"))
 
@@ -94,8 +116,9 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
 
 
 def set_receipt_level(journal: Journal, level: ReceiptLevel, actor: str) -> None:
-    """Record what people agreed to."""
+    """Record what people agreed to; what waits to be sent and says more is removed."""
     journal.record_event(RECEIPT_LEVEL_SET, level=level.value, by=actor)
+    list_outgoing(journal.path.parent, level)
 
 
 def prepare_receipt(site: Site, journal: Journal, level: ReceiptLevel) -> tuple[Receipt, str]:
@@ -160,6 +183,103 @@ def write_receipt(
     return signed, path
 
 
+def list_addresses(site: Site) -> ReceiptAddresses:
+    """Return where the newest verified root says that receipts may be sent."""
+    root = TrustStateStore(site.state_directory).load().root
+    return read_receipt_addresses(parse_json(root.encode())["signed"] if root else {})
+
+
+def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt, Path]]:
+    """List receipts that wait to be sent, by number; remove what says more than is agreed now."""
+    found = []
+    for path in (state / OUTGOING_DIRECTORY).glob("receipt-*.json"):
+        signed = read_receipt(read_file(path, MAX_RECEIPT_BYTES), verify=False)
+        if signed.receipt.level.rank > level.rank:
+            durable.remove_file(path)
+        else:
+            found.append((signed, path))
+    return sorted(found, key=lambda one: one[0].receipt.number)
+
+
+def queue_receipt(site: Site, journal: Journal, level: ReceiptLevel, actor: str) -> None:
+    """Write the next receipt to be sent, unless one that waits says the same.
+
+    Raises:
+        UpdaterError, OSError: As :func:`write_receipt`.
+    """
+    following, _ = prepare_receipt(site, journal, level)
+    said = [_select_news(one.receipt) for one, _ in list_outgoing(site.state_directory, level)]
+    if _select_news(following) not in said:
+        durable.make_directory(site.state_directory / OUTGOING_DIRECTORY, 0o700)
+        write_receipt(site, journal, level, site.state_directory / OUTGOING_DIRECTORY, actor)
+
+
+def send_outgoing(
+    journal: Journal,
+    level: ReceiptLevel,
+    deliver: Callable[[SignedReceipt], None],
+    *,
+    way: str,
+    actor: str,
+    scheduled: bool = False,
+) -> list[SignedReceipt]:
+    """Deliver what waits, and record it. After a kill it is delivered again, which changes nothing.
+
+    Args:
+        journal: Open for writing.
+        level: As people agreed.
+        deliver: Delivers one receipt, or raises.
+        way: ``https`` or ``mailto``; the service goes the way of the last person.
+        actor: Who asked.
+        scheduled: Whether nobody did.
+    """
+    sent = []
+    for signed, path in list_outgoing(journal.path.parent, level):
+        deliver(signed)
+        journal.record_event(
+            RECEIPT_SENT, number=signed.receipt.number, digest=signed.digest, way=way,
+            level=signed.receipt.level.value, news=_identify_last_change(journal)[0], by=actor,
+            scheduled=scheduled,
+        )  # fmt: skip
+        durable.make_directory(path.parent / SENT_DIRECTORY, 0o700)
+        durable.rename_entry(path, path.parent / SENT_DIRECTORY / path.name)
+        sent.append(signed)
+    return sent
+
+
+def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
+    """Return when the next receipt leaves automatically, and on which way.
+
+    After each change with an outcome and otherwise once a month, with a delay that a restart does
+    not change and that outsiders cannot know.
+
+    Returns:
+        None where receipts are off, or no person has sent one at this level or a higher one.
+    """
+    level = read_receipt_state(journal).level
+    with guard_reads(journal.path):
+        query = f"SELECT * FROM events WHERE kind = '{RECEIPT_SENT}' ORDER BY number"  # noqa: S608
+        sent = [JournalEvent(row) for row in journal.query(query)]
+        by_people = [
+            event
+            for event in sent
+            if not event["scheduled"] and ReceiptLevel(str(event["level"])).rank >= level.rank
+        ]
+        if level is ReceiptLevel.NONE or not by_people:
+            return None
+        news, changed_at = _identify_last_change(journal)
+        since = sent[-1].at + REPORT_INTERVAL
+        if news != sent[-1]["news"] and changed_at is not None:
+            since = changed_at
+        chance = compute_sha256(f"{journal.read_event_hash(sent[-1].number)} {news}".encode())
+        delay = timedelta(seconds=int(chance[:8], 16) % MAX_DELAY_S)
+        return since + delay, str(by_people[-1]["way"])
+
+
+def _select_news(receipt: Receipt) -> object:
+    return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.change_day
+
+
 def load_key(state: Path) -> Ed25519PrivateKey:
     """Return the site's key; make it at the first use.
 
@@ -202,20 +322,20 @@ def _collect_site_facts(site: Site, running: Version, level: ReceiptLevel) -> di
 
 
 def _collect_change_facts(journal: Journal) -> dict[str, object]:
-    """Return what is known of the newest change that ended; nothing before the first."""
-    changes = [one for one in journal.list_changes(limit=10) if not one.state.is_open]
-    if not changes:
+    """Return what is known of the newest change that has an outcome; nothing before the first."""
+    last = _find_last_change(journal)
+    if last is None:
         return {}
-    change = changes[0]
-    facts = journal.read_facts(change.id)
+    change, facts = last
     real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
+    code = change.error_code or blame
     return {
         "change": [change.from_version, change.to_version],
         "outcome": outcome,
-        "code": change.error_code or blame,
-        "fault": choose_fault(outcome, blamed=blame is not None),
+        "code": code,
+        "fault": choose_fault(outcome, code, blamed=blame is not None),
         "soaked": is_soaked(outcome, facts),
         "change_day": _get_day(change),
         "databases": _describe_databases(facts),
@@ -229,27 +349,57 @@ def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
     if change.state is ChangeState.REVERTED:
         return Outcome.REVERTED
     if change.kind is ChangeKind.UPGRADE:
-        return Outcome.UPGRADED
+        return Outcome.SOAK_FAILED if facts.is_soak_failed else Outcome.UPGRADED
     return Outcome.TURNED_BAD if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
 
 
-def choose_fault(outcome: Outcome, *, blamed: bool) -> Fault:
-    """Return what a failure is attributed to; pure.
+def _find_last_change(journal: Journal) -> tuple[Change, ChangeFacts] | None:
+    for change in journal.list_changes(limit=10):
+        facts = journal.read_facts(change.id)
+        # Of those that are open, only one whose release failed its soak period has an outcome.
+        if not change.state.is_open or (change.is_soaking and facts.is_soak_failed):
+            return change, facts
+    return None
+
+
+def _identify_last_change(journal: Journal) -> tuple[str, datetime | None]:
+    """Return what tells one outcome from the next, and since when there is the last."""
+    last = _find_last_change(journal)
+    if last is None:
+        return "", None
+    change, facts = last
+    name = f"{change.id} {classify_outcome(change, facts)}"
+    return name, change.ended_at or facts.soak_started_at or change.created_at
+
+
+#: Errors that end with these exit codes pass: a full disk, no network, a hold, a closed window.
+_PASSING = (
+    ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD,
+)  # fmt: skip
+_INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
+
+
+def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
+    """Return what a failure is attributed to, by the table of errors; pure.
 
     Args:
         outcome: How the change ended.
+        code: Why; None for a change that a power cut or a kill ended.
         blamed: Whether the agent counts the failure against the release.
     """
-    if outcome is Outcome.ROLLED_BACK:
+    if outcome in (Outcome.ROLLED_BACK, Outcome.UPGRADED):
         return Fault.NONE
-    if blamed:  # also of a release that failed its soak period and was not rolled back
+    if blamed:
         return Fault.RELEASE
-    return Fault.NONE if outcome is Outcome.UPGRADED else Fault.SITE
+    error = find_message(code) if code is not None else INTERRUPTED
+    if error is not None and (error in _INTERRUPTIONS or error.exit_code in _PASSING):
+        return Fault.INTERRUPTED
+    return Fault.SITE
 
 
 def is_soaked(outcome: Outcome, facts: ChangeFacts) -> bool:
-    """Return whether a soak period was completed: not ended by a person, nor failed; pure."""
-    return outcome is Outcome.UPGRADED and facts.confirmed_by is None and facts.soak_error is None
+    """Return whether a soak period was completed, and not ended by a person; pure."""
+    return outcome is Outcome.UPGRADED and facts.confirmed_by is None
 
 
 def find_blame(journal: Journal, change: str) -> str | None:

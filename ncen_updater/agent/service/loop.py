@@ -33,7 +33,7 @@ from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.jobs import Job, JobKind, JournalJobRecorder
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, ExitCode
 
@@ -71,6 +71,7 @@ class ServiceLoop:
         is_on_trial: Whether this agent is new and has not confirmed itself.
         probe_running: Looks whether the application runs; None where that cannot be told.
         get_boot_id: Which start of the machine this is.
+        find_due_receipt: Gives when a receipt is to leave; None where none is.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class ServiceLoop:
         is_on_trial: Callable[[], bool] = lambda: False,
         probe_running: Callable[[], ProcessState | None] = lambda: None,
         get_boot_id: Callable[[], str] = lambda: "",
+        find_due_receipt: Callable[[], datetime | None] = lambda: None,
     ) -> None:
+        self._find_due_receipt = find_due_receipt
         self._running, self._boot = probe_running, get_boot_id
         self._settings, self._on_trial = settings, is_on_trial
         self._read, self._keeper, self._recorder = read_status, state_store, job_recorder
@@ -117,7 +120,7 @@ class ServiceLoop:
             or self._is_assessment_current(status)
         ):
             status = self._refresh_assessment(status)
-        act = decide_next_action(self._collect_inputs(status))
+        act = self._send_receipt_meanwhile(status, decide_next_action(self._collect_inputs(status)))
         self._announce_decision(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
         journal = require_part(status.journal)
@@ -127,6 +130,22 @@ class ServiceLoop:
         elif act.action is not ServiceAction.WAIT:
             self._run_decision(act)
         return act
+
+    def _send_receipt_meanwhile(
+        self, status: SiteStatus, decision: ServiceDecision
+    ) -> ServiceDecision:
+        """Where nothing else is to be done, send a receipt that is due, or come back for it."""
+        if decision.action is not ServiceAction.WAIT or require_part(status.lock_holder):
+            return decision
+        due, now = self._find_due_receipt(), self._now()
+        failure = self._service_state.failures.get(ServiceAction.SEND_RECEIPT)
+        if due is not None and failure is not None and failure.at <= now:
+            due = max(due, failure.compute_retry_at(ServiceAction.SEND_RECEIPT))
+        if due is None or (decision.until is not None and decision.until <= due and due > now):
+            return decision
+        if due > now:
+            return replace(decision, until=due)
+        return ServiceDecision(ServiceAction.SEND_RECEIPT, LazyText(N_("a receipt is due")))
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -307,6 +326,8 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
             return ("check",)
         case ServiceAction.PRUNE:
             return ("prune",)
+        case ServiceAction.SEND_RECEIPT:
+            return ("receipt", "--scheduled")
         case ServiceAction.SELF_UPDATE:
             return ("self-update",)
         case ServiceAction.PREPARE:

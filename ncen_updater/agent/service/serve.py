@@ -170,6 +170,7 @@ def run_service(
             is_on_trial=lambda: probation.on_trial,
             probe_running=lambda: _probe_running(config_path),
             get_boot_id=SystemClock().boot_id,
+            find_due_receipt=lambda: _find_due_receipt(state / JOURNAL_FILE),
         )
         _end_interrupted_jobs(jobs)
         inspections = InspectionQueue(
@@ -215,6 +216,19 @@ def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Call
         return (works or opened) and not watched
 
     return in_the_way
+
+
+def _find_due_receipt(journal: Path) -> datetime | None:
+    """Find when a receipt leaves automatically; None where none does, or nobody can tell."""
+    from ncen_updater.agent.reports.receipt import find_due_receipt
+
+    try:
+        with Journal.open(journal, read_only=True) as opened:
+            due = find_due_receipt(opened)
+    except (KeyError, ValueError, UpdaterError) as error:
+        logger.debug("whether a receipt is due was not found out: %s", error)
+        return None
+    return due[0] if due is not None else None
 
 
 def _probe_running(config_path: Path) -> ProcessState | None:

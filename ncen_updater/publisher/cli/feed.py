@@ -21,6 +21,7 @@ from ncen_updater.publisher.cli.options import (
     add_passphrase_options,
     get_time,
     make_passphrase_prompt,
+    record_option,
     show_line,
     show_result,
 )
@@ -79,6 +80,12 @@ def open_online_signers(
     is_flag=True,
     help=N_("For lost or stolen keys"),
 )
+@record_option
+@click.option(
+    "--waive",
+    metavar="TEXT",
+    help=N_("Publish although receipts are missing, and record why"),
+)
 @add_online_options
 @add_passphrase_options
 @click.pass_context
@@ -88,6 +95,8 @@ def publish(
     event: Path,
     staging: tuple[Path, ...],
     accept_interruption: bool,
+    record: Path,
+    waive: str | None,
     snapshot_key: tuple[Path, ...],
     timestamp_key: tuple[Path, ...],
     passphrase_fd: int | None,
@@ -95,15 +104,18 @@ def publish(
 ) -> None:
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.feed.publishing import Publisher
+    from ncen_updater.publisher.fleet.publish_gate import check_publish_conditions
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     session = get_session(context)
+    loaded = SigningEvent.load(event)
+    check_publish_conditions(loaded, record, waive, get_time().date())
     online = open_online_signers(
         make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
     )
     with session.make_progress() as progress, durable.make_world_readable():
         done = Publisher(FeedDirectory(feed), get_time, progress=progress).publish_event(
-            SigningEvent.load(event), staging, online, accept_interruption
+            loaded, staging, online, accept_interruption
         )
     show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
 

@@ -22,6 +22,7 @@ from ncen_updater.publisher.cli.options import (
     FILE_PATH,
     feed_option,
     get_time,
+    record_option,
     show_line,
 )
 
@@ -45,12 +46,6 @@ fleet = LazyGroup(
     help=N_("Import receipts of the sites and show them on a board"),
 )
 
-record_option = click.option(
-    "--record",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("fleet.db"),
-    help=N_("Database of receipts (default: fleet.db)"),
-)
 yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 
 
@@ -155,17 +150,30 @@ def forget(context: click.Context, site: str, record: Path, yes: bool) -> ExitCo
 @click.argument("output", metavar="DIRECTORY", type=DIRECTORY_PATH)
 @record_option
 @click.option("--regions", type=FILE_PATH, help=N_("Regions, countries and leaders (regions.toml)"))
+@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to show its waves"))
 @click.pass_context
-def board(context: click.Context, output: Path, record: Path, regions: Path | None) -> ExitCode:
+def board(
+    context: click.Context, output: Path, record: Path, regions: Path | None, feed: Path | None
+) -> ExitCode:
     from ncen_updater.common import atomic_files
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.fleet.board import build_board, render_board
     from ncen_updater.publisher.fleet.regions import read_regions
     from ncen_updater.publisher.fleet.store import FleetStore
+    from ncen_updater.publisher.signing.draft import list_offers
 
     session = get_session(context)
     known = read_regions(regions) if regions is not None else {}
+    state = FeedDirectory(feed).read_state() if feed is not None else None
+    offers = [
+        offer
+        for metadata in (state.delegated.values() if state is not None else ())
+        for offer in list_offers(metadata.signed)
+    ]
+    waves = {(one.product, one.version): one.waves for one in offers if one.waves}
     with FleetStore.open(record) as store:
-        made = build_board(store.list_sites(), known, get_time().date())
+        today = get_time().date()
+        made = build_board(store.list_sites(), known, today, waves, store.list_waivers())
     atomic_files.make_directory(output)
     for name, content in render_board(made, session.language).items():
         atomic_files.write_file(output / name, content)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.common.cli.session import CliSession
     from ncen_updater.formats.release_document import Withdrawal
-    from ncen_updater.formats.rollout import RolloutWave
+    from ncen_updater.formats.rollout import PublishCondition, RolloutWave
     from ncen_updater.publisher.build.attachments import AttachmentReport
     from ncen_updater.publisher.feed.feed_directory import FeedState
     from ncen_updater.publisher.feed.feed_status import SignatureStatus
@@ -82,6 +82,13 @@ regions_option = click.option(
     "--regions",
     type=FILE_PATH,
     help=N_("Regions and their countries (regions.toml), for a WAVE such as TIME=100:@leaders"),
+)
+
+record_option = click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("fleet.db"),
+    help=N_("Database of receipts (default: fleet.db)"),
 )
 
 builder_option = click.option(
@@ -217,26 +224,36 @@ def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]
     return [_parse_wave(text, known) for text in texts]
 
 
+def parse_publish_condition(
+    text: str, product: str, version: str, regions: Path | None
+) -> PublishCondition:
+    """Read ``COUNT:COUNTRY,COUNTRY``; ``@REGION`` is its countries.
+
+    Raises:
+        CommandUsageError: If it is something else, or names a country or region that there is not.
+        REGIONS_INVALID: If the file is unusable.
+    """
+    from ncen_updater.formats.rollout import PublishCondition
+    from ncen_updater.publisher.fleet.regions import read_regions
+
+    known = read_regions(regions) if regions is not None else {}
+    count, _, places = text.partition(":")
+    countries = _parse_countries(text, places, known, "--after")
+    try:
+        return PublishCondition(
+            product=product, version=version, count=int(count), countries=tuple(countries)
+        )
+    except ValueError as error:
+        words = N_("{text}: use the form 4:@leaders or 2:KE,SN,FR")
+        raise CommandUsageError(words, hint="--after", text=text) from error
+
+
 def _parse_wave(text: str, regions: Regions) -> RolloutWave:
     from ncen_updater.formats.rollout import RolloutWave
-    from ncen_updater.publisher.fleet.regions import list_countries
-    from ncen_updater.publisher.signing.draft import impossible
 
     opens, _, rest = text.partition("=")
     percent, _, places = rest.partition(":")
-    countries: list[str] = []
-    for part in places.split(","):
-        try:
-            named = list_countries(regions, part[1:]) if part.startswith("@") else (part,)
-        except KeyError as error:
-            words = N_("{text}: unknown region {region} (option --regions)")
-            raise CommandUsageError(words, hint="WAVE", text=text, region=part) from error
-        countries += [one for one in named if one and one not in countries]
-    wrong = impossible(countries)
-    if wrong:
-        raise CommandUsageError(
-            N_("{text}: unknown country {country}"), hint="WAVE", text=text, country=wrong[0]
-        )
+    countries = _parse_countries(text, places, regions, "WAVE")
     try:
         return RolloutWave.model_validate(
             {
@@ -248,6 +265,26 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
     except ValueError as error:
         words = N_("{text}: use the form 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU")
         raise CommandUsageError(words, hint="WAVE", text=text) from error
+
+
+def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> list[str]:
+    from ncen_updater.publisher.fleet.regions import list_countries
+    from ncen_updater.publisher.signing.draft import impossible
+
+    countries: list[str] = []
+    for part in places.split(","):
+        try:
+            named = list_countries(regions, part[1:]) if part.startswith("@") else (part,)
+        except KeyError as error:
+            words = N_("{text}: unknown region {region} (option --regions)")
+            raise CommandUsageError(words, hint=hint, text=text, region=part) from error
+        countries += [one for one in named if one and one not in countries]
+    wrong = impossible(countries)
+    if wrong:
+        raise CommandUsageError(
+            N_("{text}: unknown country {country}"), hint=hint, text=text, country=wrong[0]
+        )
+    return countries
 
 
 def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,6 +30,7 @@ from ncen_updater.publisher.cli.options import (
     load_signer_settings,
     load_token_key,
     make_passphrase_prompt,
+    parse_publish_condition,
     parse_waves,
     product_option,
     regions_option,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ncen_updater.formats.rollout import EmergencyHaltStatement
     from ncen_updater.publisher.cli.options import DraftMaker
     from ncen_updater.publisher.feed.feed_directory import FeedState
+    from ncen_updater.publisher.signing.draft import Draft
 
 
 @click.command(
@@ -60,15 +62,35 @@ if TYPE_CHECKING:
 @click.option("--add", is_flag=True, help=N_("Add to the existing waves"))
 @click.option("--at-once", is_flag=True, help=N_("All sites at once"))
 @regions_option
+@click.option(
+    "--after",
+    metavar="N:COUNTRIES",
+    help=N_(
+        "Publish only after sites in so many of these countries report that the release completed"
+        " its soak period, such as 4:@leaders"
+    ),
+)
 def wave(
-    version: str, waves: tuple[str, ...], add: bool, at_once: bool, regions: Path | None
+    version: str,
+    waves: tuple[str, ...],
+    add: bool,
+    at_once: bool,
+    regions: Path | None,
+    after: str | None,
 ) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
         raise CommandUsageError(N_("give waves or --at-once"))
     schedule = parse_waves(waves, regions)
-    return lambda s, p: draft_waves(s, p, version, schedule, get_time(), add=add)
+
+    def draft(state: FeedState, product: str) -> Draft:
+        condition = parse_publish_condition(after, product, version, regions) if after else None
+        return draft_waves(
+            state, product, version, schedule, get_time(), add=add, condition=condition
+        )
+
+    return draft
 
 
 @click.command(

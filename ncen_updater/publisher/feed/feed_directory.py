@@ -45,6 +45,7 @@ from ncen_updater.common.messages import (
     FEED_DIRECTORY_MISSING,
     UNKNOWN_PRODUCT,
 )
+from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD
 from ncen_updater.formats.target_names import ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.signing.role_policy import FeedPolicy, read_policy, stamp_metadata
@@ -357,9 +358,13 @@ class FeedRepository(Repository):
 
     def open(self, role: str) -> Metadata[Any]:
         """Return a copy of the role's newest version, or a first one."""
-        known = self.changed.get(role) or self._get_published(role)
+        if role in self.changed:
+            return deepcopy(self.changed[role])
+        known = deepcopy(self._get_published(role))
         if known is not None:
-            return deepcopy(known)
+            # It was of the publication of that version, which took place.
+            known.signed.unrecognized_fields.pop(PUBLISH_AFTER_FIELD, None)
+            return known
         kinds: dict[str, type[Any]] = {"snapshot": Snapshot, "timestamp": Timestamp}
         return Metadata(kinds.get(role, Targets)(version=1))
 

@@ -19,17 +19,15 @@ from packaging.version import Version
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json, to_json_value
-from ncen_updater.formats.receipt import Fault, Outcome, Receipt
+from ncen_updater.formats.receipt import Receipt, compute_fingerprint
 from ncen_updater.publisher.fleet.regions import Regions, find_region
-from ncen_updater.publisher.fleet.store import FleetSite, Mark
+from ncen_updater.publisher.fleet.release_rows import ReleaseRow, Waves, build_release_rows
+from ncen_updater.publisher.fleet.store import FleetSite, Mark, Waiver
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
 SILENT_AFTER = timedelta(days=40)
-#: So many countries must report a release's own fault before a halt is proposed.
-COUNTRIES_FOR_HALT = 2
 #: Fewer countries than this are not shown as a group to other countries.
 FEWEST_TOGETHER = 3
-_FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD)
 
 
 class Reporting(StrEnum):
@@ -53,6 +51,8 @@ class SiteRow:
         reporting: Whether that counts.
         last: Its last receipt.
         marks: What is unusual.
+        key: Its public key, and
+        confirmed_on: when that was confirmed.
     """
 
     site: str
@@ -65,6 +65,8 @@ class SiteRow:
     reporting: Reporting
     last: Receipt
     marks: tuple[Mark, ...]
+    key: str
+    confirmed_on: date | None
 
 
 @dataclass(frozen=True)
@@ -84,29 +86,6 @@ class RegionRow:
     reporting: int
     versions: tuple[tuple[str, int], ...]
     sites: tuple[SiteRow, ...]
-
-
-@dataclass(frozen=True)
-class ReleaseRow:
-    """What confirmed sites reported of one release.
-
-    Attributes:
-        outcomes: Sites by the last outcome of a change to it.
-        failed_countries: Countries in which it failed by its own fault.
-        codes: Error codes of those failures, the most frequent first.
-        downtimes: Real downtime and the predicted range of each site that tells, seconds.
-    """
-
-    version: str
-    outcomes: Mapping[str, int]
-    failed_countries: tuple[str, ...]
-    codes: tuple[str, ...]
-    downtimes: tuple[tuple[str, int, tuple[int, ...] | None], ...]
-
-    @property
-    def is_halt_proposed(self) -> bool:
-        """Return whether enough countries report the release's own fault."""
-        return len(self.failed_countries) >= COUNTRIES_FOR_HALT
 
 
 @dataclass(frozen=True)
@@ -148,16 +127,24 @@ class Board:
         return tuple(site for region in self.regions for site in region.sites)
 
 
-def build_board(sites: Sequence[FleetSite], regions: Regions, today: date) -> Board:
+def build_board(
+    sites: Sequence[FleetSite],
+    regions: Regions,
+    today: date,
+    waves: Waves | None = None,
+    waivers: Sequence[Waiver] = (),
+) -> Board:
     """Decide what the board shows; pure.
 
     Args:
         sites: Of :meth:`FleetStore.list_sites`.
         regions: Of ``regions.toml``; may be empty.
         today: The day.
+        waves: Of the feed, by product and version.
+        waivers: Of :meth:`FleetStore.list_waivers`.
     """
     rows = [_build_site_row(site, regions, today) for site in sites]
-    releases = _build_release_rows(sites)
+    releases = build_release_rows(sites, regions, today, waves or {}, waivers)
     attention = [*_list_release_attention(releases), *_list_site_attention(rows)]
     return Board(
         day=today,
@@ -188,6 +175,8 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
         reporting=reporting,
         last=receipt,
         marks=tuple(sorted(site.marks)),
+        key=site.key,
+        confirmed_on=site.confirmed_on,
     )
 
 
@@ -211,49 +200,6 @@ def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda item: Version(item[0]), reverse=True))
 
 
-def _build_release_rows(sites: Sequence[FleetSite]) -> tuple[ReleaseRow, ...]:
-    """Take of each confirmed site the last word on each release that it changed to."""
-    last: dict[tuple[str, str], tuple[FleetSite, Receipt]] = {}
-    for site in sites:
-        for signed in site.receipts if site.is_confirmed else ():
-            receipt = signed.receipt
-            if receipt.change is None or receipt.outcome is None:
-                continue
-            # People or the agent went back from the release that they came from.
-            back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
-            last[receipt.change[0 if back else 1], site.site] = site, receipt
-    versions = sorted({version for version, _ in last}, key=Version, reverse=True)
-    return tuple(
-        _build_release_row(version, [found for (of, _), found in last.items() if of == version])
-        for version in versions
-    )
-
-
-def _build_release_row(version: str, reports: Sequence[tuple[FleetSite, Receipt]]) -> ReleaseRow:
-    own = [
-        (site, receipt)
-        for site, receipt in reports
-        if receipt.outcome in _FAILED and receipt.fault is Fault.RELEASE
-    ]
-    return ReleaseRow(
-        version=version,
-        outcomes=Counter(_name_outcome(receipt) for _, receipt in reports),
-        failed_countries=tuple(sorted({site.country for site, _ in own})),
-        codes=tuple(code for code, _ in Counter(r.code for _, r in own if r.code).most_common()),
-        downtimes=tuple(
-            (site.country, receipt.downtime_s, receipt.predicted_s)
-            for site, receipt in reports
-            if receipt.downtime_s is not None
-        ),
-    )
-
-
-def _name_outcome(receipt: Receipt) -> str:
-    if receipt.outcome in _FAILED:
-        return "failed-release" if receipt.fault is Fault.RELEASE else "failed-site"
-    return str(receipt.outcome)
-
-
 def _list_release_attention(releases: Sequence[ReleaseRow]) -> Iterable[AttentionItem]:
     for release in releases:
         if not release.failed_countries:
@@ -269,7 +215,8 @@ def _list_release_attention(releases: Sequence[ReleaseRow]) -> Iterable[Attentio
                     N_("Release {version} failed by its own fault in {countries} ({codes})."),
                     values,
                 ),
-                f'ncen-publisher halt {release.version} --emergency --reason "{values["codes"]}"',
+                f'ncen-publisher halt {release.version} --emergency --reason "{values["codes"]}"'
+                " --feed FEED --snapshot-key KEY --timestamp-key KEY",
                 urgent=True,
             )
         else:
@@ -332,10 +279,16 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
     """
     most = max((sum(count for _, count in region.versions) for region in board.regions), default=0)
     values = {"board": board, "most": max(most, 1), "day": board.day.isoformat()}
+    values["fingerprints"] = {row.key: compute_fingerprint(row.key) for row in board.sites}
+    values["roots"] = Counter(row.last.root for row in board.sites).most_common()
+    values["agents"] = Counter(row.last.agent for row in board.sites).most_common()
     package = "ncen_updater.publisher.fleet"
+    pages = ("index", "releases", "trust", "countries")
     return {
-        "index.html": render_page(package, "board.html", language, **values),
-        "countries.html": render_page(package, "countries.html", language, **values),
+        **{
+            f"{name}.html": render_page(package, f"{name}.html", language, **values)
+            for name in pages
+        },
         "fleet.csv": _write_table(board),
         "fleet.json": encode_canonical_json(to_json_value(_to_document(board), language)),
     }

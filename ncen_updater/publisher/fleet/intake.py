@@ -6,8 +6,9 @@ medium. Their content is all that counts; names and times of files do not.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -163,15 +164,16 @@ def import_receipts(
     stored = known = 0
     refused: list[Refusal] = []
     done: list[Path] = []
-    read: list[tuple[Path, SignedReceipt]] = []
-    for path in sorted(spool.iterdir()):
+    read: list[_ReadFile] = []
+    for name in sorted(path.name for path in spool.iterdir()):
         try:
-            read.append((path, read_receipt(_read_file(path))))
+            read.append(_ReadFile.read(spool / name))
         except UpdaterError as error:
-            refused.append(Refusal(path.name, error.code))
-    read.sort(key=_make_order(read))
+            refused.append(Refusal(name, error.code))
+    _sort_as_made(read)
     with store.transaction():
-        for path, signed in read:
+        for one in read:
+            path, signed = one.path, read_receipt(one.content, verify=False)
             if store.has(signed.digest):
                 known += 1
                 done.append(path)
@@ -187,20 +189,30 @@ def import_receipts(
     return IntakeResult(stored, known, tuple(refused), summarized, tuple(done))
 
 
-def _make_order(
-    read: Sequence[tuple[Path, SignedReceipt]],
-) -> Callable[[tuple[Path, SignedReceipt]], tuple[str, date, str, int]]:
-    """Order receipts as they were made, whatever their files are called: a late one is no gap."""
+@dataclass(frozen=True, slots=True)
+class _ReadFile:
+    """A receipt that was verified; parsed again when its turn comes, since thousands may wait."""
+
+    path: Path
+    content: bytes
+    series: tuple[str, str]
+    day: date
+    number: int
+
+    @classmethod
+    def read(cls, path: Path) -> _ReadFile:
+        content = _read_file(path)
+        receipt = read_receipt(content).receipt
+        series = sys.intern(receipt.site), sys.intern(receipt.epoch)
+        return cls(path, content, series, receipt.day, receipt.number)
+
+
+def _sort_as_made(read: list[_ReadFile]) -> None:
+    """Sort receipts as they were made, whatever their files are called: a late one is no gap."""
     began: dict[tuple[str, str], date] = {}
-    for _, signed in read:
-        of = signed.receipt.site, signed.receipt.epoch
-        began[of] = min(began.get(of, date.max), signed.receipt.day)
-
-    def order(one: tuple[Path, SignedReceipt]) -> tuple[str, date, str, int]:
-        receipt = one[1].receipt
-        return receipt.site, began[receipt.site, receipt.epoch], receipt.epoch, receipt.number
-
-    return order
+    for one in read:
+        began[one.series] = min(began.get(one.series, date.max), one.day)
+    read.sort(key=lambda one: (one.series[0], began[one.series], one.series[1], one.number))
 
 
 def _store(

@@ -33,6 +33,10 @@ CREATE TABLE counts (
   month TEXT NOT NULL, country TEXT NOT NULL, release TEXT NOT NULL, outcome TEXT NOT NULL,
   receipts INTEGER NOT NULL, PRIMARY KEY (month, country, release, outcome)
 ) STRICT;
+CREATE TABLE waivers (
+  day TEXT NOT NULL, product TEXT NOT NULL, version TEXT NOT NULL, count INTEGER NOT NULL,
+  reached TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (day, product, version, reason)
+) STRICT;
 """
 #: So long is a receipt kept as it came.
 KEPT = timedelta(days=396)
@@ -72,6 +76,27 @@ class FleetSite:
     def is_confirmed(self) -> bool:
         """Return whether its key was compared."""
         return self.confirmed_on is not None
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A publication that did not wait for the receipts that its signers asked for.
+
+    Attributes:
+        day: Of the publication.
+        product: Of the release.
+        version: Which one.
+        count: How many countries were asked for.
+        reached: Those that had reported.
+        reason: Why nobody waited.
+    """
+
+    day: date
+    product: str
+    version: str
+    count: int
+    reached: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -251,6 +276,31 @@ class FleetStore:
         removed = self._connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
         self._connection.execute("DELETE FROM sites WHERE site = ?", (site,))
         return removed
+
+    # ---- minutes -------------------------------------------------------------------------------
+
+    def record_waiver(self, waiver: Waiver) -> None:
+        """Write down why a publication did not wait."""
+        self._connection.execute(
+            "INSERT OR IGNORE INTO waivers VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                waiver.day.isoformat(), waiver.product, waiver.version, waiver.count,
+                " ".join(waiver.reached), waiver.reason,
+            ),
+        )  # fmt: skip
+
+    def list_waivers(self) -> tuple[Waiver, ...]:
+        """List them, oldest first."""
+        rows = self._connection.execute("SELECT * FROM waivers ORDER BY rowid")
+        return tuple(
+            Waiver(
+                date.fromisoformat(row["day"]), row["product"], row["version"], row["count"],
+                tuple(row["reached"].split()), row["reason"],
+            )
+            for row in rows
+        )  # fmt: skip
+
+    # ---- age -----------------------------------------------------------------------------------
 
     def summarize_old(self, today: date) -> int:
         """Replace receipts older than 13 months by counts; the last of each site stays."""

@@ -17,6 +17,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import REVIEW_FILES_MISSING
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
 from ncen_updater.formats.manifest import Migration, fill_engine
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import AGENT_PRODUCT, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.formats.tree import Tree
@@ -41,9 +42,13 @@ from ncen_updater.publisher.review.weakened_protection import (
     manifest_changes,
     manifest_marks,
 )
-from ncen_updater.publisher.signing.event_diff import DiffLine, describe_event
+from ncen_updater.publisher.signing.event_diff import (
+    DiffLine,
+    describe_event,
+    format_publish_condition,
+)
 from ncen_updater.publisher.signing.event_files import list_overlay_digests
-from ncen_updater.publisher.signing.role_policy import POLICY_FIELD
+from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
@@ -74,6 +79,9 @@ def _summarize_root(old: Root | None, new: Root) -> Iterator[LazyText]:
         yield LazyText(N_("Changes whose signatures every site trusts."))
     elif old.unrecognized_fields.get(POLICY_FIELD) != new.unrecognized_fields.get(POLICY_FIELD):
         yield LazyText(N_("Changes how long signatures stay valid."))
+    addresses = new.unrecognized_fields.get(RECEIPT_ADDRESSES_FIELD)
+    if addresses != (old.unrecognized_fields.get(RECEIPT_ADDRESSES_FIELD) if old else None):
+        yield LazyText(N_("Changes where sites may send receipts."))
 
 
 def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
@@ -88,6 +96,9 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
             known = old.targets.get(path) if old else None
             was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
             yield from _summarize_offer(was, offer)
+    condition = read_publish_condition(new)
+    if condition is not None:
+        yield format_publish_condition(condition)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
     if gone:
         words = N_("Removes {count} files from the metadata.")

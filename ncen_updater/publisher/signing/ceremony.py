@@ -20,6 +20,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptAddresses
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, MOST_KEYS
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.signing.keys import (
@@ -77,6 +78,7 @@ class Ceremony:
     roles: Mapping[str, RoleHolders]
     plain_tufup: tuple[str, ...] = ()
     emergency_halt_keys: tuple[Key, ...] = ()
+    receipts: ReceiptAddresses = ()
     source: Path = field(default=Path("ceremony"), compare=False)
 
     def __post_init__(self) -> None:
@@ -165,6 +167,7 @@ class _CeremonyModel(BaseModel):
     roles: dict[RoleName, _RoleModel]
     emergency_halt_keys: _EmergencyHaltModel | None = None
     plain_tufup: list[RoleName] = Field(default_factory=list)
+    receipts: ReceiptAddresses = ()
 
 
 def load_ceremony(path: Path) -> Ceremony:
@@ -199,7 +202,7 @@ def load_ceremony(path: Path) -> Ceremony:
     }
     named = model.emergency_halt_keys.keys if model.emergency_halt_keys else []
     halt_keys = tuple(load_public_key(path.parent / key) for key in named)
-    return Ceremony(roles, tuple(model.plain_tufup), halt_keys, path)
+    return Ceremony(roles, tuple(model.plain_tufup), halt_keys, model.receipts, path)
 
 
 def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
@@ -223,6 +226,8 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
         root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD] = {
             k.keyid: k.to_dict() for k in ceremony.emergency_halt_keys
         }
+    if ceremony.receipts:
+        root.unrecognized_fields[RECEIPT_ADDRESSES_FIELD] = list(ceremony.receipts)
     stamp_metadata(root, "root", now)
     return root
 

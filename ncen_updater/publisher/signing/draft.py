@@ -32,6 +32,7 @@ from ncen_updater.common.messages import (
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.release_document import (
     Offer,
     ReleaseDocument,
@@ -41,7 +42,13 @@ from ncen_updater.formats.release_document import (
     get_release_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, ReleaseHalt, RolloutWave
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALT_KEYS_FIELD,
+    PUBLISH_AFTER_FIELD,
+    PublishCondition,
+    ReleaseHalt,
+    RolloutWave,
+)
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_attachments
 from ncen_updater.publisher.errors import BuildError, describe_system_error
@@ -55,7 +62,11 @@ from ncen_updater.publisher.feed.feed_directory import (
 )
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.event_files import collect_review_files
-from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES, ONLINE_ROLES
+from ncen_updater.publisher.signing.role_policy import (
+    OFFLINE_TOP_ROLES,
+    ONLINE_ROLES,
+    POLICY_FIELD,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,7 @@ def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Dra
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
     old = state.root.signed
-    fields = ("x-ncen-policy", EMERGENCY_HALT_KEYS_FIELD)
+    fields = (POLICY_FIELD, EMERGENCY_HALT_KEYS_FIELD, RECEIPT_ADDRESSES_FIELD)
     same = (root.keys, root.roles) == (old.keys, old.roles) and all(
         root.unrecognized_fields.get(name) == old.unrecognized_fields.get(name) for name in fields
     )
@@ -435,6 +446,7 @@ def draft_waves(
     now: datetime,
     *,
     add: bool = False,
+    condition: PublishCondition | None = None,
 ) -> Draft:
     """Another schedule; it lifts a halt.
 
@@ -445,6 +457,7 @@ def draft_waves(
         waves: The schedule; none opens the release to every site at once.
         now: Moment of the draft (UTC).
         add: Keep the waves that are there, and add these.
+        condition: When it may be published; at any time if there is none.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
@@ -453,9 +466,8 @@ def draft_waves(
     retained = find_offer(state, product, version).waves if add else ()
     schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
-    return _draft_offer_change(
-        state, product, version, changes, f"Staged rollout of {product} {version}", now
-    )
+    title = f"Staged rollout of {product} {version}"
+    return _draft_offer_change(state, product, version, changes, title, now, condition)
 
 
 def draft_halt(
@@ -514,6 +526,7 @@ def _draft_offer_change(
     changes: Mapping[str, object],
     title: str,
     now: datetime,
+    condition: PublishCondition | None = None,
 ) -> Draft:
     before = find_offer(state, product, version)
     if before.withdrawn is not None:
@@ -537,6 +550,8 @@ def _draft_offer_change(
     with repository.edit_targets(product) as targets:
         name = get_release_target_name(product, version)
         targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: encode_offer(after)}
+        if condition is not None:
+            targets.unrecognized_fields[PUBLISH_AFTER_FIELD] = condition.model_dump(mode="json")
     if product in state.policy.plain_tufup:
         _update_tufup_visibility(repository, state, targets, after)
     return Draft(title, repository.changed)

@@ -22,7 +22,12 @@ from ncen_updater.common.cli.render import format_date, group_digest
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Urgency
-from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALT_KEYS_FIELD,
+    PUBLISH_AFTER_FIELD,
+    PublishCondition,
+)
 from ncen_updater.formats.target_names import (
     DELTAS_PREFIX,
     ISSUE_TIME_FIELD,
@@ -35,7 +40,11 @@ from ncen_updater.publisher.signing.keys import (
     get_key_owner,
     list_key_owners,
 )
-from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_issue_time
+from ncen_updater.publisher.signing.role_policy import (
+    POLICY_FIELD,
+    read_issue_time,
+    read_publish_condition,
+)
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from ncen_updater.publisher.signing.value_format import (
     format_signed_time,
@@ -249,6 +258,8 @@ def _is_described(place: FieldPath, value: Any, new: Mapping[str, Any], used: se
             return _is_target_described(tuple(rest), (new.get("targets") or {}).get(path))
         case ("delegations",) | ("targets",):
             return not value
+        case (name, *_) if name == PUBLISH_AFTER_FIELD:
+            return True
         case (name,):
             return name in ENVELOPE_FIELDS or name == "consistent_snapshot"
     return False
@@ -396,11 +407,24 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
     )
     names = list_key_owners(event.list_signers(role).values())
     yield _make_line(role, N_("can be signed by: {names}"), names=", ".join(names))
+    condition = read_publish_condition(new)
+    if condition is not None:
+        yield _make_verbatim_line(role, format_publish_condition(condition))
     lines = list(
         _diff_root(role, old, new) if isinstance(new, Root) else _diff_targets(role, old, new)
     ) + list(_diff_rest(role, old, new))
     nothing = N_("no other changes") if old else N_("empty")
     yield from lines or [_make_line(role, nothing)]
+
+
+def format_publish_condition(condition: PublishCondition) -> LazyText:
+    """Say what has to be reported before an event may be published."""
+    words = N_(
+        "Published only after sites in {count} of these countries report that {product} {version}"
+        " completed its soak period: {countries}"
+    )
+    named = ", ".join(condition.countries)
+    return LazyText(words, {**condition.model_dump(), "countries": named})
 
 
 def _diff_root(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
@@ -671,6 +695,10 @@ def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: AN
         if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
             words = N_("products for plain tufup clients: {products}")
             yield _make_line(role, words, products=", ".join(value))
+            continue
+        if place == RECEIPT_ADDRESSES_FIELD and _is_names(value):
+            words = N_("sites may send receipts to: {addresses}")
+            yield _make_line(role, words, addresses=", ".join(value))
             continue
         words = N_("{key} set to {value}") if value is not None else N_("{key} removed")
         yield _make_line(role, words, key=place, value=_format_json(value))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Root, Signed, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_date, format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
@@ -26,6 +26,7 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.receipt import read_receipt_addresses
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
@@ -42,6 +43,7 @@ from ncen_updater.publisher.signing.role_policy import (
     POLICY_FIELD,
     read_issue_time,
     read_policy,
+    read_publish_condition,
 )
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
@@ -93,6 +95,7 @@ def _find_problems(
         yield "root", "consistent snapshots are switched off"
     try:
         read_policy(root)
+        read_receipt_addresses(root.unrecognized_fields)
     except ValueError as error:
         yield "root", str(error)
     yield from (("root", text) for text in _find_key_problems(root.keys))
@@ -114,6 +117,7 @@ def _find_problems(
     for role, metadata in drafts.items():
         if role not in ("root", "targets") and role not in products:
             yield role, "no such product"
+        yield from ((role, text) for text in _find_condition_problems(role, metadata.signed))
         if isinstance(metadata.signed, Targets):
             for path, target in metadata.signed.targets.items():
                 yield from ((role, text) for text in _find_target_problems(path, target))
@@ -123,6 +127,16 @@ def _find_problems(
             yield from (
                 ("targets", text) for text in _find_foreign_archives(role, metadata.signed, targets)
             )
+
+
+def _find_condition_problems(role: str, signed: Signed) -> Iterator[str]:
+    try:
+        condition = read_publish_condition(signed)
+    except ValueError as error:
+        yield str(error)
+    else:
+        if condition is not None and condition.product != role:
+            yield "invalid condition for publication"
 
 
 def _find_key_problems(keys: Mapping[str, Key]) -> Iterator[str]:

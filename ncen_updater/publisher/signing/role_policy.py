@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
+from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.formats.target_names import ISSUE_TIME_FIELD, ROLE_FIELD
 
 POLICY_FIELD: Final = "x-ncen-policy"
@@ -68,6 +69,21 @@ def read_policy(root: Root) -> FeedPolicy:
         return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
     except (KeyError, ValidationError) as error:
         raise ValueError(f"no valid policy in the root: {error}") from error
+
+
+def read_publish_condition(signed: Signed) -> PublishCondition | None:
+    """Read when a version of a product's role may be published; None where it does not say.
+
+    Raises:
+        ValueError: If what it says is no such condition.
+    """
+    value = signed.unrecognized_fields.get(PUBLISH_AFTER_FIELD)
+    if value is None:
+        return None
+    try:
+        return PublishCondition.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("invalid condition for publication") from error
 
 
 def list_target_patterns(product: str) -> list[str]:

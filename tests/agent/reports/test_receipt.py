@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.change import ChangeKind, ChangeState
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports import receipt as receipts
@@ -206,7 +206,7 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
     [
         (Outcome.UPGRADED, NO_FACTS, True),
         (Outcome.UPGRADED, ChangeFacts(confirmed_by="amina"), False),
-        (Outcome.UPGRADED, ChangeFacts(soak_error=LazyText("status 500")), False),
+        (Outcome.SOAK_FAILED, ChangeFacts(soak_error=LazyText("status 500")), False),
         (Outcome.REVERTED, NO_FACTS, False),
     ],
 )
@@ -229,6 +229,7 @@ def test_a_key_that_is_none_is_an_error_and_stays(demo: DemoSite, run: Run, tmp_
 
 
 UPGRADE = replace(CHANGE, state=ChangeState.FINISHED)
+TURNED_BAD = ChangeFacts(soak_error=LazyText("status 500"))
 BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
 
 
@@ -236,6 +237,8 @@ BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
     ("change", "facts", "outcome"),
     [
         (UPGRADE, NO_FACTS, Outcome.UPGRADED),
+        (UPGRADE, TURNED_BAD, Outcome.SOAK_FAILED),
+        (UPGRADE, replace(TURNED_BAD, confirmed_by="amina"), Outcome.UPGRADED),
         (replace(UPGRADE, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
         (BACK, NO_FACTS, Outcome.ROLLED_BACK),
         (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.TURNED_BAD),
@@ -247,16 +250,38 @@ def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "blamed", "fault"),
+    ("outcome", "code", "blamed", "fault"),
     [
-        (Outcome.UPGRADED, False, Fault.NONE),
-        (Outcome.UPGRADED, True, Fault.RELEASE),
-        (Outcome.ROLLED_BACK, True, Fault.NONE),
-        (Outcome.REVERTED, True, Fault.RELEASE),
-        (Outcome.REVERTED, False, Fault.SITE),
-        (Outcome.TURNED_BAD, True, Fault.RELEASE),
-        (Outcome.TURNED_BAD, False, Fault.SITE),
+        (Outcome.UPGRADED, None, False, Fault.NONE),
+        (Outcome.ROLLED_BACK, "NU-6009", True, Fault.NONE),
+        (Outcome.SOAK_FAILED, "NU-6009", True, Fault.RELEASE),
+        (Outcome.TURNED_BAD, "NU-6009", True, Fault.RELEASE),
+        (Outcome.TURNED_BAD, "NU-6009", False, Fault.SITE),  # the release before it is not well
+        (Outcome.REVERTED, "NU-4006", True, Fault.RELEASE),
+        (Outcome.REVERTED, "NU-5003", False, Fault.SITE),
+        (Outcome.REVERTED, "NU-9999", False, Fault.SITE),  # of an agent that is newer
+        (Outcome.REVERTED, None, False, Fault.INTERRUPTED),  # a power cut
+        (Outcome.REVERTED, "NU-6010", False, Fault.INTERRUPTED),  # Ctrl+C
+        (Outcome.REVERTED, "NU-6022", False, Fault.INTERRUPTED),  # the window closed
+        (Outcome.REVERTED, "NU-4002", False, Fault.INTERRUPTED),  # no database server
+        (Outcome.REVERTED, "NU-3110", False, Fault.INTERRUPTED),  # the disk is full
+        (Outcome.SOAK_FAILED, "NU-6067", False, Fault.INTERRUPTED),
     ],
 )
-def test_faults(outcome: Outcome, blamed: bool, fault: Fault) -> None:
-    assert choose_fault(outcome, blamed=blamed) is fault
+def test_faults(outcome: Outcome, code: str | None, blamed: bool, fault: Fault) -> None:
+    assert choose_fault(outcome, code, blamed=blamed) is fault
+
+
+def test_an_open_change_has_an_outcome_once_its_soak_period_failed(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE)
+        assert receipts._collect_change_facts(journal) == {}
+        journal.commit_change(CHANGE.id)
+        journal.record_step(CHANGE.id, StepName.MAINTENANCE_OFF, StepState.DONE)
+        assert receipts._collect_change_facts(journal) == {}
+        journal.store_facts(CHANGE.id, TURNED_BAD)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6009", CHANGE.id)
+        found = receipts._collect_change_facts(journal)
+        assert (found["outcome"], found["fault"], found["code"]) == (
+            Outcome.SOAK_FAILED, Fault.RELEASE, "NU-6009",
+        )  # fmt: skip

@@ -33,6 +33,7 @@ class Trial:
         self.site = site
         self.told: list[ServiceEvent] = []
         self.settings = settings
+        self.receipt_due: datetime | None = None
         self.service = self.start()
 
     def start(self) -> ServiceLoop:
@@ -46,6 +47,7 @@ class Trial:
             schedule_check=lambda now, failure: now + timedelta(hours=1 if failure else 6),
             now=lambda: self.site.now,
             publish=self.told.append,
+            find_due_receipt=lambda: self.receipt_due,
         )
 
     def until(self, end: datetime) -> None:
@@ -407,3 +409,23 @@ def test_feed_that_answers_again_lets_begin_what_it_had_failed(trial: Trial) -> 
     trial.site.event += 1
     trial.until(failed + timedelta(minutes=9))
     assert trial.site.current == "1.1"
+
+
+def test_a_receipt_leaves_at_its_time_and_again_after_a_failure(trial: Trial) -> None:
+    trial.site.approve_after = None
+    due = trial.receipt_due = MORNING + timedelta(hours=7, minutes=13)
+    trial.site.failing.add("receipt")
+    trial.until(due + timedelta(hours=2))
+    tries = [entry for entry in trial.site.diary if entry.words == ("receipt", "--scheduled")]
+    assert [entry.at - due for entry in tries] == [
+        timedelta(), timedelta(minutes=11), timedelta(minutes=72),
+    ]  # fmt: skip
+    trial.receipt_due = None
+    trial.until(due + timedelta(days=2))
+    assert trial.done("check", "plan", "rehearse") == ["receipt"] * 3
+
+
+def test_no_receipt_leaves_while_a_change_is_at_work(trial: Trial) -> None:
+    trial.site.open_change, trial.receipt_due = True, MORNING
+    trial.service.run_once()
+    assert "receipt" not in trial.done()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import random
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REGIONS_INVALID
-from ncen_updater.formats.receipt import ReceiptLevel, encode_public_key
+from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
+from ncen_updater.formats.rollout import RolloutWave
 from ncen_updater.publisher.fleet.board import (
     Board,
     Reporting,
@@ -25,7 +25,9 @@ from ncen_updater.publisher.fleet.board import (
 )
 from ncen_updater.publisher.fleet.intake import import_receipts
 from ncen_updater.publisher.fleet.regions import Region, find_region, list_countries, read_regions
-from ncen_updater.publisher.fleet.store import FleetStore, Mark
+from ncen_updater.publisher.fleet.release_rows import Downtime
+from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
+from tests.publisher.fleet.simulation import ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
 REGIONS = {
@@ -72,7 +74,8 @@ def test_one_country_is_looked_at_and_two_propose_a_halt(tmp_path: Path) -> None
     two = board_of(tmp_path / "two", (kenya, failed(kenya), 1), (tanzania, failed(tanzania), 1))
     assert two.releases[0].is_halt_proposed
     assert two.attention[0].urgent
-    assert two.attention[0].command == 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011"'
+    command = 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011" --feed FEED'
+    assert two.attention[0].command.startswith(command)
 
 
 def test_two_sites_of_one_country_propose_nothing(tmp_path: Path) -> None:
@@ -150,7 +153,10 @@ def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> No
     found = board_of(tmp_path, (kenya, failed(kenya), 1), (Reporter("fr-1", "FR"), {}, 90))
     for language in ("en", "fr"):
         pages = render_board(found, language)
-        assert set(pages) == {"index.html", "countries.html", "fleet.csv", "fleet.json"}
+        assert set(pages) == {
+            "index.html", "releases.html", "trust.html", "countries.html", "fleet.csv",
+            "fleet.json",
+        }  # fmt: skip
         text = pages["index.html"].decode()
         assert "ke-1" in text
         assert "<script" not in text
@@ -167,61 +173,59 @@ def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> No
     assert document["releases"][0]["failed_countries"] == ["KE"]
 
 
-def test_many_months_of_fifty_sites_against_what_they_did(tmp_path: Path) -> None:
+def test_two_years_of_fifty_sites_against_what_they_did(tmp_path: Path) -> None:
     """Outages, restored backups, silent countries, one bad release: the board says what was."""
-    chance, countries = random.Random(5), [f"{a}{b}" for a in "ABCDE" for b in "KLMNOPQRST"]
-    sites = [Reporter(f"{c.lower()}-1", c, level=ReceiptLevel.OUTCOME) for c in countries]
-    silent, spool = {c for c in countries if chance.random() < 0.15}, tmp_path / "spool"
-    spool.mkdir()
-    truth: dict[str, str] = {}
-    halted_on = None
+    fleet = Fleet(tmp_path, 50)
+    assert fleet.play() == []
+    second_wave = next(second for version, _, second, _, _ in ROLLOUTS if version == "3.3.1")
+    assert set(fleet.halted) == {"3.3.1"}
+    assert fleet.halted["3.3.1"] < second_wave
+
+
+def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_path: Path) -> None:
+    kenya, tanzania, mauritius, france = (
+        Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")
+    )
+    good = {
+        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True,
+        "running": "3.3.0", "change_day": TODAY - timedelta(days=2), "downtime_s": 9,
+        "predicted_s": [4, 8],
+    }  # fmt: skip
+    sites = board_of(
+        tmp_path, (tanzania, {**good, "soaked": False}, 1), (kenya, good, 1), (mauritius, {}, 1),
+        (france, {}, 1),
+    ).sites  # fmt: skip
+    assert len(sites) == 4
+    opened, later = (
+        RolloutWave.model_validate({"opens": f"2026-11-{day}T08:00:00Z", "percent": 100, **rest})
+        for day, rest in (("26", {"countries": ["KE", "MU"]}), ("28", {"countries": ["TZ"]}))
+    )
+    waiver = Waiver(TODAY, "ncen", "3.3.0", 2, ("KE",), "closed until March")
+    waves = {("ncen", "3.3.0"): (later, opened), ("other", "9"): (opened,)}
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        for day in range(250):
-            today = TODAY + timedelta(days=day)
-            for place, site in enumerate(sites):
-                facts: dict[str, Any] = {}
-                # 3.3.0 at day 100, well; 3.3.1 fails everywhere: five leaders at day 200.
-                bad = day == 200 + place % 2 and place < 5
-                if day == 100 + place:
-                    site.running = "3.3.0"
-                    facts = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none"}
-                elif bad:
-                    facts = {
-                        "change": ["3.3.0", "3.3.1"], "outcome": "turned-bad", "fault": "release",
-                        "code": "NU-6013",
-                    }  # fmt: skip
-                    facts["change"] = ["3.3.1", "3.3.0"]
-                elif day % 30 != place % 30:
-                    continue
-                if chance.random() < 0.01:  # restored from a backup, and adopted again
-                    site.epoch, site.number = f"{chance.randrange(2**32):08x}", 0
-                signed = site.write(today, **facts)
-                if site.country not in silent and chance.random() > 0.03:  # the line is down
-                    lay(spool, signed)
-                    truth[site.site] = site.running
-            if any(spool.iterdir()):
-                taken = import_receipts(store, spool, RELEASES, today)
-                assert taken.refused == ()
-                for path in taken.done:
-                    path.unlink()
-            if day == 30:
-                for site in sites:
-                    if site.site in truth:
-                        store.confirm(site.site, encode_public_key(site.private), today)
-            if 198 < day < 210:
-                board = build_board(store.list_sites(), {}, today)
-                if halted_on is None and any(r.is_halt_proposed for r in board.releases):
-                    halted_on = day
-        last = TODAY + timedelta(days=249)
-        board = build_board(store.list_sites(), {}, last)
-    assert halted_on is not None
-    assert halted_on < 207  # the second wave
-    assert {row.site: row.running for row in board.sites} == truth
-    assert [r.version for r in board.releases if r.is_halt_proposed] == ["3.3.1"]
-    versions = Counter(dict(board.regions[0].versions))
-    current = [row for row in board.sites if row.reporting is Reporting.CURRENT]
-    assert versions == Counter(truth[row.site] for row in current)
-    assert not {row.country for row in board.sites} & silent
+        board = build_board(store.list_sites(), REGIONS, TODAY, waves, [waiver])
+    (release,) = board.releases
+    assert release.waves == (opened, later)
+    assert [(row.country, row.leads, dict(row.outcomes)) for row in release.countries] == [
+        ("KE", True, {"upgraded": 1}),
+        ("MU", False, {"none": 1}),
+        ("TZ", False, {"upgraded-early": 1}),  # France: no wave opened it there
+    ]
+    assert release.countries[0].downtime == Downtime(9, 4, 8)
+    assert [release.locate(day) for day in (opened.opens.date(), TODAY)] == [0, 100]
+    assert (release.locate(TODAY - timedelta(days=2)), release.longest_s) == (50, 9)
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "closed until March" in page
+    assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
+
+
+def test_trust_names_each_unusual_site_and_what_its_mark_means(tmp_path: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    board = board_of(tmp_path, (kenya, {}, -1000), (Reporter("fr-1", "FR"), {}, 1))
+    page = render_board(board, "en")["trust.html"].decode()
+    assert "wrong clock: ke-1</dt>" in page
+    assert "contradictory receipts: -</dt>" in page
+    assert group_digest(compute_fingerprint(encode_public_key(kenya.private))) in page
 
 
 TEXT = """

@@ -53,7 +53,7 @@ from ncen_updater.agent.service.notifications.send_worker import NotificationErr
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
+from ncen_updater.common.messages import MAIL_REFUSED, RECEIPT_NOT_DELIVERED, SENDER_FAILED
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
     Worker,
@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 
 #: A server that gives one byte now and then keeps each time limit of its own; not this one.
 SEND_TIMEOUT_S = 180.0
+RECEIPT_ERROR_CODES = range(9801, 9820)
 
 #: Sends what an order says; the code of the error, or None where it was taken.
 Sender = Callable[[Mapping[str, object]], str | None]
@@ -96,16 +97,44 @@ def create_worker_sender(
         socket: Where systemd waits; else it is a child.
         limit_s: After this nobody waits any longer, and the message counts as not taken.
     """
-    worker = Worker(
+    worker = _create_worker(config_path, socket, limit_s)
+    return lambda order: _send(worker, order)
+
+
+def _create_worker(config_path: Path, socket: Path | None, limit_s: float) -> Worker:
+    return Worker(
         "ncen_updater.agent.service.notifications.send_worker",
         (str(config_path.absolute()),),
         socket,
         WorkerLimits(total_timeout_s=limit_s, max_line_bytes=100_000, max_stream_bytes=100_000),
-        expected_errors=(NotificationError, ConfigError),
+        expected_errors=(NotificationError, ConfigError, RECEIPT_ERROR_CODES),
         inherited_variables=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
         stderr=False,  # a trace of it would quote what it was given
     )
-    return lambda order: _send(worker, order)
+
+
+def send_receipt(config_path: Path, config: AgentConfig, address: str, content: bytes) -> None:
+    """Let the process that has the network send a receipt.
+
+    Args:
+        config_path: The configuration file.
+        config: What it says.
+        address: Of the signed root.
+        content: The receipt.
+
+    Raises:
+        UpdaterError: If it was not delivered.
+    """
+    socket = config.paths.resolve(config.service.send_socket)
+    worker = _create_worker(
+        config_path, socket if config.service.runner == "systemd" else None, SEND_TIMEOUT_S
+    )
+    order = {"way": "receipt", "address": address, "content": content.decode()}
+    try:
+        call_worker(worker, order)
+    except WorkerError as error:
+        reason = str(error.detail)[:200]
+        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=reason) from error
 
 
 def _send(worker: Worker, request: Mapping[str, object]) -> str | None:

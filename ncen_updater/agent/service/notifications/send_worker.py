@@ -1,11 +1,12 @@
-"""The process that sends, by mail or to a webhook: it talks to the network, and to no database.
+"""The process that sends notifications and receipts: it talks to the network, and to no database.
 
 Started by :mod:`.notifier`. Mail goes over TLS unless the server is
 said to need none. A webhook gets JSON, signed with a shared secret: the header
 ``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
 computes the same, compares in constant time, and refuses what is older than some minutes.
-``NCEN-Message`` is the same for each try of one message. Secrets come from a file or a systemd
-credential, never from an argument.
+``NCEN-Message`` is the same for each try of one message. A receipt goes by ``PUT`` under the name
+of its digest, or as the attachment of a mail; nothing but a receipt is taken for one. Secrets come
+from a file or a systemd credential, never from an argument.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ncen_updater.agent.config.agent_config import AgentConfig, FeedSettings
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import (
@@ -43,12 +45,14 @@ from ncen_updater.common.bounded_io import (
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.labels import explain_code
 from ncen_updater.common.messages import (
     MAIL_REFUSED,
     MAIL_UNREACHABLE,
     NOTIFICATION_TLS_FAILED,
     NOTIFY_ERROR,
+    RECEIPT_NOT_DELIVERED,
     SECRET_EXPOSED,
     SECRET_MISSING,
     WEBHOOK_REFUSED,
@@ -57,6 +61,7 @@ from ncen_updater.common.messages import (
     WRONG_PASSWORD,
 )
 from ncen_updater.common.workers import serve_request
+from ncen_updater.formats.receipt import SignedReceipt, read_receipt
 
 
 def build_email(
@@ -76,13 +81,24 @@ def build_email(
     return mail
 
 
-def send_mail(
-    message: NotificationMessage,
-    settings: MailSettings,
-    environment: Mapping[str, str],
-    now: datetime,
-) -> int:
-    """Deliver a letter.
+def build_receipt_email(
+    signed: SignedReceipt, address: str, settings: MailSettings, now: datetime
+) -> EmailMessage:
+    """Return a receipt as a mail: one attachment, and no word that the receipt does not say."""
+    receipt = signed.receipt
+    mail = EmailMessage()
+    mail["From"], mail["To"] = settings.sender, address
+    mail["Subject"] = f"Receipt {receipt.site} {receipt.number}"
+    mail["Date"] = format_datetime(now.replace(hour=0, minute=0, second=0))
+    mail["Message-ID"] = f"<{compute_sha256(signed.content)[:32]}@{address.partition('@')[2]}>"
+    mail.set_content("")
+    name = f"receipt-{receipt.site}-{receipt.number}.json"
+    mail.add_attachment(signed.content, "application", "json", filename=name)
+    return mail
+
+
+def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[str, str]) -> int:
+    """Deliver a mail.
 
     Returns:
         How many addresses the server did not take while it took others.
@@ -100,7 +116,7 @@ def send_mail(
         with _connect(settings) as server:
             if settings.user and password is not None:
                 server.login(settings.user, password)
-            return len(server.send_message(build_email(message, settings, now)))
+            return len(server.send_message(mail))
     except smtplib.SMTPAuthenticationError as error:
         raise NotificationError(WRONG_PASSWORD, **place) from error
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
@@ -141,6 +157,8 @@ def _connect(settings: MailSettings) -> smtplib.SMTP:
 
 
 MIN_SECRET_CHARS = 16
+#: A server that says nothing for so long is not waited for; the whole has a limit of its own.
+RECEIPT_TIMEOUT_S = 30.0
 
 
 def sign_body(secret: str, body: bytes, at: int) -> str:
@@ -207,6 +225,56 @@ def post_webhook(
         raise NotificationError(WEBHOOK_REFUSED, **place, status=status)
 
 
+def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> None:
+    """Put a receipt where a web server takes it, through the proxy of the feed.
+
+    Raises:
+        RECEIPT_NOT_DELIVERED: If it was not taken. No redirection is followed, no answer read.
+    """
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
+        if settings.proxy:
+            session.proxies = {"https": settings.proxy}
+        session.verify = str(settings.ca_file) if settings.ca_file else True
+        try:
+            with session.put(
+                f"{address.rstrip('/')}/{compute_sha256(signed.content)}",
+                data=signed.content,
+                # What a library says of itself and its version is no field of a receipt.
+                headers={"User-Agent": "ncen-updater", "Accept": None},
+                timeout=RECEIPT_TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                status = answer.status_code
+        except requests.exceptions.RequestException as error:
+            raise UpdaterError(
+                RECEIPT_NOT_DELIVERED, address=address, reason=type(error).__name__
+            ) from error
+    if not 200 <= status < 300:
+        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=f"HTTP {status}")
+
+
+def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
+    """Send the receipt of an order.
+
+    Raises:
+        RECEIPT_INVALID: If it is none.
+        RECEIPT_NOT_DELIVERED, NotificationError: If it was not taken.
+    """
+    signed = read_receipt(str(request["content"]).encode())
+    scheme, _, rest = str(request["address"]).partition(":")
+    if scheme == "https":
+        put_receipt(signed, f"{scheme}:{rest}", config.feed)
+    elif config.notify.mail is not None:
+        mail = build_receipt_email(signed, rest, config.notify.mail, datetime.now(UTC))
+        send_mail(mail, config.notify.mail, os.environ)
+    else:
+        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=rest, reason="[notify.mail]")
+
+
 def read_secret(
     file: Path | None, credential: str | None, environment: Mapping[str, str], min_chars: int = 1
 ) -> str:
@@ -250,6 +318,9 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
         UpdaterError: If it was not delivered.
     """
     config = load_config(config_path)
+    if request.get("way") == "receipt":
+        deliver_receipt(config, request)
+        return 0
     try:
         way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
         head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
@@ -262,7 +333,8 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     letter = compose_message(number, news, left_out, reader, explain_code, head)
     now = datetime.now(UTC)
     if way == "mail" and config.notify.mail is not None:
-        return send_mail(letter, config.notify.mail, os.environ, now)
+        mail = build_email(letter, config.notify.mail, now)
+        return send_mail(mail, config.notify.mail, os.environ)
     if way == "webhook" and config.notify.webhook is not None:
         post_webhook(letter, config.notify.webhook, os.environ, now)
         return 0

@@ -108,6 +108,7 @@ class Hook:
 
     port: int = 0
     posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     status: int = 204
     silent: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -125,12 +126,15 @@ def hook_server(tls: ssl.SSLContext | None = None) -> Iterator[Hook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hook.posts.append((dict(self.headers), body))
+            hook.paths.append(f"{self.command} {self.path}")
             if hook.silent:
                 hook.ended.wait(60)
                 return
             self.send_response(hook.status)
             self.send_header("Location", f"http://127.0.0.1:{hook.port}/elsewhere")
             self.end_headers()
+
+        do_PUT = do_POST  # noqa: N815 - the name that the server looks for
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -1,0 +1,44 @@
+"""Two years of a fleet of 50, 500 and 5,000 sites: is the board right, and how do sizes grow.
+
+Beside sizes and times the report has ``mistakes``, the differences between the board and what the
+simulated sites did, and the days on which the bad release was halted and its second wave was due.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import finish, say
+from tests.publisher.fleet.simulation import ROLLOUTS, Fleet
+
+
+def main() -> int:
+    """Play, and print a report; 1 if a board was wrong or the halt came too late."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sites", type=int, nargs="+", default=[50, 500, 5000])
+    parser.add_argument("--seed", type=int, default=5)
+    options = parser.parse_args()
+    second = {version: wave for version, _, wave, _, bad in ROLLOUTS if bad}
+    rows: list[dict[str, object]] = []
+    for count in options.sites:
+        with tempfile.TemporaryDirectory() as directory:
+            fleet = Fleet(Path(directory), count, options.seed)
+            mistakes = fleet.play()
+            row: dict[str, object] = {
+                "sites": count, "receipts": fleet.stored, "mistakes": len(mistakes),
+                "first": mistakes[:1], "halted": fleet.halted, "second_wave": second,
+                "import_ms_a_receipt": round(1000 * fleet.seconds["import"] / fleet.stored, 2),
+                "board_s": round(fleet.seconds["board"] / fleet.boards, 2),
+                "record_mb": round(fleet.record.stat().st_size / 1e6, 1),
+            }  # fmt: skip
+            row["late"] = [v for v, due in second.items() if fleet.halted.get(v, due) >= due]
+        say(str(row))
+        rows.append(row)
+    finish("board", {"fleets": rows})
+    return int(any(row["mistakes"] or row["late"] for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

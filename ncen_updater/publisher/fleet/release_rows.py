@@ -1,0 +1,233 @@
+"""What sites reported of each release, by country, beside the waves that opened it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from packaging.version import Version
+
+from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
+from ncen_updater.formats.receipt import Fault, Outcome, Receipt
+from ncen_updater.formats.rollout import RolloutWave
+from ncen_updater.publisher.fleet.regions import Regions
+from ncen_updater.publisher.fleet.store import FleetSite, Waiver
+
+#: So many countries must report a release's own fault before a halt is proposed.
+COUNTRIES_FOR_HALT = 2
+FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD, Outcome.SOAK_FAILED)
+#: In place of an outcome: the release is open to a site that reported nothing of it.
+NO_WORD = "none"
+#: Signed waves by product and version.
+Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
+
+
+@dataclass(frozen=True)
+class Downtime:
+    """Downtime of one change, in seconds; the prediction where it is known."""
+
+    actual_s: int
+    low_s: int | None
+    high_s: int | None
+
+
+@dataclass(frozen=True)
+class CountryRow:
+    """One country in the report of one release.
+
+    Attributes:
+        leads: Whether it leads a region.
+        opens: When the release first opened to one of its sites, where that is known.
+        outcomes: Its sites by outcome.
+        days: Day and outcome of each change that tells its day.
+        downtime: The longest of its sites.
+    """
+
+    country: str
+    leads: bool
+    opens: date | None
+    outcomes: Mapping[str, int]
+    days: tuple[tuple[date, str], ...]
+    downtime: Downtime | None
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """What confirmed sites reported of one release.
+
+    Attributes:
+        outcomes: Sites by the last outcome of a change to it.
+        failed_countries: Countries in which it failed by its own fault.
+        codes: Error codes of those failures, the most frequent first.
+        countries: Leaders first, then as it opened to them.
+        waves: As they are signed; empty where no feed was given.
+        waivers: Publications of it that did not wait for receipts.
+        today: Where its time line ends.
+    """
+
+    version: str
+    outcomes: Mapping[str, int]
+    failed_countries: tuple[str, ...]
+    codes: tuple[str, ...]
+    countries: tuple[CountryRow, ...]
+    waves: tuple[RolloutWave, ...]
+    waivers: tuple[Waiver, ...]
+    today: date
+
+    @property
+    def is_halt_proposed(self) -> bool:
+        """Whether enough countries report the release's own fault."""
+        return len(self.failed_countries) >= COUNTRIES_FOR_HALT
+
+    @property
+    def first_day(self) -> date:
+        """Where its time line begins: the first wave or change."""
+        days = [day for row in self.countries for day, _ in row.days]
+        return min([*days, *(wave.opens.date() for wave in self.waves), self.today])
+
+    def locate(self, day: date) -> float:
+        """Return the place of a day on the time line, 0 to 100."""
+        last = max([self.today, *(wave.opens.date() for wave in self.waves)])
+        return round(100 * (day - self.first_day).days / max((last - self.first_day).days, 1), 1)
+
+    @property
+    def longest_s(self) -> int:
+        """The longest downtime, real or predicted: the scale of their pictures."""
+        found = [row.downtime for row in self.countries if row.downtime is not None]
+        return max([1, *(max(one.actual_s, one.high_s or 0) for one in found)])
+
+
+def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
+    """Return the last word of a site on each release that it changed to, by product and version."""
+    last = {}
+    for signed in site.receipts:
+        receipt = signed.receipt
+        if receipt.change is None or receipt.outcome is None:
+            continue
+        # People or the agent went back from the release that they came from.
+        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
+        last[receipt.product, receipt.change[0 if back else 1]] = receipt
+    return last
+
+
+def name_outcome(receipt: Receipt) -> str:
+    """Return the outcome of a change as the board counts it; pure."""
+    if receipt.outcome in FAILED:
+        # Not said is not the release's: nobody is blamed without a word of the site.
+        return f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
+    early = receipt.outcome is Outcome.UPGRADED and receipt.soaked is False
+    return "upgraded-early" if early else str(receipt.outcome)
+
+
+def build_release_rows(
+    sites: Sequence[FleetSite],
+    regions: Regions,
+    today: date,
+    waves: Waves,
+    waivers: Sequence[Waiver],
+) -> tuple[ReleaseRow, ...]:
+    """Take of each confirmed site the last word on each release that it changed to, newest first.
+
+    Args:
+        sites: All sites.
+        regions: For leaders.
+        today: The day.
+        waves: Of the feed; may be empty.
+        waivers: Of the record.
+    """
+    confirmed = [site for site in sites if site.is_confirmed]
+    reports: dict[tuple[str, str], dict[str, Receipt]] = {key: {} for key in waves}
+    for site in confirmed:
+        for key, receipt in find_last_words(site).items():
+            reports.setdefault(key, {})[site.site] = receipt
+    products = {site.last.receipt.product for site in confirmed}
+    keys = sorted((key for key in reports if key[0] in products), key=lambda key: Version(key[1]))
+    leaders = {region.leader for region in regions.values()}
+    rows = []
+    for key in reversed(keys):
+        signed, words = waves.get(key, ()), reports[key]
+        # Only for the newest one is silence worth a word: older ones were passed over.
+        shown = _select_sites(key, words, confirmed, signed, today if key == keys[-1] else date.min)
+        rows.append(_build_release_row(key, words, shown, leaders, signed, waivers, today))
+    return tuple(rows)
+
+
+def _select_sites(
+    key: tuple[str, str],
+    words: Mapping[str, Receipt],
+    sites: Sequence[FleetSite],
+    waves: Sequence[RolloutWave],
+    opened_by: date,
+) -> Mapping[str, list[tuple[FleetSite, date | None]]]:
+    """Return by country the sites that reported the release, or to which it was open by a day."""
+    product, version = key
+    found: dict[str, list[tuple[FleetSite, date | None]]] = {}
+    for site in sites:
+        bucket = compute_bucket(site.site, product, version)
+        moment = find_opening_time(waves, bucket, site.country)
+        opens = moment.date() if moment is not None else None
+        open_to_it = (opens or date.max) <= opened_by if waves else opened_by > date.min
+        older = Version(site.last.receipt.running) < Version(version)
+        if site.site in words or (open_to_it and older):
+            found.setdefault(site.country, []).append((site, opens))
+    return found
+
+
+def _build_release_row(
+    key: tuple[str, str],
+    words: Mapping[str, Receipt],
+    sites: Mapping[str, Sequence[tuple[FleetSite, date | None]]],
+    leaders: Collection[str],
+    waves: Sequence[RolloutWave],
+    waivers: Sequence[Waiver],
+    today: date,
+) -> ReleaseRow:
+    own = [
+        (site.country, words[site.site].code)
+        for here in sites.values()
+        for site, _ in here
+        if site.site in words and name_outcome(words[site.site]) == f"failed-{Fault.RELEASE}"
+    ]
+    rows = [_build_country_row(one, one in leaders, here, words) for one, here in sites.items()]
+    return ReleaseRow(
+        version=key[1],
+        outcomes=Counter(map(name_outcome, words.values())),
+        failed_countries=tuple(sorted({country for country, _ in own})),
+        codes=tuple(code for code, _ in Counter(code for _, code in own if code).most_common()),
+        countries=tuple(
+            sorted(rows, key=lambda row: (not row.leads, row.opens or date.max, row.country))
+        ),
+        waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
+        waivers=tuple(one for one in waivers if (one.product, one.version) == key),
+        today=today,
+    )
+
+
+def _build_country_row(
+    country: str,
+    leads: bool,
+    sites: Sequence[tuple[FleetSite, date | None]],
+    words: Mapping[str, Receipt],
+) -> CountryRow:
+    told = [words[site.site] for site, _ in sites if site.site in words]
+    outcomes = Counter(map(name_outcome, told))
+    if len(told) < len(sites):
+        outcomes[NO_WORD] = len(sites) - len(told)
+    longest = max(
+        (one for one in told if one.downtime_s is not None),
+        key=lambda one: one.downtime_s or 0,
+        default=None,
+    )
+    downtime = None
+    if longest is not None and longest.downtime_s is not None:
+        downtime = Downtime(longest.downtime_s, *(longest.predicted_s or (None, None)))
+    return CountryRow(
+        country=country,
+        leads=leads,
+        opens=min((opens for _, opens in sites if opens is not None), default=None),
+        outcomes=outcomes,
+        days=tuple((one.change_day, name_outcome(one)) for one in told if one.change_day),
+        downtime=downtime,
+    )

@@ -1,0 +1,280 @@
+"""Receipts on their way: what a person begins, what the service continues, and what stops it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segno
+
+from demo.site import DemoSite
+from ncen_updater.agent.config.agent_config import FeedSettings
+from ncen_updater.agent.config.service import MailSettings
+from ncen_updater.agent.model.event_names import JOURNAL_FILE, RECEIPT_SENT
+from ncen_updater.agent.reports.receipt import (
+    OUTGOING_DIRECTORY,
+    find_due_receipt,
+    set_receipt_level,
+)
+from ncen_updater.agent.service.notifications import send_worker
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_NOT_DELIVERED
+from ncen_updater.feed.trust_state import TrustStateStore
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
+from ncen_updater.publisher.cli.main import run as publisher_run
+from tests.agent.cli.site import CHANGE
+from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
+from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
+from tests.publisher.fleet.sites import Reporter
+from tests.support.sites import TrialFeed, site_in_process
+from tests.support.tls import Authority
+
+__all__ = ["demo", "feed", "run"]
+
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Office:
+    """The Secretariat's web server, and how a site reaches it."""
+
+    hook: Hook
+    authority: Authority
+
+    @property
+    def address(self) -> str:
+        return f"https://127.0.0.1:{self.hook.port}/spool/"
+
+    @property
+    def settings(self) -> FeedSettings:
+        return FeedSettings(urls=("http://127.0.0.1:9/",), ca_file=self.authority.file)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    authority = Authority(tmp_path / "tls")
+    with hook_server(authority.server_context(authority.certify("office"))) as hook:
+        yield Office(hook, authority)
+
+
+@pytest.fixture
+def trusting(demo: DemoSite, office: Office) -> Iterator[None]:
+    """The site trusts the authority of the office."""
+    text = demo.config_path.read_text("utf-8")
+    added = f'[feed]\nca_file = "{office.authority.file}"\n'
+    demo.config_path.write_text(text.replace("[feed]\n", added), "utf-8")
+    yield
+    demo.config_path.write_text(text, "utf-8")
+
+
+def name_addresses(demo: DemoSite, *addresses: str) -> None:
+    """Let the root that this site verified name addresses."""
+
+    def change(before: Any) -> Any:
+        root = json.loads(before.root)
+        root["signed"][RECEIPT_ADDRESSES_FIELD] = list(addresses)
+        return replace(before, root=json.dumps(root))
+
+    TrustStateStore(demo.state).update(change)
+
+
+def fail(run: Run, *words: str) -> str:
+    code: str = json.loads(run("--json", *words).stdout)["error"]["code"]
+    return code
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_person_sends_the_first_and_the_service_the_next_ones(
+    demo: DemoSite, run: Run, office: Office
+) -> None:
+    hook, outgoing = office.hook, demo.state / OUTGOING_DIRECTORY
+    assert fail(run, "receipt", "--send", "--yes") == "NU-9803"
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    assert fail(run, "receipt", "--send", "--yes") == "NU-9815"
+    assert run("check").returncode == 0
+    name_addresses(demo, office.address)
+    # Nobody at the terminal, nobody agreed; and the service never sends the first.
+    assert run("receipt", "--send").returncode != 0
+    assert ask(run, "receipt", "--scheduled")["receipt"] is None
+    assert hook.posts == []
+
+    hook.status = 503
+    assert fail(run, "receipt", "--send", "--yes") == "NU-9816"
+    (waiting,) = outgoing.iterdir()
+    content = waiting.read_bytes()
+    hook.status = 201
+    sent = ask(run, "receipt", "--send", "--yes")
+    assert (sent["receipt"]["number"], sent["path"]) == (1, office.address)
+    assert [body for _, body in hook.posts] == [content, content]
+    assert hook.paths[-1] == f"PUT /spool/{hashlib.sha256(content).hexdigest()}"
+    assert [*outgoing.glob("*.json")] == []
+    assert [path.read_bytes() for path in (outgoing / "sent").iterdir()] == [content]
+    # Beside the receipt nothing is said of the site.
+    headers, _ = hook.posts[-1]
+    assert set(headers) == {
+        "Accept-Encoding", "Connection", "Content-Length", "Host", "User-Agent",
+    }  # fmt: skip
+    assert headers["User-Agent"] == "ncen-updater"
+
+    assert ask(run, "receipt", "--scheduled")["receipt"] is None  # nothing new, not a month
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        due = find_due_receipt(journal)
+    assert due is not None and due[1] == "https"
+    assert 30 * DAY <= due[0] - datetime.now(UTC) + timedelta(minutes=5) <= 31 * DAY
+
+    # What waits and says more than is agreed now is removed, and nobody is told.
+    hook.status, told = 500, len(hook.posts)
+    assert fail(run, "receipt", "--send", "--yes") == "NU-9816"
+    assert len([*outgoing.glob("*.json")]) == 1
+    ask(run, "receipt", "--level", "none")
+    assert [*outgoing.glob("*.json")] == []
+    assert ask(run, "receipt", "--scheduled")["receipt"] is None
+    assert len(hook.posts) == told + 1
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 1, 12, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def record_sent(journal: Journal, level: ReceiptLevel, *, scheduled: bool = False) -> None:
+    journal.record_event(
+        RECEIPT_SENT, number=1, digest="0" * 16, way="https", level=level.value, news="",
+        by="amina", scheduled=scheduled,
+    )  # fmt: skip
+
+
+def test_when_a_receipt_is_due(tmp_path: Path) -> None:
+    clock = Clock()
+    with Journal.create(tmp_path / JOURNAL_FILE, now=clock) as journal:
+        assert find_due_receipt(journal) is None
+        set_receipt_level(journal, ReceiptLevel.OUTCOME, "amina")
+        assert find_due_receipt(journal) is None  # no person sent one
+        record_sent(journal, ReceiptLevel.VERSION)
+        assert find_due_receipt(journal) is None  # nor at this level
+        record_sent(journal, ReceiptLevel.OUTCOME)
+        due = find_due_receipt(journal)
+        assert due is not None
+        assert 30 * DAY <= due[0] - clock.now < 31 * DAY
+        # Another start, another hour: the time stays.
+        clock.now += 3 * DAY
+        assert find_due_receipt(journal) == due
+        record_sent(journal, ReceiptLevel.OUTCOME, scheduled=True)
+        later = find_due_receipt(journal)
+        assert later is not None and later[0] >= clock.now + 30 * DAY
+
+        # A change that ended is told within a day, at an hour of its own.
+        clock.now += DAY
+        journal.begin_change(CHANGE)
+        assert find_due_receipt(journal) == later
+        journal.set_change_state(CHANGE.id, type(CHANGE.state)("reverting"))
+        journal.set_change_state(CHANGE.id, type(CHANGE.state)("reverted"))
+        soon = find_due_receipt(journal)
+        assert soon is not None
+        assert timedelta() <= soon[0] - clock.now < DAY
+
+        set_receipt_level(journal, ReceiptLevel.FIGURES, "amina")
+        assert find_due_receipt(journal) is None  # raising asks for a person again
+        set_receipt_level(journal, ReceiptLevel.VERSION, "amina")
+        assert find_due_receipt(journal) is not None
+        set_receipt_level(journal, ReceiptLevel.NONE, "amina")
+        assert find_due_receipt(journal) is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 404, 413, 500, 503])
+def test_no_redirection_is_followed_and_no_refusal_passed_over(office: Office, status: int) -> None:
+    office.hook.status = status
+    with pytest.raises(UpdaterError) as refused:
+        send_worker.put_receipt(Reporter("ke-1", "KE").write(), office.address, office.settings)
+    assert refused.value.message is RECEIPT_NOT_DELIVERED
+    assert len(office.hook.posts) == 1
+
+
+def test_a_server_that_never_answers_is_left(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.hook.silent = True
+    monkeypatch.setattr(send_worker, "RECEIPT_TIMEOUT_S", 0.2)
+    with pytest.raises(UpdaterError) as refused:
+        send_worker.put_receipt(Reporter("ke-1", "KE").write(), office.address, office.settings)
+    assert refused.value.message is RECEIPT_NOT_DELIVERED
+
+
+def test_the_sender_takes_nothing_but_a_receipt(demo: DemoSite) -> None:
+    request = {"way": "receipt", "address": "https://127.0.0.1:9/", "content": '{"case": 1}'}
+    with pytest.raises(UpdaterError) as refused:
+        send_worker.deliver_message(demo.config_path, request)
+    assert refused.value.message is RECEIPT_INVALID
+    signed = Reporter("ke-1", "KE").write()
+    for address in ("mailto:receipts@example.org", "http://127.0.0.1:9/", "file:///etc/passwd"):
+        request |= {"content": signed.content.decode(), "address": address}
+        with pytest.raises(UpdaterError) as refused:
+            send_worker.deliver_message(demo.config_path, request)
+        assert refused.value.message is RECEIPT_NOT_DELIVERED
+
+
+def test_a_mail_carries_the_receipt_alone() -> None:
+    signed = Reporter("ke-1", "KE").write()
+    with mail_server() as box:
+        settings = MailSettings(
+            host="127.0.0.1", port=box.port, security="none", sender="ncen@customs.example",
+            to=("it@customs.example",),
+        )  # fmt: skip
+        mail = send_worker.build_receipt_email(
+            signed, "receipts@example.org", settings, datetime(2026, 11, 30, 21, 7, tzinfo=UTC)
+        )
+        send_worker.send_mail(mail, settings, {})
+    (taken,) = box.mails
+    (part,) = taken.iter_attachments()
+    assert read_receipt(part.get_content()).digest == signed.digest
+    assert taken["To"] == "receipts@example.org"
+    assert "21:07" not in taken.as_string()
+    body = taken.get_body()
+    assert body is not None and body.get_content().strip() == ""
+
+
+def test_the_qr_code_is_that_of_the_receipt(run: Run, tmp_path: Path) -> None:
+    ask(run, "receipt", "--level", "figures", "--yes")
+    shown = run("receipt", "--qr", "--to", str(tmp_path))
+    assert shown.returncode == 0, shown.stderr
+    lines = [line for line in shown.stdout.splitlines() if line and set(line) <= set("█▀▄ ")]
+    (written,) = tmp_path.iterdir()
+    picture = io.StringIO()
+    segno.make_qr(written.read_text()).terminal(picture, border=2, compact=True)
+    assert lines == picture.getvalue().splitlines()
+    # Of the largest that a site can write, as the documents say.
+    assert segno.make_qr("x" * 1300).symbol_size(border=2) == (125, 125)
+    # Without a directory nothing is left behind but its number.
+    number = ask(run, "receipt")["receipt"]["number"]
+    assert ask(run, "receipt", "--qr")["path"] is None
+    assert ask(run, "receipt")["receipt"]["number"] == number + 1
+
+
+def test_an_import_says_how_a_receipt_goes_back_with_the_stick(
+    demo: DemoSite, run: Run, feed: TrialFeed, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    bundle = stick / "release.ncen"
+    code = publisher_run([
+        "export", str(feed.directory), "--for-site", f"MU/{site_in_process(demo).config.site.id}",
+        "--from", "3.2.4", "--output", str(bundle),
+    ])  # fmt: skip
+    assert code == 0
+    command = f"ncen-updater receipt --to {stick}"
+    ask(run, "receipt", "--level", "none")
+    assert command not in run("import", str(bundle)).stdout
+    ask(run, "receipt", "--level", "version", "--yes")
+    assert command not in run("import", "--dry-run", str(bundle)).stdout
+    assert command in run("import", str(bundle)).stdout

@@ -1,0 +1,106 @@
+"""The spool for receipts that we hand out, with a real nginx and the agent's real sender."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.agent_config import FeedSettings
+from ncen_updater.agent.service.notifications.send_worker import put_receipt
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import RECEIPT_NOT_DELIVERED
+from tests.publisher.fleet.sites import Reporter
+from tests.support.forks import DEADLINE_S
+from tests.support.nginx import CONFIGURATION, Nginx, find_nginx, nginx
+from tests.support.tls import Authority
+
+PROGRAM = find_nginx()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed")
+
+
+@dataclass(frozen=True)
+class Spool:
+    """A server, what it took, and what a site needs to send there."""
+
+    server: Nginx
+    directory: Path
+    settings: FeedSettings
+
+    @property
+    def address(self) -> str:
+        return f"{self.server.url}/spool/"
+
+    def ask(self, method: str, name: str, content: bytes = b"") -> int:
+        context = ssl.create_default_context(cafile=self.settings.ca_file)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.server.port, timeout=DEADLINE_S, context=context
+        )
+        try:
+            connection.request(method, name, content)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    authority = Authority(tmp_path / "tls")
+    root = tmp_path / "srv"
+    (root / "spool").mkdir(parents=True)
+    places = {
+        "/srv/ncen-receipts": str(root),
+        "/etc/ssl/receipts.pem": str(authority.certify("receipts")),
+    }
+    rules = (CONFIGURATION.parent / "receipts.conf").read_text("utf-8")
+    with nginx(str(PROGRAM), root, tmp_path / "nginx", rules, places, listens=443) as server:
+        settings = FeedSettings(urls=("http://127.0.0.1:9/",), ca_file=authority.file)
+        yield Spool(server, root / "spool", settings)
+
+
+def test_a_receipt_is_taken_whole_under_its_digest_and_nobody_reads_it(spool: Spool) -> None:
+    signed = Reporter("ke-1", "KE").write()
+    put_receipt(signed, spool.address, spool.settings)
+    name = hashlib.sha256(signed.content).hexdigest()
+    assert [path.name for path in spool.directory.iterdir()] == [name]
+    assert (spool.directory / name).read_bytes() == signed.content
+    # An answer was lost, and it is sent again.
+    put_receipt(signed, spool.address, spool.settings)
+    # Who knows the name neither reads, nor removes, nor replaces it.
+    for method in ("GET", "HEAD", "DELETE", "POST", "PROPFIND", "MOVE"):
+        assert spool.ask(method, f"/spool/{name}") in (403, 405)
+    assert spool.ask("PUT", f"/spool/{name}", b"another") == 204
+    assert (spool.directory / name).read_bytes() == signed.content
+    assert not spool.server.log.exists() or spool.server.log.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/", "/spool/", "/spool/x", f"/spool/{'A' * 64}", f"/spool/{'a' * 65}",
+        f"/spool/{'a' * 64}/", f"/spool/../{'a' * 64}", f"/{'a' * 64}", f"/partial/{'a' * 64}",
+    ],
+)  # fmt: skip
+def test_other_names_are_none(spool: Spool, name: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        assert spool.ask(method, name, b"x") == 404
+    assert [*spool.directory.iterdir()] == []
+
+
+def test_a_large_file_is_refused(spool: Spool) -> None:
+    assert spool.ask("PUT", f"/spool/{'a' * 64}", os.urandom(16_385)) == 413
+    assert [*spool.directory.iterdir()] == []
+
+
+def test_a_server_that_the_site_does_not_trust_gets_nothing(spool: Spool, tmp_path: Path) -> None:
+    other = spool.settings.model_copy(update={"ca_file": Authority(tmp_path / "b", "b").file})
+    with pytest.raises(UpdaterError) as refused:
+        put_receipt(Reporter("ke-1", "KE").write(), spool.address, other)
+    assert refused.value.message is RECEIPT_NOT_DELIVERED
+    assert [*spool.directory.iterdir()] == []

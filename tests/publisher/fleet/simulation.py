@@ -1,0 +1,215 @@
+"""A fleet over two years, played day by day, and what is true of it whatever the board says.
+
+Each country has the same number of sites. Some countries never send; networks are down for weeks,
+and what waited then arrives at once, in order; USB sticks get lost; servers are restored from
+backups; changes fail by a site's own fault or are interrupted. 3.3.1 is bad: of its leaders most
+roll back in the soak period.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.formats.receipt import ReceiptLevel, SignedReceipt, encode_public_key
+from ncen_updater.publisher.fleet.board import SILENT_AFTER, Board, Reporting, build_board
+from ncen_updater.publisher.fleet.intake import import_receipts
+from ncen_updater.publisher.fleet.regions import Region, Regions
+from ncen_updater.publisher.fleet.store import KEPT, FleetStore, Mark
+from tests.publisher.fleet.sites import Reporter, lay
+
+FIRST = date(2027, 1, 1)
+DAYS = 730
+COUNTRIES = [f"{a}{b}" for a in "ABCDE" for b in "KLMNOPQRST"]
+#: Release, day of the leaders, of the second wave, of the last one; and whether it is bad.
+ROLLOUTS = (
+    ("3.3.0", 100, 107, 114, False),
+    ("3.3.1", 400, 407, 414, True),
+    ("3.3.2", 430, 437, 444, False),
+)
+RELEASES = {
+    hashlib.sha256(one.encode()).hexdigest(): ("ncen", one)
+    for one in ("3.2.4", *(name for name, *_ in ROLLOUTS))
+}
+
+
+@dataclass
+class SimulatedSite:
+    """A site, and what is true of what it told.
+
+    Attributes:
+        leads: Whether its country leads a region.
+        silent: Whether its country sends nothing.
+        facts: Of its last change.
+        waiting: Receipts on their way, with the day on which each arrives.
+        down_until: Day on which its network is there again.
+        last: The last receipt that arrived, and when.
+        marks: What is unusual, with the day it arrived.
+        words: Its last outcome by release, with the day it last arrived.
+    """
+
+    reporter: Reporter
+    leads: bool
+    silent: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    written: int = -999
+    waiting: list[tuple[int, SignedReceipt]] = field(default_factory=list)
+    down_until: int = 0
+    last: SignedReceipt | None = None
+    last_day: date = FIRST
+    marks: list[tuple[date, Mark]] = field(default_factory=list)
+    words: dict[str, tuple[date, str]] = field(default_factory=dict)
+    confirmed: bool = False
+
+    def note(self, signed: SignedReceipt, today: date) -> None:
+        """Remember what arrived."""
+        receipt, before = signed.receipt, self.last
+        if before is not None and before.receipt.epoch != receipt.epoch:
+            self.marks.append((today, Mark.RESTORED))
+        elif receipt.previous != (before.digest if before else None):
+            self.marks.append((today, Mark.GAP))
+        self.last, self.last_day = signed, min(receipt.day, today)
+        if receipt.change:
+            failed = receipt.fault != "none"
+            word = f"failed-{receipt.fault}" if failed else str(receipt.outcome)
+            self.words[receipt.change[receipt.outcome != "turned-bad"]] = today, word
+
+
+class Fleet:
+    """All sites, and the Secretariat's record.
+
+    Args:
+        place: For record and spool.
+        count: Sites; a multiple of 50.
+        seed: Of chance.
+    """
+
+    def __init__(self, place: Path, count: int, seed: int = 5) -> None:
+        self._chance = random.Random(seed)
+        self._spool, self.record = place / "spool", place / "fleet.db"
+        self._spool.mkdir(parents=True)
+        silent = set(self._chance.sample(COUNTRIES[6:], 7))
+        self._regions: Regions = {
+            "ABCDEF"[n] * 3: Region(
+                name=f"Region {n}", countries=tuple(COUNTRIES[n::6]), leader=COUNTRIES[n]
+            )
+            for n in range(6)
+        }
+        self.sites = []
+        for n in range(count):
+            country = COUNTRIES[n % len(COUNTRIES)]
+            reporter = Reporter(f"site-{n}", country, level=ReceiptLevel.OUTCOME)
+            leads = country in COUNTRIES[:6]
+            self.sites.append(SimulatedSite(reporter, leads, country in silent))
+        self.stored = 0
+        self.halted: dict[str, int] = {}
+        self.seconds = {"import": 0.0, "board": 0.0}
+        self.boards = 0
+
+    def play(self) -> list[str]:
+        """Play all days; return what the board said wrongly."""
+        mistakes: list[str] = []
+        with FleetStore.open(self.record) as store:
+            for day in range(DAYS):
+                for number, site in enumerate(self.sites):
+                    self._act(site, number, day)
+                    while site.waiting and site.waiting[0][0] <= day:
+                        signed = site.waiting.pop(0)[1]
+                        lay(self._spool, signed)
+                        site.note(signed, FIRST + timedelta(days=day))
+                self._import(store, day)
+                # Wave managers look each day of a rollout, and at the end of each quarter.
+                if any(opens <= day < last for _, opens, _, last, _ in ROLLOUTS):
+                    for release in self._look(store, day).releases:
+                        if release.is_halt_proposed:
+                            self.halted.setdefault(release.version, day)
+                if day % 91 == 90 or day == DAYS - 1:
+                    mistakes += self._compare(self._look(store, day), FIRST + timedelta(days=day))
+        return mistakes
+
+    def _act(self, site: SimulatedSite, number: int, day: int) -> None:
+        chance, reporter = self._chance, site.reporter
+        if chance.random() < 0.002:
+            site.down_until = day + chance.randrange(3, 60)
+        if chance.random() < 0.0002:  # restored from a backup, and adopted again
+            reporter.epoch, reporter.number = f"{chance.randrange(2**32):08x}", 0
+        for version, leaders, second, last, bad in ROLLOUTS:
+            opens = leaders if site.leads else second if number % 4 == 0 else last
+            if day == opens + number % 5 and self.halted.get(version, day + 1) > day:
+                site.facts = self._change(reporter, version, bad=bad)
+                site.written = -999
+        if day - site.written < 30:
+            return
+        site.written = day
+        if site.silent:
+            return
+        signed = reporter.write(FIRST + timedelta(days=day), **site.facts)
+        if chance.random() > 0.01:  # else the stick got lost
+            arrives = max(day + chance.randrange(2), site.down_until)
+            site.waiting.append((max([arrives, *(at for at, _ in site.waiting)]), signed))
+
+    def _change(self, reporter: Reporter, version: str, *, bad: bool) -> dict[str, Any]:
+        old, luck = reporter.running, self._chance.random()
+        failed = {"outcome": "reverted", "soaked": False, "change": [old, version]}
+        if bad and luck < 0.8:
+            back = {"outcome": "turned-bad", "change": [version, old]}
+            return failed | back | {"fault": "release", "code": "NU-6009"}
+        if luck > 0.97:
+            return failed | {"fault": "site", "code": "NU-5003"}
+        if luck > 0.95:
+            return failed | {"fault": "interrupted", "code": "NU-6010"}
+        reporter.running = version
+        return {"outcome": "upgraded", "fault": "none", "soaked": True, "change": [old, version]}
+
+    # ---- what the Secretariat does ---------------------------------------------------------------
+
+    def _import(self, store: FleetStore, day: int) -> None:
+        began = time.process_time()
+        taken = import_receipts(store, self._spool, RELEASES, FIRST + timedelta(days=day))
+        self.seconds["import"] += time.process_time() - began
+        assert taken.refused == ()
+        self.stored += taken.stored
+        for path in taken.done:
+            path.unlink()
+        for site in self.sites:
+            if site.last is not None and not site.confirmed:
+                site.confirmed = True  # by telephone, on the day of the first receipt
+                key = encode_public_key(site.reporter.private)
+                store.confirm(site.reporter.site, key, FIRST + timedelta(days=day))
+
+    def _look(self, store: FleetStore, day: int) -> Board:
+        began = time.process_time()
+        board = build_board(store.list_sites(), self._regions, FIRST + timedelta(days=day))
+        self.seconds["board"] += time.process_time() - began
+        self.boards += 1
+        return board
+
+    def _compare(self, board: Board, today: date) -> list[str]:
+        """Name each difference between the board and what is true."""
+        told = {site.reporter.site: site for site in self.sites if site.last is not None}
+        found, outcomes = [], {release.version: release.outcomes for release in board.releases}
+        if {row.site for row in board.sites} != set(told):
+            found.append(f"{today}: other sites")
+        for row in board.sites:
+            site = told[row.site]
+            silent = today - site.last_day > SILENT_AFTER
+            marks = {mark for day, mark in site.marks if day >= today - KEPT}
+            running = site.last.receipt.running if site.last else ""
+            expected = running, Reporting.SILENT if silent else Reporting.CURRENT, marks
+            seen = row.running, row.reporting, set(row.marks)
+            if seen != expected:
+                found.append(f"{today} {row.site}: {seen}, not {expected}")
+        true: dict[str, Counter[str]] = {}
+        for site in told.values():
+            for version, (day, word) in site.words.items():
+                if day >= today - KEPT:
+                    true.setdefault(version, Counter())[word] += 1
+        if outcomes != true:
+            found.append(f"{today}: {outcomes}, not {true}")
+        return found

@@ -1,0 +1,165 @@
+"""Publication that waits for receipts: signed, shown to signers, asked when it is published."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import PUBLICATION_WAITS, UNSOUND_DRAFT
+from ncen_updater.formats.receipt import Outcome, encode_public_key
+from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.fleet.intake import import_receipts
+from ncen_updater.publisher.fleet.publish_gate import list_soaked_countries
+from ncen_updater.publisher.fleet.store import FleetStore
+from ncen_updater.publisher.signing.role_policy import read_publish_condition
+from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
+from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_rollout_cli import at_work
+
+__all__ = ["at_work", "officer"]
+
+REGIONS = """
+[ESA]
+name = "East and Southern Africa"
+countries = ["KE", "TZ"]
+leader = "KE"
+[EUR]
+name = "Europe"
+countries = ["FR", "DE"]
+leader = "FR"
+"""
+WAVE = "2026-12-08T08:00:00Z=100"
+GOOD = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True}
+CONDITION = PublishCondition(product="ncen", version="3.3.0", count=1, countries=("KE", "FR"))
+
+
+def import_all(
+    record: Path, *sites: tuple[Reporter, dict[str, Any]], confirmed: bool = True
+) -> None:
+    spool = record.with_suffix(".spool")
+    spool.mkdir(exist_ok=True)
+    lay(spool, *(site.write(running="3.3.0", **facts) for site, facts in sites))
+    with FleetStore.open(record) as store:
+        assert import_receipts(store, spool, RELEASES, TODAY).refused == ()
+        for site, _ in sites if confirmed else ():
+            store.confirm(site.site, encode_public_key(site.private), TODAY)
+
+
+def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Officer) -> None:
+    work = at_work.work
+    (work / "regions.toml").write_text(REGIONS)
+    record, event = work / "fleet.db", work / "gated"
+    shown = at_work.json(
+        "wave", "3.3.0", WAVE, "--after", "2:@leaders", "--regions", work / "regions.toml",
+        "--feed", work / "feed", "--event", event,
+    )  # fmt: skip
+    words = [sentence for sentence in shown["sentences"] if "FR, KE" in sentence]
+    assert len(words) == 1
+    # What signers sign names countries: it stays true when the regions change.
+    drafted = json.loads((event / "draft/ncen.json").read_text())["signed"]
+    assert drafted[PUBLISH_AFTER_FIELD] == {
+        "product": "ncen", "version": "3.3.0", "count": 2, "countries": ["FR", "KE"],
+    }  # fmt: skip
+
+    publish = ("publish", work / "feed", "--event", event, "--record", record, *at_work.online)
+    import_all(record, (Reporter("ke-1", "KE"), GOOD), (Reporter("de-1", "DE"), GOOD))
+    with pytest.raises(AssertionError):
+        at_work.sign_and_publish(event, "--record", record)
+    code, out, _ = at_work.run(*publish, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (3, "NU-9814")
+    assert "1 of 2; missing: FR" in error["title"]
+
+    at_work.json(*publish, "--waive", "the leader of EUR is closed until March")
+    with FleetStore.open(record) as store:
+        (waiver,) = store.list_waivers()
+    assert (waiver.version, waiver.count, waiver.reached) == ("3.3.0", 2, ("KE",))
+    assert waiver.reason == "the leader of EUR is closed until March"
+
+    # The condition was of that publication alone.
+    at_work.json(
+        "halt", "3.3.0", "--reason", "prints blank permits", "--feed", work / "feed",
+        "--event", work / "halt",
+    )  # fmt: skip
+    at_work.sign_and_publish(work / "halt")
+    state = FeedDirectory(work / "feed").read_state()
+    assert read_publish_condition(state.delegated["ncen"].signed) is None
+
+
+def test_enough_receipts_publish_it(at_work: Officer) -> None:
+    work = at_work.work
+    at_work.json(
+        "wave", "3.3.0", WAVE, "--after", "1:KE,FR", "--feed", work / "feed",
+        "--event", work / "gated",
+    )  # fmt: skip
+    import_all(work / "fleet.db", (Reporter("fr-1", "FR"), GOOD))
+    at_work.sign_and_publish(work / "gated", "--record", work / "fleet.db")
+    with FleetStore.open(work / "fleet.db") as store:
+        assert store.list_waivers() == ()
+
+
+@pytest.mark.parametrize("after", ["4", "x:KE", "0:KE", "3:KE,FR", "1:@leaders", "1:XX", "1:"])
+def test_a_condition_that_cannot_be_met_is_refused(at_work: Officer, after: str) -> None:
+    work = at_work.work
+    code, _, _ = at_work.run(
+        "wave", "3.3.0", WAVE, "--after", after, "--feed", work / "feed", "--event", work / "no",
+    )  # fmt: skip
+    assert (code, (work / "no").exists()) == (2, False)
+
+
+@pytest.mark.parametrize("value", [{"count": 1}, "x", {**CONDITION.model_dump(), "product": "b"}])
+def test_a_draft_whose_condition_nobody_can_read_is_refused(at_work: Officer, value: Any) -> None:
+    from ncen_updater.publisher.signing.draft import draft_waves
+    from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
+    from tests.publisher.releases import clock
+
+    state = FeedDirectory(at_work.work / "feed").read_state()
+    roles = draft_waves(state, "ncen", "3.3.0", (), clock()).roles
+    roles["ncen"].signed.unrecognized_fields[PUBLISH_AFTER_FIELD] = value
+    with pytest.raises(UpdaterError) as refused:
+        refuse_invalid_drafts(state.root.signed, state.targets.signed, roles)
+    assert refused.value.message is UNSOUND_DRAFT
+
+
+@pytest.mark.parametrize(
+    ("facts", "counts"),
+    [
+        (GOOD, True),
+        ({**GOOD, "soaked": False}, False),  # somebody ended it early
+        ({**GOOD, "soaked": None}, False),
+        ({**GOOD, "change": ["3.1.0", "3.2.4"]}, False),  # of another release
+        ({**GOOD, "outcome": Outcome.SOAK_FAILED, "fault": "release", "soaked": False}, False),
+        ({**GOOD, "outcome": Outcome.ROLLED_BACK, "change": ["3.3.0", "3.2.4"]}, False),
+        ({}, False),
+        ({**GOOD, "key": "not confirmed"}, False),
+    ],
+)
+def test_a_country_counts_by_its_last_word(
+    tmp_path: Path, facts: dict[str, Any], counts: bool
+) -> None:
+    record = tmp_path / "fleet.db"
+    confirmed = facts.pop("key", None) is None
+    import_all(record, (Reporter("ke-1", "KE"), facts), confirmed=confirmed)
+    with FleetStore.open(record) as store:
+        assert list_soaked_countries(store.list_sites(), CONDITION) == (("KE",) if counts else ())
+
+
+def test_a_country_with_one_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
+    good, bad, twice = Reporter("ke-1", "KE"), Reporter("ke-2", "KE"), Reporter("fr-1", "FR")
+    failed = {**GOOD, "outcome": "turned-bad", "fault": "release", "change": ["3.3.0", "3.2.4"]}
+    record = tmp_path / "fleet.db"
+    import_all(record, (good, GOOD), (bad, failed), (twice, GOOD))
+    with FleetStore.open(record) as store:
+        assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
+        twice.number = 0
+        spool = record.with_suffix(".spool")
+        lay(spool, twice.write(TODAY - timedelta(days=1)))
+        import_receipts(store, spool, RELEASES, TODAY)
+        assert list_soaked_countries(store.list_sites(), CONDITION) == ()
+    assert PUBLICATION_WAITS.code == "NU-9814"

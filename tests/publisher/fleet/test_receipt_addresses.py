@@ -1,0 +1,52 @@
+"""Where receipts go: named by the root, shown to its signers, and in no other form."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, read_receipt_addresses
+from tests.publisher.test_cli import Officer, officer
+
+__all__ = ["officer"]
+
+ADDRESSES = ["https://receipts.example.org/spool/", "mailto:receipts@example.org"]
+
+
+def test_the_root_names_them_and_its_signers_see_each_change(officer: Officer) -> None:
+    work, ceremony = officer.work, officer.work / "ceremony.toml"
+    roles = ceremony.read_text()
+    ceremony.write_text(f"receipts = {json.dumps(ADDRESSES[:1])}\n{roles}")
+    officer.json("init", ceremony, "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    root = json.loads((work / "feed/metadata/1.root.json").read_text())["signed"]
+    assert read_receipt_addresses(root) == (ADDRESSES[0],)
+
+    ceremony.write_text(f"receipts = {json.dumps(ADDRESSES)}\n{roles}")
+    shown = officer.json(
+        "rekey", ceremony, "--feed", work / "feed", "--event", work / "e2",
+    )  # fmt: skip
+    assert "Changes where sites may send receipts." in shown["sentences"]
+    assert [c["text"] for c in shown["changes"] if ADDRESSES[1] in c["text"]]
+    officer.sign_and_publish(work / "e2")
+
+    ceremony.write_text(roles)
+    officer.json("rekey", ceremony, "--feed", work / "feed", "--event", work / "e3")
+    officer.sign_and_publish(work / "e3")
+    root = json.loads((work / "feed/metadata/3.root.json").read_text())["signed"]
+    assert RECEIPT_ADDRESSES_FIELD not in root
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://receipts.example.org/", "https://receipts.example.org", "https://u:p@example.org/",
+        "https://example.org/?x", "https://example.org/#x", "https://exa mple.org/", "ftp://a/",
+        "mailto:a", "mailto:a@b?subject=x", "mailto:a@b,c@d", "file:///etc/passwd", "", "https:///",
+        f"https://example.org/{'a' * 200}", 1,
+    ],
+)  # fmt: skip
+def test_what_is_no_address(address: object) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        read_receipt_addresses({RECEIPT_ADDRESSES_FIELD: [address]})

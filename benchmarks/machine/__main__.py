@@ -16,7 +16,9 @@ from benchmarks.machine import trouble
 from benchmarks.machine.boots import flicker, late, torn_and_late
 from benchmarks.machine.box import cannot_run
 from benchmarks.machine.disk import Image
+from benchmarks.machine.kinds import try_kinds
 from benchmarks.machine.line import Outside
+from benchmarks.machine.mistakes import try_mistakes
 from benchmarks.machine.peer import walk
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
@@ -151,6 +153,18 @@ def setup(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
+def kinds(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Set a site of each kind up from a bare Debian, and undo it."""
+    rows = try_kinds(ground, options.act)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def mistakes(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
+    """Make mistakes in a setup."""
+    rows = try_mistakes(ground)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
 def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """People and tools restart and stop units in the middle of an upgrade."""
     _upgrade(ground)
@@ -175,7 +189,7 @@ PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
     "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
     "removal": removal, "restarts": restarted, "cuts": cuts, "maintenance": portal, "peer": peer,
-    "setup": setup,
+    "setup": setup, "kinds": kinds, "mistakes": mistakes,
 }  # fmt: skip
 
 
@@ -225,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
     )
-    parser.add_argument("--act", default="", help="of restarts, setup: those with this")
+    parser.add_argument("--act", default="", help="of restarts, setup, kinds: those with this")
     parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -238,7 +252,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()
     ground = Ground(options.work.resolve(), options.seed)
-    ground.make(options.tree, options.mirror, options.package)
+    ground.make(
+        options.tree,
+        options.mirror,
+        options.package,
+        with_sites=bool({*options.parts} - {"kinds", "mistakes"}),
+    )
     figures: dict[str, Any] = {"seed": options.seed}
     for name in options.parts:
         say(f"part {name}")

@@ -20,7 +20,8 @@ PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "
 PACKAGES = (
     "adduser", "apache2", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers",
     "iproute2", "libpq5", "needrestart", "nginx-light", "openssh-client", "openssl", "postgresql",
-    "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
+    "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "supervisor",
+    "systemd", "systemd-sysv",
 )  # fmt: skip
 #: Arguments: where the root is mounted, the disk's file, a shared directory.
 MOUNTS = r"""

@@ -34,13 +34,16 @@ class Ground:
         )
         self.secretariat = Secretariat(work)
 
-    def make(self, tree: Path | None, mirror: str, package: Path) -> None:
+    def make(
+        self, tree: Path | None, mirror: str, package: Path, *, with_sites: bool = True
+    ) -> None:
         """Make what is missing.
 
         Args:
             tree: A Debian tree of :func:`~.box.make_tree`; made where there is none.
             mirror: Of Debian.
             package: Of the agent.
+            with_sites: Whether the disks with a site are needed.
 
         Raises:
             RuntimeError: If a line of the guide fails.
@@ -54,6 +57,8 @@ class Ground:
                     say("making a Debian system")
                     make_tree(tree, mirror)
             make_image(tree, self.debian)
+        if not with_sites:
+            return
         outside = Outside(self.secretariat.feed)
         try:
             if not self.bare.exists():

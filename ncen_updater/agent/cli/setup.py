@@ -13,7 +13,7 @@ import click
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -95,7 +95,11 @@ def setup(
             return ExitCode.OK
         session.ask_confirmation(LazyText(N_("Continue it?")), assume_yes=yes)
         return _apply(session, record)
-    plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
+    try:
+        plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
+    except UpdaterError as error:
+        error.state = error.state or NOTHING_CHANGED
+        raise
     if dry_run:
         _write(session, "planned", plan)
         return ExitCode.OK
@@ -186,7 +190,9 @@ def _make_plan(
         tell(LazyText("  {line}", {"line": line}))
     if given is None:
         given = _ask(session, facts)
-    plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
+    plan = build_plan(
+        machine, facts, found, given, session.config, source=answers, keep_unit=keep_unit
+    )
     _show_plan(session, plan)
     return plan
 

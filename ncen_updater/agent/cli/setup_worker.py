@@ -55,7 +55,8 @@ def execute_order(order: Order, progress: ProgressListener) -> dict[str, object]
 
 def _plan(order: Order, machine: Machine) -> dict[str, object]:
     """Return questions with their mistakes where there is no whole answer, else the plan."""
-    given = load_answers(Path(order["file"])) if order["file"] else None
+    source = Path(order["file"]) if order["file"] else None
+    given = load_answers(source) if source else None
     facts, found = survey_site(machine, given)
     shown: dict[str, object] = {"found": [encode_value(line) for line in format_found(found)]}
     if given is None:
@@ -73,7 +74,9 @@ def _plan(order: Order, machine: Machine) -> dict[str, object]:
         if given is None:
             return shown
     config = Path(order["config"])
-    plan = build_plan(machine, facts, found, given, config, keep_unit=order["keep_unit"])
+    plan = build_plan(
+        machine, facts, found, given, config, source=source, keep_unit=order["keep_unit"]
+    )
     shown["plan"] = {
         "fingerprint": plan.fingerprint,
         "by_hand": [encode_value(line) for line in plan.by_hand],

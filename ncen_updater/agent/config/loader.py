@@ -81,6 +81,7 @@ FORMAT_HINTS: Mapping[str, str] = {
     "feed.proxy": N_("Write it as http://host:port."),
     "application.health_url": N_("Begin with http:// or https://, without spaces."),
     "application.health_path": N_("Begin with /, without spaces."),
+    "version": N_("Write it as the release does, such as 3.2.4."),
     "notify.language": N_("Use a language code, such as fr or pt_BR."),
     "notify.mail": N_("Use one address, name or host, without spaces and brackets."),
     "notify.webhook": N_("Begin with http:// or https://, without spaces."),

@@ -24,7 +24,11 @@ from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.adopt import EVENTS_AFTER_ADOPTION, adopt_site
+from ncen_updater.agent.engine.adopt import (
+    EVENTS_AFTER_ADOPTION,
+    adopt_site,
+    inspect_adoption,
+)
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import INBOX_DIRECTORY, JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine, find_server
@@ -91,7 +95,7 @@ class AdoptStep(SetupStep, kind="adopt"):
             "slot": slots.get_slot_directory(Version(self.version)).exists(),
             "missing": find_missing(records, current_link.parent),
             "databases": list(_find_agent_parts(config)),
-            "plain": _is_plain(config),
+            "plain": is_plain(config),
         }
 
     def do(self, machine: Machine, before: Before) -> None:
@@ -131,6 +135,46 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def _load(self) -> AgentConfig:
         return load_config(Path(self.config), look=False)
+
+
+@dataclass(frozen=True)
+class DownloadStep(SetupStep, kind="download"):
+    """What can fail of an adoption fails while the application runs.
+
+    Attributes:
+        config: The configuration.
+        version: The release.
+    """
+
+    config: str
+    version: str
+
+    @property
+    def title(self) -> LazyText:
+        """See :class:`SetupStep`."""
+        return LazyText(N_("download {version}"), {"version": self.version})
+
+    @property
+    def _state(self) -> Path:
+        paths = load_config(Path(self.config), look=False).paths
+        return paths.resolve(paths.state)
+
+    def capture(self, machine: Machine) -> Before:
+        """See :class:`SetupStep`."""
+        del machine
+        return {"state": list_files(self._state, NOT_OURS)}
+
+    def do(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine, before
+        config = Path(self.config)
+        site = build_site(load_config(config, look=False), config)
+        inspect_adoption(site, Version(self.version), SilentProgress())
+
+    def undo(self, machine: Machine, before: Before) -> None:
+        """See :class:`SetupStep`."""
+        del machine
+        remove_added_files(self._state, before["state"], NOT_OURS)
 
 
 def require_unused(state: Path) -> None:
@@ -214,7 +258,7 @@ def _list_own_tables(path: Path) -> list[str]:
     return [name for (name,) in rows if name.startswith(AGENT_PREFIX)]
 
 
-def _is_plain(config: AgentConfig) -> bool:
+def is_plain(config: AgentConfig) -> bool:
     """Return whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
     directory = config.databases.engine_settings.local_directory
     return directory is not None and not (directory / "live").is_symlink()

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
 from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
@@ -101,6 +108,14 @@ class SetupAnswers(BaseSettings):
     version: Annotated[str, StringConstraints(pattern=r"^\d[0-9A-Za-z.+!-]{0,40}$")] | None = None
     databases: DatabaseAnswers = DatabaseAnswers(names={})
     application: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    @field_validator("required_approvals")
+    @classmethod
+    def _require_approvers(cls, value: int, info: ValidationInfo) -> int:
+        people: PeopleAnswers | None = info.data.get("people")
+        if people and 0 < len(set(people.approvers)) < value:
+            raise ValueError("add a second account to people.approvers")
+        return value
 
 
 def load_answers(path: Path) -> SetupAnswers:

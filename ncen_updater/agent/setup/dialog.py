@@ -10,7 +10,7 @@ from typing import Any
 from ncen_updater.agent.setup.answers import SetupAnswers, find_mistake
 from ncen_updater.agent.setup.facts import SiteFacts, gather_facts
 from ncen_updater.agent.setup.machine import Machine
-from ncen_updater.agent.setup.plan import name_cluster, read_trusted_root
+from ncen_updater.agent.setup.plan import name_cluster, read_trusted_root, require_account
 from ncen_updater.agent.setup.proposal import SiteProposal, make_proposal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -78,6 +78,8 @@ def _read_trust(text: str) -> Mapping[str, Any]:
 
 def _read_people(text: str) -> Mapping[str, Any]:
     accounts = [] if text == "none" else text.replace(",", " ").split()
+    for account in accounts:
+        require_account(account)
     return {"people": {"operators": accounts, "approvers": accounts}}
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
-from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.secrets import find_secrets
-from ncen_updater.agent.setup.adoption_step import AdoptStep
-from ncen_updater.agent.setup.answers import SetupAnswers
+from ncen_updater.agent.setup.adoption_step import AdoptStep, DownloadStep, is_plain
+from ncen_updater.agent.setup.answers import DatabaseAnswers, SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
 from ncen_updater.agent.setup.proof_steps import MAX_TRIAL_BYTES, PageStep, TrialCopyStep
@@ -34,16 +36,19 @@ from ncen_updater.agent.setup.steps import (
     try_role,
 )
 from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
-from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
+    SETUP_ACCOUNT_MISSING,
     SETUP_DATABASE_REFUSED,
-    SETUP_FILE_UNSAFE,
     SETUP_FINGERPRINT_MISMATCH,
+    SETUP_GROUP_MISSING,
     SETUP_LOGINS_DIFFER,
     SETUP_NOT_FOUND,
+    SETUP_ROOT_UNUSABLE,
+    SETUP_VERSION_UNKNOWN,
 )
 from ncen_updater.common.toml_writer import quote_value, render_toml
 
@@ -83,13 +88,18 @@ def read_trusted_root(path: Path) -> tuple[bytes, str]:
     """Return a root of trust, and its digest.
 
     Raises:
-        SETUP_FILE_UNSAFE: If it cannot be read.
+        SETUP_ROOT_UNUSABLE: If it cannot be read, or is something else.
     """
     try:
         content = read_file(path, MAX_ROOT_BYTES)
+        if parse_json(content)["signed"]["_type"] != "root":
+            raise ValueError
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=reason) from error
+        reason: object = error.strerror or str(error)
+        raise UpdaterError(SETUP_ROOT_UNUSABLE, path=path, reason=reason) from error
+    except (ValueError, LookupError, TypeError) as error:
+        reason = LazyText(N_("not a root of TUF"))
+        raise UpdaterError(SETUP_ROOT_UNUSABLE, path=path, reason=reason) from error
     return content, hashlib.sha256(content).hexdigest()
 
 
@@ -100,6 +110,7 @@ def build_plan(
     answers: SetupAnswers,
     config: Path,
     *,
+    source: Path | None = None,
     keep_unit: bool = False,
 ) -> SetupPlan:
     """Put it together; changes nothing.
@@ -110,11 +121,15 @@ def build_plan(
         found: What was decided.
         answers: What a person said.
         config: Where ``agent.toml`` will be.
+        source: The file with the answers, for who has to correct it.
         keep_unit: Whether the application's unit stays as it is.
 
     Raises:
         SETUP_NOT_FOUND: If something cannot be known; the setting to answer is named.
         SETUP_FINGERPRINT_MISMATCH: If the root of trust is another one.
+        SETUP_ACCOUNT_MISSING: If an account does not exist.
+        SETUP_GROUP_MISSING: If a group does not.
+        SETUP_VERSION_UNKNOWN: If the application does not say which release it is.
         InvalidConfigError: If ``[application]`` of the answers is wrong.
     """
     if not (found.engine or answers.databases.engine):
@@ -125,7 +140,10 @@ def build_plan(
         raise UpdaterError(SETUP_FINGERPRINT_MISMATCH, path=answers.trust.root)
     tables = make_config_tables(machine, found, answers)
     text = render_toml({"schema": 1, **tables}, HEADING)
-    loaded = _check_config(text, config)
+    loaded = _check_config(text, source or config)
+    version = answers.version
+    if version is None and not answers.feed.offline:
+        version = read_version(loaded.application)
     by_hand: list[LazyText] = []
     steps: list[SetupStep] = []
     has_login = True
@@ -159,10 +177,10 @@ def build_plan(
     steps += _add_members(facts, answers, loaded)
     size = _measure_databases(found, loaded)
     steps += _adopt(
-        found, answers, config, by_hand, with_copy=has_login and size <= MAX_TRIAL_BYTES
-    )
+        machine, loaded, config, version, by_hand, vouched=answers.version is not None,
+        with_copy=has_login and size <= MAX_TRIAL_BYTES, keep_unit=keep_unit,
+    )  # fmt: skip
     if machine.has_systemd():
-        steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
     return SetupPlan(tuple(steps), loaded, group_digest(digest), tuple(by_hand), found.guesses)
@@ -179,28 +197,7 @@ def make_config_tables(
     Raises:
         SETUP_NOT_FOUND: If something cannot be known.
     """
-    databases, given = answers.databases, answers.application
-    names = dict(databases.names or found.names)
-    engine = databases.engine or found.engine
-    _require(bool(engine and names), N_("databases of the application"), "databases.owner")
-    own: dict[str, Any] = {}
-    if engine == "postgresql":
-        cluster = found.cluster
-        _require(cluster is not None, N_("PostgreSQL server"), "databases.host")
-        assert cluster is not None  # noqa: S101 - required
-        own = {
-            "host": cluster.address.host,
-            "port": cluster.address.port,
-            "user": databases.user,
-            "owner": found.owner,
-        }
-        for name in ("password_file", "bin_directory"):
-            if (value := getattr(databases, name)) is not None:
-                own[name] = str(value)
-    else:
-        directory = databases.directory or found.sqlite_directory
-        _require(bool(directory), N_("directory of the SQLite databases"), "databases.directory")
-        own = {"directory": str(directory)}
+    databases, given = _make_database_table(found, answers.databases), answers.application
     application = {"maintenance_file": MAINTENANCE_FILE, **given}
     if found.user and found.user != "root":
         application.setdefault("user", found.user)
@@ -235,14 +232,77 @@ def make_config_tables(
             for window in dump["windows"]
         ]
     tables |= {"paths": paths} if paths else {}
-    tables |= {"feed": dump["feed"], "databases": {"engine": engine, "names": names, engine: own}}
-    tables |= {"application": application}
+    tables |= {"feed": dump["feed"], "databases": databases, "application": application}
     return tables | ({"service": service} if service else {})
 
 
-def _require(is_known: bool, what: str, setting: str) -> None:
+def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[str, Any]:
+    """Return the table ``[databases]``.
+
+    Raises:
+        SETUP_NOT_FOUND: If something cannot be known.
+    """
+    names = dict(given.names or found.names)
+    engine = given.engine or found.engine
+    what = N_("databases of the application")
+    if given.owner:
+        what = N_("databases of the role {owner}")
+    _require(bool(engine and names), what, "databases.owner", owner=given.owner)
+    if engine == "postgresql":
+        cluster = found.cluster
+        _require(cluster is not None, N_("PostgreSQL server"), "databases.host")
+        assert cluster is not None  # noqa: S101 - required
+        there = {database.name for database in cluster.databases}
+        for name in names.values():
+            _require(name in there, N_("database {name}"), "databases.names", name=name)
+        own = {
+            "host": cluster.address.host,
+            "port": cluster.address.port,
+            "user": given.user,
+            "owner": found.owner,
+        }
+        for name in ("password_file", "bin_directory"):
+            if (value := getattr(given, name)) is not None:
+                own[name] = str(value)
+    else:
+        directory = given.directory or found.sqlite_directory
+        _require(bool(directory), N_("directory of the SQLite databases"), "databases.directory")
+        own = {"directory": str(directory)}
+    return {"engine": engine, "names": names, engine: own}
+
+
+def _require(is_known: bool, what: str, setting: str, **values: object) -> None:
     if not is_known:
-        raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what), setting=setting)
+        raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what, values), setting=setting)
+
+
+def require_account(name: str) -> None:
+    """Refuse an account that this machine does not have.
+
+    Raises:
+        SETUP_ACCOUNT_MISSING: If it has none of this name.
+    """
+    try:
+        pwd.getpwnam(name)
+    except KeyError as error:
+        raise UpdaterError(SETUP_ACCOUNT_MISSING, name=name) from error
+
+
+def read_version(settings: ApplicationSettings) -> str:
+    """Return the version that the application says it is.
+
+    Raises:
+        SETUP_VERSION_UNKNOWN: If it does not say one, or is not healthy.
+    """
+    prober = HealthProber(settings)
+    version = prober.check_health(HealthExpectation("")).reported.get(settings.version_field)
+    seen = prober.check_health(HealthExpectation(str(version or "")))
+    if not (version and seen):
+        raise UpdaterError(
+            SETUP_VERSION_UNKNOWN, url=f"{settings.health_url}{settings.health_path}",
+            detail=join_texts(seen.problems, "; "),
+        )  # fmt: skip
+    return str(version)
 
 
 def _check_config(text: str, config: Path) -> AgentConfig:
@@ -255,7 +315,7 @@ def _check_config(text: str, config: Path) -> AgentConfig:
     try:
         os.write(descriptor, text.encode())
         os.fchmod(descriptor, 0o600)
-        return load_config(Path(f"/proc/self/fd/{descriptor}"), look=False)
+        return load_config(Path(f"/proc/self/fd/{descriptor}"))
     except InvalidConfigError as error:
         mistakes = [dataclasses.replace(one, line=None) for one in error.invalid_settings]
         raise InvalidConfigError(config, mistakes) from error
@@ -352,6 +412,9 @@ def _file(path: Path, content: str, *, mode: int = 0o644, hidden: Sequence[str] 
 def _join_units(machine: Machine, config: AgentConfig) -> Iterator[SetupStep]:
     """Yield what lets the application's units wait for an interrupted change."""
     names = [one.unit for one in (config.application, *config.application.parts) if one.unit]
+    for name in names:
+        shown = machine.run(("systemctl", "cat", name), QUICK_LIMIT_S)
+        _require(shown.status == 0, N_("unit {name}"), "application.unit", name=name)
     names = [name for name in names if name != "ncen.service"]
     again: tuple[tuple[str, ...], ...] = (("systemctl", "daemon-reload"),)
     if names:
@@ -367,21 +430,21 @@ def _start_from_current(
     machine: Machine,
     config: AgentConfig,
     config_path: Path,
-    found: SiteProposal,
-    answers: SetupAnswers,
+    version: str | None,
     by_hand: list[LazyText],
     keep_unit: bool,
 ) -> Iterator[SetupStep]:
     """Yield what lets the application's unit start the release; else a person is told."""
     unit, current = config.application.unit, str(config.paths.resolve(config.paths.current))
     if unit is None:
+        words = N_("Let the command 'start' of the application start what {current} leads to")
+        by_hand.append(LazyText(words, {"current": current}))
         return
     shown = machine.run(("systemctl", "cat", unit, "--no-pager"), QUICK_LIMIT_S)
     addition = make_unit_drop_in(shown.output, current) if shown.status == 0 else None
     if addition == "":
         return
-    version = answers.version or (found.health.version if found.health else None)
-    if addition is None or keep_unit or version is None or answers.feed.offline:
+    if addition is None or keep_unit or version is None or config.feed.offline:
         words = N_("Let {unit} start {current}: sudo systemctl edit --full {unit}")
         by_hand.append(LazyText(words, {"unit": unit, "current": current}))
         return
@@ -426,43 +489,61 @@ def _add_members(
 ) -> Iterator[SetupStep]:
     people, service = answers.people, config.service
     everybody = tuple(dict.fromkeys((*people.operators, *people.approvers)))
-    for number, user in enumerate(everybody):
-        if user not in facts.system_users:
-            raise UpdaterError(
-                SETUP_NOT_FOUND, what=LazyText(N_("account {user}"), {"user": user}),
-                setting=f"people ({number + 1})",
-            )  # fmt: skip
+    for user in filter(None, (*everybody, config.application.user)):
+        require_account(user)
     for group, users in (
         (service.viewer_group, everybody),
         (service.operator_group, people.operators),
         (service.approver_group, people.approvers),
     ):
         if users and group not in facts.groups:
-            raise UpdaterError(
-                SETUP_NOT_FOUND, what=LazyText(N_("group {group}"), {"group": group}),
-                setting="people",
-            )  # fmt: skip
+            raise UpdaterError(SETUP_GROUP_MISSING, name=group)
         if users:
             yield MembersStep(group, users)
 
 
 def _adopt(
-    found: SiteProposal,
-    answers: SetupAnswers,
-    config: Path,
+    machine: Machine,
+    config: AgentConfig,
+    path: Path,
+    version: str | None,
     by_hand: list[LazyText],
     *,
+    vouched: bool,
     with_copy: bool,
+    keep_unit: bool,
 ) -> Iterator[SetupStep]:
-    version = answers.version or (found.health.version if found.health else None)
-    if answers.feed.offline:
+    """Yield the adoption, a trial copy, and the restart from what was adopted."""
+    starting: list[SetupStep] = []
+    if machine.has_systemd():
+        starting += _start_from_current(machine, config, path, version, by_hand, keep_unit)
+    if config.feed.offline or version is None:
         words = N_("Import the installed release, then run: sudo ncen-updater adopt {version}")
         by_hand.append(LazyText(words, {"version": version or "VERSION"}))
         return
-    _require(version is not None, N_("installed release"), "version")
-    yield AdoptStep(str(config), str(version), vouched=answers.version is not None)
-    if with_copy:
-        yield TrialCopyStep(str(config), str(version))
+    copying = [TrialCopyStep(str(path), version)] * with_copy
+    if machine.has_systemd() and config.application.unit and is_plain(config):
+        yield from _adopt_stopped(config, path, version, starting)
+        yield from copying
+    else:
+        yield AdoptStep(str(path), version, vouched)
+        yield from (*copying, *starting)
+
+
+def _adopt_stopped(
+    config: AgentConfig, path: Path, version: str, starting: Sequence[SetupStep]
+) -> Iterator[SetupStep]:
+    """Yield the adoption of SQLite files that have to be moved: nobody may have them open."""
+    unit = str(config.application.unit)
+    parts = [str(part.unit) for part in config.application.parts if part.unit]
+    stop = (("systemctl", "stop", "--", *parts, unit),)
+    start = (("systemctl", "start", "--", *parts),) if parts else ()
+    yield DownloadStep(str(path), version)
+    yield RestartStep(unit, str(path), version, [], before_files=True)
+    yield CommandStep(stop, start)
+    yield AdoptStep(str(path), version, vouched=True)
+    yield CommandStep(start, stop)
+    yield from starting[1:] or [RestartStep(unit, str(path), version, [], before_files=False)]
 
 
 def _measure_databases(found: SiteProposal, config: AgentConfig) -> int:
@@ -484,6 +565,9 @@ def name_cluster(answers: SetupAnswers) -> Cluster | None:
     if host is None:
         return None
     address = find_server(host, port)
-    _require(address is not None, N_("PostgreSQL server"), "databases.host")
+    _require(
+        address is not None, N_("PostgreSQL server at {host}, port {port}"),
+        "databases.host", host=host, port=port,
+    )  # fmt: skip
     assert address is not None  # noqa: S101 - required
     return survey_cluster(address)

@@ -76,6 +76,8 @@ class RestartStep(SetupStep, kind="restart"):
     @property
     def title(self) -> LazyText:
         """See :class:`SetupStep`."""
+        if self.before_files and not self.paths:
+            return LazyText(N_("prepare the undo"))
         if self.before_files:
             return LazyText(N_("check the files that {unit} starts"), {"unit": self.unit})
         return LazyText(N_("restart {unit} (short downtime)"), {"unit": self.unit})

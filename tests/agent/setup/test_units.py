@@ -61,6 +61,7 @@ case "${{0##*/}} $*" in
     printf 'Id=ncen.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
     printf 'UnitFileState=enabled\\n'
     printf 'Result=success\\nExecMainStatus=0\\nRequires=ncen-updater-resume.service\\n' ;;
+  *" cat nosuch"*) exit 1 ;;
   *" cat "*) cat {unit} {dropin} 2> /dev/null || [ -e {unit} ] ;;
   *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
   *" stop -- ncen.service"*) ctl stop ;;
@@ -79,9 +80,9 @@ NGINX = """server {
 
 
 @contextmanager
-def machine_with_units(directory: Path) -> Iterator[BareSite]:
+def machine_with_units(directory: Path, *, plain: bool = False) -> Iterator[BareSite]:
     """A site of SQLite under a systemd that is played."""
-    with bare_site(directory, with_postgres=False) as site:
+    with bare_site(directory, with_postgres=False, plain=plain) as site:
         demo, root = site.demo, site.demo.root
         (root / "run/systemd/system").mkdir(parents=True)
         unit = root / "etc/systemd/system/ncen.service"
@@ -148,12 +149,18 @@ def serving(site: BareSite, port: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[BareSite]:
+def plain() -> bool:
+    """Whether the files of SQLite lie in a directory, which adopting makes a link."""
+    return False
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, plain: bool) -> Iterator[BareSite]:
     if ACTIVATOR is None:
         pytest.skip("systemd-socket-activate is not installed")
     with tempfile.TemporaryDirectory(prefix="nu-") as directory:  # a socket's path is short
         monkeypatch.setenv("PATH", f"{directory}/bin:{os.environ['PATH']}")
-        with machine_with_units(Path(directory)) as made:
+        with machine_with_units(Path(directory), plain=plain) as made:
             yield made
 
 
@@ -186,6 +193,27 @@ def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> Non
     undone = orders(site)[len(ordered) :]
     assert undone[0] == "systemctl stop ncen-updater.service"
     assert f"restart {root}/srv/old/current" in undone
+    assert site.demo.app_running()
+
+
+@pytest.mark.parametrize("plain", [True])
+@pytest.mark.parametrize("keep_unit", [False, True])
+def test_files_in_use_are_adopted_in_one_stop(site: BareSite, keep_unit: bool) -> None:
+    before, live = site.look(), site.demo.root / "srv/ncen/databases/live"
+    answers, root = site.write_answers(), str(site.demo.root)
+    words = ("setup", "--root", root, "--answers", str(answers), "--yes")
+    done = run_agent(
+        *words, *["--keep-unit"] * keep_unit,
+        environment={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+    assert live.is_symlink()
+    assert site.demo.app_running()
+    place = "srv/old/current" if keep_unit else "opt/ncen/current"
+    restarts = [order for order in orders(site) if order.startswith("restart")]
+    assert restarts == [f"restart {root}/{place}"]
+    site.undo()
+    assert site.look() == before
     assert site.demo.app_running()
 
 

@@ -18,9 +18,9 @@ from benchmarks.machine.nbd import NbdServer
 PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "losetup")
 #: Of the machine, beside what a Debian of ``minbase`` has.
 PACKAGES = (
-    "adduser", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers", "iproute2",
-    "libpq5", "needrestart", "nginx-light", "openssh-client", "openssl", "postgresql", "procps",
-    "python3", "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
+    "adduser", "apache2", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers",
+    "iproute2", "libpq5", "needrestart", "nginx-light", "openssh-client", "openssl", "postgresql",
+    "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
 )  # fmt: skip
 #: Arguments: where the root is mounted, the disk's file, a shared directory.
 MOUNTS = r"""
@@ -65,6 +65,8 @@ def make_tree(tree: Path, mirror: str, suite: str = "trixie") -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     (tree / "etc/hostname").write_text("ncen-site\n", "utf-8")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 ncen-site\n", "utf-8")
+    # A site chooses one of both web servers.
+    (tree / "etc/systemd/system/multi-user.target.wants/apache2.service").unlink()
     # There are no modules to load here, which systemd counts as a failed unit.
     (tree / "etc/systemd/system/systemd-modules-load.service").symlink_to("/dev/null")
     shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)

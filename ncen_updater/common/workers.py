@@ -459,26 +459,27 @@ def encode_error(error: UpdaterError) -> dict[str, object]:
     return {
         "code": error.code,
         "title": str(error.title_text),
-        "values": {key: _encode_value(value) for key, value in error.values.items()},
+        "values": {key: encode_value(value) for key, value in error.values.items()},
         "detail": error.detail
         if failure is None or failure.template == DETAIL
-        else _encode_value(failure),
+        else encode_value(failure),
     }
 
 
-def _encode_value(value: object) -> object:
+def encode_value(value: object) -> object:
+    """Encode a value for another process; a text of ours as template and values."""
     if isinstance(value, LazyText):
-        values = {key: _encode_value(one) for key, one in value.values.items()}
+        values = {key: encode_value(one) for key, one in value.values.items()}
         return {"text": value.template, "values": values}
     return _to_plain_value(value)
 
 
-def _decode_value(value: object, depth: int = 0) -> object:
+def decode_value(value: object, depth: int = 0) -> object:
     """Decode a value from a worker within limits; too long a text becomes its template."""
     if isinstance(value, dict) and isinstance(value.get("text"), str) and depth < MAX_DEPTH:
         values = value.get("values")
         known = values if isinstance(values, dict) else {}
-        reported = {str(key): _decode_value(one, depth + 1) for key, one in known.items()}
+        reported = {str(key): decode_value(one, depth + 1) for key, one in known.items()}
         text = LazyText(_make_printable(value["text"]), reported)
         return text if _rendered_length(text) <= MAX_DETAIL else text.template[:MAX_VALUE]
     plain = _to_plain_value(value)
@@ -510,11 +511,11 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
         return WorkerError(_make_printable(f"it reported {code}: {data.get('title')}")[:500])
     # A constructor of its own would want what does not cross.
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
-    detail = _decode_value(data.get("detail"))
+    detail = decode_value(data.get("detail"))
     if detail is not None and not isinstance(detail, LazyText):
         detail = str(detail)
     error = made(message, detail=detail)
-    error.values = {str(key): _decode_value(value) for key, value in values.items()}
+    error.values = {str(key): decode_value(value) for key, value in values.items()}
     if error.state is not None:
         error.state = LazyText(error.state.template, error.values)
     return error

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cache
@@ -26,7 +26,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.unix_http import ServiceUnresponsiveError
 from ncen_updater.console.authentication import AuthBackend
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages import approve, history, live, support, upgrade
+from ncen_updater.console.pages import approve, history, live, sharing, support, upgrade
 from ncen_updater.console.pages import form_actions as acts
 from ncen_updater.console.pages import status as status_page
 from ncen_updater.console.password_login import SessionEndedError
@@ -50,6 +50,8 @@ NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 OUTCOME_UNKNOWN = LazyText(
     N_("Unknown whether the service accepted the request. Reload this page once it responds.")
 )
+#: A page that was only to be shown could have changed nothing.
+NO_STATE = LazyText("-")
 #: A page without a service looks for one again so often.
 RETRY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
@@ -80,6 +82,7 @@ class ConsoleApplication:
         auth_backend: How people come in.
         zone: Of the times; None for that which the service tells.
         language: Of pages for who has no session.
+        routes: Pages and forms of another kind of console; by default all of a site.
     """
 
     def __init__(
@@ -87,7 +90,9 @@ class ConsoleApplication:
         auth_backend: AuthBackend,
         zone: tzinfo | None = None,
         language: str = DEFAULT_LANGUAGE,
+        routes: Sequence[PageRoute | FormRoute] | None = None,
     ) -> None:
+        self._routes = ROUTES if routes is None else (*routes, LANGUAGE_ROUTE)
         self._entrance, self._zone, self._language = auth_backend, zone, language
         self._sessions = BrowserSessions(auth_backend.max_sessions, auth_backend.idle_s)
         self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
@@ -152,10 +157,12 @@ class ConsoleApplication:
         method = request.method
         if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.uses_form:
             return self._log_out(environ, request, session)
-        there = find_routes(request.path, ROUTES)
+        there = find_routes(request.path, self._routes)
         if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-            return self._respond_error(problem, NOTHING_CHANGED, session)
+            document = build_error_document(problem, NO_STATE, session.language)
+            shown = PageContent("outside", {"error": document}, "refused", 404)
+            return self._respond_content(shown, session, request.path)
         route, names = there[method]
         asking = replace(self._build_page_request(session, request), path_parameters=names)
         if isinstance(route, PageRoute):
@@ -244,7 +251,7 @@ class ConsoleApplication:
         except SessionEndedError:
             raise
         except UpdaterError as error:
-            return self._respond_error(error, NOTHING_CHANGED, asking.session, address)
+            return self._respond_error(error, NO_STATE, asking.session, address)
         return self._respond_content(shown, asking.session, address, asking.get_notice())
 
     def _handle_form(
@@ -343,7 +350,8 @@ class ConsoleApplication:
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
         return render_response(
             shown, language, styles=_compute_static_digest(),
-            ends_with_terminal=self._entrance.ends_with_terminal, **more,
+            ends_with_terminal=self._entrance.ends_with_terminal,
+            navigable=self._routes is ROUTES, **more,
         )  # fmt: skip
 
 
@@ -388,6 +396,7 @@ class FormRoute(Route):
     act: Callable[[PageRequest], tuple[str, LazyText | None]]
 
 
+LANGUAGE_ROUTE = FormRoute("POST", "/language", acts.set_language)
 ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/", status_page.build_page),
     PageRoute("GET", "/upgrade", upgrade.build_page),
@@ -412,8 +421,10 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     FormRoute("POST", "/reject", acts.reject),
     FormRoute("POST", "/schedule", acts.schedule),
     FormRoute("POST", "/unschedule", acts.cancel_schedule),
+    PageRoute("GET", "/sharing", sharing.build_page),
+    FormRoute("POST", "/sharing", sharing.set_level),
     FormRoute("POST", "/confirm", acts.confirm_release),
     FormRoute("POST", "/rollback", acts.start_rollback),
     FormRoute("POST", "/look", acts.refresh_inspection),
-    FormRoute("POST", "/language", acts.set_language),
+    LANGUAGE_ROUTE,
 )

@@ -197,6 +197,7 @@ class EventFollower:
         """Begin, if that has not been done."""
         with self._lock:
             if self._thread is None:
+                self._heard = self._clock()
                 self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
                 self._thread.start()
 

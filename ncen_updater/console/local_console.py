@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -32,6 +33,7 @@ from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.authentication import LinkAuthBackend
 from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import KEY_LIFETIME_S, LoginKeys, UserContext
+from ncen_updater.console.setup import SetupPage
 
 LOOPBACK_ADDRESS = "127.0.0.1"
 FORBIDDEN_RESPONSE = (
@@ -49,6 +51,8 @@ _ALL_STATES = 0xFFFFFFFF
 #: The kernel answers at once.
 _ANSWER_S = 5.0
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+#: Between two looks whether a setup is over, which its page may say.
+SETUP_CHECK_S = 1.0
 END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -101,7 +105,8 @@ def _build_ssh_destination() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be the console until its terminal ends; returns the exit status."""
     parser = argparse.ArgumentParser(prog="ncen_updater.console.local_console", allow_abbrev=False)
-    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--socket", type=Path, default=Path())
+    parser.add_argument("--setup", type=json.loads)
     parser.add_argument("--language", default="en")
     parser.add_argument("--zone")
     parser.add_argument("--port", type=int, default=0)
@@ -132,26 +137,35 @@ def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
     for number in END_SIGNALS:
         signal.signal(number, lambda *_: None)
     keys = LoginKeys()
-    zone = ZoneInfo(options.zone) if options.zone else None
+    zone: tzinfo | None = ZoneInfo(options.zone) if options.zone else None
+    setup = SetupPage(options.setup) if options.setup else None
+    if setup is not None:
+        zone = datetime.now().astimezone().tzinfo  # no service says it
     inside = UserContext(ServiceClient(options.socket), persistent=True)
-    application = ConsoleApplication(LinkAuthBackend(keys, inside), zone, options.language)
+    routes = None if setup is None else setup.make_routes()
+    application = ConsoleApplication(LinkAuthBackend(keys, inside), zone, options.language, routes)
     with serve_on_loopback(options.port, application) as port:
         try:
             output.show_link(keys.issue_key(), port)
             output.show_ssh_hint(port)
-            while _wait_for_enter(ended):
+            while _wait_for_enter(ended, setup):
                 output.show_link(keys.issue_key(), port)
         finally:
             application.close()
+            if setup is not None and setup.is_applying:
+                output.write_line(LazyText(N_("Setup continues in the background.")))
 
 
-def _wait_for_enter(ended: int) -> bool:
+def _wait_for_enter(ended: int, setup: SetupPage | None) -> bool:
     """Wait for Enter; False once the console is to end.
 
     Without a terminal nobody is heard: then signals alone end it, and the end of what is read.
     """
-    terminal = sys.stdin.fileno()
-    ready, _, _ = select.select([ended, terminal], [], [])
+    terminal, ready = sys.stdin.fileno(), list[int]()
+    while not ready:
+        ready = select.select([ended, terminal], [], [], SETUP_CHECK_S if setup else None)[0]
+        if setup is not None and setup.is_over():
+            return False
     if ended in ready:
         return False
     try:

@@ -43,6 +43,7 @@ def render_response(
     notice: LazyText | None = None,
     styles: str = "",
     ends_with_terminal: bool = True,
+    navigable: bool = True,
     requires_password: bool = False,
 ) -> bytes:
     """Return a page.
@@ -58,6 +59,7 @@ def render_response(
         notice: What there is to say of the form that led here.
         styles: Marks of the files that belong to it.
         ends_with_terminal: Whether the console ends with a person's terminal.
+        navigable: Whether there are the pages of a site.
         requires_password: Whether people type their password for what they answer for.
     """
     values: dict[str, object] = {
@@ -77,6 +79,7 @@ def render_response(
         "said": notice,
         "styles": styles,
         "ends_with_terminal": ends_with_terminal,
+        "navigable": navigable,
         "requires_password": requires_password,
         "harmless": HARMLESS_ORDERS,
     }

@@ -96,7 +96,7 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "level": ReceiptField(_VERSION, N_("Level of this receipt: {value}")),
     "number": ReceiptField(_VERSION, N_("Number of this receipt: {value}")),
     "previous": ReceiptField(_VERSION, N_("Digest of the receipt before it: {value}")),
-    "epoch": ReceiptField(_VERSION, N_("Count of receipts, new after a restore: {value}")),
+    "epoch": ReceiptField(_VERSION, N_("Series of receipts, new after a restore: {value}")),
     "head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
     "day": ReceiptField(_VERSION, N_("Day of this receipt: {value}")),
     "key": ReceiptField(_VERSION, N_("Public key of this site: {value}")),
@@ -227,7 +227,7 @@ def sign_receipt(receipt: Receipt, release_digest: str, signer: CryptoSigner) ->
         release_digest: SHA-256 of the document of the release that runs, in hexadecimal.
         signer: Of :func:`make_signer`.
     """
-    payload = encode_canonical_json(_make_statement(receipt, release_digest))
+    payload = encode_statement(receipt, release_digest)
     envelope = Envelope(payload, PAYLOAD_TYPE, [])
     envelope.sign(signer)
     content = encode_canonical_json(envelope.to_dict())
@@ -255,7 +255,7 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
         # One form only: no field beside, no name twice, no other spelling of a number.
         if (
             envelope.payload_type != PAYLOAD_TYPE
-            or envelope.payload != encode_canonical_json(_make_statement(receipt, release_digest))
+            or envelope.payload != encode_statement(receipt, release_digest)
             or content != encode_canonical_json(envelope.to_dict())
         ):
             raise ValueError("not in canonical form")
@@ -312,13 +312,14 @@ def _decode_key(key: str) -> bytes:
     return base64.urlsafe_b64decode(f"{key}=")
 
 
-def _make_statement(receipt: Receipt, release_digest: str) -> dict[str, object]:
-    return {
+def encode_statement(receipt: Receipt, release_digest: str) -> bytes:
+    """Return the bytes that are signed; all that a receipt says is in them."""
+    return encode_canonical_json({
         "_type": STATEMENT_TYPE,
         "subject": [{"digest": {"sha256": release_digest}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": receipt.to_json(),
-    }
+    })  # fmt: skip
 
 
 def _compute_digest(payload: bytes) -> str:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "status": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
     "history": "/history", "rollback-plan": "/rollback-plan", "audit-log": "/audit-log",
-    "settings": "/settings", "hold": "/hold",
+    "sharing": "/sharing", "settings": "/settings", "hold": "/hold",
     "help": "/help", "order": "/jobs/1", "change": f"/history/{CHANGE.id}",
 }  # fmt: skip
 

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
 from ncen_updater.console.service_client import ServiceClient
@@ -228,6 +230,22 @@ def test_who_may_not_operate_lifts_nothing(
 def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -> None:
     page = guest.settled("/upgrade")
     assert "/schedule" in dict(page.forms()) and "/job" not in dict(page.forms())
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        (replace(NEXT, slot_built=False, binding=""), []),
+        (replace(NEXT, rehearsal_status=RehearsalStatus.MISSING, binding=""), ["plan"]),
+        (NEXT, ["dossier", "plan"]),
+    ],
+)
+def test_what_is_not_there_yet_is_no_error(
+    counter: Counter, guest: Guest, known: Assessment, asked: list[str]
+) -> None:
+    counter.know(known)
+    guest.settled("/upgrade")
+    assert sorted(words[0] for words in counter.inspector.asked) == asked
 
 
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:

@@ -38,7 +38,8 @@ def status(**more: Any) -> dict[str, Any]:
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
         "product": "ncen", "running": {"version": "3.2.4", "availability": {"state": "available"}},
-        "journal": journal, "feed": {"stale": False}, "service": service, **more,
+        "journal": journal, "feed": {"stale": False}, "service": service,
+        "you": {"roles": ["approve", "read"]}, **more,
     }  # fmt: skip
 
 
@@ -395,6 +396,25 @@ def test_page_of_a_job_shows_that_job(name: str) -> None:
     assert not view.steps and not view.change
     assert (view.problem == FAULT) is (name == "it failed")
     assert (view.lines == ("Nothing to do.",)) is (name == "it is done")
+
+
+def test_report_of_a_rehearsal_is_the_page_of_the_upgrade() -> None:
+    """Its lines are in the language of who submitted it."""
+    given = {**job(AFTER, **{**FAILED, "result": SAID}), "kind": "rehearse"}
+    view = build_live_view(None, given, IDLE, NOW, "fr")
+    assert (view.lines, view.headline) == ((), "Tâche 7\xa0: essai de 3.3.0")
+
+
+def test_change_that_was_interrupted_says_when() -> None:
+    cut = {"step": "copy", "at": AT, "during": True, "resumed_at": AT}
+    shown = report("reverted", ended_at=AT, cut_off=cut)
+    view = build_live_view(shown, None, IDLE, NOW, "en")
+    assert (view.problem, view.lines) == (None, ("Interrupted during: copying the databases",))
+
+
+def test_who_does_not_approve_is_not_asked_to() -> None:
+    found = find_next_action(status(you={"roles": ["operate", "read"]}), next_upgrade())
+    assert (found.link, found.button.template) == ("/approve", "Show the dossier")
 
 
 def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:

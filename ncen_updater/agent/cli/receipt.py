@@ -12,6 +12,7 @@ import click
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import get_invoking_user
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import RECEIPT_ADDRESS_UNKNOWN, RECEIPT_UNWRITABLE, ExitCode
@@ -39,6 +40,7 @@ LEVELS = ("none", "version", "outcome", "figures")
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
 @click.option("--mail", is_flag=True, help=N_("Send it by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
+@click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @yes_option
 @dry_run_option
 @click.pass_context
@@ -50,6 +52,7 @@ def receipt(
     qr: bool,
     mail: bool,
     scheduled: bool,
+    all_levels: bool,
     yes: bool,
     dry_run: bool,
 ) -> ExitCode:
@@ -58,11 +61,15 @@ def receipt(
     from ncen_updater.agent.storage.journal.journal import Journal
     from ncen_updater.formats.receipt import ReceiptLevel, describe_word
 
+    if all_levels and (level or directory):
+        raise CommandUsageError(N_("--all-levels is not allowed with --level or --to"), context)
     session = get_agent_session(context)
     site = session.open_site()
     reads_only = dry_run or not (level or directory or send or qr or mail or scheduled)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
         agreed = read_receipt_state(journal).level
+        if all_levels:
+            return _show_levels(session, site, journal, agreed)
         if level is not None:
             agreed = _set_level(session, site, journal, agreed, ReceiptLevel(level), yes, dry_run)
             if agreed is ReceiptLevel.NONE and not (directory or send or qr):
@@ -85,6 +92,32 @@ def receipt(
         )
     _show(session, following)
     session.write_output({"level": agreed, "receipt": following.to_json(), "path": None})
+    return ExitCode.OK
+
+
+def _show_levels(
+    session: AgentSession, site: Site, journal: Journal, agreed: ReceiptLevel
+) -> ExitCode:
+    """Show the next receipt as each level would have it, and the bytes that would be signed.
+
+    They are not signed: a receipt that nobody allowed must not be there to be sent.
+    """
+    from ncen_updater.agent.reports.receipt import prepare_receipt
+    from ncen_updater.formats.receipt import ReceiptLevel, describe_word, encode_statement
+
+    shown = []
+    for level in list(ReceiptLevel)[1:]:
+        following, release = prepare_receipt(site, journal, level)
+        session.add_line(
+            LazyText(N_("Level of receipts: {level}"), {"level": describe_word(level)})
+        )
+        _show(session, following)
+        shown.append({
+            "level": level,
+            "sentences": [line.render(session.language) for line in following.format_lines()],
+            "statement": encode_statement(following, release).decode(),
+        })  # fmt: skip
+    session.write_output({"level": agreed, "levels": shown})
     return ExitCode.OK
 
 

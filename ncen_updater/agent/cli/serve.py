@@ -12,10 +12,11 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -107,9 +108,13 @@ def console(context: click.Context, port: int) -> ExitCode:
     session = get_agent_session(context)
     load_essential_settings(session.config)  # a file that cannot be used is told of here
     zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
-    words = ["--socket", str(socket), "--language", session.language, "--port", str(port)]
-    words += ["--zone", str(zone)] if zone is not None else []
-    words += ["--json"] if session.as_json else []
+    words = ["--socket", str(socket), "--port", str(port)]
+    become_console(session, [*words, *(["--zone", str(zone)] if zone is not None else [])])
+
+
+def become_console(session: AgentSession, words: Sequence[str]) -> NoReturn:
+    """Go on as the console of this person, with these words and those of the session."""
+    words = [*words, "--language", session.language, *(["--json"] if session.as_json else [])]
     sys.stdout.flush()
     # -I: nothing is imported from where the person happens to be.
     os.execv(  # noqa: S606 - a program of ours, without a shell

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -25,28 +26,23 @@ from ncen_updater.common.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.setup.answers import SetupAnswers
+    from ncen_updater.agent.setup.dialog import Question
     from ncen_updater.agent.setup.facts import SiteFacts
     from ncen_updater.agent.setup.machine import Machine
     from ncen_updater.agent.setup.plan import SetupPlan
-    from ncen_updater.agent.setup.proposal import SiteProposal
     from ncen_updater.agent.setup.record import SetupRecord
 
 PATH_TYPE = click.Path(path_type=Path)
-PRODUCT = "ncen"
-#: The longest text that is taken as an answer.
-MAX_TYPED = 500
-CERTAINTIES = {
-    "seen": N_("sure"), "likely": N_("likely"), "guessed": N_("guess"),
-}  # fmt: skip
 
 
 @click.command("setup", cls=CliCommand, help=N_("Set up this site"))
 @click.option("--answers", type=PATH_TYPE, help=N_("File with all answers"))
 @click.option("--keep-unit", is_flag=True, help=N_("Leave the unit of the application as it is"))
+@click.option("--web", is_flag=True, help=N_("Set up in a browser; prints a link"))
 @click.option("--undo", is_flag=True, help=N_("Undo setup"))
 @click.option(
     "--root", type=PATH_TYPE, default=Path("/"), help=N_("Root directory of all paths (default: /)")
@@ -58,6 +54,7 @@ def setup(
     context: click.Context,
     answers: Path | None,
     keep_unit: bool,
+    web: bool,
     undo: bool,
     root: Path,
     dry_run: bool,
@@ -70,6 +67,9 @@ def setup(
     session.adopting = True
     if undo and answers:
         raise CommandUsageError(N_("--undo is not allowed with --answers"), context)
+    if web and (undo or yes or dry_run):
+        words = N_("--web is not allowed with --undo, --yes or --dry-run")
+        raise CommandUsageError(words, context)
     root = root.absolute()
     if os.geteuid() != 0 and root == Path("/"):
         raise UpdaterError(SETUP_NOT_ROOT)
@@ -81,6 +81,10 @@ def setup(
     session.config = record.config or named or machine.path(DEFAULT_CONFIG)
     if undo or record.phase is SetupPhase.UNDOING:
         return _undo(session, record, yes=yes, dry_run=dry_run)
+    if record.phase is not SetupPhase.DOING and session.config.exists():
+        raise UpdaterError(SETUP_CONFIGURED, path=session.config)
+    if web:
+        _open_page(session, root, answers, keep_unit=keep_unit)
     if record.phase is SetupPhase.DOING:
         session.add_line(LazyText(N_("Setup was interrupted.")))
         for step in record.list_steps(done=False):
@@ -91,14 +95,25 @@ def setup(
             return ExitCode.OK
         session.ask_confirmation(LazyText(N_("Continue it?")), assume_yes=yes)
         return _apply(session, record)
-    if session.config.exists():
-        raise UpdaterError(SETUP_CONFIGURED, path=session.config)
     plan = _make_plan(session, machine, answers, keep_unit=keep_unit)
     if dry_run:
         _write(session, "planned", plan)
         return ExitCode.OK
     session.ask_confirmation(LazyText(N_("Apply this plan?")), assume_yes=yes)
     return _apply(session, record, plan)
+
+
+def _open_page(
+    session: AgentSession, root: Path, answers: Path | None, *, keep_unit: bool
+) -> NoReturn:
+    """Go on as the console, which has all of it done by :mod:`.setup_worker`."""
+    from ncen_updater.agent.cli.serve import become_console
+
+    order = {
+        "root": str(root), "config": str(session.config), "directory": str(Path.cwd()),
+        "file": answers and str(answers.absolute()), "keep_unit": keep_unit,
+    }  # fmt: skip
+    become_console(session, ["--setup", json.dumps(order)])
 
 
 def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
@@ -108,7 +123,7 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
         else:
             record.apply(progress)
     session.add_line(LazyText(N_("Setup is complete.")))
-    result = session.get_local_site().run_doctor() if _is_adopted(record) else None
+    result = session.get_local_site().run_doctor() if is_adopted(record) else None
     for text in result.lines if result else ():
         session.add_line(text)
     for words in record.by_hand:
@@ -121,7 +136,8 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
     return result.exit_code if result else ExitCode.OK
 
 
-def _is_adopted(record: SetupRecord) -> bool:
+def is_adopted(record: SetupRecord) -> bool:
+    """Tell whether a setup adopts the site, so that it can be checked."""
     from ncen_updater.agent.setup.record import AdoptStep
 
     return any(isinstance(step, AdoptStep) for step in record.steps)
@@ -154,47 +170,25 @@ def _make_plan(
     session: AgentSession, machine: Machine, answers: Path | None, *, keep_unit: bool
 ) -> SetupPlan:
     from ncen_updater.agent.setup.answers import load_answers
-    from ncen_updater.agent.setup.facts import gather_facts
-    from ncen_updater.agent.setup.plan import build_plan, name_cluster
-    from ncen_updater.agent.setup.proposal import make_proposal
+    from ncen_updater.agent.setup.dialog import format_found, survey_site
+    from ncen_updater.agent.setup.plan import build_plan
 
     given = None if answers is None else load_answers(answers)
     if given is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UpdaterError(SETUP_ANSWERS_NEEDED)
     with session.make_progress() as progress:
         progress.report(LazyText(N_("looking at this server")))
-        named = given.application.get("health_url") if given else None
-        cluster = name_cluster(given) if given else None
-        facts = gather_facts(machine, [str(named)] if named else [], cluster)
-    product = given.site.product if given else PRODUCT
-    owner = (given.databases.owner if given else None) or ""
-    unit = str(given.application.get("unit", "")) if given else ""
-    found = make_proposal(facts, product, owner=owner, unit=unit)
-    for line in _format_found(found):
-        if given is None:  # a person answers by what was found
-            session.print_message(line)
-        else:
-            session.add_line(line)
+        facts, found = survey_site(machine, given)
+    # A person answers by what was found.
+    tell = session.print_message if given is None else session.add_line
+    tell(LazyText(N_("Found:")))
+    for line in format_found(found):
+        tell(LazyText("  {line}", {"line": line}))
     if given is None:
         given = _ask(session, facts)
     plan = build_plan(machine, facts, found, given, session.config, keep_unit=keep_unit)
     _show_plan(session, plan)
     return plan
-
-
-def _format_found(found: SiteProposal) -> Iterator[LazyText]:
-    yield LazyText(N_("Found:"))
-    for guess in found.guesses:
-        values = {
-            "what": guess.what,
-            "value": guess.value or LazyText(N_("not found")),
-            "certainty": LazyText(CERTAINTIES[guess.certainty]),
-            "reason": guess.reason,
-        }
-        words = (
-            N_("  {what}: {value} ({certainty}: {reason})") if guess.value else "  {what}: {value}"
-        )
-        yield LazyText(words, values)
 
 
 def _show_plan(session: AgentSession, plan: SetupPlan) -> None:
@@ -232,7 +226,7 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
     )
 
 
-class _WrongAnswerError(click.UsageError):
+class _AskAgainError(click.UsageError):
     """An answer that is asked for again; its text is in the language of the reader."""
 
 
@@ -240,71 +234,31 @@ class _WrongAnswerError(click.UsageError):
 
 
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
-    """Ask what cannot be seen: six questions; the seventh is whether the plan is right."""
-    from ncen_updater.agent.setup.answers import find_mistake, make_answers
-    from ncen_updater.agent.setup.plan import group_digits, read_trusted_root
-
-    given: dict[str, Any] = {"site": {}}
-
-    def ask(question: str, default: str, read: Callable[[str], Mapping[str, Any]]) -> None:
-        """Ask until the answer is one that the file of answers may have."""
-
-        def take(text: str) -> Mapping[str, Any]:
-            if len(text) > MAX_TYPED or not text.isprintable():
-                limit = {"limit": MAX_TYPED}
-                raise _WrongAnswerError(
-                    session.translate(N_("Use at most {limit} printable characters."), **limit)
-                )
-            try:
-                tables = read(text.strip())
-                mistake = find_mistake(tables)
-            except UpdaterError as error:
-                mistake = error.title_text
-            if mistake is not None:
-                raise _WrongAnswerError(mistake.render(session.language))
-            return tables
-
-        words = session.format_for_stream(session.translate(question), sys.stderr)
-        for name, table in click.prompt(
-            words, default=default or None, err=True, value_proc=take
-        ).items():
-            given[name] = {**given.get(name, {}), **table} if isinstance(table, dict) else table
-
-    def read_trust(text: str) -> Mapping[str, Any]:
-        root = Path(text).absolute()
-        return {"trust": {"root": root, "fingerprint": read_trusted_root(root)[1]}}
-
-    def read_people(text: str) -> Mapping[str, Any]:
-        accounts = [] if text == "none" else text.replace(",", " ").split()
-        return {"people": {"operators": accounts, "approvers": accounts}}
-
-    def read_hours(text: str) -> Mapping[str, Any]:
-        if text == "none":
-            return {"windows": []}
-        start, _, end = (part.strip() for part in text.partition("-"))
-        tables = {"windows": [{"start": start, "end": end}]}
-        if find_mistake(tables):
-            raise _WrongAnswerError(session.translate(N_("Use hours, such as 22:00-04:00.")))
-        return tables
-
-    ask(N_("Site ID"), facts.hostname.partition(".")[0], lambda text: {"site": {"id": text}})
-    ask(N_("Country"), facts.country, lambda text: {"site": {"country": text.upper()}})
-    ask(
-        N_("Feed URL, or 'offline'"), "",
-        lambda text: {"feed": {"offline": True} if text == "offline" else {"urls": (text,)}},
-    )  # fmt: skip
-    ask(N_("Trusted root received from the Secretariat"), "root.json", read_trust)
-    for line in _format_fingerprint(group_digits(given["trust"]["fingerprint"])):
-        session.print_message(line)
-    person = facts.person or "none"
-    ask(N_("Accounts of operators and approvers, or 'none'"), person, read_people)
-    ask(N_("Maintenance window, or 'none'"), "22:00-04:00", read_hours)
-    return make_answers(given)
-
-
-def _format_fingerprint(digest: str) -> tuple[LazyText, ...]:
-    return (
-        LazyText(N_("Compare its fingerprint with the one that the Secretariat reads out:")),
-        LazyText("{digest}", {"digest": digest}),
-        LazyText(N_("Stop here if it differs (Ctrl-C).")),
+    """Ask what cannot be seen, each until the answer is one that the file may have."""
+    from ncen_updater.agent.setup.answers import make_answers
+    from ncen_updater.agent.setup.dialog import (
+        COMPARE_FINGERPRINT,
+        QUESTIONS,
+        WrongAnswerError,
+        add_tables,
     )
+    from ncen_updater.common.cli.render import group_digest
+
+    given: dict[str, Any] = {}
+    for question in QUESTIONS:
+
+        def take(text: str, question: Question = question) -> Mapping[str, Any]:
+            try:
+                return question.parse(text)
+            except WrongAnswerError as error:
+                raise _AskAgainError(error.text.render(session.language)) from error
+
+        words = session.format_for_stream(question.text.render(session.language), sys.stderr)
+        default = question.propose(facts) or None
+        add_tables(given, click.prompt(words, default=default, err=True, value_proc=take))
+        if question.name == "trust":
+            session.print_message(LazyText(COMPARE_FINGERPRINT))
+            digest = {"digest": group_digest(given["trust"]["fingerprint"])}
+            session.print_message(LazyText("{digest}", digest))
+            session.print_message(LazyText(N_("Stop here if it differs (Ctrl-C).")))
+    return make_answers(given)

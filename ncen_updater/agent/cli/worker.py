@@ -76,6 +76,7 @@ ALLOWED_OPTIONS = frozenset(
 ALLOWED_INSPECTION_OPTIONS = frozenset(
     {
         "--accept-loss",
+        "--all-levels",
         "--dry-run",
         "--head",
         "--in-document",
@@ -92,6 +93,7 @@ REQUIRED_INSPECTION_OPTIONS: Mapping[str, frozenset[str]] = {
     "doctor": frozenset(),
     "dossier": frozenset({"--prepared"}),
     "plan": frozenset({"--prepared"}),
+    "receipt": frozenset({"--all-levels"}),
     "rollback": frozenset({"--dry-run"}),
     "support-bundle": frozenset({"--in-document"}),
     "verify": frozenset(),

@@ -123,9 +123,7 @@ _WAIT_TEXTS = {
     WaitReason.NO_WINDOW: N_(
         "The upgrade does not start automatically: no maintenance window opens."
     ),
-    WaitReason.NOTIFY_ONLY: N_(
-        "The upgrade does not start automatically: the mode of this site is notify."
-    ),
+    WaitReason.NOTIFY_ONLY: N_("The upgrade does not start automatically. An operator starts it."),
     WaitReason.SUPERSEDED: N_("The upgrade waits for another approved upgrade."),
     WaitReason.SERVICE_NOT_RUNNING: N_(
         "The upgrade does not start automatically: the service is stopped."

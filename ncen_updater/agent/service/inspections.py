@@ -55,6 +55,7 @@ class InspectionKind(StrEnum):
     VERIFY = "verify"
     AUDIT_LOG = "audit-log"
     SUPPORT_BUNDLE = "support-bundle"
+    RECEIPTS = "receipts"
 
 
 #: Kinds that read neither databases nor slots: they stand in nobody's way, whatever goes on.
@@ -70,6 +71,7 @@ TIMEOUTS_S: Mapping[InspectionKind, float] = {
     InspectionKind.VERIFY: 1800,
     InspectionKind.AUDIT_LOG: 120,
     InspectionKind.SUPPORT_BUNDLE: 300,
+    InspectionKind.RECEIPTS: 60,
 }
 
 
@@ -123,6 +125,8 @@ def build_inspection_command(request: InspectionRequest) -> tuple[str, ...]:
             left = tuple(word for part in request.leave_out for word in ("--leave-out", part))
             shown = tuple(word for part in request.show for word in ("--show", part))
             return ("support-bundle", "--in-document", *left, *shown, *value)
+        case InspectionKind.RECEIPTS:
+            return ("receipt", "--all-levels", *value)
 
 
 @dataclass

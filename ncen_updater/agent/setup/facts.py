@@ -24,6 +24,7 @@ from ncen_updater.agent.setup.machine import (
     ServerAddress,
     find_server,
 )
+from ncen_updater.agent.setup.web_servers import WEB_SERVERS, WebServer
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 
@@ -137,7 +138,7 @@ class SiteFacts:
         person: Who typed ``sudo``.
         refused: What servers said that could not be asked.
         sqlite: Databases that lie where a site keeps them.
-        web_servers: Files of nginx with their text.
+        sites: Web server, file and text of each site.
     """
 
     hostname: str = ""
@@ -149,7 +150,7 @@ class SiteFacts:
     units: tuple[FoundUnit, ...] = ()
     sqlite: tuple[str, ...] = ()
     health: tuple[FoundHealth, ...] = ()
-    web_servers: Mapping[str, str] | None = None
+    sites: tuple[tuple[WebServer, str, str], ...] = ()
     system_users: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     free_bytes: int = 0
@@ -166,9 +167,10 @@ def gather_facts(
         named: The server that a person named; no other is looked for then.
     """
     units = tuple(_find_units(machine))
-    sites = dict(_read_web_servers(machine))
+    sites = tuple(_read_sites(machine))
     likely = (unit for unit in units if unit.user not in NEVER_ASKED)
-    ports = sorted({port for unit in likely for port in unit.ports} | find_proxied_ports(sites))
+    own = {port for unit in likely for port in unit.ports}
+    ports = sorted(own.union(*(find_proxied_ports(text) for _, _, text in sites)))
     urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
     clusters, refused = ([named], []) if named else _find_clusters(machine)
     zone = _find_time_zone(machine)
@@ -183,7 +185,7 @@ def gather_facts(
         units=units,
         sqlite=tuple(sorted(_find_sqlite(machine))),
         health=tuple(found for url in urls for found in _probe_health(url)),
-        web_servers=sites,
+        sites=sites,
         system_users=frozenset(entry.pw_name for entry in pwd.getpwall()),
         groups=frozenset(entry.gr_name for entry in grp.getgrall()),
         free_bytes=shutil.disk_usage(state).free if state.is_dir() else 0,
@@ -338,18 +340,19 @@ def _probe_health(url: str) -> Iterable[FoundHealth]:
             return
 
 
-def _read_web_servers(machine: Machine) -> Iterable[tuple[str, str]]:
-    for place in ("sites-enabled", "conf.d"):
-        for path in sorted(machine.path(f"/etc/nginx/{place}").glob("*")):
+def _read_sites(machine: Machine) -> Iterable[tuple[WebServer, str, str]]:
+    for server in WEB_SERVERS:
+        found = (machine.path("/etc").glob(pattern) for pattern in server.sites)
+        for path in sorted({path.resolve() for paths in found for path in paths}):
             with contextlib.suppress(OSError):
                 content = read_file(path, MAX_FILE_BYTES)
-                yield str(path.resolve()), content.decode("utf-8", "surrogateescape")
+                yield server, str(path), content.decode("utf-8", "surrogateescape")
 
 
-def find_proxied_ports(sites: Mapping[str, str]) -> set[int]:
-    """Return the local ports that web servers hand requests to; pure."""
+def find_proxied_ports(text: str) -> set[int]:
+    """Return the local ports that a site hands requests to; pure."""
     found = re.compile(r"(?:http://|\bserver\s+)(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})")
-    return {int(port) for text in sites.values() for port in found.findall(text)}
+    return {int(port) for port in found.findall(re.sub(r"(?m)^\s*#.*$", "", text))}
 
 
 def _find_time_zone(machine: Machine) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import pwd
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +22,7 @@ from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_port
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
 from ncen_updater.agent.setup.proof_steps import MAX_TRIAL_BYTES, PageStep, TrialCopyStep
 from ncen_updater.agent.setup.proposal import Guess, SiteProposal, find_first_rule, get_port
-from ncen_updater.agent.setup.server_files import (
-    LANGUAGES,
-    LANGUAGES_TEXT,
-    SNIPPET,
-    add_maintenance_page,
-    find_front,
-    insert_before_rules,
-    make_login_lines,
-    make_snippet,
-)
+from ncen_updater.agent.setup.server_files import insert_before_rules, make_login_lines
 from ncen_updater.agent.setup.steps import (
     CommandStep,
     FileStep,
@@ -45,6 +35,7 @@ from ncen_updater.agent.setup.steps import (
 )
 from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -100,11 +91,6 @@ def read_trusted_root(path: Path) -> tuple[bytes, str]:
         reason = error.strerror or str(error)
         raise UpdaterError(SETUP_FILE_UNSAFE, path=path, reason=reason) from error
     return content, hashlib.sha256(content).hexdigest()
-
-
-def group_digits(digest: str) -> str:
-    """Return a digest as people compare it: in groups of eight."""
-    return " ".join(re.findall(".{8}", digest))
 
 
 def build_plan(
@@ -179,7 +165,7 @@ def build_plan(
         steps += _start_from_current(machine, loaded, config, found, answers, by_hand, keep_unit)
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
-    return SetupPlan(tuple(steps), loaded, group_digits(digest), tuple(by_hand), found.guesses)
+    return SetupPlan(tuple(steps), loaded, group_digest(digest), tuple(by_hand), found.guesses)
 
 
 # ---- agent.toml ----------------------------------------------------------------------------------
@@ -408,27 +394,26 @@ def _start_from_current(
 def _add_maintenance_page(
     machine: Machine, facts: SiteFacts, config: AgentConfig, by_hand: list[LazyText]
 ) -> Iterator[SetupStep]:
-    """Yield the edits of nginx; where its file is not understood, a person is told."""
+    """Yield the edits of the web server; where its file is not understood, a person is told."""
     file = config.paths.resolve(config.application.maintenance_file)
     port = get_port(config.application.health_url)
-    for name, text in (facts.web_servers or {}).items():
-        if port not in find_proxied_ports({name: text}):
-            continue
-        changed = add_maintenance_page(text, port, str(file))
+    sites = [site for site in facts.sites if port in find_proxied_ports(site[2])]
+    if len(sites) == 1:
+        ((server, name, text),) = sites
+        changed = server.add_maintenance_page(text, port, str(file))
         if changed == text:
             return
-        if changed is None:
-            break
-        reload = (("nginx", "-t"), ("systemctl", "reload", "nginx.service"))
-        yield CommandStep(reload[:1])  # what is broken already is nothing of ours
-        yield CommandStep(backward=reload)
-        yield _file(machine.path(LANGUAGES), LANGUAGES_TEXT)
-        yield _file(machine.path(SNIPPET), make_snippet(str(file)))
-        yield FileStep(name, changed, text)
-        yield CommandStep(reload)
-        if front := find_front(text, port):
-            yield PageStep(dataclasses.asdict(front), str(file))
-        return
+        if changed is not None:
+            reload = (server.test, ("systemctl", "reload", server.unit))
+            yield CommandStep(reload[:1])  # what is broken already is nothing of ours
+            yield CommandStep(backward=reload)
+            for path, content in server.added:
+                yield _file(machine.path(path), content.replace("FILE", str(file)))
+            yield FileStep(name, changed, text)
+            yield CommandStep(reload)
+            if front := server.find_front(text, port):
+                yield PageStep(dataclasses.asdict(front), str(file))
+            return
     by_hand.append(
         LazyText(
             N_("Let the web server show the maintenance page while {path} exists"), {"path": file}

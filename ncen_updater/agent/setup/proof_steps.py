@@ -17,7 +17,6 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.engine.steps.preflight import require_no_blockers
 from ncen_updater.agent.setup.machine import Machine
-from ncen_updater.agent.setup.server_files import CHECK, CHECK_ENDING, Front
 from ncen_updater.agent.setup.steps import (
     Before,
     SetupStep,
@@ -25,6 +24,7 @@ from ncen_updater.agent.setup.steps import (
     remove_directories,
     remove_partial_files,
 )
+from ncen_updater.agent.setup.web_servers import CHECK, CHECK_ENDING, Front
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText

@@ -196,7 +196,7 @@ class SetupRecord:
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
                     continue
-                progress.report(step.title)
+                progress.report(step.title, number, len(self.steps))
                 try:
                     if entry["state"] is None:
                         entry["before"] = before = step.capture(self._machine)
@@ -252,7 +252,7 @@ class SetupRecord:
             entry, step = self._data["steps"][number], self.steps[number]
             if not entry["state"]:
                 continue
-            progress.report(step.title)
+            progress.report(step.title, number, len(self.steps))
             try:
                 step.undo(self._machine, entry["before"])
             except FAILURES as error:

@@ -18,12 +18,12 @@ FormResult = tuple[str, LazyText | None]
 #: What a person may have looked at anew, and the page that shows it.
 INSPECTION_PAGES = {
     "plan": "/upgrade", "dossier": "/upgrade", "rollback-plan": "/rollback-plan",
-    "findings": "/help",
+    "findings": "/help", "receipts": "/sharing",
     "audit-log": "/audit-log", "verify": "/audit-log", "support-bundle": "/help",
 }  # fmt: skip
 
 
-def _require_field(asking: PageRequest, name: str) -> str:
+def require_field(asking: PageRequest, name: str) -> str:
     """Return what a form says.
 
     Raises:
@@ -37,7 +37,7 @@ def _require_field(asking: PageRequest, name: str) -> str:
 
 def submit_job(asking: PageRequest) -> FormResult:
     """Have the service do something; its number is there at once."""
-    kind = _require_field(asking, "kind")
+    kind = require_field(asking, "kind")
     wanted: dict[str, object] = {"kind": kind, "language": asking.language}
     if asking.form.get("version"):
         wanted["version"] = asking.form["version"]
@@ -52,7 +52,7 @@ def submit_job(asking: PageRequest) -> FormResult:
 
 def import_bundle(asking: PageRequest) -> FormResult:
     """Import a bundle that lies in the inbox."""
-    file = _require_field(asking, "file")
+    file = require_field(asking, "file")
     return _post_job(asking, {"kind": "import", "language": asking.language, "file": file})
 
 
@@ -65,7 +65,7 @@ def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
 def start_rollback(asking: PageRequest) -> FormResult:
     """Go back; what would be lost was counted, and the count is typed by who agrees."""
     wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
-    wanted["undoes"] = _require_field(asking, "undoes")
+    wanted["undoes"] = require_field(asking, "undoes")
     wanted |= _read_accepted_loss(asking)
     if asking.form.get("emergency_reason", "").strip():
         wanted["emergency_reason"] = asking.form["emergency_reason"].strip()
@@ -86,7 +86,7 @@ def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
 def approve(asking: PageRequest) -> FormResult:
     """Approve what was seen."""
     of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
-    wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "change_kind": of}
+    wanted: dict[str, object] = {"binding": require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
         wanted |= _read_accepted_loss(asking)
     given = asking.call_with_password("POST", "/v1/approvals", wanted)
@@ -101,7 +101,7 @@ def _find_approval_page(asking: PageRequest) -> str:
 
 def withdraw_approval(asking: PageRequest) -> FormResult:
     """Take one's own yes back."""
-    binding = _require_field(asking, "binding")
+    binding = require_field(asking, "binding")
     if not (binding.isascii() and binding.isalnum()):
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
     asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
@@ -111,8 +111,8 @@ def withdraw_approval(asking: PageRequest) -> FormResult:
 def reject(asking: PageRequest) -> FormResult:
     """Reject what was seen, and say why."""
     wanted = {
-        "binding": _require_field(asking, "binding"),
-        "reason": _require_field(asking, "reason"),
+        "binding": require_field(asking, "binding"),
+        "reason": require_field(asking, "reason"),
         "language": asking.language,
     }
     asking.call_with_password("POST", "/v1/rejections", wanted)
@@ -122,7 +122,7 @@ def reject(asking: PageRequest) -> FormResult:
 def hold(asking: PageRequest) -> FormResult:
     """Forbid upgrades."""
     until = _parse_time(asking, "until")
-    wanted = {"reason": _require_field(asking, "reason"), "until": until}
+    wanted = {"reason": require_field(asking, "reason"), "until": until}
     asking.call_with_password("POST", "/v1/holds", wanted)
     return "/", LazyText(N_("Upgrades on hold."))
 
@@ -135,7 +135,7 @@ def unhold(asking: PageRequest) -> FormResult:
 
 def schedule(asking: PageRequest) -> FormResult:
     """Choose when what was seen may begin."""
-    wanted = {"binding": _require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
+    wanted = {"binding": require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
     if wanted["not_before"] is None:
         raise UpdaterError(CONSOLE_FORM, reason="'at' is missing")
     asking.call_with_password("PUT", "/v1/schedule", wanted)
@@ -156,7 +156,7 @@ def confirm_release(asking: PageRequest) -> FormResult:
 
 def refresh_inspection(asking: PageRequest) -> FormResult:
     """Have something looked at once more."""
-    kind = _require_field(asking, "kind")
+    kind = require_field(asking, "kind")
     if kind not in INSPECTION_PAGES:
         raise UpdaterError(CONSOLE_FORM, reason="unknown 'kind'")
     asking.inspections.discard(kind)
@@ -166,7 +166,7 @@ def refresh_inspection(asking: PageRequest) -> FormResult:
 
 def set_language(asking: PageRequest) -> FormResult:
     """Show everything in another language."""
-    known = match_language(_require_field(asking, "language"))
+    known = match_language(require_field(asking, "language"))
     if known is not None:
         asking.session.language = known
     back = asking.form.get("back", "/")

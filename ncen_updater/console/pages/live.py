@@ -26,6 +26,8 @@ KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 TIMES_OF = timedelta(seconds=1)
 #: Jobs that come to a change, looked for among so many.
 CHANGING, JOBS = frozenset({"upgrade", "rollback", "resume"}), 10
+#: Jobs whose report is the page *Updates*, in the language of each reader.
+REPORTED = frozenset({"prepare", "rehearse"})
 STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("running")),
@@ -265,10 +267,17 @@ def build_live_view(
         tone, label = STATES.get(report["state"], STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
         problem = find_problem(report, job, language)
+        cut = report.get("cut_off")
+        if cut and problem is None and report["state"] in FAILED:
+            name = get_step_label(cut["step"], report.get("kind", "upgrade"))
+            lines = (say(N_("Interrupted during: {step}"), step=LazyText(name)),)
     elif job is not None:
         tone, label, problem = describe_job(job)
         headline = say(N_("Job {number}: {kind}"), number=job["id"], kind=_format_kind(job))
-        lines = tuple(map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ()))
+        if job["kind"] not in REPORTED:
+            lines = tuple(
+                map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ())
+            )
     elif running is not None:
         tone, label = "wait", N_("In progress")
         headline = say(N_("Operation in progress"))
@@ -316,7 +325,8 @@ def _format_kind(job: Document) -> LazyText:
     version = job["data"].get("version")
     if not version:
         return kind
-    return LazyText(N_("{kind} to {version}"), {"kind": kind, "version": version})
+    words = N_("{kind} of {version}") if job["kind"] in REPORTED else N_("{kind} to {version}")
+    return LazyText(words, {"kind": kind, "version": version})
 
 
 def choose_headline(report: Document) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
@@ -76,7 +76,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "status": status,
             "next_upgrade": next_upgrade,
             "path": format_upgrade_path(next_upgrade["hops"])
-            if next_upgrade and next_upgrade["hops"]
+            if next_upgrade and next_upgrade["hops"] and not _find_open_change(status)
             else None,
             "errors": [
                 error
@@ -166,7 +166,7 @@ def list_pending(
             yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
         if not next_upgrade["missing"]:
             yield format_start(next_upgrade["starts_at"], zone)
-    elif status["service"]["reason"]:
+    elif status["service"]["reason"] and status["service"]["running"] is None:
         yield LazyText("{why}", {"why": make_sentence(str(status["service"]["reason"]))})
     for failure in status["service"]["failures"]:
         values = {
@@ -215,7 +215,7 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
         words = LazyText(N_("Upgrades are on hold."))
         return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
     if next_upgrade is not None and next_upgrade["target"] is not None:
-        return _find_release_action(next_upgrade, journal)
+        return _find_release_action(next_upgrade, journal, status["you"]["roles"])
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
         words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
@@ -228,18 +228,20 @@ def _build_link_action(link: str, reason: str, button: str) -> NextAction:
 
 
 def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextAction:
-    values = {"version": change["to"]}
+    values = {"version": change["to"], "kind": LazyText(change["kind"])}
     if change["state"] == "committed" and change["step"] in SOAK_STEPS:
         words = LazyText(N_("Soak period: {version}"), values)
         return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
     if at_work and change["state"] != STUCK_STATE:
-        words = LazyText(N_("In progress: change to {version}"), values)
+        words = LazyText(N_("In progress: {kind} to {version}"), values)
         return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
-    words = LazyText(N_("Interrupted: change to {version}"), values)
+    words = LazyText(N_("Interrupted: {kind} to {version}"), values)
     return NextAction("job", words, LazyText(N_("Resume")), "operate", "resume")
 
 
-def _find_release_action(next_upgrade: Document, journal: Document) -> NextAction:
+def _find_release_action(
+    next_upgrade: Document, journal: Document, roles: Sequence[str]
+) -> NextAction:
     values = {"version": format_upgrade_path(next_upgrade["hops"])}
     if next_upgrade["missing"] and has_failed_here(next_upgrade, journal):
         words = LazyText(
@@ -251,7 +253,8 @@ def _find_release_action(next_upgrade: Document, journal: Document) -> NextActio
         return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
     if next_upgrade["missing"]:
         words = LazyText(N_("{version} is rehearsed. Approval required."), values)
-        return NextAction("look", words, LazyText(N_("Review and approve")), link="/approve")
+        button = N_("Review and approve") if "approve" in roles else N_("Show the dossier")
+        return NextAction("look", words, LazyText(button), link="/approve")
     words = LazyText(N_("Approved: {version}"), values)
     return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
 

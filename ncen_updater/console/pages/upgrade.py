@@ -18,7 +18,7 @@ from ncen_updater.console.service_client import Document, ServiceRefusedError
 #: What no time brings, as the service names it.
 WAIT_REASONS: Mapping[str, str] = {
     "hold": N_("The upgrade waits for the end of the hold."),
-    "notify-only": N_("The upgrade does not start automatically: the mode of this site is notify."),
+    "notify-only": N_("The upgrade does not start automatically. An operator starts it."),
     "not-prepared": N_("The upgrade waits for the download."),
     "not-rehearsed": N_("The upgrade waits for the rehearsal."),
     "rehearsal-failed": N_("The upgrade does not start automatically: the rehearsal failed."),
@@ -32,6 +32,8 @@ WAIT_REASONS: Mapping[str, str] = {
     "service-not-running": N_("The upgrade does not start automatically: the service is stopped."),
     "superseded": N_("The upgrade waits for another approved upgrade."),
 }
+#: States of a rehearsal in which there is nothing to decide on.
+NOT_REHEARSED = ("missing", "outdated")
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,12 @@ def build_page(asking: PageRequest) -> PageContent:
     }  # fmt: skip
     if version is None:
         return PageContent("upgrade", {**common, "way": None}, "empty")
-    plan, dossier = inspect_site(asking, "plan", status, next_upgrade), None
+    # What was not downloaded or rehearsed yet is the next action, and no error.
+    plan = dossier = None
     if next_upgrade["slot_built"]:
-        dossier = inspect_site(asking, "dossier", status, next_upgrade)
-    if dossier is not None and not next_upgrade["rehearsal_status"] and dossier.error:
-        dossier = None
+        plan = inspect_site(asking, "plan", status, next_upgrade)
+        if next_upgrade["rehearsal_status"] not in NOT_REHEARSED:
+            dossier = inspect_site(asking, "dossier", status, next_upgrade)
     try:
         notes = asking.get_document(f"/v1/notes?version={quote(version, safe='')}")
     except ServiceRefusedError:

@@ -119,7 +119,7 @@ ROWS = (
     Row(
         "only told",
         replace(APPROVED, mode=AutomationMode.NOTIFY, upgrade_windows=(DAY,)),
-        "The upgrade does not start automatically: the mode of this site is notify.",
+        "The upgrade does not start automatically. An operator starts it.",
     ),
     Row(
         "nothing on offer",

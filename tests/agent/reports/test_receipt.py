@@ -110,6 +110,12 @@ def test_the_life_of_a_site_as_the_secretariat_is_told_it(
     assert third.downtime_s is not None
     assert (third.size, third.engine) == ("<1 GB", "sqlite 3")
 
+    levels = ask(run, "receipt", "--all-levels")["levels"]
+    assert [one["level"] for one in levels] == ["version", "outcome", "figures"]
+    assert json.loads(levels[2]["statement"])["predicate"]["engine"] == "sqlite 3"
+    assert "engine" not in levels[1]["statement"] and "sig" not in levels[2]["statement"]
+    assert run("receipt", "--all-levels", "--level", "version").returncode == 2
+
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"
     assert ask(run, "receipt")["receipt"]["number"] == 4

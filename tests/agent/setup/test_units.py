@@ -22,9 +22,10 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.setup import proof_steps
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase
-from ncen_updater.agent.setup.server_files import CHECK, CHECK_ENDING, MARK, SNIPPET
+from ncen_updater.agent.setup.server_files import MARK
 from ncen_updater.agent.setup.steps import CommandStep
 from ncen_updater.agent.setup.unit_files import make_unit_drop_in
+from ncen_updater.agent.setup.web_servers import CHECK, CHECK_ENDING
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
     SETUP_IN_USE,
@@ -171,7 +172,10 @@ def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> Non
     drop_in = root / "etc/systemd/system/ncen.service.d/50-ncen-updater.conf"
     assert f"ExecStart={current}/app/bin/ncenctl start" in drop_in.read_text()
     web = (root / "etc/nginx/sites-enabled/ncen").read_text()
-    assert f"include {SNIPPET};" in web and str(site.demo.maintenance_file) in web
+    assert (
+        "include /etc/nginx/snippets/ncen-updater.conf;" in web
+        and str(site.demo.maintenance_file) in web
+    )
     ordered = orders(site)
     assert f"restart {current}" in ordered
     assert ordered.index("nginx -t") < ordered.index("systemctl reload nginx.service")

@@ -21,12 +21,15 @@ from ncen_updater.agent.engine.change_guards import require_no_hold, require_no_
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.pending_rollback import can_be_superseded
 from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.reports.receipt import read_receipt_state
+from ncen_updater.agent.reports.receipt import set_receipt_level as write_receipt_level
 from ncen_updater.agent.reports.status import read_status, require_part
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, Caller
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
     JobForm,
+    ReceiptLevelForm,
     RejectionForm,
     ScheduleForm,
     parse_release_version,
@@ -56,6 +59,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
     TOO_MANY_JOBS,
 )
+from ncen_updater.formats.receipt import ReceiptLevel
 
 MAX_QUEUED_JOBS = 20
 #: Where one approver is enough, requesting the job is an approval.
@@ -226,6 +230,16 @@ def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
     with context.write_journal() as journal:
         change = confirm_soak(journal, request.caller.actor.name)
     return 200, {"confirmed": True, "change": serialize_change(change)}
+
+
+def set_receipt_level(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Set what receipts of this site may say; in force at once, and told to nobody."""
+    level = ReceiptLevel(request.get_form(ReceiptLevelForm).level)
+    with context.write_journal() as journal:
+        before = read_receipt_state(journal)
+        if level is not before.level:
+            write_receipt_level(journal, level, request.caller.actor.name)
+    return 200, {"level": level.value, "written": before.number}
 
 
 def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

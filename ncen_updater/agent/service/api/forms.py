@@ -124,6 +124,16 @@ class ScheduleForm(ApiForm):
     version: ReleaseVersion | None = None
 
 
+class ReceiptLevelForm(ApiForm):
+    """What receipts of this site may say.
+
+    Attributes:
+        level: The level.
+    """
+
+    level: Literal["none", "version", "outcome", "figures"]
+
+
 def _validate_language(language: str) -> str:
     known = match_language(language)
     if known is None:
@@ -209,7 +219,14 @@ class InspectionForm(ApiForm):
     """
 
     kind: Literal[
-        "plan", "dossier", "rollback-plan", "findings", "verify", "audit-log", "support-bundle"
+        "plan",
+        "dossier",
+        "rollback-plan",
+        "findings",
+        "verify",
+        "audit-log",
+        "support-bundle",
+        "receipts",
     ]
     version: ReleaseVersion | None = None
     retry: bool = False

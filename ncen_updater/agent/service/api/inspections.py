@@ -63,6 +63,7 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.VERIFY: frozenset({"chain_heads"}),
     InspectionKind.AUDIT_LOG: frozenset({"chain_heads"}),
     InspectionKind.SUPPORT_BUNDLE: frozenset({"leave_out", "show"}),
+    InspectionKind.RECEIPTS: frozenset(),
 }
 
 

@@ -25,6 +25,7 @@ from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.change_lines import format_change
+from ncen_updater.agent.reports.receipt import read_receipt_state
 from ncen_updater.agent.reports.status import SiteStatus, read_status, require_part
 from ncen_updater.agent.service.api.authorization import (
     ApiContext,
@@ -184,6 +185,14 @@ class HtmlPage:
 
 #: Status of HTTP, and the document.
 Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document | HtmlPage]]
+
+
+def get_receipt_state(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Return what receipts of this site may say, and how many were written."""
+    del request
+    with context.open_journal() as journal:
+        state = read_receipt_state(journal)
+    return 200, {"level": state.level.value, "written": state.number}
 
 
 def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

@@ -12,6 +12,7 @@ from ncen_updater.agent.service.api.forms import (
     HoldForm,
     InspectionForm,
     JobForm,
+    ReceiptLevelForm,
     RejectionForm,
     ScheduleForm,
 )
@@ -89,6 +90,8 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("POST", "/v1/jobs", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
     ApiRoute("GET", "/v1/jobs/{number}", ApiRole.READ, queries.get_job),
     ApiRoute("GET", "/v1/inbox", ApiRole.READ, queries.list_inbox),
+    ApiRoute("GET", "/v1/receipts", ApiRole.READ, queries.get_receipt_state),
+    ApiRoute("PUT", "/v1/receipts", ApiRole.APPROVE, actions.set_receipt_level, ReceiptLevelForm),
     ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.get_plan, query=_VERSION_QUERY),
     ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.get_release_notes, query=_VERSION_QUERY),
     ApiRoute(

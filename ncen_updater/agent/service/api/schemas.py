@@ -40,6 +40,7 @@ from ncen_updater.agent.service.api.forms import (
     HoldForm,
     InspectionForm,
     JobForm,
+    ReceiptLevelForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
@@ -51,6 +52,7 @@ from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord,
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.http_routes import PATH_PATTERNS
 from ncen_updater.feed.feed_summary import WithdrawalNotice
+from ncen_updater.formats.receipt import ReceiptLevel
 
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -401,6 +403,13 @@ EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
 Ended = _document("Ended", _Found, error=EndedFault)
 #: A command that was ended from outside left nothing.
 Nothing = _document("Nothing")
+ReceiptState = _document("ReceiptState", level=ReceiptLevel, written=Count)
+ReceiptPreview = _document(
+    "ReceiptPreview", level=ReceiptLevel, sentences=list[str], statement=str
+)  # fmt: skip
+ReceiptsFound = _document(
+    "ReceiptsFound", _Found, level=ReceiptLevel, levels=list[ReceiptPreview]
+)  # fmt: skip
 
 
 _Inspected = (
@@ -411,6 +420,7 @@ _Inspected = (
     | DiagnosisFound
     | ProofFound
     | BundleFound
+    | ReceiptsFound
 )
 InspectionResult = _document("InspectionResult", exit_code=Count, document=_Inspected | Ended)
 Inspection = _document(
@@ -597,6 +607,8 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("POST", "/v1/jobs"): SubmittedJob,
     ("GET", "/v1/jobs/{number}"): EndedJob,
     ("GET", "/v1/inbox"): Inbox,
+    ("GET", "/v1/receipts"): ReceiptState,
+    ("PUT", "/v1/receipts"): ReceiptState,
     ("GET", "/v1/plan"): PlanFound | NoPlan,
     ("GET", "/v1/notes"): ReleaseNotes,
     ("GET", "/v1/dossier"): DossierFound,
@@ -610,7 +622,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
 }
 #: What is told in the stream, and of a refusal.
 OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
-FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm)
+FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm, ReceiptLevelForm)
 
 
 class _Generator(GenerateJsonSchema):

@@ -92,6 +92,19 @@ FOUND: dict[str, dict[str, object]] = {
     "verify": PROVED,
     "support-bundle": {"parts": {"log.txt": {"bytes": 3}}, "shown": {}, "leaks": [],
                        "not_compared_with": {}, "archive": "AAAA", "lines": []},
+    "receipt": {
+        "level": "none", "lines": [],
+        "levels": [
+            {"level": "version", "statement": '{"level":"version"}',
+             "sentences": ["Site: ke-national", "Level of this receipt: version"]},
+            {"level": "outcome", "statement": '{"level":"outcome"}',
+             "sentences": ["Site: ke-national", "Level of this receipt: outcome",
+                           "Last change: 3.2.4 to 3.3.0"]},
+            {"level": "figures", "statement": '{"level":"figures"}',
+             "sentences": ["Site: ke-national", "Level of this receipt: figures",
+                           "Last change: 3.2.4 to 3.3.0", "Database server: postgresql 15"]},
+        ],
+    },
 }  # fmt: skip
 
 

@@ -1,0 +1,121 @@
+"""The process that works for the page of a setup: it looks, plans, or does what was shown.
+
+Each order is one process without threads of its own, which may take the rights of others for a
+while. It is not bound to the page: what was begun goes on to its end when the page is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.setup import is_adopted
+from ncen_updater.agent.setup.answers import SetupAnswers, load_answers, make_answers
+from ncen_updater.agent.setup.dialog import (
+    QUESTIONS,
+    WrongAnswerError,
+    add_tables,
+    format_found,
+    survey_site,
+)
+from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.plan import build_plan
+from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
+from ncen_updater.agent.setup.steps import load_step
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import SETUP_UNDO_FAILED
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.workers import decode_value, encode_value, serve_request
+from ncen_updater.feed.import_blocker import block_unused_imports
+
+Order = Mapping[str, Any]
+
+
+def execute_order(order: Order, progress: ProgressListener) -> dict[str, object]:
+    """Do one of three things; returns what the page shows of it."""
+    os.chdir(order["directory"])  # of who typed the command: answers may name files in it
+    machine = Machine(Path(order["root"]))
+    record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
+    if order["act"] == "apply":
+        return _apply(order, record, progress)
+    if record.phase is SetupPhase.DOING:
+        left = record.list_steps(done=False)
+        return {"interrupted": [encode_value(step.title) for step in left]}
+    if record.phase is SetupPhase.UNDOING:
+        step = record.list_steps(done=True)[-1]
+        raise UpdaterError(SETUP_UNDO_FAILED, step=step.title, cause="-")
+    progress.report(LazyText(N_("looking at this server")))
+    return _plan(order, machine)
+
+
+def _plan(order: Order, machine: Machine) -> dict[str, object]:
+    """Return questions with their mistakes where there is no whole answer, else the plan."""
+    given = load_answers(Path(order["file"])) if order["file"] else None
+    facts, found = survey_site(machine, given)
+    shown: dict[str, object] = {"found": [encode_value(line) for line in format_found(found)]}
+    if given is None:
+        typed = order["answers"]
+        given, mistakes = _read_answers(typed) if typed else (None, {})
+        shown["questions"] = [
+            {
+                "name": question.name,
+                "text": encode_value(question.text),
+                "answer": typed.get(question.name, "") if typed else question.propose(facts),
+                "mistake": encode_value(mistakes.get(question.name, "")),
+            }
+            for question in QUESTIONS
+        ]
+        if given is None:
+            return shown
+    config = Path(order["config"])
+    plan = build_plan(machine, facts, found, given, config, keep_unit=order["keep_unit"])
+    shown["plan"] = {
+        "fingerprint": plan.fingerprint,
+        "by_hand": [encode_value(line) for line in plan.by_hand],
+        "steps": [
+            {"title": encode_value(step.title), "preview": list(step.preview())}
+            for step in plan.steps
+        ],
+        "records": [step.to_record() for step in plan.steps],
+    }
+    return shown
+
+
+def _read_answers(typed: Mapping[str, str]) -> tuple[SetupAnswers | None, dict[str, LazyText]]:
+    given: dict[str, Any] = {}
+    mistakes = {}
+    for question in QUESTIONS:
+        try:
+            add_tables(given, question.parse(typed.get(question.name, "")))
+        except WrongAnswerError as error:
+            mistakes[question.name] = error.text
+    return (None if mistakes else make_answers(given)), mistakes
+
+
+def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dict[str, object]:
+    """Do the steps of the plan that was shown, or what an interrupted setup left to do."""
+    config = record.config or Path(order["config"])
+    if plan := order["plan"]:
+        lines = [decode_value(line) for line in plan["by_hand"]]
+        by_hand = [line for line in lines if isinstance(line, LazyText)]
+        record.apply(progress, [load_step(one) for one in plan["records"]], by_hand, config)
+    else:
+        record.apply(progress)
+    session = AgentSession("ncen-updater", config, language=order["language"], adopting=True)
+    doctor = session.get_local_site().run_doctor().document if is_adopted(record) else {}
+    return {"by_hand": [encode_value(line) for line in record.by_hand], "doctor": dict(doctor)}
+
+
+def main() -> int:
+    """Do one order; returns the exit status."""
+    block_unused_imports()
+    return serve_request(execute_order, ends_with_caller=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

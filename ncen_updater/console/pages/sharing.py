@@ -1,0 +1,99 @@
+"""*Sharing*: what receipts tell the Secretariat, seen before it leaves, and the level of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CONSOLE_FORM
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.form_actions import FormResult, require_field
+from ncen_updater.console.service_client import Document
+
+#: Each level and what the Secretariat learns by it, from the lowest up.
+LEVELS: Mapping[str, tuple[str, str]] = {
+    "none": (N_("Nothing"), N_("The Secretariat learns nothing from this site.")),
+    "version": (N_("Version"), N_("The Secretariat learns which release is installed here.")),
+    "outcome": (
+        N_("Version and outcome"),
+        N_("The Secretariat also learns how the last change ended, with its error code."),
+    ),
+    "figures": (
+        N_("Version, outcome and figures"),
+        N_("The Secretariat also learns the downtime, the size class of the databases and the"
+           " database server."),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SharingLevel:
+    """One level as the page shows it.
+
+    Attributes:
+        level: The level.
+        name: For people.
+        meaning: What it tells.
+        action: ``raise``, ``lower``, or empty for the one in force.
+        added: Sentences that the level before does not have; None while they are not known.
+        statement: The bytes that would be signed.
+    """
+
+    level: str
+    name: LazyText
+    meaning: LazyText
+    action: str
+    added: Sequence[str] | None = None
+    statement: str = ""
+
+
+def build_page(asking: PageRequest) -> PageContent:
+    """Build the page of what is shared."""
+    status, receipts = asking.get_status(), asking.get_document("/v1/receipts")
+    revision = f"{receipts['written']} {status['running'].get('version')}"
+    looked = asking.inspect("receipts", revision)
+    return PageContent(
+        "sharing",
+        {
+            "status": status,
+            "receipts": receipts,
+            "now": LazyText(LEVELS[receipts["level"]][0]),
+            "looked": looked,
+            "levels": list(build_levels(receipts["level"], looked.document)),
+            "may": asking.find_missing_role("approve"),
+        },
+        "loading" if looked.is_loading else "stale" if looked.stale else "ready",
+        refresh_s=2 if looked.is_loading else 0,
+    )
+
+
+def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
+    """Yield the levels, from the lowest up; pure."""
+    names = list(LEVELS)
+    shown = {row["level"]: row for row in found["levels"]} if found else {}
+    before: Sequence[str] = ()
+    for rank, (level, (name, meaning)) in enumerate(LEVELS.items()):
+        now = names.index(agreed)
+        action = "" if rank == now else "raise" if rank > now else "lower"
+        row = shown.get(level)
+        told = row["sentences"] if row else []
+        added = [line for line in told if line not in before] if row else None
+        yield SharingLevel(
+            level, LazyText(name), LazyText(meaning), action, added, row["statement"] if row else ""
+        )
+        before = told
+
+
+def set_level(asking: PageRequest) -> FormResult:
+    """Set the level; who raises it has marked that the Secretariat may see more."""
+    level, names = require_field(asking, "level"), list(LEVELS)
+    agreed = asking.get_document("/v1/receipts")["level"]
+    if level not in names:
+        raise UpdaterError(CONSOLE_FORM, reason="unknown 'level'")
+    if names.index(level) > names.index(agreed) and asking.form.get("agreed") != "yes":
+        raise UpdaterError(CONSOLE_FORM, reason="'agreed' is missing")
+    asking.call_with_password("PUT", "/v1/receipts", {"level": level})
+    name = LazyText(LEVELS[level][0])
+    return "/sharing", LazyText(N_("Shared with the Secretariat: {level}"), {"level": name})

@@ -1,0 +1,238 @@
+"""The page of a site that is not set up: what was found, questions, the plan, and its steps.
+
+Root starts it, and it ends with the setup. It decides nothing: it shows what a worker of the agent
+answers, and hands back the plan that was shown. All browsers of it see the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CONSOLE_BUSY, CONSOLE_FORM
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.workers import (
+    INHERITED_VARIABLES,
+    Worker,
+    WorkerError,
+    call_worker,
+    decode_value,
+)
+from ncen_updater.console.app import FormRoute, PageRoute
+from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.form_actions import FormResult
+from ncen_updater.console.pages.live import STEP_STATES, LiveStep
+from ncen_updater.console.service_client import build_error_document
+
+WORKER = Worker(
+    "ncen_updater.agent.cli.setup_worker",
+    expected_errors=(range(10_000),),
+    ends_with_caller=False,  # what was begun goes on when the page is closed
+    inherited_variables=(*INHERITED_VARIABLES, "SUDO_UID", "SUDO_USER"),
+)
+#: Nobody looks for so long, and nothing goes on; and so long the last page has to arrive.
+IDLE_S, FAREWELL_S = 1800.0, 5.0
+#: Of errors that tell no state of their own.
+UNKNOWN_STATE = LazyText("-")
+LOOKING = LazyText(N_("looking at this server"))
+
+RunOrder = Callable[[Mapping[str, object], ProgressListener], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SetupState:
+    """What there is to show.
+
+    Attributes:
+        act: What a worker does now; empty where none is at work.
+        found: What it answered last: what was found, questions, the plan.
+        error: Why it did not do it.
+        progress: What it said last.
+        step: Number of the step that is done or undone.
+        reverting: Whether steps are undone.
+        done: What came of the setup; None before its end.
+    """
+
+    act: str = ""
+    found: Mapping[str, Any] = field(default_factory=dict)
+    error: UpdaterError | None = None
+    progress: LazyText = LOOKING
+    step: int = -1
+    reverting: bool = False
+    done: Mapping[str, Any] | None = None
+
+
+class SetupPage:
+    """One setup, for all browsers that come in.
+
+    Args:
+        order: Where it is about, as the command says it.
+        run: Has an order done.
+        clock: A clock that is never set.
+    """
+
+    def __init__(
+        self,
+        order: Mapping[str, object],
+        run: RunOrder = lambda order, progress: call_worker(WORKER, order, progress),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._order, self._run_order, self._clock = order, run, clock
+        self._state, self._lock = SetupState(), threading.Lock()
+        self._ends_at = clock() + IDLE_S
+        self._start("plan", {"answers": {}})
+
+    @property
+    def is_applying(self) -> bool:
+        """Whether steps are being done."""
+        return self._state.act == "apply"
+
+    def is_over(self) -> bool:
+        """Tell whether it was closed, or nobody has looked for long."""
+        return not self._state.act and self._clock() > self._ends_at
+
+    def make_routes(self) -> tuple[PageRoute | FormRoute, ...]:
+        """Return its addresses."""
+        return (
+            PageRoute("GET", "/", self._build_page),
+            FormRoute("POST", "/answers", self._give_answers),
+            FormRoute("POST", "/apply", self._apply),
+            FormRoute("POST", "/again", self._start_again),
+            FormRoute("POST", "/close", self._close),
+        )
+
+    # ---- work ------------------------------------------------------------------------------------
+
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        """Take what a worker says; a step that comes a second time is undone."""
+        del total
+        with self._lock:
+            before, number = self._state, self._state.step if done is None else done
+            back = before.reverting or (done is not None and number <= before.step)
+            self._state = replace(before, progress=text, step=number, reverting=back)
+
+    def _start(self, act: str, more: Mapping[str, object], plan: str | None = None) -> None:
+        """Have a worker begin, unless one is at work or another plan is shown by now.
+
+        Raises:
+            UpdaterError: If so.
+        """
+        with self._lock:
+            before = self._state
+            if before.act or before.done is not None:
+                raise UpdaterError(CONSOLE_BUSY)
+            if plan is not None and plan != _compute_digest(before.found):
+                raise UpdaterError(CONSOLE_FORM, reason=LazyText(N_("the plan changed")))
+            self._state = SetupState(act, before.found)
+            order: dict[str, Any] = {
+                **self._order,
+                "plan": before.found.get("plan"),
+                **more,
+                "act": act,
+            }
+        threading.Thread(target=self._work, args=(act, order), name="setup", daemon=True).start()
+
+    def _work(self, act: str, order: Mapping[str, Any]) -> None:
+        answer: Mapping[str, Any] | None = None
+        error: UpdaterError | None = None
+        try:
+            answer = self._run_order(order, self)
+        except UpdaterError as refused:
+            error = refused
+        except WorkerError as lost:
+            error = UpdaterError(detail=lost.detail)
+        with self._lock:
+            found, done = self._state.found, None
+            if act == "apply":
+                found, done = ({} if error else found), answer
+            elif answer is not None:
+                found = answer
+            elif answers := order["answers"]:  # what was typed is not typed again
+                rows = [{**row, "answer": answers[row["name"]]} for row in found["questions"]]
+                found = {**found, "questions": rows}
+            self._state = replace(self._state, act="", found=found, error=error, done=done)
+            self._ends_at = self._clock() + IDLE_S
+
+    # ---- forms -----------------------------------------------------------------------------------
+
+    def _give_answers(self, asking: PageRequest) -> FormResult:
+        """Have the plan made of the answers; with none of them the questions are asked again."""
+        questions = self._state.found.get("questions", ())
+        answers = {row["name"]: asking.form.get(row["name"], "") for row in questions}
+        self._start("plan", {"answers": answers})
+        return "/", None
+
+    def _start_again(self, asking: PageRequest) -> FormResult:
+        """Look again."""
+        del asking
+        self._start("plan", {"answers": {}})
+        return "/", None
+
+    def _apply(self, asking: PageRequest) -> FormResult:
+        """Do the plan that was shown."""
+        if "plan" in self._state.found and asking.form.get("compared") != "yes":
+            raise UpdaterError(
+                CONSOLE_FORM, reason=LazyText("'{name}' is missing", {"name": "compared"})
+            )
+        self._start("apply", {"language": asking.language}, asking.form.get("plan", ""))
+        return "/", None
+
+    def _close(self, asking: PageRequest) -> FormResult:
+        """End all of it once the last page was shown."""
+        del asking
+        self._ends_at = self._clock() + FAREWELL_S
+        return "/", LazyText(N_("This page is closed now."))
+
+    # ---- what is shown ---------------------------------------------------------------------------
+
+    def _build_page(self, asking: PageRequest) -> PageContent:
+        state = self._state
+        if state.done is None:
+            self._ends_at = self._clock() + IDLE_S
+        error = state.error and build_error_document(
+            state.error, state.error.state or UNKNOWN_STATE, asking.language
+        )
+        values = {
+            "setup": state, "found": _decode(state.found), "done": _decode(state.done),
+            "error": error, "digest": _compute_digest(state.found),
+            "rows": list(_build_steps(state, asking.language)),
+        }  # fmt: skip
+        loading = bool(state.act)
+        return PageContent(
+            "setup", values, "loading" if loading else "ready", refresh_s=2 if loading else 0
+        )
+
+
+def _compute_digest(found: Mapping[str, Any]) -> str:
+    """Return by what a form says which plan it is about; pure."""
+    shown = [found.get("plan"), found.get("interrupted")]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def _decode(value: Any) -> Any:  # noqa: ANN401 - as JSON has it
+    """Return an answer with its texts as texts; pure."""
+    if isinstance(value, Mapping) and "text" in value and "values" in value:
+        return decode_value(value)
+    if isinstance(value, Mapping):
+        return {name: _decode(one) for name, one in value.items()}
+    return [_decode(one) for one in value] if isinstance(value, list) else value
+
+
+def _build_steps(state: SetupState, language: str) -> Sequence[LiveStep]:
+    """Return the steps of the plan as they stand; pure."""
+    plan, rows = state.found.get("plan"), []
+    for number, step in enumerate(plan["steps"] if plan else ()):
+        key = "intended" if number == state.step else "done" if number < state.step else ""
+        if state.reverting:
+            key = "undoing" if number == state.step else "undone" if number > state.step else "done"
+        style, word = STEP_STATES.get(key, ("", ""))
+        title = _decode(step["title"]).render(language)
+        rows.append(LiveStep(title, style, LazyText(word).render(language) if word else "", ""))
+    return rows

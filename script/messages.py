@@ -154,9 +154,9 @@ class Source:
 
 
 def needs_words(template: str) -> bool:
-    """Whether anything is left to translate when the places are taken out; two points are."""
+    """Whether words are left without the places, or marks before which French has a space."""
     return any(
-        any(character.isalpha() for character in literal) or ": " in literal
+        any(c.isalpha() for c in literal) or ": " in literal or "; " in literal
         for literal, *_ in Formatter().parse(template)
     )
 

@@ -193,9 +193,9 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
 
 
 def _chosen(ground: Ground) -> str:
-    """Return the version of the agent package that the site was made with."""
+    """Return the version of the agent in the package that the site was made with."""
     names = [path.name for path in ground.secretariat.directory.glob("ncen-updater_*.deb")]
-    return names[0].split("_")[1]
+    return names[0].split("_")[1].partition("~")[0]
 
 
 def maintenance(ground: Ground, seed: int) -> list[Event]:

@@ -338,10 +338,13 @@ class LazyText:
         return self.render()
 
 
-def join_texts(texts: Iterable[LazyText | str], between: str = "; ") -> LazyText:
+def join_texts(texts: Iterable[LazyText | str], between: str = N_("; ")) -> LazyText:
     """Return several sentences as one; pure."""
     values = {f"text{number}": text for number, text in enumerate(texts)}
-    return LazyText(between.join(f"{{{name}}}" for name in values), values)
+    template = "{between}".join(f"{{{name}}}" for name in values)
+    return LazyText(
+        template, {**values, "between": LazyText(between)} if len(values) > 1 else values
+    )
 
 
 def _render_value(value: object, language: str) -> str:

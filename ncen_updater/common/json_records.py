@@ -113,20 +113,24 @@ def _encode_value(value: object) -> object:
     return value
 
 
-def encode_text(text: LazyText) -> dict[str, object]:
+def encode_text(text: LazyText, depth: int = 0) -> dict[str, object]:
     """Return a text as JSON has it: its template and the values that are shown; pure."""
     shown = [name for name in PLACEHOLDER.findall(text.template) if name in text.values]
-    values = {name: _encode_text_value(text.values[name]) for name in shown}
+    values = {name: _encode_text_value(text.values[name], depth) for name in shown}
     return {"template": text.template, "values": values}
 
 
-def _encode_text_value(value: object) -> object:
+def _encode_text_value(value: object, depth: int) -> object:
     if isinstance(value, StrEnum):  # a word of ours, which has its translations
-        return encode_text(LazyText(value.value))
-    plain = _encode_value(value)
-    if plain is None or isinstance(plain, bool | int | float | dict | list):
-        return plain
-    return str(plain)[:MAX_TEXT_VALUE]
+        value = LazyText(value.value)
+    if isinstance(value, LazyText) and depth < _MAX_TEXT_DEPTH:
+        return encode_text(value, depth + 1)
+    plain = _encode_value(value) if isinstance(value, list | tuple | datetime) else value
+    return (
+        plain
+        if plain is None or isinstance(plain, bool | int | float | list)
+        else str(plain)[:MAX_TEXT_VALUE]
+    )
 
 
 def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says

@@ -316,7 +316,7 @@ class HttpFetcher(FeedFetcher):
                 kind = NetworkFailure.TLS
             elif isinstance(error, RedirectedError):
                 kind = NetworkFailure.REDIRECTED
-            reason = f"no answer from {address}: {get_root_cause(error)}"
+            reason = f"{address}: {get_root_cause(error)}"
             raise MirrorError(reason, kind) from error
 
     def _record_server_date(self, response: requests.Response) -> None:

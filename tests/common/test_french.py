@@ -13,6 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
+    "; ",  # with another space before it
     "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
     "Navigation", "Options", "Plan", "Signature", "Signatures", "Site", "Sites", "Table", "UID",
     "code",

@@ -139,3 +139,11 @@ def test_stored_text_is_shown_in_the_language_of_its_reader() -> None:
     for language in ("en", "fr"):
         assert read.render(language) == text.render(language)
     assert read.render("fr") != text.render("en")
+
+
+def test_whatever_stands_in_a_text_can_be_read_again() -> None:
+    text = LazyText("{what}", {"what": {"a": 1}})
+    for _ in range(30):
+        text = LazyText("{what}", {"what": text})
+    stored = json.loads(json.dumps(encode_text(text)))
+    assert decode_text(stored, "text").render() == text.render() == "{'a': 1}"

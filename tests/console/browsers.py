@@ -20,7 +20,7 @@ from tests.support.webdriver import DESK, Browser, as_user, browser
 PICTURES = "NCEN_TEST_PICTURES"
 NARROW, GUIDE, WIDE = 360, 768, DESK
 #: A picture in a guide.
-MOST_BYTES = 65_000
+MOST_BYTES = 75_000
 ROOT = Path(__file__).resolve().parents[2]
 #: Every page that stands in the line of pages, and those that hang on one of them.
 PAGES = {
@@ -79,10 +79,11 @@ def settled(person: Browser) -> None:
     person.until("settled", lambda: person.all('main:not([data-state="loading"])'))
 
 
-def keep(person: Browser, name: str, language: str = "en") -> None:
+def keep(person: Browser, name: str, language: str = "en", part: str = "body") -> None:
     """Take pictures of a page, where the environment names a place for them.
 
-    The first one, ``NAME.png`` in English and ``NAME-fr.png`` in French, is what the guides show.
+    They begin with a part of the page. The first one, ``NAME.png`` in English and ``NAME-fr.png``
+    in French, is what the guides show.
     """
     place = os.environ.get(PICTURES)
     if not place:
@@ -94,6 +95,7 @@ def keep(person: Browser, name: str, language: str = "en") -> None:
         (NARROW, 780, f"-{NARROW}"),
     ):
         person.width(width, height)
+        person.run(f"document.querySelector('{part}').scrollIntoView()")
         picture = person.picture()
         assert size or len(picture) < MOST_BYTES, f"the picture of {name} is too large for a guide"
         (Path(place) / f"console-{name}{tail}{size}.png").write_bytes(picture)

@@ -32,6 +32,15 @@ OPERATORS, APPROVERS, READERS = "nu-operators", "nu-approvers", "daemon"
 OPERATOR, FIRST, SECOND = "nu-joao", "nu-amina", "nu-marie"
 PEOPLE = {OPERATOR: OPERATORS, FIRST: APPROVERS, SECOND: APPROVERS}
 PATIENCE_S = 600.0
+#: Further pages in the guides, and the part of each with which its picture begins.
+PICTURED = {
+    "history": ("/history", "body"),
+    "rollback": ("/rollback-plan", "body"),
+    "audit": ("/audit-log", "body"),
+    "sharing": ("/sharing", "[aria-labelledby=level-version]"),
+    "settings": ("/settings", "body"),
+    "help": ("/help?code=NU-6012", "#codes"),
+}
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,9 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         first.until("users can work", lambda: first.all(".users.good"))
         assert not first.all('form[action="/confirm"]'), "what is over cannot be ended"
         keep(first, "activity", told.language)
+        for name, (path, part) in PICTURED.items():
+            look(second, path)
+            keep(second, name, told.language, part)
         assert version_of(service.demo).whole == "3.3.0"
         # What was: predicted and real, and each change in a dozen lines.
         changes = service.client.get("/v1/history")["changes"]

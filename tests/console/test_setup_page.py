@@ -107,8 +107,7 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str, tmp_path: Pa
         assert (proposed[2:4], proposed[5]) == (["", "root.json"], "22:00-04:00")
         for name, text in SHOWN.items():
             person.one(f"#{name}").type(text)
-        person.run("document.querySelector('.card').scrollIntoView()")
-        keep(person, "setup", language)
+        keep(person, "setup", language, ".card")
         replies = {
             "site": "two words", "country": "ke", "feed": site.answers["feed"]["urls"][0],
             "trust": site.answers["trust"]["root"], "people": "none", "window": "at night",

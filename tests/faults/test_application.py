@@ -348,7 +348,7 @@ def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Par
         (StepName.SWITCH, StepPhase.BEFORE_UNDO): broken.unlink,
     }
     impatient(trial)
-    with pytest.raises(ChangeFailedError, match="import: not running"):
+    with pytest.raises(ChangeFailedError, match="'import': not running"):
         operations(trial, instants).upgrade()
     assert trial.settle() == (OLD, 0)
     assert bad_releases(trial) == [NEW]
@@ -368,7 +368,7 @@ def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
         if (step, phase) == (StepName.MIGRATE, StepPhase.BEFORE_EFFECT):
             broken.unlink(missing_ok=True)  # for the rollback
 
-    with pytest.raises(SoakFailedError, match="mail: not running"):
+    with pytest.raises(SoakFailedError, match="'mail': not running"):
         Operations(site_in_process(trial.demo), SilentProgress(), checkpoint=checkpoint).upgrade()
     assert trial.judge() == OLD
     assert parts.running() == {"import", "mail"}

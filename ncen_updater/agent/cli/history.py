@@ -53,11 +53,12 @@ def _join_texts(value: object) -> str:
 
 
 def _show_rehearsal(session: AgentSession, failed: Document) -> None:
-    known = [str(failed[name]) for name in ("code", "error") if failed[name]]
+    words = "{name}: {text}" if failed["error"] else "{name}"
+    error = strip_control_characters(str(failed["error"])).split("\n", 1)[0]
     values = {
         "at": session.when(failed["at"]),
         "version": failed["version"],
-        "error": strip_control_characters(": ".join(known)).split("\n", 1)[0] or "-",
+        "error": LazyText(words, {"name": failed["code"] or "-", "text": error}),
     }
     session.add_line(LazyText(N_("{at}: rehearsal of {version} failed: {error}"), values))
 

@@ -36,11 +36,11 @@ LEVELS = ("none", "version", "outcome", "figures")
     type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
+@click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @click.option("--send", is_flag=True, help=N_("Send the next receipt to the Secretariat"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
 @click.option("--mail", is_flag=True, help=N_("Send it by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
-@click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @yes_option
 @dry_run_option
 @click.pass_context
@@ -48,11 +48,11 @@ def receipt(
     context: click.Context,
     level: str | None,
     directory: Path | None,
+    all_levels: bool,
     send: bool,
     qr: bool,
     mail: bool,
     scheduled: bool,
-    all_levels: bool,
     yes: bool,
     dry_run: bool,
 ) -> ExitCode:
@@ -61,8 +61,8 @@ def receipt(
     from ncen_updater.agent.storage.journal.journal import Journal
     from ncen_updater.formats.receipt import ReceiptLevel, describe_word
 
-    if all_levels and (level or directory):
-        raise CommandUsageError(N_("--all-levels is not allowed with --level or --to"), context)
+    if all_levels and (level or directory or send or qr or mail or scheduled):
+        raise CommandUsageError(N_("--all-levels shows only, without other options"), context)
     session = get_agent_session(context)
     site = session.open_site()
     reads_only = dry_run or not (level or directory or send or qr or mail or scheduled)

@@ -95,7 +95,6 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     if not emergency or not missing:
         if together:
             from ncen_updater.agent.engine.approvals.rollback_approvals import (
-                NOBODY_YET,
                 format_accept_loss_option,
             )
 
@@ -103,7 +102,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
                 ROLLBACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
                 needed=missing + len(given),
                 who=", ".join(strip_control_characters(row["actor"]) for row in given)
-                or NOBODY_YET,
+                or "-",
                 loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip
         return

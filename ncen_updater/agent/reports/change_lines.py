@@ -166,7 +166,7 @@ def _format_failure(
             {
                 "step": translate_step_label(str(failure["step"]), report["kind"], language),
                 "at": when(failure["at"]),
-                "error": f"{failure['code']}: {error}",
+                "error": LazyText("{name}: {text}", {"name": failure["code"], "text": error}),
             },
         )  # fmt: skip
     elif meaning is not None:

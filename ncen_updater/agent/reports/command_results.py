@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
-    NOBODY_YET,
     format_accept_loss_option,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
@@ -462,7 +461,7 @@ def format_rollback_plan(
         )
     elif approval.count.missing:
         values = {
-            "missing": approval.count.missing, "who": approval.approver_names or NOBODY_YET,
+            "missing": approval.count.missing, "who": approval.approver_names or "-",
             "loss": format_accept_loss_option(plan.lost_total),
         }  # fmt: skip
         alone = approval.count.missing + len(approval.count.approvals) == 1

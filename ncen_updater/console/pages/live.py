@@ -283,7 +283,9 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    summary = say(N_("{name}: {text}"), name=LazyText(label), text=headline)
+    stated = N_("{name}: {text}")
+    # The headline of a change says its state.
+    summary = say(stated, name=LazyText(label), text=headline) if report is None else headline
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     percent = (
@@ -297,7 +299,7 @@ def build_live_view(
         progress=doing,
         done=progress.done if progress else None,
         total=progress.total if progress else None,
-        spoken=f"{current.name}: {current.state}" if current else summary,
+        spoken=say(stated, name=current.name, text=current.state) if current else summary,
         downtime=clock,
         predicted=predicted,
         again=report is not None and _are_users_back(report),

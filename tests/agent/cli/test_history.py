@@ -220,7 +220,7 @@ def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
         report = to_json_value(build_change_report(journal, UPGRADE.id), "fr")
     assert isinstance(report, dict)
     said = "\n".join(line.render("fr") for line in format_change(report, "fr"))
-    assert "NU-4201: Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
+    assert "NU-4201 : Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
     report["failure"] = None
     assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 

@@ -119,7 +119,7 @@ ROWS = [
     Mistake(35, "import {tmp}/letter.pdf", 6, "NU-2302", ("is not an offline bundle", "(*.ncen)")),
     Mistake(35, "import {tmp}/empty.ncen", 6, "NU-2302", ("is not an offline bundle",)),
     Mistake(35, "import {tmp}", 2, "NU-1101", ("is a directory",)),
-    Mistake(35, "import {tmp}/nothing", 1, "NU-2313", ("medium is mounted",)),
+    Mistake(35, "import {tmp}/nothing", 1, "NU-2313", ("drive is mounted",)),
     Mistake(49, "plan 9.9.9", 3, "NU-2202", ("to list the available releases",)),
     Mistake(49, f"plan {OLD}", 3, "NU-2211", ("is already installed", "No action required")),
     Mistake(50, "adopt 1.0", 1, "NU-6019", ("not available",)),

@@ -22,7 +22,7 @@ from ncen_updater.common.messages import (
 )
 
 URL = "http://127.0.0.1:1/health"
-SILENT = ReportedVersion("", URL, LazyText("health: no response"))
+SILENT = ReportedVersion("", URL, LazyText("no response"))
 HOLDS = SchemaProbe("main", "0002_country", executable=True)
 UNFIT = dataclasses.replace(HOLDS, executable=False, detail="no such column: country")
 ROWS = dataclasses.replace(HOLDS, rows=3)
@@ -39,7 +39,7 @@ def says(version: str) -> ReportedVersion:
 
 
 #: It tells its release, and users cannot work.
-UNWELL = ReportedVersion("1.1.0", URL, LazyText("health: HTTP status 503"), '{"problems": ["x"]}')
+UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems": ["x"]}')
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_it_is_said_in_lines() -> None:
     ]
     assert lines(InstalledRelease(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
         "Database checks of 1.1.0 passed: 1 of 3",
-        "Check 0002_country of main failed: query failed: no such column: country",
-        "Check 0002_country of main failed: contradicting rows: 3",
+        "Check '0002_country' of main failed: query failed: no such column: country",
+        "Check '0002_country' of main failed: contradicting rows: 3",
     ]
     assert lines(InstalledRelease(says("1.1.0")))[1:] == [
         "1.1.0 declares no checks of its databases."

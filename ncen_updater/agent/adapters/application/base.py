@@ -27,6 +27,10 @@ class HealthExpectation:
     probes: Sequence[HealthProbe] = ()
 
 
+#: Probes of our own; the names of all others are the site's or the publisher's words.
+OWN_PROBES = frozenset({"answer", "disk", "health", "process"})
+
+
 @dataclass(frozen=True)
 class ProbeResult:
     """One request and what came of it; ``problem`` is None when all was as expected."""
@@ -65,7 +69,9 @@ class HealthResult:
     def problems(self) -> tuple[LazyText, ...]:
         """Return what was wrong, a line each."""
         return tuple(
-            LazyText("{name}: {text}", {"name": result.name, "text": result.problem})
+            result.problem
+            if result.name in OWN_PROBES
+            else LazyText("'{name}': {value}", {"name": result.name, "value": result.problem})
             for result in self.results
             if result.problem is not None
         )

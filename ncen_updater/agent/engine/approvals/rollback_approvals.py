@@ -30,7 +30,6 @@ from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
     DATA_LOSS_ABOVE_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
@@ -212,7 +211,7 @@ def require_rollback_consent(
             version=subject.target,
             missing=verdict.missing,
             needed=subject.count.needed,
-            who=subject.approver_names or NOBODY_YET,
+            who=subject.approver_names or "-",
             loss=format_accept_loss_option(request.accept_loss),
         )
     if not request.may_approve:
@@ -230,10 +229,6 @@ def require_rollback_consent(
     return verdict
 
 
-#: In the place of names.
-NOBODY_YET = N_("none")
-
-
 def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
     """Refuse a loss that is greater than all who approved a rollback agreed to.
 
@@ -244,7 +239,7 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
         raise UpdaterError(
             DATA_LOSS_ABOVE_APPROVAL,
             version=subject.target,
-            who=subject.approver_names or NOBODY_YET,
+            who=subject.approver_names or "-",
             agreed=subject.accepted_loss,
             count=count,
         )

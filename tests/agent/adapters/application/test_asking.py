@@ -110,7 +110,7 @@ def test_a_token_that_is_renewed_is_read_anew(guarded: Guarded, token: Path) -> 
     prober = HealthProber(settings(guarded.url, health_token_file=token))
     assert prober.check_health(HealthExpectation("3.3.0"))
     guarded.wanted = "Bearer another-one"
-    assert str(prober.check_health(HealthExpectation("3.3.0")).problem) == f"health: {REFUSED}"
+    assert str(prober.check_health(HealthExpectation("3.3.0")).problem) == f"{REFUSED}"
     write(token, "another-one")
     assert prober.check_health(HealthExpectation("3.3.0"))
 
@@ -138,12 +138,12 @@ def test_who_is_refused_is_told_what_to_mend(
     health = ask(guarded.url, **changes)
     main, more = map(str, health.problems)
     if what and status != 500:
-        assert main == f"health: HTTP status {status}: credentials rejected ({what})"
-        assert more == f"more: HTTP status {status}: credentials rejected ({what})"
+        assert main == f"HTTP status {status}: credentials rejected ({what})"
+        assert more == f"'more': HTTP status {status}: credentials rejected ({what})"
         assert health.credentials_refused
     else:
-        assert main.startswith(f"health: HTTP status {status}; ")
-        assert more == f"more: HTTP status {status}, expected 200"
+        assert main.startswith(f"HTTP status {status}; ")
+        assert more == f"'more': HTTP status {status}, expected 200"
         assert not health.credentials_refused
     assert health.answered and TOKEN not in repr(health)
 
@@ -151,7 +151,7 @@ def test_who_is_refused_is_told_what_to_mend(
 def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path) -> None:
     guarded.wanted = "Bearer another-one"
     health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
-    assert str(health.problems[0]) == f"health: {REFUSED}"
+    assert str(health.problems[0]) == f"{REFUSED}"
     assert health.credentials_refused and health.reported == {}
 
 
@@ -184,7 +184,7 @@ def test_a_token_that_cannot_be_used(
     assert not health and not health.answered
     assert guarded.seen == []
     problem = str(health.problem)
-    assert problem.startswith("health: not queried: ")
+    assert problem.startswith("not queried: ")
     assert words in problem and str(path) in problem
     assert TOKEN not in str(health)
 
@@ -211,7 +211,7 @@ def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
             settings(f"http://127.0.0.1:{server.getsockname()[1]}", health_token_file=token)
         )
         found = prober.check_health(HealthExpectation("3.3.0"))
-        assert str(found.problem) == "health: no response: what is ***?\r\n"
+        assert str(found.problem) == "no response: what is ***?\r\n"
         thread.join()
 
 
@@ -331,9 +331,9 @@ def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
         _link(tmp_path, "slots/3.4.0").replace(current)
         assert application.check_health(old)
         differs = application.check_health(new)
-        assert str(differs.problem) == 'health: \'version\' is "3.3.0", expected "3.4.0"'
+        assert str(differs.problem) == '\'version\' is "3.3.0", expected "3.4.0"'
         status.write_text("503")
-        assert str(application.check_health(old).problem) == "health: HTTP status 503"
+        assert str(application.check_health(old).problem) == "HTTP status 503"
     finally:
         application.stop()
     missing = told.model_copy(update={"version_command": ("/no/such", "--key", "geheim")})
@@ -344,10 +344,10 @@ def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
             assert application.is_running()
         assert application.check_health(new)
         silent = CommandApplication(missing, current).check_health(new)
-        assert str(silent.problem) == "health: '/no/such' failed: No such file or directory"
+        assert str(silent.problem) == "'/no/such' failed: No such file or directory"
         failing = told.model_copy(update={"version_command": (sys.executable, "-c", "exit(7)")})
         said = str(CommandApplication(failing, current).check_health(new).problem)
-        assert said == f"health: '{sys.executable}' printed no version (exit status 7)"
+        assert said == f"'{sys.executable}' printed no version (exit status 7)"
     finally:
         application.stop()
 

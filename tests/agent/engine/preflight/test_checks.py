@@ -334,7 +334,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "a program of a part that is not there": (
         _part_without_program, "NU-6308", STRICT, "'parts.mail.start'",
     ),
-    "not well": (_unhealthy, "NU-6310", ADVISORY, "health: down"),
+    "not well": (_unhealthy, "NU-6310", ADVISORY, "down"),
     "nobody answers": (_unanswered, "NU-6128", STRICT, "not responding: http"),
     "a token that cannot be read": (_token_away, "NU-5090", STRICT, "/no/token"),
     "a token that is refused": (_token_refused, "NU-5094", STRICT, "status 401"),

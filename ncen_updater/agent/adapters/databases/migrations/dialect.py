@@ -14,9 +14,17 @@ from typing import Any, ClassVar
 
 from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ErrorMessage
 from ncen_updater.formats.dialects import SqlStatement
 from ncen_updater.formats.sql import make_count_query
+
+
+def make_timeout_text(seconds: float) -> LazyText:
+    """Return the reason of a statement that took too long."""
+    return LazyText(
+        N_("stopped after {seconds} s (statement timeout)"), {"seconds": f"{seconds:g}"}
+    )
 
 
 class StatementError(Exception):
@@ -29,11 +37,14 @@ class StatementError(Exception):
     """
 
     def __init__(
-        self, message: str, line: int | None = None, fault: ErrorMessage | None = None
+        self, message: LazyText | str, line: int | None = None, fault: ErrorMessage | None = None
     ) -> None:
-        self.message = message if line is None else f"line {line}: {message}"
+        self.message = message
+        if line is not None:
+            values = {"line": line, "text": message}
+            self.message = LazyText(N_("line {line}: {text}"), values)
         self.environment_fault = fault
-        super().__init__(self.message)
+        super().__init__(str(self.message))
 
 
 class MigrationDialect(abc.ABC):

@@ -398,7 +398,9 @@ class MigrationExecutor:
         took = time.monotonic() - began
         log.info("migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, took)
 
-    def _make_error(self, detail: str, fault: ErrorMessage | None = None) -> DatabaseError:
+    def _make_error(
+        self, detail: LazyText | str, fault: ErrorMessage | None = None
+    ) -> DatabaseError:
         if fault is not None:
             return DatabaseError(
                 fault,
@@ -443,9 +445,10 @@ class MigrationExecutor:
             except StatementError as error:
                 raise self._make_error(error.message, error.environment_fault) from error
             if before is None or self._dialect.read_transaction_id(driver) != before:
-                raise self._make_error("the file ended its own transaction")
+                raise self._make_error(LazyText(N_("the file ended its own transaction")))
             if self._dialect.read_environment(driver) != around:
-                raise self._make_error("the file changed the role or attached a database")
+                words = N_("the file changed the role or attached a database")
+                raise self._make_error(LazyText(words))
         self._check_dangling_references()
         if step.direction is MigrationDirection.UP and item.verify is not None:
             self._run_verify_file(item)
@@ -464,7 +467,7 @@ class MigrationExecutor:
         driver, tables = self._driver, self._dialect.ledger_tables
         rows = driver.execute(tables.select_version).fetchall()
         if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
-            raise self._make_error("the version row changed during the migration")
+            raise self._make_error(LazyText(N_("the version row changed during the migration")))
         if standing is not None:
             driver.execute(tables.delete_version, (standing,))
         if top is not None:
@@ -507,16 +510,18 @@ class MigrationExecutor:
         sql = content.decode("utf-8")
         refused = check_verify_sql(sql, self._dialect.engine_name)
         if refused is not None:
-            raise self._make_error(f"{path.name}: {refused.reason}")
+            raise self._make_error(
+                LazyText("{name}: {text}", {"name": path.name, "text": refused.reason})
+            )
         for statement in split_statements(sql, self._dialect.engine_name):
             try:
                 count = self._dialect.count_rows(
                     self._driver, statement, item.migration.statement_timeout_ms
                 )
             except StatementError as error:
-                raise self._make_error(
-                    f"{path.name}: {error.message}", error.environment_fault
-                ) from error
+                values = {"name": path.name, "text": error.message}
+                text = LazyText("{name}: {text}", values)
+                raise self._make_error(text, error.environment_fault) from error
             if count:
                 raise MigrationFailedError(
                     VERIFY_FAILED,

@@ -11,6 +11,7 @@ from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.agent.adapters.databases.migrations.dialect import (
     MigrationDialect,
     StatementError,
+    make_timeout_text,
 )
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, ErrorMessage
 from ncen_updater.formats.dialects import SqlStatement
@@ -179,7 +180,7 @@ class PostgresDialect(MigrationDialect):
             yield
         except self.error_type as error:
             if ended.is_set():
-                raise StatementError(f"ended after {seconds:g} s (statement time-out)") from error
+                raise StatementError(make_timeout_text(seconds)) from error
             raise
         finally:
             timer.cancel()

@@ -15,12 +15,14 @@ from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.agent.adapters.databases.migrations.dialect import (
     MigrationDialect,
     StatementError,
+    make_timeout_text,
 )
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     check_after_open,
     check_before_open,
 )
 from ncen_updater.common.error_sanitizer import sanitize_error
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, ErrorMessage
 from ncen_updater.formats.dialects import ALLOWED_PRAGMAS, SqlStatement
 from ncen_updater.formats.sql import split_statements
@@ -158,9 +160,9 @@ class SqliteDialect(MigrationDialect):
             with self.enforce_timeout(driver, statement_ms):
                 driver.execute(statement.text).fetchall()
         except sqlite3.Error as error:
-            message = sanitize_error(error)
+            message: LazyText | str = sanitize_error(error)
             if message == "interrupted":
-                message = f"stopped after {statement_ms} ms (statement time-out)"
+                message = make_timeout_text(statement_ms / 1000)
             raise StatementError(
                 message, statement.line, self.classify_environment_fault(driver, error)
             ) from error

@@ -75,7 +75,7 @@ def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine:
         assert shown is not None
         recorded = shown[0].removeprefix(shown[1]).removesuffix(shown[2])
         assert normalize(extract_session(run.stdout)) == normalize(recorded), "see demo/session.py"
-    assert "one of three" in run.stdout
+    assert "one signature of three" in run.stdout
     assert "All checks passed: 12 of 12" in run.stdout
     assert "SIGKILL to the agent's process" in run.stdout
     assert "\x1b" not in run.stdout

@@ -287,7 +287,7 @@ def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: 
                 service.call(method, address, "en", body)
         with pytest.raises(UpdaterError, match="NU-9711"):
             service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "guessed")
-    assert counter.rows()["approvals"] == [] and counter.rows()["orders"] == []
+    assert counter.rows()["approvals"] == [] and counter.rows()["jobs"] == []
 
 
 def test_on_the_line_with_an_answer_nothing_more_can_be_said(

@@ -94,7 +94,7 @@ def test_a_whole_session(tmp_path: Path) -> None:
         for change in ids:
             for more in ((), ("--events",)):
                 shown = ask(site, ("history", change, *more)).stdout
-                said.append((f"history {more}", re.sub("erreur NU-.*", "", shown)))
+                said.append((f"history {more}", re.sub(r"\(ligne \d+ : .*?\)", "", shown)))
         for page_of in sorted(site.demo.state.glob("dossiers/*.fr.html")):
             said.append(("dossier", text_of(page_of.read_text("utf-8"))))
     notes = tomllib.loads((ROOT / "manifests/3.3.0/manifest.toml").read_text("utf-8"))["notes"]

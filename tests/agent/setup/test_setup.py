@@ -232,7 +232,7 @@ def test_reload_that_keeps_the_application_out_is_reverted(
         ("schema = 1", "schema = 2", "NU-1005", "schema"),
         ("[feed]", "[feed", "NU-1004", ""),
         ("health_url = ", 'health_url = "127.0.0.1"#', "NU-1005", "application.health_url"),
-        ("root = ", 'root = "/nowhere/root.json"#', "NU-1206", ""),
+        ("root = ", 'root = "/nowhere/root.json"#', "NU-1223", ""),
     ],
 )
 def test_mistake_in_the_answers_is_named_and_changes_nothing(

@@ -38,7 +38,7 @@ ROOM = Path(room.__path__[0])
 MAY_OPEN = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
     "visitor.open_session": {"sessions.py"},
-    "sessions.catalogue": {"engine.py", "migrating.py"},
+    "sessions.catalogue": {"engine.py", "candidate_migrations.py"},
     "server.open_session": {"copies.py", "control_database.py", "sessions.py"},
     # As the agent: in the control database alone.
     "server.open_session_block": {"control_database.py"},
@@ -63,7 +63,7 @@ def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
                 as_owner.add(path.name)
     assert {name: found.get(name) for name in MAY_OPEN} == MAY_OPEN
     # For addresses that programs get, too.
-    assert as_owner == {"connection.py", "engine.py", "migrating.py", "sessions.py"}
+    assert as_owner == {"connection.py", "engine.py", "candidate_migrations.py", "sessions.py"}
 
 
 @pytest.mark.parametrize(

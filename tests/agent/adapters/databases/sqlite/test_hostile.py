@@ -139,7 +139,7 @@ class During(SilentProgress):
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         del done, total
-        if not self.done and text.values.get("database") == self.name:
+        if not self.done and text.values.get("name") == self.name:
             self.done = True
             self.act()
 

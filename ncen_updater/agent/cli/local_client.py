@@ -436,10 +436,12 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.formats.receipt import ReceiptLevel
 
         result = self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
-        with self._open_journal() as journal:
-            sends = read_receipt_state(journal).level is not ReceiptLevel.NONE
-        if dry_run or not sends:
+        # A site imports its first bundle before it has a journal.
+        if dry_run or not (self._site.state_directory / JOURNAL_FILE).exists():
             return result
+        with self._open_journal() as journal:
+            if read_receipt_state(journal).level is ReceiptLevel.NONE:
+                return result
         words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
         return replace(result, lines=(*result.lines, LazyText(words, {"path": file.parent})))
 

@@ -15,8 +15,8 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 SAME = {
     "; ",  # with another space before it
     "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
-    "Navigation", "Options", "Pages", "Plan", "Signature", "Signatures", "Site", "Sites", "Table", "UID",
-    "code",
+    "Navigation", "Options", "Pages", "Plan", "Signature", "Signatures", "Site", "Sites", "Table",
+    "UID", "code",
     "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",
     "{kind}, mode {mode}",

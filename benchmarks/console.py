@@ -192,7 +192,7 @@ def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]
     found = []
     with browser() as person:
         person.open(link)
-        person.until("the first page", lambda: person.all('body[data-page="now"]'))
+        person.until("the first page", lambda: person.all('body[data-page="status"]'))
         person.open(re.sub(r"(://[^/]+).*", r"\1/live", person.address))
         person.run(LISTENS)
         person.until("the first message", lambda: person.run("return window.heard.length"))

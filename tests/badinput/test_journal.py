@@ -137,7 +137,7 @@ TIMES: dict[str, Callable[[Journal], object]] = {
     "holds SET since": lambda journal: SiteHistory(journal).list_holds(),
     "holds SET until": lambda journal: SiteHistory(journal).list_holds(),
     "bad_releases SET last_at": lambda journal: SiteHistory(journal).list_bad_releases(),
-    "orders SET at": lambda journal: JobQueue(journal).list_unfinished(),
+    "jobs SET at": lambda journal: JobQueue(journal).list_unfinished(),
     "approvals SET at": lambda journal: ApprovalStore(journal).list_active(),
     "schedules SET not_before": lambda journal: ApprovalStore(journal).list_schedules(),
     "rehearsals SET started_at": lambda journal: RehearsalStore(journal).list_newest(),

@@ -166,7 +166,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         told(person, "NU-9711")
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
-        person.until("Now", lambda: person.all('body[data-page="now"]'))
+        person.until("Now", lambda: person.all('body[data-page="status"]'))
         assert f"Signed in as {AMINA}." in person.text
         (cookie,) = person.cookies()
         assert cookie["name"].startswith(COOKIE_PREFIX) and COOKIE_PREFIX.startswith("__Host-")
@@ -210,7 +210,7 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
         told(person, FRENCH["wrong"])
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
-        person.until("Now", lambda: person.all('body[data-page="now"]'))
+        person.until("Now", lambda: person.all('body[data-page="status"]'))
         assert AMINA in person.text
         # A yes takes the password again: a wrong one leaves nothing behind.
         for password, words in (("faux", FRENCH["wrong"]), (SECRETS[AMINA], FRENCH["said"])):

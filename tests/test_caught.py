@@ -14,7 +14,7 @@ CATCHERS = ("ncen_updater", "demo", "benchmarks")
 REASONS = {
     "FeedFileMissingError": "the TUF client catches its parent, which is the library's",
     "RequestRefusedError": "what the API refuses: each member has its own status",
-    "_WrongAnswerError": "click's prompt catches its parent, and asks again",
+    "_AskAgainError": "click's prompt catches its parent, and asks again",
     "ReportedError": "says the words of the service as they came",
 }
 

@@ -101,8 +101,10 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
 EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "agents": N_("agents"),
     "imported_at": N_("imported on"),
+    "news": N_("latest change"),
     "reachable_agent": N_("reachable agent"),
     "reachable_release": N_("reachable release"),
+    "scheduled": N_("automatic"),
     "usable_until": N_("valid until"),
     "accept_loss": N_("accepted data loss"),
     "action": N_("operation"),
@@ -168,6 +170,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "until": N_("until"),
     "version": N_("release"),
     "vouched": N_("confirmed by the operator"),
+    "way": N_("sent by"),
     "what": N_("operation"),
     "who": N_("by"),
     "why": N_("reason"),

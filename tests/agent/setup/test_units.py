@@ -40,6 +40,7 @@ from tests.agent.setup.site import VERSION, BareSite, bare_site
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 from tests.support.forks import run_agent
+from tests.support.killing import changes_of, killed_at
 
 CURRENT = "/opt/ncen/current"
 #: Plays ``systemctl`` and ``nginx``; each order is a line of the log.
@@ -215,6 +216,26 @@ def test_files_in_use_are_adopted_in_one_stop(site: BareSite, keep_unit: bool) -
     site.undo()
     assert site.look() == before
     assert site.demo.app_running()
+
+
+@pytest.mark.parametrize("plain", [True])
+def test_killed_around_the_stop(site: BareSite) -> None:
+    """Killed, then undone or continued: the application runs, on files that are whole."""
+    before = site.look()
+    last = changes_of(site.apply)
+    back = changes_of(site.undo)
+    assert site.look() == before
+    for instant in range(last - 90, last, 15):  # from the download to the last restart
+        assert killed_at(instant, site.apply)
+        site.undo()
+        assert (site.look() == before, site.demo.app_running()) == (True, True), instant
+    assert killed_at(last - 40, site.apply)
+    site.apply()
+    assert site.demo.app_running()
+    assert (site.demo.root / "srv/ncen/databases/live").is_symlink()
+    assert killed_at(back // 2, site.undo)
+    site.undo()
+    assert (site.look() == before, site.demo.app_running()) == (True, True)
 
 
 def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:

@@ -69,7 +69,8 @@ find /etc /var/lib/ncen-updater -type f ! -path '/etc/*-' -exec sha256sum {} +
 systemctl list-unit-files --no-legend --plain 'ncen*'
 systemctl is-active ncen ncen-updater ncen-updater-resume || true
 readlink /proc/$(systemctl show --property=MainPID --value ncen)/cwd
-runuser -u postgres -- pg_dumpall --schema-only | grep -v restrict || true
+! pg_lsclusters --no-header | grep -q online ||
+  runuser -u postgres -- pg_dumpall --schema-only | grep -v restrict
 """
 #: Types setup, and waits until a step is in the record; then setup is killed, or goes on.
 UNTIL = """

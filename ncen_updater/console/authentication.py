@@ -155,4 +155,4 @@ class PasswordAuthBackend:
         return made[0]
 
     def close(self) -> None:
-        """Release what it holds; sessions end with whoever keeps them."""
+        """Release what it holds; their owner ends the sessions."""

@@ -188,6 +188,7 @@ def _send(
 ) -> ExitCode:
     """Send what is next; without a way, as the last person did, and only if it is due."""
     from ncen_updater.agent.reports.receipt import (
+        OUTGOING_DIRECTORY,
         find_due_receipt,
         list_addresses,
         prepare_receipt,
@@ -211,7 +212,11 @@ def _send(
         words = LazyText(N_("Send this receipt to {address}?"), {"address": address})
         session.ask_confirmation(words, assume_yes=assume_yes)
     actor = get_invoking_user()
-    queue_receipt(site, journal, level, actor)
+    try:
+        queue_receipt(site, journal, level, actor)
+    except OSError as error:
+        place = site.state_directory / OUTGOING_DIRECTORY
+        raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
     sent = send_outgoing(
         journal, level,
         lambda one: send_receipt(session.config, site.config, address, one.content),

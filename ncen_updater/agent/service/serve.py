@@ -191,7 +191,7 @@ def run_service(
 
 
 def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Callable[[], bool]:
-    """Return what says whether work goes on that reads of the site would stand in the way of.
+    """Return a check whether work goes on during which the site must not be inspected.
 
     That is what the service carries out itself, and a change that anybody else began: the databases
     are closed to every session then. Not while a release is only watched.

@@ -478,7 +478,7 @@ def _is_interrupted(journal: Journal, change: Change) -> bool:
         return False
     try:
         holder = read_lock_holder(journal.path.parent / CHANGE_LOCK_FILE)
-    except OSError:  # whoever may not look cannot tell
+    except OSError:  # without the right to read it, nobody can tell
         return False
     # It may have come to its end since it was read.
     return holder is None and journal.read_change(change.id).state is change.state

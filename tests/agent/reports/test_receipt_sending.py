@@ -106,6 +106,9 @@ def test_a_person_sends_the_first_and_the_service_the_next_ones(
     assert ask(run, "receipt", "--scheduled")["receipt"] is None
     assert hook.posts == []
 
+    outgoing.touch()  # in the way of the directory
+    assert fail(run, "receipt", "--send", "--yes") == "NU-9804"
+    outgoing.unlink()
     hook.status = 503
     assert fail(run, "receipt", "--send", "--yes") == "NU-9816"
     (waiting,) = outgoing.iterdir()

@@ -106,7 +106,7 @@ def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return everything that would stand in the way of an upgrade."""
+    """Return everything that blocks an upgrade."""
     return 200, _run_inspection(context, request, {"kind": "findings"})
 
 

@@ -149,10 +149,10 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
-         "file", "from_version", "full", "kind", "level", "merged", "mode", "name",
+         "file", "from_version", "full", "kind", "level", "merged", "mode", "name", "news",
          "origin", "pack", "path", "place", "product", "reason", "rehearsal", "release",
-         "step", "taken_over_by", "to_version", "undoes", "version", "what", "who", "why",
-         "words"), str,
+         "step", "taken_over_by", "to_version", "undoes", "version", "way", "what", "who",
+         "why", "words"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
@@ -167,7 +167,8 @@ EVENT_FIELDS: Mapping[str, Any] = {
     ),
     **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
     **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
-    **dict.fromkeys(("by", "databases"), str | _NAMES), **dict.fromkeys(("held", "vouched"), bool),
+    **dict.fromkeys(("by", "databases"), str | _NAMES),
+    **dict.fromkeys(("held", "scheduled", "vouched"), bool),
     **dict.fromkeys(("high_s", "low_s", "actual_s"), float), "exit_code": Count | None,
     "data": Values, "schema_kinds": dict[str, _TEXTS],
 }  # fmt: skip

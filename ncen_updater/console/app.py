@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.http_routes import Route, find_routes, status_of
+from ncen_updater.common.http_server import Route, find_routes, status_of
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.messages import (
     CONSOLE_FORM,

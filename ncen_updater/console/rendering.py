@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import partial
 
 from ncen_updater.common.cli.render import format_duration, format_time, group_digest
 from ncen_updater.common.html_templates import render_page
-from ncen_updater.common.i18n import LazyText, list_languages, translate
+from ncen_updater.common.i18n import N_, LazyText, list_languages, translate
 from ncen_updater.console.page_request import PageContent
 from ncen_updater.console.service_client import HARMLESS_ORDERS, Document
 from ncen_updater.console.web_request import PAGE_POLICY
@@ -105,3 +106,30 @@ class FileResponse:
     headers: tuple[tuple[str, str], ...] = ()
     content_security_policy: str = PAGE_POLICY
     allows_framing: bool = False
+
+
+#: Jobs as people see them.
+JOB_KINDS: Mapping[str, str] = {
+    "check": N_("check"),
+    "prepare": N_("download"),
+    "rehearse": N_("rehearsal"),
+    "upgrade": N_("upgrade"),
+    "rollback": N_("rollback"),
+    "resume": N_("resume"),
+    "confirm": N_("confirmation"),
+    "self-update": N_("update of ncen-updater"),
+    "import": N_("import"),
+}
+
+
+def describe_job(job: Document) -> tuple[str, str, Document | None]:
+    """Return the tone and the label of a job without a change, and why it failed; pure."""
+    if job["ended_at"] is None:
+        return "wait", N_("In progress") if job["started_at"] else N_("Queued"), None
+    result = job["result"] or {}
+    error = (result.get("document") or {}).get("error")
+    if result.get("interrupted"):
+        return "bad", N_("Interrupted"), error
+    if error:
+        return "bad", N_("Failed"), error
+    return "good", N_("Completed"), None

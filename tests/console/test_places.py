@@ -15,7 +15,7 @@ import pytest
 
 from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
+from ncen_updater.agent.service.api.app import MAX_STREAMS
 from ncen_updater.agent.service.api.server import TOO_MANY_RESPONSE, AdmissionController
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.service.errors import RequestRefusedError

@@ -58,7 +58,7 @@ def test_a_reader_asks_for_no_client_of_a_cloud(
     assert worker.main() == 0
     assert sys.modules.pop("boto3") is None
     _run(
-        "from ncen_updater.feed.import_blocker import block_unused_imports\n"
+        "from ncen_updater.feed import block_unused_imports\n"
         "block_unused_imports()\n"
         "from ncen_updater.feed.tuf_client import TrustClient\n"
         "import sys\n"

@@ -22,7 +22,7 @@ from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed.import_blocker import block_unused_imports
+from ncen_updater.feed import block_unused_imports
 
 COMMANDS = make_command_table(
     "ncen_updater.agent.cli",

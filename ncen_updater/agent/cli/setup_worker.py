@@ -31,7 +31,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import SETUP_UNDO_FAILED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import decode_value, encode_value, serve_request
-from ncen_updater.feed.import_blocker import block_unused_imports
+from ncen_updater.feed import block_unused_imports
 
 Order = Mapping[str, Any]
 

@@ -34,7 +34,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.workers import serve_request
-from ncen_updater.feed.import_blocker import block_unused_imports
+from ncen_updater.feed import block_unused_imports
 
 logger = logging.getLogger(__name__)
 

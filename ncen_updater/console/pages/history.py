@@ -9,8 +9,8 @@ from urllib.parse import quote
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.jobs import JOB_KINDS
 from ncen_updater.console.pages.live import STATES, build_steps, choose_headline, find_problem
+from ncen_updater.console.rendering import JOB_KINDS
 from ncen_updater.console.service_client import Document
 
 #: So many changes are listed, and of so many stops are drawn, the newest.

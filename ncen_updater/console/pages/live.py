@@ -16,8 +16,7 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.jobs import JOB_KINDS, describe_job
-from ncen_updater.console.rendering import FileResponse, parse_time
+from ncen_updater.console.rendering import JOB_KINDS, FileResponse, describe_job, parse_time
 from ncen_updater.console.service_client import Document
 
 #: How the site is is kept so long while users can work, and while they cannot.

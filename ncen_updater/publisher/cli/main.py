@@ -27,9 +27,9 @@ COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
         "keys": N_("Create and show signing keys"),
-        "init": ("ceremony", N_("Draft the first root metadata of a new feed")),
-        "rekey": ("ceremony", N_("Draft a change of keys, thresholds, expiry periods or products")),
-        "renew": ("ceremony", N_("Draft a new expiry date for roles")),
+        "init": ("keys", N_("Draft the first root metadata of a new feed")),
+        "rekey": ("keys", N_("Draft a change of keys, thresholds, expiry periods or products")),
+        "renew": ("keys", N_("Draft a new expiry date for roles")),
         "new": N_("Write a manifest for an application interactively"),
         "try": ("try_", N_("Test an unsigned release on a local test site")),
         "lint": ("releases", N_("Check an unsigned release for errors")),

@@ -11,8 +11,8 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import serve_request
+from ncen_updater.feed import block_unused_imports
 from ncen_updater.feed.errors import TargetMissingError, TrustError
-from ncen_updater.feed.import_blocker import block_unused_imports
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 
 

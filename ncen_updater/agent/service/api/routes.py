@@ -17,7 +17,7 @@ from ncen_updater.agent.service.api.forms import (
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.queries import Handler
-from ncen_updater.common.http_routes import Route
+from ncen_updater.common.http_server import Route
 
 EVENTS_PATH = "/v1/events"
 

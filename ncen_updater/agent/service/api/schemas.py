@@ -50,7 +50,7 @@ from ncen_updater.agent.service.inspections import InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.http_routes import PATH_PATTERNS
+from ncen_updater.common.http_server import PATH_PATTERNS
 from ncen_updater.feed.feed_summary import WithdrawalNotice
 from ncen_updater.formats.receipt import ReceiptLevel
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.agent.service.api.event_stream import ConnectionLimits
+from ncen_updater.agent.service.api.app import ConnectionLimits
 from ncen_updater.agent.service.api.server import AdmissionController
 
 EACH, TOGETHER = 3, 5

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.event_stream import MAX_STREAMS
+from ncen_updater.agent.service.api.app import MAX_STREAMS
 from ncen_updater.agent.service.api.server import AdmissionController
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.storage.journal.journal import Journal

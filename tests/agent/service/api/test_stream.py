@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ncen_updater.agent.service.api.authorization import identify_caller
-from ncen_updater.agent.service.api.event_stream import (
+from ncen_updater.agent.service.api.app import (
     EVENT_BATCH_SIZE,
     HEARTBEAT_S,
     MAX_STREAMS_PER_USER,
     EventStreams,
 )
+from ncen_updater.agent.service.api.authorization import identify_caller
 from ncen_updater.agent.service.api.queries import ApiRequest
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal

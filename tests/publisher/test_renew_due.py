@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.publisher.cli import ceremony
+from ncen_updater.publisher.cli import keys as keys_commands
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
@@ -27,7 +27,7 @@ def test_a_timer_opens_what_is_due_once(
     event = tmp_path / "renewal"
 
     def on_day(days: int) -> Any:
-        monkeypatch.setattr(ceremony, "get_time", lambda: NOW + timedelta(days=days))
+        monkeypatch.setattr(keys_commands, "get_time", lambda: NOW + timedelta(days=days))
         words = ["renew", "--due", "--feed", str(feed), "--event", str(event), "--json"]
         assert run(words) == 0, capsys.readouterr().err
         return json.loads(capsys.readouterr().out)
@@ -40,7 +40,7 @@ def test_a_timer_opens_what_is_due_once(
     assert on_day(281) == {"event": str(event), "roles": ["root"]}
     assert (event / "event.json").read_bytes() == before
     # More is due by now than the event holds: it is not taken for what it is not.
-    monkeypatch.setattr(ceremony, "get_time", lambda: NOW + timedelta(days=310))
+    monkeypatch.setattr(keys_commands, "get_time", lambda: NOW + timedelta(days=310))
     assert run(["renew", "--due", "--feed", str(feed), "--event", str(event)]) == 2
     assert (event / "event.json").read_bytes() == before
     # Published: nothing of it is due, and the event that lies there renews nothing any more.

@@ -124,6 +124,7 @@ class ChangeRunner:
         self._checkpoint = checkpoint
         self._steps = steps or make_steps()
         self._at_boot = at_boot
+        self._intended: StepName | None = None  # with the record of the step before it
 
     def make_context(self, change_id: str) -> StepContext:
         """Make the context that the steps of a change get."""
@@ -145,21 +146,26 @@ class ChangeRunner:
         except OSError as error:
             full = make_unwritable_error(self._journal.path, error)
             self._revert_and_raise(change_id, STEPS_BEFORE_COMMIT[0], full)
-        for name in (*STEPS_BEFORE_COMMIT, StepName.COMMIT):
-            try:
-                self._do_step(name, change_id)
-            except JournalUnwritableError as error:
-                # With the room that was kept for it the change can go back as from any failure.
-                if not release_reserve(self._journal.path):
-                    raise
-                self._revert_and_raise(change_id, name, error)
-                break
-            except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
-                code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-                extra = {"step": name, "change": change_id, "code": code}
-                logger.warning("step %s failed: %s", name, code, extra=extra)
-                self._revert_and_raise(change_id, name, error)
-                break
+        with self._site.database_engine.reuse_control_sessions():
+            names = (*STEPS_BEFORE_COMMIT, StepName.COMMIT)
+            for name, following in zip(names, (*names[1:], StepName.MAINTENANCE_OFF), strict=True):
+                try:
+                    self._do_step(name, change_id, following)
+                except JournalUnwritableError as error:
+                    # With the room that was kept for it the change can go back as from any failure.
+                    if not release_reserve(self._journal.path):
+                        raise
+                    self._revert_and_raise(change_id, name, error)
+                    break
+                except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
+                    code = (
+                        error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+                    )
+                    extra = {"step": name, "change": change_id, "code": code}
+                    logger.warning("step %s failed: %s", name, code, extra=extra)
+                    self._revert_and_raise(change_id, name, error)
+                    break
+            self.end_downtime_only(change_id)
         self.finish(change_id)
 
     def record_recovery(self, change_id: str) -> None:
@@ -217,7 +223,8 @@ class ChangeRunner:
         Raises:
             REVERT_FAILED: If an undo fails; calling again goes on where it stopped.
         """
-        retry_with_reserve(self._journal.path, lambda: self._undo_steps(change_id, error_code))
+        with self._site.database_engine.reuse_control_sessions():
+            retry_with_reserve(self._journal.path, lambda: self._undo_steps(change_id, error_code))
 
     def _undo_steps(self, change_id: str, error_code: str | None) -> None:
         self._journal.set_change_state(change_id, ChangeState.REVERTING, error_code=error_code)
@@ -236,24 +243,34 @@ class ChangeRunner:
                 self._undo_step(name, change_id)
         self._journal.set_change_state(change_id, ChangeState.REVERTED)
 
-    def _do_step(self, name: StepName, change_id: str) -> None:
+    def _do_step(self, name: StepName, change_id: str, following: StepName | None = None) -> None:
+        """Do a step; with its record intend the following one, where that has nothing to prepare.
+
+        Between the two nothing happens: it is as if we died before the effect of the second.
+        """
         step = self._steps[name]
         context = self.make_context(change_id)
         reported = step.describe_do(context)
         if reported is not None:
             self._progress.report(reported)
-        self._journal.record_step(change_id, name, StepState.INTENDED, step.prepare(context))
+        if self._intended != name:
+            self._journal.record_step(change_id, name, StepState.INTENDED, step.prepare(context))
+        self._intended = None
         self._checkpoint(name, StepPhase.BEFORE_EFFECT)
-        with (
-            nullcontext()
-            if name in UNINTERRUPTIBLE_STEPS
-            else self._interruption.allow_interruption()
-        ):
-            facts = step.do(context)
-        if not step.is_done(context):
-            raise UpdaterError(STEP_NOT_EFFECTIVE, step=name)
+        with step.hold(context):
+            with (
+                nullcontext()
+                if name in UNINTERRUPTIBLE_STEPS
+                else self._interruption.allow_interruption()
+            ):
+                facts = step.do(context)
+            if not step.is_done(context):
+                raise UpdaterError(STEP_NOT_EFFECTIVE, step=name)
         self._checkpoint(name, StepPhase.AFTER_EFFECT)
-        self._journal.record_step(change_id, name, StepState.DONE, facts)
+        if following is not None and type(self._steps[following]).prepare is not Step.prepare:
+            following = None
+        self._journal.record_step(change_id, name, StepState.DONE, facts, following=following)
+        self._intended = following
         self._checkpoint(name, StepPhase.AFTER_RECORD)
 
     def _undo_step(self, name: StepName, change_id: str) -> None:

@@ -86,7 +86,7 @@ def migrate_and_check(
         UpdaterError: If a migration or a question fails.
     """
     checks = checks if up else _reverse_checks(checks)
-    with engine.hold_sessions():
+    with engine.hold_sessions(migrating=True):
         acts: Mapping[str, Callable[[], Mapping[str, CheckValue]]] = {
             "checks": partial(run_checks, engine, change.get_candidate, checks, CheckStage.BEFORE),
             # Beside the checks, since users may be out.

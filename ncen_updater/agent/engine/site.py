@@ -8,6 +8,7 @@ undone (before the commit) or done again (after it), so all three are idempotent
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -207,6 +208,11 @@ class Step(abc.ABC):
     @abc.abstractmethod
     def do(self, context: StepContext) -> ChangeFacts:
         """Bring about the effect; return facts worth keeping. Raises when it cannot."""
+
+    def hold(self, context: StepContext) -> contextlib.AbstractContextManager[None]:
+        """Keep what :meth:`do` and :meth:`is_done` both need, for a block."""
+        del context
+        return contextlib.nullcontext()
 
     def is_done(self, context: StepContext) -> bool:
         """Tell whether the effect is there; True of a step without a lasting effect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -102,7 +103,9 @@ class Trial:
         journal.begin_change(CHANGE)
 
     def runner(self, **more: Any) -> ChangeRunner:
-        site = cast("Site", None)  # noted steps never look at it
+        # Noted steps never look at it.
+        engine = SimpleNamespace(reuse_control_sessions=contextlib.nullcontext)
+        site = cast("Site", SimpleNamespace(database_engine=engine))
         steps = cast("dict[StepName, Step]", self.steps)
         return ChangeRunner(site, self.journal, SilentProgress(), steps=steps, **more)
 
@@ -120,6 +123,39 @@ def test_runs_every_step_in_order(trial: Trial) -> None:
     trial.runner().run_change(CHANGE.id)
     assert trial.calls == list(StepName)
     assert trial.state() is ChangeState.FINISHED
+
+
+def test_a_step_that_prepares_nothing_is_intended_with_the_record_before_it(trial: Trial) -> None:
+    class Unprepared(Noted):
+        prepare = Step.prepare
+
+        def do(self, context: StepContext) -> ChangeFacts:
+            self.calls.append(self.name)
+            return NO_FACTS
+
+    states: dict[tuple[StepName, StepPhase], StepState | None] = {}
+    trial.steps[StepName.MIGRATE] = Unprepared(StepName.MIGRATE, trial.calls)
+    trial.steps[StepName.SWITCH].do_error = RuntimeError()
+
+    def look(step: StepName, phase: StepPhase) -> None:
+        states[step, phase] = trial.journal.read_change(CHANGE.id).get_step_state(StepName.MIGRATE)
+
+    with pytest.raises(ChangeFailedError):
+        trial.runner(checkpoint=look).run_change(CHANGE.id)
+    assert states[StepName.COPY, StepPhase.AFTER_EFFECT] is None
+    assert states[StepName.COPY, StepPhase.AFTER_RECORD] is StepState.INTENDED
+    assert states[StepName.MIGRATE, StepPhase.BEFORE_EFFECT] is StepState.INTENDED
+    assert states[StepName.MIGRATE, StepPhase.AFTER_RECORD] is StepState.DONE
+    steps = [
+        (event.kind, event.data["step"])
+        for event in trial.journal.list_events(change=CHANGE.id)
+        if event.data.get("step") in (StepName.COPY, StepName.MIGRATE, StepName.CUT_OVER)
+    ]
+    assert steps[:5] == [
+        ("step-intended", "copy"), ("step-done", "copy"), ("step-intended", "migrate"),
+        ("step-done", "migrate"), ("step-intended", "cut-over"),
+    ]  # fmt: skip
+    assert trial.state() is ChangeState.REVERTED
 
 
 def test_the_registry_has_every_step_in_order() -> None:

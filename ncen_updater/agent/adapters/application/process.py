@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -82,15 +83,25 @@ def run_command(
             start_new_session=True,
             close_fds=True,
         )
-        status: int | None
         try:
-            status = process.wait(timeout_s)
-        except BaseException as error:
+            status = process.wait() if _ends_in_time(process, timeout_s) else None
+        except BaseException:
             _kill_group(process)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            status = None
+            raise
+        if status is None:
+            _kill_group(process)
         return CommandResult(status, _read_tail(output))
+
+
+def _ends_in_time(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for the end of a process, without looking again and again."""
+    ended = os.pidfd_open(process.pid)
+    try:
+        watch = select.poll()
+        watch.register(ended, select.POLLIN)
+        return bool(watch.poll(timeout_s * 1000))
+    finally:
+        os.close(ended)
 
 
 def run_supervised(

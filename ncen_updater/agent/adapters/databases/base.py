@@ -512,12 +512,20 @@ class DatabaseEngine(abc.ABC):
         return ()
 
     @contextlib.contextmanager
-    def hold_sessions(self) -> Iterator[None]:
+    def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
         """Keep what is needed to ask the candidates from one question to the next, for a block.
 
-        The candidates may be migrated meanwhile. May be nested. In the block different databases
-        may be asked from different threads.
+        May be nested. In the block different databases may be asked from different threads.
+
+        Args:
+            migrating: Whether the candidates are migrated meanwhile.
         """
+        del migrating
+        yield
+
+    @contextlib.contextmanager
+    def reuse_control_sessions(self) -> Iterator[None]:
+        """Keep sessions outside the set from one act to the next, for a block; may be nested."""
         yield
 
     def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet, RollbackKind
@@ -186,30 +187,34 @@ class MigrateStep(Step):
         """Nothing is told where databases stay as they are."""
         return None if context.change_ref.no_copy else self.title
 
+    def hold(self, context: StepContext) -> contextlib.AbstractContextManager[None]:
+        """Keep the sessions in the candidates: to enter a closed database takes long."""
+        migrating = not self._has_nothing_to_migrate(context)
+        return context.site.database_engine.hold_sessions(migrating=migrating)
+
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
-        with context.site.database_engine.hold_sessions():
-            if context.change.mode is DatabaseMode.RESTORE:
-                return self._verify_previous_copies(context)
-            if context.change_ref.no_copy:
-                # Taken while users were still in: nobody enters a closed original for it. So
-                # were the kinds, which are of what becomes of it at once.
-                facts = context.read_facts()
-                return ChangeFacts(
-                    fingerprints=facts.fingerprints_before,
-                    fingerprint_source=facts.fingerprint_source,
-                    databases_unchanged=not facts.has_expand,
-                    rollback_loses_data=False,
-                )
-            if context.read_facts().code_only:
-                found = mark_without_migrating(context.site.database_engine, context.change_ref)
-                return ChangeFacts(
-                    fingerprints=found.fingerprints,
-                    schema_kinds=found.kinds,
-                    fingerprint_source=read_fingerprint_source(context.site.database_engine),
-                    rollback_loses_data=False,
-                )
-            return self._run_migrations(context)
+        if context.change.mode is DatabaseMode.RESTORE:
+            return self._verify_previous_copies(context)
+        if context.change_ref.no_copy:
+            # Taken while users were still in: nobody enters a closed original for it. So
+            # were the kinds, which are of what becomes of it at once.
+            facts = context.read_facts()
+            return ChangeFacts(
+                fingerprints=facts.fingerprints_before,
+                fingerprint_source=facts.fingerprint_source,
+                databases_unchanged=not facts.has_expand,
+                rollback_loses_data=False,
+            )
+        if context.read_facts().code_only:
+            found = mark_without_migrating(context.site.database_engine, context.change_ref)
+            return ChangeFacts(
+                fingerprints=found.fingerprints,
+                schema_kinds=found.kinds,
+                fingerprint_source=read_fingerprint_source(context.site.database_engine),
+                rollback_loses_data=False,
+            )
+        return self._run_migrations(context)
 
     def _run_migrations(self, context: StepContext) -> ChangeFacts:
         site, up = context.site, context.leads_to_newer
@@ -236,6 +241,12 @@ class MigrateStep(Step):
                 context, target, origin, unchanged=found.is_unchanged
             ),
         )
+
+    @staticmethod
+    def _has_nothing_to_migrate(context: StepContext) -> bool:
+        facts = context.read_facts()
+        restores = context.change.mode is DatabaseMode.RESTORE
+        return restores or facts.code_only is True or facts.no_copy is True
 
     def _verify_previous_copies(self, context: StepContext) -> ChangeFacts:
         """Prove that the copies are what the older release ran on, and mark them."""
@@ -305,11 +316,9 @@ class MigrateStep(Step):
 
     def is_done(self, context: StepContext) -> bool:
         """Nothing is left to migrate; where nothing had to run, that is so by itself."""
-        site = context.site
-        facts = context.read_facts()
-        if context.change.mode is DatabaseMode.RESTORE or facts.code_only or facts.no_copy:
+        if self._has_nothing_to_migrate(context):
             return True
-        target = self._build_target(context)
+        site, target = context.site, self._build_target(context)
         if target.migrator is not None:
             return True
         plan = site.database_engine.plan_migrations(

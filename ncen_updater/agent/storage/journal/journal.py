@@ -94,20 +94,33 @@ class Journal(JournalFile):
         name: StepName,
         state: StepState,
         facts: ChangeFacts = NO_FACTS,
+        *,
+        following: StepName | None = None,
     ) -> None:
-        """Record the state of a step, with the facts that belong to it."""
+        """Record the state of a step, with the facts that belong to it.
+
+        Args:
+            change: Id of the change.
+            name: The step.
+            state: Its state.
+            facts: What belongs to it.
+            following: The next step, intended in the same transaction.
+        """
         at = self._now().isoformat()
-        ended = at if state in (StepState.DONE, StepState.UNDONE) else None
+        states = [(name, state), *([(following, StepState.INTENDED)] if following else [])]
         with self.transaction() as connection:
-            connection.execute(
-                "INSERT INTO steps (change, name, state, started_at, ended_at) VALUES (?,?,?,?,?)"
-                " ON CONFLICT (change, name) DO UPDATE SET state = excluded.state,"
-                " ended_at = excluded.ended_at, started_at = CASE excluded.state"
-                " WHEN 'intended' THEN excluded.started_at ELSE started_at END",
-                (change, name, state, at, ended),
-            )
             self._store_facts(change, facts)
-            self.append_event(f"step-{state}", change, step=name)
+            for step, its_state in states:
+                ended = at if its_state in (StepState.DONE, StepState.UNDONE) else None
+                connection.execute(
+                    "INSERT INTO steps (change, name, state, started_at, ended_at)"
+                    " VALUES (?,?,?,?,?) ON CONFLICT (change, name) DO UPDATE SET"
+                    " state = excluded.state, ended_at = excluded.ended_at, started_at ="
+                    " CASE excluded.state WHEN 'intended' THEN excluded.started_at"
+                    " ELSE started_at END",
+                    (change, step, its_state, at, ended),
+                )
+                self.append_event(f"step-{its_state}", change, step=step)
 
     def set_change_state(
         self, change: str, state: ChangeState, *, error_code: str | None = None, **data: object

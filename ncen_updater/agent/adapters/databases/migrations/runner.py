@@ -191,7 +191,7 @@ class MigrationRunner:
                 self._database, self._read_ledger(driver), target, origin
             )
             self._run_plan(driver, plan, migrations, change, progress)
-            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            self._dialect.set_lock_timeout(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
                 self._write_state(driver, change)
         return plan

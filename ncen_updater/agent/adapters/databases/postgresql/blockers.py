@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Server,
     execute,
     fetch_rows,
+    has_tables,
 )
 from ncen_updater.agent.adapters.databases.postgresql.copies import list_copies
 from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, SessionGroup
@@ -505,15 +506,10 @@ QUARANTINED_DATABASES = FindingTemplate(
     N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
         " again, then run: ncen-updater prune --retained {change}"),
 )  # fmt: skip
-_SET_ASIDE = (
-    "CREATE TABLE IF NOT EXISTS public.set_aside ("
-    " change text PRIMARY KEY, counts jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())"
-)
 
 
 def write_quarantined(connection: Connection, change_id: str, counts: QuarantinedRows) -> None:
     """Keep what was counted, in the transaction that renames the set."""
-    execute(connection, _SET_ASIDE)
     execute(
         connection,
         "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
@@ -535,7 +531,7 @@ def list_quarantined(connection: Connection, names: Mapping[str, str]) -> tuple[
         if parsed is not None:
             found.setdefault(parsed[0], []).append(datname)
     counts: dict[str, QuarantinedRows] = {}
-    if found and not fetch_rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+    if found and has_tables(connection, "set_aside"):
         counts = dict(fetch_rows(connection, "SELECT change, counts FROM public.set_aside"))
     return tuple(
         QUARANTINED_DATABASES.make_finding(
@@ -560,5 +556,5 @@ def _row_words(counts: QuarantinedRows) -> LazyText | str:
 
 def delete_quarantined(connection: Connection, change_id: str) -> None:
     """Remove the figures of a set that is gone."""
-    if not fetch_rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+    if has_tables(connection, "set_aside"):
         execute(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])

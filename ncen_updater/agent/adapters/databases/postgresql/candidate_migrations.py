@@ -240,7 +240,7 @@ class CandidateMigrations:
 
         def enter(name: str) -> None:
             self._prepare_candidate(name, change)
-            entered[name] = self._sessions.open_session(change.get_candidate(name))
+            entered[name] = self._sessions.open_migration_session(change.get_candidate(name))
 
         try:
             self._run_for_all(enter)

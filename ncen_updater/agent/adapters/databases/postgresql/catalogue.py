@@ -26,7 +26,7 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    execute,
+    execute_all,
     fetch_rows,
     format_setting_value,
     quote_identifier,
@@ -198,8 +198,7 @@ def apply_attributes(connection: Connection, expected: DatabaseAttributes, targe
     """
     present = read_attributes(connection, target)
     if _meaning(present) != _meaning(expected):
-        for statement in build_statements(target, expected, present):
-            execute(connection, statement)
+        execute_all(connection, build_statements(target, expected, present))
         present = read_attributes(connection, target)
     if _meaning(present) != _meaning(expected):
         raise DatabaseError(

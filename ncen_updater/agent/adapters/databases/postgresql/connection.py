@@ -9,14 +9,15 @@ import os
 import re
 import select
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg.pq import PGconn, Ping, PollingStatus
+from psycopg.pq import PGconn, Ping, PollingStatus, TransactionStatus
 
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
@@ -91,6 +92,18 @@ def format_setting_value(name: str, value: str) -> str:
     return quote_literal(value)
 
 
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A session of ours.
+
+    Attributes:
+        found_tables: Tables of the agent's own that were seen in it: they never go away.
+        limit_s: The longest statement, as it was last set for the session.
+    """
+
+    found_tables: frozenset[str] = frozenset()
+    limit_s: float | None = None
+
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACK_DATABASES = ("postgres", "template1")
@@ -139,11 +152,38 @@ def execute(connection: Connection, sql: str, parameters: Sequence[object] | Non
     connection.execute(sql.encode(), parameters)
 
 
+def execute_all(connection: Connection, statements: Iterable[str]) -> None:
+    """Run statements in one message: as good as one after the other in a transaction."""
+    text = "; ".join(statements)
+    if text:
+        execute(connection, text)
+
+
 def fetch_rows(
     connection: Connection, sql: str, parameters: Sequence[object] | None = None
 ) -> list[tuple[Any, ...]]:
     """Run a query and return its rows."""
     return connection.execute(sql.encode(), parameters).fetchall()
+
+
+def set_statement_timeout(connection: Connection, limit_s: float) -> None:
+    """Set the longest statement of a session, unless it is set already; outside a transaction."""
+    if getattr(connection, "limit_s", None) != limit_s:
+        execute(connection, f"SET statement_timeout = {int(limit_s * 1000)}")
+        if isinstance(connection, Session):
+            connection.limit_s = limit_s
+
+
+def is_usable(connection: Connection) -> bool:
+    """Tell whether a session waits for a question, and nothing came from the server meanwhile.
+
+    A server that ends a session says so, or closes its socket: both can be read.
+    """
+    if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+        return False
+    watch = select.poll()
+    watch.register(connection.fileno(), select.POLLIN)
+    return not watch.poll(0)
 
 
 @contextlib.contextmanager
@@ -189,7 +229,24 @@ def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
     return DATABASE_UNKNOWN if code == "3D000" else None
 
 
-_LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
+def has_tables(connection: Connection, *names: str) -> bool:
+    """Tell whether a session is in the control database, and some of its tables are there.
+
+    What was seen is not asked again in the same session.
+
+    Args:
+        connection: A session of :meth:`Server.open_control_session`.
+        names: Tables of the schema ``public``.
+    """
+    if connection.info.dbname in FALLBACK_DATABASES:  # not ours: what is in it may be anybody's
+        return False
+    known: frozenset[str] = getattr(connection, "found_tables", frozenset())
+    if not known.issuperset(names):
+        question = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        known = frozenset(name for (name,) in fetch_rows(connection, question))
+        if isinstance(connection, Session):
+            connection.found_tables = known
+    return known.issuperset(names)
 
 
 def is_login_recorded(connection: Connection, role: str) -> bool:
@@ -199,8 +256,7 @@ def is_login_recorded(connection: Connection, role: str) -> bool:
         connection: A session of :meth:`Server.open_control_session`.
         role: The role.
     """
-    missing = "SELECT to_regclass('public.logins') IS NULL"
-    if connection.info.dbname in FALLBACK_DATABASES or fetch_rows(connection, missing)[0][0]:
+    if not has_tables(connection, "logins"):
         return False
     return bool(fetch_rows(connection, "SELECT FROM public.logins WHERE role = %s", [role]))
 
@@ -213,7 +269,6 @@ def record_login(connection: Connection, server: Server) -> None:
         server: The server.
     """
     if server.has_owner_login:
-        execute(connection, _LOGINS)
         statement = "INSERT INTO public.logins VALUES (%s) ON CONFLICT DO NOTHING"
         execute(connection, statement, [server.settings.owner])
 
@@ -230,6 +285,8 @@ class Server:
         self.settings = settings
         self.timeouts = timeouts
         self._owner_logs_in: bool | None = None
+        self._idle: list[Connection] | None = None
+        self._lock = threading.Lock()
 
     def open_session(
         self,
@@ -351,7 +408,7 @@ class Server:
             **self._password_options(),
         )
         try:
-            connection = psycopg.connect(where, autocommit=True)
+            connection = Session.connect(where, autocommit=True)
         except psycopg.Error as error:
             answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
             code = ask_sqlstate(where, self.timeouts.connect_s)[0] if answered else None
@@ -406,12 +463,72 @@ class Server:
         Raises:
             DatabaseUnreachableError: If there is none to be had.
         """
-        connection = self._connect_outside_set(statement_s, control)
+        reusable = control and statement_s is None
+        connection = self._take_idle() if reusable else None
+        connection = connection or self._connect_outside_set(statement_s, control)
+        with self._lend(connection, reusable=reusable), translate_errors(connection.info.dbname):
+            yield connection
+
+    @contextlib.contextmanager
+    def open_act_session(self) -> Iterator[Connection]:
+        """Open a session in the control database, for an act; the driver's errors stay.
+
+        Raises:
+            DatabaseUnreachableError: If there is none to be had.
+        """
+        connection = self._take_idle() or self.open_session(
+            self.settings.control_database, purpose="control"
+        )
+        with self._lend(connection, reusable=True):
+            yield connection
+
+    @contextlib.contextmanager
+    def reuse_control_sessions(self) -> Iterator[None]:
+        """Keep sessions in the control database for the next question or act, for a block.
+
+        Nothing may be left set in them. One that the server or somebody ended meanwhile is replaced
+        by a new one. May be nested.
+        """
+        with self._lock:
+            nested = self._idle is not None
+            self._idle = self._idle or []
         try:
-            with translate_errors(connection.info.dbname):
-                yield connection
+            yield
         finally:
+            if not nested:
+                with self._lock:
+                    left, self._idle = self._idle, None
+                for connection in left or ():
+                    connection.close()
+
+    @contextlib.contextmanager
+    def _lend(self, connection: Connection, *, reusable: bool) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
             connection.close()
+            raise
+        if not (reusable and self._keep_idle(connection)):
+            connection.close()
+
+    def _take_idle(self) -> Connection | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if is_usable(connection):
+                return connection
+            connection.close()
+
+    def _keep_idle(self, connection: Connection) -> bool:
+        if connection.info.dbname != self.settings.control_database or not is_usable(connection):
+            return False
+        with self._lock:
+            if self._idle is None:
+                return False
+            self._idle.append(connection)
+        return True
 
     def _connect_outside_set(self, statement_s: float | None, control: bool) -> Connection:
         first: DatabaseUnreachableError | None = None

@@ -25,11 +25,12 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     read_server_major,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    FALLBACK_DATABASES,
     Connection,
     Server,
     execute,
+    execute_all,
     fetch_rows,
+    has_tables,
     quote_identifier,
 )
 from ncen_updater.common.error_sanitizer import sanitize_error
@@ -37,20 +38,28 @@ from ncen_updater.common.error_sanitizer import sanitize_error
 logger = logging.getLogger(__name__)
 
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS public.cut_overs ("
-    " seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, change text NOT NULL,"
+#: Columns by table. All are made at once, so that no act has to make one.
+_TABLES = {
+    "cut_overs": "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, change text NOT NULL,"
     " direction text NOT NULL, generation bigint NOT NULL, release text NOT NULL,"
-    " fences jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())",
-    "CREATE TABLE IF NOT EXISTS public.fences ("
-    " database text PRIMARY KEY, change text NOT NULL, allow_connections boolean NOT NULL,"
-    " connection_limit integer NOT NULL, at timestamptz NOT NULL DEFAULT now())",
-)
-
-# By the number of its cut-over's transaction, rows that are younger than a change can be told.
-_TRANSACTIONS_TABLE = (
-    "CREATE TABLE IF NOT EXISTS public.moments (change text PRIMARY KEY, transaction xid8 NOT NULL)"
-)
+    " fences jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now()",
+    # What to restore when a database is opened again.
+    "fences": "database text PRIMARY KEY, change text NOT NULL, allow_connections boolean NOT NULL,"
+    " connection_limit integer NOT NULL, at timestamptz NOT NULL DEFAULT now()",
+    # By the number of its cut-over's transaction, rows that are younger than a change are known.
+    "moments": "change text PRIMARY KEY, transaction xid8 NOT NULL",
+    # Roles of the application as which the agent logs in.
+    "logins": "role text PRIMARY KEY",
+    # Of closed databases, what their entries in the catalogue are expected to be.
+    "versions": "database text PRIMARY KEY, change text NOT NULL, version text NOT NULL",
+    # Our own sessions in closed databases, and what was granted on live ones: see sessions.py.
+    "visits": "process integer, started timestamptz, database text NOT NULL,"
+    " PRIMARY KEY (process, started)",
+    "revoked": "database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL",
+    # Counts of rows in databases that were set aside.
+    "set_aside": "change text PRIMARY KEY, counts jsonb NOT NULL,"
+    " at timestamptz NOT NULL DEFAULT now()",
+}
 
 # A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
 SETTLE_TIMEOUT_MS = 60_000
@@ -103,15 +112,15 @@ class ControlDatabase:
     def create_if_missing(self) -> None:
         """Make the database and its tables where they are missing."""
         with self._server.open_control_session() as connection:
-            if connection.info.dbname == self._name and _has_tables(connection):
+            if connection.info.dbname == self._name and has_tables(connection, *_TABLES):
                 return
         # Asked again: another agent may have made it meanwhile, and what it made is no orphan.
         with self._hold_creation_lock() as connection:
             if not _exists(connection, self._name):
                 self._create(connection)
             with self._server.open_session_block(self._name, purpose="control") as control:
-                for statement in _TABLES:
-                    execute(control, statement)
+                for name, columns in _TABLES.items():
+                    execute(control, f"CREATE TABLE IF NOT EXISTS public.{name} ({columns})")
 
     @contextlib.contextmanager
     def _hold_creation_lock(self) -> Iterator[Connection]:
@@ -127,18 +136,12 @@ class ControlDatabase:
     @contextlib.contextmanager
     def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:
         """Open a transaction that is on the disk when the block ends well."""
-        connection = self._server.open_session(self._name, purpose="control")
-        try:
-            with connection.transaction():
-                execute(connection, "SET LOCAL synchronous_commit = on")
-                # One writer at a time; anyone who wants to know the truth waits for it (see
-                # settled).
-                execute(connection, "LOCK TABLE public.cut_overs IN EXCLUSIVE MODE")
-                if lock_s is not None:
-                    execute(connection, f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
-                yield connection
-        finally:
-            connection.close()
+        # One writer at a time; anyone who wants to know the truth waits for it (see settled).
+        first = "SET LOCAL synchronous_commit = on; LOCK TABLE public.cut_overs IN EXCLUSIVE MODE"
+        limit = "" if lock_s is None else f"; SET LOCAL lock_timeout = {int(lock_s * 1000)}"
+        with self._server.open_act_session() as connection, connection.transaction():
+            execute(connection, first + limit)
+            yield connection
 
     def write_event(
         self,
@@ -166,7 +169,6 @@ class ControlDatabase:
             [change.id, event.value, change.generation, change.release, json.dumps(fences)],
         )
         if event is CutOverEvent.CUT_OVER:
-            execute(connection, _TRANSACTIONS_TABLE)
             execute(
                 connection,
                 "INSERT INTO public.moments VALUES (%s, pg_current_xact_id())"
@@ -233,14 +235,7 @@ def _exists(connection: Connection, name: str) -> bool:
 
 
 def _has_tables(connection: Connection) -> bool:
-    if connection.info.dbname in FALLBACK_DATABASES:
-        return False
-    found = fetch_rows(
-        connection,
-        "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-        " AND tablename IN ('cut_overs', 'fences')",
-    )
-    return bool(found[0][0] == len(_TABLES))
+    return has_tables(connection, "cut_overs", "fences")
 
 
 @contextlib.contextmanager
@@ -252,8 +247,8 @@ def open_settled_session(server: Server) -> Iterator[Connection]:
     """
     with server.open_control_session() as connection, connection.transaction():
         if _has_tables(connection):
-            execute(connection, f"SET LOCAL lock_timeout = {SETTLE_TIMEOUT_MS}")
-            execute(connection, "LOCK TABLE public.cut_overs IN SHARE MODE")
+            limit = f"SET LOCAL lock_timeout = {SETTLE_TIMEOUT_MS}"
+            execute(connection, f"{limit}; LOCK TABLE public.cut_overs IN SHARE MODE")
         yield connection
 
 
@@ -287,9 +282,7 @@ def read_last_event(
 
 def read_cut_over_transaction(connection: Connection, change_id: str) -> int | None:
     """Return the number of the transaction of a change's last cut-over; None if it is not known."""
-    if not _has_tables(connection):
-        return None
-    if fetch_rows(connection, "SELECT to_regclass('public.moments') IS NULL")[0][0]:
+    if not has_tables(connection, "moments"):
         return None
     found = fetch_rows(
         connection,
@@ -370,10 +363,6 @@ def read_fences(connection: Connection) -> dict[str, FenceState]:
 # (which writes the row in place) changes it; a GRANT, a new limit and the like do, and are not told
 # apart from an opening: then the change goes back.
 
-_VERSIONS = (
-    "CREATE TABLE IF NOT EXISTS public.versions ("
-    " database text PRIMARY KEY, change text NOT NULL, version text NOT NULL)"
-)
 # Stays, whatever becomes of the entry: that it was opened once is enough.
 OPENED_VERSION = "opened"
 
@@ -382,7 +371,7 @@ def read_expected_versions(
     connection: Connection, databases: Iterable[str]
 ) -> dict[str, tuple[str, str]]:
     """Return change and version by physical name, for those of which it is known."""
-    if fetch_rows(connection, "SELECT to_regclass('public.versions') IS NULL")[0][0]:
+    if not has_tables(connection, "versions"):
         return {}
     found = fetch_rows(
         connection,
@@ -394,14 +383,13 @@ def read_expected_versions(
 
 def record_versions(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
     """Write down what the entries are now, as this transaction sees them."""
-    execute(connection, _VERSIONS)
-    for database, version in _read_versions(connection, databases).items():
-        execute(
-            connection,
-            "INSERT INTO public.versions VALUES (%s, %s, %s) ON CONFLICT (database)"
-            " DO UPDATE SET change = excluded.change, version = excluded.version",
-            [database, change.id, version],
-        )
+    execute(
+        connection,
+        "INSERT INTO public.versions SELECT datname, %s, oid::text || '/' || xmin::text"
+        " FROM pg_database WHERE datname = ANY(%s) ON CONFLICT (database)"
+        " DO UPDATE SET change = excluded.change, version = excluded.version",
+        [change.id, list(databases)],
+    )
 
 
 def forget_versions(connection: Connection, databases: Iterable[str]) -> None:
@@ -424,7 +412,10 @@ def find_opened_in_transaction(
         connection: In the transaction of the control database.
         databases: Physical names.
     """
-    known = read_expected_versions(connection, databases)
+    return _find_opened_outside(server, read_expected_versions(connection, databases))
+
+
+def _find_opened_outside(server: Server, known: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
     if not known:
         return ()
     with server.open_control_session() as outside:
@@ -439,14 +430,13 @@ def find_opened(connection: Connection, databases: Iterable[str]) -> tuple[str, 
 
 def renew_versions(connection: Connection, databases: Iterable[str], opened: Iterable[str]) -> None:
     """Expect the entries as this transaction leaves them, but never again what was opened."""
-    spoilt = set(opened)
-    known = read_expected_versions(connection, databases)
-    for database, version in _read_versions(connection, known).items():
-        execute(
-            connection,
-            "UPDATE public.versions SET version = %s WHERE database = %s",
-            [OPENED_VERSION if database in spoilt else version, database],
-        )
+    execute(
+        connection,
+        "UPDATE public.versions v SET version = CASE WHEN d.datname = ANY(%s) THEN %s"
+        " ELSE d.oid::text || '/' || d.xmin::text END"
+        " FROM pg_database d WHERE d.datname = v.database AND d.datname = ANY(%s)",
+        [list(opened), OPENED_VERSION, list(databases)],
+    )
 
 
 def alter_and_renew(
@@ -454,11 +444,10 @@ def alter_and_renew(
 ) -> None:
     """Alter the entry of one database, in one transaction with what is expected of it."""
     with connection.transaction():
-        for statement in statements:
-            execute(connection, statement)
-        renew_versions(
-            connection, [database], find_opened_in_transaction(server, connection, [database])
-        )
+        execute_all(connection, statements)
+        known = read_expected_versions(connection, [database])
+        if known:
+            renew_versions(connection, known, _find_opened_outside(server, known))
 
 
 def mark_opened(connection: Connection, databases: Iterable[str]) -> None:

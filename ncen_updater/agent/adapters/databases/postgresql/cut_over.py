@@ -47,6 +47,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
     execute,
+    execute_all,
     quote_identifier,
     quote_literal,
     translate_errors,
@@ -76,7 +77,6 @@ from ncen_updater.agent.adapters.databases.postgresql.fence import (
 from ncen_updater.agent.adapters.databases.postgresql.sessions import (
     DatabaseSessions,
     flag_foreign_sessions,
-    prepare_visits,
     restore_connect,
     restrict_connect,
     take_saved_grants,
@@ -190,7 +190,9 @@ class CutOver:
             for live in sorted(self._names.values()):
                 name = previous_name(live, change_id)
                 if name in existing and existing[name].is_valid:
-                    _rename_database(connection, name, quarantine_name(live, change_id))
+                    execute(
+                        connection, build_rename_statement(name, quarantine_name(live, change_id))
+                    )
             forget_versions(connection, previous)
             write_quarantined(connection, change_id, dict.fromkeys(written))
         return True
@@ -216,8 +218,13 @@ class CutOver:
                     CUT_OVER_FAILED, detail=LazyText("{id} is not cut over", {"id": change.id})
                 )
             self._restore_connect(connection, change, found, known=record is not None)
-            for row in rows:
-                _write_comment(connection, row.name, mark_committed(keep_last_marker(row.comment)))
+            execute_all(
+                connection,
+                (
+                    build_comment_statement(row.name, mark_committed(keep_last_marker(row.comment)))
+                    for row in rows
+                ),
+            )
             if not is_commit_recorded(connection, change.id):
                 self._control.write_event(connection, change, CutOverEvent.COMMITTED)
 
@@ -247,6 +254,7 @@ class CutOver:
         record = self.read_last_event(change)
         if record is None or record.event is CutOverEvent.REVERTED:
             return
+        self._control.create_if_missing()
         self._fencing.fence(change)
         if change.no_copy:
             self._run_transaction(change, CutOverEvent.REVERTED, self._revert_without_copy)
@@ -262,8 +270,7 @@ class CutOver:
 
         The application's own writes at its start are among it: a row does not say who wrote it.
         """
-        with self._control.transaction() as connection:
-            prepare_visits(connection)
+        with self._server.open_control_session() as connection:
             moment = read_cut_over_transaction(connection, change.id)
         until = time.monotonic() + COUNT_TIMEOUT_S
         with self._sessions.active.track():
@@ -332,13 +339,18 @@ class CutOver:
             comment = add_marker(found[live].comment, change)
             # Frozen with the limit it had, so that a rollback finds it as it was.
             frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
-            execute(connection, build_reopen_statement(live, frozen))
-            _rename_database(connection, live, previous)
-            _rename_database(connection, candidate, live)
+            execute_all(
+                connection,
+                (
+                    build_reopen_statement(live, frozen),
+                    build_rename_statement(live, previous),
+                    build_rename_statement(candidate, live),
+                    build_reopen_statement(live, fence),
+                    build_comment_statement(live, comment),
+                ),
+            )
             apply_attributes(connection, attributes, live)
-            execute(connection, build_reopen_statement(live, fence))
             restrict_connect(connection, change, live, self._server.settings.connect_roles)
-            _write_comment(connection, live, comment)
         self._require_unopened(connection)
         record_versions(connection, change, self._previous_names(change))
 
@@ -369,7 +381,7 @@ class CutOver:
                 )
             execute(connection, build_reopen_statement(live, fences[live]))
             restrict_connect(connection, change, live, self._server.settings.connect_roles)
-            _write_comment(connection, live, append_marker(row.comment, change))
+            execute(connection, build_comment_statement(live, append_marker(row.comment, change)))
         self._require_unopened(connection)
 
     def _revert_without_copy(self, connection: Connection, change: ChangeRef) -> None:
@@ -382,7 +394,7 @@ class CutOver:
             mark = parse_marker(comment)
             # One that somebody's own comment replaced is healed from what the control row says.
             if mark is not None and mark.change == change.id:
-                _write_comment(connection, live, remove_last_marker(comment))
+                execute(connection, build_comment_statement(live, remove_last_marker(comment)))
         record_versions(connection, change, self._names.values())
 
     def _revert_copies(
@@ -420,16 +432,16 @@ class CutOver:
                     detail=LazyText("{path} already exists", {"path": candidate}),
                 )
             fence = fences.get(live, UNFENCED)
-            _rename_database(connection, live, candidate)
-            _rename_database(connection, previous, live)
-            execute(
+            closed = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
+            execute_all(
                 connection,
-                build_reopen_statement(
-                    live,
-                    FenceState(allow_connections=False, connection_limit=fence.connection_limit),
+                (
+                    build_rename_statement(live, candidate),
+                    build_rename_statement(previous, live),
+                    build_reopen_statement(live, closed),
+                    build_comment_statement(live, remove_copy_mark(retained.comment)),
                 ),
             )
-            _write_comment(connection, live, remove_copy_mark(retained.comment))
             write_fences(connection, change, {live: fence})
         forget_versions(connection, self._previous_names(change))
         record_versions(connection, change, self._names.values())
@@ -456,7 +468,10 @@ class CutOver:
             for live in lost:
                 comment = add_marker(found[live].comment, change)
                 over = is_commit_recorded(connection, change.id)
-                _write_comment(connection, live, mark_committed(comment) if over else comment)
+                execute(
+                    connection,
+                    build_comment_statement(live, mark_committed(comment) if over else comment),
+                )
             return tuple(lost)
 
     def reopen_databases(self) -> None:
@@ -483,7 +498,7 @@ class CutOver:
             found = read_databases(connection)
             for live in names:
                 comment = add_marker(require(found, live).comment, change)
-                _write_comment(connection, live, mark_committed(comment))
+                execute(connection, build_comment_statement(live, mark_committed(comment)))
             opened = {
                 live: FenceState(found[live].allow_connections, found[live].connection_limit)
                 for live in names
@@ -594,13 +609,15 @@ def _require_uncommitted(
         raise DatabaseError(ALREADY_COMMITTED, change=change.id)
 
 
-def _rename_database(connection: Connection, old: str, new: str) -> None:
-    execute(connection, f"ALTER DATABASE {quote_identifier(old)} RENAME TO {quote_identifier(new)}")
+def build_rename_statement(old: str, new: str) -> str:
+    """Return the statement that gives a database another name."""
+    return f"ALTER DATABASE {quote_identifier(old)} RENAME TO {quote_identifier(new)}"
 
 
-def _write_comment(connection: Connection, name: str, comment: str | None) -> None:
+def build_comment_statement(name: str, comment: str | None) -> str:
+    """Return the statement that replaces the comment of a database."""
     text = "NULL" if comment is None else quote_literal(comment)
-    execute(connection, f"COMMENT ON DATABASE {quote_identifier(name)} IS {text}")
+    return f"COMMENT ON DATABASE {quote_identifier(name)} IS {text}"
 
 
 def describe_live_set(

@@ -111,15 +111,15 @@ class PostgresDialect(MigrationDialect):
         """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
         retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
         with self.open_transaction(driver):
-            driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
-            for statement in (*self.ledger_tables.create, retained):
-                driver.execute(statement)
+            limit = f"SET LOCAL lock_timeout = {lock_ms:d}"
+            driver.execute("; ".join((limit, *self.ledger_tables.create, retained)))  # one message
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """SET LOCAL: gone with the transaction."""
-        driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
-        driver.execute(f"SET LOCAL statement_timeout = {statement_ms:d}")
-        driver.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        driver.execute(
+            f"SET LOCAL lock_timeout = {lock_ms:d}; SET LOCAL statement_timeout = {statement_ms:d};"
+            " SET LOCAL idle_in_transaction_session_timeout = 0"
+        )
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""

@@ -348,9 +348,15 @@ class PostgresEngine(DatabaseEngine):
             return read_schema(connection)
 
     @contextlib.contextmanager
-    def hold_sessions(self) -> Iterator[None]:
+    def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
         """See :meth:`DatabaseEngine.hold_sessions`: one session a database."""
-        with self._sessions.hold_sessions():
+        with self._sessions.hold_sessions(migrating=migrating):
+            yield
+
+    @contextlib.contextmanager
+    def reuse_control_sessions(self) -> Iterator[None]:
+        """See :meth:`DatabaseEngine.reuse_control_sessions`."""
+        with self._server.reuse_control_sessions():
             yield
 
     def cancel_sessions(self) -> None:

@@ -13,6 +13,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
     execute,
+    execute_all,
     fetch_rows,
     quote_identifier,
     record_login,
@@ -139,18 +140,21 @@ class DatabaseFence:
                 row = require(found, database)
                 if not row.allow_connections and database not in known:  # not ours to open
                     raise DatabaseError(DATABASE_CLOSED, database=database)
-                # What stands in the table is older than this act and is the true original.
-                execute(
-                    connection,
-                    "INSERT INTO public.fences"
-                    " (database, change, allow_connections, connection_limit)"
-                    " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO NOTHING",
-                    [database, change.id, row.allow_connections, row.connection_limit],
-                )
-                execute(
-                    connection,
-                    f"ALTER DATABASE {quote_identifier(database)} ALLOW_CONNECTIONS false",
-                )
+            # What stands in the table is older than this act and is the true original.
+            execute(
+                connection,
+                "INSERT INTO public.fences (database, change, allow_connections, connection_limit)"
+                " SELECT datname, %s, datallowconn, datconnlimit FROM pg_database"
+                " WHERE datname = ANY(%s) ON CONFLICT (database) DO NOTHING",
+                [change.id, list(self._databases)],
+            )
+            execute_all(
+                connection,
+                (
+                    f"ALTER DATABASE {quote_identifier(database)} ALLOW_CONNECTIONS false"
+                    for database in self._databases
+                ),
+            )
             renew_versions(
                 connection, known, find_opened_in_transaction(self._server, connection, known)
             )

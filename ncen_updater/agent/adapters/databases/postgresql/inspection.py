@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -484,22 +485,35 @@ _QUERIES = (
 )
 
 
+# One question for all: what they give has columns of its own, some of them without a name.
+_SCHEMA_QUERY = " UNION ALL ".join(
+    f"SELECT row_to_json(found)::text FROM ({query}) AS found" for query in _QUERIES
+)
+
+
+def _take_values(pairs: list[tuple[str, object]]) -> list[object]:
+    return [value for _, value in pairs]
+
+
 def read_schema(connection: Connection) -> SchemaDigest:
     """Return what the schema is made of.
 
     Args:
         connection: A session in the database; a read-only transaction is begun.
     """
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    # The same for the caller: a candidate is asked as the application's role.
-    execute(connection, "SET LOCAL ROLE NONE")
-    # So that every name in a definition is written in full.
-    execute(connection, "SET LOCAL search_path = pg_catalog")
+    # Of the session's own role, since a candidate is asked as the application's; and so that every
+    # name in a definition is written in full.
+    execute(
+        connection,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+        " SET LOCAL ROLE NONE; SET LOCAL search_path = pg_catalog",
+    )
     things: list[tuple[SchemaKind, str]] = []
-    for query in _QUERIES:
-        for *fields, kind in fetch_rows(connection, query, [AGENT_SCHEMA, PARKED_SCHEMA]):
-            line = "\x1f".join("\\N" if field is None else str(field) for field in fields)
-            things.append((SchemaKind(str(kind)), line))
+    own_schemas = [AGENT_SCHEMA, PARKED_SCHEMA] * len(_QUERIES)
+    for (row,) in fetch_rows(connection, _SCHEMA_QUERY, own_schemas):
+        *fields, kind = json.loads(row, object_pairs_hook=_take_values)
+        line = "\x1f".join("\\N" if field is None else str(field) for field in fields)
+        things.append((SchemaKind(str(kind)), line))
     return build_schema_digest(
         things, (line for kind, line in things if kind not in KINDS_OUTSIDE_FINGERPRINT)
     )

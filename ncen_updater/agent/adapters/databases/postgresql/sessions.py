@@ -36,13 +36,16 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     read_attributes,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    FALLBACK_DATABASES,
     Connection,
     Server,
     execute,
+    execute_all,
     fetch_rows,
     forbid_views,
+    has_tables,
+    is_usable,
     quote_identifier,
+    set_statement_timeout,
     translate_errors,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control_database import (
@@ -54,10 +57,6 @@ from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableEr
 
 logger = logging.getLogger(__name__)
 
-_GRANTS = (
-    "CREATE TABLE IF NOT EXISTS public.revoked ("
-    " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"
-)
 # ---- sessions at work ----------------------------------------------------------------------------
 
 # By role and database as well: the number may be another session's by now. Not by the name that a
@@ -138,11 +137,6 @@ class ActiveSessions:
 # it can its name. A dead agent's session, with which the server still is at work, is known by that
 # as well.
 
-_VISITS = (
-    "CREATE TABLE IF NOT EXISTS public.visits ("
-    " process integer, started timestamptz, database text NOT NULL,"
-    " PRIMARY KEY (process, started))"
-)
 _NOTE = (
     "INSERT INTO public.visits SELECT pid, backend_start, datname FROM pg_stat_activity"
     " WHERE pid = %s AND backend_start IS NOT NULL ON CONFLICT DO NOTHING"
@@ -157,15 +151,6 @@ _NOT_OURS = (
 )
 
 
-def prepare_visits(connection: Connection) -> None:
-    """Make room for them.
-
-    Args:
-        connection: In a transaction of the control database: there one agent writes at a time.
-    """
-    execute(connection, _VISITS)
-
-
 def note_visit(connection: Connection, process: int) -> None:
     """Write down one of our own sessions; with the server's end it is over anyway.
 
@@ -173,7 +158,7 @@ def note_visit(connection: Connection, process: int) -> None:
         connection: A session in the control database.
         process: The session's process in the server.
     """
-    if not _visits_exist(connection):
+    if not has_tables(connection, "visits"):
         return
     with connection.transaction():
         execute(connection, "SET LOCAL synchronous_commit = off")
@@ -182,7 +167,7 @@ def note_visit(connection: Connection, process: int) -> None:
 
 def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
     """Write of closed databases in which somebody else is that they were opened."""
-    known = _visits_exist(connection)
+    known = has_tables(connection, "visits")
     found = fetch_rows(
         connection, _FOREIGN_SESSIONS_QUERY + (_NOT_OURS if known else ""), [list(databases)]
     )
@@ -191,17 +176,21 @@ def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> N
 
 def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
     """Say no more of who was in these databases: their sessions are over."""
-    if _visits_exist(connection):
+    if has_tables(connection, "visits"):
         execute(connection, "DELETE FROM public.visits WHERE database = ANY(%s)", [list(databases)])
 
 
-def _visits_exist(connection: Connection) -> bool:
-    if connection.info.dbname in FALLBACK_DATABASES:  # not ours, and what is in it may be anybody's
-        return False
-    return not fetch_rows(connection, "SELECT to_regclass('public.visits') IS NULL")[0][0]
-
-
 # ---- entering closed databases -------------------------------------------------------------------
+
+# Whether it is open, who is in, whether the agent is a superuser, and whether the application's
+# role may connect: NULL where it is not there.
+_DOOR = """
+SELECT datallowconn,
+  (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL),
+  (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+  has_database_privilege((SELECT oid FROM pg_roles WHERE rolname = %s), d.oid, 'CONNECT')
+FROM pg_database d WHERE datname = %s
+"""
 
 
 class MaintenanceSessions:
@@ -300,21 +289,18 @@ class MaintenanceSessions:
         """
         alter = f"ALTER DATABASE {quote_identifier(database)}"
         with self._server.open_control_session() as outside:
-            found = fetch_rows(
-                outside,
-                "SELECT datallowconn, (SELECT count(*) FROM pg_stat_activity a"
-                " WHERE a.datid = d.oid AND a.usesysid IS NOT NULL) FROM pg_database d"
-                " WHERE datname = %s",
-                [database],
-            )
+            owner = self._server.settings.owner
+            found = fetch_rows(outside, _DOOR, [owner, database])
             if not found or found[0][0]:
                 yield None
                 return
-            most = found[0][1] + 1 if other_role else self._connection_limit(outside)
+            _, sessions, superuser, admitted = found[0]
+            # A limit of 0 lets only superusers in; for any other agent there must be room for
+            # itself.
+            most = sessions + 1 if other_role else 0 if superuser else 8
             limits = [f"{alter} CONNECTION LIMIT {most}"] if limit_connections else []
             # Between cut-over and commit it may be others in which the application logs in.
-            owner = self._server.settings.owner
-            admit = other_role and not self._can_connect(outside, database, owner)
+            admit = other_role and not admitted
             right = f"CONNECT ON DATABASE {quote_identifier(database)}"
             grant = [f"GRANT {right} TO {quote_identifier(owner)}"] if admit else []
             revoke = [f"REVOKE {right} FROM {quote_identifier(owner)}"] if admit else []
@@ -330,14 +316,6 @@ class MaintenanceSessions:
     def _can_connect(outside: Connection, database: str, role: str) -> bool:
         question = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
         return fetch_rows(outside, question, [role, database]) == [(True,)]
-
-    @staticmethod
-    def _connection_limit(outside: Connection) -> int:
-        # A limit of 0 lets only superusers in; for any other agent there must be room for itself.
-        superuser = fetch_rows(
-            outside, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
-        )
-        return 0 if superuser and superuser[0][0] else 8
 
 
 # SET ROLE does not bring the role's own settings, but its SQL was written under this one.
@@ -364,6 +342,7 @@ class DatabaseSessions:
         self._names = names
         self.active = ActiveSessions(server)
         self._held: dict[tuple[str, bool], Connection] | None = None
+        self._spare: dict[str, Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
     def physical_name(self, place: DatabaseRef) -> str:
@@ -397,6 +376,9 @@ class DatabaseSessions:
                 statement_s=statement_s,
                 as_owner=as_owner,
             )
+        return self._accept(connection, database, as_owner=as_owner)
+
+    def _accept(self, connection: Connection, database: str, *, as_owner: bool) -> Connection:
         try:
             self.active.add(connection)
             if as_owner and not self._server.has_owner_login:
@@ -454,26 +436,39 @@ class DatabaseSessions:
             yield connection
 
     @contextlib.contextmanager
-    def hold_sessions(self) -> Iterator[None]:
+    def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
         """Keep the sessions in candidates open from one question to the next, for a block.
 
         To enter a closed database takes longer than most questions do.
+
+        Args:
+            migrating: Whether each candidate is migrated in the block: then the session of its
+                migrations is opened with the first one.
         """
         if self._held is not None:
             yield
             return
-        self._held = {}
+        self._held, self._spare = {}, {} if migrating else None
         try:
             with self.active.track():
                 yield
         finally:
-            held, self._held = self._held, None
-            for connection in held.values():
+            held, spare = self._held, self._spare or {}
+            self._held = self._spare = None
+            for connection in (*held.values(), *spare.values()):
                 connection.close()
+
+    def open_migration_session(self, candidate: CandidateDatabase) -> Connection:
+        """Open the session of a candidate's migrations, in which nobody asked anything before."""
+        database = self.physical_name(candidate)
+        spare = (self._spare or {}).pop(database, None)
+        if spare is not None and is_usable(spare):
+            return spare
+        return self.open_session(candidate)
 
     def list_backend_pids(self, connection: Connection) -> list[int]:
         """Return the numbers of a session and of those that are kept open, in the server."""
-        held = list((self._held or {}).values())
+        held = [*(self._held or {}).values(), *(self._spare or {}).values()]
         return [item.info.backend_pid for item in (connection, *held) if not item.closed]
 
     @contextlib.contextmanager
@@ -487,11 +482,10 @@ class DatabaseSessions:
         with self._locks[key]:
             connection = held.get(key)
             if connection is None or connection.closed:
-                connection = self.open_session(place, as_owner=as_owner)
-                held[key] = connection
+                connection = held[key] = self._open_held(place, as_owner=as_owner)
             with translate_errors(database):
                 limit = self._server.timeouts.statement_s if statement_s is None else statement_s
-                execute(connection, f"SET statement_timeout = {int(limit * 1000)}")
+                set_statement_timeout(connection, limit)
                 try:
                     yield connection
                 finally:
@@ -499,6 +493,19 @@ class DatabaseSessions:
                     if not connection.closed:
                         # With it go the prepared statements: a migration may change their form.
                         connection.rollback()
+
+    def _open_held(self, place: CandidateDatabase, *, as_owner: bool) -> Connection:
+        if not as_owner or self._spare is None:
+            return self.open_session(place, as_owner=as_owner)
+        database, purpose = self.physical_name(place), place.change.id
+        with self._visitor.keep_open(database, limit_connections=False, other_role=True):
+            # Kept at once, and so closed whatever becomes of the other.
+            self._spare[database] = self._log_in(database, purpose)
+            return self._log_in(database, purpose)
+
+    def _log_in(self, database: str, purpose: str) -> Connection:
+        connection = self._server.open_session(database, purpose=purpose, as_owner=True)
+        return self._accept(connection, database, as_owner=True)
 
     @contextlib.contextmanager
     def open_candidates(self, change: ChangeRef, *, owner: bool = False) -> Iterator[None]:
@@ -540,7 +547,6 @@ def restrict_connect(
         " AND has_database_privilege(oid, %s, 'CONNECT')",
         [list(roles), database],
     )
-    execute(connection, _GRANTS)
     grants = read_attributes(connection, database).grants
     # What stands in the table is older than this act and is the true original.
     execute(
@@ -548,17 +554,21 @@ def restrict_connect(
         "INSERT INTO public.revoked VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
         [database, change.id, json.dumps([astuple(grant) for grant in grants])],
     )
-    name = quote_identifier(database)
-    for grantee in sorted({g.grantee for g in grants if g.privilege == "CONNECT"}):
-        whom = quote_identifier(grantee) if grantee else "PUBLIC"
-        execute(connection, f"REVOKE CONNECT ON DATABASE {name} FROM {whom} CASCADE")
-    for (role,) in sorted(able):
-        execute(connection, f"GRANT CONNECT ON DATABASE {name} TO {quote_identifier(role)}")
+    right = f"CONNECT ON DATABASE {quote_identifier(database)}"
+    grantees = sorted({g.grantee for g in grants if g.privilege == "CONNECT"})
+    whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
+    execute_all(
+        connection,
+        (
+            *(f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom),
+            *(f"GRANT {right} TO {quote_identifier(role)}" for (role,) in sorted(able)),
+        ),
+    )
 
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
     """Tell whether a change has taken the rights to connect to a database."""
-    if fetch_rows(connection, "SELECT to_regclass('public.revoked') IS NULL")[0][0]:
+    if not has_tables(connection, "revoked"):
         return False
     return bool(
         fetch_rows(connection, "SELECT 1 FROM public.revoked WHERE database = %s", [database])
@@ -570,7 +580,7 @@ def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGr
 
     A role that is not there any more has nothing to get back.
     """
-    if fetch_rows(connection, "SELECT to_regclass('public.revoked') IS NULL")[0][0]:
+    if not has_tables(connection, "revoked"):
         return None
     retained = fetch_rows(
         connection, "DELETE FROM public.revoked WHERE database = %s RETURNING grants", [database]

@@ -25,7 +25,6 @@ from ncen_updater.agent.adapters.databases.postgresql.roles import (
     RoleSurvey,
     find_exposures,
 )
-from ncen_updater.agent.adapters.databases.postgresql.sessions import prepare_visits
 from ncen_updater.agent.model.errors import (
     DatabaseError,
     DatabaseUnreachableError,
@@ -345,8 +344,6 @@ def test_sessions_of_a_dead_agent_are_no_strangers(plain: Site) -> None:
     engine.cut_over(CHANGE)
     # As it counts before a change goes back.
     engine.fence(CHANGE)
-    with engine._control.transaction() as control:
-        prepare_visits(control)
     left = engine._sessions.open_session(LiveDatabase("seizure"), fenced=True)
     left.execute("SET application_name = 'something else'")
     plain.engine().fence(CHANGE)

@@ -6,7 +6,9 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 
+from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -26,10 +28,12 @@ from ncen_updater.feed.errors import (
     MetadataDamagedError,
     MetadataRollbackError,
     MixedVersionsError,
+    NotImportedError,
     RoleExpiredError,
     TrustError,
 )
 from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
+from ncen_updater.feed.import_store import MAX_METADATA_BYTES
 from ncen_updater.formats.bundle_file import (
     BLOCK,
     BundleFile,
@@ -147,3 +151,37 @@ def map_bundle_errors(grace: timedelta) -> Iterator[None]:
         raise UpdaterError(
             BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail
         ) from error
+
+
+class StoredMetadataFetcher(LocalFetcher):
+    """Shows the client its own stored lists again: no newer ones can be had here.
+
+    Args:
+        metadata_directory: Where the client keeps its lists.
+    """
+
+    def __init__(self, metadata_directory: Path) -> None:
+        self._directory = metadata_directory
+
+    def _get_stored_path(self, name: str) -> Path:
+        if name.endswith(".root.json"):
+            raise FeedFileMissingError(name)
+        _, found, list_name = name.rpartition("metadata/")
+        role = list_name.removesuffix(".json").rpartition(".")[2]
+        path = self._directory / f"{role}.json"
+        if not found or not path.is_file():
+            raise NotImportedError(name=name.rpartition("targets/")[2])
+        return path
+
+    def get_length(self, name: str) -> int:
+        """Bytes of a list.
+
+        Raises:
+            FeedFileMissingError: If it is a root: the end of the chain.
+            NotImportedError: If it is not there.
+        """
+        return self._get_stored_path(name).stat().st_size
+
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the bytes of a list."""
+        yield read_file(self._get_stored_path(name), MAX_METADATA_BYTES)[offset:]

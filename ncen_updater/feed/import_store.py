@@ -30,8 +30,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, METADATA_LOCKED, VIEW_DAMAGED
 from ncen_updater.feed.delta_packs import clear_bad_packs
-from ncen_updater.feed.errors import NotImportedError, TrustError
-from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.release_files import RECORD_NAME, remove_document_record
 from ncen_updater.formats.target_names import ROOT_HISTORY
 
@@ -181,37 +180,3 @@ def install_import(state: Path) -> None:
             durable.rename_entry(file, state / folder / file.name)
     durable.rename_entry(ready, state / PARTIAL_DIRECTORY)
     finish_import_locked(state)
-
-
-class StoredMetadataFetcher(LocalFetcher):
-    """Shows the client its own stored lists again: no newer ones can be had here.
-
-    Args:
-        metadata_directory: Where the client keeps its lists.
-    """
-
-    def __init__(self, metadata_directory: Path) -> None:
-        self._directory = metadata_directory
-
-    def _get_stored_path(self, name: str) -> Path:
-        if name.endswith(".root.json"):
-            raise FeedFileMissingError(name)
-        _, found, list_name = name.rpartition("metadata/")
-        role = list_name.removesuffix(".json").rpartition(".")[2]
-        path = self._directory / f"{role}.json"
-        if not found or not path.is_file():
-            raise NotImportedError(name=name.rpartition("targets/")[2])
-        return path
-
-    def get_length(self, name: str) -> int:
-        """Bytes of a list.
-
-        Raises:
-            FeedFileMissingError: If it is a root: the end of the chain.
-            NotImportedError: If it is not there.
-        """
-        return self._get_stored_path(name).stat().st_size
-
-    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
-        """Yield the bytes of a list."""
-        yield read_file(self._get_stored_path(name), MAX_METADATA_BYTES)[offset:]

@@ -157,7 +157,8 @@ class TufReleaseSource(DownloadStore):
                 return self._refresh_from_import(error)
 
     def _refresh_from_import(self, otherwise: UpdaterError) -> FeedView:
-        from ncen_updater.feed.import_store import StoredMetadataFetcher, read_import_record
+        from ncen_updater.feed.bundle_fetcher import StoredMetadataFetcher
+        from ncen_updater.feed.import_store import read_import_record
 
         record = read_import_record(self._state)
         # A bundle may bring the list of agents, too.

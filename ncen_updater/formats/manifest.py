@@ -100,7 +100,7 @@ Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 class SignedModel(BaseModel):
     """Base of all signed models: frozen, and strict about names it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Channel(StrEnum):
@@ -548,7 +548,7 @@ class Manifest(SignedModel):
         default_factory=dict
     )
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Manifest:

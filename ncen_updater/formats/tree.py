@@ -64,7 +64,7 @@ ENTRIES_ADAPTER: Final = TypeAdapter(tuple[TreeEntry, ...])
 class Tree(BaseModel):
     """All paths of a release, sorted; a directory stands before what is in it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     entries: Annotated[tuple[TreeEntry, ...], Field(max_length=MAX_ENTRIES)]

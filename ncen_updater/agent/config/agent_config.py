@@ -414,7 +414,7 @@ class AgentConfig(BaseSettings):
     notify: NotifySettings = NotifySettings()
     metrics: MetricsSettings = MetricsSettings()
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     def written_directories(self) -> tuple[Path, ...]:
         """Return the directories that a change writes to, and of files those above them, too.

@@ -14,7 +14,7 @@ PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-
 class BaseSettings(BaseModel):
     """Base of all tables: frozen, and strict about names it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class EngineSettings(BaseSettings):

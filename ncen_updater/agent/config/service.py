@@ -44,7 +44,7 @@ class WindowSettings(BaseModel):
         end: Their end; not after the start means on the next day.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = tuple(Weekday)
     start: WallTime
@@ -90,7 +90,7 @@ class ServiceSettings(BaseModel):
         send_socket: Where systemd waits to start what sends a message.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     mode: Literal["notify", "approve", "automatic"] = "approve"
     timezone: str | None = None
@@ -152,7 +152,7 @@ NetworkTimeout = Annotated[float, Field(gt=0, le=120)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class MailSettings(_Settings):

@@ -152,6 +152,23 @@ def test_what_no_way_down_loses_is_not_declared(tmp_path: Path) -> None:
     assert codes(good(tmp_path / "r", text)) == {"7101"}
 
 
+@pytest.mark.parametrize(
+    ("sql", "table"),
+    [
+        ("SELECT 1;\nUPDATE cases.a SET b = lower(b)", "cases.a"),
+        ("UPDATE a SET b = 'WHERE'", "a"),
+        ("UPDATE a SET b = lower(b) WHERE b <> lower(b)", None),
+        ("UPDATE a SET b = o.b FROM o WHERE o.id = a.id", None),
+        ("ALTER TABLE a ALTER b TYPE text USING lower(b)", None),
+    ],
+)
+def test_an_update_of_every_row_is_named(tmp_path: Path, sql: str, table: str | None) -> None:
+    release = good(tmp_path / "r")
+    (release / "m/001.up.sql").write_text(sql)
+    found = [f.figures for f in lint_release(release) if f.code == "NU-7183"]
+    assert [f["table"] for f in found] == ([table] if table else [])
+
+
 def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text("-- nothing")

@@ -52,6 +52,7 @@ from ncen_updater.publisher.lint.rules import (
     list_migration_content,
 )
 from ncen_updater.publisher.lint.sql_rules import (
+    check_costs,
     check_down_migrations,
     check_queries,
     check_readable_files,
@@ -492,6 +493,7 @@ RULES: Final[tuple[LintRule, ...]] = (
     check_sql_accepted,
     _check_rollback,
     check_down_migrations,
+    check_costs,
     check_queries,
     check_unmapped_codes,
     _check_health,

@@ -425,6 +425,11 @@ EXPAND_NOT_FROM_LAST = advisory(
     ),
     N_("If {last} runs on the new schema, lower 'compatible_down_to'."),
 )
+EVERY_ROW_UPDATED = info(
+    7183,
+    N_("{path}, line {line}: UPDATE of every row of {table}."),
+    N_("ALTER TABLE ... ALTER COLUMN ... TYPE ... USING takes less time for large tables."),
+)
 CONTRACT_SAME_NUMBER = advisory(
     7182,
     N_("'schema_number' stays {schema}: [migrator.contract] does not run on upgrades from {last}."),

@@ -37,6 +37,7 @@ from ncen_updater.formats.sql import (
     make_count_query,
     split_statements,
 )
+from ncen_updater.formats.statement_parsing import parse_update, read_statements
 from ncen_updater.publisher.build.release_build import list_migration_files
 from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.rules import LintedRelease
@@ -311,6 +312,21 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
             "reason": refused.reason,
         }
         yield _REFUSALS[refused.kind].report(severity, **values)
+
+
+def check_costs(release: LintedRelease) -> Iterator[Finding]:
+    """Name an UPDATE of every row: PostgreSQL writes each row again, and its index entries."""
+    for file in _list_sql_files(release):
+        content = release.read_bytes(file.path)
+        if file.verifies or "postgresql" not in file.engines or check_file_content(content):
+            continue
+        sql = content.decode("utf-8")
+        for statement in read_statements(sql, "postgresql"):
+            update = parse_update(statement)
+            if update is not None and not {"WHERE", "FROM"} & {*statement.words}:
+                yield rules.EVERY_ROW_UPDATED.report(
+                    path=file.path, line=statement.line, table=update.table.lower()
+                )
 
 
 def check_queries(release: LintedRelease) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import ast
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,14 +35,16 @@ TABLES = (
 ROW = "INSERT INTO companies (company_ref, name, country) VALUES ('LATER-1', 'Later', 'MU')"
 ROOM = Path(room.__path__[0])
 #: Who may call what of the objects that open sessions. A name outside is one more place to judge.
-MAY_OPEN = {
+MAY_OPEN: Mapping[str, set[str] | None] = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
     "visitor.open_session": {"sessions.py"},
     "sessions.catalogue": {"engine.py", "candidate_migrations.py"},
-    "server.open_session": {"copies.py", "control_database.py", "sessions.py"},
+    "server.open_session": {"copies.py", "sessions.py"},
     # As the agent: in the control database alone.
     "server.open_session_block": {"control_database.py"},
-    "psycopg.connect": {"connection.py"},
+    "server.open_act_session": {"control_database.py"},
+    "Session.connect": {"connection.py"},
+    "psycopg.connect": None,
 }
 
 

@@ -260,12 +260,30 @@ def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
 ) -> None:
     dba = Administrator(demo)
     role = f'ALTER ROLE "{dba.place.agent}"'
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename ="
+    end = f"{ends} '{dba.place.agent}'"
     with mended(f"{role} LOGIN", dba=dba):
         with refused(REVERT_FAILED):
-            upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
+            upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN", end))
         with pytest.raises(DatabaseUnreachableError, match="not permitted to log in"):
             Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     Operations(site, SilentProgress()).resume(by_operator=False)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
+@POSTGRESQL
+def test_a_change_goes_on_with_the_sessions_that_it_has(demo: DemoSite, site: Site) -> None:
+    """A login that is refused meanwhile is found by what needs a new one, once users are in."""
+    dba = Administrator(demo)
+    role = f'ALTER ROLE "{dba.place.agent}"'
+    with mended(f"{role} LOGIN", dba=dba):
+        with pytest.raises(DatabaseUnreachableError, match="login"):
+            upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
+        assert not demo.maintenance_file.exists(), "users are in"
+        with pytest.raises(DatabaseUnreachableError, match="login"):
+            Operations(site, SilentProgress()).resume(by_operator=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
+    assert site.slots.read_current() == NEW
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 

@@ -58,12 +58,12 @@ class Overheard:
         held = engine.hold_sessions
 
         @contextlib.contextmanager
-        def section() -> Iterator[None]:
+        def section(**named: bool) -> Iterator[None]:
             if not self._depth:
                 self._sections.append([])
             self._depth += 1
             try:
-                with held():
+                with held(**named):
                     yield
             finally:
                 self._depth -= 1

@@ -277,7 +277,7 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
 
 
 def _select_news(receipt: Receipt) -> object:
-    return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.change_day
+    return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.ended
 
 
 def load_key(state: Path) -> Ed25519PrivateKey:
@@ -328,6 +328,7 @@ def _collect_change_facts(journal: Journal) -> dict[str, object]:
         return {}
     change, facts = last
     real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
+    seconds = None if real is None else [round(one) for one in (real, *(predicted or ()))]
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
     code = change.error_code or blame
@@ -336,11 +337,11 @@ def _collect_change_facts(journal: Journal) -> dict[str, object]:
         "outcome": outcome,
         "code": code,
         "fault": choose_fault(outcome, code, blamed=blame is not None),
-        "soaked": is_soaked(outcome, facts),
-        "change_day": _get_day(change),
+        # A person can end a soak period early.
+        "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
+        "ended": (change.ended_at or change.created_at).astimezone().date(),
         "databases": _describe_databases(facts),
-        "downtime_s": None if real is None else round(real),
-        "predicted_s": None if predicted is None else [round(seconds) for seconds in predicted],
+        "downtime": seconds,
     }
 
 
@@ -379,8 +380,8 @@ _PASSING = (
 _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
 
 
-def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
-    """Return what a failure is attributed to, by the table of errors; pure.
+def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault | None:
+    """Return what a failure is attributed to, by the table of errors; None for no failure. Pure.
 
     Args:
         outcome: How the change ended.
@@ -388,18 +389,13 @@ def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
         blamed: Whether the agent counts the failure against the release.
     """
     if outcome in (Outcome.ROLLED_BACK, Outcome.UPGRADED):
-        return Fault.NONE
+        return None
     if blamed:
         return Fault.RELEASE
     error = find_message(code) if code is not None else INTERRUPTED
     if error is not None and (error in _INTERRUPTIONS or error.exit_code in _PASSING):
         return Fault.INTERRUPTED
     return Fault.SITE
-
-
-def is_soaked(outcome: Outcome, facts: ChangeFacts) -> bool:
-    """Return whether a soak period was completed, and not ended by a person; pure."""
-    return outcome is Outcome.UPGRADED and facts.confirmed_by is None
 
 
 def find_blame(journal: Journal, change: str) -> str | None:
@@ -417,8 +413,3 @@ def _describe_databases(facts: ChangeFacts) -> str:
     if facts.has_expand:
         return "in-place"
     return "unchanged" if facts.no_copy or facts.code_only else "copied"
-
-
-def _get_day(change: Change) -> str:
-    ended: datetime = change.ended_at or change.created_at
-    return ended.astimezone().date().isoformat()

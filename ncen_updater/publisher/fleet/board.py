@@ -169,7 +169,7 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
         country=site.country,
         region=find_region(regions, site.country),
         running=receipt.running,
-        since=receipt.change_day,
+        since=receipt.ended,
         reported=reported,
         days=(today - reported).days,
         reporting=reporting,

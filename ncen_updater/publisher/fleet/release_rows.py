@@ -25,15 +25,6 @@ Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
 
 
 @dataclass(frozen=True)
-class Downtime:
-    """Downtime of one change, in seconds; the prediction where it is known."""
-
-    actual_s: int
-    low_s: int | None
-    high_s: int | None
-
-
-@dataclass(frozen=True)
 class CountryRow:
     """One country in the report of one release.
 
@@ -42,7 +33,7 @@ class CountryRow:
         opens: When the release first opened to one of its sites, where that is known.
         outcomes: Its sites by outcome.
         days: Day and outcome of each change that tells its day.
-        downtime: The longest of its sites.
+        downtime: The longest of its sites, and what was predicted there, as a receipt has it.
     """
 
     country: str
@@ -50,7 +41,7 @@ class CountryRow:
     opens: date | None
     outcomes: Mapping[str, int]
     days: tuple[tuple[date, str], ...]
-    downtime: Downtime | None
+    downtime: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,8 +86,7 @@ class ReleaseRow:
     @property
     def longest_s(self) -> int:
         """The longest downtime, real or predicted: the scale of their pictures."""
-        found = [row.downtime for row in self.countries if row.downtime is not None]
-        return max([1, *(max(one.actual_s, one.high_s or 0) for one in found)])
+        return max(second for row in self.countries for second in (1, *row.downtime))
 
 
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
@@ -215,19 +205,11 @@ def _build_country_row(
     outcomes = Counter(map(name_outcome, told))
     if len(told) < len(sites):
         outcomes[NO_WORD] = len(sites) - len(told)
-    longest = max(
-        (one for one in told if one.downtime_s is not None),
-        key=lambda one: one.downtime_s or 0,
-        default=None,
-    )
-    downtime = None
-    if longest is not None and longest.downtime_s is not None:
-        downtime = Downtime(longest.downtime_s, *(longest.predicted_s or (None, None)))
     return CountryRow(
         country=country,
         leads=leads,
         opens=min((opens for _, opens in sites if opens is not None), default=None),
         outcomes=outcomes,
-        days=tuple((one.change_day, name_outcome(one)) for one in told if one.change_day),
-        downtime=downtime,
+        days=tuple((one.ended, name_outcome(one)) for one in told if one.ended),
+        downtime=max((one.downtime or () for one in told), default=()),
     )

@@ -76,8 +76,7 @@ class SimulatedSite:
             self.marks.append((today, Mark.GAP))
         self.last, self.last_day = signed, min(receipt.day, today)
         if receipt.change:
-            failed = receipt.fault != "none"
-            word = f"failed-{receipt.fault}" if failed else str(receipt.outcome)
+            word = f"failed-{receipt.fault}" if receipt.fault else str(receipt.outcome)
             self.words[receipt.change[receipt.outcome != "turned-bad"]] = today, word
 
 
@@ -156,7 +155,7 @@ class Fleet:
 
     def _change(self, reporter: Reporter, version: str, *, bad: bool) -> dict[str, Any]:
         old, luck = reporter.running, self._chance.random()
-        failed = {"outcome": "reverted", "soaked": False, "change": [old, version]}
+        failed = {"outcome": "reverted", "change": [old, version]}
         if bad and luck < 0.8:
             back = {"outcome": "turned-bad", "change": [version, old]}
             return failed | back | {"fault": "release", "code": "NU-6009"}
@@ -165,7 +164,7 @@ class Fleet:
         if luck > 0.95:
             return failed | {"fault": "interrupted", "code": "NU-6010"}
         reporter.running = version
-        return {"outcome": "upgraded", "fault": "none", "soaked": True, "change": [old, version]}
+        return {"outcome": "upgraded", "soaked": True, "change": [old, version]}
 
     # ---- what the Secretariat does ---------------------------------------------------------------
 

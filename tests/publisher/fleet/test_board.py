@@ -25,7 +25,6 @@ from ncen_updater.publisher.fleet.board import (
 )
 from ncen_updater.publisher.fleet.intake import import_receipts
 from ncen_updater.publisher.fleet.regions import Region, find_region, list_countries, read_regions
-from ncen_updater.publisher.fleet.release_rows import Downtime
 from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
 from tests.publisher.fleet.simulation import ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
@@ -40,7 +39,7 @@ def failed(site: Reporter, fault: str = "release", code: str = "NU-6011") -> dic
     """Facts of an upgrade to 3.3.0 that was reverted."""
     return {
         "change": ["3.2.4", "3.3.0"], "outcome": "reverted", "fault": fault, "code": code,
-        "downtime_s": 30, "predicted_s": [10, 20], "change_day": TODAY,
+        "downtime": [30, 10, 20], "ended": TODAY,
     }  # fmt: skip
 
 
@@ -187,9 +186,8 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")
     )
     good = {
-        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True,
-        "running": "3.3.0", "change_day": TODAY - timedelta(days=2), "downtime_s": 9,
-        "predicted_s": [4, 8],
+        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True,
+        "running": "3.3.0", "ended": TODAY - timedelta(days=2), "downtime": [9, 4, 8],
     }  # fmt: skip
     sites = board_of(
         tmp_path, (tanzania, {**good, "soaked": False}, 1), (kenya, good, 1), (mauritius, {}, 1),
@@ -211,7 +209,7 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         ("MU", False, {"none": 1}),
         ("TZ", False, {"upgraded-early": 1}),  # France: no wave opened it there
     ]
-    assert release.countries[0].downtime == Downtime(9, 4, 8)
+    assert release.countries[0].downtime == (9, 4, 8)
     assert [release.locate(day) for day in (opened.opens.date(), TODAY)] == [0, 100]
     assert (release.locate(TODAY - timedelta(days=2)), release.longest_s) == (50, 9)
     page = render_board(board, "en")["releases.html"].decode()

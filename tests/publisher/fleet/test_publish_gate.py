@@ -35,7 +35,7 @@ countries = ["FR", "DE"]
 leader = "FR"
 """
 WAVE = "2026-12-08T08:00:00Z=100"
-GOOD = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True}
+GOOD = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True}
 CONDITION = PublishCondition(product="ncen", version="3.3.0", count=1, countries=("KE", "FR"))
 
 

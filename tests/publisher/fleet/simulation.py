@@ -19,8 +19,7 @@ from typing import Any
 
 from ncen_updater.formats.receipt import ReceiptLevel, SignedReceipt, encode_public_key
 from ncen_updater.publisher.fleet.board import SILENT_AFTER, Board, Reporting, build_board
-from ncen_updater.publisher.fleet.intake import import_receipts
-from ncen_updater.publisher.fleet.regions import Region, Regions
+from ncen_updater.publisher.fleet.releases import Region, Regions
 from ncen_updater.publisher.fleet.store import KEPT, FleetStore, Mark
 from tests.publisher.fleet.sites import Reporter, lay
 
@@ -170,12 +169,11 @@ class Fleet:
 
     def _import(self, store: FleetStore, day: int) -> None:
         began = time.process_time()
-        taken = import_receipts(store, self._spool, RELEASES, FIRST + timedelta(days=day))
+        today = FIRST + timedelta(days=day)
+        taken = store.import_spool(self._spool, RELEASES, today, keep=False)
         self.seconds["import"] += time.process_time() - began
-        assert taken.refused == ()
+        assert taken.refused == 0
         self.stored += taken.stored
-        for path in taken.done:
-            path.unlink()
         for site in self.sites:
             if site.last is not None and not site.confirmed:
                 site.confirmed = True  # by telephone, on the day of the first receipt
@@ -201,7 +199,7 @@ class Fleet:
             marks = {mark for day, mark in site.marks if day >= today - KEPT}
             running = site.last.receipt.running if site.last else ""
             expected = running, Reporting.SILENT if silent else Reporting.CURRENT, marks
-            seen = row.running, row.reporting, set(row.marks)
+            seen = row.last.running, row.reporting, set(row.marks)
             if seen != expected:
                 found.append(f"{today} {row.site}: {seen}, not {expected}")
         true: dict[str, Counter[str]] = {}

@@ -23,14 +23,24 @@ from ncen_updater.publisher.fleet.board import (
     merge_small_groups,
     render_board,
 )
-from ncen_updater.publisher.fleet.intake import import_receipts
-from ncen_updater.publisher.fleet.regions import Region, find_region, list_countries, read_regions
+from ncen_updater.publisher.fleet.releases import (
+    Region,
+    find_contact,
+    find_region,
+    list_countries,
+    read_regions,
+)
 from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
 from tests.publisher.fleet.simulation import ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
 REGIONS = {
-    "ESA": Region(name="East and Southern Africa", countries=("KE", "TZ", "MU"), leader="KE"),
+    "ESA": Region(
+        name="East and Southern Africa",
+        countries=("KE", "TZ", "MU"),
+        leader="KE",
+        contacts={"KE": "A. Otieno, +254 20 1", "ke-2": "B. Kamau, +254 20 2"},
+    ),
     "EUR": Region(name="Europe", countries=("FR", "DE"), leader="FR"),
 }
 
@@ -50,7 +60,7 @@ def board_of(tmp_path: Path, *sites: tuple[Reporter, dict[str, Any], int]) -> Bo
     for site, facts, ago in sites:
         lay(spool, site.write(TODAY - timedelta(days=ago), **facts))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        assert not import_receipts(store, spool, RELEASES, TODAY).refused
+        assert not store.import_spool(spool, RELEASES, TODAY, keep=False).refused
         for site, _, _ in sites:
             store.confirm(site.site, encode_public_key(site.private), TODAY)
         return build_board(store.list_sites(), REGIONS, TODAY)
@@ -75,6 +85,7 @@ def test_one_country_is_looked_at_and_two_propose_a_halt(tmp_path: Path) -> None
     assert two.attention[0].urgent
     command = 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011" --feed FEED'
     assert two.attention[0].command.startswith(command)
+    assert two.attention[0].contact == "KE: A. Otieno, +254 20 1; TZ: -"
 
 
 def test_two_sites_of_one_country_propose_nothing(tmp_path: Path) -> None:
@@ -90,7 +101,7 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
         site = Reporter(f"{country.lower()}-1", country)
         lay(spool, site.write(**failed(site)))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        import_receipts(store, spool, RELEASES, TODAY)
+        store.import_spool(spool, RELEASES, TODAY, keep=False)
         found = build_board(store.list_sites(), REGIONS, TODAY)
     assert found.releases == ()
     assert {row.reporting for row in found.sites} == {Reporting.UNCONFIRMED}
@@ -98,6 +109,19 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
     assert {item.command for item in found.attention} == {
         f"ncen-publisher fleet confirm {name}-1" for name in ("ke", "tz", "mu")
     }
+
+
+def test_attention_says_whom_to_call_and_what_a_silent_site_can_run(tmp_path: Path) -> None:
+    names = ("ke-1", "ke-2", "fr-1")
+    board = board_of(tmp_path, *((Reporter(one, one[:2].upper()), {}, 41) for one in names))
+    assert [(item.contact, item.command) for item in board.attention] == [
+        (contact, "ncen-updater receipt --send")
+        for contact in ("-", "A. Otieno, +254 20 1", "B. Kamau, +254 20 2")
+    ]
+    pages = render_board(board, "en")
+    assert "Contact: B. Kamau, +254 20 2" in pages["index.html"].decode()
+    assert "Kamau" not in pages["countries.html"].decode()
+    assert json.loads(pages["fleet.json"])["attention"][0]["contact"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +142,7 @@ def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         later = build_board(store.list_sites(), REGIONS, TODAY + timedelta(days=50))
     (row,) = later.sites
-    assert (row.reporting, row.marks) == (Reporting.SILENT, (Mark.CLOCK,))
+    assert (row.reporting, row.marks) == (Reporting.SILENT, frozenset({Mark.CLOCK}))
 
 
 @pytest.mark.parametrize(
@@ -231,6 +255,7 @@ TEXT = """
 name = "East and Southern Africa"
 countries = ["KE", "TZ"]
 leader = "KE"
+contacts = { TZ = "C. Moshi, +255 22 3", ke-2 = "B. Kamau, +254 20 2" }
 [EUR]
 name = "Europe"
 countries = ["FR"]
@@ -245,6 +270,10 @@ def test_regions(tmp_path: Path) -> None:
     assert list_countries(regions, "ESA") == ("KE", "TZ")
     assert list_countries(regions, "leaders") == ("FR", "KE")
     assert (find_region(regions, "TZ"), find_region(regions, "US")) == ("ESA", "")
+    places = (("TZ", "tz-1"), ("KE", "ke-2"), ("KE", "ke-1"), ("FR", "ke-2"), ("US", ""))
+    assert [find_contact(regions, *place) for place in places] == [
+        "C. Moshi, +255 22 3", "B. Kamau, +254 20 2", "-", "-", "-",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,6 +282,7 @@ def test_regions(tmp_path: Path) -> None:
         "", "x", TEXT + "[", TEXT.replace('"FR"', '"KE"'), TEXT.replace('leader = "KE"', ""),
         TEXT.replace('leader = "KE"', 'leader = "US"'), TEXT.replace('"TZ"', '"tz"'),
         TEXT + 'more = 1\n', TEXT.replace("[ESA]", "[esa]"),
+        TEXT.replace("C. Moshi, +255 22 3", ""),
     ][1:],
 )  # fmt: skip
 def test_regions_that_are_none(tmp_path: Path, text: str) -> None:

@@ -196,7 +196,8 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
         history = SiteHistory(journal)
         assert receipts.find_blame(journal, CHANGE.id) is None
         history.mark_bad("ncen", "3.3.0", "NU-6011", CHANGE.id)
-        assert receipts.find_blame(journal, CHANGE.id) == "NU-6011"
+        blame = receipts.find_blame(journal, CHANGE.id)
+        assert blame is not None and blame["code"] == "NU-6011"
         history.withdraw_bad(CHANGE.id)
         assert receipts.find_blame(journal, CHANGE.id) is None
 

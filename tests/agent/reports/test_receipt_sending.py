@@ -17,6 +17,8 @@ import segno
 from demo.site import DemoSite
 from ncen_updater.agent.config.agent_config import FeedSettings
 from ncen_updater.agent.config.service import MailSettings
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, RECEIPT_SENT
 from ncen_updater.agent.reports.receipt import (
     OUTGOING_DIRECTORY,
@@ -25,7 +27,9 @@ from ncen_updater.agent.reports.receipt import (
 )
 from ncen_updater.agent.service.notifications import send_worker
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_NOT_DELIVERED
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
@@ -193,6 +197,41 @@ def test_when_a_receipt_is_due(tmp_path: Path) -> None:
         assert find_due_receipt(journal) is not None
         set_receipt_level(journal, ReceiptLevel.NONE, "amina")
         assert find_due_receipt(journal) is None
+
+
+@pytest.mark.parametrize(
+    ("level", "blamed", "most"),
+    [
+        (ReceiptLevel.OUTCOME, True, timedelta(minutes=15)),
+        (ReceiptLevel.FIGURES, True, timedelta(minutes=15)),
+        (ReceiptLevel.VERSION, True, DAY),  # it says nothing of the failure
+        (ReceiptLevel.OUTCOME, False, DAY),
+    ],
+)
+def test_a_release_that_failed_by_its_own_fault_is_told_soon(
+    tmp_path: Path, level: ReceiptLevel, blamed: bool, most: timedelta
+) -> None:
+    clock, delays = Clock(), []
+    for number in range(20):  # the delay depends on the audit log
+        with Journal.create(tmp_path / f"{number}.sqlite", now=clock) as journal:
+            set_receipt_level(journal, level, f"amina {number}")
+            record_sent(journal, level)
+            clock.now += DAY
+            journal.begin_change(CHANGE)
+            journal.commit_change(CHANGE.id)
+            journal.record_step(CHANGE.id, StepName.MAINTENANCE_OFF, StepState.DONE)
+            clock.now += 2 * DAY  # the soak period
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_error=LazyText("status 500")))
+            if blamed:
+                SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6009", CHANGE.id)
+            began = clock.now if blamed else CHANGE.created_at
+            due = find_due_receipt(journal)
+            assert due is not None
+            delays.append(due[0] - began)
+            assert find_due_receipt(journal) == due
+    assert timedelta() <= min(delays) and max(delays) < most
+    assert max(delays) - min(delays) > most / 2
+    assert len({*delays}) == 20
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 404, 413, 500, 503])

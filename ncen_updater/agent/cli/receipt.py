@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,12 @@ from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import RECEIPT_ADDRESS_UNKNOWN, RECEIPT_UNWRITABLE, ExitCode
+from ncen_updater.common.messages import (
+    CONFIRMATION_DECLINED,
+    RECEIPT_ADDRESS_UNKNOWN,
+    RECEIPT_UNWRITABLE,
+    ExitCode,
+)
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
@@ -146,6 +153,66 @@ def _set_level(
     return wanted
 
 
+def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
+    """Write the next receipt onto the medium that brought a bundle, if a person agrees.
+
+    Args:
+        session: Of the run.
+        directory: Where the bundle is.
+        wanted: Whether nobody has to be asked; the first receipt of a level is shown all the same.
+
+    Returns:
+        The file; None if none was written.
+
+    Raises:
+        RECEIPT_UNWRITABLE: If it cannot be written.
+    """
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
+    from ncen_updater.agent.reports.receipt import prepare_receipt, read_receipt_state
+    from ncen_updater.agent.storage.journal.journal import Journal
+    from ncen_updater.formats.receipt import ReceiptLevel
+
+    site = session.open_site()
+    file = site.state_directory / JOURNAL_FILE
+    if not os.access(file, os.W_OK):
+        return None  # the first bundle comes before the journal; and only root writes receipts
+    with Journal.open(file) as journal:
+        state = read_receipt_state(journal)
+        if state.level is ReceiptLevel.NONE:
+            if wanted:
+                session.add_line(LazyText(RECEIPTS_ARE_OFF))
+            return None
+        if not (wanted and state.is_begun):
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
+                session.add_line(LazyText(words, {"path": directory}))
+                return None
+            _show(session, prepare_receipt(site, journal, state.level)[0])
+            question = LazyText(N_("Write this receipt into {path}?"), {"path": directory})
+            try:
+                session.ask_confirmation(question, assume_yes=False)
+            except UpdaterError as error:
+                if error.message is CONFIRMATION_DECLINED:
+                    return None
+                raise
+        signed, path = _write_file(site, journal, state.level, directory)
+    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+    _show_fingerprint(session, signed)
+    return path
+
+
+def _write_file(
+    site: Site, journal: Journal, level: ReceiptLevel, directory: Path
+) -> tuple[SignedReceipt, Path]:
+    from ncen_updater.agent.reports.receipt import write_receipt
+
+    try:
+        signed, path = write_receipt(site, journal, level, directory, get_invoking_user())
+    except OSError as error:
+        raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+    return signed, path
+
+
 def _write(
     session: AgentSession,
     site: Site,
@@ -155,14 +222,9 @@ def _write(
     *,
     qr: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.reports.receipt import write_receipt
-
     with tempfile.TemporaryDirectory() as unused:
         place = directory or Path(unused)
-        try:
-            signed, path = write_receipt(site, journal, level, place, get_invoking_user())
-        except OSError as error:
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
+        signed, path = _write_file(site, journal, level, place)
     _show(session, signed.receipt)
     if directory is not None:
         session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
@@ -228,7 +290,14 @@ def _send(
 
 
 def _report(session: AgentSession, signed: SignedReceipt, place: Path | str | None) -> None:
-    """Say where the first receipt's key has to be read out, and write the document."""
+    session.write_output({
+        "level": signed.receipt.level, "receipt": signed.receipt.to_json(), "path": place,
+        "fingerprint": _show_fingerprint(session, signed),
+    })  # fmt: skip
+
+
+def _show_fingerprint(session: AgentSession, signed: SignedReceipt) -> str:
+    """Return the key's fingerprint; say of the first receipt's where it has to be read out."""
     from ncen_updater.common.cli.render import group_digest
     from ncen_updater.formats.receipt import compute_fingerprint
 
@@ -236,10 +305,7 @@ def _report(session: AgentSession, signed: SignedReceipt, place: Path | str | No
     if signed.receipt.number == 1:
         words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
         session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
-    session.write_output({
-        "level": signed.receipt.level, "receipt": signed.receipt.to_json(), "path": place,
-        "fingerprint": fingerprint,
-    })  # fmt: skip
+    return fingerprint
 
 
 def _show(session: AgentSession, what: Receipt, *, at_once: bool = False) -> None:

@@ -91,12 +91,14 @@ class ReceiptState:
         number: Of the last receipt; 0 before the first.
         previous: Digest of it.
         epoch: Changes where the journal may have gone back to an earlier state.
+        is_begun: Whether the last receipt said as much: a person has seen one at this level.
     """
 
     level: ReceiptLevel
     number: int
     previous: str | None
     epoch: str
+    is_begun: bool
 
 
 def read_receipt_state(journal: Journal) -> ReceiptState:
@@ -110,11 +112,14 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
         written = _find_last_event(journal, RECEIPT_WRITTEN)
         restored = _find_last_event(journal, RESTORED_ADOPTED)
         born = journal.read_event_hash(restored.number if restored else 1) or ""
+        agreed = ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE
         return ReceiptState(
-            level=ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE,
+            level=agreed,
             number=int(str(written["number"])) if written else 0,
             previous=str(written["digest"]) if written else None,
             epoch=compute_sha256(born.encode())[:8],
+            is_begun=written is not None
+            and ReceiptLevel(str(written["level"])).rank >= agreed.rank,
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +37,7 @@ from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
+from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
 from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
 from tests.publisher.fleet.sites import Reporter
@@ -303,20 +306,53 @@ def test_the_qr_code_is_that_of_the_receipt(run: Run, tmp_path: Path) -> None:
     assert ask(run, "receipt")["receipt"]["number"] == number + 1
 
 
-def test_an_import_says_how_a_receipt_goes_back_with_the_stick(
-    demo: DemoSite, run: Run, feed: TrialFeed, tmp_path: Path
-) -> None:
-    stick = tmp_path / "stick"
-    stick.mkdir()
-    bundle = stick / "release.ncen"
+@pytest.fixture
+def bundle(demo: DemoSite, feed: TrialFeed, tmp_path: Path) -> Path:
+    """A bundle for the site, alone on a stick."""
+    (tmp_path / "stick").mkdir()
+    bundle = tmp_path / "stick/release.ncen"
     code = publisher_run([
         "export", str(feed.directory), "--for-site", f"MU/{site_in_process(demo).config.site.id}",
         "--from", "3.2.4", "--output", str(bundle),
     ])  # fmt: skip
     assert code == 0
-    command = f"ncen-updater receipt --to {stick}"
+    return bundle
+
+
+def test_an_import_says_how_a_receipt_goes_back_with_the_stick(run: Run, bundle: Path) -> None:
+    command, given = f"ncen-updater receipt --to {bundle.parent}", ("import", str(bundle))
     ask(run, "receipt", "--level", "none")
-    assert command not in run("import", str(bundle)).stdout
+    assert command not in run(*given).stdout
+    assert "receipt" not in ask(run, *given, "--receipt")
     ask(run, "receipt", "--level", "version", "--yes")
-    assert command not in run("import", "--dry-run", str(bundle)).stdout
-    assert command in run("import", str(bundle)).stdout
+    assert command not in run(*given, "--dry-run").stdout
+    assert command in run(*given).stdout
+    assert command not in run(*given, "--no-receipt").stdout
+    ask(run, "receipt", "--to", str(bundle.parent.parent))
+    # The first one at a level is seen by a person: without a terminal there is none.
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    assert "receipt" not in ask(run, *given, "--receipt")
+    assert [*bundle.parent.iterdir()] == [bundle]
+    ask(run, "receipt", "--to", str(bundle.parent.parent))
+    path = Path(ask(run, *given, "--receipt")["receipt"])
+    assert {*bundle.parent.iterdir()} == {bundle, path}
+    assert read_receipt(path.read_bytes()).receipt.level is ReceiptLevel.OUTCOME
+
+
+def test_an_import_at_a_terminal_asks_whether_a_receipt_goes_back(
+    demo: DemoSite, run: Run, bundle: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(demo.config_path),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ncen_updater.agent.cli.main", "import", str(bundle)]
+    ask(run, "receipt", "--level", "none")
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    number = ask(run, "receipt")["receipt"]["number"]
+    for answer, files in (("no", 1), ("yes", 2)):
+        code, shown = run_on_terminal(command, environment, {"Type yes to confirm": answer})
+        assert code == 0, shown
+        assert "Installed release: " in shown and "Write this receipt into" in shown
+        assert len([*bundle.parent.iterdir()]) == files
+    (path,) = bundle.parent.glob("*.json")
+    assert read_receipt(path.read_bytes()).receipt.number == number

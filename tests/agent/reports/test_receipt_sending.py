@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,9 @@ from tests.agent.cli.site import CHANGE
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
 from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
+from tests.packaging.test_units import PACKAGING, hidden_by, program, settings
 from tests.publisher.fleet.sites import Reporter
+from tests.support.activation import ACTIVATOR, activated
 from tests.support.sites import TrialFeed, site_in_process
 from tests.support.tls import Authority
 
@@ -254,6 +257,58 @@ def test_a_server_that_never_answers_is_left(
     with pytest.raises(UpdaterError) as refused:
         send_worker.put_receipt(Reporter("ke-1", "KE").write(), office.address, office.settings)
     assert refused.value.message is RECEIPT_NOT_DELIVERED
+
+
+def put_into_namespace(unit: str, *words: str) -> list[str]:
+    """Return a command that runs with what a unit hides covered, /run read-only, as its root."""
+    path = PACKAGING / f"systemd/{unit}.service"
+    assert settings(path, "User") == ["root"]
+    # Only systemd itself filters these: they are read, and not tried.
+    assert {"AF_UNIX", "AF_INET"} <= {*settings(path, "RestrictAddressFamilies")[0].split()}
+    kept = "+" + ",+".join(
+        name.removeprefix("CAP_").lower()
+        for name in " ".join(settings(path, "CapabilityBoundingSet")).split()
+    )
+    covers = "".join(
+        f"mount --bind $d/{'dir' if Path(place).is_dir() else 'file'} {place} && "
+        for place in sorted(hidden_by(path))
+        if Path(place).exists()
+    )
+    script = "d=/mnt && mount -t tmpfs none $d && mkdir $d/dir && : > $d/file && " + covers
+    script += 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+    rights = [program("setpriv"), f"--bounding-set=-all{',' + kept if kept != '+' else ''}"]
+    return [program("unshare"), "-m", "sh", "-c", script, "sh", *words[:1], *rights, *words[1:]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or ACTIVATOR is None, reason="root, with systemd's activator")
+@pytest.mark.usefixtures("trusting")
+def test_the_units_that_work_and_that_send_bring_a_receipt_out(
+    demo: DemoSite, office: Office, tmp_path: Path
+) -> None:
+    """Work orders `receipt --scheduled`, and has no network; what sends has no state."""
+    run_directory, config = tmp_path / "run", tmp_path / "agent.toml"
+    run_directory.mkdir()
+    path = run_directory / "send.sock"
+    table = f'[service]\nrunner = "systemd"\nsend_socket = "{path}"\n'
+    config.write_text(demo.config_path.read_text("utf-8") + table, "utf-8")
+    module = "ncen_updater.agent.service.notifications.send_worker"
+    sender = put_into_namespace(
+        "ncen-updater-send@", str(run_directory), sys.executable, "-I", "-m", module, str(config)
+    )
+    signed = Reporter("ke-1", "KE").write()
+    work = put_into_namespace(
+        "ncen-updater-apply@", str(run_directory), sys.executable, "-c",
+        "import sys; from pathlib import Path\n"
+        "from ncen_updater.agent.config.loader import load_config\n"
+        "from ncen_updater.agent.service.notifications.notifier import send_receipt\n"
+        "config = Path(sys.argv[1])\n"
+        "send_receipt(config, load_config(config), sys.argv[2], sys.argv[3].encode())\n",
+        str(config), office.address, signed.content.decode(),
+    )  # fmt: skip
+    with activated(path, sender, tmp_path / "unit.log"):
+        done = subprocess.run(work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + (tmp_path / "unit.log").read_text()
+    assert [body for _, body in office.hook.posts] == [signed.content]
 
 
 def test_the_sender_takes_nothing_but_a_receipt(demo: DemoSite) -> None:

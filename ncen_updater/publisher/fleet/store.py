@@ -180,7 +180,7 @@ class IntakeResult:
 
 
 class FleetStore:
-    """The record. Use :meth:`open`, and :meth:`transaction` around what belongs together."""
+    """The record. Use :meth:`open`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -206,17 +206,6 @@ class FleetStore:
                 yield cls(connection)
         except sqlite3.Error as error:
             raise UpdaterError(FLEET_UNUSABLE, path=path, detail=str(error)) from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Keep everything that is done in the block, or nothing of it."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     # ---- receipts ------------------------------------------------------------------------------
 
@@ -249,7 +238,8 @@ class FleetStore:
                     ask(add, (entry.name, error.code, *[None] * 5))
                     _note(unread, entry.name, error)
         judged: list[Refusal] = []
-        with self.transaction():
+        with self._connection:  # all of it or nothing
+            ask("BEGIN IMMEDIATE")
             for row in ask(_AS_MADE):
                 try:
                     signed = read_receipt(row["content"], verify=False)
@@ -376,16 +366,10 @@ class FleetStore:
         return tuple(one for one in found if one.is_confirmed or one.site not in certain)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Take a key for that of a site, in place of any other.
-
-        Raises:
-            FLEET_SITE_UNKNOWN: If no receipt of this site and key came.
-        """
-        self._require(site, key)
-        self._connection.execute("UPDATE sites SET confirmed_on = NULL WHERE site = ?", (site,))
+        """Take a key of a site for the right one, in place of any other."""
         self._connection.execute(
-            "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?",
-            (today.isoformat(), site, key),
+            "UPDATE sites SET confirmed_on = CASE WHEN key = ? THEN ? END WHERE site = ?",
+            (key, today.isoformat(), site),
         )
 
     def list_keys(self, site: str) -> tuple[str, ...]:
@@ -394,11 +378,13 @@ class FleetStore:
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
-        self._require(site, None)
-        rows = self._connection.execute(
-            "SELECT key FROM sites WHERE site = ? ORDER BY confirmed_on IS NULL, rowid", (site,)
-        )
-        return tuple(str(row["key"]) for row in rows)
+        query = "SELECT site, key FROM sites ORDER BY site, confirmed_on IS NULL, rowid"
+        rows = self._connection.execute(query).fetchall()
+        keys = tuple(str(row["key"]) for row in rows if row["site"] == site)
+        if not keys:
+            known = ", ".join(dict.fromkeys(row["site"] for row in rows)) or "-"
+            raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
+        return keys
 
     def forget(self, site: str) -> int:
         """Remove everything that a site told; return the number of its receipts.
@@ -406,10 +392,11 @@ class FleetStore:
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
-        self._require(site, None)
-        removed = self._connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
-        self._connection.execute("DELETE FROM sites WHERE site = ?", (site,))
-        return removed
+        self.list_keys(site)
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM sites WHERE site = ?", (site,))
+            return connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
 
     # ---- minutes -------------------------------------------------------------------------------
 
@@ -433,12 +420,6 @@ class FleetStore:
             )
             for row in rows
         )  # fmt: skip
-
-    def _require(self, site: str, key: str | None) -> None:
-        rows = self._connection.execute("SELECT site, key FROM sites ORDER BY site").fetchall()
-        if not any(row["site"] == site and key in (None, row["key"]) for row in rows):
-            known = ", ".join(dict.fromkeys(row["site"] for row in rows)) or "-"
-            raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
 
 
 def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:

@@ -305,6 +305,19 @@ def test_a_killed_import_loses_and_doubles_nothing(
     }
 
 
+def test_no_kill_leaves_a_site_without_its_confirmed_key(store: FleetStore, spool: Path) -> None:
+    """One statement takes the old key's place."""
+    old, new = Reporter("ke-1", "KE"), Reporter("ke-1", "KE")
+    lay(spool, old.write(), new.write())
+    take(store, spool)
+    store.confirm("ke-1", encode_public_key(old.private), TODAY)
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    store.confirm("ke-1", encode_public_key(new.private), TODAY)
+    assert len(statements) == 1
+    assert only(store).key == encode_public_key(new.private)
+
+
 def test_after_13_months_the_last_receipt_stays(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     for months in range(16):

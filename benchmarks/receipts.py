@@ -147,9 +147,6 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
         }  # fmt: skip
         for reporter in reporters:
             store.confirm(reporter.site, encode_public_key(reporter.private), TODAY)
-        began = time.monotonic()
-        render_board(build_board(store.list_sites(), {}, day), "en")
-        figures |= {"board_s": round(time.monotonic() - began, 1), "board_peak_mb": _peak_mb()}
 
         target = Reporter("victim", "KE")
         genuine = [target.write(outcome="upgraded") for _ in range(20)]
@@ -163,13 +160,20 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
         for kind, count in laid.items():
             for number in range(count):
                 (spool / f"{number:06} {kind}").write_bytes(kinds[kind][0]())
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         bad = store.import_spool(spool, RELEASES, day, keep=False)
-        (victim,) = (one for one in store.list_sites() if one.site == "victim")
-        return figures | {
+        figures |= {
             "hostile": hostile, "hostile_s": round(time.monotonic() - began, 1),
-            "hostile_peak_mb": _peak_mb(), **_judge(bad, laid, spool / REFUSED_DIRECTORY, kinds),
+            "hostile_cpu_s": round(time.process_time() - used, 1), "hostile_peak_mb": _peak_mb(),
+            **_judge(bad, laid, spool / REFUSED_DIRECTORY, kinds),
+        }  # fmt: skip
+        began = time.monotonic()
+        sites_now = store.list_sites()
+        (victim,) = (one for one in sites_now if one.site == "victim")
+        render_board(build_board(sites_now, {}, day), "en")
+        return figures | {
             "victim_marks": sorted(victim.marks),
+            "board_s": round(time.monotonic() - began, 1), "board_peak_mb": _peak_mb(),
         }  # fmt: skip
 
 

@@ -110,10 +110,9 @@ def find_region(regions: Regions, country: str) -> str:
 
 def find_contact(regions: Regions, country: str, site: str = "") -> str:
     """Return whom to call about a site or a country; a dash where nobody is named."""
-    for region in regions.values():
-        if country in region.countries:
-            return region.contacts.get(site) or region.contacts.get(country) or "-"
-    return "-"
+    region = regions.get(find_region(regions, country))
+    contacts = region.contacts if region else {}
+    return contacts.get(site) or contacts.get(country) or "-"
 
 
 # ---- releases ----------------------------------------------------------------------------------
@@ -181,7 +180,7 @@ class ReleaseRow:
     @property
     def longest_s(self) -> int:
         """The longest downtime, real or predicted: the scale of their pictures."""
-        return max(second for row in self.countries for second in (1, *row.downtime))
+        return max([1, *(second for row in self.countries for second in row.downtime)])
 
 
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:

@@ -34,6 +34,7 @@ from ncen_updater.common.messages import (
     RECEIPT_KEY_MISMATCH,
     RECEIPT_RELEASE_UNKNOWN,
     RECEIPT_REPLAYED,
+    SPOOL_UNUSABLE,
 )
 from ncen_updater.formats.receipt import (
     MAX_RECEIPT_BYTES,
@@ -224,8 +225,16 @@ class FleetStore:
             keep: Whether all files stay.
 
         Raises:
-            OSError: If the directory cannot be read, or a file cannot be moved.
+            SPOOL_UNUSABLE: If the directory cannot be read, or a file cannot be moved.
         """
+        try:
+            return self._import_files(spool, releases, today, keep=keep)
+        except OSError as error:
+            raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
+
+    def _import_files(
+        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
+    ) -> IntakeResult:
         ask, add = self._connection.execute, "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._connection.executescript(_INCOMING)
         unread: list[Refusal] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
 import random
 import resource
@@ -31,8 +32,7 @@ from ncen_updater.formats.receipt import (
     make_signer,
 )
 from ncen_updater.publisher.fleet.board import build_board, render_board
-from ncen_updater.publisher.fleet.intake import IntakeResult, import_receipts
-from ncen_updater.publisher.fleet.store import FleetStore
+from ncen_updater.publisher.fleet.store import REFUSED_DIRECTORY, FleetStore, IntakeResult
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
 KNOWN, STORED = "known", "stored and marked"
@@ -140,58 +140,59 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
             lay(spool, reporter.write(TODAY + timedelta(days=number)))
     with FleetStore.open(place / "fleet.db") as store:
         began, used = time.monotonic(), time.process_time()
-        good = import_receipts(store, spool, RELEASES, TODAY + timedelta(days=40))
+        good = store.import_spool(spool, RELEASES, TODAY + timedelta(days=40), keep=False)
         figures: dict[str, object] = {
             "sites": sites, "stored": good.stored, "import_s": round(time.monotonic() - began, 1),
             "import_cpu_s": round(time.process_time() - used, 1), "peak_mb": _peak_mb(),
         }  # fmt: skip
-        _empty(good)
         for reporter in reporters:
             store.confirm(reporter.site, encode_public_key(reporter.private), TODAY)
-        began = time.monotonic()
-        render_board(build_board(store.list_sites(), {}, day), "en")
-        figures |= {"board_s": round(time.monotonic() - began, 1), "board_peak_mb": _peak_mb()}
 
         target = Reporter("victim", "KE")
         genuine = [target.write(outcome="upgraded") for _ in range(20)]
         target.number = 999_999
         genuine.append(target.write())
         lay(spool, *genuine)
-        _empty(import_receipts(store, spool, RELEASES, day))
+        store.import_spool(spool, RELEASES, day, keep=False)
         store.confirm("victim", encode_public_key(target.private), TODAY)
         kinds = Attacker(target, genuine, random.Random(1)).list_kinds()
-        names = [*kinds]
-        for number in range(hostile):
-            kind = names[number % len(names)]
-            (spool / f"{number:06} {kind}").write_bytes(kinds[kind][0]())
-        began = time.monotonic()
-        bad = import_receipts(store, spool, RELEASES, day)
-        (victim,) = (one for one in store.list_sites() if one.site == "victim")
-        return figures | {
+        laid = Counter(itertools.islice(itertools.cycle(kinds), hostile))
+        for kind, count in laid.items():
+            for number in range(count):
+                (spool / f"{number:06} {kind}").write_bytes(kinds[kind][0]())
+        began, used = time.monotonic(), time.process_time()
+        bad = store.import_spool(spool, RELEASES, day, keep=False)
+        figures |= {
             "hostile": hostile, "hostile_s": round(time.monotonic() - began, 1),
-            "hostile_peak_mb": _peak_mb(), **_judge(bad, kinds),
+            "hostile_cpu_s": round(time.process_time() - used, 1), "hostile_peak_mb": _peak_mb(),
+            **_judge(bad, laid, spool / REFUSED_DIRECTORY, kinds),
+        }  # fmt: skip
+        began = time.monotonic()
+        sites_now = store.list_sites()
+        (victim,) = (one for one in sites_now if one.site == "victim")
+        render_board(build_board(sites_now, {}, day), "en")
+        return figures | {
             "victim_marks": sorted(victim.marks),
+            "board_s": round(time.monotonic() - began, 1), "board_peak_mb": _peak_mb(),
         }  # fmt: skip
 
 
-def _judge(bad: IntakeResult, kinds: Mapping[str, tuple[object, str]]) -> dict[str, object]:
+def _judge(
+    bad: IntakeResult, laid: Counter[str], refused: Path, kinds: Mapping[str, tuple[object, str]]
+) -> dict[str, object]:
     """Compare what became of each file with what must, by its name."""
-    fates = Counter((one.name[7:], one.code) for one in bad.refused)
-    taken = Counter(path.name[7:] for path in bad.done)
-    for kind, count in taken.items():
-        fates[kind, fate if (fate := kinds[kind][1]) in (KNOWN, STORED) else "taken"] = count
-    wrong = sum(count for (kind, fate), count in fates.items() if kinds[kind][1] != fate)
-    for fate, found in ((KNOWN, bad.known), (STORED, bad.stored)):
-        wrong += abs(found - sum(taken[kind] for kind, (_, of) in kinds.items() if of == fate))
+    found = Counter((path.name[:7], path.name[15:]) for path in refused.iterdir())
+    for kind, count in laid.items():
+        taken = count - sum(found[code, kind] for code in bad.codes)
+        if taken:
+            found[fate if (fate := kinds[kind][1]) in (KNOWN, STORED) else "taken", kind] = taken
+    wrong = sum(count for (fate, kind), count in found.items() if kinds[kind][1] != fate)
+    for fate, count in ((KNOWN, bad.known), (STORED, bad.stored)):
+        wrong += abs(count - sum(laid[kind] for kind, (_, of) in kinds.items() if of == fate))
     return {
         "unexpected": wrong,
-        "fates": {kind: f"{count} {fate}" for (kind, fate), count in sorted(fates.items())},
+        "fates": {kind: f"{count} {fate}" for (fate, kind), count in sorted(found.items())},
     }
-
-
-def _empty(taken: IntakeResult) -> None:
-    for path in taken.done:
-        path.unlink()
 
 
 def _peak_mb() -> int:

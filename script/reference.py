@@ -117,7 +117,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
         "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
-    "ncen-publisher fleet import": ("stored", "known", "refused", "summarized", "refusals"),
+    "ncen-publisher fleet import": ("stored", "known", "refused", "removed", "codes", "refusals"),
     "ncen-publisher fleet confirm": ("site", "fingerprint"),
     "ncen-publisher fleet forget": ("site", "count"),
     "ncen-publisher fleet board": ("path", "sites", "attention"),

@@ -506,6 +506,7 @@ REGIONS_INVALID: ErrorMessage
 PUBLICATION_WAITS: ErrorMessage
 RECEIPT_ADDRESS_UNKNOWN: ErrorMessage
 RECEIPT_NOT_DELIVERED: ErrorMessage
+SPOOL_UNUSABLE: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

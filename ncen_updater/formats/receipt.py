@@ -2,9 +2,10 @@
 
 A receipt is an in-toto statement in a DSSE envelope (https://in-toto.io/Statement/v1,
 https://github.com/secure-systems-lab/dsse), signed with the site's own Ed25519 key. Its subject is
-the release that runs, by the digest of its release document. :data:`FIELDS` lists what a receipt
-may contain, with the level from which on it does. A receipt with any other field is refused, even
-if its signature is valid, so that no site can be made to say more than it agreed to.
+the release that runs, by name and by the digest of its release document. :data:`FIELDS` lists what
+a receipt may contain, with the level from which on it does. A receipt with any other field is
+refused, even if its signature is valid, so that no site can be made to say more than it agreed to.
+Nothing is said twice: what follows from another field is left out.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from ncen_updater.common.messages import RECEIPT_INVALID
 from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE: Final = "https://ncen-updater.invalid/receipt/v1"
+PREDICATE_TYPE: Final = "https://ncen.invalid/receipt/v1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-#: Larger files are no receipts; the largest that a site can write is under 1,500 bytes.
+#: Larger files are no receipts; the largest that a site can write is under 1,400 bytes.
 MAX_RECEIPT_BYTES: Final = 4096
 
 
@@ -66,7 +67,6 @@ class Fault(StrEnum):
     RELEASE = "release"
     SITE = "site"
     INTERRUPTED = "interrupted"  # by people, or by a condition of the site that passes
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,9 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "code": ReceiptField(_OUTCOME, N_("Last change, error code: {value}")),
     "fault": ReceiptField(_OUTCOME, N_("Last change, failure attributed to: {value}")),
     "soaked": ReceiptField(_OUTCOME, N_("Last change, soak period completed: {value}")),
-    "change_day": ReceiptField(_OUTCOME, N_("Last change, day: {value}")),
+    "ended": ReceiptField(_OUTCOME, N_("Last change, day: {value}")),
     "databases": ReceiptField(_OUTCOME, N_("Last change, databases: {value}")),
-    "downtime_s": ReceiptField(_FIGURES, N_("Last change, downtime in seconds: {value}")),
-    "predicted_s": ReceiptField(_FIGURES, N_("Last change, predicted downtime: {value}")),
+    "downtime": ReceiptField(_FIGURES, N_("Last change, downtime: {value}")),
     "size": ReceiptField(_FIGURES, N_("Size of the databases: {value}")),
     "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
 }
@@ -136,8 +135,9 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 class Receipt(SignedModel):
     """What a site says of itself; :data:`FIELDS` explains each field.
 
-    Days are dates of the site's own calendar, without hours. ``downtime_s`` and ``predicted_s`` are
-    whole seconds.
+    Days are dates of the site's own calendar, without hours. ``downtime`` has whole seconds: the
+    actual one, then the lowest and the highest that was predicted, where there was a prediction.
+    ``fault`` is said of failures alone, ``soaked`` of upgrades that did not fail.
     """
 
     site: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
@@ -158,10 +158,9 @@ class Receipt(SignedModel):
     code: Annotated[str, StringConstraints(pattern=r"^NU-[0-9]{4}$")] | None = None
     fault: Fault | None = None
     soaked: bool | None = None
-    change_day: date | None = None
+    ended: date | None = None
     databases: Literal["copied", "unchanged", "in-place"] | None = None
-    downtime_s: Seconds | None = None
-    predicted_s: Annotated[tuple[Seconds, ...], Field(min_length=2, max_length=2)] | None = None
+    downtime: tuple[Seconds] | tuple[Seconds, Seconds, Seconds] | None = None
     size: Literal["<1 GB", "1-10 GB", "10-100 GB", ">100 GB"] | None = None
     engine: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20} [0-9]{1,3}$")] | None = None
 
@@ -250,8 +249,11 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
             raise ValueError(f"over {MAX_RECEIPT_BYTES} bytes")
         envelope = Envelope.from_dict(parse_json(content))
         statement = parse_json(envelope.payload)
-        receipt = Receipt.model_validate(statement["predicate"])
-        release_digest = statement["subject"][0]["digest"]["sha256"]
+        subject = statement["subject"][0]
+        product, _, running = subject["name"].partition(" ")
+        named = {"product": product, "running": running}
+        receipt = Receipt.model_validate({**statement["predicate"], **named})
+        release_digest = subject["digest"]["sha256"]
         # One form only: no field beside, no name twice, no other spelling of a number.
         if (
             envelope.payload_type != PAYLOAD_TYPE
@@ -304,8 +306,8 @@ def compute_fingerprint(key: str) -> str:
 
 
 def _make_public_key(key: str) -> SSlibKey:
-    # One name for all: which key it is, the receipt says.
-    return SSlibKey("site", "ed25519", "ed25519", {"public": _decode_key(key).hex()})
+    # Without a name: which key it is, the receipt says.
+    return SSlibKey("", "ed25519", "ed25519", {"public": _decode_key(key).hex()})
 
 
 def _decode_key(key: str) -> bytes:
@@ -314,11 +316,13 @@ def _decode_key(key: str) -> bytes:
 
 def encode_statement(receipt: Receipt, release_digest: str) -> bytes:
     """Return the bytes that are signed; all that a receipt says is in them."""
+    predicate = receipt.to_json()
+    name = f"{predicate.pop('product')} {predicate.pop('running')}"
     return encode_canonical_json({
         "_type": STATEMENT_TYPE,
-        "subject": [{"digest": {"sha256": release_digest}}],
+        "subject": [{"name": name, "digest": {"sha256": release_digest}}],
         "predicateType": PREDICATE_TYPE,
-        "predicate": receipt.to_json(),
+        "predicate": predicate,
     })  # fmt: skip
 
 
@@ -339,7 +343,6 @@ _WORDS = {
     "release": N_("the release"),
     "site": N_("the site"),
     "interrupted": N_("an interruption"),
-    "none": N_("nothing"),
     "copied": N_("copied"),
     "unchanged": N_("unchanged"),
     "in-place": N_("extended in place"),
@@ -358,6 +361,9 @@ def _describe(value: object) -> object:
         return LazyText(N_("yes")) if value else LazyText(N_("no"))
     if isinstance(value, list) and isinstance(value[0], str):
         return LazyText(N_("{old} to {new}"), {"old": value[0], "new": value[1]})
+    if isinstance(value, list) and len(value) > 1:
+        words = N_("{real} seconds (predicted: {low} to {high})")
+        return LazyText(words, dict(zip(("real", "low", "high"), value, strict=True)))
     if isinstance(value, list):
-        return LazyText(N_("{low} to {high} seconds"), {"low": value[0], "high": value[1]})
+        return LazyText(N_("{real} seconds"), {"real": value[0]})
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,20 +27,36 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
 @dry_run_option
 @click.option(
+    "--receipt/--no-receipt",
+    default=None,
+    help=N_("Write a receipt beside the bundle, without a question; or do not ask"),
+)
+@click.option(
     "--job",
     type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
 )
 @click.pass_context
-def import_(context: click.Context, file: Path | None, dry_run: bool, job: int | None) -> ExitCode:
+def import_(
+    context: click.Context, file: Path | None, dry_run: bool, receipt: bool | None, job: int | None
+) -> ExitCode:
     session = get_agent_session(context)
     if job is not None and file is None:
         return session.show_result(session.get_local_site().import_for_job(job, dry_run=dry_run))
     if file is None or job is not None:
         raise CommandUsageError(N_("specify a file"), context)
     # Who may write here opens the medium themselves; nothing has to be copied for that.
-    return session.show_result(session.get_nearest_client().import_bundle(file, dry_run=dry_run))
+    result = session.get_nearest_client().import_bundle(file, dry_run=dry_run)
+    for line in result.lines:
+        session.add_line(line)
+    path = None
+    if result.error is None and not dry_run and receipt is not False:
+        from ncen_updater.agent.cli.receipt import offer_receipt
+
+        path = offer_receipt(session, file.absolute().parent, wanted=receipt is True)
+    document = result.document if path is None else {**result.document, "receipt": path}
+    return session.show_result(replace(result, lines=(), document=document))
 
 
 @click.command(

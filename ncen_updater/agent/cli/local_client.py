@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -431,19 +430,9 @@ class LocalSiteClient(LocalRecords):
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
         """Verify an offline bundle and, unless ``dry_run``, import it."""
-        from ncen_updater.agent.reports.receipt import read_receipt_state
         from ncen_updater.formats.bundle_file import open_bundle_file
-        from ncen_updater.formats.receipt import ReceiptLevel
 
-        result = self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
-        # A site imports its first bundle before it has a journal.
-        if dry_run or not (self._site.state_directory / JOURNAL_FILE).exists():
-            return result
-        with self._open_journal() as journal:
-            if read_receipt_state(journal).level is ReceiptLevel.NONE:
-                return result
-        words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
-        return replace(result, lines=(*result.lines, LazyText(words, {"path": file.parent})))
+        return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
         """Import the file that a job names in the import directory, for its requester.

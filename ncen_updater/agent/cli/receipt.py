@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,12 @@ from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import RECEIPT_ADDRESS_UNKNOWN, RECEIPT_UNWRITABLE, ExitCode
+from ncen_updater.common.messages import (
+    CONFIRMATION_DECLINED,
+    RECEIPT_ADDRESS_UNKNOWN,
+    RECEIPT_UNWRITABLE,
+    ExitCode,
+)
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from ncen_updater.formats.receipt import Receipt, ReceiptLevel, SignedReceipt
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
+LEVEL_SHOWN = N_("Level of receipts: {level}")
 LEVELS = ("none", "version", "outcome", "figures")
 
 
@@ -57,195 +66,230 @@ def receipt(
     dry_run: bool,
 ) -> ExitCode:
     from ncen_updater.agent.model.event_names import JOURNAL_FILE
-    from ncen_updater.agent.reports.receipt import prepare_receipt, read_receipt_state
+    from ncen_updater.agent.reports.receipt import read_receipt_state
     from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.formats.receipt import ReceiptLevel, describe_word
+    from ncen_updater.formats.receipt import ReceiptLevel
 
-    if all_levels and (level or directory or send or qr or mail or scheduled):
+    sends, writes = send or mail or scheduled, directory is not None or qr
+    if all_levels and (level or sends or writes):
         raise CommandUsageError(N_("--all-levels shows only, without other options"), context)
     session = get_agent_session(context)
     site = session.open_site()
-    reads_only = dry_run or not (level or directory or send or qr or mail or scheduled)
+    reads_only = dry_run or not (level or sends or writes)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
-        agreed = read_receipt_state(journal).level
+        desk = _ReceiptDesk(session, site, journal, read_receipt_state(journal).level)
         if all_levels:
-            return _show_levels(session, site, journal, agreed)
+            return desk.show_levels()
         if level is not None:
-            agreed = _set_level(session, site, journal, agreed, ReceiptLevel(level), yes, dry_run)
-            if agreed is ReceiptLevel.NONE and not (directory or send or qr):
-                session.write_output({"level": agreed, "receipt": None, "path": None})
-                return ExitCode.OK
-        if (directory is not None or qr) and not dry_run:
-            return _write(session, site, journal, agreed, directory, qr=qr)
-        if (send or mail or scheduled) and not dry_run:
-            way = None if scheduled else "mailto" if mail else "https"
-            return _send(session, site, journal, agreed, way, assume_yes=yes)
-        # Who has not agreed to anything sees what the lowest level would say.
-        shown = agreed if agreed is not ReceiptLevel.NONE else ReceiptLevel.VERSION
-        following, _ = prepare_receipt(site, journal, shown)
-    if agreed is ReceiptLevel.NONE:
-        session.add_line(LazyText(RECEIPTS_ARE_OFF))
-        session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
-    else:
-        session.add_line(
-            LazyText(N_("The next receipt (level: {level}):"), {"level": describe_word(agreed)})
-        )
-    _show(session, following)
-    session.write_output({"level": agreed, "receipt": following.to_json(), "path": None})
-    return ExitCode.OK
+            if level != desk.level and not dry_run:
+                desk.set_level(ReceiptLevel(level), yes=yes)
+            desk = replace(desk, level=ReceiptLevel(level))
+            if level == "none" and not (writes or send):
+                return desk.report(None, None)
+        if writes and not dry_run:
+            return desk.write(directory, qr=qr)
+        if sends and not dry_run:
+            return desk.send(None if scheduled else "mailto" if mail else "https", yes=yes)
+        return desk.show_next()
 
 
-def _show_levels(
-    session: AgentSession, site: Site, journal: Journal, agreed: ReceiptLevel
-) -> ExitCode:
-    """Show the next receipt as each level would have it, and the bytes that would be signed.
+def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
+    """Write the next receipt onto the medium that brought a bundle, if a person agrees.
 
-    They are not signed: a receipt that nobody allowed must not be there to be sent.
+    Args:
+        session: Of the run.
+        directory: Where the bundle is.
+        wanted: Whether nobody has to be asked; the first receipt of a level is shown all the same.
+
+    Returns:
+        The file; None if none was written.
+
+    Raises:
+        RECEIPT_UNWRITABLE: If it cannot be written.
     """
-    from ncen_updater.agent.reports.receipt import prepare_receipt
-    from ncen_updater.formats.receipt import ReceiptLevel, describe_word, encode_statement
+    from ncen_updater.agent.model.event_names import JOURNAL_FILE
+    from ncen_updater.agent.reports.receipt import read_receipt_state
+    from ncen_updater.agent.storage.journal.journal import Journal
 
-    shown = []
-    for level in list(ReceiptLevel)[1:]:
-        following, release = prepare_receipt(site, journal, level)
-        session.add_line(
-            LazyText(N_("Level of receipts: {level}"), {"level": describe_word(level)})
-        )
-        _show(session, following)
-        shown.append({
-            "level": level,
-            "sentences": [line.render(session.language) for line in following.format_lines()],
-            "statement": encode_statement(following, release).decode(),
-        })  # fmt: skip
-    session.write_output({"level": agreed, "levels": shown})
-    return ExitCode.OK
-
-
-def _set_level(
-    session: AgentSession,
-    site: Site,
-    journal: Journal,
-    agreed: ReceiptLevel,
-    wanted: ReceiptLevel,
-    yes: bool,
-    dry_run: bool,
-) -> ReceiptLevel:
-    """Set the level; who raises it sees what would be said, and is asked. Return the new one."""
-    from ncen_updater.agent.reports.receipt import prepare_receipt, set_receipt_level
-    from ncen_updater.formats.receipt import ReceiptLevel, describe_word
-
-    if wanted.rank > agreed.rank and not dry_run:
-        _show(session, prepare_receipt(site, journal, wanted)[0], at_once=True)
-        session.ask_confirmation(
-            LazyText(N_("Allow receipts that tell the Secretariat this?")), assume_yes=yes
-        )
-    if wanted is not agreed and not dry_run:
-        set_receipt_level(journal, wanted, get_invoking_user())
-        text = LazyText(N_("Level of receipts: {level}"), {"level": describe_word(wanted)})
-        session.add_line(LazyText(RECEIPTS_ARE_OFF) if wanted is ReceiptLevel.NONE else text)
-    return wanted
+    site = session.open_site()
+    file = site.state_directory / JOURNAL_FILE
+    if not os.access(file, os.W_OK):
+        return None  # the first bundle comes before the journal; and only root writes receipts
+    with Journal.open(file) as journal:
+        state = read_receipt_state(journal)
+        desk = _ReceiptDesk(session, site, journal, state.level)
+        if state.level == "none":
+            if wanted:
+                session.add_line(LazyText(RECEIPTS_ARE_OFF))
+            return None
+        if not (wanted and state.is_begun):
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
+                session.add_line(LazyText(words, {"path": directory}))
+                return None
+            try:
+                words = N_("Write this receipt into {path}?")
+                desk.ask(LazyText(words, {"path": directory}), yes=False)
+            except UpdaterError as error:
+                if error.message is CONFIRMATION_DECLINED:
+                    return None
+                raise
+        signed, path = desk.write_file(directory)
+    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+    desk.show_fingerprint(signed)
+    return path
 
 
-def _write(
-    session: AgentSession,
-    site: Site,
-    journal: Journal,
-    level: ReceiptLevel,
-    directory: Path | None,
-    *,
-    qr: bool,
-) -> ExitCode:
-    from ncen_updater.agent.reports.receipt import write_receipt
+@dataclass(frozen=True)
+class _ReceiptDesk:
+    """What a run shows, writes or sends at one site, at the level that people agreed to."""
 
-    with tempfile.TemporaryDirectory() as unused:
-        place = directory or Path(unused)
-        try:
-            signed, path = write_receipt(site, journal, level, place, get_invoking_user())
-        except OSError as error:
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
-    _show(session, signed.receipt)
-    if directory is not None:
-        session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
-    if qr:
-        import segno
+    session: AgentSession
+    site: Site
+    journal: Journal
+    level: ReceiptLevel
 
-        picture = io.StringIO()
-        segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
-        for line in picture.getvalue().splitlines():
-            session.add_line(line)
-    _report(session, signed, None if directory is None else path)
-    return ExitCode.OK
+    def prepare(self, level: ReceiptLevel | None = None) -> tuple[Receipt, str]:
+        from ncen_updater.agent.reports.receipt import prepare_receipt
 
+        return prepare_receipt(self.site, self.journal, level or self.level)
 
-def _send(
-    session: AgentSession,
-    site: Site,
-    journal: Journal,
-    level: ReceiptLevel,
-    way: str | None,
-    *,
-    assume_yes: bool,
-) -> ExitCode:
-    """Send what is next; without a way, as the last person did, and only if it is due."""
-    from ncen_updater.agent.reports.receipt import (
-        OUTGOING_DIRECTORY,
-        find_due_receipt,
-        list_addresses,
-        prepare_receipt,
-        queue_receipt,
-        send_outgoing,
-    )
-    from ncen_updater.agent.service.notifications.notifier import send_receipt
+    def ask(self, question: LazyText, level: ReceiptLevel | None = None, *, yes: bool) -> None:
+        """Show the next receipt at once, and ask about it."""
+        for line in self.prepare(level)[0].format_lines():
+            self.session.print_message(LazyText("  {line}", {"line": line}))
+        self.session.ask_confirmation(question, assume_yes=yes)
 
-    scheduled = way is None
-    due = find_due_receipt(journal) if scheduled else None
-    if scheduled and (due is None or due[0] > journal.read_time()):
-        session.write_output({"level": level, "receipt": None, "path": None})
+    def report(self, said: Receipt | None, place: Path | str | None, **more: object) -> ExitCode:
+        document = {"level": self.level, "receipt": said and said.to_json(), "path": place, **more}
+        self.session.write_output(document)
         return ExitCode.OK
-    way = way or (due[1] if due else "")
-    following, _ = prepare_receipt(site, journal, level)
-    address = next((one for one in list_addresses(site) if one.startswith(f"{way}:")), None)
-    if address is None:
-        raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, way=way)
-    if not scheduled:
-        _show(session, following, at_once=True)
-        words = LazyText(N_("Send this receipt to {address}?"), {"address": address})
-        session.ask_confirmation(words, assume_yes=assume_yes)
-    actor = get_invoking_user()
-    try:
-        queue_receipt(site, journal, level, actor)
-    except OSError as error:
-        place = site.state_directory / OUTGOING_DIRECTORY
-        raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
-    sent = send_outgoing(
-        journal, level,
-        lambda one: send_receipt(session.config, site.config, address, one.content),
-        way=way, actor=actor, scheduled=scheduled,
-    )  # fmt: skip
-    session.add_line(LazyText(N_("Sent to {address}"), {"address": address}))
-    _report(session, sent[-1], address)
-    return ExitCode.OK
 
+    def add_lines(self, said: Receipt) -> None:
+        for line in said.format_lines():
+            self.session.add_line(LazyText("  {line}", {"line": line}))
 
-def _report(session: AgentSession, signed: SignedReceipt, place: Path | str | None) -> None:
-    """Say where the first receipt's key has to be read out, and write the document."""
-    from ncen_updater.common.cli.render import group_digest
-    from ncen_updater.formats.receipt import compute_fingerprint
+    def add_level(self, words: str, level: ReceiptLevel) -> None:
+        from ncen_updater.formats.receipt import describe_word
 
-    fingerprint = compute_fingerprint(signed.receipt.key)
-    if signed.receipt.number == 1:
-        words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
-        session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
-    session.write_output({
-        "level": signed.receipt.level, "receipt": signed.receipt.to_json(), "path": place,
-        "fingerprint": fingerprint,
-    })  # fmt: skip
+        self.session.add_line(LazyText(words, {"level": describe_word(level)}))
 
+    def show_next(self) -> ExitCode:
+        """Show the next receipt; where nobody agreed, what the lowest level would say."""
+        from ncen_updater.formats.receipt import ReceiptLevel
 
-def _show(session: AgentSession, what: Receipt, *, at_once: bool = False) -> None:
-    """Say it in sentences, one a field; ``at_once`` before a question is asked."""
-    for line in what.format_lines():
-        if at_once:
-            session.print_message(LazyText("  {line}", {"line": line}))
+        if self.level is ReceiptLevel.NONE:
+            self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
+            self.session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
+            following, _ = self.prepare(ReceiptLevel.VERSION)
         else:
-            session.add_line(LazyText("  {line}", {"line": line}))
+            self.add_level(N_("The next receipt (level: {level}):"), self.level)
+            following, _ = self.prepare()
+        self.add_lines(following)
+        return self.report(following, None)
+
+    def show_levels(self) -> ExitCode:
+        """Show the next receipt as each level would have it, and the bytes that would be signed.
+
+        They are not signed: a receipt that nobody allowed must not be there to be sent.
+        """
+        from ncen_updater.formats.receipt import ReceiptLevel, encode_statement
+
+        shown = []
+        for level in list(ReceiptLevel)[1:]:
+            following, release = self.prepare(level)
+            self.add_level(LEVEL_SHOWN, level)
+            self.add_lines(following)
+            shown.append({
+                "level": level,
+                "sentences": [
+                    line.render(self.session.language) for line in following.format_lines()
+                ],
+                "statement": encode_statement(following, release).decode(),
+            })  # fmt: skip
+        self.session.write_output({"level": self.level, "levels": shown})
+        return ExitCode.OK
+
+    def set_level(self, wanted: ReceiptLevel, *, yes: bool) -> None:
+        """Set the level; who raises it sees what would be said, and is asked."""
+        from ncen_updater.agent.reports.receipt import set_receipt_level
+
+        if wanted.rank > self.level.rank:
+            words = N_("Allow receipts that tell the Secretariat this?")
+            self.ask(LazyText(words), wanted, yes=yes)
+        set_receipt_level(self.journal, wanted, get_invoking_user())
+        if wanted == "none":
+            self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
+        else:
+            self.add_level(LEVEL_SHOWN, wanted)
+
+    def write_file(self, directory: Path) -> tuple[SignedReceipt, Path]:
+        from ncen_updater.agent.reports.receipt import write_receipt
+
+        actor = get_invoking_user()
+        try:
+            return write_receipt(self.site, self.journal, self.level, directory, actor)
+        except OSError as error:
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+
+    def write(self, directory: Path | None, *, qr: bool) -> ExitCode:
+        """Write the next receipt into a directory, show it as a QR code, or both."""
+        with tempfile.TemporaryDirectory() as unused:
+            signed, path = self.write_file(directory or Path(unused))
+        self.add_lines(signed.receipt)
+        if directory is not None:
+            self.session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
+        if qr:
+            import segno
+
+            picture = io.StringIO()
+            segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
+            for line in picture.getvalue().splitlines():
+                self.session.add_line(line)
+        fingerprint = self.show_fingerprint(signed)
+        place = None if directory is None else path
+        return self.report(signed.receipt, place, fingerprint=fingerprint)
+
+    def send(self, way: str | None, *, yes: bool) -> ExitCode:
+        """Send what is next; without a way, as the last person did, and only if it is due."""
+        from ncen_updater.agent.reports import receipt as receipts
+        from ncen_updater.agent.service.notifications.notifier import send_receipt
+
+        scheduled, actor = way is None, get_invoking_user()
+        if scheduled:
+            due = receipts.find_due_receipt(self.journal)
+            if due is None or due[0] > self.journal.read_time():
+                return self.report(None, None)
+            way = due[1]
+        self.prepare()  # receipts that are off are said first
+        addresses = receipts.list_addresses(self.site)
+        address = next((one for one in addresses if one.startswith(f"{way}:")), None)
+        if address is None or way is None:
+            raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, way=way)
+        if not scheduled:
+            words = N_("Send this receipt to {address}?")
+            self.ask(LazyText(words, {"address": address}), yes=yes)
+        try:
+            receipts.queue_receipt(self.site, self.journal, self.level, actor)
+        except OSError as error:
+            place = self.site.state_directory / receipts.OUTGOING_DIRECTORY
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
+        config = self.session.config, self.site.config
+        sent = receipts.send_outgoing(
+            self.journal, self.level, lambda one: send_receipt(*config, address, one.content),
+            way=way, actor=actor, scheduled=scheduled,
+        )  # fmt: skip
+        self.session.add_line(LazyText(N_("Sent to {address}"), {"address": address}))
+        said, fingerprint = sent[-1].receipt, self.show_fingerprint(sent[-1])
+        return self.report(said, address, fingerprint=fingerprint)
+
+    def show_fingerprint(self, signed: SignedReceipt) -> str:
+        """Return the key's fingerprint; say of the first receipt's where it has to be read out."""
+        from ncen_updater.common.cli.render import group_digest
+        from ncen_updater.formats.receipt import compute_fingerprint
+
+        fingerprint = compute_fingerprint(signed.receipt.key)
+        if signed.receipt.number == 1:
+            words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
+            self.session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
+        return fingerprint

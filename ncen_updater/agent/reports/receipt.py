@@ -56,6 +56,7 @@ from ncen_updater.formats.receipt import (
     ReceiptLevel,
     SignedReceipt,
     encode_public_key,
+    is_within,
     make_receipt,
     make_signer,
     read_receipt,
@@ -74,7 +75,9 @@ OUTGOING_DIRECTORY = "receipts"
 SENT_DIRECTORY = "sent"
 #: Without a change a receipt is sent so often, and each so much later that no hour tells anything.
 REPORT_INTERVAL = timedelta(days=30)
-MAX_DELAY_S = 86_400
+MAX_DELAY = timedelta(days=1)
+#: But a release's own fault: other countries are about to install it.
+MAX_FAILURE_DELAY = timedelta(minutes=15)
 _GB = 1_000_000_000
 _SIZES = ((_GB, "<1 GB"), (10 * _GB, "1-10 GB"), (100 * _GB, "10-100 GB"))
 
@@ -88,12 +91,14 @@ class ReceiptState:
         number: Of the last receipt; 0 before the first.
         previous: Digest of it.
         epoch: Changes where the journal may have gone back to an earlier state.
+        is_begun: Whether the last receipt said as much: a person has seen one at this level.
     """
 
     level: ReceiptLevel
     number: int
     previous: str | None
     epoch: str
+    is_begun: bool
 
 
 def read_receipt_state(journal: Journal) -> ReceiptState:
@@ -107,11 +112,14 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
         written = _find_last_event(journal, RECEIPT_WRITTEN)
         restored = _find_last_event(journal, RESTORED_ADOPTED)
         born = journal.read_event_hash(restored.number if restored else 1) or ""
+        agreed = ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE
         return ReceiptState(
-            level=ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE,
+            level=agreed,
             number=int(str(written["number"])) if written else 0,
             previous=str(written["digest"]) if written else None,
             epoch=compute_sha256(born.encode())[:8],
+            is_begun=written is not None
+            and ReceiptLevel(str(written["level"])).rank >= agreed.rank,
         )
 
 
@@ -250,8 +258,7 @@ def send_outgoing(
 def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     """Return when the next receipt leaves automatically, and on which way.
 
-    After each change with an outcome and otherwise once a month, with a delay that a restart does
-    not change and that outsiders cannot know.
+    After each change with an outcome and otherwise once a month, later by :func:`compute_delay`.
 
     Returns:
         None where receipts are off, or no person has sent one at this level or a higher one.
@@ -267,17 +274,27 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
         ]
         if level is ReceiptLevel.NONE or not by_people:
             return None
-        news, changed_at = _identify_last_change(journal)
-        since = sent[-1].at + REPORT_INTERVAL
+        news, changed_at, is_release_bad = _identify_last_change(journal)
+        since, is_urgent = sent[-1].at + REPORT_INTERVAL, False
         if news != sent[-1]["news"] and changed_at is not None:
-            since = changed_at
-        chance = compute_sha256(f"{journal.read_event_hash(sent[-1].number)} {news}".encode())
-        delay = timedelta(seconds=int(chance[:8], 16) % MAX_DELAY_S)
-        return since + delay, str(by_people[-1]["way"])
+            since, is_urgent = changed_at, is_release_bad and is_within("fault", level)
+        secret = f"{journal.read_event_hash(sent[-1].number)} {news}"
+        return since + compute_delay(secret, is_urgent=is_urgent), str(by_people[-1]["way"])
+
+
+def compute_delay(secret: str, *, is_urgent: bool) -> timedelta:
+    """Compute how much later than its reason a receipt leaves; pure.
+
+    Args:
+        secret: What outsiders do not know and a restart does not change.
+        is_urgent: Whether it says that a release failed by its own fault.
+    """
+    most = MAX_FAILURE_DELAY if is_urgent else MAX_DELAY
+    return most * (int(compute_sha256(secret.encode())[:8], 16) / 2**32)
 
 
 def _select_news(receipt: Receipt) -> object:
-    return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.change_day
+    return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.ended
 
 
 def load_key(state: Path) -> Ed25519PrivateKey:
@@ -328,19 +345,20 @@ def _collect_change_facts(journal: Journal) -> dict[str, object]:
         return {}
     change, facts = last
     real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
+    seconds = None if real is None else [round(one) for one in (real, *(predicted or ()))]
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
-    code = change.error_code or blame
+    code = change.error_code or (str(blame["code"]) if blame else None)
     return {
         "change": [change.from_version, change.to_version],
         "outcome": outcome,
         "code": code,
         "fault": choose_fault(outcome, code, blamed=blame is not None),
-        "soaked": is_soaked(outcome, facts),
-        "change_day": _get_day(change),
+        # A person can end a soak period early.
+        "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
+        "ended": (change.ended_at or change.created_at).astimezone().date(),
         "databases": _describe_databases(facts),
-        "downtime_s": None if real is None else round(real),
-        "predicted_s": None if predicted is None else [round(seconds) for seconds in predicted],
+        "downtime": seconds,
     }
 
 
@@ -362,14 +380,20 @@ def _find_last_change(journal: Journal) -> tuple[Change, ChangeFacts] | None:
     return None
 
 
-def _identify_last_change(journal: Journal) -> tuple[str, datetime | None]:
-    """Return what tells one outcome from the next, and since when there is the last."""
+def _identify_last_change(journal: Journal) -> tuple[str, datetime | None, bool]:
+    """Return what tells one outcome from the next, since when there is the last, and its blame.
+
+    The last tells whether the release failed by its own fault.
+    """
     last = _find_last_change(journal)
     if last is None:
-        return "", None
+        return "", None, False
     change, facts = last
-    name = f"{change.id} {classify_outcome(change, facts)}"
-    return name, change.ended_at or facts.soak_started_at or change.created_at
+    outcome = classify_outcome(change, facts)
+    blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
+    fault = choose_fault(outcome, change.error_code, blamed=blame is not None)
+    since = change.ended_at or (blame.at if blame else facts.soak_started_at) or change.created_at
+    return f"{change.id} {outcome}", since, fault is Fault.RELEASE
 
 
 #: Errors that end with these exit codes pass: a full disk, no network, a hold, a closed window.
@@ -379,8 +403,8 @@ _PASSING = (
 _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
 
 
-def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
-    """Return what a failure is attributed to, by the table of errors; pure.
+def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault | None:
+    """Return what a failure is attributed to, by the table of errors; None for no failure. Pure.
 
     Args:
         outcome: How the change ended.
@@ -388,7 +412,7 @@ def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
         blamed: Whether the agent counts the failure against the release.
     """
     if outcome in (Outcome.ROLLED_BACK, Outcome.UPGRADED):
-        return Fault.NONE
+        return None
     if blamed:
         return Fault.RELEASE
     error = find_message(code) if code is not None else INTERRUPTED
@@ -397,28 +421,18 @@ def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault:
     return Fault.SITE
 
 
-def is_soaked(outcome: Outcome, facts: ChangeFacts) -> bool:
-    """Return whether a soak period was completed, and not ended by a person; pure."""
-    return outcome is Outcome.UPGRADED and facts.confirmed_by is None
-
-
-def find_blame(journal: Journal, change: str) -> str | None:
-    """Return the code by which a change counts against its release; None where nothing does."""
-    codes = []
+def find_blame(journal: Journal, change: str) -> JournalEvent | None:
+    """Return the event by which a change counts against its release; None where nothing does."""
+    blames = []
     for event in journal.list_events(change=change):
         if event.kind == "release-bad":
-            codes.append(str(event["code"]))
-        elif event.kind == "release-bad-withdrawn" and codes:
-            codes.pop()
-    return codes[-1] if codes else None
+            blames.append(event)
+        elif event.kind == "release-bad-withdrawn" and blames:
+            blames.pop()
+    return blames[-1] if blames else None
 
 
 def _describe_databases(facts: ChangeFacts) -> str:
     if facts.has_expand:
         return "in-place"
     return "unchanged" if facts.no_copy or facts.code_only else "copied"
-
-
-def _get_day(change: Change) -> str:
-    ended: datetime = change.ended_at or change.created_at
-    return ended.astimezone().date().isoformat()

@@ -104,7 +104,7 @@ def publish(
 ) -> None:
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.feed.publishing import Publisher
-    from ncen_updater.publisher.fleet.publish_gate import check_publish_conditions
+    from ncen_updater.publisher.fleet.releases import check_publish_conditions
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     session = get_session(context)

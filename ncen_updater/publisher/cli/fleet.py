@@ -26,9 +26,6 @@ from ncen_updater.publisher.cli.options import (
     show_line,
 )
 
-#: So many refused files are named.
-MOST_NAMED = 20
-
 COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
@@ -55,34 +52,27 @@ yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 )
 @feed_option
 @record_option
-@click.option("--keep", is_flag=True, help=N_("Keep the files that were imported"))
+@click.option("--keep", is_flag=True, help=N_("Leave all files where they are"))
 @click.pass_context
 def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep: bool) -> ExitCode:
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.fleet.intake import (
-        count_by_code,
-        import_receipts,
-        read_release_digests,
-    )
-    from ncen_updater.publisher.fleet.store import FleetStore
+    from ncen_updater.publisher.fleet.store import FleetStore, read_release_digests
 
     session = get_session(context)
     releases = read_release_digests(FeedDirectory(feed).read_state())
     with FleetStore.open(record) as store:
-        found = import_receipts(store, spool, releases, get_time().date())
-    if not keep:
-        for path in found.done:
-            path.unlink(missing_ok=True)
-    values = {"stored": found.stored, "known": found.known, "refused": len(found.refused)}
+        found = store.import_spool(spool, releases, get_time().date(), keep=keep)
+    values = {"stored": found.stored, "known": found.known, "refused": found.refused}
     words = N_("Receipts: {stored} imported, {known} known before, {refused} refused")
     show_line(session, LazyText(words, values))
-    for code, count in count_by_code(found.refused):
+    for code, count in found.codes.items():
         show_line(session, LazyText(N_("{name}: {text}"), {"name": code, "text": count}))
-    for one in found.refused[:MOST_NAMED]:
-        show_line(session, LazyText("{code} {name}", {"code": one.code, "name": one.name}), "  ")
+    for name, error in found.named:
+        line = {"code": error.code, "name": name, "text": error.title_text}
+        show_line(session, LazyText("{code} {name}: {text}", line), "  ")
     session.write_output({
-        **values, "summarized": found.summarized,
-        "refusals": [{"file": one.name, "code": one.code} for one in found.refused],
+        **values, "removed": found.removed, "codes": found.codes,
+        "refusals": [{"file": name, "code": error.code} for name, error in found.named],
     })  # fmt: skip
     return ExitCode.OK
 
@@ -158,7 +148,7 @@ def board(
     from ncen_updater.common import atomic_files
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.fleet.board import build_board, render_board
-    from ncen_updater.publisher.fleet.regions import read_regions
+    from ncen_updater.publisher.fleet.releases import read_regions
     from ncen_updater.publisher.fleet.store import FleetStore
     from ncen_updater.publisher.signing.draft import list_offers
 
@@ -181,6 +171,8 @@ def board(
     show_line(session, LazyText(N_("Written: {path} ({sites} sites)"), values))
     for item in made.attention:
         show_line(session, item.text, "  ")
+        contact = LazyText(N_("Contact: {contact}"), {"contact": item.contact})
+        show_line(session, contact, "    ")
         if item.command:
             show_line(session, item.command, "    ")
     session.write_output({**values, "attention": len(made.attention)})

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.attachments import AttachmentReport
     from ncen_updater.publisher.feed.feed_directory import FeedState
     from ncen_updater.publisher.feed.feed_status import SignatureStatus
-    from ncen_updater.publisher.fleet.regions import Regions
+    from ncen_updater.publisher.fleet.releases import Regions
     from ncen_updater.publisher.review.event_review import EventReview
     from ncen_updater.publisher.signing.draft import Draft
     from ncen_updater.publisher.signing.release_comparison import ComparedRelease
@@ -218,7 +218,7 @@ def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]
         CommandUsageError: If one is neither, or names a country or region that there is not.
         REGIONS_INVALID: If the file is unusable.
     """
-    from ncen_updater.publisher.fleet.regions import read_regions
+    from ncen_updater.publisher.fleet.releases import read_regions
 
     known = read_regions(regions) if regions is not None else {}
     return [_parse_wave(text, known) for text in texts]
@@ -234,7 +234,7 @@ def parse_publish_condition(
         REGIONS_INVALID: If the file is unusable.
     """
     from ncen_updater.formats.rollout import PublishCondition
-    from ncen_updater.publisher.fleet.regions import read_regions
+    from ncen_updater.publisher.fleet.releases import read_regions
 
     known = read_regions(regions) if regions is not None else {}
     count, _, places = text.partition(":")
@@ -268,7 +268,7 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
 
 
 def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> list[str]:
-    from ncen_updater.publisher.fleet.regions import list_countries
+    from ncen_updater.publisher.fleet.releases import list_countries
     from ncen_updater.publisher.signing.draft import impossible
 
     countries: list[str] = []

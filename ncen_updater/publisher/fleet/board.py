@@ -19,9 +19,15 @@ from packaging.version import Version
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json, to_json_value
-from ncen_updater.formats.receipt import Receipt, compute_fingerprint
-from ncen_updater.publisher.fleet.regions import Regions, find_region
-from ncen_updater.publisher.fleet.release_rows import ReleaseRow, Waves, build_release_rows
+from ncen_updater.formats.receipt import compute_fingerprint
+from ncen_updater.publisher.fleet.releases import (
+    Regions,
+    ReleaseRow,
+    Waves,
+    build_release_rows,
+    find_contact,
+    find_region,
+)
 from ncen_updater.publisher.fleet.store import FleetSite, Mark, Waiver
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
@@ -39,34 +45,22 @@ class Reporting(StrEnum):
 
 
 @dataclass(frozen=True)
-class SiteRow:
+class SiteRow(FleetSite):
     """One site on the board.
 
     Attributes:
         region: Code of its region; empty for none.
-        running: Its release.
-        since: Day of its last change, where it tells.
         reported: Day of its last receipt.
         days: Since that day.
         reporting: Whether that counts.
-        last: Its last receipt.
-        marks: What is unusual.
-        key: Its public key, and
-        confirmed_on: when that was confirmed.
+        contact: Whom to call.
     """
 
-    site: str
-    country: str
     region: str
-    running: str
-    since: date | None
     reported: date
     days: int
     reporting: Reporting
-    last: Receipt
-    marks: tuple[Mark, ...]
-    key: str
-    confirmed_on: date | None
+    contact: str
 
 
 @dataclass(frozen=True)
@@ -94,11 +88,13 @@ class AttentionItem:
 
     Attributes:
         text: What.
+        contact: Whom to call about it.
         command: The one command; empty where there is none.
         urgent: Whether it comes first.
     """
 
     text: LazyText
+    contact: str
     command: str = ""
     urgent: bool = False
 
@@ -145,38 +141,31 @@ def build_board(
     """
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)
-    attention = [*_list_release_attention(releases), *_list_site_attention(rows)]
+    attention = [*_list_release_attention(releases, regions), *_list_site_attention(rows)]
     return Board(
         day=today,
         regions=tuple(_build_region_rows(rows, regions)),
         releases=releases,
         attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
         given_back=merge_small_groups(
-            (row.running, row.country) for row in rows if row.reporting is Reporting.CURRENT
+            (row.last.running, row.country) for row in rows if row.reporting is Reporting.CURRENT
         ),
     )
 
 
 def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
-    receipt = site.last.receipt
     # The day of arrival bounds what a clock far off says.
-    reported = min(receipt.day, site.received_on)
+    reported = min(site.last.day, site.received_on)
     reporting = Reporting.CURRENT if site.is_confirmed else Reporting.UNCONFIRMED
     if today - reported > SILENT_AFTER:
         reporting = Reporting.SILENT
     return SiteRow(
-        site=site.site,
-        country=site.country,
+        **vars(site),
         region=find_region(regions, site.country),
-        running=receipt.running,
-        since=receipt.change_day,
         reported=reported,
         days=(today - reported).days,
         reporting=reporting,
-        last=receipt,
-        marks=tuple(sorted(site.marks)),
-        key=site.key,
-        confirmed_on=site.confirmed_on,
+        contact=find_contact(regions, site.country, site.site),
     )
 
 
@@ -191,7 +180,7 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
             name=region.name if region else "",
             countries=len(region.countries) if region else 0,
             reporting=len({row.country for row in counted}),
-            versions=_sort_versions(Counter(row.running for row in counted)),
+            versions=_sort_versions(Counter(row.last.running for row in counted)),
             sites=inside,
         )
 
@@ -200,28 +189,21 @@ def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda item: Version(item[0]), reverse=True))
 
 
-def _list_release_attention(releases: Sequence[ReleaseRow]) -> Iterable[AttentionItem]:
+def _list_release_attention(
+    releases: Sequence[ReleaseRow], regions: Regions
+) -> Iterable[AttentionItem]:
     for release in releases:
-        if not release.failed_countries:
-            continue
-        values = {
-            "version": release.version,
-            "countries": ", ".join(release.failed_countries),
-            "codes": ", ".join(release.codes) or "-",
-        }
+        countries, codes = release.failed_countries, ", ".join(release.codes) or "-"
+        contact = "; ".join(f"{one}: {find_contact(regions, one)}" for one in countries)
+        values = {"version": release.version, "countries": ", ".join(countries), "codes": codes}
         if release.is_halt_proposed:
-            yield AttentionItem(
-                LazyText(
-                    N_("Release {version} failed by its own fault in {countries} ({codes})."),
-                    values,
-                ),
-                f'ncen-publisher halt {release.version} --emergency --reason "{values["codes"]}"'
-                " --feed FEED --snapshot-key KEY --timestamp-key KEY",
-                urgent=True,
-            )
-        else:
+            words = N_("Release {version} failed by its own fault in {countries} ({codes}).")
+            command = f'ncen-publisher halt {release.version} --emergency --reason "{codes}"'
+            command += " --feed FEED --snapshot-key KEY --timestamp-key KEY"
+            yield AttentionItem(LazyText(words, values), contact, command, urgent=True)
+        elif countries:
             words = N_("Release {version} failed by its own fault in one country: {countries}.")
-            yield AttentionItem(LazyText(words, values))
+            yield AttentionItem(LazyText(words, values), contact)
 
 
 def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
@@ -233,16 +215,17 @@ def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
     }
     for row in rows:
         values = {"site": row.site, "country": row.country, "day": row.reported}
+        found = [(marks[mark], "") for mark in sorted(row.marks)]
         if row.reporting is Reporting.UNCONFIRMED:
-            yield AttentionItem(
-                LazyText(N_("{site} ({country}): compare its fingerprint by telephone."), values),
-                f"ncen-publisher fleet confirm {row.site}",
-            )
+            words = N_("{site} ({country}): compare its fingerprint by telephone.")
+            found.insert(0, (words, f"ncen-publisher fleet confirm {row.site}"))
         elif row.reporting is Reporting.SILENT:
-            words = N_("{site} ({country}): no receipt since {day}.")
-            yield AttentionItem(LazyText(words, values))
-        for mark in row.marks:
-            yield AttentionItem(LazyText(marks[mark], values))
+            words = N_(
+                "{site} ({country}): no receipt since {day}. Call the site. To send one, it runs:"
+            )
+            found.insert(0, (words, "ncen-updater receipt --send"))
+        for words, command in found:
+            yield AttentionItem(LazyText(words, values), row.contact, command)
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
@@ -301,8 +284,8 @@ def _write_table(board: Board) -> bytes:
     for row in board.sites:
         writer.writerow(
             (
-                row.region, row.country, row.site, row.running, row.since or "", row.reported,
-                row.reporting, " ".join(row.marks),
+                row.region, row.country, row.site, row.last.running, row.last.ended or "",
+                row.reported, row.reporting, " ".join(sorted(row.marks)),
             )
         )  # fmt: skip
     return text.getvalue().encode()
@@ -318,7 +301,7 @@ def _to_document(board: Board) -> Mapping[str, object]:
                 "region": row.region,
                 "state": row.reporting,
                 "days": row.days,
-                "marks": row.marks,
+                "marks": sorted(row.marks),
                 "receipt": row.last.to_json(),
             }
             for row in board.sites
@@ -333,8 +316,5 @@ def _to_document(board: Board) -> Mapping[str, object]:
             }
             for release in board.releases
         ],
-        "attention": [
-            {"text": item.text, "command": item.command, "urgent": item.urgent}
-            for item in board.attention
-        ],
+        "attention": [vars(item) for item in board.attention],
     }

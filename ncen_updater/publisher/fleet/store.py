@@ -1,22 +1,53 @@
 """The Secretariat's record of receipts: one SQLite file, which receipts alone can fill.
 
-A receipt is kept as it came for 13 months; then only its counts stay. Nothing here has a right over
-any site: who takes the file can read it, and can neither sign nor publish.
+Receipts come from anybody who can write into the spool: as files of a web server, by mail, on a
+medium. Each is stored, known already, or refused with a code; names and times of files do not
+count. A receipt is kept as it came for 13 months. Nothing here has a right over any site: who takes
+the file can read it, and can neither sign nor publish.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
+from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FLEET_SITE_UNKNOWN, FLEET_UNUSABLE
-from ncen_updater.formats.receipt import SignedReceipt, read_receipt
+from ncen_updater.common.messages import (
+    FLEET_SITE_UNKNOWN,
+    FLEET_UNUSABLE,
+    RECEIPT_CONTRADICTORY,
+    RECEIPT_COUNTRY_MISMATCH,
+    RECEIPT_INVALID,
+    RECEIPT_KEY_MISMATCH,
+    RECEIPT_RELEASE_UNKNOWN,
+    RECEIPT_REPLAYED,
+    SPOOL_UNUSABLE,
+)
+from ncen_updater.formats.receipt import (
+    MAX_RECEIPT_BYTES,
+    Receipt,
+    SignedReceipt,
+    compute_fingerprint,
+    read_receipt,
+)
+from ncen_updater.formats.target_names import RELEASES_PREFIX
+from ncen_updater.publisher.errors import describe_system_error
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.feed.feed_directory import FeedState
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -29,17 +60,36 @@ CREATE TABLE receipts (
   number INTEGER NOT NULL, received_on TEXT NOT NULL, marks TEXT NOT NULL, content BLOB NOT NULL,
   UNIQUE (site, key, epoch, number)
 ) STRICT;
-CREATE TABLE counts (
-  month TEXT NOT NULL, country TEXT NOT NULL, release TEXT NOT NULL, outcome TEXT NOT NULL,
-  receipts INTEGER NOT NULL, PRIMARY KEY (month, country, release, outcome)
-) STRICT;
 CREATE TABLE waivers (
   day TEXT NOT NULL, product TEXT NOT NULL, version TEXT NOT NULL, count INTEGER NOT NULL,
   reached TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (day, product, version, reason)
 ) STRICT;
 """
-#: So long is a receipt kept as it came.
+#: Files of a spool, while they are imported: beside the record, and gone with the connection.
+_INCOMING = """
+DROP TABLE IF EXISTS temp.incoming;
+CREATE TEMP TABLE incoming (
+  name BLOB NOT NULL, fate TEXT NOT NULL, site TEXT, epoch TEXT, day TEXT, number INTEGER,
+  content BLOB
+);
+"""
+#: As they were made, whatever the files are called: a receipt that comes late is no gap.
+_AS_MADE = """
+SELECT rowid, name, content FROM incoming WHERE fate = ''
+ORDER BY site, min(day) OVER (PARTITION BY site, epoch), epoch, number, name
+"""
+#: So long is a receipt kept.
 KEPT = timedelta(days=396)
+#: A clock may be so far ahead: the day of the site is not that of the Secretariat.
+CLOCK_AHEAD = timedelta(days=2)
+#: Below the spool: refused files, each behind its code.
+REFUSED_DIRECTORY = "refused"
+#: So many of a code stay there, and so many are named.
+MOST_REFUSED, MOST_NAMED = 100, 20
+#: What becomes of a file; else it is the code by which it is refused.
+STORED, KNOWN = "stored", "known"
+#: What web servers call a receipt. Such a file alone is ever deleted unread by people.
+_SENT_NAME = re.compile(rb"[0-9a-f]{64}")
 
 
 class Mark(StrEnum):
@@ -57,8 +107,7 @@ class FleetSite:
 
     Attributes:
         confirmed_on: When its fingerprint was compared by telephone; None before.
-        last: Its last receipt.
-        received_on: When that came.
+        received_on: When its last receipt came.
         marks: Of all its receipts.
         receipts: All that are kept, oldest first.
     """
@@ -67,7 +116,6 @@ class FleetSite:
     key: str
     country: str
     confirmed_on: date | None
-    last: SignedReceipt
     received_on: date
     marks: frozenset[Mark]
     receipts: tuple[SignedReceipt, ...]
@@ -76,6 +124,11 @@ class FleetSite:
     def is_confirmed(self) -> bool:
         """Return whether its key was compared."""
         return self.confirmed_on is not None
+
+    @property
+    def last(self) -> Receipt:
+        """Return what it said last."""
+        return self.receipts[-1].receipt
 
 
 @dataclass(frozen=True)
@@ -99,17 +152,36 @@ class Waiver:
     reason: str
 
 
-@dataclass(frozen=True)
-class LastReceipt:
-    """What the next receipt of a site and key is judged by."""
+#: Name of a file, and why it was refused.
+Refusal = tuple[str, UpdaterError]
 
-    epoch: str
-    number: int
-    digest: str
+
+@dataclass(frozen=True)
+class IntakeResult:
+    """What became of the files of a spool.
+
+    Attributes:
+        stored: How many were new.
+        known: How many were stored before.
+        codes: How many were refused, by code, the most frequent first.
+        named: Some of the refused ones, first those that are receipts.
+        removed: How many old receipts were removed from the record.
+    """
+
+    stored: int
+    known: int
+    codes: Mapping[str, int]
+    named: tuple[Refusal, ...]
+    removed: int
+
+    @property
+    def refused(self) -> int:
+        """Return how many were refused."""
+        return sum(self.codes.values())
 
 
 class FleetStore:
-    """The record. Use :meth:`open`, and :meth:`transaction` around what belongs together."""
+    """The record. Use :meth:`open`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -136,76 +208,146 @@ class FleetStore:
         except sqlite3.Error as error:
             raise UpdaterError(FLEET_UNUSABLE, path=path, detail=str(error)) from error
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Keep everything that is done in the block, or nothing of it."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-
     # ---- receipts ------------------------------------------------------------------------------
 
-    def has(self, digest: str) -> bool:
-        """Return whether a receipt was stored before."""
-        row = self._connection.execute("SELECT 1 FROM receipts WHERE digest = ?", (digest,))
-        return row.fetchone() is not None
+    def import_spool(
+        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
+    ) -> IntakeResult:
+        """Import the files of a directory, in one transaction: a kill stores all of them or none.
 
-    def find_confirmed(self, site: str) -> tuple[str, str] | None:
-        """Return key and country of a site whose key was confirmed."""
-        row = self._connection.execute(
-            "SELECT key, country FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", (site,)
-        ).fetchone()
-        return (row["key"], row["country"]) if row else None
+        Files leave the spool after that; one that was left by a kill is judged once more, and known
+        then. However many there are, they are not in memory together.
 
-    def find_last(self, site: str, key: str) -> LastReceipt | None:
-        """Return the last receipt that came of a site and key."""
-        row = self._connection.execute(
-            "SELECT epoch, number, digest FROM receipts WHERE site = ? AND key = ?"
-            " ORDER BY rowid DESC LIMIT 1",
-            (site, key),
-        ).fetchone()
-        return LastReceipt(row["epoch"], row["number"], row["digest"]) if row else None
+        Args:
+            spool: A directory of files of which each may be a receipt; links are not followed.
+            releases: Of :func:`read_release_digests`.
+            today: The day.
+            keep: Whether all files stay.
 
-    def find_highest(self, site: str, key: str, epoch: str) -> int:
-        """Return the highest number that came of an epoch; 0 for none."""
-        row = self._connection.execute(
-            "SELECT max(number) AS highest FROM receipts WHERE site = ? AND key = ? AND epoch = ?",
-            (site, key, epoch),
-        ).fetchone()
-        return int(row["highest"] or 0)
+        Raises:
+            SPOOL_UNUSABLE: If the directory cannot be read, or a file cannot be moved.
+        """
+        try:
+            return self._import_files(spool, releases, today, keep=keep)
+        except OSError as error:
+            raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
 
-    def add(self, signed: SignedReceipt, marks: Iterable[Mark], today: date) -> None:
-        """Store a receipt that was judged."""
+    def _import_files(
+        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
+    ) -> IntakeResult:
+        ask, add = self._connection.execute, "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._connection.executescript(_INCOMING)
+        unread: list[Refusal] = []
+        with os.scandir(os.fsencode(spool)) as entries:
+            for entry in entries:
+                try:
+                    if not entry.is_dir(follow_symlinks=False):
+                        ask(add, (entry.name, "", *_read_entry(entry)))
+                except UpdaterError as error:
+                    ask(add, (entry.name, error.code, *[None] * 5))
+                    _note(unread, entry.name, error)
+        judged: list[Refusal] = []
+        with self._connection:  # all of it or nothing
+            ask("BEGIN IMMEDIATE")
+            for row in ask(_AS_MADE):
+                try:
+                    signed = read_receipt(row["content"], verify=False)
+                    fate = self._take(signed, releases, today)
+                except UpdaterError as error:
+                    fate = error.code
+                    _note(judged, row["name"], error)
+                ask("UPDATE incoming SET fate = ? WHERE rowid = ?", (fate, row["rowid"]))
+            removed = self._remove_old(today)
+        if not keep:
+            _clear(spool, ask("SELECT name, fate FROM incoming"))
+        counts = ask("SELECT fate, count(*) FROM incoming GROUP BY fate ORDER BY 2 DESC, 1")
+        codes: dict[str, int] = dict(map(tuple, counts))
+        return IntakeResult(
+            codes.pop(STORED, 0), codes.pop(KNOWN, 0), codes,
+            (*judged, *unread)[:MOST_NAMED], removed,
+        )  # fmt: skip
+
+    def _take(
+        self, signed: SignedReceipt, releases: Mapping[str, tuple[str, str]], today: date
+    ) -> str:
+        """Store a receipt under its marks unless it is known; return its fate.
+
+        Raises:
+            RECEIPT_KEY_MISMATCH, RECEIPT_COUNTRY_MISMATCH, RECEIPT_RELEASE_UNKNOWN,
+            RECEIPT_CONTRADICTORY, RECEIPT_REPLAYED: If it is not to be stored.
+        """
         receipt = signed.receipt
+        site, key, number = receipt.site, receipt.key, receipt.number
+        if self._find("1 FROM receipts WHERE digest = ?", signed.digest):
+            return KNOWN
+        known = self._find(
+            "key, country FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", site
+        )
+        if known and known["key"] != key:
+            raise UpdaterError(RECEIPT_KEY_MISMATCH, site=site, key=compute_fingerprint(key)[:16])
+        if known and known["country"] != receipt.country:
+            raise UpdaterError(
+                RECEIPT_COUNTRY_MISMATCH, site=site, country=receipt.country,
+                confirmed=known["country"],
+            )  # fmt: skip
+        product, version = releases.get(signed.release_digest, ("", "0"))
+        if product != receipt.product or Version(version) != Version(receipt.running):
+            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=receipt.running)
+        of_site = "FROM receipts WHERE site = ? AND key = ?"
+        newer = self._find(
+            f"max(number) AS highest {of_site} AND epoch = ? HAVING highest >= ?",
+            site, key, receipt.epoch, number,
+        )  # fmt: skip
+        if newer:
+            # Signed with the same key: the site itself said two things under one number.
+            if self._mark_contradicted(receipt):
+                raise UpdaterError(RECEIPT_CONTRADICTORY, site=site, number=number)
+            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=newer["highest"])
+        marks = []
+        last = self._find(f"epoch, digest {of_site} ORDER BY rowid DESC LIMIT 1", site, key)
+        if last and last["epoch"] != receipt.epoch:
+            marks.append(Mark.RESTORED)
+        elif receipt.previous != (last["digest"] if last else None):
+            marks.append(Mark.GAP)
+        if receipt.day > today + CLOCK_AHEAD:
+            marks.append(Mark.CLOCK)
         self._connection.execute(
-            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL)",
-            (receipt.site, receipt.key, receipt.country),
+            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL)", (site, key, receipt.country)
         )
         self._connection.execute(
             "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                signed.digest, receipt.site, receipt.key, receipt.epoch, receipt.number,
-                today.isoformat(), " ".join(sorted(marks)), signed.content,
+                signed.digest, site, key, receipt.epoch, number, today.isoformat(),
+                " ".join(marks), signed.content,
             ),
         )  # fmt: skip
+        return STORED
 
-    def mark_contradicted(self, signed: SignedReceipt) -> bool:
+    def _mark_contradicted(self, receipt: Receipt) -> bool:
         """Mark the receipt that has the number of another one; return whether there is one."""
-        receipt = signed.receipt
         changed = self._connection.execute(
             "UPDATE receipts SET marks = CASE WHEN instr(marks, ?) THEN marks"
             " ELSE trim(marks || ' ' || ?) END"
-            " WHERE site = ? AND key = ? AND epoch = ? AND number = ? AND digest <> ?",
+            " WHERE site = ? AND key = ? AND epoch = ? AND number = ?",
             (
                 Mark.CONTRADICTED, Mark.CONTRADICTED, receipt.site, receipt.key, receipt.epoch,
-                receipt.number, signed.digest,
+                receipt.number,
             ),
         )  # fmt: skip
         return changed.rowcount > 0
+
+    def _remove_old(self, today: date) -> int:
+        """Remove receipts older than 13 months, but not the last one of a site; count them."""
+        limit = (today - KEPT).isoformat()
+        return self._connection.execute(
+            "DELETE FROM receipts WHERE received_on < ? AND rowid NOT IN"
+            " (SELECT max(rowid) FROM receipts GROUP BY site, key)",
+            (limit,),
+        ).rowcount
+
+    def _find(self, query: str, *values: object) -> sqlite3.Row | None:
+        found: sqlite3.Row | None = self._connection.execute(f"SELECT {query}", values).fetchone()
+        return found
 
     # ---- sites ---------------------------------------------------------------------------------
 
@@ -220,38 +362,23 @@ class FleetStore:
             " FROM sites s JOIN receipts r ON r.site = s.site AND r.key = s.key"
             " ORDER BY s.country, s.site, s.key, r.rowid"
         )
-        found: dict[tuple[str, str], FleetSite] = {}
-        for row in rows:
-            signed = read_receipt(row["content"], verify=False)
-            marks = frozenset(Mark(mark) for mark in row["marks"].split())
-            before = found.get((row["site"], row["key"]))
-            received = date.fromisoformat(row["received_on"])
-            if before is not None:
-                found[row["site"], row["key"]] = replace(
-                    before, last=signed, received_on=received, marks=before.marks | marks,
-                    receipts=(*before.receipts, signed),
-                )  # fmt: skip
-                continue
-            confirmed = row["confirmed_on"]
-            found[row["site"], row["key"]] = FleetSite(
-                row["site"], row["key"], row["country"],
-                date.fromisoformat(confirmed) if confirmed else None,
-                signed, received, marks, (signed,),
-            )  # fmt: skip
-        certain = {one.site for one in found.values() if one.is_confirmed}
-        return tuple(one for one in found.values() if one.is_confirmed or one.site not in certain)
+        found = []
+        for (site, key), group in groupby(rows, key=lambda row: (row["site"], row["key"])):
+            one = [*group]
+            confirmed, marks = one[0]["confirmed_on"], " ".join(row["marks"] for row in one)
+            found.append(FleetSite(
+                site, key, one[0]["country"], date.fromisoformat(confirmed) if confirmed else None,
+                date.fromisoformat(one[-1]["received_on"]), frozenset(map(Mark, marks.split())),
+                tuple(read_receipt(row["content"], verify=False) for row in one),
+            ))  # fmt: skip
+        certain = {one.site for one in found if one.is_confirmed}
+        return tuple(one for one in found if one.is_confirmed or one.site not in certain)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Take a key for that of a site, in place of any other.
-
-        Raises:
-            FLEET_SITE_UNKNOWN: If no receipt of this site and key came.
-        """
-        self._require(site, key)
-        self._connection.execute("UPDATE sites SET confirmed_on = NULL WHERE site = ?", (site,))
+        """Take a key of a site for the right one, in place of any other."""
         self._connection.execute(
-            "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?",
-            (today.isoformat(), site, key),
+            "UPDATE sites SET confirmed_on = CASE WHEN key = ? THEN ? END WHERE site = ?",
+            (key, today.isoformat(), site),
         )
 
     def list_keys(self, site: str) -> tuple[str, ...]:
@@ -260,11 +387,13 @@ class FleetStore:
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
-        self._require(site, None)
-        rows = self._connection.execute(
-            "SELECT key FROM sites WHERE site = ? ORDER BY confirmed_on IS NULL, rowid", (site,)
-        )
-        return tuple(str(row["key"]) for row in rows)
+        query = "SELECT site, key FROM sites ORDER BY site, confirmed_on IS NULL, rowid"
+        rows = self._connection.execute(query).fetchall()
+        keys = tuple(str(row["key"]) for row in rows if row["site"] == site)
+        if not keys:
+            known = ", ".join(dict.fromkeys(row["site"] for row in rows)) or "-"
+            raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
+        return keys
 
     def forget(self, site: str) -> int:
         """Remove everything that a site told; return the number of its receipts.
@@ -272,10 +401,11 @@ class FleetStore:
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
-        self._require(site, None)
-        removed = self._connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
-        self._connection.execute("DELETE FROM sites WHERE site = ?", (site,))
-        return removed
+        self.list_keys(site)
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM sites WHERE site = ?", (site,))
+            return connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
 
     # ---- minutes -------------------------------------------------------------------------------
 
@@ -300,31 +430,61 @@ class FleetStore:
             for row in rows
         )  # fmt: skip
 
-    # ---- age -----------------------------------------------------------------------------------
 
-    def summarize_old(self, today: date) -> int:
-        """Replace receipts older than 13 months by counts; the last of each site stays."""
-        limit = (today - KEPT).isoformat()
-        old = self._connection.execute(
-            "SELECT digest, received_on, content FROM receipts WHERE received_on < ? AND rowid NOT"
-            " IN (SELECT max(rowid) FROM receipts GROUP BY site, key)",
-            (limit,),
-        ).fetchall()
-        for row in old:
-            receipt = read_receipt(row["content"], verify=False).receipt
-            self._connection.execute(
-                "INSERT INTO counts VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE"
-                " SET receipts = receipts + 1",
-                (
-                    row["received_on"][:7], receipt.country, receipt.running,
-                    receipt.outcome or "unknown",
-                ),
-            )  # fmt: skip
-            self._connection.execute("DELETE FROM receipts WHERE digest = ?", (row["digest"],))
-        return len(old)
+def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
+    """Return product and version of every release that the feed signed, by its digest."""
+    found = {}
+    for metadata in state.delegated.values():
+        for name, target in metadata.signed.targets.items():
+            if name.startswith(RELEASES_PREFIX):
+                product, _, file = name.removeprefix(RELEASES_PREFIX).partition("/")
+                found[str(target.hashes["sha256"])] = product, file.removesuffix(".json")
+    return found
 
-    def _require(self, site: str, key: str | None) -> None:
-        rows = self._connection.execute("SELECT site, key FROM sites ORDER BY site").fetchall()
-        if not any(row["site"] == site and key in (None, row["key"]) for row in rows):
-            known = ", ".join(dict.fromkeys(row["site"] for row in rows)) or "-"
-            raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
+
+def _read_entry(entry: os.DirEntry[bytes]) -> tuple[object, ...]:
+    """Return what the order of receipts depends on, and the file.
+
+    Raises:
+        RECEIPT_INVALID: If it is no receipt.
+    """
+    try:
+        if entry.is_symlink():
+            raise UpdaterError(RECEIPT_INVALID, reason="a link")
+        content = read_file(Path(os.fsdecode(entry.path)), MAX_RECEIPT_BYTES)
+    except (OSError, NotRegularFileError, FileTooLargeError) as error:
+        raise UpdaterError(RECEIPT_INVALID, reason=describe_system_error(error)) from error
+    receipt = read_receipt(content).receipt
+    return receipt.site, receipt.epoch, receipt.day.isoformat(), receipt.number, content
+
+
+def _note(named: list[Refusal], name: bytes, error: UpdaterError) -> None:
+    if len(named) < MOST_NAMED:
+        named.append((os.fsdecode(name), error))
+
+
+def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:
+    """Delete files that are stored, and move refused ones into a directory below the spool.
+
+    Of those that a web server laid there at most :data:`MOST_REFUSED` of a code stay, so that
+    nobody fills the disk. What a person laid there is never deleted.
+    """
+    place = spool / REFUSED_DIRECTORY
+    place.mkdir(exist_ok=True)
+    # Whoever writes into the spool does not choose, by a link, where the files go.
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        there = Counter(entry.name.partition("_")[0] for entry in os.scandir(directory))
+        for name, fate in fates:
+            path, there[fate] = spool / os.fsdecode(name), there[fate] + 1
+            too_many = there[fate] > MOST_REFUSED and _SENT_NAME.fullmatch(name)
+            with suppress(FileNotFoundError):  # another import was faster
+                if fate in (STORED, KNOWN) or too_many:
+                    path.unlink()
+                else:
+                    moved = b"%s_%s" % (fate.encode(), name[:200])
+                    os.rename(path, moved, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
+    with suppress(OSError):
+        place.rmdir()  # where it is empty

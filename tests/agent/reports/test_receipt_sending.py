@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +20,8 @@ import segno
 from demo.site import DemoSite
 from ncen_updater.agent.config.agent_config import FeedSettings
 from ncen_updater.agent.config.service import MailSettings
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, RECEIPT_SENT
 from ncen_updater.agent.reports.receipt import (
     OUTGOING_DIRECTORY,
@@ -25,15 +30,20 @@ from ncen_updater.agent.reports.receipt import (
 )
 from ncen_updater.agent.service.notifications import send_worker
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_NOT_DELIVERED
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
+from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
 from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
+from tests.packaging.test_units import PACKAGING, hidden_by, program, settings
 from tests.publisher.fleet.sites import Reporter
+from tests.support.activation import ACTIVATOR, activated
 from tests.support.sites import TrialFeed, site_in_process
 from tests.support.tls import Authority
 
@@ -195,6 +205,41 @@ def test_when_a_receipt_is_due(tmp_path: Path) -> None:
         assert find_due_receipt(journal) is None
 
 
+@pytest.mark.parametrize(
+    ("level", "blamed", "most"),
+    [
+        (ReceiptLevel.OUTCOME, True, timedelta(minutes=15)),
+        (ReceiptLevel.FIGURES, True, timedelta(minutes=15)),
+        (ReceiptLevel.VERSION, True, DAY),  # it says nothing of the failure
+        (ReceiptLevel.OUTCOME, False, DAY),
+    ],
+)
+def test_a_release_that_failed_by_its_own_fault_is_told_soon(
+    tmp_path: Path, level: ReceiptLevel, blamed: bool, most: timedelta
+) -> None:
+    clock, delays = Clock(), []
+    for number in range(20):  # the delay depends on the audit log
+        with Journal.create(tmp_path / f"{number}.sqlite", now=clock) as journal:
+            set_receipt_level(journal, level, f"amina {number}")
+            record_sent(journal, level)
+            clock.now += DAY
+            journal.begin_change(CHANGE)
+            journal.commit_change(CHANGE.id)
+            journal.record_step(CHANGE.id, StepName.MAINTENANCE_OFF, StepState.DONE)
+            clock.now += 2 * DAY  # the soak period
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_error=LazyText("status 500")))
+            if blamed:
+                SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6009", CHANGE.id)
+            began = clock.now if blamed else CHANGE.created_at
+            due = find_due_receipt(journal)
+            assert due is not None
+            delays.append(due[0] - began)
+            assert find_due_receipt(journal) == due
+    assert timedelta() <= min(delays) and max(delays) < most
+    assert max(delays) - min(delays) > most / 2
+    assert len({*delays}) == 20
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 404, 413, 500, 503])
 def test_no_redirection_is_followed_and_no_refusal_passed_over(office: Office, status: int) -> None:
     office.hook.status = status
@@ -212,6 +257,58 @@ def test_a_server_that_never_answers_is_left(
     with pytest.raises(UpdaterError) as refused:
         send_worker.put_receipt(Reporter("ke-1", "KE").write(), office.address, office.settings)
     assert refused.value.message is RECEIPT_NOT_DELIVERED
+
+
+def put_into_namespace(unit: str, *words: str) -> list[str]:
+    """Return a command that runs with what a unit hides covered, /run read-only, as its root."""
+    path = PACKAGING / f"systemd/{unit}.service"
+    assert settings(path, "User") == ["root"]
+    # Only systemd itself filters these: they are read, and not tried.
+    assert {"AF_UNIX", "AF_INET"} <= {*settings(path, "RestrictAddressFamilies")[0].split()}
+    kept = "+" + ",+".join(
+        name.removeprefix("CAP_").lower()
+        for name in " ".join(settings(path, "CapabilityBoundingSet")).split()
+    )
+    covers = "".join(
+        f"mount --bind $d/{'dir' if Path(place).is_dir() else 'file'} {place} && "
+        for place in sorted(hidden_by(path))
+        if Path(place).exists()
+    )
+    script = "d=/mnt && mount -t tmpfs none $d && mkdir $d/dir && : > $d/file && " + covers
+    script += 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+    rights = [program("setpriv"), f"--bounding-set=-all{',' + kept if kept != '+' else ''}"]
+    return [program("unshare"), "-m", "sh", "-c", script, "sh", *words[:1], *rights, *words[1:]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or ACTIVATOR is None, reason="root, with systemd's activator")
+@pytest.mark.usefixtures("trusting")
+def test_the_units_that_work_and_that_send_bring_a_receipt_out(
+    demo: DemoSite, office: Office, tmp_path: Path
+) -> None:
+    """Work orders `receipt --scheduled`, and has no network; what sends has no state."""
+    run_directory, config = tmp_path / "run", tmp_path / "agent.toml"
+    run_directory.mkdir()
+    path = run_directory / "send.sock"
+    table = f'[service]\nrunner = "systemd"\nsend_socket = "{path}"\n'
+    config.write_text(demo.config_path.read_text("utf-8") + table, "utf-8")
+    module = "ncen_updater.agent.service.notifications.send_worker"
+    sender = put_into_namespace(
+        "ncen-updater-send@", str(run_directory), sys.executable, "-I", "-m", module, str(config)
+    )
+    signed = Reporter("ke-1", "KE").write()
+    work = put_into_namespace(
+        "ncen-updater-apply@", str(run_directory), sys.executable, "-c",
+        "import sys; from pathlib import Path\n"
+        "from ncen_updater.agent.config.loader import load_config\n"
+        "from ncen_updater.agent.service.notifications.notifier import send_receipt\n"
+        "config = Path(sys.argv[1])\n"
+        "send_receipt(config, load_config(config), sys.argv[2], sys.argv[3].encode())\n",
+        str(config), office.address, signed.content.decode(),
+    )  # fmt: skip
+    with activated(path, sender, tmp_path / "unit.log"):
+        done = subprocess.run(work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + (tmp_path / "unit.log").read_text()
+    assert [body for _, body in office.hook.posts] == [signed.content]
 
 
 def test_the_sender_takes_nothing_but_a_receipt(demo: DemoSite) -> None:
@@ -264,20 +361,53 @@ def test_the_qr_code_is_that_of_the_receipt(run: Run, tmp_path: Path) -> None:
     assert ask(run, "receipt")["receipt"]["number"] == number + 1
 
 
-def test_an_import_says_how_a_receipt_goes_back_with_the_stick(
-    demo: DemoSite, run: Run, feed: TrialFeed, tmp_path: Path
-) -> None:
-    stick = tmp_path / "stick"
-    stick.mkdir()
-    bundle = stick / "release.ncen"
+@pytest.fixture
+def bundle(demo: DemoSite, feed: TrialFeed, tmp_path: Path) -> Path:
+    """A bundle for the site, alone on a stick."""
+    (tmp_path / "stick").mkdir()
+    bundle = tmp_path / "stick/release.ncen"
     code = publisher_run([
         "export", str(feed.directory), "--for-site", f"MU/{site_in_process(demo).config.site.id}",
         "--from", "3.2.4", "--output", str(bundle),
     ])  # fmt: skip
     assert code == 0
-    command = f"ncen-updater receipt --to {stick}"
+    return bundle
+
+
+def test_an_import_says_how_a_receipt_goes_back_with_the_stick(run: Run, bundle: Path) -> None:
+    command, given = f"ncen-updater receipt --to {bundle.parent}", ("import", str(bundle))
     ask(run, "receipt", "--level", "none")
-    assert command not in run("import", str(bundle)).stdout
+    assert command not in run(*given).stdout
+    assert "receipt" not in ask(run, *given, "--receipt")
     ask(run, "receipt", "--level", "version", "--yes")
-    assert command not in run("import", "--dry-run", str(bundle)).stdout
-    assert command in run("import", str(bundle)).stdout
+    assert command not in run(*given, "--dry-run").stdout
+    assert command in run(*given).stdout
+    assert command not in run(*given, "--no-receipt").stdout
+    ask(run, "receipt", "--to", str(bundle.parent.parent))
+    # The first one at a level is seen by a person: without a terminal there is none.
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    assert "receipt" not in ask(run, *given, "--receipt")
+    assert [*bundle.parent.iterdir()] == [bundle]
+    ask(run, "receipt", "--to", str(bundle.parent.parent))
+    path = Path(ask(run, *given, "--receipt")["receipt"])
+    assert {*bundle.parent.iterdir()} == {bundle, path}
+    assert read_receipt(path.read_bytes()).receipt.level is ReceiptLevel.OUTCOME
+
+
+def test_an_import_at_a_terminal_asks_whether_a_receipt_goes_back(
+    demo: DemoSite, run: Run, bundle: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(demo.config_path),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ncen_updater.agent.cli.main", "import", str(bundle)]
+    ask(run, "receipt", "--level", "none")
+    ask(run, "receipt", "--level", "outcome", "--yes")
+    number = ask(run, "receipt")["receipt"]["number"]
+    for answer, files in (("no", 1), ("yes", 2)):
+        code, shown = run_on_terminal(command, environment, {"Type yes to confirm": answer})
+        assert code == 0, shown
+        assert "Installed release: " in shown and "Write this receipt into" in shown
+        assert len([*bundle.parent.iterdir()]) == files
+    (path,) = bundle.parent.glob("*.json")
+    assert read_receipt(path.read_bytes()).receipt.number == number

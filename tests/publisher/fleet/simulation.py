@@ -1,14 +1,16 @@
-"""A fleet over two years, played day by day, and what is true of it whatever the board says.
+"""A fleet over two years, and what is true of it whatever the board says.
 
 Each country has the same number of sites. Some countries never send; networks are down for weeks,
 and what waited then arrives at once, in order; USB sticks get lost; servers are restored from
 backups; changes fail by a site's own fault or are interrupted. 3.3.1 is bad: of its leaders most
-roll back in the soak period.
+roll back in the soak period. Receipts leave with the delays of the product; while a release rolls
+out, the Secretariat imports every 15 minutes, and else once a day.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections import Counter
@@ -17,15 +19,17 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.agent.reports.receipt import compute_delay
 from ncen_updater.formats.receipt import ReceiptLevel, SignedReceipt, encode_public_key
 from ncen_updater.publisher.fleet.board import SILENT_AFTER, Board, Reporting, build_board
-from ncen_updater.publisher.fleet.intake import import_receipts
-from ncen_updater.publisher.fleet.regions import Region, Regions
+from ncen_updater.publisher.fleet.releases import Region, Regions
 from ncen_updater.publisher.fleet.store import KEPT, FleetStore, Mark
 from tests.publisher.fleet.sites import Reporter, lay
 
 FIRST = date(2027, 1, 1)
 DAYS = 730
+#: Of a day and between two imports, in minutes.
+DAY, IMPORT_EVERY = 1440, 15
 COUNTRIES = [f"{a}{b}" for a in "ABCDE" for b in "KLMNOPQRST"]
 #: Release, day of the leaders, of the second wave, of the last one; and whether it is bad.
 ROLLOUTS = (
@@ -47,8 +51,8 @@ class SimulatedSite:
         leads: Whether its country leads a region.
         silent: Whether its country sends nothing.
         facts: Of its last change.
-        waiting: Receipts on their way, with the day on which each arrives.
-        down_until: Day on which its network is there again.
+        waiting: Receipts on their way, with the minute in which each arrives.
+        down_until: Minute in which its network is there again.
         last: The last receipt that arrived, and when.
         marks: What is unusual, with the day it arrived.
         words: Its last outcome by release, with the day it last arrived.
@@ -59,7 +63,7 @@ class SimulatedSite:
     silent: bool
     facts: dict[str, Any] = field(default_factory=dict)
     written: int = -999
-    waiting: list[tuple[int, SignedReceipt]] = field(default_factory=list)
+    waiting: list[tuple[float, SignedReceipt]] = field(default_factory=list)
     down_until: int = 0
     last: SignedReceipt | None = None
     last_day: date = FIRST
@@ -76,8 +80,7 @@ class SimulatedSite:
             self.marks.append((today, Mark.GAP))
         self.last, self.last_day = signed, min(receipt.day, today)
         if receipt.change:
-            failed = receipt.fault != "none"
-            word = f"failed-{receipt.fault}" if failed else str(receipt.outcome)
+            word = f"failed-{receipt.fault}" if receipt.fault else str(receipt.outcome)
             self.words[receipt.change[receipt.outcome != "turned-bad"]] = today, word
 
 
@@ -108,7 +111,9 @@ class Fleet:
             leads = country in COUNTRIES[:6]
             self.sites.append(SimulatedSite(reporter, leads, country in silent))
         self.stored = 0
-        self.halted: dict[str, int] = {}
+        #: Minute of the halt by release, and of the first failure that was told, by country.
+        self.halted: dict[str, float] = {}
+        self.failed: dict[str, dict[str, float]] = {}
         self.seconds = {"import": 0.0, "board": 0.0}
         self.boards = 0
 
@@ -117,18 +122,25 @@ class Fleet:
         mistakes: list[str] = []
         with FleetStore.open(self.record) as store:
             for day in range(DAYS):
+                arrived: dict[int, list[tuple[SimulatedSite, SignedReceipt]]] = {
+                    (day + 1) * DAY: []
+                }
+                rolls_out = any(opens <= day < last for _, opens, _, last, _ in ROLLOUTS)
                 for number, site in enumerate(self.sites):
                     self._act(site, number, day)
-                    while site.waiting and site.waiting[0][0] <= day:
-                        signed = site.waiting.pop(0)[1]
-                        lay(self._spool, signed)
-                        site.note(signed, FIRST + timedelta(days=day))
-                self._import(store, day)
-                # Wave managers look each day of a rollout, and at the end of each quarter.
-                if any(opens <= day < last for _, opens, _, last, _ in ROLLOUTS):
-                    for release in self._look(store, day).releases:
-                        if release.is_halt_proposed:
-                            self.halted.setdefault(release.version, day)
+                    while site.waiting and site.waiting[0][0] < (day + 1) * DAY:
+                        minute, signed = site.waiting.pop(0)
+                        imported = int(minute // IMPORT_EVERY + 1) * IMPORT_EVERY
+                        arrived.setdefault(imported if rolls_out else (day + 1) * DAY, []).append(
+                            (site, signed)
+                        )
+                for minute in sorted(arrived):
+                    self._import(store, day, arrived[minute])
+                    told = {signed.receipt.fault for _, signed in arrived[minute]}
+                    if rolls_out and "release" in told:
+                        for release in self._look(store, day).releases:
+                            if release.is_halt_proposed:
+                                self.halted.setdefault(release.version, minute)
                 if day % 91 == 90 or day == DAYS - 1:
                     mistakes += self._compare(self._look(store, day), FIRST + timedelta(days=day))
         return mistakes
@@ -136,12 +148,12 @@ class Fleet:
     def _act(self, site: SimulatedSite, number: int, day: int) -> None:
         chance, reporter = self._chance, site.reporter
         if chance.random() < 0.002:
-            site.down_until = day + chance.randrange(3, 60)
+            site.down_until = (day + chance.randrange(3, 60)) * DAY
         if chance.random() < 0.0002:  # restored from a backup, and adopted again
             reporter.epoch, reporter.number = f"{chance.randrange(2**32):08x}", 0
         for version, leaders, second, last, bad in ROLLOUTS:
             opens = leaders if site.leads else second if number % 4 == 0 else last
-            if day == opens + number % 5 and self.halted.get(version, day + 1) > day:
+            if day == opens + number % 5 and self.halted.get(version, math.inf) > day * DAY:
                 site.facts = self._change(reporter, version, bad=bad)
                 site.written = -999
         if day - site.written < 30:
@@ -150,13 +162,21 @@ class Fleet:
         if site.silent:
             return
         signed = reporter.write(FIRST + timedelta(days=day), **site.facts)
-        if chance.random() > 0.01:  # else the stick got lost
-            arrives = max(day + chance.randrange(2), site.down_until)
-            site.waiting.append((max([arrives, *(at for at, _ in site.waiting)]), signed))
+        is_urgent = signed.receipt.fault == "release"
+        ended = day * DAY + chance.random() * DAY
+        delay = compute_delay(signed.digest, is_urgent=is_urgent) / timedelta(minutes=1)
+        arrives = max(ended + delay, site.down_until)
+        # What waits goes with it; a USB stick gets lost.
+        site.waiting = [(min(at, arrives), one) for at, one in site.waiting]
+        if chance.random() > 0.01:
+            site.waiting.append((arrives, signed))
+            if is_urgent and site.confirmed and arrives > site.down_until:
+                told = self.failed.setdefault(str(site.facts["change"][0]), {})
+                told[reporter.country] = min(ended, told.get(reporter.country, ended))
 
     def _change(self, reporter: Reporter, version: str, *, bad: bool) -> dict[str, Any]:
         old, luck = reporter.running, self._chance.random()
-        failed = {"outcome": "reverted", "soaked": False, "change": [old, version]}
+        failed = {"outcome": "reverted", "change": [old, version]}
         if bad and luck < 0.8:
             back = {"outcome": "turned-bad", "change": [version, old]}
             return failed | back | {"fault": "release", "code": "NU-6009"}
@@ -165,20 +185,24 @@ class Fleet:
         if luck > 0.95:
             return failed | {"fault": "interrupted", "code": "NU-6010"}
         reporter.running = version
-        return {"outcome": "upgraded", "fault": "none", "soaked": True, "change": [old, version]}
+        return {"outcome": "upgraded", "soaked": True, "change": [old, version]}
 
     # ---- what the Secretariat does ---------------------------------------------------------------
 
-    def _import(self, store: FleetStore, day: int) -> None:
+    def _import(
+        self, store: FleetStore, day: int, arrived: list[tuple[SimulatedSite, SignedReceipt]]
+    ) -> None:
+        for site, signed in arrived:
+            lay(self._spool, signed)
+            site.note(signed, FIRST + timedelta(days=day))
         began = time.process_time()
-        taken = import_receipts(store, self._spool, RELEASES, FIRST + timedelta(days=day))
+        today = FIRST + timedelta(days=day)
+        taken = store.import_spool(self._spool, RELEASES, today, keep=False)
         self.seconds["import"] += time.process_time() - began
-        assert taken.refused == ()
+        assert taken.refused == 0
         self.stored += taken.stored
-        for path in taken.done:
-            path.unlink()
-        for site in self.sites:
-            if site.last is not None and not site.confirmed:
+        for site, _ in arrived:
+            if not site.confirmed:
                 site.confirmed = True  # by telephone, on the day of the first receipt
                 key = encode_public_key(site.reporter.private)
                 store.confirm(site.reporter.site, key, FIRST + timedelta(days=day))
@@ -202,7 +226,7 @@ class Fleet:
             marks = {mark for day, mark in site.marks if day >= today - KEPT}
             running = site.last.receipt.running if site.last else ""
             expected = running, Reporting.SILENT if silent else Reporting.CURRENT, marks
-            seen = row.running, row.reporting, set(row.marks)
+            seen = row.last.running, row.reporting, set(row.marks)
             if seen != expected:
                 found.append(f"{today} {row.site}: {seen}, not {expected}")
         true: dict[str, Counter[str]] = {}

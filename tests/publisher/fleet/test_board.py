@@ -23,15 +23,24 @@ from ncen_updater.publisher.fleet.board import (
     merge_small_groups,
     render_board,
 )
-from ncen_updater.publisher.fleet.intake import import_receipts
-from ncen_updater.publisher.fleet.regions import Region, find_region, list_countries, read_regions
-from ncen_updater.publisher.fleet.release_rows import Downtime
+from ncen_updater.publisher.fleet.releases import (
+    Region,
+    find_contact,
+    find_region,
+    list_countries,
+    read_regions,
+)
 from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
-from tests.publisher.fleet.simulation import ROLLOUTS, Fleet
+from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
 REGIONS = {
-    "ESA": Region(name="East and Southern Africa", countries=("KE", "TZ", "MU"), leader="KE"),
+    "ESA": Region(
+        name="East and Southern Africa",
+        countries=("KE", "TZ", "MU"),
+        leader="KE",
+        contacts={"KE": "A. Otieno, +254 20 1", "ke-2": "B. Kamau, +254 20 2"},
+    ),
     "EUR": Region(name="Europe", countries=("FR", "DE"), leader="FR"),
 }
 
@@ -40,7 +49,7 @@ def failed(site: Reporter, fault: str = "release", code: str = "NU-6011") -> dic
     """Facts of an upgrade to 3.3.0 that was reverted."""
     return {
         "change": ["3.2.4", "3.3.0"], "outcome": "reverted", "fault": fault, "code": code,
-        "downtime_s": 30, "predicted_s": [10, 20], "change_day": TODAY,
+        "downtime": [30, 10, 20], "ended": TODAY,
     }  # fmt: skip
 
 
@@ -51,7 +60,7 @@ def board_of(tmp_path: Path, *sites: tuple[Reporter, dict[str, Any], int]) -> Bo
     for site, facts, ago in sites:
         lay(spool, site.write(TODAY - timedelta(days=ago), **facts))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        assert not import_receipts(store, spool, RELEASES, TODAY).refused
+        assert not store.import_spool(spool, RELEASES, TODAY, keep=False).refused
         for site, _, _ in sites:
             store.confirm(site.site, encode_public_key(site.private), TODAY)
         return build_board(store.list_sites(), REGIONS, TODAY)
@@ -76,6 +85,7 @@ def test_one_country_is_looked_at_and_two_propose_a_halt(tmp_path: Path) -> None
     assert two.attention[0].urgent
     command = 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011" --feed FEED'
     assert two.attention[0].command.startswith(command)
+    assert two.attention[0].contact == "KE: A. Otieno, +254 20 1; TZ: -"
 
 
 def test_two_sites_of_one_country_propose_nothing(tmp_path: Path) -> None:
@@ -91,7 +101,7 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
         site = Reporter(f"{country.lower()}-1", country)
         lay(spool, site.write(**failed(site)))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        import_receipts(store, spool, RELEASES, TODAY)
+        store.import_spool(spool, RELEASES, TODAY, keep=False)
         found = build_board(store.list_sites(), REGIONS, TODAY)
     assert found.releases == ()
     assert {row.reporting for row in found.sites} == {Reporting.UNCONFIRMED}
@@ -99,6 +109,19 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
     assert {item.command for item in found.attention} == {
         f"ncen-publisher fleet confirm {name}-1" for name in ("ke", "tz", "mu")
     }
+
+
+def test_attention_says_whom_to_call_and_what_a_silent_site_can_run(tmp_path: Path) -> None:
+    names = ("ke-1", "ke-2", "fr-1")
+    board = board_of(tmp_path, *((Reporter(one, one[:2].upper()), {}, 41) for one in names))
+    assert [(item.contact, item.command) for item in board.attention] == [
+        (contact, "ncen-updater receipt --send")
+        for contact in ("-", "A. Otieno, +254 20 1", "B. Kamau, +254 20 2")
+    ]
+    pages = render_board(board, "en")
+    assert "Contact: B. Kamau, +254 20 2" in pages["index.html"].decode()
+    assert "Kamau" not in pages["countries.html"].decode()
+    assert json.loads(pages["fleet.json"])["attention"][0]["contact"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,7 @@ def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         later = build_board(store.list_sites(), REGIONS, TODAY + timedelta(days=50))
     (row,) = later.sites
-    assert (row.reporting, row.marks) == (Reporting.SILENT, (Mark.CLOCK,))
+    assert (row.reporting, row.marks) == (Reporting.SILENT, frozenset({Mark.CLOCK}))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +202,10 @@ def test_two_years_of_fifty_sites_against_what_they_did(tmp_path: Path) -> None:
     assert fleet.play() == []
     second_wave = next(second for version, _, second, _, _ in ROLLOUTS if version == "3.3.1")
     assert set(fleet.halted) == {"3.3.1"}
-    assert fleet.halted["3.3.1"] < second_wave
+    assert fleet.halted["3.3.1"] < second_wave * DAY
+    # Within an hour of the failure in a second country.
+    _, second, *_ = sorted(fleet.failed["3.3.1"].values())
+    assert second <= fleet.halted["3.3.1"] <= second + 60
 
 
 def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_path: Path) -> None:
@@ -187,9 +213,8 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")
     )
     good = {
-        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True,
-        "running": "3.3.0", "change_day": TODAY - timedelta(days=2), "downtime_s": 9,
-        "predicted_s": [4, 8],
+        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True,
+        "running": "3.3.0", "ended": TODAY - timedelta(days=2), "downtime": [9, 4, 8],
     }  # fmt: skip
     sites = board_of(
         tmp_path, (tanzania, {**good, "soaked": False}, 1), (kenya, good, 1), (mauritius, {}, 1),
@@ -211,7 +236,7 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         ("MU", False, {"none": 1}),
         ("TZ", False, {"upgraded-early": 1}),  # France: no wave opened it there
     ]
-    assert release.countries[0].downtime == Downtime(9, 4, 8)
+    assert release.countries[0].downtime == (9, 4, 8)
     assert [release.locate(day) for day in (opened.opens.date(), TODAY)] == [0, 100]
     assert (release.locate(TODAY - timedelta(days=2)), release.longest_s) == (50, 9)
     page = render_board(board, "en")["releases.html"].decode()
@@ -233,6 +258,7 @@ TEXT = """
 name = "East and Southern Africa"
 countries = ["KE", "TZ"]
 leader = "KE"
+contacts = { TZ = "C. Moshi, +255 22 3", ke-2 = "B. Kamau, +254 20 2" }
 [EUR]
 name = "Europe"
 countries = ["FR"]
@@ -247,6 +273,10 @@ def test_regions(tmp_path: Path) -> None:
     assert list_countries(regions, "ESA") == ("KE", "TZ")
     assert list_countries(regions, "leaders") == ("FR", "KE")
     assert (find_region(regions, "TZ"), find_region(regions, "US")) == ("ESA", "")
+    places = (("TZ", "tz-1"), ("KE", "ke-2"), ("KE", "ke-1"), ("FR", "ke-2"), ("US", ""))
+    assert [find_contact(regions, *place) for place in places] == [
+        "C. Moshi, +255 22 3", "B. Kamau, +254 20 2", "-", "-", "-",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -255,6 +285,7 @@ def test_regions(tmp_path: Path) -> None:
         "", "x", TEXT + "[", TEXT.replace('"FR"', '"KE"'), TEXT.replace('leader = "KE"', ""),
         TEXT.replace('leader = "KE"', 'leader = "US"'), TEXT.replace('"TZ"', '"tz"'),
         TEXT + 'more = 1\n', TEXT.replace("[ESA]", "[esa]"),
+        TEXT.replace("C. Moshi, +255 22 3", ""),
     ][1:],
 )  # fmt: skip
 def test_regions_that_are_none(tmp_path: Path, text: str) -> None:

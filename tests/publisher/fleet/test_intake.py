@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,10 +21,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FLEET_SITE_UNKNOWN, FLEET_UNUSABLE
+from ncen_updater.common.messages import FLEET_SITE_UNKNOWN, FLEET_UNUSABLE, SPOOL_UNUSABLE
 from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
-from ncen_updater.publisher.fleet.intake import IntakeResult, count_by_code, import_receipts
-from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark
+from ncen_updater.publisher.fleet.store import (
+    MOST_NAMED,
+    MOST_REFUSED,
+    REFUSED_DIRECTORY,
+    FleetSite,
+    FleetStore,
+    IntakeResult,
+    Mark,
+)
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
 
@@ -40,11 +49,7 @@ def spool(tmp_path: Path) -> Path:
 
 
 def take(store: FleetStore, spool: Path, day: date = TODAY) -> IntakeResult:
-    found = import_receipts(store, spool, RELEASES, day)
-    for path in (*found.done, *(spool / one.name for one in found.refused)):
-        if not path.is_dir():
-            path.unlink()
-    return found
+    return store.import_spool(spool, RELEASES, day, keep=False)
 
 
 def only(store: FleetStore) -> FleetSite:
@@ -58,7 +63,7 @@ def test_receipts_in_any_order_of_files_are_stored_as_they_were_made(
     kenya = Reporter("ke-1", "KE")
     lay(spool, *(kenya.write(TODAY + timedelta(days=n), running="3.3.0") for n in range(5)))
     found = take(store, spool, TODAY + timedelta(days=5))
-    assert (found.stored, found.known, found.refused) == (5, 0, ())
+    assert (found.stored, found.known, found.refused) == (5, 0, 0)
     site = only(store)
     assert [one.receipt.number for one in site.receipts] == [1, 2, 3, 4, 5]
     assert (site.marks, site.is_confirmed) == (frozenset(), False)
@@ -81,7 +86,7 @@ def test_a_replayed_number_and_a_contradictory_one(store: FleetStore, spool: Pat
     # The server was copied: the same number again, with something else in it.
     copy = replace(kenya, number=1, previous=first.digest)
     lay(spool, copy.write(running="3.3.0"))
-    assert count_by_code(take(store, spool).refused) == (("NU-9806", 1),)
+    assert take(store, spool).codes == {"NU-9806": 1}
     assert only(store).marks == {Mark.CONTRADICTED}
     # A number that never came, but is older than the last one.
     kenya.number = 8
@@ -89,7 +94,7 @@ def test_a_replayed_number_and_a_contradictory_one(store: FleetStore, spool: Pat
     assert take(store, spool).stored == 1
     kenya.number = 4
     lay(spool, kenya.write())
-    assert count_by_code(take(store, spool).refused) == (("NU-9805", 1),)
+    assert take(store, spool).codes == {"NU-9805": 1}
 
 
 def test_gaps_restored_sites_and_wrong_clocks_are_stored_and_marked(
@@ -102,7 +107,7 @@ def test_gaps_restored_sites_and_wrong_clocks_are_stored_and_marked(
     gap.write()  # on the way, and never seen again
     restored.epoch, restored.number = "cd" * 4, 0
     lay(spool, gap.write(), restored.write(), clock.write(TODAY + timedelta(days=400)))
-    assert take(store, spool).refused == ()
+    assert take(store, spool).refused == 0
     assert {site.site: site.marks for site in store.list_sites()} == {
         "ke-gap": {Mark.GAP},
         "ke-lost": {Mark.RESTORED},
@@ -119,10 +124,10 @@ def test_a_confirmed_key_keeps_every_other_out(store: FleetStore, spool: Path) -
     store.confirm("ke-1", encode_public_key(kenya.private), TODAY)
     assert only(store).key == encode_public_key(kenya.private)
     lay(spool, forger.write())
-    assert count_by_code(take(store, spool).refused) == (("NU-9809", 1),)
+    assert take(store, spool).codes == {"NU-9809": 1}
     abroad = replace(kenya, country="TZ")
     lay(spool, abroad.write())
-    assert count_by_code(take(store, spool).refused) == (("NU-9807", 1),)
+    assert take(store, spool).codes == {"NU-9807": 1}
     # The site got a new server, and called.
     store.confirm("ke-1", encode_public_key(forger.private), TODAY)
     assert store.list_keys("ke-1")[0] == encode_public_key(forger.private)
@@ -133,7 +138,7 @@ def test_a_release_that_the_feed_never_signed(
     store: FleetStore, spool: Path, facts: dict[str, Any]
 ) -> None:
     lay(spool, Reporter("ke-1", "KE").write(**facts))
-    assert count_by_code(take(store, spool).refused) == (("NU-9808", 1),)
+    assert take(store, spool).codes == {"NU-9808": 1}
     assert store.list_sites() == ()
 
 
@@ -148,9 +153,83 @@ def test_files_that_are_no_receipts(store: FleetStore, spool: Path, tmp_path: Pa
     (spool / "cut").write_bytes(genuine[:-10])
     (spool / "nested").write_bytes(b"[" * 4000)
     found = take(store, spool)
-    assert count_by_code(found.refused) == (("NU-9801", 6),)
-    assert (found.stored, found.done) == (0, ())
+    assert (found.stored, found.codes) == (0, {"NU-9801": 5})
     assert outside.read_bytes() == genuine
+    # They are moved, links as links, and judged no more. Directories are nobody's receipts.
+    assert {path.name for path in spool.iterdir()} == {"directory", REFUSED_DIRECTORY}
+    moved = {path.name for path in (spool / REFUSED_DIRECTORY).iterdir()}
+    assert moved == {f"NU-9801_{name}" for name in ("link", "pipe", "huge", "cut", "nested")}
+    assert (spool / REFUSED_DIRECTORY / "NU-9801_link").is_symlink()
+    assert take(store, spool).codes == {}
+
+
+def test_refused_files_fill_no_disk_and_what_people_laid_there_stays(
+    store: FleetStore, spool: Path
+) -> None:
+    refused = spool / REFUSED_DIRECTORY
+    for again in (0, 1):
+        for number in range(80):
+            content = b"%d %d" % (again, number)
+            (spool / hashlib.sha256(content).hexdigest()).write_bytes(content)
+            (spool / f"letter {again} {number}").write_bytes(content)
+        found = take(store, spool)
+        assert found.codes == {"NU-9801": 160}
+        assert [*spool.iterdir()] == [refused]
+    names = [path.name.removeprefix("NU-9801_") for path in refused.iterdir()]
+    letters = [name for name in names if name.startswith("letter")]
+    assert len(letters) == 160
+    assert 0 < len(names) - len(letters) <= MOST_REFUSED
+    # A person looked and emptied it: the next import begins again.
+    for path in refused.iterdir():
+        path.unlink()
+    assert take(store, spool).refused == 0
+    assert [*spool.iterdir()] == []
+
+
+def test_who_writes_into_the_spool_does_not_choose_where_refused_files_go(
+    store: FleetStore, spool: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (spool / REFUSED_DIRECTORY).symlink_to(tmp_path / "elsewhere")
+    (spool / "no receipt").write_bytes(b"x")
+    with pytest.raises(UpdaterError) as failed:
+        take(store, spool)
+    assert failed.value.message is SPOOL_UNUSABLE
+    assert [*(tmp_path / "elsewhere").iterdir()] == []
+
+
+def test_names_of_files_in_any_bytes(store: FleetStore, spool: Path) -> None:
+    long, odd = b"x" * 255, b"\xff\xfe\n;"
+    for name in (long, odd):
+        (spool / os.fsdecode(name)).write_bytes(b"x")
+    found = take(store, spool)
+    assert {os.fsencode(name) for name, _ in found.named} == {long, odd}
+    assert len([*(spool / REFUSED_DIRECTORY).iterdir()]) == 2
+
+
+def test_a_refusal_that_names_a_site_is_named_before_noise(store: FleetStore, spool: Path) -> None:
+    for number in range(2 * MOST_NAMED):
+        (spool / f"{number}").write_bytes(b"x")
+    lay(spool, Reporter("ke-1", "KE").write(running="9.9.9"))
+    found = take(store, spool)
+    assert found.refused == 2 * MOST_NAMED + 1
+    assert len(found.named) == MOST_NAMED
+    assert str(found.named[0][1]).startswith("NU-9808: Receipt of ke-1 names a release")
+
+
+def test_files_of_a_spool_are_not_in_memory_together(store: FleetStore, spool: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    lay(spool, *(kenya.write() for _ in range(1000)))
+    files = sum(path.stat().st_size for path in spool.iterdir())
+    for number in range(1000):
+        (spool / f"{number} {'x' * 200}").write_bytes(b"x")
+    tracemalloc.start()
+    try:
+        assert take(store, spool).stored == 1000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < files / 2
 
 
 def test_hostile_receipts_by_the_thousand(store: FleetStore, spool: Path) -> None:
@@ -170,8 +249,8 @@ def test_hostile_receipts_by_the_thousand(store: FleetStore, spool: Path) -> Non
     for number in range(2000):
         (spool / f"{number:05}").write_bytes(chance.choice(makers)())
     found = take(store, spool)
-    assert (found.stored, found.known + len(found.refused)) == (0, 2000)
-    assert {code for code, _ in count_by_code(found.refused)} == {"NU-9801", "NU-9809"}
+    assert (found.stored, found.known + found.refused) == (0, 2000)
+    assert set(found.codes) == {"NU-9801", "NU-9809"}
     assert len(only(store).receipts) == 20
 
 
@@ -184,39 +263,63 @@ def _change(content: bytes, chance: random.Random) -> bytes:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from typing import Any
-from ncen_updater.publisher.fleet import intake, store
+from ncen_updater.publisher.fleet import store
 from tests.publisher.fleet.sites import RELEASES, TODAY
-left = int(sys.argv[3])
-add = store.FleetStore.add
-def counted(*of):
+record, spool, what, left = *sys.argv[1:4], int(sys.argv[4])
+place = os if what in ("unlink", "rename") else store.FleetStore
+step = getattr(place, what)
+def counted(*of, **more):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    add(*of)
-store.FleetStore.add = counted
-with store.FleetStore.open(Path(sys.argv[1])) as record:
-    intake.import_receipts(record, Path(sys.argv[2]), RELEASES, TODAY)
+    return step(*of, **more)
+setattr(place, what, counted)
+with store.FleetStore.open(Path(record)) as opened:
+    opened.import_spool(Path(spool), RELEASES, TODAY, keep=False)
 """
 
 
-def test_a_killed_import_stores_nothing_and_the_next_one_everything(
-    tmp_path: Path, spool: Path
+@pytest.mark.parametrize(
+    ("what", "after", "stored"),
+    [("_take", 0, 0), ("_take", 9, 0), ("_remove_old", 0, 0), ("unlink", 0, 10), ("unlink", 5, 10),
+     ("rename", 0, 10), ("rename", 2, 10)],
+)  # fmt: skip
+def test_a_killed_import_loses_and_doubles_nothing(
+    tmp_path: Path, spool: Path, what: str, after: int, stored: int
 ) -> None:
     record, kenya = tmp_path / "fleet.sqlite", Reporter("ke-1", "KE")
     lay(spool, *(kenya.write() for _ in range(10)))
-    for after in (0, 1, 9):
-        words = [sys.executable, "-c", KILLED, str(record), str(spool), str(after)]
-        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-        with FleetStore.open(record) as store:
-            assert store.list_sites() == ()
+    for number in range(3):
+        (spool / f"no receipt {number}").write_bytes(b"x")
+    words = [sys.executable, "-c", KILLED, str(record), str(spool), what, str(after)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     with FleetStore.open(record) as store:
-        assert take(store, spool).stored == 10
+        assert sum(len(site.receipts) for site in store.list_sites()) == stored
+        again = take(store, spool)
+        assert again.stored == 10 - stored
         assert (len(only(store).receipts), only(store).marks) == (10, frozenset())
+    refused = spool / REFUSED_DIRECTORY
+    assert [*spool.iterdir()] == [refused]
+    assert {path.name for path in refused.iterdir()} == {
+        f"NU-9801_no receipt {number}" for number in range(3)
+    }
 
 
-def test_after_13_months_counts_stay_and_the_last_receipt(store: FleetStore, spool: Path) -> None:
+def test_no_kill_leaves_a_site_without_its_confirmed_key(store: FleetStore, spool: Path) -> None:
+    """One statement takes the old key's place."""
+    old, new = Reporter("ke-1", "KE"), Reporter("ke-1", "KE")
+    lay(spool, old.write(), new.write())
+    take(store, spool)
+    store.confirm("ke-1", encode_public_key(old.private), TODAY)
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    store.confirm("ke-1", encode_public_key(new.private), TODAY)
+    assert len(statements) == 1
+    assert only(store).key == encode_public_key(new.private)
+
+
+def test_after_13_months_the_last_receipt_stays(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     for months in range(16):
         day = TODAY + timedelta(days=30 * months)

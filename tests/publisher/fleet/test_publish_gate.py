@@ -14,8 +14,7 @@ from ncen_updater.common.messages import PUBLICATION_WAITS, UNSOUND_DRAFT
 from ncen_updater.formats.receipt import Outcome, encode_public_key
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.fleet.intake import import_receipts
-from ncen_updater.publisher.fleet.publish_gate import list_soaked_countries
+from ncen_updater.publisher.fleet.releases import list_soaked_countries
 from ncen_updater.publisher.fleet.store import FleetStore
 from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
@@ -35,7 +34,7 @@ countries = ["FR", "DE"]
 leader = "FR"
 """
 WAVE = "2026-12-08T08:00:00Z=100"
-GOOD = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "fault": "none", "soaked": True}
+GOOD = {"change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True}
 CONDITION = PublishCondition(product="ncen", version="3.3.0", count=1, countries=("KE", "FR"))
 
 
@@ -46,7 +45,7 @@ def import_all(
     spool.mkdir(exist_ok=True)
     lay(spool, *(site.write(running="3.3.0", **facts) for site, facts in sites))
     with FleetStore.open(record) as store:
-        assert import_receipts(store, spool, RELEASES, TODAY).refused == ()
+        assert store.import_spool(spool, RELEASES, TODAY, keep=False).refused == 0
         for site, _ in sites if confirmed else ():
             store.confirm(site.site, encode_public_key(site.private), TODAY)
 
@@ -160,6 +159,6 @@ def test_a_country_with_one_bad_or_contradictory_site_does_not_count(tmp_path: P
         twice.number = 0
         spool = record.with_suffix(".spool")
         lay(spool, twice.write(TODAY - timedelta(days=1)))
-        import_receipts(store, spool, RELEASES, TODAY)
+        store.import_spool(spool, RELEASES, TODAY, keep=False)
         assert list_soaked_countries(store.list_sites(), CONDITION) == ()
     assert PUBLICATION_WAITS.code == "NU-9814"

@@ -1,4 +1,9 @@
-"""What sites reported of each release, by country, beside the waves that opened it. Pure."""
+"""Regions, what sites reported of each release beside its waves, and the wait for their receipts.
+
+Regions are names for sets of countries, in a file that nobody signs and only the Secretariat reads:
+what is signed holds countries. A condition on a wave is signed; the machine that publishes asks it,
+and sites never see a list that waits.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,28 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from typing import Annotated
 
 from packaging.version import Version
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from ncen_updater.common.bounded_io import parse_toml, read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import PUBLICATION_WAITS, REGIONS_INVALID
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
+from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
-from ncen_updater.formats.rollout import RolloutWave
-from ncen_updater.publisher.fleet.regions import Regions
-from ncen_updater.publisher.fleet.store import FleetSite, Waiver
+from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark, Waiver
+from ncen_updater.publisher.signing.role_policy import read_publish_condition
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 
+MAX_BYTES = 100_000
+#: Names the leaders of all regions, where a region is asked for.
+LEADERS = "leaders"
+RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: So many countries must report a release's own fault before a halt is proposed.
 COUNTRIES_FOR_HALT = 2
 FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD, Outcome.SOAK_FAILED)
@@ -24,13 +42,80 @@ NO_WORD = "none"
 Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
 
 
-@dataclass(frozen=True)
-class Downtime:
-    """Downtime of one change, in seconds; the prediction where it is known."""
+class Region(SignedModel):
+    """One region.
 
-    actual_s: int
-    low_s: int | None
-    high_s: int | None
+    Attributes:
+        name: For people.
+        countries: Its countries.
+        leader: The country that leads it.
+        contacts: Whom to call, by country or by site.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=300)]
+    leader: Country
+    contacts: Mapping[str, Annotated[str, StringConstraints(pattern=r"^[^\n]{1,200}$")]] = {}
+
+    @model_validator(mode="after")
+    def _check_leader(self) -> Region:
+        if self.leader not in self.countries:
+            raise ValueError(f"the leader {self.leader} is none of its countries")
+        return self
+
+
+Regions = Mapping[str, Region]
+_ADAPTER = TypeAdapter(dict[RegionCode, Region])
+
+
+def read_regions(path: Path) -> Regions:
+    """Read ``regions.toml``, a table for each region.
+
+    Raises:
+        REGIONS_INVALID: If it is not readable, or a country is in two regions.
+    """
+    try:
+        regions = _ADAPTER.validate_python(parse_toml(read_file(path, MAX_BYTES).decode()))
+        seen: dict[str, str] = {}
+        for code, region in regions.items():
+            for country in region.countries:
+                if country in seen:
+                    raise ValueError(f"{country} is in {seen[country]} and in {code}")
+                seen[country] = code
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UpdaterError(REGIONS_INVALID, path=path, reason=f"{place}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        reason = describe_system_error(error) if isinstance(error, OSError) else str(error)
+        raise UpdaterError(REGIONS_INVALID, path=path, reason=reason) from error
+    return regions
+
+
+def list_countries(regions: Regions, name: str) -> tuple[str, ...]:
+    """Return the countries that ``@NAME`` stands for: of a region, or the leaders of all.
+
+    Raises:
+        KeyError: If there is no such region.
+    """
+    if name == LEADERS:
+        return tuple(sorted(region.leader for region in regions.values()))
+    return tuple(sorted(regions[name].countries))
+
+
+def find_region(regions: Regions, country: str) -> str:
+    """Return the code of a country's region; empty for none."""
+    return next((code for code, one in regions.items() if country in one.countries), "")
+
+
+def find_contact(regions: Regions, country: str, site: str = "") -> str:
+    """Return whom to call about a site or a country; a dash where nobody is named."""
+    region = regions.get(find_region(regions, country))
+    contacts = region.contacts if region else {}
+    return contacts.get(site) or contacts.get(country) or "-"
+
+
+# ---- releases ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -42,7 +127,7 @@ class CountryRow:
         opens: When the release first opened to one of its sites, where that is known.
         outcomes: Its sites by outcome.
         days: Day and outcome of each change that tells its day.
-        downtime: The longest of its sites.
+        downtime: The longest of its sites, and what was predicted there, as a receipt has it.
     """
 
     country: str
@@ -50,7 +135,7 @@ class CountryRow:
     opens: date | None
     outcomes: Mapping[str, int]
     days: tuple[tuple[date, str], ...]
-    downtime: Downtime | None
+    downtime: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,8 +180,7 @@ class ReleaseRow:
     @property
     def longest_s(self) -> int:
         """The longest downtime, real or predicted: the scale of their pictures."""
-        found = [row.downtime for row in self.countries if row.downtime is not None]
-        return max([1, *(max(one.actual_s, one.high_s or 0) for one in found)])
+        return max([1, *(second for row in self.countries for second in row.downtime)])
 
 
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
@@ -142,7 +226,7 @@ def build_release_rows(
     for site in confirmed:
         for key, receipt in find_last_words(site).items():
             reports.setdefault(key, {})[site.site] = receipt
-    products = {site.last.receipt.product for site in confirmed}
+    products = {site.last.product for site in confirmed}
     keys = sorted((key for key in reports if key[0] in products), key=lambda key: Version(key[1]))
     leaders = {region.leader for region in regions.values()}
     rows = []
@@ -169,7 +253,7 @@ def _select_sites(
         moment = find_opening_time(waves, bucket, site.country)
         opens = moment.date() if moment is not None else None
         open_to_it = (opens or date.max) <= opened_by if waves else opened_by > date.min
-        older = Version(site.last.receipt.running) < Version(version)
+        older = Version(site.last.running) < Version(version)
         if site.site in words or (open_to_it and older):
             found.setdefault(site.country, []).append((site, opens))
     return found
@@ -215,19 +299,69 @@ def _build_country_row(
     outcomes = Counter(map(name_outcome, told))
     if len(told) < len(sites):
         outcomes[NO_WORD] = len(sites) - len(told)
-    longest = max(
-        (one for one in told if one.downtime_s is not None),
-        key=lambda one: one.downtime_s or 0,
-        default=None,
-    )
-    downtime = None
-    if longest is not None and longest.downtime_s is not None:
-        downtime = Downtime(longest.downtime_s, *(longest.predicted_s or (None, None)))
     return CountryRow(
         country=country,
         leads=leads,
         opens=min((opens for _, opens in sites if opens is not None), default=None),
         outcomes=outcomes,
-        days=tuple((one.change_day, name_outcome(one)) for one in told if one.change_day),
-        downtime=downtime,
+        days=tuple((one.ended, name_outcome(one)) for one in told if one.ended),
+        downtime=max((one.downtime or () for one in told), default=()),
     )
+
+
+# ---- waves that wait ---------------------------------------------------------------------------
+
+
+def check_publish_conditions(
+    event: SigningEvent, record: Path, waive: str | None, today: date
+) -> None:
+    """Refuse an event whose signers asked for more receipts than came; record why one is not.
+
+    Args:
+        event: To be published.
+        record: The database of receipts.
+        waive: Why it is published all the same.
+        today: The day.
+
+    Raises:
+        PUBLICATION_WAITS: If too few countries reported.
+        FLEET_UNUSABLE: If the database cannot be used.
+    """
+    for draft in event.drafts.values():
+        condition = read_publish_condition(draft.signed)
+        if condition is None:
+            continue
+        version, count = condition.version, condition.count
+        with FleetStore.open(record) as store:
+            reached = list_soaked_countries(store.list_sites(), condition)
+            if len(reached) < count and not waive:
+                missing = ", ".join(one for one in condition.countries if one not in reached)
+                raise UpdaterError(
+                    PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
+                    countries=missing,
+                )  # fmt: skip
+            if len(reached) < count:
+                store.record_waiver(
+                    Waiver(today, condition.product, version, count, reached, waive or "")
+                )
+
+
+def list_soaked_countries(
+    sites: Sequence[FleetSite], condition: PublishCondition
+) -> tuple[str, ...]:
+    """List the countries of a condition whose confirmed sites say upgraded and soaked; pure.
+
+    A country does not count while one of its sites reports the release's own fault or contradicts
+    itself.
+    """
+    good: set[str] = set()
+    bad: set[str] = set()
+    for site in sites:
+        if not site.is_confirmed or site.country not in condition.countries:
+            continue
+        last = find_last_words(site).get((condition.product, condition.version))
+        if last is not None and last.fault is Fault.RELEASE:
+            bad.add(site.country)
+        elif last is not None and last.outcome is Outcome.UPGRADED and last.soaked:
+            (bad if Mark.CONTRADICTED in site.marks else good).add(site.country)
+    return tuple(sorted(good - bad))

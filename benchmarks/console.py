@@ -347,10 +347,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     many = many_people(service, directory)
                 finally:
                     process.terminate()
-    _told(chosen.changes, figures, many)
+    _print_figures(chosen.changes, figures, many)
 
 
-def _told(changes: int, figures: Mapping[str, object], many: Mapping[str, float] | None) -> None:
+def _print_figures(
+    changes: int, figures: Mapping[str, object], many: Mapping[str, float] | None
+) -> None:
     pages, told, rest = figures["pages"], figures["told_s"], figures["rest_mb"]
     assert isinstance(pages, dict) and isinstance(told, dict) and isinstance(rest, float)
     seen = figures["seen_s"] if isinstance(figures["seen_s"], dict) else told

@@ -56,7 +56,6 @@ HEADER = {
 SHOWN_ENUMS = {
     "ChangeKind",
     "ChangeState",
-    "StepName",
     "StepState",
     "RecoveryAction",
     "Urgency",

@@ -47,7 +47,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return chosen
 
 
-def _told(trial: Trial) -> str:
+def _format_trial(trial: Trial) -> str:
     plan, fault = trial.plan, trial.plan.fault
     words = [f"{trial.number}: {plan.operation} from {trial.before}"]
     if plan.stranger:
@@ -90,7 +90,7 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                     history.reset()
                     continue
                 kinds[str(trial.verdict.kind)] += 1
-                say(_told(trial))
+                say(_format_trial(trial))
                 if chosen.report:
                     with chosen.report.open("a", encoding="utf-8") as report:
                         report.write(line(trial, run) + "\n")

@@ -33,7 +33,7 @@ from benchmarks.histories.judge import (
 )
 from benchmarks.histories.picture import differences, keys_of, picture, superuser
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
-from benchmarks.histories.said import Said, Truth, untrue
+from benchmarks.histories.report_check import SiteReport, Truth, find_false_statements
 from benchmarks.histories.stage import START, Stage, names_of
 from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
@@ -426,11 +426,11 @@ class History:
             undone=last.get("state") == "reverted",
             final=seen is not None,
         )
-        said = Said(
+        report = SiteReport(
             texts["status"], document, _document(doctor.output).get("findings", ()),
             texts.get("history", ""),
         )  # fmt: skip
-        found = untrue(said, truth)
+        found = find_false_statements(report, truth)
         self._untrue += [f"{words} [{dba.did}]" for words in found]
 
     def _text(self, *words: str) -> str:
@@ -475,7 +475,7 @@ class History:
         lost = missing(records, live)
         if lost:
             kept = self._kept()
-            told = self._told(kept, outputs)
+            told = self._find_named_sets(kept, outputs)
         now = stage.attributes_now()
         attributes = [
             f"{name}: {now.get(name)}, before {was}"
@@ -554,7 +554,7 @@ class History:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         return found
 
-    def _told(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
+    def _find_named_sets(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
         """Return the database sets that a finding, an unusual value or an unusual event names."""
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]

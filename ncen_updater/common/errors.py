@@ -25,6 +25,14 @@ def causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
+def get_error_text(error: BaseException) -> LazyText | str:
+    """Return what an error says: a text of ours, to be translated, or the words of a library."""
+    if isinstance(error, UpdaterError):
+        return error.full_text
+    text = error.args[0] if error.args else None
+    return text if isinstance(text, LazyText) else str(error)
+
+
 class UpdaterError(Exception):
     """Base of all errors that a person may see.
 

@@ -60,7 +60,10 @@ STEP_LABELS: Final[Mapping[str, str]] = {
 
 
 #: Labels of steps in a rollback, where they differ: a rollback needs no feed.
-_ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
+_ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {
+    "fetch": N_("verifying the release"),
+    "switch": N_("switching to the previous release"),
+}
 
 
 def get_step_label(name: str, kind: str) -> str:

@@ -129,12 +129,14 @@ def map_bundle_errors(grace: timedelta) -> Iterator[None]:
         MetadataDamagedError,
     ) as error:
         name = error.values.get("name") or error.values.get("role")
-        raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail) from error
+        raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail_text) from error
     except MetadataRollbackError as error:
-        raise UpdaterError(BUNDLE_OLDER, role=error.values["role"], detail=error.detail) from error
+        raise UpdaterError(
+            BUNDLE_OLDER, role=error.values["role"], detail=error.detail_text
+        ) from error
     except (BadSignatureError, MixedVersionsError) as error:
         raise UpdaterError(
-            BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail
+            BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail_text
         ) from error
     except RoleExpiredError as error:
         if error.values["role"] not in ONLINE_ROLES:
@@ -145,11 +147,11 @@ def map_bundle_errors(grace: timedelta) -> Iterator[None]:
             since=error.values["since"],
             now=error.values["now"],
             days=grace.days,
-            detail=error.detail,
+            detail=error.detail_text,
         ) from error
     except FeedStatusError as error:
         raise UpdaterError(
-            BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail
+            BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail_text
         ) from error
 
 

@@ -22,6 +22,7 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     BUNDLE_DOES_NOT_FIT,
     BUNDLE_INCOMPLETE,
@@ -401,7 +402,13 @@ class BundleContents:
         name = get_release_target_name(self._product, offer.version)
         signed = self._listed[name]
         if signed.length > MAX_DOCUMENT_BYTES:
-            raise ReleaseDocumentError(source=name, detail=f"{signed.length} bytes")
+            raise ReleaseDocumentError(
+                source=name,
+                detail=LazyText(
+                    "{length} bytes, more than {limit}",
+                    {"length": signed.length, "limit": MAX_DOCUMENT_BYTES},
+                ),
+            )
         place = self._get_release_directory(offer)
         self._client.download_target_file(signed, place / DOCUMENT_NAME, self._progress)
         write_document_record(place, signed.length, signed.hashes["sha256"])

@@ -21,7 +21,8 @@ from tuf.api.exceptions import (
 )
 from tuf.api.serialization import DeserializationError
 
-from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError, get_error_text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CAPTIVE_PORTAL,
     CLOCK_WRONG,
@@ -70,7 +71,11 @@ class TufRoleExpiredError(ExpiredMetadataError):
     """A role that lapsed, and when."""
 
     def __init__(self, role: str, expires: datetime) -> None:
-        super().__init__(f"{role} lapsed on {expires.isoformat()}")
+        super().__init__(
+            LazyText(
+                N_("{role} expired on {since}"), {"role": role, "since": _format_time(expires)}
+            )
+        )
         self.role, self.expires = role, expires
 
 
@@ -109,17 +114,20 @@ def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> Up
             CLOCK_WRONG,
             now=_format_time(facts.system),
             server=_format_time(server),
-            detail=str(error),
+            detail=get_error_text(error),
         )
     says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
     # Where this clock alone would still take it, say what it was judged by.
     ahead = facts.system < error.expires
-    detail = f"by the time that signers signed, {_format_time(facts.now)}" if ahead else None
+    words = N_("compared with the time of the newest signature, {at}")
+    detail = LazyText(words, {"at": _format_time(facts.now)}) if ahead else None
     since, now = _format_time(error.expires), _format_time(facts.system)
     return RoleExpiredError(says, role=error.role, since=since, now=now, detail=detail)
 
 
-def _map_download_error(error: DownloadError, facts: FeedErrorContext, detail: str) -> UpdaterError:
+def _map_download_error(
+    error: DownloadError, facts: FeedErrorContext, detail: LazyText | str
+) -> UpdaterError:
     name = facts.name
     if isinstance(error, DownloadHTTPError):
         return FeedStatusError(name=name, status=error.status_code, detail=detail)
@@ -132,7 +140,7 @@ def _map_download_error(error: DownloadError, facts: FeedErrorContext, detail: s
 
 
 def _map_repository_error(
-    error: RepositoryError, facts: FeedErrorContext, detail: str
+    error: RepositoryError, facts: FeedErrorContext, detail: LazyText | str
 ) -> UpdaterError:
     if isinstance(error, TufRoleExpiredError):
         return _map_expired_role(error, facts)
@@ -155,7 +163,7 @@ def _map_repository_error(
 
 def map_error(error: Exception, facts: FeedErrorContext) -> UpdaterError:
     """Return the error for people that an exception of a lower layer stands for."""
-    detail = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    detail = get_error_text(error)
     if isinstance(error, DownloadError):
         return _map_download_error(error, facts, detail)
     if isinstance(error, RepositoryError):

@@ -12,6 +12,7 @@ from typing import IO
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
 
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.resumable_download import DownloadStream
 
 #: Stands for the address of whatever is asked.
@@ -76,7 +77,11 @@ class LocalFetcher(FeedFetcher):
         name = url.removeprefix(FEED_SCHEME)
         length = self.get_length(name)
         if length > max_length:
-            raise DownloadLengthMismatchError(f"{name}: {length} bytes, over {max_length}")
+            raise DownloadLengthMismatchError(
+                LazyText(
+                    N_("{name}: more than {limit_bytes}"), {"name": name, "limit_bytes": max_length}
+                )
+            )
         return b"".join(self.read_blocks(name, 0))
 
     @contextlib.contextmanager

@@ -27,6 +27,8 @@ from tuf.api.exceptions import (
     DownloadLengthMismatchError,
 )
 
+from ncen_updater.common.errors import get_error_text
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.http_session import (
     MAX_PAUSE_S,
@@ -59,7 +61,15 @@ def strip_password(text: str) -> str:
     return re.sub(r"(://)[^/\s]*@", r"\1", text)
 
 
-def get_root_cause(error: BaseException) -> str:
+def _strip_passwords(text: LazyText) -> LazyText:
+    values = {
+        name: strip_password(value) if isinstance(value, str) else value
+        for name, value in text.values.items()
+    }
+    return LazyText(text.template, values)
+
+
+def get_root_cause(error: BaseException) -> LazyText | str:
     """Return what is at the bottom of an error of the HTTP libraries, without their own names."""
     seen: set[int] = set()
     here: BaseException | None = error
@@ -68,8 +78,10 @@ def get_root_cause(error: BaseException) -> str:
         bottom = here
         inner = (getattr(here, "reason", None), here.__cause__, *here.args)
         here = next((one for one in inner if isinstance(one, BaseException)), None)
-    words = bottom.strerror if isinstance(bottom, OSError) and bottom.strerror else str(bottom)
-    return TLS_LIBRARY_PREFIX.sub("", words)
+    if isinstance(bottom, OSError) and bottom.strerror:
+        return TLS_LIBRARY_PREFIX.sub("", bottom.strerror)
+    text = get_error_text(bottom)
+    return text if isinstance(text, LazyText) else TLS_LIBRARY_PREFIX.sub("", text)
 
 
 class NetworkFailure(StrEnum):
@@ -86,8 +98,8 @@ class NetworkFailure(StrEnum):
 class MirrorError(DownloadError, ConnectionLostError):
     """A mirror that did not give the file."""
 
-    def __init__(self, message: str, kind: NetworkFailure) -> None:
-        super().__init__(strip_password(message))
+    def __init__(self, message: LazyText, kind: NetworkFailure) -> None:
+        super().__init__(_strip_passwords(message))
         self.kind = kind
 
 
@@ -98,8 +110,9 @@ class MirrorStatusError(DownloadHTTPError):
         pause_s: How long it asks us to wait, seconds; None if it does not say.
     """
 
-    def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
-        super().__init__(strip_password(message), status)
+    def __init__(self, message: LazyText, status: int, pause_s: float | None = None) -> None:
+        super().__init__("", status)
+        self.args = (_strip_passwords(message),)
         self.pause_s = pause_s
 
 
@@ -196,10 +209,19 @@ class HttpFetcher(FeedFetcher):
                     content += chunk
                     if len(content) > max_length:
                         raise DownloadLengthMismatchError(
-                            f"{url}: more than {max_length} bytes from {strip_password(base)}"
+                            LazyText(
+                                N_("{name}: more than {limit_bytes}"),
+                                {
+                                    "name": strip_password(base) + url.removeprefix(FEED_SCHEME),
+                                    "limit_bytes": max_length,
+                                },
+                            )
                         )
             if content[:200].lstrip().startswith(b"<"):
-                raise MirrorError(f"{base}: a web page", NetworkFailure.CAPTIVE_PORTAL)
+                raise MirrorError(
+                    LazyText(N_("{name}: a web page instead of the file"), {"name": base}),
+                    NetworkFailure.CAPTIVE_PORTAL,
+                )
             return bytes(content)
 
         root = url.endswith(".root.json")
@@ -244,9 +266,8 @@ class HttpFetcher(FeedFetcher):
                 failures.append(error)
                 self._move_to_end(base)
         failure = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
-        for other in failures:
-            if other is not failure:
-                failure.add_note(str(other))
+        others = [get_error_text(other) for other in failures if other is not failure]
+        failure.args = (join_texts([get_error_text(failure), *others]),)
         raise failure
 
     def _retry(self, base: str, action: Callable[[str], T]) -> T:
@@ -316,7 +337,9 @@ class HttpFetcher(FeedFetcher):
                 kind = NetworkFailure.TLS
             elif isinstance(error, RedirectedError):
                 kind = NetworkFailure.REDIRECTED
-            reason = f"{address}: {get_root_cause(error)}"
+            reason = LazyText(
+                N_("{name}: {reason}"), {"name": address, "reason": get_root_cause(error)}
+            )
             raise MirrorError(reason, kind) from error
 
     def _record_server_date(self, response: requests.Response) -> None:
@@ -331,25 +354,44 @@ class HttpFetcher(FeedFetcher):
         status = response.status_code
         if status == HTTP_RANGE and offset:
             raise MirrorError(
-                f"{address}: no bytes from {offset} on", NetworkFailure.CONNECTION_LOST
+                LazyText(N_("{name}: unexpected byte range"), {"name": address}),
+                NetworkFailure.CONNECTION_LOST,
             )
         if status == HTTP_PROXY:
-            raise MirrorError(f"{address}: the proxy answered {status}", NetworkFailure.PROXY)
+            raise MirrorError(
+                LazyText(
+                    N_("{name}: the proxy returned status {status}"),
+                    {"name": address, "status": status},
+                ),
+                NetworkFailure.PROXY,
+            )
         if status not in (HTTP_OK, HTTP_PARTIAL):
             pause_s = parse_retry_after_s(response.headers.get("Retry-After"), self._now())
-            wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
-            raise MirrorStatusError(f"{address}: status {status}{wait}", status, pause_s)
+            values = {"name": address, "status": status, "seconds": f"{pause_s or 0:.0f}"}
+            text = (
+                N_("{name}: status {status}")
+                if pause_s is None
+                else N_("{name}: status {status}, retry after {seconds} s")
+            )
+            raise MirrorStatusError(LazyText(text, values), status, pause_s)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise MirrorError(f"{address}: a web page", NetworkFailure.CAPTIVE_PORTAL)
+            raise MirrorError(
+                LazyText(N_("{name}: a web page instead of the file"), {"name": address}),
+                NetworkFailure.CAPTIVE_PORTAL,
+            )
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise MirrorError(f"{address}: sent in another encoding", NetworkFailure.CAPTIVE_PORTAL)
+            raise MirrorError(
+                LazyText(N_("{name}: unexpected content encoding"), {"name": address}),
+                NetworkFailure.CAPTIVE_PORTAL,
+            )
         if status == HTTP_OK:
             return 0
         unit, _, span = response.headers.get("Content-Range", "").partition(" ")
         first = span.partition("-")[0]
         if unit != "bytes" or first != str(offset):
             raise MirrorError(
-                f"{address}: another range than asked for", NetworkFailure.CONNECTION_LOST
+                LazyText(N_("{name}: unexpected byte range"), {"name": address}),
+                NetworkFailure.CONNECTION_LOST,
             )
         return offset
 
@@ -369,7 +411,11 @@ class HttpFetcher(FeedFetcher):
                 yield chunk
             if count < expected:
                 raise MirrorError(
-                    f"{address}: ended after {count} bytes", NetworkFailure.CONNECTION_LOST
+                    LazyText(
+                        N_("{name}: connection closed after {received_bytes}"),
+                        {"name": address, "received_bytes": count},
+                    ),
+                    NetworkFailure.CONNECTION_LOST,
                 )
             self._cuts = 0
         except (MirrorError, TransferTooSlowError):
@@ -379,7 +425,10 @@ class HttpFetcher(FeedFetcher):
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
             self._record_lost_connection(base, count)
-            reason = f"the answer of {address} breaks off: {get_root_cause(error)}"
+            reason = LazyText(
+                N_("{name}: connection lost: {reason}"),
+                {"name": address, "reason": get_root_cause(error)},
+            )
             raise MirrorError(reason, NetworkFailure.CONNECTION_LOST) from error
 
     def _record_lost_connection(self, base: str, count: int) -> None:

@@ -28,6 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.resumable_download import ConnectionLostError
 
 #: One read; less where the rate is capped, so that a pause stays short.
@@ -64,7 +65,9 @@ class ReadDeadline:
             TransferTooSlowError: If the time is over.
         """
         if self._clock() > self._until:
-            raise TransferTooSlowError(f"no more of an answer came within {self._seconds:.0f} s")
+            raise TransferTooSlowError(
+                LazyText(N_("no data for {seconds} s"), {"seconds": f"{self._seconds:.0f}"})
+            )
 
 
 class _ResponseStream(io.RawIOBase):
@@ -141,9 +144,11 @@ class BoundedHttpSession(requests.Session):
             if url.startswith("https:") and not led.lower().startswith("https:"):
                 raise requests.exceptions.SSLError("redirected to an unencrypted URL")
             if _origin(led) not in map(_origin, origins):
-                raise RedirectedError(f"redirected to {led[:80]!r}")
+                raise RedirectedError(
+                    LazyText(N_("redirected to {address}"), {"address": repr(led[:80])})
+                )
             url = led
-        raise requests.TooManyRedirects(f"led on more than {MAX_REDIRECTS} times")
+        raise requests.TooManyRedirects("too many redirects")
 
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
         """Return what has come of a body, at most so many bytes; nothing at its end.
@@ -255,12 +260,20 @@ class TransferRateMonitor:
         now = self._clock()
         self._bytes += size
         if now - self._begun > self._deadline:
-            raise TransferTooSlowError(f"{self._name}: not finished after {self._deadline:.0f} s")
+            raise TransferTooSlowError(
+                LazyText(
+                    N_("{name}: not finished after {seconds} s"),
+                    {"name": self._name, "seconds": f"{self._deadline:.0f}"},
+                )
+            )
         if now - self._since >= self._window:
             rate = self._bytes / (now - self._since)
             if rate < self._minimum:
                 raise TransferTooSlowError(
-                    f"{self._name}: {rate:.0f} bytes/s, at least {self._minimum} needed"
+                    LazyText(
+                        N_("{name}: {rate} B/s, the minimum is {minimum} B/s"),
+                        {"name": self._name, "rate": f"{rate:.0f}", "minimum": self._minimum},
+                    )
                 )
             self._since, self._bytes = now, 0
 

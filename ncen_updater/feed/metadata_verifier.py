@@ -39,8 +39,8 @@ from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.errors import UpdaterError, get_error_text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import within_calendar
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
@@ -121,7 +121,9 @@ class RootChain:
             root = _parse_root(content)
             root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
         except (OSError, RepositoryError) as error:
-            raise TrustedRootMissingError(path=self._trusted_root, detail=str(error)) from error
+            raise TrustedRootMissingError(
+                path=self._trusted_root, detail=get_error_text(error)
+            ) from error
         newest = root.signed
         if verified_root and (before := _parse_root(verified_root).signed).version > newest.version:
             newest, content = before, verified_root
@@ -169,7 +171,7 @@ class RootChain:
 def _parse_root(content: bytes) -> Metadata[Root]:
     metadata = Metadata[Root].from_bytes(content)
     if not isinstance(metadata.signed, Root):
-        raise RepositoryError("not a root")
+        raise RepositoryError("not root metadata")
     return metadata
 
 
@@ -178,7 +180,12 @@ def _verify_successor(root: Root, content: bytes) -> Root:
     root.verify_delegate("root", later.signed_bytes, later.signatures)
     later.signed.verify_delegate("root", later.signed_bytes, later.signatures)
     if later.signed.version != root.version + 1:
-        raise RepositoryError(f"root {later.signed.version} in the place of {root.version + 1}")
+        raise RepositoryError(
+            LazyText(
+                N_("root {found} instead of root {expected}"),
+                {"found": later.signed.version, "expected": root.version + 1},
+            )
+        )
     return later.signed
 
 
@@ -188,10 +195,14 @@ def _verify_role(
     """Verify a list by its signatures."""
     metadata = Metadata.from_bytes(content)
     if not isinstance(metadata.signed, kind):
-        raise RepositoryError(f"{role} is another kind of list")
+        raise RepositoryError(LazyText(N_("{role}: metadata of another type"), {"role": role}))
     result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
     if not result:
-        raise UnsignedMetadataError(f"{role} was signed by {len(result.signed)} keys that count")
+        raise UnsignedMetadataError(
+            LazyText(
+                N_("{role}: valid signatures: {count}"), {"role": role, "count": len(result.signed)}
+            )
+        )
     signed = metadata.signed
     issued = None
     if isinstance(signed, Targets):
@@ -524,8 +535,8 @@ def _map_verification_errors(version: str | None) -> Iterator[None]:
         if isinstance(error, UpdaterError) and error.message in PASSED_THROUGH:
             raise
         if version is None:
-            raise TrustError(METADATA_NOT_VERIFIED, detail=str(error)) from error
-        raise UnverifiedDownloadError(version=version, detail=str(error)) from error
+            raise TrustError(METADATA_NOT_VERIFIED, detail=get_error_text(error)) from error
+        raise UnverifiedDownloadError(version=version, detail=get_error_text(error)) from error
 
 
 logger = logging.getLogger(__name__)

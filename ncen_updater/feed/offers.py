@@ -24,6 +24,7 @@ from ncen_updater.feed.feed_summary import (
     read_feed_summary,
     read_view_json,
 )
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.release_document import (
     DeltaRef,
     Offer,
@@ -66,7 +67,7 @@ def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, 
 def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
-        raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
+        raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256 digest")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
             raise TrustError(
@@ -76,7 +77,7 @@ def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Of
             )
         offer = parse_leniently(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
-        raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
+        raise TrustError(OFFER_INVALID, name=name, detail=describe_mistakes(error, name)) from error
     if offer.product != product:
         raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
     if get_release_target_name(product, offer.version) != name:
@@ -138,7 +139,9 @@ def load_view(path: Path) -> FeedView | None:
             version=summary.version,
         )
     except (ValidationError, ValueError) as error:
-        raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)[:500]) from error
+        raise TrustError(
+            VIEW_DAMAGED, path=path, detail=describe_mistakes(error, "offers")
+        ) from error
 
 
 @dataclass(frozen=True)

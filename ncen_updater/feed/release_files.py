@@ -122,10 +122,10 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
     version = document.manifest.version
     content = _decompress_tree(path, document.tree_bytes, version)
     if compute_sha256(content) != document.tree_digest:
-        raise TrustError(TREE_MISMATCH, version=version, detail="digest")
+        raise TrustError(TREE_MISMATCH, version=version, detail="digest mismatch")
     tree = parse_tree(content, document.tree.target)
     if tree.total_bytes != document.unpacked_bytes:
-        raise TrustError(TREE_MISMATCH, version=version, detail="total size")
+        raise TrustError(TREE_MISMATCH, version=version, detail="length mismatch")
     return tree
 
 
@@ -151,5 +151,5 @@ def _decompress_tree(path: Path, length: int, version: str) -> bytes:
     except (zstd.ZstdError, EOFError, NotRegularFileError) as error:
         raise TrustError(TREE_MISMATCH, version=version, detail=str(error)) from error
     if len(content) != length:
-        raise TrustError(TREE_MISMATCH, version=version, detail=f"not {length} bytes")
+        raise TrustError(TREE_MISMATCH, version=version, detail="length mismatch")
     return bytes(content)

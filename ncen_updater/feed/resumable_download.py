@@ -250,7 +250,7 @@ class _Download:
     ) -> None:
         self._partial, self._open_part = partial, open_part
         self._wanted, self._progress = wanted, progress
-        self._told = LazyText(DOWNLOAD_PROGRESS, {"name": wanted.name})
+        self._label = LazyText(DOWNLOAD_PROGRESS, {"name": wanted.name})
         self.parts = ChunkVerifier(wanted)
 
     def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:
@@ -312,14 +312,17 @@ class _Download:
                 stream.write(take)
                 if not parts.verify(take):
                     return False
-                self._progress.report(self._told, parts.verified_bytes, length)
+                self._progress.report(self._label, parts.verified_bytes, length)
                 if len(take) < len(chunk):
                     logger.warning("%s: longer than signed", self._wanted.name)
                     parts.reset()
                     return False
         if parts.verified_bytes < length:
             raise ConnectionLostError(
-                f"{self._wanted.name}: ended after {parts.verified_bytes} bytes"
+                LazyText(
+                    N_("{name}: connection closed after {received_bytes}"),
+                    {"name": self._wanted.name, "received_bytes": parts.verified_bytes},
+                )
             )
         return True
 

@@ -203,7 +203,7 @@ class TrustStateStore:
                 TRUST_STATE_DAMAGED, path=self._path, detail=str(error)[:500]
             ) from error
         except OSError as error:
-            raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
     def get_reference_time(self) -> datetime:
         """Return the system time, but never earlier than the newest verified signed time."""
@@ -234,7 +234,7 @@ class TrustStateStore:
                 # Somebody who may look and not work: nothing is installed by what they see.
                 logger.info("%s is not ours to write: %s", self._path, error)
                 return after
-            raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
         return after
 
     def _write_state(self, proved: TrustState) -> None:

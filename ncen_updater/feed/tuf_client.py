@@ -34,6 +34,7 @@ from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: igno
 from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import TrustClock
@@ -306,7 +307,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             wanted = self._trusted_set.timestamp.snapshot_meta.version
             self._facts.name = "snapshot"
             if Metadata.from_bytes(self._received["snapshot"]).signed.version != wanted:
-                raise TufMixedRolesError(str(error)) from error
+                raise TufMixedRolesError(*error.args) from error
             raise
 
     def _find_expired_role(self, *roles: str) -> TufRoleExpiredError | None:
@@ -337,7 +338,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         self._facts.name = role
         meta = trusted.snapshot.meta.get(f"{role}.json")
         if meta is None:
-            raise TufMixedRolesError(f"snapshot does not name {role}")
+            raise TufMixedRolesError(
+                LazyText(N_("{role} is missing in the snapshot metadata"), {"role": role})
+            )
         version = meta.version if trusted.root.consistent_snapshot else None
         data = self._download_metadata(role, meta.length or self.config.targets_max_length, version)
         try:
@@ -346,7 +349,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             # Signatures, digest and version were verified before expiry was looked at.
             raise TufRoleExpiredError(role, Metadata.from_bytes(data).signed.expires) from error
         except BadVersionNumberError as error:
-            raise TufMixedRolesError(str(error)) from error
+            raise TufMixedRolesError(*error.args) from error
         require_role(targets, role)
         self._persist_metadata(role, data)
         return cast("Targets", targets)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     NOTHING_IMPORTED,
     OFFER_CHANGED,
@@ -351,7 +352,13 @@ class TufReleaseSource(DownloadStore):
         name = get_release_target_name(self._product, offer.version)
         signed = files[name]
         if signed.length > MAX_DOCUMENT_BYTES:
-            raise ReleaseDocumentError(source=name, detail=f"{signed.length} bytes")
+            raise ReleaseDocumentError(
+                source=name,
+                detail=LazyText(
+                    "{length} bytes, more than {limit}",
+                    {"length": signed.length, "limit": MAX_DOCUMENT_BYTES},
+                ),
+            )
         client.download_target_file(signed, place / DOCUMENT_NAME, progress)
         write_document_record(place, signed.length, signed.hashes["sha256"])
         return self.load_document(offer)

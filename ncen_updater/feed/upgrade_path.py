@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,6 +85,15 @@ NOT_FOR_SITE = frozenset(
 )
 
 
+def _format_upgrade_from(text: str) -> LazyText | str:
+    """Say a version specifier of the usual form in words; any other as it stands. Pure."""
+    found = re.fullmatch(r">=\s*([\w.]+),\s*<\s*([\w.]+)", text)
+    if found is None:
+        return text or "-"
+    words = N_("{low} or later, before {high}")
+    return LazyText(words, {"low": found[1], "high": found[2]})
+
+
 def format_rejection(
     reason: RejectionReason, *, opens: str | None = None, **values: object
 ) -> LazyText:
@@ -133,7 +143,7 @@ class OfferRejection:
             countries=", ".join(offer.countries),
             opens=opens,
             stop=self.stop,
-            upgrade_from=offer.upgrade_from or "-",
+            upgrade_from=_format_upgrade_from(offer.upgrade_from),
             why=why.reason if why else "",
         )
 

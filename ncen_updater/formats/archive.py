@@ -32,7 +32,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.common.errors import InsufficientSpaceError
+from ncen_updater.common.errors import InsufficientSpaceError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
 from ncen_updater.common.progress import ProgressListener
@@ -59,7 +59,7 @@ class _LimitedStream:
         block = self._stream.read(size)
         self._read += len(block)
         if self._read > self.allowed:
-            raise _MemberRefusedError(f"more than {self.allowed} bytes came out")
+            raise _MemberRefusedError("larger than the signed tree")
         return block
 
 
@@ -134,7 +134,9 @@ def unpack_selected_files(
                     directory.ensure_directory(entry.path.rpartition("/")[0])
                 _write_entry(tar, member, entry, directory)
         if left:
-            raise _MemberRefusedError(f"{min(left)!r} and {len(left) - 1} more are missing")
+            raise _MemberRefusedError(
+                LazyText(N_("{name}: missing in the archive"), {"name": repr(min(left))})
+            )
 
 
 def _is_file(path: Path) -> bool:
@@ -165,11 +167,15 @@ def _map_errors(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
     try:
         yield
     except _MemberRefusedError as error:
-        raise TransferError(ARCHIVE_MISMATCH, archive=archive.name, detail=str(error)) from error
+        raise TransferError(
+            ARCHIVE_MISMATCH, archive=archive.name, detail=get_error_text(error)
+        ) from error
     except (
         tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotRegularFileError,
     ) as error:  # fmt: skip
-        raise TransferError(ARCHIVE_DAMAGED, archive=archive.name, detail=str(error)) from error
+        raise TransferError(
+            ARCHIVE_DAMAGED, archive=archive.name, detail=get_error_text(error)
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(destination).free
@@ -214,7 +220,7 @@ def _unpack_members(
             pass
         if wanted:
             raise _MemberRefusedError(
-                f"{next(iter(wanted))!r} and {len(wanted) - 1} more are missing"
+                LazyText(N_("{name}: missing in the archive"), {"name": repr(next(iter(wanted)))})
             )
         for entry in reversed(tree.entries):
             if entry.type is EntryType.DIRECTORY:
@@ -231,7 +237,9 @@ def _map_header_errors() -> Iterator[None]:
         ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
         MemoryError, struct.error,
     ) as error:  # fmt: skip
-        raise tarfile.ReadError(f"a header cannot be read: {error}"[:500]) from error
+        raise tarfile.ReadError(
+            LazyText(N_("invalid header: {reason}"), {"reason": str(error)[:500]})
+        ) from error
 
 
 def _open_tar(stream: _LimitedStream) -> tarfile.TarFile:
@@ -247,9 +255,11 @@ def _read_next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
 def _check_member(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
     name = member.name
     if entry is None:
-        raise _MemberRefusedError(f"{name!r} is not in the signed tree, or comes twice")
+        raise _MemberRefusedError(
+            LazyText(N_("{name}: not in the signed tree, or duplicate"), {"name": repr(name)})
+        )
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise _MemberRefusedError(f"{name!r} is not a plain path")
+        raise _MemberRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
     kind = {
         tarfile.REGTYPE: EntryType.FILE,
         tarfile.AREGTYPE: EntryType.FILE,
@@ -257,14 +267,24 @@ def _check_member(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry
         tarfile.SYMTYPE: EntryType.SYMLINK,
     }.get(member.type)
     if kind is not entry.type or member.issparse():
-        raise _MemberRefusedError(f"{name!r} is of another type")
+        raise _MemberRefusedError(LazyText(N_("{name}: unexpected type"), {"name": repr(name)}))
     if kind is EntryType.SYMLINK:
         if member.linkname != entry.target:
-            raise _MemberRefusedError(f"{name!r} leads to {member.linkname!r}")
+            raise _MemberRefusedError(
+                LazyText(
+                    N_("{name}: link to {target}"),
+                    {"name": repr(name), "target": repr(member.linkname)},
+                )
+            )
     elif member.mode != entry.mode:
-        raise _MemberRefusedError(f"{name!r} has mode {member.mode:o}, not {entry.mode:o}")
+        raise _MemberRefusedError(
+            LazyText(
+                N_("{name}: mode {found}, expected {expected}"),
+                {"name": repr(name), "found": f"{member.mode:o}", "expected": f"{entry.mode:o}"},
+            )
+        )
     if member.size != entry.size:
-        raise _MemberRefusedError(f"{name!r} has {member.size} bytes, not {entry.size}")
+        raise _MemberRefusedError(LazyText(N_("{name}: unexpected size"), {"name": repr(name)}))
     return entry
 
 
@@ -273,7 +293,9 @@ def _write_entry(
 ) -> None:
     source = tar.extractfile(member)
     if source is None:
-        raise _MemberRefusedError(f"{entry.path!r} has no content")
+        raise _MemberRefusedError(
+            LazyText(N_("{name}: unexpected type"), {"name": repr(entry.path)})
+        )
     digest, left = hashlib.sha256(), entry.size
     with os.fdopen(directory.create_file(entry.path), "wb") as stream, source:
         while left and (block := source.read(min(BLOCK, left))):
@@ -282,6 +304,8 @@ def _write_entry(
             left -= len(block)
         os.fchmod(stream.fileno(), entry.mode)
     if left:
-        raise tarfile.ReadError(f"{entry.path!r} ends {left} bytes early")
+        raise tarfile.ReadError(LazyText(N_("{name}: unexpected size"), {"name": repr(entry.path)}))
     if digest.hexdigest() != entry.sha256:
-        raise _MemberRefusedError(f"{entry.path!r} has other content")
+        raise _MemberRefusedError(
+            LazyText(N_("{name}: digest mismatch"), {"name": repr(entry.path)})
+        )

@@ -153,7 +153,7 @@ def plan_layout(sources: Iterable[MemberSource]) -> tuple[tuple[BundleMember, ..
     at = 0
     for source in sources:
         if not _NAME.fullmatch(source.name):
-            raise ValueError(f"not the name of a member: {source.name!r}")
+            raise ValueError(LazyText(N_("{name}: invalid path"), {"name": repr(source.name)}))
         member = BundleMember(source.name, source.size, source.crc, at)
         members.append(member)
         at = member.end

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.errors import UpdaterError
+from itertools import islice
+
+from pydantic import ValidationError
+
+from ncen_updater.common.errors import UpdaterError, get_error_text
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
     BAD_MANIFEST,
     BAD_RELEASE,
@@ -10,6 +15,9 @@ from ncen_updater.common.messages import (
     DOWNLOAD_DAMAGED,
     TRANSFER_ERROR,
 )
+
+#: How many mistakes of a document are named.
+MAX_MISTAKES = 20
 
 
 class ManifestError(UpdaterError):
@@ -41,3 +49,29 @@ class DownloadDamagedError(TransferError):
     """The wrong bytes from every address; what was right of them is kept."""
 
     message = DOWNLOAD_DAMAGED
+
+
+def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
+    """Return why a document was refused: each mistake with its place, or what its reader says.
+
+    Our reasons are translated where they are shown; the words of a library are not.
+
+    Args:
+        error: What the model or the reader raised.
+        whole: What stands for the place of a mistake of the whole document.
+    """
+    if not isinstance(error, ValidationError):
+        return get_error_text(error)
+    found = error.errors(include_url=False, include_input=False)
+    return join_texts(
+        LazyText(
+            N_("{name}: {reason}"),
+            {
+                "name": ".".join(str(part)[:100] for part in item["loc"]) or whole,
+                "reason": get_error_text(item["ctx"]["error"])
+                if item["type"] == "value_error"
+                else item["msg"],
+            },
+        )
+        for item in islice(found, MAX_MISTAKES)
+    )

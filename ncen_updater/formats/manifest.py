@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +20,8 @@ from pydantic import (
 )
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
-from ncen_updater.formats.errors import ManifestError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.errors import ManifestError, describe_mistakes
 from ncen_updater.formats.reported_version import get_reported_version
 
 MAX_MANIFEST_BYTES = 1_000_000
@@ -37,7 +37,9 @@ def _check_version(value: str) -> str:
     except InvalidVersion as error:
         raise ValueError("not a PEP 440 version") from error
     if str(parsed) != value:
-        raise ValueError(f"write it in its normal form: {parsed}")
+        raise ValueError(
+            LazyText(N_("write it in its normal form: {version}"), {"version": parsed})
+        )
     return value
 
 
@@ -501,7 +503,10 @@ class OverlayManifest(SignedModel):
                 LANGUAGE_PLACEHOLDER, ""
             ):
                 raise ValueError(
-                    f"'{name}' holds {LANGUAGE_PLACEHOLDER} once for translations, else not"
+                    LazyText(
+                        N_("'{name}' holds {placeholder} once for translations, else not"),
+                        {"name": name, "placeholder": LANGUAGE_PLACEHOLDER},
+                    )
                 )
         if wanted and (self.required or self.rules):
             raise ValueError("'required' and 'rules' are for settings only")
@@ -559,12 +564,17 @@ class Manifest(SignedModel):
             raise ValueError("duplicate name in [[files]]")
         for of in ("release_path", "site_path"):
             if len({getattr(item, of) for item in self.overlays}) != len(self.overlays):
-                raise ValueError(f"'overlays' names the same '{of}' twice")
+                raise ValueError(LazyText(N_("duplicate '{name}' in 'overlays'"), {"name": of}))
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:
             if database_name not in names:
-                raise ValueError(f"'{name}' asks the unknown database '{database_name}'")
+                raise ValueError(
+                    LazyText(
+                        N_("'{name}' needs the unknown database '{database}'"),
+                        {"name": name, "database": database_name},
+                    )
+                )
         if self.migrator and any(database.migrations for database in self.databases):
             raise ValueError("give either SQL migrations or a migrator command, not both")
         return self
@@ -609,12 +619,7 @@ def parse_manifest(data: object, source: str) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'manifest'}: "
-            f"{re.sub('^Value error, ', '', item['msg'])}"
-            for item in error.errors(include_url=False)
-        )
-        raise ManifestError(source=source, detail=mistakes) from error
+        raise ManifestError(source=source, detail=describe_mistakes(error, "manifest")) from error
 
 
 def load_manifest(path: Path) -> Manifest:

@@ -24,10 +24,11 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import RECEIPT_INVALID
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -168,7 +169,12 @@ class Receipt(SignedModel):
     def _check_level(self) -> Receipt:
         above = [name for name in self.model_fields_set if not is_within(name, self.level)]
         if above:
-            raise ValueError(f"fields above the level {self.level}: {', '.join(sorted(above))}")
+            raise ValueError(
+                LazyText(
+                    N_("fields above the level {level}: {fields}"),
+                    {"level": self.level, "fields": ", ".join(sorted(above))},
+                )
+            )
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -246,7 +252,9 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     """
     try:
         if len(content) > MAX_RECEIPT_BYTES:
-            raise ValueError(f"over {MAX_RECEIPT_BYTES} bytes")
+            raise ValueError(
+                LazyText(N_("more than {limit_bytes}"), {"limit_bytes": MAX_RECEIPT_BYTES})
+            )
         envelope = Envelope.from_dict(parse_json(content))
         statement = parse_json(envelope.payload)
         subject = statement["subject"][0]
@@ -266,14 +274,15 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     except VerificationError as error:
         raise UpdaterError(RECEIPT_INVALID, reason="invalid signature") from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = f"{field}: {first['msg']}" if field else first["msg"]
+        reason = describe_mistakes(error, "predicate")
         raise UpdaterError(RECEIPT_INVALID, reason=reason) from error
     except (
         ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, FormatError,
     ) as error:  # fmt: skip
-        raise UpdaterError(RECEIPT_INVALID, reason=f"not a receipt: {error}"[:200]) from error
+        raise UpdaterError(
+            RECEIPT_INVALID,
+            reason=LazyText(N_("not a receipt: {reason}"), {"reason": get_error_text(error)}),
+        ) from error
     return SignedReceipt(receipt, release_digest, _compute_digest(envelope.payload), content)
 
 

@@ -22,7 +22,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import encode_canonical_json
-from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.formats.errors import ReleaseDocumentError, describe_mistakes
 from ncen_updater.formats.manifest import (
     ByteCount,
     Channel,
@@ -265,7 +265,9 @@ def parse_release_document(
             return parse_leniently(ReleaseDocument, data)
         return ReleaseDocument.model_validate(data)
     except (ValidationError, ValueError, RecursionError) as error:
-        raise ReleaseDocumentError(source=source, detail=str(error)[:500]) from error
+        raise ReleaseDocumentError(
+            source=source, detail=describe_mistakes(error, source)
+        ) from error
 
 
 def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[str, Any]:

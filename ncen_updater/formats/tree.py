@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json
-from ncen_updater.formats.errors import TreeError
+from ncen_updater.formats.errors import TreeError, describe_mistakes
 
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
@@ -100,20 +100,20 @@ class Tree(BaseModel):
 def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
     parts = entry.path.split("/")
     if entry.path.startswith("/") or "\\" in entry.path or "\0" in entry.path:
-        return "not a plain relative path"
+        return N_("invalid path")
     if any(part in ("", ".", "..") for part in parts):
-        return "not a plain relative path"
+        return N_("invalid path")
     if entry.path in seen:
-        return "named twice"
+        return N_("duplicate path")
     parent = "/".join(parts[:-1])
     if parent and seen.get(parent) is not EntryType.DIRECTORY:
-        return "its directory is not named before it"
+        return N_("not in a directory of the release")
     if (entry.sha256 is None) == (entry.type is EntryType.FILE):
-        return "files, and only files, have a digest"
+        return N_("files, and only files, have a digest")
     if (entry.target is None) == (entry.type is EntryType.SYMLINK):
-        return "links, and only links, have a target"
+        return N_("links, and only links, have a target")
     if entry.type is not EntryType.FILE and entry.size:
-        return "only files have a size"
+        return N_("only files have a size")
     if entry.target is not None:
         return _find_link_problem(entry.path, entry.target)
     return None
@@ -121,12 +121,12 @@ def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
 
 def _find_link_problem(path: str, target: str) -> str | None:
     if target.startswith("/") or "\0" in target:
-        return "a link must not be absolute"
+        return N_("the link is absolute")
     depth = len(PurePosixPath(path).parts) - 1
     for part in target.split("/"):
         depth += -1 if part == ".." else 0 if part in ("", ".") else 1
         if depth < 0:
-            return "a link must not lead out of the release"
+            return N_("the link leads out of the release")
     return None
 
 
@@ -148,12 +148,17 @@ def parse_tree(content: bytes, source: str) -> Tree:
     try:
         tree = Tree.model_validate_json(content)
     except ValidationError as error:
-        raise TreeError(source=source, detail=str(error)[:500]) from error
+        raise TreeError(source=source, detail=describe_mistakes(error, source)) from error
     seen: dict[str, EntryType] = {}
     for entry in tree.entries:
         problem = _find_problem(entry, seen)
         if problem:
-            raise TreeError(source=source, detail=f"{entry.path!r}: {problem}")
+            raise TreeError(
+                source=source,
+                detail=LazyText(
+                    N_("{name}: {reason}"), {"name": repr(entry.path), "reason": problem}
+                ),
+            )
         seen[entry.path] = entry.type
     return tree
 
@@ -193,7 +198,12 @@ def scan_tree(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree
     for entry in tree.entries:
         problem = _find_problem(entry, seen)
         if problem:
-            raise TreeError(source=root, detail=f"{entry.path!r}: {problem}")
+            raise TreeError(
+                source=root,
+                detail=LazyText(
+                    N_("{name}: {reason}"), {"name": repr(entry.path), "reason": problem}
+                ),
+            )
         seen[entry.path] = entry.type
     return tree
 

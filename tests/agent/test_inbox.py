@@ -76,7 +76,7 @@ def test_names(name: str, plain: bool) -> None:
     ("mode", "uid", "fault"),
     [
         (0o1770, 0, None), (0o1770, ME, None), (0o700, 0, None), (0o755, 0, None),
-        (0o1770, SOMEBODY, "it does not belong to root"),
+        (0o1770, SOMEBODY, "it does not belong to the system administrator (root)"),
         (0o1777, 0, "it is world-writable"),
         (0o770, 0, "it is group-writable without a sticky bit"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
+PACKAGE = SCRIPT.parents[1] / "ncen_updater"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
@@ -17,7 +19,7 @@ SAME = {
     "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
     "Navigation", "Options", "Pages", "Plan", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
-    "configuration {path}", "confirmation", "extensions", "import", "local", "plan",
+    "configuration {path}", "confirmation", "extensions", "import", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",
     "{kind}, mode {mode}",
 }  # fmt: skip
@@ -138,3 +140,30 @@ def test_names_that_are_typed_are_the_same() -> None:
 def test_nothing_is_elided_before_a_consonant() -> None:
     for _, french in said():
         assert not re.search(r"\b[dlnsj]'[b-df-gj-np-tv-xz]", french), french
+
+
+def _is_english(node: ast.expr) -> bool:
+    """Whether a reason is joined from English words: nobody can translate it any more."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else ()
+    return any(
+        isinstance(part, ast.Constant) and re.search(r"[A-Za-z]{2,}", str(part.value))
+        for part in parts
+    )
+
+
+@pytest.mark.parametrize("room", ["feed", "formats"])
+def test_every_reason_can_be_translated(room: str) -> None:
+    """Seen in a French session: "Détail : ... status 503", "... is not in the signed tree"."""
+    raised = [
+        (f"{path.name}:{node.lineno}", node.exc)
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    ]
+    found = [
+        place
+        for place, error in raised
+        for reason in (*error.args, *(k.value for k in error.keywords if k.arg != "name"))
+        if _is_english(reason)
+    ]
+    assert found == []

@@ -20,7 +20,12 @@ from benchmarks.histories.judge import (
     named,
 )
 from benchmarks.histories.plans import FAULTS, OPERATIONS, choose, plan_from
-from benchmarks.histories.said import AS_BEFORE, Said, Truth, untrue
+from benchmarks.histories.report_check import (
+    AS_BEFORE,
+    SiteReport,
+    Truth,
+    find_false_statements,
+)
 from benchmarks.histories.strangers import KINDS, instants_of
 
 DATABASES = ("seizures", "suspects", "companies")
@@ -186,33 +191,33 @@ BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}
 @pytest.mark.parametrize(
     ("said", "truth", "words"),
     [
-        (Said(), Truth(LIVE, officer_in=True), ""),
-        (Said(doctor=NAMED), Truth(MISSING, officer_in=False), ""),
-        (Said(), Truth(MISSING, officer_in=False), "says nothing of ncen_seizures"),
-        (Said(doctor=NAMED), Truth(LIVE, officer_in=True), "is missing"),
-        (Said(doctor=SHUT), Truth(CLOSED, officer_in=False), ""),
-        (Said(doctor=SHUT), Truth(LIVE, officer_in=True), "is closed"),
-        (Said(), Truth(CLOSED, officer_in=False), "which is closed"),
-        (Said(), Truth(CLOSED, officer_in=False, open_change=True), ""),
-        (Said(doctor=STRICT), Truth(LIVE, officer_in=True), ""),
-        (Said(doctor=STRICT), Truth(LIVE, officer_in=True, final=True), "put right"),
-        (Said(document=WORKS), Truth(LIVE, officer_in=False), "none can"),
-        (Said(document=BLAMED), Truth(LIVE, officer_in=True), "called bad"),
-        (Said(document=BLAMED), Truth(LIVE, officer_in=True, bad=frozenset({"3.3.0"})), ""),
+        (SiteReport(), Truth(LIVE, officer_in=True), ""),
+        (SiteReport(doctor=NAMED), Truth(MISSING, officer_in=False), ""),
+        (SiteReport(), Truth(MISSING, officer_in=False), "says nothing of ncen_seizures"),
+        (SiteReport(doctor=NAMED), Truth(LIVE, officer_in=True), "is missing"),
+        (SiteReport(doctor=SHUT), Truth(CLOSED, officer_in=False), ""),
+        (SiteReport(doctor=SHUT), Truth(LIVE, officer_in=True), "is closed"),
+        (SiteReport(), Truth(CLOSED, officer_in=False), "which is closed"),
+        (SiteReport(), Truth(CLOSED, officer_in=False, open_change=True), ""),
+        (SiteReport(doctor=STRICT), Truth(LIVE, officer_in=True), ""),
+        (SiteReport(doctor=STRICT), Truth(LIVE, officer_in=True, final=True), "put right"),
+        (SiteReport(document=WORKS), Truth(LIVE, officer_in=False), "none can"),
+        (SiteReport(document=BLAMED), Truth(LIVE, officer_in=True), "called bad"),
+        (SiteReport(document=BLAMED), Truth(LIVE, officer_in=True, bad=frozenset({"3.3.0"})), ""),
         (
-            Said(status=AS_BEFORE),
+            SiteReport(status=AS_BEFORE),
             Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
             "replaced databases",
         ),
         (
-            Said(status=f"{AS_BEFORE}; replaced: ncen_seizures"),
+            SiteReport(status=f"{AS_BEFORE}; replaced: ncen_seizures"),
             Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
             "",
         ),
     ],
 )
-def test_what_is_said_and_not_so_is_found(said: Said, truth: Truth, words: str) -> None:
-    found = untrue(said, truth)
+def test_what_is_said_and_not_so_is_found(said: SiteReport, truth: Truth, words: str) -> None:
+    found = find_false_statements(said, truth)
     assert words in " ".join(found) if words else found == []
 
 

@@ -91,7 +91,7 @@ def test_a_time_signed_ahead_is_not_remembered(agent: Agent, server: WebServer, 
     with pytest.raises(UpdaterError) as caught:
         agent.source(server.url).refresh()
     assert caught.value.code == "NU-2007"
-    assert "signed" in str(caught.value.detail)
+    assert "newest signature" in str(caught.value.detail)
     signed.unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
     feed.publish("ncen", keep_expiry=True)
     agent.source(server.url).refresh()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher, MirrorError, NetworkFailure
 from ncen_updater.feed.http_session import TransferTooSlowError
@@ -244,8 +246,22 @@ def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
         assert made == pauses
         if not pauses:
             server.faults = [Fault("", status=503, headers={"Retry-After": asked})]
-            with pytest.raises(DownloadHTTPError, match="come back in"):
+            with pytest.raises(DownloadHTTPError, match="retry after"):
                 make(server.url, **settings).download_bytes(NAME, 100)
+
+
+def test_why_no_address_gives_a_file_is_told_in_french(served: Path, make: Make) -> None:
+    """Seen: "Détail : ... status 503; ...: a web page": only whole sentences are translated."""
+    context = FeedErrorContext("timestamp", NOW, NOW, None, 1)
+    with serving(served) as server, serving(served) as other:
+        server.faults = [Fault("", status=503)]
+        other.faults = [Fault("", body=PORTAL, content_type="text/html")]
+        with pytest.raises(UpdaterError) as caught, map_errors(context):
+            make(server.url, other.url).download_bytes(NAME, 100)
+    told = caught.value.detail_text
+    assert told is not None
+    assert ": statut 503 ; " in told.render("fr")
+    assert told.render("fr").endswith(": une page web au lieu du fichier")
 
 
 class Time:

@@ -174,6 +174,7 @@ def test_words_of_a_rejection() -> None:
         (
             offer("3.3.0", "==3.1", required=True),
             offer("3.4.0", ">=3.2"),
+            offer("3.3.11", ">=3.3.10,<3.4.0"),
             offer("3.5.0", withdrawn=GONE),
         ),
         site="dakar",
@@ -185,6 +186,7 @@ def test_words_of_a_rejection() -> None:
     assert isinstance(path, NoUpgradePath)
     assert [r.text.render() for r in path.rejected] == [
         "upgrade only from ==3.1",
+        "upgrade only from 3.3.10 or later, before 3.4.0",
         "required release 3.3.0 cannot be installed first",
         "withdrawn by the Secretariat: loses photographs",
     ]

@@ -46,7 +46,7 @@ def play(stage: Stage) -> None:
         )
         say(
             N_(
-                "SIGKILL to process {pid} of the agent during: {seen}. Journal: step 'migrate' is"
+                "SIGKILL to process {pid} of the agent during: {seen}. Journal: migration"
                 " {state}. The maintenance page is shown."
             ),
             pid=process.pid,
@@ -70,7 +70,7 @@ def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> LazyText | None:
     if intended is None:
         return None
     if found is None:
-        return LazyText(N_("step 'migrate'"))
+        return LazyText(N_("migrating the databases"))
     return LazyText(N_("migration of {database}"), {"database": found[0]})
 
 

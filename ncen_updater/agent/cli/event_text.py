@@ -127,7 +127,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "databases": N_("databases"),
     "emergency": N_("emergency"),
     "error": N_("error"),
-    "error_code": N_("error code"),
+    "error_code": N_("code"),
     "exit_code": N_("exit code"),
     "file": N_("file"),
     "fingerprints": N_("schema digests"),
@@ -143,7 +143,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "merged": N_("merged in"),
     "lost": N_("lost"),
     "low_s": N_("at least"),
-    "mode": N_("method"),
+    "mode": N_("databases"),
     "name": N_("name"),
     "needed": N_("approvals required"),
     "not_before": N_("not before"),
@@ -177,6 +177,11 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "words": N_("text"),
     "written": N_("overwritten"),
 }
+#: How a change gets the databases to its release.
+_MODE_LABELS: Final[Mapping[str, str]] = {
+    "migrate": N_("to be migrated"),
+    "restore": N_("to be restored as they were before the upgrade"),
+}
 #: What they hold that is a word of ours.
 TRANSLATED_FIELDS = frozenset({"action", "kind", "mode", "what"})
 #: What they hold that is a time.
@@ -207,7 +212,8 @@ def format_event(
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
     found = []
-    for name, value in data.items():
+    # The step first: what follows tells of it.
+    for name, value in sorted(data.items(), key=lambda item: item[0] != "step"):
         label = translate(EVENT_FIELD_LABELS.get(name, name), language)
         shown = _format_value(name, value, language, zone)
         if value is not None:  # the kind says that it is a step
@@ -234,5 +240,5 @@ def _format_value(name: str, value: object, language: str, zone: tzinfo | None) 
     if isinstance(value, str) and name == "step":
         return translate_step_label(value, "upgrade", language)
     if isinstance(value, str) and name in TRANSLATED_FIELDS:
-        return translate(value, language)
+        return translate(_MODE_LABELS.get(value, value), language)
     return LazyText("{value}", {"value": value}).render(language)

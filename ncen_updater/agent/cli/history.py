@@ -17,7 +17,7 @@ from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import translate_step_label
+from ncen_updater.common.labels import get_step_label, translate_step_label
 from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 
 Document = Mapping[str, Any]
@@ -156,7 +156,8 @@ def _show_change(session: AgentSession, report: Document, *, events: bool) -> No
     for shown in format_table(rows, session.language):
         session.add_line(shown)
     for event in report["events"]:
-        reported = format_event(
-            event["at"], event["kind"], event["data"], session.language, session.zone
-        )
+        data = dict(event["data"] or {})
+        if "step" in data:  # a rollback has labels of its own
+            data["step"] = get_step_label(str(data["step"]), report["kind"])
+        reported = format_event(event["at"], event["kind"], data, session.language, session.zone)
         session.add_line(f"  {reported}")

@@ -45,14 +45,6 @@ def has_started(moment: JsonDocument, requested_at: str) -> bool:
     return datetime.fromisoformat(running["since"]) >= datetime.fromisoformat(requested_at)
 
 
-def predates_job(moment: JsonDocument, requested_at: str) -> bool:
-    """Tell whether the service made its last decision before a job was requested. Pure."""
-    looked_at = moment["status_read_at"]
-    if moment["running"] is not None or looked_at is None:
-        return False
-    return datetime.fromisoformat(looked_at) < datetime.fromisoformat(requested_at)
-
-
 def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | None:
     """Say what a queued job waits for; None where there is no operation. Pure.
 

@@ -284,7 +284,7 @@ class LocalSiteClient(LocalRecords):
             words.append(LazyText(N_("No differences.")))
         elif all(finding.severity is Severity.INFO for finding in findings):
             words.append(LazyText(N_("No other differences.")))
-        words.append(LazyText(N_("Chain head: {head}"), {"head": head}))
+        words.append(LazyText(N_("Chain head of the audit log: {value}"), {"value": head}))
         document = {
             "chain_head": str(head),
             "as_recorded": not differs,
@@ -388,7 +388,8 @@ class LocalSiteClient(LocalRecords):
         found = serialize_rehearsal(record)
         # Not where it lies: most of those who decide cannot open that.
         text = N_("To write the approval dossier, run: ncen-updater dossier {version}")
-        retained = [LazyText(text, {"version": record.to_version})]
+        more = N_("To approve, run: ncen-updater approve {version}")
+        retained = [LazyText(one, {"version": record.to_version}) for one in (text, more)]
         return CommandResult(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
             [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],

@@ -80,7 +80,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
                 by_operator=by_operator, at_boot=boot, last_running_boot=known.last_running_boot
             )
     before = []
-    if result.decision is not None:
+    if result.decision is not None and dry_run:
         before = [make_sentence(result.decision.reason.render(session.language))]
     answer = format_operation_result(result, session.language, before)
     if result.application_started:

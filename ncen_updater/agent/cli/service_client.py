@@ -17,7 +17,6 @@ from ncen_updater.agent.cli.job_progress import (
     describe_job_wait,
     has_started,
     parse_job_result,
-    predates_job,
     report_progress,
 )
 from ncen_updater.agent.config.essential_settings import read_service_socket
@@ -324,7 +323,7 @@ class ServiceSiteClient:
                     waits = waits or self._describe_wait(given["at"])
                 if waits is not None and not has_started(event.data, given["at"]):
                     progress.report(waits)
-                elif not predates_job(event.data, given["at"]):
+                elif event.data["running"] is not None:
                     report_progress(progress, event.data)
         except UpdaterError as error:
             if error.code != TOO_MANY_STREAMS.code:

@@ -67,10 +67,10 @@ def _format_application(status: SiteStatus) -> LazyText:
     values |= {
         "trouble": format_health_problem(seen),
         "why": seen.unknown_because or "-",
-        "said": seen.detail,
+        "reported": seen.detail,
     }
     if (seen.state, seen.answer) == (AvailabilityState.AVAILABLE, HealthAnswer.OTHER_VERSION):
-        words = N_("{product} {version} is selected, but {said} is running.")
+        words = N_("{product} {version} is selected, but {reported} is running.")
         return LazyText(words, values)
     return LazyText(
         _AVAILABILITY.get((seen.state, seen.process_runs)) or _AVAILABILITY[(seen.state, None)],

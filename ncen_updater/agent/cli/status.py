@@ -248,8 +248,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         )
         session.add_line(LazyText(text, {"version": pending["version"]}))
     _show_queued_job(session, document, part)
-    for hold in part["holds"]:
-        session.add_line(format_hold(hold, session.zone))
+    _show_holds(session, part)
     for row in part["approvals"]:
         session.add_line(
             _format_approval(row, next((r for r in part["approvals"] if r["next"]), None))
@@ -268,6 +267,13 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "Marked bad: {version}, {times} failures, last {at} ({code}). Run: ncen-updater history"
         )
         session.add_line(LazyText(words, row_values))
+
+
+def _show_holds(session: AgentSession, part: Document) -> None:
+    for hold in part["holds"]:
+        session.add_line(format_hold(hold, session.zone))
+    if part["holds"]:
+        session.add_line(LazyText(N_("  To remove all holds, run: ncen-updater unhold")))
 
 
 def _show_schedules(session: AgentSession, document: Document, part: Document) -> None:
@@ -348,7 +354,7 @@ def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
         )
     yield LazyText(words, values)
     words = N_(
-        "  Valid until the next change. To withdraw it, run: ncen-updater approve "
+        "  Valid until the next change. To withdraw your approval, run: ncen-updater approve "
         "--rollback --withdraw"
     )
     yield LazyText(words)
@@ -406,7 +412,11 @@ def _show_open_change(
     if serves and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
     else:
-        session.add_line(LazyText(N_("  Run: ncen-updater resume")))
+        # Without the service only the system administrator may do it.
+        words = (
+            N_("  Run: ncen-updater resume") if serves else N_("  Run: sudo ncen-updater resume")
+        )
+        session.add_line(LazyText(words))
 
 
 def _translate(session: AgentSession, word: str | None) -> str:

@@ -16,7 +16,7 @@ from ncen_updater.agent.cli.common import get_agent_session, yes_option
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     NOT_PREPARED,
@@ -248,7 +248,9 @@ def _build_unusable_error(path: object, error: Exception) -> UpdaterError:
 
     line = error.line if isinstance(error, UnusableFileError) else None
     place = path if line is None else f"{path}:{line}"
-    return UpdaterError(OVERLAY_FILE_UNUSABLE, path=place, why=error, state=NOTHING_CHANGED)
+    return UpdaterError(
+        OVERLAY_FILE_UNUSABLE, path=place, why=get_error_text(error), state=NOTHING_CHANGED
+    )
 
 
 def _import_texts(

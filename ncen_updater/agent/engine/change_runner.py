@@ -50,6 +50,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.error_sanitizer import describe_error, sanitize_error
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import get_step_label
 from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE
 from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, ProgressListener
 
@@ -265,7 +266,7 @@ class ChangeRunner:
             ):
                 facts = step.do(context)
             if not step.is_done(context):
-                raise UpdaterError(STEP_NOT_EFFECTIVE, step=name)
+                raise _make_not_effective_error(name, context.change.kind)
         self._checkpoint(name, StepPhase.AFTER_EFFECT)
         if following is not None and type(self._steps[following]).prepare is not Step.prepare:
             following = None
@@ -284,7 +285,7 @@ class ChangeRunner:
             self._checkpoint(name, StepPhase.BEFORE_UNDO)
             self.when_there(partial(step.undo, context), AWAY_LIMIT_S)
             if not self.when_there(partial(step.is_undone, context), AWAY_LIMIT_S):
-                raise UpdaterError(STEP_NOT_EFFECTIVE, step=name)
+                raise _make_not_effective_error(name, context.change.kind)
             self._checkpoint(name, StepPhase.AFTER_UNDO)
             self._journal.record_step(change_id, name, StepState.UNDONE)
             self._checkpoint(name, StepPhase.AFTER_UNDO_RECORD)
@@ -298,6 +299,7 @@ class ChangeRunner:
             raise UpdaterError(
                 REVERT_FAILED,
                 step=name,
+                step_label=LazyText(get_step_label(name, context.change.kind)),
                 cause=_describe_cause(error),
                 cause_remedy=add_raw_error_path(_get_remedy(error), full),
                 detail=getattr(error, "detail", None),
@@ -364,6 +366,7 @@ class ChangeRunner:
             kind=change.kind,
             version=change.to_version,
             step=name,
+            step_label=LazyText(get_step_label(name, change.kind)),
             cause=_describe_cause(error),
             cause_code=code,
             cause_remedy=add_raw_error_path(
@@ -371,6 +374,11 @@ class ChangeRunner:
             ),
             detail=getattr(error, "detail", None),
         ) from error
+
+
+def _make_not_effective_error(name: StepName, kind: ChangeKind) -> UpdaterError:
+    label = LazyText(get_step_label(name, kind))
+    return UpdaterError(STEP_NOT_EFFECTIVE, step=name, step_label=label)
 
 
 def _was_interrupted(error: BaseException) -> bool:

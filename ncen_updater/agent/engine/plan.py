@@ -130,20 +130,20 @@ class PlannedFiles:
         values = {"name": self.name, "words": self.description}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
             words = {
-                None: N_("  {name}: effect not declared by the release; files are retained"),
+                None: N_("  files {name}: effect not declared by the release; files are retained"),
                 SiteFileEffect.NOTHING: N_(
-                    "  {name}: unchanged according to the release; files are retained"
+                    "  files {name}: unchanged according to the release; files are retained"
                 ),
             }
             return LazyText(words[self.effect], values)
         if not self.configured:
-            text = N_("  {name}: not retained (not in agent.toml): {words}")
+            text = N_("  files {name}: not retained (not in agent.toml): {words}")
         elif self.effect is SiteFileEffect.ADDS:
-            text = N_("  {name}: files added, reverted before the commit: {words}")
+            text = N_("  files {name}: some added, reverted before the commit: {words}")
         else:
             text = N_(
-                "  {name}: files changed, reverted before the commit; a later rollback restores"
-                " previous paths and keeps new files: {words}"
+                "  files {name}: some changed, reverted before the commit; a later rollback "
+                "restores previous paths and keeps new files: {words}"
             )
         return LazyText(text, values)
 

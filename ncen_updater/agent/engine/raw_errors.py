@@ -67,7 +67,7 @@ def describe_raw_error_path(path: Path | None) -> LazyText:
     """Say where all is that was said, if anywhere; pure."""
     if path is None:
         return LazyText("")
-    words = N_("The complete error may quote records. It is stored in {path} (root only).")
+    words = N_("The complete error may quote records. To read it, run: sudo cat {path}")
     return LazyText(words, {"path": str(path)})
 
 

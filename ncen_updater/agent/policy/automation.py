@@ -58,7 +58,7 @@ APPLICATION_CHECK_INTERVAL = timedelta(minutes=5)
 MAX_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
 BUSY_POLL_INTERVAL = timedelta(seconds=15)
-JOB_WAITING_TEXT = N_("job queued: starting")
+JOB_WAITING_TEXT = N_("starting the queued job")
 
 
 class AutomationMode(StrEnum):
@@ -372,7 +372,7 @@ def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObst
     if not (asked and facts.missing_approvals):
         return None
     values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
-    words = N_("waiting for approval of {version}: {count} missing")
+    words = N_("next upgrade: {version}, waiting for approval: {count} missing")
     return _make_permanent_obstacle(WaitReason.APPROVAL, words, **values)
 
 
@@ -396,7 +396,7 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
     if not facts.upgrade_windows:
         if facts.not_before is not None:
             return None
-        words = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule")
+        words = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule TIME")
         return _make_permanent_obstacle(WaitReason.NOT_SCHEDULED, words, version=target)
     opening = find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
     if opening is None:

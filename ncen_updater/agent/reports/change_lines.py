@@ -13,7 +13,8 @@ from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName, StepState
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import FAILED_STEP, format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, translate
-from ncen_updater.common.labels import explain_code, translate_step_label
+from ncen_updater.common.labels import explain_code, has_hidden_values, translate_step_label
+from ncen_updater.common.messages import INTERRUPTED
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.
@@ -166,13 +167,16 @@ def _format_failure(
             {
                 "step": translate_step_label(str(failure["step"]), report["kind"], language),
                 "at": when(failure["at"]),
-                "error": LazyText("{name}: {text}", {"name": failure["code"], "text": error}),
+                "error": LazyText("{name} {text}", {"name": failure["code"], "text": error}),
             },
         )  # fmt: skip
     elif meaning is not None:
         yield LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
     elif code:
         yield LazyText(N_("  failed with {code}"), {"code": code})
+    # What interrupted a change is over: there is nothing left to do about it.
+    if meaning and code != INTERRUPTED.code and not has_hidden_values(meaning[1]):
+        yield LazyText(N_("  what to do: {remedy}"), {"remedy": meaning[1]})
     cut = report["cut_off"]
     if cut:
         text = (

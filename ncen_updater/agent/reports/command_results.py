@@ -391,6 +391,9 @@ _SINGLE_APPROVAL_LINE = N_(
     "The person who runs the rollback must be an approver; this counts as the approval."
 )
 _MISSING_APPROVALS_LINE = N_(
+    "Missing approvals: {missing}. Each approver runs: ncen-updater approve --rollback{loss}"
+)
+_MORE_APPROVALS_LINE = N_(
     "Missing approvals: {missing} (approved by: {who}). Each approver runs: ncen-updater"
     " approve --rollback{loss}"
 )
@@ -461,13 +464,14 @@ def format_rollback_plan(
         )
     elif approval.count.missing:
         values = {
-            "missing": approval.count.missing, "who": approval.approver_names or "-",
+            "missing": approval.count.missing, "who": approval.approver_names,
             "loss": format_accept_loss_option(plan.lost_total),
         }  # fmt: skip
         alone = approval.count.missing + len(approval.count.approvals) == 1
         if alone:
             words.append(LazyText(_SINGLE_APPROVAL_LINE))
-        typed.append(LazyText(_NEXT_COMMAND_LINE if alone else _MISSING_APPROVALS_LINE, values))
+        missing = _MORE_APPROVALS_LINE if approval.approver_names else _MISSING_APPROVALS_LINE
+        typed.append(LazyText(_NEXT_COMMAND_LINE if alone else missing, values))
     elif approval.count.approvals:
         typed.append(
             LazyText(

@@ -1,4 +1,4 @@
-"""Receipts of this site: what is known, what may be said of it, and the key that signs it.
+"""Receipts of this site: the facts, the ones that the level allows, and the key that signs it.
 
 The journal remembers the level that people agreed to and every receipt that was written, so that a
 kill between two of these leaves at most a receipt with a number that nobody received: the
@@ -216,8 +216,8 @@ def queue_receipt(site: Site, journal: Journal, level: ReceiptLevel, actor: str)
         UpdaterError, OSError: As :func:`write_receipt`.
     """
     following, _ = prepare_receipt(site, journal, level)
-    said = [_select_news(one.receipt) for one, _ in list_outgoing(site.state_directory, level)]
-    if _select_news(following) not in said:
+    queued = [_select_news(one.receipt) for one, _ in list_outgoing(site.state_directory, level)]
+    if _select_news(following) not in queued:
         durable.make_directory(site.state_directory / OUTGOING_DIRECTORY, 0o700)
         write_receipt(site, journal, level, site.state_directory / OUTGOING_DIRECTORY, actor)
 
@@ -329,7 +329,7 @@ def _collect_site_facts(site: Site, running: Version, level: ReceiptLevel) -> di
         "agent": str(site.agent_version),
         "root": TrustStateStore(site.state_directory).load().root_version or 1,
     }
-    if level is ReceiptLevel.FIGURES:  # asked only where it may be said
+    if level is ReceiptLevel.FIGURES:  # asked only where the level allows it
         engine = site.database_engine
         version = engine.read_version()
         facts["engine"] = f"{engine.engine_name} {version.partition('.')[0]}"

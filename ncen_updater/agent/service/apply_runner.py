@@ -211,8 +211,8 @@ class _ProgressForwarder:
     """Passes progress on as it crosses."""
 
     def __init__(self, on_progress: Callable[[ProgressUpdate], None]) -> None:
-        self._told = on_progress
+        self._on_progress = on_progress
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         values = {name: str(value) for name, value in text.values.items()}
-        self._told(ProgressUpdate(text.template, values, done, total))
+        self._on_progress(ProgressUpdate(text.template, values, done, total))

@@ -56,7 +56,7 @@ def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
         agent_uid: The user that works for the service.
     """
     if info.st_uid not in (ROOT_UID, agent_uid):
-        return LazyText(N_("it does not belong to root"))
+        return LazyText(N_("it does not belong to the system administrator (root)"))
     if info.st_mode & stat.S_IWOTH:
         return LazyText(N_("it is world-writable"))
     if info.st_mode & stat.S_IWGRP and not info.st_mode & stat.S_ISVTX:

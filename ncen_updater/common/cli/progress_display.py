@@ -73,7 +73,7 @@ class ProgressDisplay:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._what = ""
-        self._told = DONE_OF_TOTAL
+        self._figures_label = DONE_OF_TOTAL
         self._since = 0.0
         self._figures: tuple[int | None, int | None] = (None, None)
         self._shown: dict[str, float] = {}
@@ -85,7 +85,7 @@ class ProgressDisplay:
         sentence = strip_control_characters(message, keep_isolates=self._turned).replace("\n", " ")
         now = self._clock()
         with self._lock:
-            self._figures, self._told = (done, total), text
+            self._figures, self._figures_label = (done, total), text
             if sentence == self._what:
                 return
             before, began, self._what, self._since = self._what, self._since, sentence, now
@@ -151,13 +151,13 @@ class ProgressDisplay:
         done, total = self._figures
         if done is not None and total:
             figures = {
-                "done": format_amount(self._told, done),
-                "total": format_amount(self._told, total),
+                "done": format_amount(self._figures_label, done),
+                "total": format_amount(self._figures_label, total),
             }
             of = LazyText(DONE_OF_TOTAL.template, figures)
             parts += [of.render(self._language), f"{min(done, total) * 100 // total} %"]
         elif done is not None:
-            parts.append(format_amount(self._told, done).render(self._language))
+            parts.append(format_amount(self._figures_label, done).render(self._language))
         parts.append(format_duration(now - self._since).render(self._language))
         line = "  ".join(parts)
         if self._rich:

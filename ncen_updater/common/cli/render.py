@@ -43,7 +43,7 @@ SEVERITY_COLOURS: Mapping[Severity, str] = {
     Severity.INFO: "dim",
 }
 #: Of a change: the line that is shown in colour.
-FAILED_STEP = N_("  failed {at} during: {step}: {error}")
+FAILED_STEP = N_("  failed {at} ({step}): {error}")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 #: Between the thousands, in French: a line is not broken there.
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"

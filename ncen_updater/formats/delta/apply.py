@@ -32,6 +32,7 @@ from stat import S_ISREG
 from ncen_updater.common.bounded_io import NotRegularFileError, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
+from ncen_updater.common.errors import get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     DELTA_DAMAGED,
@@ -261,7 +262,7 @@ def apply_pack(
         # It lies where another user may have put something else since it was verified.
         stream = open_file(pack)
     except NotRegularFileError as error:
-        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=get_error_text(error)) from error
     with stream, _map_errors(pack):
         descriptor = stream.fileno()
         plan = _read_plan(descriptor, pack, old_tree, limits)
@@ -279,13 +280,17 @@ def _map_errors(pack: Path) -> Iterator[None]:
     try:
         yield
     except PathRefusedError as error:
-        raise DeltaError(DELTA_PATH_REFUSED, pack=pack.name, detail=str(error)) from error
+        raise DeltaError(
+            DELTA_PATH_REFUSED, pack=pack.name, detail=get_error_text(error)
+        ) from error
     except NumberTooLargeError as error:
-        raise DeltaError(DELTA_OVER_LIMIT, pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_OVER_LIMIT, pack=pack.name, detail=get_error_text(error)) from error
     except ReferenceOutOfRangeError as error:
-        raise DeltaError(DELTA_RANGE_REFUSED, pack=pack.name, detail=str(error)) from error
+        raise DeltaError(
+            DELTA_RANGE_REFUSED, pack=pack.name, detail=get_error_text(error)
+        ) from error
     except (MalformedColumnError, UnicodeDecodeError) as error:
-        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=get_error_text(error)) from error
 
 
 def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> PackPlan:
@@ -299,19 +304,27 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     plan = decode_plan(index, old, header.streams_start, limits.out_files)
     check_no_trailing_data(descriptor, header, plan)
     total = sum(old.entries[e].size if isinstance(e, int) else e.size for e in plan.entries)
-    for name, found, most in (
-        ("bytes", total, limits.out_bytes),
-        ("bytes of memory", plan.memory_bytes, limits.max_memory_bytes),
+    for template, found, most in (
+        (N_("{found_bytes} in files, signed for {limit_bytes}"), total, limits.out_bytes),
+        (
+            N_("{found_bytes} of memory, signed for {limit_bytes}"),
+            plan.memory_bytes,
+            limits.max_memory_bytes,
+        ),
     ):
         if found > most:
-            raise NumberTooLargeError(f"{found} {name}, {most} were signed")
+            raise NumberTooLargeError(
+                LazyText(template, {"found_bytes": found, "limit_bytes": most})
+            )
     levels = {op.argument for g in plan.groups for r in g.recipes for op in r.operations
               if op.kind is ArchiveOperationKind.DEFLATE}  # fmt: skip
     unsigned = {*map(name_deflate_capability, levels), *plan.required_capabilities} - set(
         limits.required_capabilities
     )
     if unsigned:
-        raise NumberTooLargeError(f"{', '.join(sorted(unsigned))}: was not signed as needed")
+        raise NumberTooLargeError(
+            LazyText(N_("capabilities not signed: {names}"), {"names": ", ".join(sorted(unsigned))})
+        )
     return plan
 
 
@@ -336,7 +349,7 @@ class _TreeBuilder:
         ]
         # Bytes that are still to be built.
         self._left = sum(e.size for e in plan.entries if isinstance(e, NewEntry) and e.is_built)
-        self._done = self._told = 0
+        self._done = self._reported = 0
         self._total = sum(
             origin.get_entry(e).size if isinstance(e, int) else e.size for e in plan.entries
         )
@@ -411,8 +424,8 @@ class _TreeBuilder:
 
     def _tell(self, size: int) -> None:
         self._done += size
-        if self._done - self._told >= PROGRESS_BYTES or self._done == self._total:
-            self._told = self._done
+        if self._done - self._reported >= PROGRESS_BYTES or self._done == self._total:
+            self._reported = self._done
             self._progress.report(
                 LazyText(N_("Building the release from the installed files (bytes)")),
                 self._done,
@@ -461,7 +474,7 @@ class _TreeBuilder:
             os.fchmod(stream.fileno(), entry.mode)
         if left:
             raise ReferenceOutOfRangeError(
-                f"{entry.path!r} does not come out with its {entry.size} bytes"
+                LazyText(N_("{name}: unexpected size"), {"name": repr(entry.path)})
             )
         return digest.hexdigest()
 
@@ -514,7 +527,7 @@ class OldSlot:
         info = os.fstat(descriptor)
         if not S_ISREG(info.st_mode) or info.st_size != entry.size:
             os.close(descriptor)
-            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=f"{info.st_size} bytes")
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail="length mismatch")
         return descriptor
 
     def read_verified(
@@ -665,7 +678,12 @@ class GroupReference:
             self.tables[at] = table = ZipTable(descriptor)
             size = count_view_bytes(table, members)
             if start + size > MAX_SPOOL_BYTES:
-                raise NumberTooLargeError(f"over {MAX_SPOOL_BYTES} bytes of members at once")
+                raise NumberTooLargeError(
+                    LazyText(
+                        N_("more than {limit_bytes} of archive members"),
+                        {"limit_bytes": MAX_SPOOL_BYTES},
+                    )
+                )
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._beside)
                 # Before it is written: up to Python 3.12 'writelines' looks at the end only.
@@ -673,6 +691,9 @@ class GroupReference:
             self._spool.writelines(iter_view(table, descriptor, members))
         except NotAnArchiveError as error:
             raise ReferenceOutOfRangeError(
-                f"an old file is not the archive that it is taken for: {error}"
+                LazyText(
+                    N_("an old file is not the expected archive: {reason}"),
+                    {"reason": get_error_text(error)},
+                )
             ) from error
         return size

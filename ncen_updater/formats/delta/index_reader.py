@@ -207,7 +207,7 @@ class _PlanReader:
 
     def _check_path(self, path: str, kind: EntryType) -> None:
         if len(self._plan.entries) >= self._most:
-            raise NumberTooLargeError(f"more than {self._most} entries")
+            raise NumberTooLargeError("too many entries")
         self._rules.check_path(path, is_directory=kind is EntryType.DIRECTORY)
         self._last = (path, kind is EntryType.DIRECTORY)
 
@@ -247,7 +247,7 @@ class _PlanReader:
 
     def _old_file(self, index: int) -> TreeEntry:
         if not 0 <= index < len(self._old) or self._old[index].type is not EntryType.FILE:
-            raise ReferenceOutOfRangeError(f"old entry {index} is no file")
+            raise ReferenceOutOfRangeError("invalid reference")
         return self._old[index]
 
     def _read_mode(self, usual: int) -> int:

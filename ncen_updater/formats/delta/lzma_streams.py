@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ncen_updater.common.i18n import N_, LazyText
+
 MAX_BITS = 63
 
 
@@ -77,7 +79,7 @@ class ColumnReader:
         if byte == 0 and shift > 7:
             raise MalformedColumnError("invalid number")
         if value > most:
-            raise MalformedColumnError(f"{value} where at most {most} can be")
+            raise MalformedColumnError("invalid number")
         return value
 
     def read_signed(self) -> int:
@@ -274,4 +276,6 @@ class LzmaReader:
         try:
             return self._unpacker.decompress(packed, most)
         except lzma.LZMAError as error:
-            raise MalformedColumnError(f"a stream cannot be unpacked: {error}") from error
+            raise MalformedColumnError(
+                LazyText(N_("stream cannot be unpacked: {reason}"), {"reason": str(error)})
+            ) from error

@@ -128,7 +128,7 @@ def _verify_pack(pack: Path, old: Path, old_tree: Tree, place: Path, info: Delta
         # Nothing writes into what comes out, so it may share read-only files with the old release.
         tree = apply_pack(pack, old, old_tree, place, limits, SilentProgress(), LinkMode.SEALED)
     except DeltaError as error:
-        raise DeltaVerificationError(detail=str(error)) from error
+        raise DeltaVerificationError(detail=error.full_text) from error
     finally:
         _remove_tree(place)
     if tree.compute_digest() != info.to_tree:

@@ -25,6 +25,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DELTA_BUILD_FAILED, DELTA_ERROR, DELTA_NOT_VERIFIED
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
@@ -58,17 +59,19 @@ def check_name(name: str) -> None:
         PathRefusedError: If it is not one plain name.
     """
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        raise PathRefusedError(f"{name!r} is not a plain name")
+        raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
     if len(name) >= DRIVE_PREFIX_LENGTH and name[1] == ":" and name[0].isalpha():
-        raise PathRefusedError(f"{name!r} begins like the name of a drive")
+        raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
-        raise PathRefusedError(f"{name!r} is not UTF-8") from error
+        raise PathRefusedError(
+            LazyText(N_("{name}: invalid path"), {"name": repr(name)})
+        ) from error
     if length > MAX_NAME_BYTES:
-        raise PathRefusedError(f"{name[:40]!r}... is longer than {MAX_NAME_BYTES} bytes")
+        raise PathRefusedError(LazyText(N_("{name}: path too long"), {"name": f"{name[:40]!r}..."}))
     if not name.isascii() and unicodedata.normalize("NFC", name) != name:
-        raise PathRefusedError(f"{name!r} is not in the composed form (NFC)")
+        raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
 
 
 def check_link(path: str, target: str) -> None:
@@ -81,13 +84,17 @@ def check_link(path: str, target: str) -> None:
         PathRefusedError: If it may lead out.
     """
     if not target or target.startswith("/") or "\\" in target or "\0" in target:
-        raise PathRefusedError(f"{path!r} leads to {target!r}")
+        raise PathRefusedError(
+            LazyText(N_("{name}: link to {target}"), {"name": repr(path), "target": repr(target)})
+        )
     parts = [part for part in target.split("/") if part not in ("", ".")]
     up = 0
     while up < len(parts) and parts[up] == "..":
         up += 1
     if up > path.count("/") or ".." in parts[up:] or len(target) > MAX_PATH_CHARS:
-        raise PathRefusedError(f"{path!r} leads to {target!r}")
+        raise PathRefusedError(
+            LazyText(N_("{name}: link to {target}"), {"name": repr(path), "target": repr(target)})
+        )
 
 
 class PathChecker:
@@ -107,21 +114,29 @@ class PathChecker:
         """
         parts = split_path(path)
         if parts <= self._last:
-            raise PathRefusedError(f"{path!r} is named twice, or not in order")
+            raise PathRefusedError(
+                LazyText(N_("{name}: duplicate, or not in order"), {"name": repr(path)})
+            )
         for part in parts[len(self._common(parts)) :]:
             check_name(part)
         if len(path) > MAX_PATH_CHARS:
-            raise PathRefusedError(f"{path[:40]!r}... is longer than {MAX_PATH_CHARS} characters")
+            raise PathRefusedError(
+                LazyText(N_("{name}: path too long"), {"name": f"{path[:40]!r}..."})
+            )
         while self._directories and self._directories[-1] != parts[: len(self._directories[-1])]:
             self._directories.pop()
         parent = self._directories[-1] if self._directories else []
         if parts[:-1] != parent:
-            raise PathRefusedError(f"{path!r} is not in a directory of this release")
+            raise PathRefusedError(
+                LazyText(N_("{name}: not in a directory of the release"), {"name": repr(path)})
+            )
         folded = (
             unicodedata.normalize("NFC", path.casefold()) if not path.isascii() else path.lower()
         )
         if folded in self._folded:
-            raise PathRefusedError(f"{path!r} differs from another path only by case")
+            raise PathRefusedError(
+                LazyText(N_("{name}: differs from another path only by case"), {"name": repr(path)})
+            )
         self._folded.add(folded)
         self._last = parts
         if is_directory:
@@ -367,7 +382,9 @@ def read_header(descriptor: int) -> PackHeader:
         raise MalformedColumnError("not a delta pack")
     _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
-        raise NumberTooLargeError(f"an index of {plain} bytes")
+        raise NumberTooLargeError(
+            LazyText(N_("more than {limit_bytes} in the index"), {"limit_bytes": MAX_INDEX_BYTES})
+        )
     return PackHeader(origin.hex(), result.hex(), Extent(HEADER_STRUCT.size, packed, plain))
 
 
@@ -394,7 +411,7 @@ def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) 
         last = plan.groups[-1].streams[-1]
         end = last.start + last.packed_bytes
     if os.fstat(descriptor).st_size != end:
-        raise MalformedColumnError(f"the file has another length than {end} bytes")
+        raise MalformedColumnError("length mismatch")
 
 
 def encode_header(from_tree: str, to_tree: str, index: bytes) -> bytes:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
     MalformedColumnError,
@@ -91,7 +92,9 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         try:
             piece = unpacker.decompress(packed, PIECE)
         except zstd.ZstdError as error:
-            raise MalformedColumnError(f"a call cannot be unpacked: {error}") from error
+            raise MalformedColumnError(
+                LazyText(N_("stream cannot be unpacked: {reason}"), {"reason": str(error)})
+            ) from error
         plain -= len(piece)
         if plain < 0:
             raise MalformedColumnError("length mismatch")

@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import TypeVar
 from zlib import crc32
 
+from ncen_updater.common.errors import get_error_text
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.index_reader import list_changed_files
 from ncen_updater.formats.delta.lzma_streams import ReadAheadFile, compute_dictionary_bytes
@@ -94,7 +95,7 @@ def _check_paths(new: Tree) -> None:
             if entry.target is not None:
                 check_link(entry.path, entry.target)
     except PathRefusedError as error:
-        raise DeltaBuildError(DELTA_NOT_POSSIBLE, detail=str(error)) from error
+        raise DeltaBuildError(DELTA_NOT_POSSIBLE, detail=get_error_text(error)) from error
 
 
 class _TreePairing:

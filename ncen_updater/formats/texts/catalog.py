@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ncen_updater.common.i18n import LazyText
+
 _PLACE = re.compile(
     r"""
     %%                                                                  # no place
@@ -45,7 +47,7 @@ class UnusableFileError(Exception):
         line: Where, if that is known.
     """
 
-    def __init__(self, why: str, line: int | None = None) -> None:
+    def __init__(self, why: LazyText | str, line: int | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.line = line

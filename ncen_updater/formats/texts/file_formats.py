@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.errors import get_error_text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, UnusableFileError
 
@@ -52,7 +54,9 @@ class PoFormat:
                 continue
             key = (item.msgctxt or "", item.msgid)
             if key in entries:
-                raise UnusableFileError(f"it has {item.msgid!r} twice", item.linenum)
+                raise UnusableFileError(
+                    LazyText(N_("duplicate entry {name}"), {"name": repr(item.msgid)}), item.linenum
+                )
             plural = tuple(item.msgstr_plural[n] for n in sorted(item.msgstr_plural))
             value = plural[0] if plural else item.msgstr
             entries[key] = TextEntry(
@@ -105,7 +109,9 @@ class PropertiesFormat:
             for item in javaproperties.parse(text):
                 if isinstance(item, javaproperties.KeyValue):
                     if (item.key,) in entries:
-                        raise UnusableFileError(f"it has {item.key!r} twice", line)
+                        raise UnusableFileError(
+                            LazyText(N_("duplicate entry {name}"), {"name": repr(item.key)}), line
+                        )
                     entries[item.key,] = TextEntry(item.value)
                 line += item.source.count("\n")
         except javaproperties.InvalidUEscapeError as error:
@@ -131,7 +137,9 @@ class JsonFormat:
                 text, object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
             )
         except (ValueError, RecursionError) as error:
-            raise UnusableFileError(str(error), getattr(error, "lineno", None)) from error
+            raise UnusableFileError(
+                get_error_text(error), getattr(error, "lineno", None)
+            ) from error
         if not isinstance(data, dict):
             raise UnusableFileError("not an object")
         entries: dict[TextKey, TextEntry] = {}
@@ -201,10 +209,14 @@ def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
         return FORMATS[declared.format].read(content.decode(encoding))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UnusableFileError(f"it is not {declared.encoding}", line) from error
+        raise UnusableFileError(
+            LazyText(N_("not encoded in {encoding}"), {"encoding": declared.encoding}), line
+        ) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # A reader of a library's that was not made for what people may write.
-        raise UnusableFileError(f"it cannot be understood ({type(error).__name__})") from error
+        raise UnusableFileError(
+            LazyText(N_("cannot be read ({reason})"), {"reason": type(error).__name__})
+        ) from error
 
 
 def compile_mo(catalogue: TextCatalog) -> bytes:
@@ -214,15 +226,19 @@ def compile_mo(catalogue: TextCatalog) -> bytes:
 
 def _limit_entries(entries: dict[TextKey, TextEntry]) -> dict[TextKey, TextEntry]:
     if len(entries) > MAX_ENTRIES:
-        raise UnusableFileError(f"it has more than {MAX_ENTRIES} entries")
+        raise UnusableFileError("too many entries")
     return entries
 
 
-def _describe_po_error(error: Exception) -> str:
+def _describe_po_error(error: Exception) -> LazyText | str:
     # The library tells the whole content as the name of the file.
     words = str(error)
     _, found, line = words.rpartition("(line ")
-    return f"line {line.split(')', 1)[0]} cannot be read" if found else words[-200:]
+    return (
+        LazyText(N_("line {line} cannot be read"), {"line": line.split(")", 1)[0]})
+        if found
+        else words[-200:]
+    )
 
 
 def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -231,13 +247,13 @@ def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"it has {name!r} twice")
+                raise ValueError(LazyText(N_("duplicate entry {name}"), {"name": repr(name)}))
             seen.add(name)
     return found
 
 
 def _refuse_constant(name: str) -> Any:  # noqa: ANN401 - never returns
-    raise ValueError(f"{name} is no value")
+    raise ValueError(LazyText(N_("{name} is not a value"), {"name": name}))
 
 
 def _flatten(data: dict[str, Any], above: TextKey, entries: dict[TextKey, TextEntry]) -> None:

@@ -147,7 +147,7 @@ def export(
         "expires_at": format_scheduled_time(done.expires_at),
         "until": format_scheduled_time(done.usable_until),
     }
-    wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
+    wrote = N_("Would write: {path} ({size})") if dry_run else N_("Written: {path} ({size})")
     show_line(session, LazyText(wrote, values))
     show_line(session, LazyText(N_("Tested for {sites}, from {origin}:"), values))
     for release, how in done.releases.items():

@@ -509,7 +509,9 @@ def _find_critical(
     manifest = shown.document.manifest
     name = f"{manifest.product} {manifest.version}"
     if manifest.product == AGENT_PRODUCT:
-        words = N_("WARNING: {name} is ncen-updater itself: it runs as root on every site")
+        words = N_(
+            "WARNING: {name} is ncen-updater itself: it runs with full rights (root) on every site"
+        )
         yield LazyText(words, {"name": name})
     yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:

@@ -71,13 +71,13 @@ def test_every_kind_is_told_in_words(kind: str) -> None:
     assert foreign(said) == []
     assert said.startswith("02/01/2026")
     assert said.endswith(
-        "erreur Permission denied, verrouillage des bases aux connexions, "
+        "verrouillage des bases aux connexions, erreur Permission denied, "
         "conforme à la prévision oui, au moins 0,3 s"
     )
     english = format_event(AT.isoformat(), kind, data, "en")
     assert english.endswith(
-        f"  {EVENT_LABELS[kind]}  error Permission denied, closing the databases to "
-        "connections, as predicted yes, at least 0.3 s"
+        f"  {EVENT_LABELS[kind]}  closing the databases to connections, "
+        "error Permission denied, as predicted yes, at least 0.3 s"
     )
 
 
@@ -92,3 +92,6 @@ def test_what_events_hold_is_told_in_french() -> None:
     assert "empreintes des schémas cases 00ff" in said
     assert "détails jusqu'au 26/11/2026" in said
     assert "motifs -" in said
+    # Seen: "méthode migrate".
+    started = format_event(None, "change-started", {"mode": "migrate"}, "fr")
+    assert started.endswith("bases à migrer")

@@ -151,8 +151,9 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
-        "  failed <at> during: migrating the databases: NU-4201: Check '0003' on companies"
+        "  failed <at> (migrating the databases): NU-4201 Check '0003' on companies"
         " returned 2 values instead of one (a",
+        "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
         "  reverted; no data loss",
     ]),
     "torn": (torn, [
@@ -169,7 +170,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
-        "  failed <at> during: copying the databases: NU-9999: it is gone",
+        "  failed <at> (copying the databases): NU-9999 it is gone",
         "  reverted; no data loss",
     ]),
     "reverted": (taken_back, [
@@ -220,7 +221,7 @@ def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
         report = to_json_value(build_change_report(journal, UPGRADE.id), "fr")
     assert isinstance(report, dict)
     said = "\n".join(line.render("fr") for line in format_change(report, "fr"))
-    assert "NU-4201 : Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
+    assert "NU-4201 Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
     report["failure"] = None
     assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 

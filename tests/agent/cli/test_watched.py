@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
-from ncen_updater.agent.cli.job_progress import describe_job_wait, predates_job
+from ncen_updater.agent.cli.job_progress import describe_job_wait
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.service.api.queries import build_activity_document
@@ -20,6 +22,7 @@ from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
@@ -181,19 +184,19 @@ def test_history_speaks_of_the_hours_of_the_site(
     assert change["soak_ends_at"] == "2026-11-24T20:40:00Z"
 
 
-@pytest.mark.parametrize(
-    ("moment", "before"),
-    [
-        ({"status_read_at": "2026-11-27T07:59:59+00:00", "running": None}, True),
-        ({"status_read_at": "2026-11-27T08:00:00+00:00", "running": None}, False),
-        ({"status_read_at": "2026-11-27T08:00:01+00:00", "running": None}, False),
-        ({"status_read_at": "2026-11-27T07:00:00+00:00", "running": {"command": ["check"]}}, False),
-        ({"status_read_at": None, "running": None}, False),
-    ],
-    ids=["before", "The upgrade starts immediately.", "after", "running", "not yet"],
-)
-def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
-    moment: dict[str, object], before: bool
-) -> None:
-    """Seen: 'ncen-updater check' began with "no release available for this site"."""
-    assert predates_job(moment, "2026-11-27T08:00:00+00:00") is before
+def test_what_the_service_waits_for_is_no_answer_to_a_job_that_has_not_begun() -> None:
+    """Seen under the question of 'upgrade': "3.3.0 is ready; run ncen-updater upgrade"."""
+    begun = {"since": "2026-11-27T08:00:01+00:00", "command": ["upgrade"], "progress": None}
+    before = {"status_read_at": "2026-11-27T08:00:01+00:00", "reason": "3.3.0 is ready"}
+    events = [
+        StreamEvent("service", {**before, "running": None}),
+        StreamEvent("service", {**before, "running": begun}),
+        StreamEvent("job-ended", {"data": {"job": 1}}),
+    ]
+    service, told = create_autospec(SiteServiceClient), create_autospec(SilentProgress)
+    service.stream.return_value = iter(events)
+    client = object.__new__(ServiceSiteClient)
+    client._service = service
+    client.read_status = lambda: {"service": {**before, "running": begun}}  # type: ignore[method-assign]
+    client._follow_job("upgrade", {"id": 1, "event": 0, "at": "2026-11-27T08:00:00+00:00"}, told)
+    assert [str(call.args[0]) for call in told.report.call_args_list] == ["upgrading"]

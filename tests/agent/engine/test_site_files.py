@@ -62,7 +62,7 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
     [
         (None, True, "effect not declared"),
         ("nothing", True, "unchanged"),
-        ("adds", True, "files added"),
+        ("adds", True, "some added"),
         ("moves", True, "a later rollback restores previous paths"),
         ("rewrites", True, "a later rollback"),
         ("moves", False, "not retained"),

@@ -447,11 +447,11 @@ def test_what_never_happens(facts: AutomationInputs) -> None:
 SCHEDULED = (
     (
         replace(READY, not_before=NOW + HOUR, missing_approvals=2),
-        "waiting for approval of 3.3.0: 2 missing",
+        "next upgrade: 3.3.0, waiting for approval: 2 missing",
     ),
     (
         replace(READY, not_before=NOW - HOUR, missing_approvals=2),
-        "waiting for approval of 3.3.0: 2 missing",
+        "next upgrade: 3.3.0, waiting for approval: 2 missing",
     ),
     (
         replace(READY, not_before=NOW + HOUR, upgrade_windows=(DAY,)),

@@ -220,7 +220,7 @@ def test_a_call_is_unpacked_with_the_old_files(forge: Forge) -> None:
     forge.plan([0, fresh("dir/new", len(new))], made, streams=streams)
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == new
-    with refused(DELTA_OVER_LIMIT, match="zstd-prefix: was not signed as needed"):
+    with refused(DELTA_OVER_LIMIT, match="capabilities not signed: zstd-prefix"):
         forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
 
 

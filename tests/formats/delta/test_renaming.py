@@ -254,7 +254,7 @@ def test_names_are_given_anew(forge: Forge) -> None:
     forge.plan([0, fresh("dir/new", 20)], made, streams=streams)
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == b"x+yy;" * 4
-    with refused(DELTA_OVER_LIMIT, match="was not signed as needed"):
+    with refused(DELTA_OVER_LIMIT, match="capabilities not signed"):
         forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
 
 

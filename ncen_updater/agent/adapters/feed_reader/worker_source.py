@@ -30,7 +30,7 @@ from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import make_space_error
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
@@ -290,8 +290,11 @@ class WorkerReleaseSource(TufReleaseSource):
         except WorkerTimeoutError as error:
             raise TrustError(READER_TIMED_OUT, detail=error.detail) from error
         except WorkerError as error:
-            log = "see 'journalctl --unit ncen-updater-fetch@*'" if worker.socket else ""
-            raise TrustError(READER_FAILED, detail=f"{error.detail} {log}".strip()) from error
+            detail = error.detail
+            if worker.socket:
+                words = N_("{reason}; see: journalctl --unit 'ncen-updater-fetch@*'")
+                detail = LazyText(words, {"reason": detail})
+            raise TrustError(READER_FAILED, detail=detail) from error
         report = answer.get("report", {})
         if not isinstance(report, dict):
             raise TrustError(READER_FAILED, detail="invalid response")

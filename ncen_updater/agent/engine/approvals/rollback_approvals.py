@@ -30,6 +30,7 @@ from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     DATA_LOSS_ABOVE_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
@@ -239,7 +240,7 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
         raise UpdaterError(
             DATA_LOSS_ABOVE_APPROVAL,
             version=subject.target,
-            who=subject.approver_names or "-",
+            who=subject.approver_names or LazyText(N_("nobody")),
             agreed=subject.accepted_loss,
             count=count,
         )

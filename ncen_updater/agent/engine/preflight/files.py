@@ -111,11 +111,11 @@ def judge_directory(
         yield make_info(
             6330,
             N_(
-                "Existing {name} ({count}) are retained by hard links; in-place writes"
-                " cannot be reverted"
+                "Existing {name} ({count}) are retained by hard links; changes inside"
+                " an existing file cannot be reverted"
             ),
             N_(
-                'To revert those as well, set snapshot_method = "copy" for these files in'
+                'To be able to revert them, set snapshot_method = "copy" for these files in'
                 " agent.toml."
             ),
             name=item.name,

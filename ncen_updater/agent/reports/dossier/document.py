@@ -26,7 +26,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
         if len(item.unmapped) > len(shown):
             codes += ", ..."
         values = {"name": item.name, "count": without, "codes": codes}
-        found.append(LazyText(N_("'{name}': {count} records without a target: {codes}"), values))
+        found.append(LazyText(N_("'{name}': {count} records without a new code: {codes}"), values))
     return found
 
 

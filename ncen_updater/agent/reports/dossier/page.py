@@ -182,7 +182,7 @@ def risks(dossier: Dossier) -> tuple[LazyText, ...]:
         found.append(LazyText(words))
     unmapped = sum(hop.unmapped_rows for hop in dossier.hops)
     if unmapped:
-        words = N_("{count} records have a code without a target; see the release notes.")
+        words = N_("{count} records have no new code; see the release notes.")
         found.append(LazyText(words, {"count": unmapped}))
     differs = [
         name for hop in dossier.hops if hop.report for name in hop.report.rollback_differences

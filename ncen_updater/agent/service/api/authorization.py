@@ -101,16 +101,20 @@ def resolve_roles(
 def list_group_members(group: str) -> tuple[str, ...]:
     """Return the names of the members of a group; none where there is no such group."""
     try:
-        return tuple(sorted(grp.getgrnam(group).gr_mem))
+        entry = grp.getgrnam(group)
     except KeyError:
         return ()
+    # The group of a user's own entry does not list the user.
+    first = {user.pw_name for user in pwd.getpwall() if user.pw_gid == entry.gr_gid}
+    return tuple(sorted(first.union(entry.gr_mem)))
 
 
 def _format_members(group: str) -> str:
-    """Return the members of a group as text; "-" where there are none."""
+    """Return the members of a group in brackets; nothing where there are none."""
     names = list_group_members(group)
     more = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
-    return ", ".join([*names[:MAX_MEMBERS_SHOWN], *more]) or "-"
+    shown = ", ".join([*names[:MAX_MEMBERS_SHOWN], *more])
+    return f" ({shown})" if shown else ""
 
 
 def identify_caller(uid: int, settings: ServiceSettings) -> Caller:

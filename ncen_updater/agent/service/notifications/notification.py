@@ -99,7 +99,7 @@ DOWNTIME = N_("Downtime: {stop}")
 DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
 PREDICTED_DOWNTIME = N_("Downtime: {low} to {high}")
 RECORD_COUNTS = N_(
-    "Records with a new code: {mapped}; without a target: {unmapped}; checks: {checks}"
+    "Records with a new code: {mapped}; without a new code: {unmapped}; checks: {checks}"
 )
 APPROVE_AGAIN = N_("A retry requires new approvals.")
 #: What stands where a value is not known.

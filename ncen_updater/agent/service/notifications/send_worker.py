@@ -426,7 +426,9 @@ def compose_message(
         lost = N_("Earlier notifications not delivered: {count}")
         blocks.append(say(LazyText(lost, {"count": dropped})))
     if chain_head:
-        retained = N_("Chain head: {head}. To verify it, run: ncen-updater verify --head")
+        retained = N_(
+            "Chain head of the audit log: {head}. To verify it, run: ncen-updater verify --head"
+        )
         blocks.append(say(LazyText(retained, {"head": chain_head})))
     foot = LazyText(
         N_("Sent by ncen-updater on site {site}. Do not reply."), {"site": context.site}

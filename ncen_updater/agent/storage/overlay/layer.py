@@ -37,6 +37,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
 from ncen_updater.formats.manifest import (
@@ -166,7 +167,7 @@ class FileProblem:
     """
 
     path: str
-    reason: str
+    reason: LazyText | str
     line: int | None = None
     in_release: bool = False
 

@@ -13,15 +13,15 @@ MAX_KEYS_SHOWN = 20
 
 #: What a key's outcome is called where keys are listed.
 OUTCOME_TEXTS: dict[KeyOutcome, str] = {
-    KeyOutcome.UNCHANGED: N_("local"),
-    KeyOutcome.BOTH_CHANGED: N_("local; the release changed its text too"),
-    KeyOutcome.OUTDATED: N_("local; the source text changed"),
+    KeyOutcome.UNCHANGED: N_("local text used"),
+    KeyOutcome.BOTH_CHANGED: N_("local text used; the release changed its text too"),
+    KeyOutcome.OUTDATED: N_("local text used; the source text changed"),
     KeyOutcome.REJECTED: N_("unusable; the text of the release is shown"),
     KeyOutcome.REMOVED: N_("no longer in the release"),
     KeyOutcome.NEW: N_("new, not translated"),
     KeyOutcome.COLLISION: N_("name reused by the release; its text is shown"),
     KeyOutcome.ADDED: N_("local only"),
-    KeyOutcome.DEFAULT_CHANGED: N_("local; the release changed its value"),
+    KeyOutcome.DEFAULT_CHANGED: N_("local value used; the release changed its value"),
     KeyOutcome.MISSING: N_("value required"),
     KeyOutcome.INVALID: N_("value rejected by the release"),
 }
@@ -147,7 +147,9 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
             "kind": item.declared.kind.value,
             "coverage": _serialize_coverage(item.coverage),
             "counts": {o.value: len(item.select(o)) for o in KeyOutcome if item.select(o)},
-            "problem": None if item.problem is None else vars(item.problem),
+            "problem": None
+            if item.problem is None
+            else {**vars(item.problem), "reason": str(item.problem.reason)},
             "keys": [
                 {
                     "key": reported.name,

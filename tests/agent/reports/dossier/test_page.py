@@ -192,7 +192,7 @@ def test_it_says_what_a_director_has_to_know() -> None:
         "about 9.0 s (5.0 s to 1 min 15 s)",
         "between 2026-11-24 22:00:00 UTC and 2026-11-25 04:00:00 UTC",
         "'CITES class': new code for 212 records.",
-        "3 records without a target: C10 (3)",
+        "3 records without a new code: C10 (3)",
         "Data checks passed: 2.",
         "UPDATE items SET code = 'C10' WHERE code < 'C2';",
         "Rollback rehearsed, 3.3.0 to 3.2.4: 3.0 s.",
@@ -308,7 +308,7 @@ def test_french_has_no_english_sentence_left() -> None:
     [
         ("loses", replace(DOSSIER, hops=(
             replace(HOP, rollback_kind=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
-        ("no target", DOSSIER, "3 records have a code without a target"),
+        ("no target", DOSSIER, "3 records have no new code"),
         ("differs", replace(DOSSIER, hops=(
             replace(HOP, report=replace(REPORT, rollback_differences=("seizures.items",))),)),
             "seizures.items"),

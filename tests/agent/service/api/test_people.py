@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 
 import pytest
 
 from ncen_updater.agent.adapters.rights import find_group_id
-from ncen_updater.agent.service.api.authorization import ApiRole, identify_caller, resolve_roles
+from ncen_updater.agent.service.api.authorization import (
+    ApiRole,
+    identify_caller,
+    list_group_members,
+    resolve_roles,
+)
 from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
 
 ALL = frozenset(ApiRole)
@@ -35,6 +42,12 @@ def test_roles(
     uid: int, groups: list[int], wanted: dict[ApiRole, int | None], roles: frozenset[ApiRole]
 ) -> None:
     assert resolve_roles(uid, groups, wanted, service_uid=500) == roles
+
+
+def test_members_are_also_those_whose_first_group_it_is() -> None:
+    """Seen: "Ask a member of the group to do this: -", where every approver had it so."""
+    user = pwd.getpwuid(os.geteuid())
+    assert user.pw_name in list_group_members(grp.getgrgid(user.pw_gid).gr_name)
 
 
 def test_a_number_without_a_name_may_nothing() -> None:

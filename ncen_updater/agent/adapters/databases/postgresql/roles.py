@@ -237,7 +237,9 @@ def try_login(where: str, name: str | None) -> tuple[str | None, str | LazyText]
     if user.pw_uid == os.geteuid():
         return ask_sqlstate(where, LIMIT_S)
     if os.geteuid() != 0:
-        return None, LazyText(N_("only root can test it as {user}"), {"user": name})
+        return None, LazyText(
+            N_("only the system administrator (root) can test it as {user}"), {"user": name}
+        )
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-c", _TRY, str(user.pw_uid), str(user.pw_gid), where],

@@ -476,7 +476,7 @@ def find_blockers(
             "NU-4250",
             Severity.WARNING,
             N_("Cannot see files in {path} opened by other users"),
-            N_("To check them, run as root: fuser -v {path}/*"),
+            N_("To check them, run: sudo fuser -v {path}/*"),
             {"path": str(live)},
         )
     yield from find_quarantined(layout)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     DATABASE_SET_MISSING,
     FENCE_SNAPSHOT_UNREADABLE,
@@ -169,17 +170,19 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
             os.close(descriptor)
 
 
-def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> str | None:
+def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> LazyText | None:
     """Return what is wrong with an entry of a set; None for a plain file of an allowed owner.
 
     Pure.
     """
     if not stat.S_ISREG(info.st_mode):
-        return f"mode {stat.filemode(info.st_mode)}"
+        return LazyText(
+            N_("unexpected file type or mode: {mode}"), {"mode": stat.filemode(info.st_mode)}
+        )
     if info.st_nlink != 1:
-        return f"{info.st_nlink} names"
+        return LazyText(N_("hard links: {links}"), {"links": info.st_nlink})
     if info.st_uid == 0 and directory.st_uid != 0:
-        return "it belongs to root"
+        return LazyText(N_("it belongs to the system administrator (root)"))
     return None
 
 

@@ -462,11 +462,11 @@ def info(kind: int, names: int, uid: int) -> os.stat_result:
         (stat.S_IFREG, 1, 7, 0, None),  # a directory of root's that a group may write in
         (stat.S_IFREG, 1, 0, 0, None),
         (stat.S_IFREG, 1, 0, 7, "root"),
-        (stat.S_IFREG, 2, 7, 7, "2 names"),
-        (stat.S_IFLNK, 1, 7, 7, "mode l"),
-        (stat.S_IFIFO, 1, 7, 7, "mode p"),
-        (stat.S_IFDIR, 1, 7, 7, "mode d"),
-        (stat.S_IFCHR, 1, 7, 7, "mode c"),
+        (stat.S_IFREG, 2, 7, 7, "hard links: 2"),
+        (stat.S_IFLNK, 1, 7, 7, "mode: l"),
+        (stat.S_IFIFO, 1, 7, 7, "mode: p"),
+        (stat.S_IFDIR, 1, 7, 7, "mode: d"),
+        (stat.S_IFCHR, 1, 7, 7, "mode: c"),
     ],
 )
 def test_what_an_entry_may_be(

@@ -39,8 +39,8 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What was said.
+class SiteReport:
+    """What the commands of a site reported.
 
     Attributes:
         status: As text, and
@@ -55,16 +55,16 @@ class Said:
     history: str = ""
 
 
-def untrue(said: Said, truth: Truth) -> list[str]:
-    """Name what was said and is not so, and what is so and was not said."""
-    return [*_databases(said, truth), *_doctor(said, truth), *_status(said, truth)]
+def find_false_statements(report: SiteReport, truth: Truth) -> list[str]:
+    """Name what was said and is not so, and what is so and was not reported."""
+    return [*_databases(report, truth), *_doctor(report, truth), *_status(report, truth)]
 
 
-def _databases(said: Said, truth: Truth) -> list[str]:
+def _databases(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
-    findings = [(str(f.get("code")), str(f.get("title"))) for f in said.doctor]
+    findings = [(str(f.get("code")), str(f.get("title"))) for f in report.doctor]
     told = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
-        findings, said.doctor, strict=True))  # fmt: skip
+        findings, report.doctor, strict=True))  # fmt: skip
     for name, takes in truth.live.items():
         logical = name.rsplit("_", 1)[-1]
         for code, what in findings:
@@ -85,30 +85,30 @@ def _names(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
 
 
-def _doctor(said: Said, truth: Truth) -> list[str]:
+def _doctor(report: SiteReport, truth: Truth) -> list[str]:
     if not truth.final:
         return []
     return [
         f"doctor holds against a site that was put right: {f.get('code')} {f.get('title')}"
-        for f in said.doctor
+        for f in report.doctor
         if f.get("severity") == "critical"
     ]
 
 
-def _status(said: Said, truth: Truth) -> list[str]:
+def _status(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
-    running = said.document.get("running") or {}
+    running = report.document.get("running") or {}
     state = (running.get("availability") or {}).get("state")
     if state == "available" and not truth.officer_in:
         wrong.append("status says that officers can work, and none can")
     if truth.final and state not in ("available", None) and truth.officer_in and truth.door_open:
         wrong.append(f"status says {state}, and officers work")
-    journal = said.document.get("journal") or {}
+    journal = report.document.get("journal") or {}
     for row in journal.get("bad_releases") or ():
         if row.get("version") not in truth.bad:
             wrong.append(f"{row.get('version')} is called bad ({row.get('code')}), and is not")
     if truth.replaced and truth.undone:
-        for where, text in (("status", said.status), ("history", said.history)):
+        for where, text in (("status", report.status), ("history", report.history)):
             if AS_BEFORE in text and not any(_names(text, name) for name in truth.replaced):
                 wrong.append(f"{where} says of replaced databases that all is as before")
     return wrong

@@ -248,6 +248,21 @@ def test_what_is_not_there_yet_is_no_error(
     assert sorted(words[0] for words in counter.inspector.asked) == asked
 
 
+def test_what_a_job_came_to_is_waited_for(counter: Counter, guest: Guest) -> None:
+    """Seen: "Download it first", just after the download."""
+    counter.know(replace(NEXT, slot_built=False, binding=""))
+    guest.submit(guest.get("/upgrade"), "/job")
+    with Journal.open(counter.site.journal) as journal:
+        JobQueue(journal).mark_started(1)
+        JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {}})
+        newest = journal.list_events()[-1].number
+    page = guest.get("/upgrade")
+    assert (page.state, "/job" in dict(page.forms())) == ("loading", False)
+    counter.know(replace(NEXT, rehearsal_status=RehearsalStatus.MISSING, binding="",
+                         last_event=newest))  # fmt: skip
+    assert guest.settled("/upgrade").form("/job")["kind"] == "rehearse"
+
+
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
     counter.know(replace(NEXT, slot_built=False, binding=""))
     fields = guest.settled("/upgrade").form("/job")
@@ -438,6 +453,10 @@ def test_while_a_release_is_watched_there_is_nothing_to_decide(
     assert found.heading == "No upgrade to approve"
     assert "Soak period of 3.3.0 until " in found.text
     assert "/approve" not in [address for address, _ in found.forms()]
+    # Seen: "Upgrade to 3.3.0: waiting for approval", of the release that is watched.
+    updates = guest.settled("/upgrade")
+    assert updates.heading.startswith("Soak period of 3.3.0 until ")
+    assert "Waiting for approval" not in updates.text and "Upgrade path" not in updates.text
 
 
 # ---- a service that is away ----------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.apply_runner import WorkerResult
@@ -31,6 +32,7 @@ from ncen_updater.console.web_request import COOKIE_PREFIX
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
+    BASIS,
     BINDING,
     NEXT,
     NOBODY,
@@ -246,6 +248,21 @@ def test_what_is_not_there_yet_is_no_error(
     counter.know(known)
     guest.settled("/upgrade")
     assert sorted(words[0] for words in counter.inspector.asked) == asked
+
+
+@pytest.mark.parametrize("known", [replace(NEXT, slot_built=False, binding=""), NEXT])
+def test_job_of_a_release_that_failed_here_is_a_retry(
+    counter: Counter, guest: Guest, known: Assessment
+) -> None:
+    with Journal.open(counter.site.journal) as journal:
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
+        for uid in (1, 2):
+            actor = Actor(str(uid), uid)
+            ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, actor, 2)
+    counter.know(known)
+    page = guest.settled("/upgrade")
+    assert page.form("/job")["retry"] == "yes"
+    assert "3.3.0 failed at this site." in page.text
 
 
 def test_what_a_job_came_to_is_waited_for(counter: Counter, guest: Guest) -> None:

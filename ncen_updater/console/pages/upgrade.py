@@ -78,6 +78,11 @@ def is_older_than_last_change(looked: InspectionState, status: Document) -> bool
     return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
 
 
+def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
+    """Tell whether the next release is marked bad; pure."""
+    return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
+
+
 def is_assessing(job: Document | None, next_upgrade: Document, now: datetime) -> bool:
     """Tell whether what a download or rehearsal came to is not in the next upgrade yet; pure."""
     if next_upgrade["up_to_date"] or job is None or job["kind"] not in REPORTED:
@@ -123,6 +128,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "facts": facts,
             "notes": notes,
             "assessing": assessing,
+            "failed_here": has_failed_here(next_upgrade, status["journal"]),
             "stop": format_downtime(stop),
             "bar": build_scale(stop),
             "starts_at": format_start(next_upgrade["starts_at"], asking.zone),

@@ -21,6 +21,9 @@ from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, PLACEHOLDER, LazyText
 
+#: Begins the names of our kinds of statements; docs/reference/release-format.md describes them.
+#: ``.invalid`` never resolves. A project with a host of its own sets it before its first release.
+STATEMENT_TYPES = "https://ncen.invalid"
 #: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
 _YEARS = range(1000, 9900)
 #: Texts within a text; what agents write has two.

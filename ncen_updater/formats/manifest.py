@@ -16,11 +16,13 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.errors import ManifestError, describe_mistakes
 from ncen_updater.formats.reported_version import get_reported_version
 
@@ -94,6 +96,8 @@ KeyPattern = Annotated[
     str, StringConstraints(min_length=1, max_length=400, pattern=PRINTABLE_PATTERN)
 ]
 Language = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=20)]
+NotesLanguage = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
+PlainName = Annotated[str, StringConstraints(min_length=3, max_length=200)]
 # What a disk can hold, and every database, file and program can write down.
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
@@ -253,13 +257,29 @@ class DatabaseManifest(SignedModel):
         return self
 
 
-class DomainCheck(SignedModel):
+class NamedModel(SignedModel):
+    """What operators know by its name.
+
+    Attributes:
+        names: The name in other languages.
+        name: In plain words; shown to operators, in their language where ``names`` has it.
+    """
+
+    names: dict[NotesLanguage, PlainName] | None = None
+    name: PlainName
+
+    @field_validator("name")
+    @classmethod
+    def _know_other_languages(cls, name: str, info: ValidationInfo) -> str:
+        return LocalizedFigure(name, **(info.data.get("names") or {}))
+
+
+class DomainCheck(NamedModel):
     """A question about the meaning of the data, asked in SQL on a candidate.
 
     The SQL is one SELECT that returns one row with one value.
 
     Attributes:
-        name: In plain words; shown to operators.
         database: Where it is asked.
         sql: Asked before and after; ``sql_after`` where the question changes with the schema.
         when: On which side it is asked; a ``relation`` needs both.
@@ -267,7 +287,6 @@ class DomainCheck(SignedModel):
         relation: The relation between the value before and after.
     """
 
-    name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
     database: Identifier
     sql: Sql
     sql_after: Sql | None = None
@@ -293,11 +312,10 @@ class HealthProbe(SignedModel):
     expect: dict[str, str | int | bool] = Field(default_factory=dict)
 
 
-class ReferenceMap(SignedModel):
+class ReferenceMap(NamedModel):
     """Old codes to new codes of a reference table; rows with no target are reported beforehand.
 
     Attributes:
-        name: In plain words.
         database: Where the rows are.
         unmapped: SELECT of the rows without a target: code and count; run before anything begins.
         affected: SELECT of the number of rows that get another code; a rehearsal tells it.
@@ -306,7 +324,6 @@ class ReferenceMap(SignedModel):
         strict: Whether such rows block the upgrade.
     """
 
-    name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
     database: Identifier
     unmapped: Sql
     affected: Sql | None = None
@@ -549,9 +566,7 @@ class Manifest(SignedModel):
     reference_maps: tuple[ReferenceMap, ...] = ()
     files: tuple[SiteFilesManifest, ...] = ()
     overlays: Annotated[tuple[OverlayManifest, ...], Field(max_length=50)] = ()
-    notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ReleaseNotes] = Field(
-        default_factory=dict
-    )
+    notes: dict[NotesLanguage, ReleaseNotes] = Field(default_factory=dict)
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 

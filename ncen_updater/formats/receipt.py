@@ -26,13 +26,17 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import (
+    STATEMENT_TYPES,
+    compute_sha256,
+    encode_canonical_json,
+)
 from ncen_updater.common.messages import RECEIPT_INVALID
 from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE: Final = "https://ncen.invalid/receipt/v1"
+PREDICATE_TYPE: Final = f"{STATEMENT_TYPES}/receipt/v1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 #: Larger files are no receipts; the largest that a site can write is under 1,400 bytes.
 MAX_RECEIPT_BYTES: Final = 4096

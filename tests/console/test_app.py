@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
+from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.apply_runner import WorkerResult
@@ -31,6 +32,7 @@ from ncen_updater.console.web_request import COOKIE_PREFIX
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
+    BASIS,
     BINDING,
     NEXT,
     NOBODY,
@@ -248,6 +250,37 @@ def test_what_is_not_there_yet_is_no_error(
     assert sorted(words[0] for words in counter.inspector.asked) == asked
 
 
+@pytest.mark.parametrize("known", [replace(NEXT, slot_built=False, binding=""), NEXT])
+def test_job_of_a_release_that_failed_here_is_a_retry(
+    counter: Counter, guest: Guest, known: Assessment
+) -> None:
+    with Journal.open(counter.site.journal) as journal:
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
+        for uid in (1, 2):
+            actor = Actor(str(uid), uid)
+            ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, actor, 2)
+    counter.know(known)
+    page = guest.settled("/upgrade")
+    assert page.form("/job")["retry"] == "yes"
+    # Seen: "To retry it, it must be approved. Approved."
+    assert ("3.3.0 failed at this site." in page.text) is (not known.binding)
+
+
+def test_what_a_job_came_to_is_waited_for(counter: Counter, guest: Guest) -> None:
+    """Seen: "Download it first", just after the download."""
+    counter.know(replace(NEXT, slot_built=False, binding=""))
+    guest.submit(guest.get("/upgrade"), "/job")
+    with Journal.open(counter.site.journal) as journal:
+        JobQueue(journal).mark_started(1)
+        JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {}})
+        newest = journal.list_events()[-1].number
+    page = guest.get("/upgrade")
+    assert (page.state, "/job" in dict(page.forms())) == ("loading", False)
+    counter.know(replace(NEXT, rehearsal_status=RehearsalStatus.MISSING, binding="",
+                         last_event=newest))  # fmt: skip
+    assert guest.settled("/upgrade").form("/job")["kind"] == "rehearse"
+
+
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
     counter.know(replace(NEXT, slot_built=False, binding=""))
     fields = guest.settled("/upgrade").form("/job")
@@ -438,6 +471,10 @@ def test_while_a_release_is_watched_there_is_nothing_to_decide(
     assert found.heading == "No upgrade to approve"
     assert "Soak period of 3.3.0 until " in found.text
     assert "/approve" not in [address for address, _ in found.forms()]
+    # Seen: "Upgrade to 3.3.0: waiting for approval", of the release that is watched.
+    updates = guest.settled("/upgrade")
+    assert updates.heading.startswith("Soak period of 3.3.0 until ")
+    assert "Waiting for approval" not in updates.text and "Upgrade path" not in updates.text
 
 
 # ---- a service that is away ----------------------------------------------------------------------

@@ -244,6 +244,20 @@ def test_the_way_back_downloads_nothing() -> None:
 OPENED = {**step("maintenance-off", "done", 0.2), "started_at": "2026-11-24T06:00:25+00:00"}
 
 
+@pytest.mark.parametrize("kind", ["upgrade", "rollback"])
+def test_soak_period_is_not_shown_before_users_can_work(kind: str) -> None:
+    """Seen: "Soak period" above "Users cannot work", and a button that confirms the release."""
+    committed = report("committed", kind=kind)
+    view = build_live_view(committed, None, BUSY, NOW, "en")
+    assert (view.label, view.can_end_soak) == ("In progress", False)
+    assert view.headline == {
+        "upgrade": "Upgrading to 3.3.0", "rollback": "Rolling back to 3.3.0",
+    }[kind]  # fmt: skip
+    steps = [*report()["steps"], OPENED]
+    view = build_live_view({**committed, "steps": steps}, None, BUSY, NOW, "en")
+    assert (view.label, view.can_end_soak) == ("Soak period", True)
+
+
 def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
     steps = [*report()["steps"], OPENED]

@@ -11,11 +11,20 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import (
+    STATEMENT_TYPES,
+    compute_sha256,
+    encode_canonical_json,
+)
 from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
 from ncen_updater.formats.release_document import TargetRef
 from ncen_updater.formats.rollout import ReleaseHalt
-from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource, make_provenance
+from ncen_updater.publisher.build.attachments import (
+    BUILD_TYPE,
+    AttachmentBuilder,
+    BuildSource,
+    make_provenance,
+)
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -232,3 +241,14 @@ def test_an_archive_that_is_shown_again_after_a_halt(desk: Desk) -> None:
     resumed = draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW)
     assert resumed.roles["targets"].signed.targets
     assert desk.sign(desk.event(resumed), builder="") == ""
+
+
+def test_statement_types_begin_in_one_place_and_are_described() -> None:
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs/reference/release-format.md").read_text("utf-8")
+    for kind in ("build/v1", "debian/v1"):
+        assert f"| `{STATEMENT_TYPES}/{kind}` |" in page
+    assert f"{STATEMENT_TYPES}/build/v1" == BUILD_TYPE
+    files = [*(root / "ncen_updater").rglob("*.py"), root / "script/provenance"]
+    named = [path.name for path in files if STATEMENT_TYPES in path.read_text("utf-8")]
+    assert named == ["json_records.py"]

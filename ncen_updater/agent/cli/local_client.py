@@ -45,6 +45,7 @@ from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_FAILED,
     NOT_PREPARED,
+    NOTHING_TO_APPROVE,
     ROLLBACK_PLAN_CHANGED,
     ExitCode,
 )
@@ -224,7 +225,15 @@ class LocalSiteClient(LocalRecords):
         if prepared:
             self._choose_prepared_path(target)
         with self._run.make_progress() as progress, self._open_journal() as journal:
-            found = approving.find_upgrade_to_approve(site, journal, progress, target)
+            try:
+                found = approving.find_upgrade_to_approve(site, journal, progress, target)
+            except UpdaterError as error:
+                if error.code != NOTHING_TO_APPROVE.code:
+                    raise
+                # One that failed here may be tried again, and approved for that, where no other is.
+                found = approving.find_upgrade_to_approve(
+                    site, journal, progress, target, retry=True
+                )
             facts = collect_dossier(site, journal, found)
         content = render_dossier(facts, language)
         document = {

@@ -42,12 +42,20 @@ class RawConfig:
     data: dict[str, Any]
 
 
-def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
+def read_raw_config(
+    path: Path,
+    *,
+    euid: int | None = None,
+    option: str = "--config",
+    example: str = "agent.toml",
+) -> RawConfig:
     """Read a TOML file.
 
     Args:
         path: The file.
         euid: Who reads; the process's own user by default.
+        option: Names the file.
+        example: Of the package, such a file.
 
     Raises:
         CONFIG_MISSING: If it is not there.
@@ -71,7 +79,8 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
         raise ConfigError(
             CONFIG_MISSING if missing else CONFIG_UNREADABLE,
             path=path,
-            origin=PATH_VARIABLE if os.environ.get(PATH_VARIABLE) == str(path) else "--config",
+            origin=PATH_VARIABLE if os.environ.get(PATH_VARIABLE) == str(path) else option,
+            example=example,
             detail=error.strerror or str(error),
         ) from error
     except ValueError as error:  # a zero character, or half a character, in the name

@@ -125,7 +125,7 @@ def load_answers(path: Path) -> SetupAnswers:
         InvalidConfigError: With every mistake, its line and its remedy.
         ConfigError: If it is not there, cannot be read, or is no TOML.
     """
-    raw = read_raw_config(path)
+    raw = read_raw_config(path, option="--answers", example="setup.toml")
     try:
         return SetupAnswers.model_validate(raw.data)
     except ValidationError as error:

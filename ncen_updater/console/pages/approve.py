@@ -9,8 +9,12 @@ import re
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.status import has_failed_here
-from ncen_updater.console.pages.upgrade import format_downtime, format_start, inspect_site
+from ncen_updater.console.pages.upgrade import (
+    format_downtime,
+    format_start,
+    has_failed_here,
+    inspect_site,
+)
 from ncen_updater.console.rendering import FileResponse
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)

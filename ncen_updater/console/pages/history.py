@@ -9,7 +9,13 @@ from urllib.parse import quote
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.live import STATES, build_steps, choose_headline, find_problem
+from ncen_updater.console.pages.live import (
+    STATES,
+    build_steps,
+    choose_headline,
+    find_problem,
+    get_shown_state,
+)
 from ncen_updater.console.rendering import JOB_KINDS
 from ncen_updater.console.service_client import Document
 
@@ -98,7 +104,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
             "headline": LazyText(
                 choose_headline(report), {"version": report["to"], "previous": report["from"]}
             ),
-            "look": STATES["interrupted" if report["interrupted"] else report["state"]],
+            "look": STATES["interrupted" if report["interrupted"] else get_shown_state(report)],
             "rows": list(build_steps(report, asking.now, asking.language)),
             "failure": find_problem(report, None, asking.language),
         },

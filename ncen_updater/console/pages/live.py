@@ -263,7 +263,8 @@ def build_live_view(
     lines: tuple[str, ...] = ()
     problem = None
     if report is not None:
-        tone, label = STATES.get(report["state"], STATES["running"])
+        state = get_shown_state(report)
+        tone, label = STATES.get(state, STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
         problem = find_problem(report, job, language)
         cut = report.get("cut_off")
@@ -307,7 +308,7 @@ def build_live_view(
         version=report["to"] if report is not None else "",
         problem=problem,
         lines=lines,
-        can_end_soak=report is not None and open_change and report["state"] == "committed",
+        can_end_soak=report is not None and get_shown_state(report) == "committed",
         busy=running is not None or job_open or (report is not None and open_change),
     )
 
@@ -330,12 +331,20 @@ def _format_kind(job: Document) -> LazyText:
     return LazyText(words, {"kind": kind, "version": version})
 
 
+def get_shown_state(report: Document) -> str:
+    """Return the state of a change as users have it: no soak period before they can work; pure."""
+    state = str(report["state"])
+    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
+    return "running" if state == "committed" and not opened else state
+
+
 def choose_headline(report: Document) -> str:
     """Return the sentence on a change, with places for its versions; pure."""
-    if report["state"] == "reverted" and report.get("expand_started"):
+    state = get_shown_state(report)
+    if state == "reverted" and report.get("expand_started"):
         return REVERTED_AFTER_EXPAND
     words = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
-    return words.get(report["state"], words["running"])
+    return words.get(state, words["running"])
 
 
 def find_problem(report: Document, job: Document | None, language: str) -> Document | None:

@@ -11,7 +11,7 @@ from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import format_hold, format_upgrade_path
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.upgrade import format_start
+from ncen_updater.console.pages.upgrade import format_start, has_failed_here
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
@@ -257,11 +257,6 @@ def _find_release_action(
         return NextAction("look", words, LazyText(button), link="/approve")
     words = LazyText(N_("Approved: {version}"), values)
     return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
-
-
-def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
-    """Tell whether the next release is marked bad; pure."""
-    return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
 
 
 def format_full_disk(status: Document) -> LazyText | None:

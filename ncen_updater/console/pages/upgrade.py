@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
@@ -12,6 +12,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import format_upgrade_path
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
+from ncen_updater.console.pages.live import REPORTED
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
@@ -34,6 +35,8 @@ WAIT_REASONS: Mapping[str, str] = {
 }
 #: States of a rehearsal in which there is nothing to decide on.
 NOT_REHEARSED = ("missing", "outdated")
+#: The service assesses the site within seconds of a job; it is not waited for longer than this.
+ASSESSMENT_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,31 @@ def is_older_than_last_change(looked: InspectionState, status: Document) -> bool
     return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
 
 
+def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
+    """Tell whether the next release is marked bad; pure."""
+    return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
+
+
+def is_assessing(job: Document | None, next_upgrade: Document, now: datetime) -> bool:
+    """Tell whether what a download or rehearsal came to is not in the next upgrade yet; pure."""
+    if next_upgrade["up_to_date"] or job is None or job["kind"] not in REPORTED:
+        return False
+    ended = job["ended_at"]
+    return ended is not None and (now - parse_time(ended)).total_seconds() < ASSESSMENT_LIMIT_S
+
+
 def build_page(asking: PageRequest) -> PageContent:
     """Build the page of the next upgrade."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/next-upgrade")
     version = next_upgrade["target"]
+    job = next(iter(asking.get_document("/v1/jobs?limit=1")["jobs"]), None)
+    assessing = is_assessing(job, next_upgrade, asking.now)
     common = {
         "status": status, "next_upgrade": next_upgrade, "may": asking.find_missing_role("operate"),
         "busy": status["service"]["running"] is not None, **_read_inbox(asking),
     }  # fmt: skip
-    if version is None:
+    # While one goes on, what the service knows of the next is of before.
+    if version is None or next_upgrade.get("open_change"):
         return PageContent("upgrade", {**common, "way": None}, "empty")
     # What was not downloaded or rehearsed yet is the next action, and no error.
     plan = dossier = None
@@ -98,7 +117,7 @@ def build_page(asking: PageRequest) -> PageContent:
     both = [one for one in (plan, dossier) if one is not None]
     facts = dossier.document["facts"] if dossier is not None and dossier.document else None
     stop = facts["downtime_s"] if facts else None
-    loading = any(one.is_loading for one in both)
+    loading = assessing or any(one.is_loading for one in both)
     return PageContent(
         "upgrade",
         {
@@ -108,6 +127,8 @@ def build_page(asking: PageRequest) -> PageContent:
             "dossier": dossier,
             "facts": facts,
             "notes": notes,
+            "assessing": assessing,
+            "failed_here": has_failed_here(next_upgrade, status["journal"]),
             "stop": format_downtime(stop),
             "bar": build_scale(stop),
             "starts_at": format_start(next_upgrade["starts_at"], asking.zone),

@@ -32,7 +32,11 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
+from ncen_updater.common.json_records import (
+    STATEMENT_TYPES,
+    compute_sha256,
+    encode_canonical_json,
+)
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -57,7 +61,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 #: What 'build' does; docs/reference/release-format.md describes it.
-BUILD_TYPE = "https://ncen-updater.invalid/build/v1"
+BUILD_TYPE = f"{STATEMENT_TYPES}/build/v1"
 MAX_BYTES = 1_000_000
 
 

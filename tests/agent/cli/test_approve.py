@@ -84,6 +84,14 @@ def desk(newcomer: Desk) -> Desk:
     return newcomer
 
 
+def test_release_that_failed_here_has_a_dossier_for_its_retry(desk: Desk) -> None:
+    """Seen: "3.3.0 must be approved", and "No release to approve" in place of what to decide on."""
+    desk.json("rehearse")
+    with Journal.open(desk.state / JOURNAL_FILE) as journal:
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
+    assert desk.json("dossier", "--output", str(desk.state / "page.html"))["version"] == "3.3.0"
+
+
 def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
     newcomer: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

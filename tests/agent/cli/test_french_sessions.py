@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #: Databases, tables and files of the stand-in, directories of its feed, parts of a bundle.
 DATA = (
     "ncen mu port louis seizures suspects companies photographs trees releases persons aliases"
-    " offences sqlite clôture CITES offence classes that maps anew factice"
+    " offences sqlite clôture factice"
 )
 #: A site, and what tomllib says of a file.
 DATA_OF_TOML = "ncen ke Illegal character at line column"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.setup.answers import load_answers
 
 EXAMPLE = Path(__file__).parents[3] / "packaging/examples/setup.toml"
@@ -21,3 +24,11 @@ def test_example_is_read_with_every_comment_taken_away(tmp_path: Path) -> None:
     assert answers.databases.owner == "ncen"
     assert answers.application["unit"] == "ncen.service"
     assert answers.feed.offline
+
+
+def test_missing_file_is_named_with_its_option_and_example(tmp_path: Path) -> None:
+    """Seen: "copy agent.toml to setup.toml"."""
+    with pytest.raises(ConfigError) as caught:
+        load_answers(tmp_path / "setup.toml")
+    remedy = caught.value.remedy_text.render()
+    assert "--answers" in remedy and "/examples/setup.toml to" in remedy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import sys
 import tempfile
@@ -37,10 +38,12 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.live import PROGRAM as PROGRAM_LINE
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.setup.site import VERSION, BareSite, bare_site
+from tests.agent.setup.test_setup import KILLS
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 from tests.support.forks import run_agent
 from tests.support.killing import changes_of, killed_at
+from tests.support.rotation import seed
 
 CURRENT = "/opt/ncen/current"
 #: Plays ``systemctl`` and ``nginx``; each order is a line of the log.
@@ -221,12 +224,14 @@ def test_files_in_use_are_adopted_in_one_stop(site: BareSite, keep_unit: bool) -
 @pytest.mark.parametrize("plain", [True])
 def test_killed_around_the_stop(site: BareSite) -> None:
     """Killed, then undone or continued: the application runs, on files that are whole."""
-    before = site.look()
+    chance, before = random.Random(seed()), site.look()
     last = changes_of(site.apply)
     back = changes_of(site.undo)
     assert site.look() == before
-    for instant in range(last - 90, last, 15):  # from the download to the last restart
+    around = range(last - 90, last, 15)  # from the download to the last restart
+    for instant in (*around, *(chance.randint(1, last) for _ in range(KILLS - 1))):
         assert killed_at(instant, site.apply)
+        killed_at(chance.randint(1, 2 * back), site.undo)
         site.undo()
         assert (site.look() == before, site.demo.app_running()) == (True, True), instant
     assert killed_at(last - 40, site.apply)

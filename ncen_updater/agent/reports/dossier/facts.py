@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from ncen_updater.agent.policy.windows import find_next_opening
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.manifest import ReleaseNotes
+from ncen_updater.formats.manifest import Manifest, ReleaseNotes
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
@@ -195,6 +195,15 @@ class Dossier:
         return all(hop.keeps_records for hop in self.hops)
 
 
+def name_code_maps(report: RehearsedHop | None, manifest: Manifest) -> RehearsedHop | None:
+    """Return a report with the names of its maps in every language that the release has."""
+    names = {item.name: item.name for item in manifest.reference_maps}
+    if report is None:
+        return None
+    maps = (replace(item, name=names.get(item.name, item.name)) for item in report.code_maps)
+    return replace(report, code_maps=tuple(maps))
+
+
 def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> Dossier:
     """Gather what a person needs to decide.
 
@@ -227,7 +236,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
             irreversible_migrations=tuple(hop.rollback_path.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
-            report=seen,
+            report=name_code_maps(seen, hop.document.manifest),
             file_changes=tuple(item.text for item in hop.site_files),
             overlay_changes=_format_overlay(hop.overlay),
             lost_objects=hop.rollback_path.lost_objects or (seen.all_lost_columns if seen else ()),

@@ -19,7 +19,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeCompa
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.document import build_dossier_document
-from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop
+from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop, name_code_maps
 from ncen_updater.agent.reports.dossier.page import (
     build_disk_space_bars,
     build_downtime_bars,
@@ -30,7 +30,7 @@ from ncen_updater.agent.reports.dossier.page import (
 from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.manifest import ReleaseNotes
+from ncen_updater.formats.manifest import Manifest, ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
@@ -339,6 +339,30 @@ def test_the_verdict_is_one_line() -> None:
 def test_a_calm_upgrade_has_no_risks() -> None:
     calm = replace(REPORT, code_maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
+
+
+@pytest.mark.parametrize(
+    ("language", "name"), [("en", "CITES class"), ("fr", "Classe CITES"), ("pt", "CITES class")]
+)
+def test_names_of_maps_are_in_the_language_of_the_reader(language: str, name: str) -> None:
+    """A stored rehearsal knows the name that the release is written in."""
+    item = {
+        "name": "CITES class", "names": {"fr": "Classe CITES"}, "database": "seizures",
+        "unmapped": "SELECT 1",
+    }  # fmt: skip
+    release = Manifest.model_validate(
+        {
+            "schema": 1,
+            "product": "ncen",
+            "version": "3.3.0",
+            "databases": [{"name": "seizures"}],
+            "reference_maps": [item],
+        }
+    )
+    stored = RehearsedHop.from_json(REPORT.to_json())
+    facts = replace(DOSSIER, hops=(replace(HOP, report=name_code_maps(stored, release)),))
+    assert name in Reader(render_dossier(facts, language)).text
+    assert name in str(build_dossier_document(facts, language))
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

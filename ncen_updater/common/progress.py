@@ -56,7 +56,7 @@ class ProgressUpdate:
     def to_json_line(self) -> bytes:
         """Return it as one line."""
         document = {
-            "tell": self.template, "values": dict(self.values),
+            "template": self.template, "values": dict(self.values),
             "done": self.done, "total": self.total,
         }  # fmt: skip
         return json.dumps(document).encode() + b"\n"
@@ -66,7 +66,7 @@ class ProgressUpdate:
         """Read it; None for what is no such thing."""
         if not isinstance(document, dict):
             return None
-        template, values = document.get("tell"), document.get("values", {})
+        template, values = document.get("template"), document.get("values", {})
         if not isinstance(template, str) or not isinstance(values, dict):
             return None
         figures = [

@@ -7,7 +7,7 @@ worker may be without the databases. Each line is an object of JSON:
 
 ========  ==========================================================================================
 order     The first line of who asks; a further line asks the worker to end.
-progress  ``{"tell", "values", "done", "total"}``; without words it is only a sign of life.
+progress  ``{"template", "values", "done", "total"}``; without words it is only a sign of life.
 result    ``{"done": true, ...}``: the other members are what came of it.
 error     ``{"error": {"code", "title", "values", "detail"}}``
 ========  ==========================================================================================
@@ -407,7 +407,7 @@ class _WorkerCall:
             )
         elif message.get("done") is True:
             self._result = {key: value for key, value in message.items() if key != "done"}
-        elif "tell" in message:
+        elif "template" in message:
             progress = ProgressUpdate.from_json(message)
             if progress is None:
                 raise WorkerError("invalid response")

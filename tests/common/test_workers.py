@@ -555,7 +555,7 @@ def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["x", [], {}, {"tell": 3, "values": {}}, {"tell": "x", "values": 3}]
+    "line", ["x", [], {}, {"template": 3, "values": {}}, {"template": "x", "values": 3}]
 )
 def test_what_is_no_progress_is_none(line: object) -> None:
     assert ProgressUpdate.from_json(line) is None

@@ -211,7 +211,7 @@ IDLE = {"running": None, "reason": None}
 BUSY = {
     "running": {
         "command": ["upgrade"], "since": SINCE,
-        "progress": {"tell": "copying {database} (bytes)", "values": {"database": "seizures"},
+        "progress": {"template": "copying {database} (bytes)", "values": {"database": "seizures"},
                      "done": 1_500_000, "total": 3_000_000},
     },
     "reason": None,
@@ -421,7 +421,7 @@ def test_report_of_a_rehearsal_is_the_page_of_the_upgrade() -> None:
 
 def test_change_that_was_interrupted_says_when() -> None:
     cut = {"step": "copy", "at": AT, "during": True, "resumed_at": AT}
-    shown = report("reverted", ended_at=AT, cut_off=cut)
+    shown = report("reverted", ended_at=AT, interruption=cut)
     view = build_live_view(shown, None, IDLE, NOW, "en")
     assert (view.problem, view.lines) == (None, ("Interrupted during: copying the databases",))
 

@@ -162,7 +162,7 @@ def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay
     assert top(photos) == names - {deleted.name}
     assert later.read_bytes() == b"entered since"
     given = events(site_in_process(trial.demo), "previous-paths-restored")
-    assert (given[-1]["given"], given[-1]["gone"]) == (19, 1)
+    assert (given[-1]["paths_restored"], given[-1]["paths_missing"]) == (19, 1)
 
 
 def test_a_rollback_that_fails_takes_the_old_names_away_again(trial: Trial) -> None:

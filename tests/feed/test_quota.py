@@ -169,7 +169,7 @@ def config(tmp_path: Path, feed: Feed, server: WebServer) -> Path:
 FLOOD = """
 import json, os, sys, time
 sys.stdin.readline()
-say = lambda: print(json.dumps({"tell": "", "values": {}}), flush=True)
+say = lambda: print(json.dumps({"template": "", "values": {}}), flush=True)
 place = sys.argv[1]
 """
 # Each goes on, and does not say that it is done. It leaves twice what is too much and no more: on a

@@ -81,7 +81,7 @@ SQL = (
     b" SELECT E'\\''",
     b'CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; END; DROP TABLE "a;b"',
 )
-TOLD = b'{"tell": "copying {name}", "values": {"name": "x"}, "done": 1, "total": 2}'
+TOLD = b'{"template": "copying {name}", "values": {"name": "x"}, "done": 1, "total": 2}'
 OSV = json.dumps({
     "id": "X-1", "aliases": ["CVE-1"], "affected": [{
         "package": {"name": "requests", "ecosystem": "PyPI"}, "versions": ["2.19.1"],

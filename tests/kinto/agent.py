@@ -94,7 +94,7 @@ class KintoAgent:
             config.site.product, config.feed, state=state, trusted_root=trusted_root
         )
         agent = cls(kinto, build_site(config, config_path, source=source), watched)
-        adopt_site(agent.site, Version(version), SilentProgress(), vouched=True)
+        adopt_site(agent.site, Version(version), SilentProgress(), confirmed=True)
         return agent
 
     def operations(self) -> Operations:

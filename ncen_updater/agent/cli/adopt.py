@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @dry_run_option
 @click.option(
     "--application-is-down",
-    "vouched",
+    "confirmed_by_operator",
     is_flag=True,
     help=N_("Confirm that VERSION is installed while the application is stopped"),
 )
@@ -51,7 +51,7 @@ def adopt(
     context: click.Context,
     version: str,
     dry_run: bool,
-    vouched: bool,
+    confirmed: bool,
     restored: bool,
     reason: str | None,
     yes: bool,
@@ -63,7 +63,7 @@ def adopt(
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
     if restored:
-        if vouched:
+        if confirmed:
             raise CommandUsageError(
                 N_("--application-is-down is not allowed with --restored"), context
             )
@@ -79,19 +79,19 @@ def adopt(
         session.add_line(line)
     for note in format_findings(found.findings, session.language):
         session.add_line(note)
-    if not vouched and not dry_run and not found.installed.application.version:
+    if not confirmed and not dry_run and not found.installed.application.version:
         adopting.require_matching_release(
-            found, confirmed_by_operator=True
+            found, confirmed=True
         )  # else there is nothing to ask about
-        vouched = _confirm_version(session, found)
+        confirmed = _confirm_version(session, found)
     if dry_run:
         # Whether a person will be asked is said, not asked.
-        adopting.require_matching_release(found, confirmed_by_operator=True)
+        adopting.require_matching_release(found, confirmed=True)
         return _show_dry_run(session, site, found)
-    adopting.require_matching_release(found, confirmed_by_operator=vouched)
+    adopting.require_matching_release(found, confirmed=confirmed)
     with session.make_progress() as progress:
         progress.report(LazyText(N_("adopting the installation")))
-        done = adopting.adopt_site(site, release, progress, vouched=vouched)
+        done = adopting.adopt_site(site, release, progress, confirmed=confirmed)
     values = {
         "product": site.config.site.product, "version": done.version, "before": done.corrects,
     }  # fmt: skip

@@ -110,10 +110,9 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "action": N_("operation"),
     "after": N_("rows after"),
     "application": N_("reported by the application"),
-    "aside": N_("set aside"),
+    "set_aside": N_("set aside"),
     "before": N_("rows before"),
     "binding": N_("approval digest"),
-    "brought": N_("imported"),
     "digest": N_("digest"),
     "epoch": N_("epoch"),
     "level": N_("level"),
@@ -134,8 +133,8 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "from_version": N_("from"),
     "full": N_("complete error in"),
     "generation": N_("generation"),
-    "given": N_("paths restored"),
-    "gone": N_("paths not restored"),
+    "paths_restored": N_("paths restored"),
+    "paths_missing": N_("paths not restored"),
     "held": N_("as predicted"),
     "high_s": N_("at most"),
     "kind": N_("type"),
@@ -162,19 +161,15 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "schema_kinds": N_("kinds of objects"),
     "slots": N_("releases"),
     "step": N_("step"),
-    "taken_over_by": N_("superseded by"),
+    "superseded_by": N_("superseded by"),
     "times": N_("times"),
     "to_version": N_("to"),
     "uid": N_("user id"),
     "undoes": N_("reverts"),
     "until": N_("until"),
     "version": N_("release"),
-    "vouched": N_("confirmed by the operator"),
+    "confirmed_by_operator": N_("confirmed by the operator"),
     "way": N_("sent by"),
-    "what": N_("operation"),
-    "who": N_("by"),
-    "why": N_("reason"),
-    "words": N_("text"),
     "written": N_("overwritten"),
 }
 #: How a change gets the databases to its release.
@@ -183,7 +178,7 @@ _MODE_LABELS: Final[Mapping[str, str]] = {
     "restore": N_("to be restored as they were before the upgrade"),
 }
 #: What they hold that is a word of ours.
-TRANSLATED_FIELDS = frozenset({"action", "kind", "mode", "what"})
+TRANSLATED_FIELDS = frozenset({"action", "kind", "mode"})
 #: What they hold that is a time.
 TIME_FIELDS = frozenset({"imported_at", "not_before", "until", "usable_until"})
 

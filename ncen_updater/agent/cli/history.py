@@ -94,7 +94,7 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
 def _find_error_code(change: Document) -> str | None:
     """Return the error code of a change, or why its release was marked bad afterwards."""
     code: str | None = change["error_code"]
-    return code or (SOAK_FAILED.code if change["turned_bad"] else None)
+    return code or (SOAK_FAILED.code if change["soak_failed"] else None)
 
 
 def _show_changes(session: AgentSession, found: Document) -> None:

@@ -73,7 +73,9 @@ def _parse_job_result(job: JsonDocument) -> CommandResult:
 def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
     """Show what the command at work had said before somebody looked."""
     for one in client.get("/v1/status")["service"]["earlier_progress"]:
-        progress.report_earlier(LazyText(str(one["tell"]), one["values"]), float(one["seconds"]))
+        progress.report_earlier(
+            LazyText(str(one["template"]), one["values"]), float(one["seconds"])
+        )
 
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:

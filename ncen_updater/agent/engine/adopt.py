@@ -149,12 +149,12 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
     )
 
 
-def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: bool) -> None:
+def require_matching_release(adoption: AdoptionPlan, *, confirmed: bool) -> None:
     """Refuse where application or databases say that another release is installed.
 
     Args:
         adoption: As :func:`inspect_adoption` gave it.
-        confirmed_by_operator: Whether a person says which release it is, where the application does
+        confirmed: Whether a person says which release it is, where the application does
             not.
 
     Raises:
@@ -162,13 +162,13 @@ def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: b
         ADOPT_DATABASE_MISMATCH: A database is.
         VERSION_NOT_REPORTED: The application does not say, and no person does.
     """
-    error = find_mismatch(adoption.installed, adoption.version, vouched=confirmed_by_operator)
+    error = find_mismatch(adoption.installed, adoption.version, confirmed=confirmed)
     if error is not None:
         raise error
 
 
 def adopt_site(
-    site: Site, version: Version, progress: ProgressListener, *, vouched: bool = False
+    site: Site, version: Version, progress: ProgressListener, *, confirmed: bool = False
 ) -> AdoptionPlan:
     """Build the slot of the release that runs, write the ledgers, and make the journal.
 
@@ -181,7 +181,7 @@ def adopt_site(
         site: The site.
         version: The release that a person named.
         progress: Told what is done.
-        vouched: Whether a person says so where the application does not say what it is.
+        confirmed: Whether a person says so where the application does not say what it is.
 
     Raises:
         UpdaterError: As :func:`inspect_adoption` and :func:`require_matching_release`, or because
@@ -189,7 +189,7 @@ def adopt_site(
     """
     with hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "adopt"):
         found = inspect_adoption(site, version, progress)
-        require_matching_release(found, confirmed_by_operator=vouched)
+        require_matching_release(found, confirmed=confirmed)
         own, fetched = found.version, found.release_files
         if found.slot_exists:
             site.slots.adopt_directory(own, fetched.document, fetched.tree)
@@ -209,7 +209,7 @@ def adopt_site(
             "schema_kinds": dict(schemas.kinds),
             "generation": 0,
             "application": found.installed.application.version or None,
-            "vouched": vouched and not found.installed.application.version,
+            "confirmed_by_operator": confirmed and not found.installed.application.version,
         }
         path = site.state_directory / JOURNAL_FILE
         if found.corrects is None:

@@ -171,11 +171,12 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
         if found == RestoreResult():
             continue
         journal.record_event(
-            FILES_RESTORED, change.id, name=name, restored=found.restored, aside=found.quarantined,
-            written=len(found.overwritten), lost=len(found.lost), place=str(directory.place),
+            FILES_RESTORED, change.id, name=name, restored=found.restored,
+            set_aside=found.quarantined, written=len(found.overwritten), lost=len(found.lost),
+            place=str(directory.place),
         )  # fmt: skip
         values = {
-            "name": name, "restored": found.restored, "aside": found.quarantined,
+            "name": name, "restored": found.restored, "set_aside": found.quarantined,
             "written": len(found.overwritten), "place": directory.place,
         }  # fmt: skip
         progress.report(LazyText(N_("{name}: {restored} restored"), values))
@@ -251,8 +252,8 @@ def _restore_directory_paths(
             OLD_PATHS_RESTORED,
             change.id,
             name=name,
-            given=given,
-            gone=gone,
+            paths_restored=given,
+            paths_missing=gone,
             place=str(earlier.place),
         )
         words = N_("{name}: {given} restored to their previous paths, {gone} missing")

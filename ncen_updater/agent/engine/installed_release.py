@@ -137,7 +137,7 @@ def _describe_probe(item: SchemaProbe) -> LazyText:
 
 
 def find_mismatch(
-    installed: InstalledRelease, version: Version, *, vouched: bool
+    installed: InstalledRelease, version: Version, *, confirmed: bool
 ) -> UpdaterError | None:
     """Return why the installed release is not the one that was named; None if it is; pure.
 
@@ -148,7 +148,7 @@ def find_mismatch(
     Args:
         installed: What was seen.
         version: The release that was named.
-        vouched: Whether a person says so in place of an application that does not.
+        confirmed: Whether a person says so in place of an application that does not.
     """
     value = installed.application
     if value.version and not matches_reported_version(
@@ -166,11 +166,11 @@ def find_mismatch(
             return _make_mismatch_error(
                 item.database, version, LazyText(N_("check '{name}' failed: {problem}"), values)
             )
-    if value.version and value.problem and not vouched:
+    if value.version and value.problem and not confirmed:
         return UpdaterError(
             APPLICATION_UNWELL, detail=value.answer, problems=value.problem, version=version
         )
-    if not value.version and not vouched:
+    if not value.version and not confirmed:
         return UpdaterError(
             VERSION_NOT_REPORTED, url=value.url, problem=value.problem, version=version
         )

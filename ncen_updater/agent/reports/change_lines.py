@@ -177,7 +177,7 @@ def _format_failure(
     # What interrupted a change is over: there is nothing left to do about it.
     if meaning and code != INTERRUPTED.code and not has_hidden_values(meaning[1]):
         yield LazyText(N_("  what to do: {remedy}"), {"remedy": meaning[1]})
-    cut = report["cut_off"]
+    cut = report["interruption"]
     if cut:
         text = (
             N_("  interrupted during: {step} (started {at})")
@@ -193,8 +193,8 @@ def _format_failure(
         )
         resumed = {"at": when(cut["resumed_at"])}
         yield LazyText(N_("  resumed {at}"), resumed)
-    if report["taken_back_by"]:
-        yield LazyText(N_("  rolled back by change {id}"), {"id": report["taken_back_by"]})
+    if report["rolled_back_by"]:
+        yield LazyText(N_("  rolled back by change {id}"), {"id": report["rolled_back_by"]})
 
 
 def ended_words(change: Document) -> Iterator[LazyText]:

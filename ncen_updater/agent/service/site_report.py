@@ -450,7 +450,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
             {
                 **serialize_change(change, facts[change.id]),
                 "predicted_downtime_s": _build_range(foretold.get(change.id)),
-                "turned_bad": bool(facts[change.id].soak_error),
+                "soak_failed": bool(facts[change.id].soak_error),
                 "interrupted": _is_interrupted(journal, change),
             }
             for change in changes
@@ -622,8 +622,8 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
         "failure": _find_failure(events),
         "interrupted": _is_interrupted(journal, change),
-        "cut_off": _find_interruption(events),
-        "taken_back_by": _find_rolled_back_by(journal, change),
+        "interruption": _find_interruption(events),
+        "rolled_back_by": _find_rolled_back_by(journal, change),
         "steps": [
             {
                 "name": record.name.value,

@@ -64,12 +64,12 @@ class AdoptStep(SetupStep, kind="adopt"):
     Attributes:
         config: The configuration.
         version: The release.
-        vouched: Whether a person says so where the application does not.
+        confirmed: Whether a person says so where the application does not.
     """
 
     config: str
     version: str
-    vouched: bool = False
+    confirmed: bool = False
 
     @property
     def title(self) -> LazyText:
@@ -104,7 +104,12 @@ class AdoptStep(SetupStep, kind="adopt"):
         site = build_site(self._load(), Path(self.config))
         journal = site.state_directory / JOURNAL_FILE
         if not journal.exists():  # made last
-            adopt_site(site, Version(self.version), SilentProgress(), vouched=self.vouched)
+            adopt_site(
+                site,
+                Version(self.version),
+                SilentProgress(),
+                confirmed=self.confirmed,
+            )
 
     def check_undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""

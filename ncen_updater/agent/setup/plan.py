@@ -177,7 +177,7 @@ def build_plan(
     steps += _add_members(facts, answers, loaded)
     size = _measure_databases(found, loaded)
     steps += _adopt(
-        machine, loaded, config, version, by_hand, vouched=answers.version is not None,
+        machine, loaded, config, version, by_hand, confirmed=answers.version is not None,
         with_copy=has_login and size <= MAX_TRIAL_BYTES, keep_unit=keep_unit,
     )  # fmt: skip
     if machine.has_systemd():
@@ -509,7 +509,7 @@ def _adopt(
     version: str | None,
     by_hand: list[LazyText],
     *,
-    vouched: bool,
+    confirmed: bool,
     with_copy: bool,
     keep_unit: bool,
 ) -> Iterator[SetupStep]:
@@ -526,7 +526,7 @@ def _adopt(
         yield from _adopt_stopped(config, path, version, starting)
         yield from copying
     else:
-        yield AdoptStep(str(path), version, vouched)
+        yield AdoptStep(str(path), version, confirmed)
         yield from (*copying, *starting)
 
 
@@ -541,7 +541,7 @@ def _adopt_stopped(
     yield DownloadStep(str(path), version)
     yield RestartStep(unit, str(path), version, [], before_files=True)
     yield CommandStep(stop, start)
-    yield AdoptStep(str(path), version, vouched=True)
+    yield AdoptStep(str(path), version, confirmed=True)
     yield CommandStep(start, stop)
     yield from starting[1:] or [RestartStep(unit, str(path), version, [], before_files=False)]
 

@@ -267,7 +267,7 @@ def build_live_view(
         tone, label = STATES.get(state, STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
         problem = find_problem(report, job, language)
-        cut = report.get("cut_off")
+        cut = report.get("interruption")
         if cut and problem is None and report["state"] in FAILED:
             name = get_step_label(cut["step"], report.get("kind", "upgrade"))
             lines = (say(N_("Interrupted during: {step}"), step=LazyText(name)),)

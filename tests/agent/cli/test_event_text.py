@@ -83,7 +83,7 @@ def test_every_kind_is_told_in_words(kind: str) -> None:
 
 def test_what_events_hold_is_told_in_french() -> None:
     data: dict[str, object] = dict.fromkeys(EVENT_FIELD_LABELS, "x-1")
-    data |= {"step": StepName.CUT_OVER.value, "what": "upgrade", "mode": "migrate", "uid": 7}
+    data |= {"step": StepName.CUT_OVER.value, "action": "upgrade", "mode": "migrate", "uid": 7}
     data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "reasons": []}
     said = format_event(None, "job-queued", data, "fr")
     assert foreign(said, "cases", "x") == []

@@ -57,7 +57,7 @@ def test_a_site_on_files_is_taken_over(
     monkeypatch.setattr(Site, "load_migrations", migrations)
     before = digests(plain)
     site = site_in_process(plain)
-    adopt_site(site, Version(OLD), SilentProgress(), vouched=True)
+    adopt_site(site, Version(OLD), SilentProgress(), confirmed=True)
     assert isinstance(plain.databases, SqlitePlace)
     assert (plain.databases.directory / "live").readlink() == Path("sets/base")
     assert digests(plain) == before

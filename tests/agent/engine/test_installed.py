@@ -43,7 +43,7 @@ UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems"
 
 
 @pytest.mark.parametrize(
-    ("said", "asked", "vouched", "code"),
+    ("said", "asked", "confirmed_by_operator", "code"),
     [
         (says("1.1.0"), (HOLDS,), False, None),
         (says("1.1"), (HOLDS,), False, None),
@@ -69,9 +69,9 @@ UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems"
     ],
 )
 def test_who_is_believed(
-    said: ReportedVersion, asked: tuple[SchemaProbe, ...], vouched: bool, code: object
+    said: ReportedVersion, asked: tuple[SchemaProbe, ...], confirmed: bool, code: object
 ) -> None:  # fmt: skip
-    error = find_mismatch(InstalledRelease(said, asked), Version("1.1.0"), vouched=vouched)
+    error = find_mismatch(InstalledRelease(said, asked), Version("1.1.0"), confirmed=confirmed)
     assert (error and error.message) == code
 
 
@@ -81,7 +81,7 @@ def test_who_is_believed(
 )
 def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> None:
     seen = InstalledRelease(says(said), (HOLDS,), reported="1.1.0")
-    error = find_mismatch(seen, Version(version), vouched=False)
+    error = find_mismatch(seen, Version(version), confirmed=False)
     assert (error and error.message) == code
     told = [str(line) for line in seen.format_lines(Version(version))]
     silent = f"{version} reports the same version; the build is unknown."
@@ -91,7 +91,7 @@ def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> 
 @pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
 def test_a_ledger_of_another_release_is_believed(said: ReportedVersion) -> None:
     seen = InstalledRelease(said, (HOLDS,), ("main", LazyText("0003_x is applied")))
-    error = find_mismatch(seen, Version("1.1.0"), vouched=True)
+    error = find_mismatch(seen, Version("1.1.0"), confirmed=True)
     assert error is not None and error.message is DATABASES
     assert "0003_x is applied" in str(error)
 

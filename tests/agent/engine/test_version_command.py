@@ -245,7 +245,7 @@ def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:
     seen = inspect_installed(site, Version(OLD), document.manifest, nothing, "")
     line = f"Version reported by {sys.executable}: {OLD}"
     assert line in [str(one) for one in seen.format_lines(Version(OLD))]
-    other = find_mismatch(seen, Version(NEW), vouched=True)
+    other = find_mismatch(seen, Version(NEW), confirmed=True)
     assert str(other) == f"NU-6060: {sys.executable} reports version {OLD}, not {NEW}"
     (tmp_path / "token").chmod(0o644)
     with refused(HEALTH_TOKEN_EXPOSED):

@@ -144,7 +144,7 @@ def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
         with counted(path, monkeypatch) as (journal, cost):
             found = build_change_report(journal, ids(FEW)[1])
             costs.append(cost)
-        assert found["taken_back_by"] == ids(FEW)[2]
+        assert found["rolled_back_by"] == ids(FEW)[2]
     assert costs[0].statements == costs[1].statements
     assert costs[1].values - costs[0].values == (MANY - FEW) // 2
 

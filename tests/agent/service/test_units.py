@@ -206,7 +206,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
     ) as process:  # fmt: skip
         theirs.close()  # else its end would not be seen here
         ours.sendall(b'{"command": ["upgrade"]}\n')
-        assert json.loads(answers.readline())["tell"] == "at work"
+        assert json.loads(answers.readline())["template"] == "at work"
         ours.sendall(b"stop\n")
         answer = json.loads(answers.readline())
         assert process.wait(DEADLINE_S) == 0

@@ -90,7 +90,7 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
         else:
             row, value = there[change], begun[change]
             wanted = {
-                "kind": value.get("what"),
+                "kind": value.get("action"),
                 **{name: value.get(name) for name in ("mode", "from_version", "to_version")},
                 "state": states[change],
             }
@@ -119,7 +119,7 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
         else:
             row, value = there[number], given[number]
             same = (row["kind"], row["actor"], row["uid"], json.loads(row["data"])) == (
-                value.get("what"), value.get("by"), value.get("uid"), value.get("data"),
+                value.get("action"), value.get("by"), value.get("uid"), value.get("data"),
             )  # fmt: skip
             if not same or (row["ended_at"] is not None) is not (number in ended):
                 yield LazyText(N_("job {job} differs from its events"), values)

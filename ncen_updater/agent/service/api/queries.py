@@ -217,7 +217,7 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         "timezone": settings.timezone,
         **build_activity_document(moment, request.language),
         "earlier_progress": [
-            {"tell": reported.template, "values": reported.values, "seconds": round(seconds, 3)}
+            {"template": reported.template, "values": reported.values, "seconds": round(seconds, 3)}
             for reported, seconds in (moment.running.earlier_progress if moment.running else ())
         ],
         "failures": [
@@ -260,7 +260,7 @@ def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object
     if progress is None:
         return None
     return {
-        "tell": progress.template,
+        "template": progress.template,
         "values": progress.values,
         "done": progress.done,
         "total": progress.total,

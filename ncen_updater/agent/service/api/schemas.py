@@ -151,12 +151,12 @@ EVENT_FIELDS: Mapping[str, Any] = {
         ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
          "file", "from_version", "full", "kind", "level", "merged", "mode", "name", "news",
          "origin", "pack", "path", "place", "product", "reason", "rehearsal", "release",
-         "step", "taken_over_by", "to_version", "undoes", "version", "way", "what", "who",
-         "why", "words"), str,
+         "step", "superseded_by", "to_version", "undoes", "version", "way"), str,
     ),
     **dict.fromkeys(
-        ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
-         "needed", "number", "job", "restored", "timestamp", "times", "uid", "written"), Count,
+        ("accept_loss", "count", "generation", "job", "lost", "needed", "number",
+         "paths_missing", "paths_restored", "restored", "set_aside", "timestamp", "times",
+         "uid", "written"), Count,
     ),
     **dict.fromkeys(
         ("application", "error_code", "language", "reachable_agent", "reachable_release",
@@ -168,7 +168,7 @@ EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
     **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
     **dict.fromkeys(("by", "databases"), str | _NAMES),
-    **dict.fromkeys(("held", "scheduled", "vouched"), bool),
+    **dict.fromkeys(("held", "scheduled", "confirmed_by_operator"), bool),
     **dict.fromkeys(("high_s", "low_s", "actual_s"), float), "exit_code": Count | None,
     "data": Values, "schema_kinds": dict[str, _TEXTS],
 }  # fmt: skip
@@ -226,7 +226,7 @@ OpenChange = _document(
     contracting=bool,
 )  # fmt: skip
 PastChange = _document(
-    "PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool, interrupted=bool
+    "PastChange", Change, predicted_downtime_s=Range | None, soak_failed=bool, interrupted=bool
 )
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
 Emergency = _document("Emergency", actor=str, reason=str)
@@ -243,7 +243,7 @@ ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
-    interrupted=bool, cut_off=Interruption | None, taken_back_by=str | None, lines=list[str],
+    interrupted=bool, interruption=Interruption | None, rolled_back_by=str | None, lines=list[str],
     steps=list[Step], facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
 JobData = _document(

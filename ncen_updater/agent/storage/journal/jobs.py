@@ -82,7 +82,7 @@ class JobQueue:
                 (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
             ).lastrowid
             self._journal.append_event(
-                "job-queued", None, job=number, what=kind, data=dict(data), by=actor.name,
+                "job-queued", None, job=number, action=kind, data=dict(data), by=actor.name,
                 uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
@@ -98,7 +98,7 @@ class JobQueue:
             named = "SELECT kind, actor FROM jobs WHERE id = ?"
             row = connection.execute(named, (number,)).fetchone()
             self._journal.append_event(
-                "job-started", None, job=number, what=row["kind"], by=row["actor"]
+                "job-started", None, job=number, action=row["kind"], by=row["actor"]
             )
 
     def mark_ended(self, number: int, result: Mapping[str, object]) -> None:

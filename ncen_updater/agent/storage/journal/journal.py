@@ -65,7 +65,7 @@ class Journal(JournalFile):
                             StepName.COMMIT, StepState.DONE,
                         ),
                     )  # fmt: skip
-                    self.append_event("change-finished", superseded_change, taken_over_by=change.id)
+                    self.append_event("change-finished", superseded_change, superseded_by=change.id)
                 connection.execute(
                     "INSERT INTO changes (id, kind, mode, state, product, from_version, to_version,"
                     " generation, source, created_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -77,7 +77,7 @@ class Journal(JournalFile):
                 )  # fmt: skip
                 self._store_facts(change.id, facts)
                 self.append_event(
-                    "change-started", change.id, what=change.kind, mode=change.mode,
+                    "change-started", change.id, action=change.kind, mode=change.mode,
                     from_version=change.from_version, to_version=change.to_version,
                 )  # fmt: skip
         except sqlite3.IntegrityError as error:

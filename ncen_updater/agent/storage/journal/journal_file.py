@@ -178,7 +178,7 @@ CREATE TABLE retained_since (
 #: What of an event the log of the system gets, after its kind, and how: stable words and names, no
 #: text that people wrote and nothing of the databases. All else stays in the journal.
 LOGGED: Final = {
-    "what": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
+    "action": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
     "by": "by {}", "job": "(job {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip

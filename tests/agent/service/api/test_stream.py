@@ -98,7 +98,7 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     running = next(stream)[1]["running"]
     assert running["command"] == ["upgrade"]
     assert running["progress"] == {
-        "tell": "uploading {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
+        "template": "uploading {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
     }  # fmt: skip
     snapshots.record_end()
     assert next(stream)[1]["running"] is None

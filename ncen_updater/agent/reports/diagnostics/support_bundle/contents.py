@@ -46,9 +46,9 @@ PART_NAMES = (
 MAX_EVENTS, MAX_CHANGES, MAX_REHEARSALS, MAX_LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
 EVENT_FIELDS = (
-    "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
-    "low_s", "high_s", "actual_s", "held", "exit_code", "count", "job", "rehearsal",
-    "not_before", "taken_over_by",
+    "step", "code", "error_code", "action", "mode", "from_version", "to_version", "version",
+    "origin", "low_s", "high_s", "actual_s", "held", "exit_code", "count", "job", "rehearsal",
+    "not_before", "superseded_by",
 )  # fmt: skip
 UNIT_PATTERNS = ("ncen-updater*",)
 COMMAND_TIMEOUT_S = 20.0

@@ -118,7 +118,7 @@ def plant(site: TrialSite, value: str) -> None:
     with Journal.open(site.journal) as journal:
         journal.record_event("held", reason=value, by=value)
         journal.record_event("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")
-        journal.record_event("job-queued", what="hold", data={"reason": value})
+        journal.record_event("job-queued", action="hold", data={"reason": value})
         journal.record_event("import-rejected", by=value, files=[value], code="NU-1")
         rehearsals = RehearsalStore(journal)
         rehearsals.record_start(

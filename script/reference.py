@@ -383,7 +383,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
         "the Secretariat, regional leaders, countries",
         ("publisher/fleet/", "formats/receipt.py", "agent/reports/receipt.py"),
     ),
-    ("Upload, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
+    ("Publication, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
     ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
 )
 #: A count is renewed once it is wrong by more than this.

@@ -13,9 +13,9 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PUBLICATION_WAITS
 from ncen_updater.formats.receipt import Fault, Outcome
 from ncen_updater.formats.rollout import PublishCondition
+from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.release_rows import find_last_words
 from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark, Waiver
-from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 

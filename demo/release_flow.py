@@ -15,8 +15,8 @@ from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
 from ncen_updater.publisher.build.release_build import build_release
+from ncen_updater.publisher.distribute.publishing import PublishReport
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import PublishReport
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_releases,

@@ -24,6 +24,12 @@ BOOK = (
     "restored-databases", "offline-sites", "translate", "web-console",
 )  # fmt: skip
 BOOK_TITLES = {"en": "The operator's book", "fr": "Le livre de l'exploitant"}
+BOOK_LINES = {
+    "en": "[{title}](how-to/operators-book.md): the guides as one page, to print",
+    "fr": "[{title}](how-to/operators-book.md) : les guides en une page, à imprimer",
+}
+#: As HTML: mkdocs knows no file that is made after it.
+PDF_LINK = ' (<a href="how-to/operators-book.pdf">PDF</a>)'
 PAGE_BREAK = '\n\n<div style="break-after: page"></div>\n\n'
 
 
@@ -71,8 +77,13 @@ def find_sources(language: str) -> list[Path]:
     return found + sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md")} - set(found))
 
 
-def stage(target: Path) -> None:
-    """Write the pages of every language."""
+def stage(target: Path, *, pdf: bool = False) -> None:
+    """Write the pages of every language.
+
+    Args:
+        target: The directory for them, which is made anew.
+        pdf: Whether the operators' guides become a PDF, too.
+    """
     shutil.rmtree(target, ignore_errors=True)
     for language, directory in LANGUAGES.items():
         sources = find_sources(language)
@@ -86,11 +97,11 @@ def stage(target: Path) -> None:
             written = target / language / staged
             written.parent.mkdir(parents=True, exist_ok=True)
             written.write_text(text, "utf-8")
-        stage_book(target / language, language)
+        stage_book(target / language, language, pdf=pdf)
 
 
-def stage_book(directory: Path, language: str) -> None:
-    """Write the operators' guides as one page."""
+def stage_book(directory: Path, language: str, *, pdf: bool) -> None:
+    """Write the operators' guides as one page, and link it from the start page."""
     parts = [f"# {BOOK_TITLES[language]}"]
     for name in BOOK:
         text = (directory / f"how-to/{name}.md").read_text("utf-8")
@@ -98,7 +109,10 @@ def stage_book(directory: Path, language: str) -> None:
         # Headings of several guides have one name: links to them lead to the guide itself.
         parts.append(re.sub(r"\]\(#[^)]*\)", f"]({name}.md)", text))
     (directory / "how-to/operators-book.md").write_text(PAGE_BREAK.join(parts), "utf-8")
+    line = BOOK_LINES[language].format(title=BOOK_TITLES[language])
+    with (directory / "README.md").open("a", encoding="utf-8") as start:
+        start.write(f"\n{line}{PDF_LINK if pdf else ''}.\n")
 
 
 if __name__ == "__main__":
-    stage(Path(sys.argv[1]).resolve())
+    stage(Path(sys.argv[1]).resolve(), pdf="--pdf" in sys.argv)

@@ -283,8 +283,8 @@ def describe_unit(path: Path) -> list[str]:
     """Return name, user, capabilities, writable places and network of a unit."""
     lines = [line.partition("=") for line in path.read_text("utf-8").splitlines() if "=" in line]
     words = {key: [word for name, _, value in lines if name == key for word in value.split()]
-             for key in ("User", "CapabilityBoundingSet", "ReadWritePaths", "StateDirectory",
-                         "PrivateNetwork", "IPAddressDeny", "IPAddressAllow",
+             for key in ("User", "DynamicUser", "CapabilityBoundingSet", "ReadWritePaths",
+                         "StateDirectory", "PrivateNetwork", "IPAddressDeny", "IPAddressAllow",
                          "RestrictAddressFamilies")}  # fmt: skip
     places = [word.removeprefix("-") for word in words["ReadWritePaths"]]
     places += [f"/var/lib/{word}" for word in words["StateDirectory"]]
@@ -297,8 +297,9 @@ def describe_unit(path: Path) -> list[str]:
     else:
         network = "all" + (f" except {' '.join(denied)}" if denied else "")
         network += f"; but {allowed}" if allowed else ""
+    user = "dynamic" if words["DynamicUser"] == ["yes"] else "root"
     return [
-        f"`{path.name}`", " ".join(words["User"]) or "root", ", ".join(capabilities) or "none",
+        f"`{path.name}`", " ".join(words["User"]) or user, ", ".join(capabilities) or "none",
         " ".join(f"`{place}`" for place in places) or "nothing", network,
     ]  # fmt: skip
 
@@ -382,7 +383,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
         "the Secretariat, regional leaders, countries",
         ("publisher/fleet/", "formats/receipt.py", "agent/reports/receipt.py"),
     ),
-    ("Upload, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
+    ("Publication, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
     ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
 )
 #: A count is renewed once it is wrong by more than this.

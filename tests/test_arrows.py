@@ -32,6 +32,9 @@ ORDER = {
         "model", "policy", "storage", "config", "adapters", "engine", "self_update", "reports",
         "setup", "service", "cli", "failsafe",
     ),
+    "publisher": (
+        "errors", "feed", "build", "signing", "distribute", "new", "lint", "review", "fleet", "cli",
+    ),
 }  # fmt: skip
 #: Beside the package; no program that is installed anywhere uses them.
 OUTSIDE = ("demo", "tests", "benchmarks")

@@ -225,6 +225,13 @@ def test_page_is_no_longer_than_its_limit(page: str, limit: int) -> None:
     assert len([word for word in text.split() if re.search(r"\w", word)]) <= limit
 
 
+def test_readme_ends_with_eight_links() -> None:
+    links = LINK.findall((ROOT / "README.md").read_text("utf-8"))
+    last = (ROOT / "README.md").read_text("utf-8").rpartition("\n## ")[2]
+    assert len(LINK.findall(last)) == 8
+    assert len(links) <= 16
+
+
 def test_no_two_decisions_have_one_number() -> None:
     """Numbers are given before decisions are written, so one may be missing for a while."""
     numbers = [path.name[:4] for path in RECORDS]

@@ -44,6 +44,15 @@ def test_operators_book_has_every_guide(staged: Path, language: str) -> None:
     assert len(re.findall(r"^# ", book, re.MULTILINE)) == 1
 
 
+@pytest.mark.parametrize("pdf", [True, False])
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_start_page_leads_to_the_operators_book(tmp_path: Path, language: str, pdf: bool) -> None:
+    SCRIPT["stage"](tmp_path, pdf=pdf)
+    start = (tmp_path / language / "README.md").read_text("utf-8")
+    assert f"\n[{SCRIPT['BOOK_TITLES'][language]}](how-to/operators-book.md)" in start
+    assert ('href="how-to/operators-book.pdf"' in start) is pdf
+
+
 def test_link_to_source_becomes_text() -> None:
     mend: Callable[..., str] = SCRIPT["mend_links"]
     page = ROOT / "docs/how-to/roll-back.md"

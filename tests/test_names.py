@@ -1,4 +1,4 @@
-"""Names: one class name for one thing in a room, and docstrings that name what exists."""
+"""Modules: one class name for one thing in a room, docstrings that name what exists, and size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 
 PRODUCT = Path(__file__).parent.parent / "ncen_updater"
+#: Lines of the longest module.
+MOST_LINES = 800
 DEFINED = re.compile(r"(?m)^\s*(?:async def |def |class |self\.)?(\w+)\b")
 REFERENCE = re.compile(r":(class|func|meth|mod|attr):`~?([\w.]+)`")
 
@@ -57,3 +59,8 @@ def test_a_dangling_name_is_found(tmp_path: Path) -> None:
     text = '"""See :mod:`.gone`, :func:`make` and :meth:`.Door.shut`."""\n\n\ndef make(): ...\n'
     (tmp_path / "one.py").write_text(text, encoding="utf-8")
     assert find_dangling(tmp_path) == ["one.py: :mod:`.gone`", "one.py: :meth:`.Door.shut`"]
+
+
+def test_no_module_is_too_long_to_read() -> None:
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in PRODUCT.rglob("*.py")}
+    assert [f"{path}: {found}" for path, found in lines.items() if found > MOST_LINES] == []

@@ -36,6 +36,20 @@ def test_late_page_is_renewed(tmp_path: Path) -> None:
     assert renew(page, text) == "a\n<!-- generated: x -->\n\nfr\nnew\n\n<!-- end -->\nb\n"
 
 
+@pytest.mark.parametrize(
+    ("lines", "user"),
+    [
+        ("", "root"),
+        ("User=feed", "feed"),
+        ("DynamicUser=yes", "dynamic"),
+        ("DynamicUser=no", "root"),
+    ],
+)
+def test_user_of_a_unit_is_shown(tmp_path: Path, lines: str, user: str) -> None:
+    (tmp_path / "a.service").write_text(f"[Service]\n{lines}\n")
+    assert REFERENCE["describe_unit"](tmp_path / "a.service")[:2] == ["`a.service`", user]
+
+
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_every_command_is_on_the_page(language: str) -> None:
     page = ROOT / "docs" / ("fr" if language == "fr" else "") / "reference/commands.md"

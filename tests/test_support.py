@@ -21,6 +21,7 @@ import pytest
 
 from ncen_updater.common.workers import Worker
 from tests.support import processes
+from tests.support.axe import fetch_axe
 from tests.support.forks import AGENT, DEADLINE_S, run_agent, workers_place
 from tests.support.ground import other_than
 from tests.support.rotation import (
@@ -37,6 +38,7 @@ from tests.support.rotation import (
     weight,
 )
 from tests.support.trees import remove_tree
+from tests.support.webdriver import Browser
 from tests.support.workers import behind, forked
 
 ITEMS = list(range(61))
@@ -313,3 +315,34 @@ def test_closed_database_warns_nobody() -> None:
         sqlite3.connect(":memory:").close()
         gc.collect()
     assert caught == []
+
+
+def test_pages_are_judged_without_axe_where_it_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    axe = fetch_axe.__wrapped__()
+    assert axe.violations(cast("Browser", None)) == []
+    with pytest.raises(pytest.skip.Exception, match=r"judged without axe-core: .*axe-playwright"):
+        axe.require()
+
+
+def test_package_that_cannot_be_installed_keeps_no_other_out(tmp_path: Path) -> None:
+    for name, line in {
+        "id": "echo 0",
+        "apt-get": f'echo "$*" >> {tmp_path}/log; case " $* " in *" promtool "*) exit 100; esac',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [Path(__file__).parents[1] / ".ci/programs"], env={"PATH": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert "chromium-driver apt-utils gpg promtool" in lines[1]
+    assert [line.split()[-1] for line in lines[2:]][-4:] == [
+        "chromium-driver", "apt-utils", "gpg", "promtool"
+    ]  # fmt: skip
+    assert done.stderr.split()[-1] == "promtool"
+    assert len(done.stderr.splitlines()) == 1

@@ -21,7 +21,7 @@ from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 from tests.agent.service.test_long_history import make
 from tests.console.browsers import GUIDE, NARROW, PAGES, WIDE, consoled, entered, origin, settled
-from tests.support.axe import AxeUnavailableError, axe_source, violations
+from tests.support.axe import fetch_axe
 from tests.support.rotation import in_turns
 from tests.support.webdriver import Browser, missing
 
@@ -30,15 +30,6 @@ TAB, ENTER = "\ue004", "\ue007"
 USABLE = "a, button, input:not([type=hidden]), select, summary, [tabindex='0']"
 LACKS = missing()
 pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script that judges."""
-    try:
-        return axe_source(tmp_path_factory.mktemp("axe"))
-    except AxeUnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +73,9 @@ def as_usual(person: Browser) -> Iterator[Browser]:
     person.width(WIDE)
 
 
-def test_every_page(as_usual: Browser, axe: str) -> None:
+def test_every_page(as_usual: Browser) -> None:
     """At any width, in both schemes, enlarged: nothing is cut off, refused or kept from anybody."""
-    person = as_usual
+    person, axe = as_usual, fetch_axe()
     person.complaints()
     found = []
     for name in PAGES:
@@ -94,12 +85,13 @@ def test_every_page(as_usual: Browser, axe: str) -> None:
             person.media(scheme=scheme)
             for width in (NARROW, GUIDE, WIDE):
                 person.width(width)
-                found += [f"{name} at {width}, {scheme}: {one}" for one in violations(person, axe)]
+                found += [f"{name} at {width}, {scheme}: {one}" for one in axe.violations(person)]
                 if scheme == "light":
                     found += cut_off(person, f"{name} at {width}")
         person.zoom(2)
         found += cut_off(person, f"{name} at 200 %")
     assert [*found, *person.complaints()] == []
+    axe.require()
 
 
 def cut_off(person: Browser, what: str) -> list[str]:

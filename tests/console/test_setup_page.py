@@ -37,7 +37,7 @@ from tests.console.browsers import GUIDE, NARROW, ROOT, WIDE, keep, settled
 from tests.console.support import Guest, Place, entered
 from tests.console.test_peers import OTHER, asked_as
 from tests.support.activation import ACTIVATOR
-from tests.support.axe import AxeUnavailableError, axe_source, violations
+from tests.support.axe import fetch_axe
 from tests.support.forks import DEADLINE_S
 from tests.support.webdriver import Browser, browser, missing
 
@@ -76,14 +76,14 @@ def setting_up(site: BareSite, *words: str) -> Iterator[tuple[str, subprocess.Po
             process.terminate()
 
 
-def checked(person: Browser, axe: str, name: str) -> None:
+def checked(person: Browser, name: str) -> None:
     """The page is for everybody, at any width and in both schemes."""
     found = []
     for scheme in ("light", "dark"):
         person.media(scheme=scheme)
         for width in (NARROW, GUIDE, WIDE):
             person.width(width)
-            found += violations(person, axe)
+            found += fetch_axe().violations(person)
             found += [f"{name}: wider than {width}"] if person.overflows() else []
     person.media()
     assert found == []
@@ -91,18 +91,14 @@ def checked(person: Browser, axe: str, name: str) -> None:
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_site_is_set_up_in_a_browser(site: BareSite, language: str, tmp_path: Path) -> None:
-    try:
-        axe = axe_source(tmp_path)
-    except AxeUnavailableError as error:
-        pytest.skip(str(error))
+def test_site_is_set_up_in_a_browser(site: BareSite, language: str) -> None:
     before = site.look()
     with setting_up(site) as (link, process), browser(None, language) as person:
         person.open(link)
         person.until("the questions", lambda: person.all("#site"))
         assert not person.all("nav")
         assert site.demo.app_url in person.text
-        checked(person, axe, "questions")
+        checked(person, "questions")
         proposed = [one.attribute("value") for one in person.all("input:not([type=hidden])")]
         assert (proposed[2:4], proposed[5]) == (["", "root.json"], "22:00-04:00")
         for name, text in SHOWN.items():
@@ -119,7 +115,7 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str, tmp_path: Pa
         wrong = [one.attribute("id") for one in person.all("input[aria-invalid]")]
         assert wrong == ["site", "window"]
         assert person.one("#feed").attribute("value") == replies["feed"]
-        checked(person, axe, "mistakes")
+        checked(person, "mistakes")
         person.one("#site").type("ke-national")
         person.one("#window").type("22:00-04:00")
         answer(person)
@@ -129,7 +125,7 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str, tmp_path: Pa
         for part in ('+id = "ke-national"', "proxy_pass", "systemctl daemon-reload"):
             assert part in person.text, part
         assert site.look() == before
-        checked(person, axe, "plan")
+        checked(person, "plan")
         person.one('form[action="/apply"] button').click()
         assert not person.all("main[data-state=loading]"), "it was not said to be compared"
         person.one("#compared").click()
@@ -137,12 +133,13 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str, tmp_path: Pa
         person.until("the end", lambda: person.all('form[action="/close"]'))
         assert site.record().phase is SetupPhase.DONE
         assert "setup --undo" in person.text and "ncen-updater check" in person.text
-        checked(person, axe, "done")
+        checked(person, "done")
         person.one('form[action="/close"] button').click()
         person.until("the farewell", lambda: person.all(".said"))
         assert process.wait(DEADLINE_S) == 0
     config = load_config(site.demo.config_path)
     assert (config.site.id, config.site.country) == ("ke-national", "KE")
+    fetch_axe().require()
     assert len(config.service.windows) == 1
     site.undo()
     assert site.look() == before

@@ -25,7 +25,7 @@ from ncen_updater.formats.rollout import (
     EmergencyHaltStatement,
     encode_for_signing,
 )
-from ncen_updater.publisher.feed.emergency_halts import merge_emergency_halts
+from ncen_updater.publisher.distribute.emergency_halts import merge_emergency_halts
 from ncen_updater.publisher.feed.feed_directory import FeedState
 
 START = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)

@@ -11,10 +11,10 @@ from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.role_policy import POLICY_FIELD
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event_diff import describe_event
-from ncen_updater.publisher.signing.role_policy import POLICY_FIELD
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import NOW
 from tests.support.errors import refused

@@ -32,9 +32,12 @@ from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_pa
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.emergency_halts import sign_emergency_halt, sign_emergency_halt_end
+from ncen_updater.publisher.distribute.emergency_halts import (
+    sign_emergency_halt,
+    sign_emergency_halt_end,
+)
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_initial_roles, draft_key_change
 from ncen_updater.publisher.signing.keys import create_key, open_signer
@@ -233,7 +236,7 @@ def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
 
 def another(country: Country, since: datetime, **changes: str) -> dict[str, Any]:
     """An emergency halt as the key of amina signs it, whatever was signed before."""
-    from ncen_updater.publisher.feed import emergency_halts as brakes
+    from ncen_updater.publisher.distribute import emergency_halts as brakes
 
     made = brakes._sign_statement(
         country.brakes["amina"], "ncen", "3.4.0", since, since + timedelta(hours=72), "again"

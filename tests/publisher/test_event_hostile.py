@@ -28,9 +28,9 @@ from ncen_updater.common.messages import (
     ErrorMessage,
 )
 from ncen_updater.formats.release_document import Withdrawal
+from ncen_updater.publisher.distribute.feed_status import read_signature_status
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.feed_status import read_signature_status
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event_diff import describe_event

@@ -10,10 +10,31 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO
+from ncen_updater.publisher.cli.main import run
 from tests.publisher.releases import PASSPHRASE
 from tests.publisher.test_cli import Officer, officer
 
 __all__ = ["officer"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["send"], "did you mean 'publish'?"),
+        (["release"], "did you mean 'publish'?"),
+        (["stop"], "did you mean 'halt'?"),
+        (["revoke"], "did you mean 'withdraw'?"),
+        (["unpublish"], "did you mean 'withdraw'?"),
+        (["staging"], "did you mean 'wave'?"),
+        (["publihs"], "did you mean 'publish'?"),
+        (["--lang", "fr", "stop"], "Vouliez-vous dire « halt » ?"),
+    ],
+)
+def test_command_is_suggested_by_meaning(
+    typed: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

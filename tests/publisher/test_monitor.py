@@ -20,8 +20,8 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.common.cli.lazy import LazyGroup
 from ncen_updater.publisher.cli.main import cli, run
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import write_release

@@ -24,8 +24,8 @@ from ncen_updater.common.messages import (
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
 )
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import DurableWriter, FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,

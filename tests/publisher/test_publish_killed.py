@@ -12,8 +12,8 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import KEY_CHANGE_NOT_ATOMIC, STALE_EVENT, WRITE_FAILED
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (

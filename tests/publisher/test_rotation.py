@@ -20,8 +20,8 @@ from ncen_updater.common.messages import (
     KEY_CHANGE_NOT_ATOMIC,
     PUBLISHER_ROLE_EXPIRED,
 )
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import Draft, draft_key_change, draft_renewal

@@ -12,9 +12,9 @@ from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import BAD_DATES
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from ncen_updater.publisher.signing.signing_event import SigningEvent

@@ -17,8 +17,8 @@ import pytest
 from securesystemslib.signer import HSMSigner
 
 from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, ErrorMessage
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import draft_initial_roles

@@ -39,8 +39,8 @@ from ncen_updater.publisher.distribute.feed_upload import (
     sort_for_upload,
     upload_feed,
 )
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused, says

@@ -1,15 +1,25 @@
-"""axe-core, which looks for what keeps people out: from the npm registry, and never kept here."""
+"""axe-core, which looks for what keeps people out: within a wheel, by pip, and never kept here."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tarfile
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tests.support.webdriver import Browser
 
-PACKAGE = "axe-core@4.14.1"
+#: The wheel has axe-core 4.12; what else is in it is not used.
+REQUIREMENT = (
+    "axe-playwright-python==0.1.8 "
+    "--hash=sha256:fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8\n"
+)
+MEMBER = "axe_playwright_python/axe.min.js"
 #: WCAG 2.2 at level AA, and all that it is made of.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 FETCH_S = 120
@@ -22,35 +32,51 @@ axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['
 """
 
 
-class AxeUnavailableError(Exception):
-    """It cannot be had here; the words say why."""
+@dataclass(frozen=True)
+class Axe:
+    """The judge of pages.
 
-
-def axe_source(directory: Path) -> str:
-    """Fetch it into a directory; returns the script.
-
-    Raises:
-        AxeUnavailableError: If there is no npm, or its registry does not answer.
+    Attributes:
+        source: The script; empty where it cannot be had. Nothing is found then.
+        reason: Why it cannot be had.
     """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise AxeUnavailableError("axe-core was not fetched: this machine has no npm")
-    try:
-        subprocess.run(
-            [npm, "pack", "--silent", "--ignore-scripts", PACKAGE], cwd=directory, check=True,
-            capture_output=True, timeout=FETCH_S, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (subprocess.SubprocessError, OSError) as error:
-        raise AxeUnavailableError(f"{PACKAGE} was not fetched: {error}") from error
-    archive = next(directory.glob("axe-core-*.tgz"))
-    with tarfile.open(archive) as content:
-        member = content.extractfile("package/axe.min.js")
-        assert member is not None
-        return member.read().decode()
+
+    source: str
+    reason: str = ""
+
+    def violations(self, browser: Browser) -> list[str]:
+        """Return what keeps people out of the page that is shown, each with where."""
+        if not self.source:
+            return []
+        browser.run(self.source)
+        found: list[str] = browser.run_to_end(RUN, TAGS)
+        return found
+
+    def require(self) -> None:
+        """Skip the rest of a test, whose pages were judged without axe-core, with the reason."""
+        if not self.source:
+            pytest.skip(f"judged without axe-core: {self.reason}")
 
 
-def violations(browser: Browser, source: str) -> list[str]:
-    """Return what keeps people out of the page that is shown, each with where."""
-    browser.run(source)
-    found: list[str] = browser.run_to_end(RUN, TAGS)
-    return found
+@cache
+def fetch_axe() -> Axe:
+    """Download it once a process; the package index may be out of reach."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "axe.txt").write_text(REQUIREMENT)
+        command = [
+            sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet",
+            "--no-deps", "--require-hashes", "--only-binary", ":all:", "--retries", "1",
+            "--dest", name, "--requirement", str(directory / "axe.txt"),
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=FETCH_S, check=False,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            return Axe("", str(error))
+        if done.returncode != 0:
+            return Axe("", (done.stderr.splitlines() or ["pip failed"])[-1])
+        with zipfile.ZipFile(next(directory.glob("*.whl"))) as wheel:
+            return Axe(wheel.read(MEMBER).decode())

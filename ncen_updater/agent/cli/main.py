@@ -189,10 +189,28 @@ COMMAND_HELP = CommandHelp(
         "adopt": (3, 4, 6, 7, 8, 9, 12, 14),
     },
 )  # fmt: skip
+#: Command to words that mean it.
+SYNONYMS = {
+    "status": "info state show",
+    "doctor": "validate diagnose health",
+    "history": "log logs journal events",
+    "watch": "follow progress",
+    "rehearse": "test try simulate download fetch prepare",
+    "approve": "accept agree ok",
+    "hold": "pause stop freeze",
+    "unhold": "unpause unfreeze",
+    "upgrade": "apply install-update deploy",
+    "rollback": "undo back",
+    "resume": "continue recover",
+    "prune": "remove clean delete",
+    "support-bundle": "report bundle",
+    "setup": "config configure init",
+}
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
     aliases={"update": "upgrade", "downgrade": "rollback", "revert": "rollback"},
+    synonyms=SYNONYMS,
     command_help=COMMAND_HELP,
     params=[
         *make_global_options(),

@@ -21,6 +21,8 @@ from ncen_updater.common.messages import UNKNOWN_COMMAND, VERSION_NOT_ACCEPTED, 
 
 #: How like an option has to be to what was typed, to be offered in its place.
 NAME_SIMILARITY = 0.7
+#: The same for a command: two letters in the wrong order are near enough, "pause" and "prune" not.
+COMMAND_SIMILARITY = 0.75
 VERSION_PATTERN = re.compile(r"v?\d+\.\d\S*")
 
 
@@ -261,6 +263,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
     Args:
         lazy: As :func:`make_command_table` returns it.
         aliases: Names that are not shown, and the command of each.
+        synonyms: Command to words that mean it; it is suggested for them.
         command_help: Groups of its commands, examples and exit codes.
     """
 
@@ -269,12 +272,16 @@ class LazyGroup(_TranslatedCommand, click.Group):
         *args: Any,  # noqa: ANN401
         lazy: Mapping[str, tuple[str, str]],
         aliases: Mapping[str, str] | None = None,
+        synonyms: Mapping[str, str] | None = None,
         command_help: CommandHelp | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
         self._aliases = aliases or {}
+        self._synonyms = {
+            word: command for command, words in (synonyms or {}).items() for word in words.split()
+        }
         self.command_help = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -289,12 +296,16 @@ class LazyGroup(_TranslatedCommand, click.Group):
         args = [*(self._aliases.get(name, name) for name in args[:1]), *args[1:]]
         name = args[0] if args else ""
         if name not in self._lazy and not name.startswith("-"):
-            close = difflib.get_close_matches(name, self._lazy, n=1, cutoff=0.6)
+            # By meaning first: the letters of "undo" are near those of "unhold".
+            close = [self._synonyms[name]] if name in self._synonyms else []
+            close = close or difflib.get_close_matches(
+                name, [*self._lazy, *self._aliases], n=1, cutoff=COMMAND_SIMILARITY
+            )
             if close:
                 raise UpdaterError(
                     UNKNOWN_COMMAND,
                     name=name,
-                    close=close[0],
+                    close=self._aliases.get(close[0], close[0]),
                     command=ctx.command_path,
                 )
         return super().resolve_command(ctx, args)

@@ -36,7 +36,7 @@ from ncen_updater.formats.release_document import (
 )
 from ncen_updater.formats.tree import EntryType, Tree, get_sealed_mode, hash_file
 from ncen_updater.publisher.errors import BuildError
-from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState, list_offers
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +138,6 @@ class DeltaPackBuilder:
             DeltaVerificationError: If a pack does not give the tree: releases change while they are
                 read, or the program errs, and neither may be passed over.
         """
-        from ncen_updater.publisher.signing.draft import list_offers
-
         state = self.feed.read_state()
         role = state.delegated.get(manifest.product)
         offers = list_offers(role.signed) if role else []

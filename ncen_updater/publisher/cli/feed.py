@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from ncen_updater.common.cli.session import CliSession
-    from ncen_updater.publisher.feed.emergency_halts import EmergencyHaltStatus
-    from ncen_updater.publisher.feed.feed_status import ReleaseStatus, RoleStatus, SignedMetadata
+    from ncen_updater.publisher.distribute.emergency_halts import EmergencyHaltStatus
+    from ncen_updater.publisher.distribute.feed_status import (
+        ReleaseStatus,
+        RoleStatus,
+        SignedMetadata,
+    )
 
 
 def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
@@ -102,8 +106,8 @@ def publish(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
+    from ncen_updater.publisher.distribute.publishing import Publisher
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.feed.publishing import Publisher
     from ncen_updater.publisher.fleet.releases import check_publish_conditions
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
@@ -137,8 +141,8 @@ def refresh(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
+    from ncen_updater.publisher.distribute.publishing import Publisher
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.feed.publishing import Publisher
 
     session = get_session(context)
     online = open_online_signers(
@@ -164,9 +168,12 @@ def refresh(
 )
 @click.pass_context
 def status(context: click.Context, feed: Path, signed: bool) -> None:
-    from ncen_updater.publisher.feed.emergency_halts import list_active_halts, read_emergency_halts
+    from ncen_updater.publisher.distribute.emergency_halts import (
+        list_active_halts,
+        read_emergency_halts,
+    )
+    from ncen_updater.publisher.distribute.feed_status import list_signing_history, read_feed_status
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.feed.feed_status import list_signing_history, read_feed_status
 
     session = get_session(context)
     if signed:

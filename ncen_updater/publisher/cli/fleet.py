@@ -146,11 +146,10 @@ def board(
     context: click.Context, output: Path, record: Path, regions: Path | None, feed: Path | None
 ) -> ExitCode:
     from ncen_updater.common import atomic_files
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
     from ncen_updater.publisher.fleet.board import build_board, render_board
     from ncen_updater.publisher.fleet.releases import read_regions
     from ncen_updater.publisher.fleet.store import FleetStore
-    from ncen_updater.publisher.signing.draft import list_offers
 
     session = get_session(context)
     known = read_regions(regions) if regions is not None else {}

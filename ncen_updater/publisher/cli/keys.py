@@ -331,8 +331,8 @@ def rekey(
 def renew(
     context: click.Context, roles: tuple[str, ...], feed: Path, event: Path, due: bool
 ) -> None:
+    from ncen_updater.publisher.distribute.feed_status import list_due_roles
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.feed.feed_status import list_due_roles
     from ncen_updater.publisher.signing.draft import draft_renewal
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 

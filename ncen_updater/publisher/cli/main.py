@@ -195,9 +195,23 @@ COMMAND_HELP = CommandHelp(
         ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
     },
 )  # fmt: skip
+#: Command to words that mean it.
+SYNONYMS = {
+    "lint": "check validate",
+    "try": "test simulate rehearse",
+    "show": "review diff info",
+    "sign": "approve",
+    "publish": "send release",
+    "wave": "staging stage rollout",
+    "halt": "stop pause hold",
+    "resume-wave": "resume continue",
+    "withdraw": "revoke unpublish remove",
+    "export": "bundle",
+}
 cli = LazyGroup(
     "ncen-publisher",
     lazy=COMMANDS,
+    synonyms=SYNONYMS,
     command_help=COMMAND_HELP,
     params=[*make_global_options(config=False), make_version_option()],
     help=N_("Build, sign and publish releases"),

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ncen_updater.formats.release_document import Withdrawal
     from ncen_updater.formats.rollout import PublishCondition, RolloutWave
     from ncen_updater.publisher.build.attachments import AttachmentReport
+    from ncen_updater.publisher.distribute.feed_status import SignatureStatus
     from ncen_updater.publisher.feed.feed_directory import FeedState
-    from ncen_updater.publisher.feed.feed_status import SignatureStatus
     from ncen_updater.publisher.fleet.releases import Regions
     from ncen_updater.publisher.review.event_review import EventReview
     from ncen_updater.publisher.signing.draft import Draft
@@ -555,7 +555,7 @@ def show_event(
         place: Where the event was found; its directory unless named.
     """
     from ncen_updater.common import atomic_files
-    from ncen_updater.publisher.feed.feed_status import read_signature_status
+    from ncen_updater.publisher.distribute.feed_status import read_signature_status
     from ncen_updater.publisher.review.event_review import build_review
     from ncen_updater.publisher.review.text_page import (
         format_annex,

@@ -239,12 +239,12 @@ def _publish_emergency_halt(
 ) -> None:
     from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
     from ncen_updater.formats.rollout import format_utc_time
-    from ncen_updater.publisher.feed.emergency_halts import (
+    from ncen_updater.publisher.distribute.emergency_halts import (
         sign_emergency_halt,
         sign_emergency_halt_end,
     )
+    from ncen_updater.publisher.distribute.publishing import Publisher
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.feed.publishing import Publisher
     from ncen_updater.publisher.signing.keys import get_key_owner
 
     session, known = get_session(context), load_signer_settings(signer)

@@ -219,7 +219,7 @@ def _ask_digest(context: click.Context) -> str:
 @click.argument("signatures", type=FILE_PATH, nargs=-1)
 @click.pass_context
 def merge(context: click.Context, event: Path, signatures: tuple[Path, ...]) -> None:
-    from ncen_updater.publisher.feed.feed_status import read_signature_status
+    from ncen_updater.publisher.distribute.feed_status import read_signature_status
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     loaded = SigningEvent.load(event)

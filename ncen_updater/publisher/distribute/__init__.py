@@ -1,1 +1,1 @@
-"""Copies of the feed elsewhere: stores, bundles on media, and a look at what the public gets."""
+"""Publication, copies of the feed elsewhere, and a look at what the public gets."""

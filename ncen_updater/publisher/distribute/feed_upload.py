@@ -46,7 +46,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     list_delegated_roles,
     verify_role,
 )
-from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
+from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
 
 BLOCK = 1 << 20
 #: Of a feed the timestamp alone changes under its name; caches must ask for it each time.

@@ -40,19 +40,19 @@ from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.target_names import METADATA_PREFIX, TARGETS_PREFIX
+from ncen_updater.publisher.distribute.emergency_halts import EmergencyHaltStatus, list_active_halts
 from ncen_updater.publisher.distribute.metadata_history import ObservedMetadata, observe_metadata
 from ncen_updater.publisher.distribute.server_probe import (
     UNREACHABLE,
     ServerProbe,
     merge_range_findings,
 )
-from ncen_updater.publisher.feed.emergency_halts import EmergencyHaltStatus, list_active_halts
 from ncen_updater.publisher.feed.feed_directory import (
     FeedState,
     get_target_file_name,
     list_delegated_roles,
 )
-from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES, TOP_ROLES, read_policy
+from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES, TOP_ROLES, read_policy
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
 WARNING_DAYS: Final = 3

@@ -1,1 +1,1 @@
-"""The published directory: reading, verifying, editing, publishing."""
+"""The published directory, and the policy in its root: reading, verifying, editing."""

@@ -45,10 +45,11 @@ from ncen_updater.common.messages import (
     FEED_DIRECTORY_MISSING,
     UNKNOWN_PRODUCT,
 )
+from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD
-from ncen_updater.formats.target_names import ROLE_FIELD
+from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX, ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.signing.role_policy import FeedPolicy, read_policy, stamp_metadata
+from ncen_updater.publisher.feed.role_policy import FeedPolicy, read_policy, stamp_metadata
 
 MAX_METADATA_BYTES = 5_000_000
 COPY_BLOCK = 1 << 20
@@ -107,6 +108,16 @@ def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
+
+
+def list_offers(targets: Targets) -> list[Offer]:
+    """List the offers of a product's role, oldest version first."""
+    offers = [
+        Offer.model_validate(target.custom[OFFER_FIELD])
+        for name, target in targets.targets.items()
+        if name.startswith(RELEASES_PREFIX) and target.custom and OFFER_FIELD in target.custom
+    ]
+    return sorted(offers, key=lambda offer: offer.release_version)
 
 
 def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:

@@ -25,8 +25,8 @@ from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
 from ncen_updater.formats.rollout import PublishCondition, RolloutWave
 from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark, Waiver
-from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 MAX_BYTES = 100_000

@@ -36,7 +36,7 @@ from ncen_updater.publisher.build.release_build import (
     scan_release,
 )
 from ncen_updater.publisher.errors import BuildError
-from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
 from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.overlay_rules import (
     check_overlay_files,
@@ -60,7 +60,7 @@ from ncen_updater.publisher.lint.sql_rules import (
     check_unmapped_codes,
 )
 from ncen_updater.publisher.new.migration_detection import is_migration_file, is_rerun_changelog
-from ncen_updater.publisher.signing.draft import impossible, list_offers
+from ncen_updater.publisher.signing.draft import impossible
 from ncen_updater.publisher.signing.event_files import find_previous_document, read_overlay_files
 from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
 

@@ -23,8 +23,13 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.build.release_build import MANIFEST_NAME, build_release, scan_release
+from ncen_updater.publisher.distribute.publishing import OnlineSigners, Publisher, PublishReport
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import OnlineSigners, Publisher, PublishReport
+from ncen_updater.publisher.feed.role_policy import (
+    OFFLINE_EXPIRY_DAYS,
+    ONLINE_EXPIRY_DAYS,
+    ONLINE_ROLES,
+)
 from ncen_updater.publisher.new.sandbox_site import FIRST_ROOT, SandboxSite
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
@@ -33,11 +38,6 @@ from ncen_updater.publisher.signing.draft import (
     draft_releases,
 )
 from ncen_updater.publisher.signing.keys import create_key, open_signer
-from ncen_updater.publisher.signing.role_policy import (
-    OFFLINE_EXPIRY_DAYS,
-    ONLINE_EXPIRY_DAYS,
-    ONLINE_ROLES,
-)
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 #: Keys that protect nothing, and are opened again and again.

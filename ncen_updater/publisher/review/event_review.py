@@ -21,6 +21,7 @@ from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import AGENT_PRODUCT, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.feed.role_policy import POLICY_FIELD, read_publish_condition
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import lint_tree
 from ncen_updater.publisher.lint.rules import list_migration_content
@@ -48,7 +49,6 @@ from ncen_updater.publisher.signing.event_diff import (
     format_publish_condition,
 )
 from ncen_updater.publisher.signing.event_files import list_overlay_digests
-from ncen_updater.publisher.signing.role_policy import POLICY_FIELD, read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import format_signed_time
 

@@ -22,16 +22,16 @@ from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.review.statement_marks import find_marks
-from ncen_updater.publisher.signing.draft import impossible
-from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
-from ncen_updater.publisher.signing.role_policy import (
+from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_EXPIRY_DAYS,
     ONLINE_EXPIRY_DAYS,
     ONLINE_ROLES,
     POLICY_FIELD,
     read_issue_time,
 )
+from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.signing.draft import impossible
+from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
     format_signed_time,

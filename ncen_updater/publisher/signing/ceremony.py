@@ -23,12 +23,7 @@ from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptAddresses
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, MOST_KEYS
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.signing.keys import (
-    get_key_owner,
-    load_public_key,
-    refuse_duplicate_keys,
-)
-from ncen_updater.publisher.signing.role_policy import (
+from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_EXPIRY_DAYS,
     ONLINE_EXPIRY_DAYS,
     ONLINE_ROLES,
@@ -40,6 +35,11 @@ from ncen_updater.publisher.signing.role_policy import (
     list_target_patterns,
     sort_delegations,
     stamp_metadata,
+)
+from ncen_updater.publisher.signing.keys import (
+    get_key_owner,
+    load_public_key,
+    refuse_duplicate_keys,
 )
 
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]

@@ -60,13 +60,13 @@ from ncen_updater.publisher.feed.feed_directory import (
     make_unknown_role_error,
     verify_role,
 )
-from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
-from ncen_updater.publisher.signing.event_files import collect_review_files
-from ncen_updater.publisher.signing.role_policy import (
+from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_TOP_ROLES,
     ONLINE_ROLES,
     POLICY_FIELD,
 )
+from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
+from ncen_updater.publisher.signing.event_files import collect_review_files
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,6 @@ class Draft:
     title: str
     roles: Mapping[str, Metadata[Any]]
     review_files: Mapping[str, Path | bytes] = field(default_factory=dict)
-
-
-def list_offers(targets: Targets) -> list[Offer]:
-    """List the offers of a product's role, oldest version first."""
-    offers = [
-        Offer.model_validate(target.custom[OFFER_FIELD])
-        for name, target in targets.targets.items()
-        if name.startswith(RELEASES_PREFIX) and target.custom and OFFER_FIELD in target.custom
-    ]
-    return sorted(offers, key=lambda offer: offer.release_version)
 
 
 def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:

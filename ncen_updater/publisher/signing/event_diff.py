@@ -34,16 +34,16 @@ from ncen_updater.formats.target_names import (
     OFFER_FIELD,
     ROLE_FIELD,
 )
+from ncen_updater.publisher.feed.role_policy import (
+    POLICY_FIELD,
+    read_issue_time,
+    read_publish_condition,
+)
 from ncen_updater.publisher.signing.keys import (
     KEY_OWNER,
     compute_fingerprint,
     get_key_owner,
     list_key_owners,
-)
-from ncen_updater.publisher.signing.role_policy import (
-    POLICY_FIELD,
-    read_issue_time,
-    read_publish_condition,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from ncen_updater.publisher.signing.value_format import (

@@ -31,19 +31,19 @@ from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_delegated_roles, verify_role
+from ncen_updater.publisher.feed.role_policy import (
+    ONLINE_ROLES,
+    POLICY_FIELD,
+    read_issue_time,
+    read_policy,
+    read_publish_condition,
+)
 from ncen_updater.publisher.signing.keys import (
     compute_fingerprint,
     compute_keyid,
     get_key_owner,
     list_key_owners,
     refuse_duplicate_keys,
-)
-from ncen_updater.publisher.signing.role_policy import (
-    ONLINE_ROLES,
-    POLICY_FIELD,
-    read_issue_time,
-    read_policy,
-    read_publish_condition,
 )
 from ncen_updater.publisher.signing.value_format import format_signed_time
 

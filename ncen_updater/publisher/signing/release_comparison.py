@@ -32,13 +32,13 @@ from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, R
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
 from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.feed.role_policy import OFFLINE_TOP_ROLES
 from ncen_updater.publisher.signing.draft import list_target_refs
 from ncen_updater.publisher.signing.event_files import (
     MAX_REVIEW_FILE_BYTES,
     REVIEW_DIRECTORY,
     read_regular_file,
 )
-from ncen_updater.publisher.signing.role_policy import OFFLINE_TOP_ROLES
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 

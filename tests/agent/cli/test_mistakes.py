@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from types import ModuleType
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     ServerTimeouts,
     classify_refusal,
 )
+from ncen_updater.agent.cli import main
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, find_away, is_refused
@@ -25,6 +27,7 @@ from ncen_updater.common.messages import (
     ROLE_UNKNOWN,
     ErrorMessage,
 )
+from ncen_updater.publisher.cli import main as publisher_main
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.agent.cli.site import CONFIG, TrialSite
 
@@ -38,6 +41,8 @@ TYPED: list[tuple[list[str], int, str, str]] = [
     (["upgarde"], 2, "NU-1123", "did you mean 'upgrade'?"),
     (["stauts"], 2, "NU-1123", "did you mean 'status'?"),
     (["role-back"], 2, "NU-1123", "did you mean 'rollback'?"),
+    (["donwgrade"], 2, "NU-1123", "did you mean 'rollback'?"),
+    (["--lang", "fr", "undo"], 2, "NU-1123", "Vouliez-vous dire « rollback » ?"),
     (["nonsense"], 2, "NU-1101", "No such command"),
     (["plan", "1,1,0"], 2, "NU-1104", "Use the form 3.3.0"),
     (["plan", "latest"], 2, "NU-1104", "run: ncen-updater check"),
@@ -59,6 +64,36 @@ def test_typed(
     done = site.run(*typed)
     assert (done.returncode, code in done.stderr) == (exit_code, True), done.stderr
     assert words in said(done)
+
+
+#: Word to the command that is suggested for it; None for words that only look like one.
+MEANT = {
+    "pause": "hold", "stop": "hold", "freeze": "hold", "undo": "rollback", "back": "rollback",
+    "accept": "approve", "agree": "approve", "ok": "approve", "remove": "prune", "clean": "prune",
+    "delete": "prune", "log": "history", "logs": "history", "journal": "history",
+    "events": "history", "info": "status", "state": "status", "apply": "upgrade",
+    "install-update": "upgrade", "test": "rehearse", "try": "rehearse", "simulate": "rehearse",
+    "download": "rehearse", "fetch": "rehearse", "report": "support-bundle",
+    "bundle": "support-bundle", "validate": "doctor", "diagnose": "doctor", "health": "doctor",
+    "config": "setup", "start": None, "enable": None, "roles": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "meant"), MEANT.items())
+def test_command_is_suggested_by_meaning(
+    typed: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed]) == 2
+    err = capsys.readouterr().err
+    assert f"did you mean '{meant}'?" in err if meant else "did you mean" not in err
+
+
+@pytest.mark.parametrize("program", [main, publisher_main])
+def test_synonyms_lead_to_commands_and_are_none(program: ModuleType) -> None:
+    words = " ".join(program.SYNONYMS.values()).split()
+    assert set(program.SYNONYMS) <= set(program.COMMANDS)
+    assert not set(words) & set(program.COMMANDS)
+    assert len(words) == len(set(words))
 
 
 @pytest.mark.parametrize("typed", ["--to", "--at"])

@@ -25,8 +25,8 @@ from ncen_updater.publisher.distribute.bundle_export import (
     ExportSite,
     export_bundle,
 )
+from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-from ncen_updater.publisher.feed.publishing import Publisher
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 

@@ -12,7 +12,7 @@ from ncen_updater.publisher.fleet.board import build_board, render_board
 from ncen_updater.publisher.fleet.store import FleetStore
 from tests.publisher.fleet.sites import TODAY, Reporter
 from tests.publisher.fleet.test_board import REGIONS, board_of, failed
-from tests.support.axe import AxeUnavailableError, axe_source, violations
+from tests.support.axe import fetch_axe
 from tests.support.webdriver import browser, missing
 
 LACKS = missing()
@@ -20,10 +20,7 @@ pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 
 
 def test_every_page_of_the_board(tmp_path: Path) -> None:
-    try:
-        axe = axe_source(tmp_path)
-    except AxeUnavailableError as error:
-        pytest.skip(str(error))
+    axe = fetch_axe()
     sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "FR")]
     good = {
         "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True,
@@ -49,9 +46,10 @@ def test_every_page_of_the_board(tmp_path: Path) -> None:
                     person.media(scheme=scheme)
                     for width in (360, 1280):
                         person.width(width)
-                        found += [f"{page.name}: {one}" for one in violations(person, axe)]
+                        found += [f"{page.name}: {one}" for one in axe.violations(person)]
                         if person.overflows():
                             found.append(f"{page.name} is wider than {width}")
                 assert person.printed().startswith(b"%PDF")
         found += person.complaints()
     assert found == []
+    axe.require()

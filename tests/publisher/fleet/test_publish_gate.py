@@ -14,9 +14,9 @@ from ncen_updater.common.messages import PUBLICATION_WAITS, UNSOUND_DRAFT
 from ncen_updater.formats.receipt import Outcome, encode_public_key
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.releases import list_soaked_countries
 from ncen_updater.publisher.fleet.store import FleetStore
-from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 from tests.publisher.test_cli import Officer, officer
 from tests.publisher.test_rollout_cli import at_work

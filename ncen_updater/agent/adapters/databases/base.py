@@ -326,8 +326,7 @@ class DatabaseEngine(abc.ABC):
 
         Args:
             change: The change that is planned.
-            application_stopped: True once the application is stopped: then sessions of others count
-                too.
+            application_stopped: Whether it is stopped: then sessions of others count, too.
             other_bytes: Bytes that the change needs beside the copies on the disk of a path.
         """
 
@@ -347,10 +346,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """Return what exists for a change, whatever state a crash left.
-
-        Without a change, return what is known of the live set alone.
-        """
+        """Return what exists for a change, whatever a crash left; for None, of the live set."""
 
     def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
         """Refuse where a live database is missing, or refuses sessions.
@@ -504,10 +500,7 @@ class DatabaseEngine(abc.ABC):
         return ()
 
     def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """Find what an interrupted copy left, or may have left, unknown to :meth:`list_leftovers`.
-
-        Empty for an engine whose copies cannot leave such a thing.
-        """
+        """Find what an interrupted copy may have left, unknown to :meth:`list_leftovers`."""
         del plan
         return ()
 
@@ -529,10 +522,7 @@ class DatabaseEngine(abc.ABC):
         yield
 
     def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can
-        """End what other threads are doing inside :meth:`hold_sessions`, so that it fails at once.
-
-        Does nothing where that cannot be done; what they do is then waited for.
-        """
+        """End what other threads do inside :meth:`hold_sessions`; else they are waited for."""
 
     @abc.abstractmethod
     def build_migrator_url(self, database: DatabaseRef) -> str:
@@ -693,16 +683,10 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def mark_candidates(self, change: ChangeRef) -> None:
-        """Mark release and generation inside each candidate, and run nothing of any release.
-
-        For a rollback that leaves schema and rows as they were copied.
-        """
+        """Mark release and generation in each candidate; schema and rows stay as copied."""
 
     def adopt_databases(self) -> None:  # noqa: B027 - most have nothing to do
-        """Give the databases of a site the form that the agent works with, once, at adoption.
-
-        An engine that works with them as they are has nothing to do.
-        """
+        """Give the databases of a site the form that the agent works with, once, at adoption."""
 
     @abc.abstractmethod
     def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
@@ -727,9 +711,8 @@ class DatabaseEngine(abc.ABC):
         """Make the candidates live and the live ones previous: one transaction, with the marker.
 
         Owner, grants, connection limit and settings are carried over. Live is open to sessions
-        afterwards (the application's maintenance page is still on); previous is frozen.
-
-        Of a change that leaves the databases as they are, only the marker is written.
+        afterwards (the application's maintenance page is still on); previous is frozen. Of
+        a change that leaves the databases as they are, only the marker is written.
         """
 
     def check_before_commit(self, change: ChangeRef) -> None:
@@ -777,10 +760,8 @@ class DatabaseEngine(abc.ABC):
         """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
 
         Where rows are in it that were written since the cut-over, or somebody else than the change
-        had opened it, it is no candidate but :meth:`list_quarantined`.
-
-        Of a change that left the databases as they are, the previous marker; whatever was written
-        meanwhile stays.
+        had opened it, it is no candidate but :meth:`list_quarantined`. Of a change that left the
+        databases as they are, the previous marker; whatever was written meanwhile stays.
 
         Raises:
             ALREADY_COMMITTED: The databases say committed, or were brought by a later change.
@@ -791,10 +772,7 @@ class DatabaseEngine(abc.ABC):
         """Drop the previous databases of a change for good; one that was written is set aside."""
 
     def drop_quarantined(self, change_id: str) -> None:
-        """Drop for good what :meth:`list_quarantined` names with this ``change``.
-
-        A person said so.
-        """
+        """Drop for good what :meth:`list_quarantined` names with this change; a person said so."""
         del change_id
 
 
@@ -803,6 +781,4 @@ class RollbackKind(StrEnum):
 
     KEEPS_RECORDS = "keeps"  # all records: by down migrations, or there is nothing to undo
     RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
-    DEPENDS_ON_MIGRATOR = (
-        "depends"  # restores, unless the release's program turns out to change nothing
-    )
+    DEPENDS_ON_MIGRATOR = "depends"  # restores, unless the program turns out to change nothing

@@ -32,8 +32,7 @@ from ncen_updater.formats.rollout import (
     format_utc_time,
     newest_first,
 )
-from ncen_updater.publisher.feed.feed_directory import FeedState
-from ncen_updater.publisher.signing.draft import list_offers
+from ncen_updater.publisher.feed.feed_directory import FeedState, list_offers
 from ncen_updater.publisher.signing.keys import get_key_owner
 
 #: An expired emergency halt is carried for so long, so that its key cannot repeat it.

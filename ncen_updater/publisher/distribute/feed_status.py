@@ -16,10 +16,14 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState, verify_role
-from ncen_updater.publisher.signing.draft import list_offers
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedDirectory,
+    FeedState,
+    list_offers,
+    verify_role,
+)
+from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES, read_issue_time
 from ncen_updater.publisher.signing.keys import get_key_owner, list_key_owners
-from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES, read_issue_time
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 

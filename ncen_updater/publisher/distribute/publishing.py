@@ -42,8 +42,8 @@ from ncen_updater.common.progress import ProgressListener, SilentProgress
 from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
 from ncen_updater.formats.tree import hash_file
+from ncen_updater.publisher.distribute.emergency_halts import merge_emergency_halts
 from ncen_updater.publisher.errors import describe_system_error, make_write_error
-from ncen_updater.publisher.feed.emergency_halts import merge_emergency_halts
 from ncen_updater.publisher.feed.feed_directory import (
     DurableWriter,
     FeedDirectory,
@@ -55,6 +55,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     list_delegated_roles,
     verify_role,
 )
+from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
 from ncen_updater.publisher.signing.keys import get_key_owner
 from ncen_updater.publisher.signing.metadata_rules import (
     refuse_clock_behind,
@@ -64,7 +65,6 @@ from ncen_updater.publisher.signing.metadata_rules import (
     require_signatures,
     require_threshold,
 )
-from ncen_updater.publisher.signing.role_policy import ONLINE_ROLES
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 
 OnlineSigners = Mapping[str, Sequence[Signer]]

@@ -35,7 +35,7 @@ LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: So many countries must report a release's own fault before a halt is proposed.
 COUNTRIES_FOR_HALT = 2
-FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD, Outcome.SOAK_FAILED)
+FAILED = (Outcome.REVERTED, Outcome.SOAK_ROLLBACK, Outcome.SOAK_FAILED)
 #: In place of an outcome: the release is open to a site that reported nothing of it.
 NO_WORD = "none"
 #: Signed waves by product and version.
@@ -191,7 +191,7 @@ def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
         if receipt.change is None or receipt.outcome is None:
             continue
         # People or the agent went back from the release that they came from.
-        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
+        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.SOAK_ROLLBACK)
         last[receipt.product, receipt.change[0 if back else 1]] = receipt
     return last
 

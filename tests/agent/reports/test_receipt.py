@@ -243,7 +243,7 @@ BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
         (UPGRADE, replace(TURNED_BAD, confirmed_by="amina"), Outcome.UPGRADED),
         (replace(UPGRADE, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
         (BACK, NO_FACTS, Outcome.ROLLED_BACK),
-        (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.TURNED_BAD),
+        (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.SOAK_ROLLBACK),
         (replace(BACK, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
     ],
 )
@@ -257,8 +257,8 @@ def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
         (Outcome.UPGRADED, None, False, None),
         (Outcome.ROLLED_BACK, "NU-6009", True, None),
         (Outcome.SOAK_FAILED, "NU-6009", True, Fault.RELEASE),
-        (Outcome.TURNED_BAD, "NU-6009", True, Fault.RELEASE),
-        (Outcome.TURNED_BAD, "NU-6009", False, Fault.SITE),  # the release before it is not well
+        (Outcome.SOAK_ROLLBACK, "NU-6009", True, Fault.RELEASE),
+        (Outcome.SOAK_ROLLBACK, "NU-6009", False, Fault.SITE),  # the release before it is not well
         (Outcome.REVERTED, "NU-4006", True, Fault.RELEASE),
         (Outcome.REVERTED, "NU-5003", False, Fault.SITE),
         (Outcome.REVERTED, "NU-9999", False, Fault.SITE),  # of an agent that is newer

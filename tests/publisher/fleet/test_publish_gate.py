@@ -151,7 +151,7 @@ def test_a_country_counts_by_its_last_word(
 
 def test_a_country_with_one_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
     good, bad, twice = Reporter("ke-1", "KE"), Reporter("ke-2", "KE"), Reporter("fr-1", "FR")
-    failed = {**GOOD, "outcome": "turned-bad", "fault": "release", "change": ["3.3.0", "3.2.4"]}
+    failed = {**GOOD, "outcome": "soak-rollback", "fault": "release", "change": ["3.3.0", "3.2.4"]}
     record = tmp_path / "fleet.db"
     import_all(record, (good, GOOD), (bad, failed), (twice, GOOD))
     with FleetStore.open(record) as store:

@@ -27,6 +27,7 @@ from ncen_updater.publisher.fleet.releases import (
     build_release_rows,
     find_contact,
     find_region,
+    name_country,
 )
 from ncen_updater.publisher.fleet.store import FleetSite, Mark, Waiver
 
@@ -54,6 +55,7 @@ class SiteRow(FleetSite):
         days: Since that day.
         reporting: Whether that counts.
         contact: Whom to call.
+        country_name: Of ``regions.toml``.
     """
 
     region: str
@@ -61,6 +63,7 @@ class SiteRow(FleetSite):
     days: int
     reporting: Reporting
     contact: str
+    country_name: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class RegionRow:
 
     Attributes:
         countries: How many it has; 0 where that is not known.
+        missing: Those of which no receipt came.
         reporting: How many of them have a site that reports.
         versions: Sites by release, newest first, among those that report.
         sites: Its sites.
@@ -77,6 +81,7 @@ class RegionRow:
     code: str
     name: str
     countries: int
+    missing: tuple[str, ...]
     reporting: int
     versions: tuple[tuple[str, int], ...]
     sites: tuple[SiteRow, ...]
@@ -166,6 +171,7 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
         days=(today - reported).days,
         reporting=reporting,
         contact=find_contact(regions, site.country, site.site),
+        country_name=name_country(regions, site.country),
     )
 
 
@@ -179,6 +185,11 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
             code=code,
             name=region.name if region else "",
             countries=len(region.countries) if region else 0,
+            missing=tuple(
+                name_country(regions, one)
+                for one in (region.countries if region else ())
+                if one not in {row.country for row in inside}
+            ),
             reporting=len({row.country for row in counted}),
             versions=_sort_versions(Counter(row.last.running for row in counted)),
             sites=inside,
@@ -214,7 +225,7 @@ def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
         Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
     }
     for row in rows:
-        values = {"site": row.site, "country": row.country, "day": row.reported}
+        values = {"site": row.site, "country": row.country_name, "day": row.reported}
         found = [(marks[mark], "") for mark in sorted(row.marks)]
         if row.reporting is Reporting.UNCONFIRMED:
             words = N_("{site} ({country}): compare its fingerprint by telephone.")
@@ -284,7 +295,7 @@ def _write_table(board: Board) -> bytes:
     for row in board.sites:
         writer.writerow(
             (
-                row.region, row.country, row.site, row.last.running, row.last.ended or "",
+                row.region, row.country, row.site, row.last.running, row.since or "",
                 row.reported, row.reporting, " ".join(sorted(row.marks)),
             )
         )  # fmt: skip
@@ -300,6 +311,7 @@ def _to_document(board: Board) -> Mapping[str, object]:
                 "country": row.country,
                 "region": row.region,
                 "state": row.reporting,
+                "since": row.since and row.since.isoformat(),
                 "days": row.days,
                 "marks": sorted(row.marks),
                 "receipt": row.last.to_json(),

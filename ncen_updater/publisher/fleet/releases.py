@@ -47,7 +47,7 @@ class Region(SignedModel):
 
     Attributes:
         name: For people.
-        countries: Its countries.
+        countries: Its countries; in the file a list, or a table with their names.
         leader: The country that leads it.
         contacts: Whom to call, by country or by site.
     """
@@ -56,6 +56,13 @@ class Region(SignedModel):
     countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=300)]
     leader: Country
     contacts: Mapping[str, Annotated[str, StringConstraints(pattern=r"^[^\n]{1,200}$")]] = {}
+    names: Mapping[str, Annotated[str, StringConstraints(min_length=1, max_length=100)]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        found = data.get("countries")
+        return {**data, "countries": [*found], "names": found} if isinstance(found, dict) else data
 
     @model_validator(mode="after")
     def _check_leader(self) -> Region:
@@ -106,6 +113,12 @@ def list_countries(regions: Regions, name: str) -> tuple[str, ...]:
 def find_region(regions: Regions, country: str) -> str:
     """Return the code of a country's region; empty for none."""
     return next((code for code, one in regions.items() if country in one.countries), "")
+
+
+def name_country(regions: Regions, country: str) -> str:
+    """Return the name of a country; its code where the file has none."""
+    region = regions.get(find_region(regions, country))
+    return region.names.get(country, country) if region else country
 
 
 def find_contact(regions: Regions, country: str, site: str = "") -> str:

@@ -38,6 +38,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.receipt import (
     MAX_RECEIPT_BYTES,
+    Outcome,
     Receipt,
     SignedReceipt,
     compute_fingerprint,
@@ -129,6 +130,17 @@ class FleetSite:
     def last(self) -> Receipt:
         """Return what it said last."""
         return self.receipts[-1].receipt
+
+    @property
+    def since(self) -> date | None:
+        """Return the day since which its release runs, where a change to it told its day."""
+        for receipt in (signed.receipt for signed in reversed(self.receipts)):
+            if receipt.running != self.last.running:
+                break
+            installed = receipt.outcome is not Outcome.REVERTED and receipt.change
+            if installed and installed[1] == receipt.running:
+                return receipt.ended
+        return None
 
 
 @dataclass(frozen=True)

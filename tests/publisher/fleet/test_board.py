@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,50 @@ def test_a_site_that_says_nothing_is_silent(tmp_path: Path, ago: int, reporting:
     assert [region.reporting for region in found.regions] == [
         int(reporting is Reporting.CURRENT), 0,
     ]  # fmt: skip
+
+
+def test_since_is_the_day_of_the_change_that_installed_what_runs(tmp_path: Path) -> None:
+    kenya, spool = Reporter("ke-1", "KE"), tmp_path / "spool"
+    spool.mkdir()
+    day = [TODAY - timedelta(days=ago) for ago in range(9)]
+
+    def look(running: str, outcome: str, change: list[str], ended: int) -> date | None:
+        kenya.running = running
+        facts = {"outcome": outcome, "change": change, "ended": day[ended]}
+        lay(spool, kenya.write(day[ended], **facts))
+        with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+            assert not store.import_spool(spool, RELEASES, TODAY, keep=False).refused
+            board = build_board(store.list_sites(), REGIONS, TODAY)
+        pages, (row,) = render_board(board, "en"), board.sites
+        (line,) = csv.DictReader(io.StringIO(pages["fleet.csv"].decode()))
+        (site,) = json.loads(pages["fleet.json"])["sites"]
+        shown = row.since.isoformat() if row.since else None
+        assert (line["since"] or None, site["since"]) == (shown, shown)
+        assert f'<td class="day">{shown or "-"}</td>' in pages["index.html"].decode()
+        return row.since
+
+    # Nobody told when 3.2.4 was installed: a failed upgrade is not that day.
+    assert look("3.2.4", "reverted", ["3.2.4", "3.3.0"], 8) is None
+    assert look("3.3.0", "upgraded", ["3.2.4", "3.3.0"], 7) == day[7]
+    assert look("3.3.0", "reverted", ["3.3.0", "3.3.1"], 6) == day[7]
+    assert look("3.3.1", "soak-failed", ["3.3.0", "3.3.1"], 5) == day[5]
+    assert look("3.3.0", "rolled-back", ["3.3.1", "3.3.0"], 4) == day[4]
+
+
+def test_silence_has_its_days_and_a_country_without_a_receipt_its_name(tmp_path: Path) -> None:
+    board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 41))
+    (tmp_path / "regions.toml").write_text(
+        '[ESA]\nname = "East"\nleader = "KE"\ncountries = { KE = "Kenya", TZ = "Tanzania" }\n'
+    )
+    regions = read_regions(tmp_path / "regions.toml")
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        board = build_board(store.list_sites(), regions, TODAY)
+    for language, words in (
+        ("en", ("no report for 41 days", "<td>Kenya</td>", "No receipt yet: Tanzania")),
+        ("fr", ("aucun compte rendu depuis 41 jours", "<td>Kenya</td>", "Tanzania")),
+    ):
+        page = render_board(board, language)["index.html"].decode()
+        assert [word for word in words if word not in page] == []
 
 
 def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher export": (
         "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata", "waivers"),
     "ncen-publisher fleet import": ("stored", "known", "refused", "removed", "codes", "refusals"),
     "ncen-publisher fleet confirm": ("site", "fingerprint"),
     "ncen-publisher fleet forget": ("site", "count"),

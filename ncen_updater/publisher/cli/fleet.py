@@ -160,10 +160,11 @@ def board(
         for metadata in (state.delegated.values() if state is not None else ())
         for offer in list_offers(metadata.signed)
     ]
+    waivers = FeedDirectory(feed).list_waivers() if feed is not None else ()
     waves = {(one.product, one.version): one.waves for one in offers if one.waves}
     with FleetStore.open(record) as store:
         today = get_time().date()
-        made = build_board(store.list_sites(), known, today, waves, store.list_waivers())
+        made = build_board(store.list_sites(), known, today, waves, waivers)
     atomic_files.make_directory(output)
     for name, content in render_board(made, session.language).items():
         atomic_files.write_file(output / name, content)

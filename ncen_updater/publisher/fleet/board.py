@@ -20,6 +20,7 @@ from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json, to_json_value
 from ncen_updater.formats.receipt import compute_fingerprint
+from ncen_updater.formats.rollout import Waiver
 from ncen_updater.publisher.fleet.releases import (
     Regions,
     ReleaseRow,
@@ -29,7 +30,7 @@ from ncen_updater.publisher.fleet.releases import (
     find_region,
     name_country,
 )
-from ncen_updater.publisher.fleet.store import FleetSite, Mark, Waiver
+from ncen_updater.publisher.fleet.store import FleetSite, Mark
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
 SILENT_AFTER = timedelta(days=40)
@@ -133,7 +134,7 @@ def build_board(
     regions: Regions,
     today: date,
     waves: Waves | None = None,
-    waivers: Sequence[Waiver] = (),
+    waivers: Sequence[tuple[date, Waiver]] = (),
 ) -> Board:
     """Decide what the board shows; pure.
 
@@ -142,7 +143,7 @@ def build_board(
         regions: Of ``regions.toml``; may be empty.
         today: The day.
         waves: Of the feed, by product and version.
-        waivers: Of :meth:`FleetStore.list_waivers`.
+        waivers: Of :meth:`FeedDirectory.list_waivers`.
     """
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)

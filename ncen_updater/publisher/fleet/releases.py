@@ -23,9 +23,9 @@ from ncen_updater.common.messages import PUBLICATION_WAITS, REGIONS_INVALID
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
-from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.formats.rollout import MOST_REASON, PublishCondition, RolloutWave, Waiver
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark, Waiver
+from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark
 from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
@@ -161,7 +161,7 @@ class ReleaseRow:
         codes: Error codes of those failures, the most frequent first.
         countries: Leaders first, then as it opened to them.
         waves: As they are signed; empty where no feed was given.
-        waivers: Publications of it that did not wait for receipts.
+        waivers: Publications of it that did not wait for receipts, with their days.
         today: Where its time line ends.
     """
 
@@ -171,7 +171,7 @@ class ReleaseRow:
     codes: tuple[str, ...]
     countries: tuple[CountryRow, ...]
     waves: tuple[RolloutWave, ...]
-    waivers: tuple[Waiver, ...]
+    waivers: tuple[tuple[date, Waiver], ...]
     today: date
 
     @property
@@ -223,7 +223,7 @@ def build_release_rows(
     regions: Regions,
     today: date,
     waves: Waves,
-    waivers: Sequence[Waiver],
+    waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
     """Take of each confirmed site the last word on each release that it changed to, newest first.
 
@@ -232,7 +232,7 @@ def build_release_rows(
         regions: For leaders.
         today: The day.
         waves: Of the feed; may be empty.
-        waivers: Of the record.
+        waivers: Of the feed.
     """
     confirmed = [site for site in sites if site.is_confirmed]
     reports: dict[tuple[str, str], dict[str, Receipt]] = {key: {} for key in waves}
@@ -278,7 +278,7 @@ def _build_release_row(
     sites: Mapping[str, Sequence[tuple[FleetSite, date | None]]],
     leaders: Collection[str],
     waves: Sequence[RolloutWave],
-    waivers: Sequence[Waiver],
+    waivers: Sequence[tuple[date, Waiver]],
     today: date,
 ) -> ReleaseRow:
     own = [
@@ -297,7 +297,7 @@ def _build_release_row(
             sorted(rows, key=lambda row: (not row.leads, row.opens or date.max, row.country))
         ),
         waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
-        waivers=tuple(one for one in waivers if (one.product, one.version) == key),
+        waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
         today=today,
     )
 
@@ -326,37 +326,40 @@ def _build_country_row(
 
 
 def check_publish_conditions(
-    event: SigningEvent, record: Path, waive: str | None, today: date
-) -> None:
-    """Refuse an event whose signers asked for more receipts than came; record why one is not.
+    event: SigningEvent, record: Path, waive: str | None
+) -> tuple[Waiver, ...]:
+    """Refuse an event whose signers asked for more receipts than came; return what is waived.
 
     Args:
         event: To be published.
         record: The database of receipts.
         waive: Why it is published all the same.
-        today: The day.
 
     Raises:
         PUBLICATION_WAITS: If too few countries reported.
         FLEET_UNUSABLE: If the database cannot be used.
     """
+    waived = []
     for draft in event.drafts.values():
         condition = read_publish_condition(draft.signed)
         if condition is None:
             continue
-        version, count = condition.version, condition.count
+        product, version, count = condition.product, condition.version, condition.count
         with FleetStore.open(record) as store:
             reached = list_soaked_countries(store.list_sites(), condition)
-            if len(reached) < count and not waive:
-                missing = ", ".join(one for one in condition.countries if one not in reached)
-                raise UpdaterError(
-                    PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
-                    countries=missing,
-                )  # fmt: skip
-            if len(reached) < count:
-                store.record_waiver(
-                    Waiver(today, condition.product, version, count, reached, waive or "")
-                )
+        if len(reached) >= count:
+            continue
+        if not waive:
+            missing = ", ".join(one for one in condition.countries if one not in reached)
+            raise UpdaterError(
+                PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
+                countries=missing,
+            )  # fmt: skip
+        waived.append(Waiver(
+            product=product, version=version, count=count, reached=len(reached),
+            reason=waive[:MOST_REASON],
+        ))  # fmt: skip
+    return tuple(waived)
 
 
 def list_soaked_countries(

@@ -50,7 +50,7 @@ from ncen_updater.publisher.errors import describe_system_error
 if TYPE_CHECKING:
     from ncen_updater.publisher.feed.feed_directory import FeedState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE sites (
   site TEXT NOT NULL, key TEXT NOT NULL, country TEXT NOT NULL, confirmed_on TEXT,
@@ -60,10 +60,6 @@ CREATE TABLE receipts (
   digest TEXT PRIMARY KEY, site TEXT NOT NULL, key TEXT NOT NULL, epoch TEXT NOT NULL,
   number INTEGER NOT NULL, received_on TEXT NOT NULL, marks TEXT NOT NULL, content BLOB NOT NULL,
   UNIQUE (site, key, epoch, number)
-) STRICT;
-CREATE TABLE waivers (
-  day TEXT NOT NULL, product TEXT NOT NULL, version TEXT NOT NULL, count INTEGER NOT NULL,
-  reached TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (day, product, version, reason)
 ) STRICT;
 """
 #: Files of a spool, while they are imported: beside the record, and gone with the connection.
@@ -141,27 +137,6 @@ class FleetSite:
             if installed and installed[1] == receipt.running:
                 return receipt.ended
         return None
-
-
-@dataclass(frozen=True)
-class Waiver:
-    """A publication that did not wait for the receipts that its signers asked for.
-
-    Attributes:
-        day: Of the publication.
-        product: Of the release.
-        version: Which one.
-        count: How many countries were asked for.
-        reached: Those that had reported.
-        reason: Why nobody waited.
-    """
-
-    day: date
-    product: str
-    version: str
-    count: int
-    reached: tuple[str, ...]
-    reason: str
 
 
 #: Name of a file, and why it was refused.
@@ -418,29 +393,6 @@ class FleetStore:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM sites WHERE site = ?", (site,))
             return connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
-
-    # ---- minutes -------------------------------------------------------------------------------
-
-    def record_waiver(self, waiver: Waiver) -> None:
-        """Write down why a publication did not wait."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO waivers VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                waiver.day.isoformat(), waiver.product, waiver.version, waiver.count,
-                " ".join(waiver.reached), waiver.reason,
-            ),
-        )  # fmt: skip
-
-    def list_waivers(self) -> tuple[Waiver, ...]:
-        """List them, oldest first."""
-        rows = self._connection.execute("SELECT * FROM waivers ORDER BY rowid")
-        return tuple(
-            Waiver(
-                date.fromisoformat(row["day"]), row["product"], row["version"], row["count"],
-                tuple(row["reached"].split()), row["reason"],
-            )
-            for row in rows
-        )  # fmt: skip
 
 
 def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REGIONS_INVALID
 from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
-from ncen_updater.formats.rollout import RolloutWave
+from ncen_updater.formats.rollout import RolloutWave, Waiver
 from ncen_updater.publisher.fleet.board import (
     Board,
     Reporting,
@@ -30,7 +30,7 @@ from ncen_updater.publisher.fleet.releases import (
     list_countries,
     read_regions,
 )
-from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
+from ncen_updater.publisher.fleet.store import FleetStore, Mark
 from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
@@ -269,10 +269,10 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         RolloutWave.model_validate({"opens": f"2026-11-{day}T08:00:00Z", "percent": 100, **rest})
         for day, rest in (("26", {"countries": ["KE", "MU"]}), ("28", {"countries": ["TZ"]}))
     )
-    waiver = Waiver(TODAY, "ncen", "3.3.0", 2, ("KE",), "closed until March")
+    waiver = Waiver(product="ncen", version="3.3.0", count=2, reached=1, reason="closed till May")
     waves = {("ncen", "3.3.0"): (later, opened), ("other", "9"): (opened,)}
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        board = build_board(store.list_sites(), REGIONS, TODAY, waves, [waiver])
+        board = build_board(store.list_sites(), REGIONS, TODAY, waves, [(TODAY, waiver)])
     (release,) = board.releases
     assert release.waves == (opened, later)
     assert [(row.country, row.leads, dict(row.outcomes)) for row in release.countries] == [
@@ -284,7 +284,7 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
     assert [release.locate(day) for day in (opened.opens.date(), TODAY)] == [0, 100]
     assert (release.locate(TODAY - timedelta(days=2)), release.longest_s) == (50, 9)
     page = render_board(board, "en")["releases.html"].decode()
-    assert "closed until March" in page
+    assert "closed till May" in page
     assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
 
 

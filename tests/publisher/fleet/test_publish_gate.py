@@ -75,11 +75,31 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     assert (code, error["code"]) == (3, "NU-9814")
     assert "1 of 2; missing: FR" in error["title"]
 
-    at_work.json(*publish, "--waive", "the leader of EUR is closed until March")
-    with FleetStore.open(record) as store:
-        (waiver,) = store.list_waivers()
-    assert (waiver.version, waiver.count, waiver.reached) == ("3.3.0", 2, ("KE",))
-    assert waiver.reason == "the leader of EUR is closed until March"
+    # Nothing is said of a publication that did not take place.
+    wrong = work / "wrong"
+    wrong.write_text("not the passphrase")
+    wrong.chmod(0o600)
+    waive = ("--waive", "the leader of EUR is closed until March")
+    failing = [wrong if one == at_work.online[-1] else one for one in publish]
+    code, _, _ = at_work.run(*failing, *waive)
+    assert code != 0
+    assert at_work.json("status", work / "feed", "--signing-history")["waivers"] == []
+
+    at_work.json(*publish, *waive)
+    waiver = {"product": "ncen", "version": "3.3.0", "count": 2, "reached": 1, "reason": waive[1]}
+    today = at_work.json("status", work / "feed", "--signing-history")["waivers"][0].pop("day")
+
+    def list_waived() -> list[tuple[str, dict[str, Any]]]:
+        waived = FeedDirectory(work / "feed").list_waivers()
+        return [(day.isoformat(), one.model_dump()) for day, one in waived]
+
+    assert list_waived() == [(today, waiver)]
+    # Signers read it with the signing history, on any machine that has the feed.
+    _, out, _ = at_work.run("status", work / "feed", "--signing-history")
+    assert "had reported (1; needed: 2). Reason: the leader of EUR is closed until March" in out
+    board = ("fleet", "board", work / "board", "--record", record, "--feed", work / "feed")
+    assert at_work.run(*board)[0] == 0
+    assert waive[1] in (work / "board/releases.html").read_text()
 
     # The condition was of that publication alone.
     at_work.json(
@@ -89,6 +109,7 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     at_work.sign_and_publish(work / "halt")
     state = FeedDirectory(work / "feed").read_state()
     assert read_publish_condition(state.delegated["ncen"].signed) is None
+    assert list_waived() == [(today, waiver)]
 
 
 def test_enough_receipts_publish_it(at_work: Officer) -> None:
@@ -99,8 +120,7 @@ def test_enough_receipts_publish_it(at_work: Officer) -> None:
     )  # fmt: skip
     import_all(work / "fleet.db", (Reporter("fr-1", "FR"), GOOD))
     at_work.sign_and_publish(work / "gated", "--record", work / "fleet.db")
-    with FleetStore.open(work / "fleet.db") as store:
-        assert store.list_waivers() == ()
+    assert FeedDirectory(work / "feed").list_waivers() == ()
 
 
 @pytest.mark.parametrize("after", ["4", "x:KE", "0:KE", "3:KE,FR", "1:@leaders", "1:XX", "1:"])

@@ -119,7 +119,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata", "waivers"),
     "ncen-publisher fleet import": ("stored", "known", "refused", "removed", "codes", "refusals"),
     "ncen-publisher fleet confirm": ("site", "fingerprint"),
-    "ncen-publisher fleet forget": ("site", "count"),
+    "ncen-publisher fleet forget": ("site", "count", "files"),
     "ncen-publisher fleet board": ("path", "sites", "attention"),
     "ncen-publisher monitor": (
         "url", "exit_code", "roles", "targets", "bytes", "findings", "metadata", "added",

@@ -30,7 +30,7 @@ from ncen_updater.publisher.fleet.releases import (
     find_region,
     name_country,
 )
-from ncen_updater.publisher.fleet.store import FleetSite, Mark
+from ncen_updater.publisher.fleet.store import Edition, FleetSite, Mark
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
 SILENT_AFTER = timedelta(days=40)
@@ -114,19 +114,30 @@ class Board:
         regions: With their sites.
         releases: Newest first.
         attention: Urgent first.
-        given_back: Sites by release for all countries, small groups merged.
+        given_back: What is given to all countries.
+        sums: Of receipts older than 13 months, as :meth:`FleetStore.list_sums` has them.
     """
 
     day: date
     regions: tuple[RegionRow, ...]
     releases: tuple[ReleaseRow, ...]
     attention: tuple[AttentionItem, ...]
-    given_back: tuple[tuple[str, int], ...]
+    given_back: Edition
+    sums: tuple[Mapping[str, str | int], ...]
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
         """Return all sites, by region."""
         return tuple(site for region in self.regions for site in region.sites)
+
+    @property
+    def history(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Return countries by release and outcome for each month of the sums, newest first."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in self.sums:
+            label = f"{row['release']} {row['outcome']}"
+            found.setdefault(str(row["month"]), []).append((label, str(row["country"])))
+        return {month: merge_small_groups(pairs) for month, pairs in found.items()}
 
 
 def build_board(
@@ -135,6 +146,8 @@ def build_board(
     today: date,
     waves: Waves | None = None,
     waivers: Sequence[tuple[date, Waiver]] = (),
+    former: Edition | None = None,
+    sums: tuple[Mapping[str, str | int], ...] = (),
 ) -> Board:
     """Decide what the board shows; pure.
 
@@ -144,6 +157,8 @@ def build_board(
         today: The day.
         waves: Of the feed, by product and version.
         waivers: Of :meth:`FeedDirectory.list_waivers`.
+        former: What was given to all countries last.
+        sums: Of :meth:`FleetStore.list_sums`.
     """
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)
@@ -153,9 +168,16 @@ def build_board(
         regions=tuple(_build_region_rows(rows, regions)),
         releases=releases,
         attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
-        given_back=merge_small_groups(
-            (row.last.running, row.country) for row in rows if row.reporting is Reporting.CURRENT
+        given_back=choose_edition(
+            former,
+            today,
+            merge_small_groups(
+                (row.last.running, row.country)
+                for row in rows
+                if row.reporting is Reporting.CURRENT
+            ),
         ),
+        sums=sums,
     )
 
 
@@ -198,7 +220,11 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
 
 
 def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(counts.items(), key=lambda item: Version(item[0]), reverse=True))
+    return tuple(sorted(counts.items(), key=lambda item: _read_version(item[0]), reverse=True))
+
+
+def _read_version(label: str) -> Version:
+    return Version(label.partition(" ")[0])
 
 
 def _list_release_attention(
@@ -241,13 +267,13 @@ def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
-    """Count countries by release for other countries: no group is of fewer than three; pure.
+    """Count countries by release for other countries: no group has fewer than three; pure.
 
     Small groups are merged into ``other``; where that is still small, the smallest shown group
     joins it, so that nobody finds it by subtraction.
 
     Args:
-        pairs: Release and country.
+        pairs: Release, or release and outcome, and country.
     """
     countries: dict[str, set[str]] = {}
     for version, country in pairs:
@@ -255,11 +281,27 @@ def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int
     shown = {v: len(found) for v, found in countries.items() if len(found) >= FEWEST_TOGETHER}
     other = {c for v, found in countries.items() if v not in shown for c in found}
     while 0 < len(other) < FEWEST_TOGETHER and shown:
-        smallest = min(shown, key=lambda version: (shown[version], Version(version)))
+        smallest = min(shown, key=lambda name: (shown[name], _read_version(name)))
         del shown[smallest]
         other |= countries[smallest]
     ordered = _sort_versions(shown)
     return (*ordered, ("other", len(other))) if len(other) >= FEWEST_TOGETHER else ordered
+
+
+def choose_edition(
+    former: Edition | None, today: date, counts: tuple[tuple[str, int], ...]
+) -> Edition:
+    """Return what is given to all countries: the former edition until enough changed; pure.
+
+    A group that grew or shrank by one or two countries would tell of them. So each group, and all
+    of them together, changes by three or not at all.
+    """
+    if former is None:
+        return Edition(today, counts)
+    old, new = dict(former.counts), dict(counts)
+    changes = [new.get(name, 0) - old.get(name, 0) for name in {*old, *new}]
+    small = [one for one in (*changes, sum(changes)) if 0 < abs(one) < FEWEST_TOGETHER]
+    return former if small or old == new else Edition(today, counts)
 
 
 # ---- pages -------------------------------------------------------------------------------------
@@ -330,4 +372,5 @@ def _to_document(board: Board) -> Mapping[str, object]:
             for release in board.releases
         ],
         "attention": [vars(item) for item in board.attention],
+        "sums": board.sums,
     }

@@ -25,7 +25,7 @@ from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
 from ncen_updater.formats.rollout import MOST_REASON, PublishCondition, RolloutWave, Waiver
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark
+from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, Mark, name_outcome
 from ncen_updater.publisher.signing.role_policy import read_publish_condition
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
@@ -35,9 +35,6 @@ LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: So many countries must report a release's own fault before a halt is proposed.
 COUNTRIES_FOR_HALT = 2
-FAILED = (Outcome.REVERTED, Outcome.SOAK_ROLLBACK, Outcome.SOAK_FAILED)
-#: In place of an outcome: the release is open to a site that reported nothing of it.
-NO_WORD = "none"
 #: Signed waves by product and version.
 Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
 
@@ -199,23 +196,11 @@ class ReleaseRow:
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
     """Return the last word of a site on each release that it changed to, by product and version."""
     last = {}
-    for signed in site.receipts:
-        receipt = signed.receipt
-        if receipt.change is None or receipt.outcome is None:
-            continue
-        # People or the agent went back from the release that they came from.
-        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.SOAK_ROLLBACK)
-        last[receipt.product, receipt.change[0 if back else 1]] = receipt
+    for receipt in (signed.receipt for signed in site.receipts):
+        release, outcome = name_outcome(receipt)
+        if outcome != NO_WORD:
+            last[receipt.product, release] = receipt
     return last
-
-
-def name_outcome(receipt: Receipt) -> str:
-    """Return the outcome of a change as the board counts it; pure."""
-    if receipt.outcome in FAILED:
-        # Not said is not the release's: nobody is blamed without a word of the site.
-        return f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
-    early = receipt.outcome is Outcome.UPGRADED and receipt.soaked is False
-    return "upgraded-early" if early else str(receipt.outcome)
 
 
 def build_release_rows(
@@ -285,12 +270,12 @@ def _build_release_row(
         (site.country, words[site.site].code)
         for here in sites.values()
         for site, _ in here
-        if site.site in words and name_outcome(words[site.site]) == f"failed-{Fault.RELEASE}"
+        if site.site in words and name_outcome(words[site.site])[1] == f"failed-{Fault.RELEASE}"
     ]
     rows = [_build_country_row(one, one in leaders, here, words) for one, here in sites.items()]
     return ReleaseRow(
         version=key[1],
-        outcomes=Counter(map(name_outcome, words.values())),
+        outcomes=Counter(name_outcome(one)[1] for one in words.values()),
         failed_countries=tuple(sorted({country for country, _ in own})),
         codes=tuple(code for code, _ in Counter(code for _, code in own if code).most_common()),
         countries=tuple(
@@ -309,7 +294,7 @@ def _build_country_row(
     words: Mapping[str, Receipt],
 ) -> CountryRow:
     told = [words[site.site] for site, _ in sites if site.site in words]
-    outcomes = Counter(map(name_outcome, told))
+    outcomes = Counter(name_outcome(one)[1] for one in told)
     if len(told) < len(sites):
         outcomes[NO_WORD] = len(sites) - len(told)
     return CountryRow(
@@ -317,7 +302,7 @@ def _build_country_row(
         leads=leads,
         opens=min((opens for _, opens in sites if opens is not None), default=None),
         outcomes=outcomes,
-        days=tuple((one.ended, name_outcome(one)) for one in told if one.ended),
+        days=tuple((one.ended, name_outcome(one)[1]) for one in told if one.ended),
         downtime=max((one.downtime or () for one in told), default=()),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ncen_updater.publisher.fleet.board import (
     Board,
     Reporting,
     build_board,
+    choose_edition,
     merge_small_groups,
     render_board,
 )
@@ -30,7 +32,7 @@ from ncen_updater.publisher.fleet.releases import (
     list_countries,
     read_regions,
 )
-from ncen_updater.publisher.fleet.store import FleetStore, Mark
+from ncen_updater.publisher.fleet.store import Edition, FleetStore, Mark
 from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
@@ -105,7 +107,7 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
         found = build_board(store.list_sites(), REGIONS, TODAY)
     assert found.releases == ()
     assert {row.reporting for row in found.sites} == {Reporting.UNCONFIRMED}
-    assert found.given_back == ()
+    assert found.given_back.counts == ()
     assert {item.command for item in found.attention} == {
         f"ncen-publisher fleet confirm {name}-1" for name in ("ke", "tz", "mu")
     }
@@ -213,6 +215,68 @@ def test_no_group_of_fewer_than_three_is_given_back(
     pairs: list[tuple[str, str]], shown: tuple[tuple[str, int], ...]
 ) -> None:
     assert merge_small_groups(pairs) == shown
+
+
+@pytest.mark.parametrize(
+    ("former", "counts", "changes"),
+    [
+        ({"3.2.4": 9}, {"3.2.4": 9}, False),
+        ({"3.2.4": 9}, {"3.2.4": 10}, False),  # somebody came
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 8, "3.3.0": 5}, False),  # somebody upgraded
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 7, "3.3.0": 6}, False),
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 6, "3.3.0": 7}, True),
+        ({"3.2.4": 9}, {"3.2.4": 6, "3.3.0": 3}, True),
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 6, "3.3.0": 8}, False),  # three upgraded, one came
+        ({"3.2.4": 4}, {}, True),
+        ({}, {"3.2.4": 3}, True),
+    ],
+)
+def test_editions_for_all_countries_differ_by_three_countries_or_not_at_all(
+    former: dict[str, int], counts: dict[str, int], *, changes: bool
+) -> None:
+    old = Edition(TODAY, tuple(former.items()))
+    later = TODAY + timedelta(days=9)
+    expected = Edition(later, tuple(counts.items())) if changes else old
+    assert choose_edition(old, later, tuple(counts.items())) == expected
+    assert choose_edition(None, later, old.counts) == Edition(later, old.counts)
+
+
+def test_the_former_edition_is_remembered(tmp_path: Path) -> None:
+    board = board_of(tmp_path, *((Reporter(f"s-{n}", f"A{n:c}"), {}, 1) for n in range(65, 70)))
+    assert board.given_back == Edition(TODAY, (("3.2.4", 5),))
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        assert store.read_edition() is None
+        for _ in range(2):
+            store.write_edition(board.given_back)
+        assert store.read_edition() == board.given_back
+        later, former = TODAY + timedelta(days=1), store.read_edition()
+        store.forget("s-65")
+        kept = build_board(store.list_sites(), REGIONS, later, former=former)
+    assert kept.given_back == board.given_back
+    page = render_board(kept, "en")["countries.html"].decode()
+    assert f"Releases in use on {TODAY}" in page
+    assert "<td>5</td>" in page
+
+
+def test_sums_are_shown_by_month_with_small_groups_merged(tmp_path: Path) -> None:
+    board = board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 1))
+    sums = tuple(
+        {"month": month, "country": country, "release": "3.3.0", "outcome": word, "receipts": 2}
+        for month, country, word in (
+            ("2026-02", "KE", "upgraded"), ("2026-02", "TZ", "upgraded"),
+            ("2026-02", "MU", "upgraded"), ("2026-02", "FR", "upgraded"),
+            ("2026-02", "DE", "failed-release"), ("2026-02", "BE", "failed-site"),
+            ("2026-02", "NL", "none"), ("2026-01", "DE", "upgraded"),
+        )
+    )  # fmt: skip
+    board = replace(board, sums=sums)
+    assert dict(board.history) == {
+        "2026-02": (("3.3.0 upgraded", 4), ("other", 3)),
+        "2026-01": (),
+    }
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "3.3.0, upgraded, soak period completed: 4<br>other: 3<br>" in page
+    assert json.loads(render_board(board, "en")["fleet.json"])["sums"][0]["country"] == "KE"
 
 
 def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ EXPOSURES = {
     "ncen-updater-renew@.service": 2.3,
     "ncen-updater-resume.service": 2.3,
     "ncen-updater-send@.service": 1.4,
+    "ncen-publisher-fleet.service": 0.2,
     "ncen-publisher-monitor.service": 1.1,
     "ncen-publisher-refresh.service": 0.2,
     "ncen-publisher-renew.service": 0.2,

@@ -374,6 +374,14 @@ leader = "FR"
 """
 
 
+def test_the_example_has_six_regions_and_each_country_once() -> None:
+    regions = read_regions(Path(__file__).parents[3] / "packaging/examples/regions.toml")
+    countries = [country for region in regions.values() for country in region.countries]
+    assert (len(regions), len(countries)) == (6, len(set(countries)))
+    assert len(countries) > 180
+    assert all(region.names[region.leader] for region in regions.values())
+
+
 def test_regions(tmp_path: Path) -> None:
     path = tmp_path / "regions.toml"
     path.write_text(TEXT)

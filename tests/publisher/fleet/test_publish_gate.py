@@ -112,6 +112,21 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     assert list_waived() == [(today, waiver)]
 
 
+def test_the_unit_imports_and_writes_the_board(at_work: Officer, tmp_path: Path) -> None:
+    packaging, state = Path(__file__).parents[3] / "packaging", tmp_path / "state"
+    unit = (packaging / "publisher/ncen-publisher-fleet.service").read_text().replace("\\\n", "")
+    commands = [line.split()[1:] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    (state / "receipts").mkdir(parents=True)
+    places = {
+        "/var/lib/ncen-publisher": str(state), "/srv/ncen-feed": str(at_work.work / "feed"),
+        "/etc/ncen-publisher/regions.toml": str(packaging / "examples/regions.toml"),
+    }  # fmt: skip
+    for old, new in places.items():
+        commands = [[word.replace(old, new) for word in command] for command in commands]
+    assert [at_work.run(*command)[0] for command in commands] == [0, 0]
+    assert "Kenya" in (state / "board/index.html").read_text()
+
+
 def test_enough_receipts_publish_it(at_work: Officer) -> None:
     work = at_work.work
     at_work.json(

@@ -114,7 +114,13 @@ def test_the_life_of_a_site_as_the_secretariat_is_told_it(
     assert [one["level"] for one in levels] == ["version", "outcome", "figures"]
     assert json.loads(levels[2]["statement"])["predicate"]["engine"] == "sqlite 3"
     assert "engine" not in levels[1]["statement"] and "sig" not in levels[2]["statement"]
-    assert run("receipt", "--all-levels", "--level", "version").returncode == 2
+    for option in ("--all-levels", "--show"):
+        assert run("receipt", option, "--level", "version").returncode == 2
+    # A director reads one sentence a field, then exactly what is signed.
+    shown = ask(run, "receipt", "--show")
+    *sentences, statement = run("receipt", "--show").stdout.splitlines()
+    assert statement + "\n" == shown["statement"]
+    assert len(sentences) == 1 + len(shown["receipt"]) + 1
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"

@@ -314,8 +314,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         board: What to show.
         language: Of the sentences.
     """
-    most = max((sum(count for _, count in region.versions) for region in board.regions), default=0)
-    values = {"board": board, "most": max(most, 1), "day": board.day.isoformat()}
+    values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
     values["fingerprints"] = {row.key: compute_fingerprint(row.key) for row in board.sites}
     values["roots"] = Counter(row.last.root for row in board.sites).most_common()
     values["agents"] = Counter(row.last.agent for row in board.sites).most_common()

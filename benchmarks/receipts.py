@@ -108,7 +108,7 @@ class Attacker:
     def _contradict(self) -> bytes:
         number = self._chance.randrange(20)
         head = f"{self._chance.randrange(10**14)}:{'0' * 16}"
-        return replace(self._site, number=number).write(head=head).content
+        return replace(self._site, number=number).write(chain_head=head).content
 
     def _write_ahead(self) -> bytes:
         return self._clock.write(

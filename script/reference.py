@@ -71,7 +71,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater support-bundle": (
         "parts", "shown", "leaks", "not_compared_with", "path", "bytes",
     ),
-    "ncen-updater receipt": ("level", "receipt", "path", "fingerprint"),
+    "ncen-updater receipt": ("level", "receipt", "statement", "path", "fingerprint"),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (
         "directory", "changed", "releases", "timestamp", "root", "expires_at", "downloaded_bytes",
@@ -116,10 +116,10 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher export": (
         "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
-    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata"),
+    "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata", "waivers"),
     "ncen-publisher fleet import": ("stored", "known", "refused", "removed", "codes", "refusals"),
     "ncen-publisher fleet confirm": ("site", "fingerprint"),
-    "ncen-publisher fleet forget": ("site", "count"),
+    "ncen-publisher fleet forget": ("site", "count", "files"),
     "ncen-publisher fleet board": ("path", "sites", "attention"),
     "ncen-publisher monitor": (
         "url", "exit_code", "roles", "targets", "bytes", "findings", "metadata", "added",
@@ -263,6 +263,7 @@ EXPOSURES = {
     "ncen-updater-renew@.service": 2.3,
     "ncen-updater-resume.service": 2.3,
     "ncen-updater-send@.service": 1.4,
+    "ncen-publisher-fleet.service": 0.2,
     "ncen-publisher-monitor.service": 1.1,
     "ncen-publisher-refresh.service": 0.2,
     "ncen-publisher-renew.service": 0.2,

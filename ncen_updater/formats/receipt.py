@@ -62,8 +62,8 @@ class Outcome(StrEnum):
     UPGRADED = "upgraded"
     REVERTED = "reverted"  # it failed before users could work again
     ROLLED_BACK = "rolled-back"  # by people
-    TURNED_BAD = "turned-bad"  # in the soak period, and was rolled back automatically
-    SOAK_FAILED = "soak-failed"  # in the soak period, and is still installed
+    SOAK_ROLLBACK = "soak-rollback"  # it failed in the soak period, and the agent rolled it back
+    SOAK_FAILED = "soak-failed"  # it failed in the soak period, and is still installed
 
 
 class Fault(StrEnum):
@@ -102,7 +102,7 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "number": ReceiptField(_VERSION, N_("Number of this receipt: {value}")),
     "previous": ReceiptField(_VERSION, N_("Digest of the receipt before it: {value}")),
     "epoch": ReceiptField(_VERSION, N_("Series of receipts, new after a restore: {value}")),
-    "head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
+    "chain_head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
     "day": ReceiptField(_VERSION, N_("Day of this receipt: {value}")),
     "key": ReceiptField(_VERSION, N_("Public key of this site: {value}")),
     "change": ReceiptField(_OUTCOME, N_("Last change: {value}")),
@@ -155,7 +155,7 @@ class Receipt(SignedModel):
     number: Annotated[int, Field(ge=1, lt=2**31)]
     previous: ShortDigest | None = None
     epoch: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
-    head: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}:[0-9a-f]{16}$")]
+    chain_head: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}:[0-9a-f]{16}$")]
     day: date
     key: PublicKey
     change: Annotated[tuple[VersionText, ...], Field(min_length=2, max_length=2)] | None = None
@@ -351,7 +351,7 @@ _WORDS = {
     "upgraded": N_("upgraded"),
     "reverted": N_("reverted"),
     "rolled-back": N_("rolled back by people"),
-    "turned-bad": N_("rolled back in the soak period"),
+    "soak-rollback": N_("rolled back in the soak period"),
     "soak-failed": N_("unhealthy in the soak period, still installed"),
     "release": N_("the release"),
     "site": N_("the site"),

@@ -84,6 +84,32 @@ class PublishCondition(SignedModel):
         return self
 
 
+#: Field of ``snapshot``: what that publication did not wait for. Sites do not read it.
+WAIVERS_FIELD: Final = "x-ncen-waivers"
+
+
+#: So many characters of a reason are signed.
+MOST_REASON: Final = 1000
+
+
+class Waiver(SignedModel):
+    """A publication that did not wait for the receipts that its signers asked for.
+
+    Attributes:
+        product: Of the release.
+        version: Which one.
+        count: So many countries were asked for.
+        reached: So many had reported.
+        reason: Why nobody waited.
+    """
+
+    product: ProductName
+    version: VersionText
+    count: Annotated[int, Field(ge=1, strict=True)]
+    reached: Annotated[int, Field(ge=0, strict=True)]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=MOST_REASON)]
+
+
 class ReleaseHalt(SignedModel):
     """A release that no further site shall begin with, and why."""
 

@@ -63,6 +63,7 @@ def test_every_unit_is_judged() -> None:
         "ncen-updater-console.service",
         "ncen-publisher-refresh.service",
         "ncen-publisher-monitor.service",
+        "ncen-publisher-fleet.service",
         "ncen-publisher-renew.service",
     }
     for unit in PACKAGING.glob("publisher/*.service"):

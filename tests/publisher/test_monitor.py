@@ -18,7 +18,6 @@ import click
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.cli.lazy import LazyGroup
 from ncen_updater.publisher.cli.main import cli, run
 from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -230,19 +229,20 @@ def test_words_for_people(public: Public, capsys: pytest.CaptureFixture[str]) ->
 def test_units_call_what_is_there(unit: Path) -> None:
     """Every option in the example units exists, and every one that is required is given."""
     text = unit.read_text().replace("\\\n", " ")
-    line = next(row for row in text.splitlines() if row.startswith("ExecStart="))
-    program, name, *words = shlex.split(line.removeprefix("ExecStart="))
-    assert program.endswith("/ncen-publisher")
-    assert isinstance(cli, LazyGroup)
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    given = {word for word in words if word.startswith("--")}
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert given <= known
-    required = {
-        parameter.opts[0]
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.required
-    }
-    assert required <= given
-    assert unit.with_suffix(".timer").is_file()
+    for line in (row for row in text.splitlines() if row.startswith("ExecStart=")):
+        program, *words = shlex.split(line.removeprefix("ExecStart="))
+        assert program.endswith("/ncen-publisher")
+        command: click.Command | None = cli
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words.pop(0))
+        assert command is not None
+        given = {word for word in words if word.startswith("--")}
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert given <= known
+        required = {
+            parameter.opts[0]
+            for parameter in command.params
+            if isinstance(parameter, click.Option) and parameter.required
+        }
+        assert required <= given
+        assert unit.with_suffix(".timer").is_file()

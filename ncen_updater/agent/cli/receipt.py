@@ -45,6 +45,7 @@ LEVELS = ("none", "version", "outcome", "figures")
     type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
+@click.option("--show", is_flag=True, help=N_("Show the next receipt in sentences and in bytes"))
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @click.option("--send", is_flag=True, help=N_("Send the next receipt to the Secretariat"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
@@ -57,6 +58,7 @@ def receipt(
     context: click.Context,
     level: str | None,
     directory: Path | None,
+    show: bool,
     all_levels: bool,
     send: bool,
     qr: bool,
@@ -71,15 +73,16 @@ def receipt(
     from ncen_updater.formats.receipt import ReceiptLevel
 
     sends, writes = send or mail or scheduled, directory is not None or qr
-    if all_levels and (level or sends or writes):
-        raise CommandUsageError(N_("--all-levels shows only, without other options"), context)
+    if (show or all_levels) and (level or sends or writes):
+        words = N_("--show and --all-levels show only, without other options")
+        raise CommandUsageError(words, context)
     session = get_agent_session(context)
     site = session.open_site()
     reads_only = dry_run or not (level or sends or writes)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
         desk = _ReceiptDesk(session, site, journal, read_receipt_state(journal).level)
         if all_levels:
-            return desk.show_levels()
+            return desk.show_levels(in_bytes=show)
         if level is not None:
             if level != desk.level and not dry_run:
                 desk.set_level(ReceiptLevel(level), yes=yes)
@@ -90,7 +93,7 @@ def receipt(
             return desk.write(directory, qr=qr)
         if sends and not dry_run:
             return desk.send(None if scheduled else "mailto" if mail else "https", yes=yes)
-        return desk.show_next()
+        return desk.show_next(in_bytes=show)
 
 
 def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
@@ -174,38 +177,48 @@ class _ReceiptDesk:
 
         self.session.add_line(LazyText(words, {"level": describe_word(level)}))
 
-    def show_next(self) -> ExitCode:
+    def add_next(self, level: ReceiptLevel, *, in_bytes: bool) -> tuple[Receipt, str]:
+        """Show the next receipt at a level; return it, and the bytes that would be signed.
+
+        They are not signed: a receipt that nobody allowed must not be there to be sent.
+        """
+        from ncen_updater.formats.receipt import encode_statement
+
+        following, release = self.prepare(level)
+        statement = encode_statement(following, release).decode()
+        self.add_lines(following)
+        if in_bytes:
+            self.session.add_line(LazyText(N_("These bytes are signed:")))
+            self.session.add_line(statement.rstrip())
+        return following, statement
+
+    def show_next(self, *, in_bytes: bool) -> ExitCode:
         """Show the next receipt; where nobody agreed, what the lowest level would say."""
         from ncen_updater.formats.receipt import ReceiptLevel
 
         if self.level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
             self.session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
-            following, _ = self.prepare(ReceiptLevel.VERSION)
         else:
             self.add_level(N_("The next receipt (level: {level}):"), self.level)
-            following, _ = self.prepare()
-        self.add_lines(following)
-        return self.report(following, None)
+        level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
+        following, statement = self.add_next(level, in_bytes=in_bytes)
+        return self.report(following, None, statement=statement)
 
-    def show_levels(self) -> ExitCode:
-        """Show the next receipt as each level would have it, and the bytes that would be signed.
-
-        They are not signed: a receipt that nobody allowed must not be there to be sent.
-        """
-        from ncen_updater.formats.receipt import ReceiptLevel, encode_statement
+    def show_levels(self, *, in_bytes: bool) -> ExitCode:
+        """Show the next receipt as each level would have it."""
+        from ncen_updater.formats.receipt import ReceiptLevel
 
         shown = []
         for level in list(ReceiptLevel)[1:]:
-            following, release = self.prepare(level)
             self.add_level(LEVEL_SHOWN, level)
-            self.add_lines(following)
+            following, statement = self.add_next(level, in_bytes=in_bytes)
             shown.append({
                 "level": level,
                 "sentences": [
                     line.render(self.session.language) for line in following.format_lines()
                 ],
-                "statement": encode_statement(following, release).decode(),
+                "statement": statement,
             })  # fmt: skip
         self.session.write_output({"level": self.level, "levels": shown})
         return ExitCode.OK

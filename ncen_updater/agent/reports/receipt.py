@@ -150,7 +150,7 @@ def prepare_receipt(site: Site, journal: Journal, level: ReceiptLevel) -> tuple[
         "number": state.number + 1,
         "previous": state.previous,
         "epoch": state.epoch,
-        "head": re.sub(r"(:.{16}).*", r"\1", str(journal.read_head())),
+        "chain_head": re.sub(r"(:.{16}).*", r"\1", str(journal.read_head())),
         "day": journal.read_time().astimezone().date(),
         "key": encode_public_key(key),
     }
@@ -368,7 +368,7 @@ def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
         return Outcome.REVERTED
     if change.kind is ChangeKind.UPGRADE:
         return Outcome.SOAK_FAILED if facts.is_soak_failed else Outcome.UPGRADED
-    return Outcome.TURNED_BAD if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
+    return Outcome.SOAK_ROLLBACK if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
 
 
 def _find_last_change(journal: Journal) -> tuple[Change, ChangeFacts] | None:

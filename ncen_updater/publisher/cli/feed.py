@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     )
 
 
+WAIVER_SENTENCE = N_(
+    "{product} {version} was published on {day} before enough countries had reported"
+    " ({reached}; needed: {count}). Reason: {reason}"
+)
+
+
 def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
     """Add the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
@@ -113,13 +119,13 @@ def publish(
 
     session = get_session(context)
     loaded = SigningEvent.load(event)
-    check_publish_conditions(loaded, record, waive, get_time().date())
+    waivers = check_publish_conditions(loaded, record, waive)
     online = open_online_signers(
         make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
     )
     with session.make_progress() as progress, durable.make_world_readable():
         done = Publisher(FeedDirectory(feed), get_time, progress=progress).publish_event(
-            loaded, staging, online, accept_interruption
+            loaded, staging, online, accept_interruption, waivers
         )
     show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
 
@@ -178,9 +184,15 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     session = get_session(context)
     if signed:
         lists = list_signing_history(FeedDirectory(feed))
+        waivers = FeedDirectory(feed).list_waivers()
         for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
-        session.write_output({"metadata": [dataclasses.asdict(one) for one in lists]})
+        for day, waiver in waivers:
+            show_line(session, LazyText(WAIVER_SENTENCE, {"day": day, **waiver.model_dump()}))
+        session.write_output({
+            "metadata": [dataclasses.asdict(one) for one in lists],
+            "waivers": [{"day": day.isoformat(), **one.model_dump()} for day, one in waivers],
+        })  # fmt: skip
         return
     state, moment = FeedDirectory(feed).read_state(), get_time()
     roles, releases = read_feed_status(state, moment)

@@ -118,10 +118,15 @@ def confirm(
 @click.command("forget", cls=PublisherCommand, help=N_("Remove everything that a site reported"))
 @click.argument("site", metavar="NAME")
 @record_option
+@click.option(
+    "--spool", type=DIRECTORY_PATH, help=N_("Also remove its refused files below this directory")
+)
 @yes_option
 @click.pass_context
-def forget(context: click.Context, site: str, record: Path, yes: bool) -> ExitCode:
-    from ncen_updater.publisher.fleet.store import FleetStore
+def forget(
+    context: click.Context, site: str, record: Path, spool: Path | None, yes: bool
+) -> ExitCode:
+    from ncen_updater.publisher.fleet.store import FleetStore, remove_refused
 
     session = get_session(context)
     with FleetStore.open(record) as store:
@@ -130,8 +135,10 @@ def forget(context: click.Context, site: str, record: Path, yes: bool) -> ExitCo
             LazyText(N_("Remove all receipts of {site}?"), {"site": site}), assume_yes=yes
         )
         count = store.forget(site)
-    values = {"site": site, "count": count}
-    show_line(session, LazyText(N_("Receipts removed of {site}: {count}"), values))
+    files = remove_refused(spool, site) if spool is not None else 0
+    values = {"site": site, "count": count, "files": files}
+    words = N_("Receipts removed of {site}: {count}; refused files: {files}")
+    show_line(session, LazyText(words, values))
     session.write_output(values)
     return ExitCode.OK
 
@@ -159,10 +166,15 @@ def board(
         for metadata in (state.delegated.values() if state is not None else ())
         for offer in list_offers(metadata.signed)
     ]
+    waivers = FeedDirectory(feed).list_waivers() if feed is not None else ()
     waves = {(one.product, one.version): one.waves for one in offers if one.waves}
     with FleetStore.open(record) as store:
         today = get_time().date()
-        made = build_board(store.list_sites(), known, today, waves, store.list_waivers())
+        made = build_board(
+            store.list_sites(), known, today, waves, waivers, store.read_edition(),
+            store.list_sums(),
+        )  # fmt: skip
+        store.write_edition(made.given_back)
     atomic_files.make_directory(output)
     for name, content in render_board(made, session.language).items():
         atomic_files.write_file(output / name, content)

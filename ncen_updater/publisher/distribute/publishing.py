@@ -39,7 +39,12 @@ from ncen_updater.common.messages import (
     STALE_EVENT,
 )
 from ncen_updater.common.progress import ProgressListener, SilentProgress
-from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALTS_FIELD,
+    WAIVERS_FIELD,
+    EmergencyHaltStatement,
+    Waiver,
+)
 from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.distribute.emergency_halts import merge_emergency_halts
@@ -114,6 +119,7 @@ class Publisher:
         staging: Sequence[Path],
         online: OnlineSigners,
         accept_interruption: bool = False,
+        waivers: Sequence[Waiver] = (),
     ) -> PublishReport:
         """Publish an event whose every role has its signatures.
 
@@ -123,6 +129,7 @@ class Publisher:
             online: Keys of snapshot and timestamp.
             accept_interruption: Publish a change of keys even where clients that ask between two
                 writes fail once.
+            waivers: What it does not wait for; the snapshot says it for ever.
 
         Raises:
             BELOW_THRESHOLD: If a role has too few signatures; also those of the previous root.
@@ -142,12 +149,13 @@ class Publisher:
             refuse_clock_behind(base, now)
             self._check_drafts(state, base, drafts, now)
             new_files = self._find_targets(state, base, drafts, staging)
-            online_roles = self._sign_online(state, base, online, now)
+            online_roles = self._sign_online(state, base, online, now, waivers=waivers)
             whole = state.replace_roles(online_roles)
             root_last = self._must_write_root_last(base, whole, accept_interruption)
             if root_last and base is not None:
                 # The timestamp goes out before the root; it must not name a root that is not there.
-                online_roles = self._sign_online(state, base, online, now, base.root.signed.version)
+                seen = base.root.signed.version
+                online_roles = self._sign_online(state, base, online, now, seen, waivers=waivers)
                 whole = state.replace_roles(online_roles)
             for role in ONLINE_ROLES:
                 _require_signatures(whole, role)
@@ -316,10 +324,15 @@ class Publisher:
         now: datetime,
         root_seen: int | None = None,
         halts: Sequence[Mapping[str, Any]] | None = None,
+        waivers: Sequence[Waiver] = (),
     ) -> dict[str, Metadata[Any]]:
         self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
         repository.do_snapshot(force=self._is_snapshot_due(state, base, now))
+        if waivers:
+            with repository.edit_snapshot() as snapshot:
+                said = [waiver.model_dump(mode="json") for waiver in waivers]
+                snapshot.unrecognized_fields[WAIVERS_FIELD] = said
         with repository.edit_timestamp() as timestamp:
             timestamp.snapshot_meta = repository.snapshot_info
             timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -46,10 +46,15 @@ from ncen_updater.common.messages import (
     UNKNOWN_PRODUCT,
 )
 from ncen_updater.formats.release_document import Offer
-from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD
+from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, WAIVERS_FIELD, Waiver
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX, ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.feed.role_policy import FeedPolicy, read_policy, stamp_metadata
+from ncen_updater.publisher.feed.role_policy import (
+    FeedPolicy,
+    read_issue_time,
+    read_policy,
+    stamp_metadata,
+)
 
 MAX_METADATA_BYTES = 5_000_000
 COPY_BLOCK = 1 << 20
@@ -312,6 +317,25 @@ class FeedDirectory:
                 kind = Root if found[2] == "root" else Targets
                 yield found[2], self._read_metadata(path.name, kind, int(found[1]))
 
+    def list_waivers(self) -> tuple[tuple[date, Waiver], ...]:
+        """List the publications that did not wait for receipts, each with its day, oldest first.
+
+        A snapshot says what its publication did not wait for, so that each took place.
+
+        Raises:
+            FEED_BROKEN: If a snapshot cannot be read.
+        """
+        found = []
+        timestamp = self._read_metadata("timestamp.json", Timestamp, None)
+        for number in range(1, timestamp.signed.snapshot_meta.version + 1):
+            path = self.get_metadata_path("snapshot", number)
+            if path.exists():
+                signed = self._read_metadata(path.name, Snapshot, number).signed
+                for one in signed.unrecognized_fields.get(WAIVERS_FIELD, ()):
+                    day = date.fromisoformat(read_issue_time(signed)[:10])
+                    found.append((day, Waiver.model_validate(one)))
+        return tuple(found)
+
     def get_metadata_path(self, role: str, version: int) -> Path:
         """Return where a version of a role lies."""
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
@@ -374,7 +398,8 @@ class FeedRepository(Repository):
         known = deepcopy(self._get_published(role))
         if known is not None:
             # It was of the publication of that version, which took place.
-            known.signed.unrecognized_fields.pop(PUBLISH_AFTER_FIELD, None)
+            for field in (PUBLISH_AFTER_FIELD, WAIVERS_FIELD):
+                known.signed.unrecognized_fields.pop(field, None)
             return known
         kinds: dict[str, type[Any]] = {"snapshot": Snapshot, "timestamp": Timestamp}
         return Metadata(kinds.get(role, Targets)(version=1))

@@ -20,6 +20,7 @@ from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json, to_json_value
 from ncen_updater.formats.receipt import compute_fingerprint
+from ncen_updater.formats.rollout import Waiver
 from ncen_updater.publisher.fleet.releases import (
     Regions,
     ReleaseRow,
@@ -27,8 +28,9 @@ from ncen_updater.publisher.fleet.releases import (
     build_release_rows,
     find_contact,
     find_region,
+    name_country,
 )
-from ncen_updater.publisher.fleet.store import FleetSite, Mark, Waiver
+from ncen_updater.publisher.fleet.store import Edition, FleetSite, Mark
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
 SILENT_AFTER = timedelta(days=40)
@@ -54,6 +56,7 @@ class SiteRow(FleetSite):
         days: Since that day.
         reporting: Whether that counts.
         contact: Whom to call.
+        country_name: Of ``regions.toml``.
     """
 
     region: str
@@ -61,6 +64,7 @@ class SiteRow(FleetSite):
     days: int
     reporting: Reporting
     contact: str
+    country_name: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class RegionRow:
 
     Attributes:
         countries: How many it has; 0 where that is not known.
+        missing: Those of which no receipt came.
         reporting: How many of them have a site that reports.
         versions: Sites by release, newest first, among those that report.
         sites: Its sites.
@@ -77,6 +82,7 @@ class RegionRow:
     code: str
     name: str
     countries: int
+    missing: tuple[str, ...]
     reporting: int
     versions: tuple[tuple[str, int], ...]
     sites: tuple[SiteRow, ...]
@@ -108,19 +114,30 @@ class Board:
         regions: With their sites.
         releases: Newest first.
         attention: Urgent first.
-        given_back: Sites by release for all countries, small groups merged.
+        given_back: What is given to all countries.
+        sums: Of receipts older than 13 months, as :meth:`FleetStore.list_sums` has them.
     """
 
     day: date
     regions: tuple[RegionRow, ...]
     releases: tuple[ReleaseRow, ...]
     attention: tuple[AttentionItem, ...]
-    given_back: tuple[tuple[str, int], ...]
+    given_back: Edition
+    sums: tuple[Mapping[str, str | int], ...]
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
         """Return all sites, by region."""
         return tuple(site for region in self.regions for site in region.sites)
+
+    @property
+    def history(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Return countries by release and outcome for each month of the sums, newest first."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in self.sums:
+            label = f"{row['release']} {row['outcome']}"
+            found.setdefault(str(row["month"]), []).append((label, str(row["country"])))
+        return {month: merge_small_groups(pairs) for month, pairs in found.items()}
 
 
 def build_board(
@@ -128,7 +145,9 @@ def build_board(
     regions: Regions,
     today: date,
     waves: Waves | None = None,
-    waivers: Sequence[Waiver] = (),
+    waivers: Sequence[tuple[date, Waiver]] = (),
+    former: Edition | None = None,
+    sums: tuple[Mapping[str, str | int], ...] = (),
 ) -> Board:
     """Decide what the board shows; pure.
 
@@ -137,7 +156,9 @@ def build_board(
         regions: Of ``regions.toml``; may be empty.
         today: The day.
         waves: Of the feed, by product and version.
-        waivers: Of :meth:`FleetStore.list_waivers`.
+        waivers: Of :meth:`FeedDirectory.list_waivers`.
+        former: What was given to all countries last.
+        sums: Of :meth:`FleetStore.list_sums`.
     """
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)
@@ -147,9 +168,16 @@ def build_board(
         regions=tuple(_build_region_rows(rows, regions)),
         releases=releases,
         attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
-        given_back=merge_small_groups(
-            (row.last.running, row.country) for row in rows if row.reporting is Reporting.CURRENT
+        given_back=choose_edition(
+            former,
+            today,
+            merge_small_groups(
+                (row.last.running, row.country)
+                for row in rows
+                if row.reporting is Reporting.CURRENT
+            ),
         ),
+        sums=sums,
     )
 
 
@@ -166,6 +194,7 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
         days=(today - reported).days,
         reporting=reporting,
         contact=find_contact(regions, site.country, site.site),
+        country_name=name_country(regions, site.country),
     )
 
 
@@ -179,6 +208,11 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
             code=code,
             name=region.name if region else "",
             countries=len(region.countries) if region else 0,
+            missing=tuple(
+                name_country(regions, one)
+                for one in (region.countries if region else ())
+                if one not in {row.country for row in inside}
+            ),
             reporting=len({row.country for row in counted}),
             versions=_sort_versions(Counter(row.last.running for row in counted)),
             sites=inside,
@@ -186,7 +220,11 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
 
 
 def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(counts.items(), key=lambda item: Version(item[0]), reverse=True))
+    return tuple(sorted(counts.items(), key=lambda item: _read_version(item[0]), reverse=True))
+
+
+def _read_version(label: str) -> Version:
+    return Version(label.partition(" ")[0])
 
 
 def _list_release_attention(
@@ -214,7 +252,7 @@ def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
         Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
     }
     for row in rows:
-        values = {"site": row.site, "country": row.country, "day": row.reported}
+        values = {"site": row.site, "country": row.country_name, "day": row.reported}
         found = [(marks[mark], "") for mark in sorted(row.marks)]
         if row.reporting is Reporting.UNCONFIRMED:
             words = N_("{site} ({country}): compare its fingerprint by telephone.")
@@ -229,13 +267,13 @@ def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
-    """Count countries by release for other countries: no group is of fewer than three; pure.
+    """Count countries by release for other countries: no group has fewer than three; pure.
 
     Small groups are merged into ``other``; where that is still small, the smallest shown group
     joins it, so that nobody finds it by subtraction.
 
     Args:
-        pairs: Release and country.
+        pairs: Release, or release and outcome, and country.
     """
     countries: dict[str, set[str]] = {}
     for version, country in pairs:
@@ -243,11 +281,27 @@ def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int
     shown = {v: len(found) for v, found in countries.items() if len(found) >= FEWEST_TOGETHER}
     other = {c for v, found in countries.items() if v not in shown for c in found}
     while 0 < len(other) < FEWEST_TOGETHER and shown:
-        smallest = min(shown, key=lambda version: (shown[version], Version(version)))
+        smallest = min(shown, key=lambda name: (shown[name], _read_version(name)))
         del shown[smallest]
         other |= countries[smallest]
     ordered = _sort_versions(shown)
     return (*ordered, ("other", len(other))) if len(other) >= FEWEST_TOGETHER else ordered
+
+
+def choose_edition(
+    former: Edition | None, today: date, counts: tuple[tuple[str, int], ...]
+) -> Edition:
+    """Return what is given to all countries: the former edition until enough changed; pure.
+
+    A group that grew or shrank by one or two countries would tell of them. So each group, and all
+    of them together, changes by three or not at all.
+    """
+    if former is None:
+        return Edition(today, counts)
+    old, new = dict(former.counts), dict(counts)
+    changes = [new.get(name, 0) - old.get(name, 0) for name in {*old, *new}]
+    small = [one for one in (*changes, sum(changes)) if 0 < abs(one) < FEWEST_TOGETHER]
+    return former if small or old == new else Edition(today, counts)
 
 
 # ---- pages -------------------------------------------------------------------------------------
@@ -260,8 +314,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         board: What to show.
         language: Of the sentences.
     """
-    most = max((sum(count for _, count in region.versions) for region in board.regions), default=0)
-    values = {"board": board, "most": max(most, 1), "day": board.day.isoformat()}
+    values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
     values["fingerprints"] = {row.key: compute_fingerprint(row.key) for row in board.sites}
     values["roots"] = Counter(row.last.root for row in board.sites).most_common()
     values["agents"] = Counter(row.last.agent for row in board.sites).most_common()
@@ -284,7 +337,7 @@ def _write_table(board: Board) -> bytes:
     for row in board.sites:
         writer.writerow(
             (
-                row.region, row.country, row.site, row.last.running, row.last.ended or "",
+                row.region, row.country, row.site, row.last.running, row.since or "",
                 row.reported, row.reporting, " ".join(sorted(row.marks)),
             )
         )  # fmt: skip
@@ -300,6 +353,7 @@ def _to_document(board: Board) -> Mapping[str, object]:
                 "country": row.country,
                 "region": row.region,
                 "state": row.reporting,
+                "since": row.since and row.since.isoformat(),
                 "days": row.days,
                 "marks": sorted(row.marks),
                 "receipt": row.last.to_json(),
@@ -317,4 +371,5 @@ def _to_document(board: Board) -> Mapping[str, object]:
             for release in board.releases
         ],
         "attention": [vars(item) for item in board.attention],
+        "sums": board.sums,
     }

@@ -23,10 +23,10 @@ from ncen_updater.common.messages import PUBLICATION_WAITS, REGIONS_INVALID
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
-from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.formats.rollout import MOST_REASON, PublishCondition, RolloutWave, Waiver
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
-from ncen_updater.publisher.fleet.store import FleetSite, FleetStore, Mark, Waiver
+from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, Mark, name_outcome
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 MAX_BYTES = 100_000
@@ -35,9 +35,6 @@ LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: So many countries must report a release's own fault before a halt is proposed.
 COUNTRIES_FOR_HALT = 2
-FAILED = (Outcome.REVERTED, Outcome.TURNED_BAD, Outcome.SOAK_FAILED)
-#: In place of an outcome: the release is open to a site that reported nothing of it.
-NO_WORD = "none"
 #: Signed waves by product and version.
 Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
 
@@ -47,7 +44,7 @@ class Region(SignedModel):
 
     Attributes:
         name: For people.
-        countries: Its countries.
+        countries: Its countries; in the file a list, or a table with their names.
         leader: The country that leads it.
         contacts: Whom to call, by country or by site.
     """
@@ -56,6 +53,13 @@ class Region(SignedModel):
     countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=300)]
     leader: Country
     contacts: Mapping[str, Annotated[str, StringConstraints(pattern=r"^[^\n]{1,200}$")]] = {}
+    names: Mapping[str, Annotated[str, StringConstraints(min_length=1, max_length=100)]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        found = data.get("countries")
+        return {**data, "countries": [*found], "names": found} if isinstance(found, dict) else data
 
     @model_validator(mode="after")
     def _check_leader(self) -> Region:
@@ -108,6 +112,12 @@ def find_region(regions: Regions, country: str) -> str:
     return next((code for code, one in regions.items() if country in one.countries), "")
 
 
+def name_country(regions: Regions, country: str) -> str:
+    """Return the name of a country; its code where the file has none."""
+    region = regions.get(find_region(regions, country))
+    return region.names.get(country, country) if region else country
+
+
 def find_contact(regions: Regions, country: str, site: str = "") -> str:
     """Return whom to call about a site or a country; a dash where nobody is named."""
     region = regions.get(find_region(regions, country))
@@ -148,7 +158,7 @@ class ReleaseRow:
         codes: Error codes of those failures, the most frequent first.
         countries: Leaders first, then as it opened to them.
         waves: As they are signed; empty where no feed was given.
-        waivers: Publications of it that did not wait for receipts.
+        waivers: Publications of it that did not wait for receipts, with their days.
         today: Where its time line ends.
     """
 
@@ -158,7 +168,7 @@ class ReleaseRow:
     codes: tuple[str, ...]
     countries: tuple[CountryRow, ...]
     waves: tuple[RolloutWave, ...]
-    waivers: tuple[Waiver, ...]
+    waivers: tuple[tuple[date, Waiver], ...]
     today: date
 
     @property
@@ -186,23 +196,11 @@ class ReleaseRow:
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
     """Return the last word of a site on each release that it changed to, by product and version."""
     last = {}
-    for signed in site.receipts:
-        receipt = signed.receipt
-        if receipt.change is None or receipt.outcome is None:
-            continue
-        # People or the agent went back from the release that they came from.
-        back = receipt.outcome in (Outcome.ROLLED_BACK, Outcome.TURNED_BAD)
-        last[receipt.product, receipt.change[0 if back else 1]] = receipt
+    for receipt in (signed.receipt for signed in site.receipts):
+        release, outcome = name_outcome(receipt)
+        if outcome != NO_WORD:
+            last[receipt.product, release] = receipt
     return last
-
-
-def name_outcome(receipt: Receipt) -> str:
-    """Return the outcome of a change as the board counts it; pure."""
-    if receipt.outcome in FAILED:
-        # Not said is not the release's: nobody is blamed without a word of the site.
-        return f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
-    early = receipt.outcome is Outcome.UPGRADED and receipt.soaked is False
-    return "upgraded-early" if early else str(receipt.outcome)
 
 
 def build_release_rows(
@@ -210,7 +208,7 @@ def build_release_rows(
     regions: Regions,
     today: date,
     waves: Waves,
-    waivers: Sequence[Waiver],
+    waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
     """Take of each confirmed site the last word on each release that it changed to, newest first.
 
@@ -219,7 +217,7 @@ def build_release_rows(
         regions: For leaders.
         today: The day.
         waves: Of the feed; may be empty.
-        waivers: Of the record.
+        waivers: Of the feed.
     """
     confirmed = [site for site in sites if site.is_confirmed]
     reports: dict[tuple[str, str], dict[str, Receipt]] = {key: {} for key in waves}
@@ -265,26 +263,26 @@ def _build_release_row(
     sites: Mapping[str, Sequence[tuple[FleetSite, date | None]]],
     leaders: Collection[str],
     waves: Sequence[RolloutWave],
-    waivers: Sequence[Waiver],
+    waivers: Sequence[tuple[date, Waiver]],
     today: date,
 ) -> ReleaseRow:
     own = [
         (site.country, words[site.site].code)
         for here in sites.values()
         for site, _ in here
-        if site.site in words and name_outcome(words[site.site]) == f"failed-{Fault.RELEASE}"
+        if site.site in words and name_outcome(words[site.site])[1] == f"failed-{Fault.RELEASE}"
     ]
     rows = [_build_country_row(one, one in leaders, here, words) for one, here in sites.items()]
     return ReleaseRow(
         version=key[1],
-        outcomes=Counter(map(name_outcome, words.values())),
+        outcomes=Counter(name_outcome(one)[1] for one in words.values()),
         failed_countries=tuple(sorted({country for country, _ in own})),
         codes=tuple(code for code, _ in Counter(code for _, code in own if code).most_common()),
         countries=tuple(
             sorted(rows, key=lambda row: (not row.leads, row.opens or date.max, row.country))
         ),
         waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
-        waivers=tuple(one for one in waivers if (one.product, one.version) == key),
+        waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
         today=today,
     )
 
@@ -296,7 +294,7 @@ def _build_country_row(
     words: Mapping[str, Receipt],
 ) -> CountryRow:
     told = [words[site.site] for site, _ in sites if site.site in words]
-    outcomes = Counter(map(name_outcome, told))
+    outcomes = Counter(name_outcome(one)[1] for one in told)
     if len(told) < len(sites):
         outcomes[NO_WORD] = len(sites) - len(told)
     return CountryRow(
@@ -304,7 +302,7 @@ def _build_country_row(
         leads=leads,
         opens=min((opens for _, opens in sites if opens is not None), default=None),
         outcomes=outcomes,
-        days=tuple((one.ended, name_outcome(one)) for one in told if one.ended),
+        days=tuple((one.ended, name_outcome(one)[1]) for one in told if one.ended),
         downtime=max((one.downtime or () for one in told), default=()),
     )
 
@@ -313,37 +311,40 @@ def _build_country_row(
 
 
 def check_publish_conditions(
-    event: SigningEvent, record: Path, waive: str | None, today: date
-) -> None:
-    """Refuse an event whose signers asked for more receipts than came; record why one is not.
+    event: SigningEvent, record: Path, waive: str | None
+) -> tuple[Waiver, ...]:
+    """Refuse an event whose signers asked for more receipts than came; return what is waived.
 
     Args:
         event: To be published.
         record: The database of receipts.
         waive: Why it is published all the same.
-        today: The day.
 
     Raises:
         PUBLICATION_WAITS: If too few countries reported.
         FLEET_UNUSABLE: If the database cannot be used.
     """
+    waived = []
     for draft in event.drafts.values():
         condition = read_publish_condition(draft.signed)
         if condition is None:
             continue
-        version, count = condition.version, condition.count
+        product, version, count = condition.product, condition.version, condition.count
         with FleetStore.open(record) as store:
             reached = list_soaked_countries(store.list_sites(), condition)
-            if len(reached) < count and not waive:
-                missing = ", ".join(one for one in condition.countries if one not in reached)
-                raise UpdaterError(
-                    PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
-                    countries=missing,
-                )  # fmt: skip
-            if len(reached) < count:
-                store.record_waiver(
-                    Waiver(today, condition.product, version, count, reached, waive or "")
-                )
+        if len(reached) >= count:
+            continue
+        if not waive:
+            missing = ", ".join(one for one in condition.countries if one not in reached)
+            raise UpdaterError(
+                PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
+                countries=missing,
+            )  # fmt: skip
+        waived.append(Waiver(
+            product=product, version=version, count=count, reached=len(reached),
+            reason=waive[:MOST_REASON],
+        ))  # fmt: skip
+    return tuple(waived)
 
 
 def list_soaked_countries(

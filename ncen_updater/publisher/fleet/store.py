@@ -2,12 +2,13 @@
 
 Receipts come from anybody who can write into the spool: as files of a web server, by mail, on a
 medium. Each is stored, known already, or refused with a code; names and times of files do not
-count. A receipt is kept as it came for 13 months. Nothing here has a right over any site: who takes
-the file can read it, and can neither sign nor publish.
+count. A receipt is kept as it came for 13 months, then only sums. Nothing here has a right over any
+site: who takes the file can read it, and can neither sign nor publish.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
+from email import message_from_bytes
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
@@ -37,7 +39,8 @@ from ncen_updater.common.messages import (
     SPOOL_UNUSABLE,
 )
 from ncen_updater.formats.receipt import (
-    MAX_RECEIPT_BYTES,
+    Fault,
+    Outcome,
     Receipt,
     SignedReceipt,
     compute_fingerprint,
@@ -49,7 +52,7 @@ from ncen_updater.publisher.errors import describe_system_error
 if TYPE_CHECKING:
     from ncen_updater.publisher.feed.feed_directory import FeedState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE sites (
   site TEXT NOT NULL, key TEXT NOT NULL, country TEXT NOT NULL, confirmed_on TEXT,
@@ -60,10 +63,11 @@ CREATE TABLE receipts (
   number INTEGER NOT NULL, received_on TEXT NOT NULL, marks TEXT NOT NULL, content BLOB NOT NULL,
   UNIQUE (site, key, epoch, number)
 ) STRICT;
-CREATE TABLE waivers (
-  day TEXT NOT NULL, product TEXT NOT NULL, version TEXT NOT NULL, count INTEGER NOT NULL,
-  reached TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (day, product, version, reason)
+CREATE TABLE counts (
+  month TEXT NOT NULL, country TEXT NOT NULL, release TEXT NOT NULL, outcome TEXT NOT NULL,
+  receipts INTEGER NOT NULL, PRIMARY KEY (month, country, release, outcome)
 ) STRICT;
+CREATE TABLE edition (day TEXT NOT NULL, counts TEXT NOT NULL) STRICT;
 """
 #: Files of a spool, while they are imported: beside the record, and gone with the connection.
 _INCOMING = """
@@ -78,18 +82,26 @@ _AS_MADE = """
 SELECT rowid, name, content FROM incoming WHERE fate = ''
 ORDER BY site, min(day) OVER (PARTITION BY site, epoch), epoch, number, name
 """
-#: So long is a receipt kept.
+#: So long is a receipt kept; then it is counted.
 KEPT = timedelta(days=396)
 #: A clock may be so far ahead: the day of the site is not that of the Secretariat.
 CLOCK_AHEAD = timedelta(days=2)
 #: Below the spool: refused files, each behind its code.
 REFUSED_DIRECTORY = "refused"
+#: A mail with a receipt is not larger.
+MAX_MAIL_BYTES = 65_536
 #: So many of a code stay there, and so many are named.
 MOST_REFUSED, MOST_NAMED = 100, 20
 #: What becomes of a file; else it is the code by which it is refused.
 STORED, KNOWN = "stored", "known"
 #: What web servers call a receipt. Such a file alone is ever deleted unread by people.
 _SENT_NAME = re.compile(rb"[0-9a-f]{64}")
+
+
+#: What makes an upgrade a failure.
+FAILED = (Outcome.REVERTED, Outcome.SOAK_ROLLBACK, Outcome.SOAK_FAILED)
+#: In place of an outcome: a site reported none.
+NO_WORD = "none"
 
 
 class Mark(StrEnum):
@@ -130,26 +142,29 @@ class FleetSite:
         """Return what it said last."""
         return self.receipts[-1].receipt
 
+    @property
+    def since(self) -> date | None:
+        """Return the day since which its release runs, where a change to it told its day."""
+        for receipt in (signed.receipt for signed in reversed(self.receipts)):
+            if receipt.running != self.last.running:
+                break
+            installed = receipt.outcome is not Outcome.REVERTED and receipt.change
+            if installed and installed[1] == receipt.running:
+                return receipt.ended
+        return None
+
 
 @dataclass(frozen=True)
-class Waiver:
-    """A publication that did not wait for the receipts that its signers asked for.
+class Edition:
+    """What was given to all countries last.
 
     Attributes:
-        day: Of the publication.
-        product: Of the release.
-        version: Which one.
-        count: How many countries were asked for.
-        reached: Those that had reported.
-        reason: Why nobody waited.
+        day: Since when it is as it is.
+        counts: Countries by release, newest first, small groups merged.
     """
 
     day: date
-    product: str
-    version: str
-    count: int
-    reached: tuple[str, ...]
-    reason: str
+    counts: tuple[tuple[str, int], ...]
 
 
 #: Name of a file, and why it was refused.
@@ -165,7 +180,7 @@ class IntakeResult:
         known: How many were stored before.
         codes: How many were refused, by code, the most frequent first.
         named: Some of the refused ones, first those that are receipts.
-        removed: How many old receipts were removed from the record.
+        removed: How many old receipts became sums.
     """
 
     stored: int
@@ -198,6 +213,7 @@ class FleetStore:
             with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA secure_delete = ON")
                 found = connection.execute("PRAGMA user_version").fetchone()[0]
                 if found == 0:
                     begin = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};"
@@ -242,7 +258,7 @@ class FleetStore:
             for entry in entries:
                 try:
                     if not entry.is_dir(follow_symlinks=False):
-                        ask(add, (entry.name, "", *_read_entry(entry)))
+                        ask(add, (entry.name, "", *_read_entry(spool / os.fsdecode(entry.name))))
                 except UpdaterError as error:
                     ask(add, (entry.name, error.code, *[None] * 5))
                     _note(unread, entry.name, error)
@@ -257,7 +273,7 @@ class FleetStore:
                     fate = error.code
                     _note(judged, row["name"], error)
                 ask("UPDATE incoming SET fate = ? WHERE rowid = ?", (fate, row["rowid"]))
-            removed = self._remove_old(today)
+            removed = self._sum_up_old(today)
         if not keep:
             _clear(spool, ask("SELECT name, fate FROM incoming"))
         counts = ask("SELECT fate, count(*) FROM incoming GROUP BY fate ORDER BY 2 DESC, 1")
@@ -336,14 +352,27 @@ class FleetStore:
         )  # fmt: skip
         return changed.rowcount > 0
 
-    def _remove_old(self, today: date) -> int:
-        """Remove receipts older than 13 months, but not the last one of a site; count them."""
-        limit = (today - KEPT).isoformat()
-        return self._connection.execute(
-            "DELETE FROM receipts WHERE received_on < ? AND rowid NOT IN"
+    def _sum_up_old(self, today: date) -> int:
+        """Replace receipts older than 13 months by sums, but not the last one of a site.
+
+        What came with a key that nobody confirmed is not counted.
+        """
+        old = self._connection.execute(
+            "SELECT r.rowid, received_on, content, confirmed_on FROM receipts r"
+            " JOIN sites USING (site, key) WHERE received_on < ? AND r.rowid NOT IN"
             " (SELECT max(rowid) FROM receipts GROUP BY site, key)",
-            (limit,),
-        ).rowcount
+            ((today - KEPT).isoformat(),),
+        ).fetchall()
+        for row in old:
+            self._connection.execute("DELETE FROM receipts WHERE rowid = ?", (row["rowid"],))
+            receipt = read_receipt(row["content"], verify=False).receipt
+            if row["confirmed_on"]:
+                self._connection.execute(
+                    "INSERT INTO counts VALUES (?, ?, ?, ?, 1)"
+                    " ON CONFLICT DO UPDATE SET receipts = receipts + 1",
+                    (row["received_on"][:7], receipt.country, *name_outcome(receipt)),
+                )
+        return len(old)
 
     def _find(self, query: str, *values: object) -> sqlite3.Row | None:
         found: sqlite3.Row | None = self._connection.execute(f"SELECT {query}", values).fetchone()
@@ -398,6 +427,8 @@ class FleetStore:
     def forget(self, site: str) -> int:
         """Remove everything that a site told; return the number of its receipts.
 
+        Sums are of countries: they go with the last site of one.
+
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
@@ -405,30 +436,70 @@ class FleetStore:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM sites WHERE site = ?", (site,))
-            return connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
-
-    # ---- minutes -------------------------------------------------------------------------------
-
-    def record_waiver(self, waiver: Waiver) -> None:
-        """Write down why a publication did not wait."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO waivers VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                waiver.day.isoformat(), waiver.product, waiver.version, waiver.count,
-                " ".join(waiver.reached), waiver.reason,
-            ),
-        )  # fmt: skip
-
-    def list_waivers(self) -> tuple[Waiver, ...]:
-        """List them, oldest first."""
-        rows = self._connection.execute("SELECT * FROM waivers ORDER BY rowid")
-        return tuple(
-            Waiver(
-                date.fromisoformat(row["day"]), row["product"], row["version"], row["count"],
-                tuple(row["reached"].split()), row["reason"],
+            connection.execute(
+                "DELETE FROM counts WHERE country NOT IN (SELECT country FROM sites)"
             )
-            for row in rows
-        )  # fmt: skip
+            removed = connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
+        self._connection.execute("VACUUM")
+        return removed
+
+    # ---- what is left ---------------------------------------------------------------------------
+
+    def list_sums(self) -> tuple[Mapping[str, str | int], ...]:
+        """List how many receipts each country sent, by month, release and outcome, newest first."""
+        rows = self._connection.execute("SELECT * FROM counts ORDER BY month DESC, 2, 3, 4")
+        return tuple(dict(row) for row in rows)
+
+    def read_edition(self) -> Edition | None:
+        """Return what was given to all countries last."""
+        row = self._find("day, counts FROM edition")
+        if row is None:
+            return None
+        counts = tuple((name, count) for name, count in json.loads(row["counts"]))
+        return Edition(date.fromisoformat(row["day"]), counts)
+
+    def write_edition(self, edition: Edition) -> None:
+        """Remember what is given to all countries."""
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM edition")
+            values = edition.day.isoformat(), json.dumps(edition.counts)
+            connection.execute("INSERT INTO edition VALUES (?, ?)", values)
+
+
+def name_outcome(receipt: Receipt) -> tuple[str, str]:
+    """Return of which release a receipt tells an outcome, and which, as the board counts it; pure.
+
+    A receipt without a change tells none of the release that runs.
+    """
+    outcome = receipt.outcome
+    if receipt.change is None or outcome is None:
+        return receipt.running, NO_WORD
+    # People or the agent went back from the release that they came from.
+    release = receipt.change[outcome not in (Outcome.ROLLED_BACK, Outcome.SOAK_ROLLBACK)]
+    if outcome in FAILED:
+        # Not said is not the release's: nobody is blamed without a word of the site.
+        return release, f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
+    early = outcome is Outcome.UPGRADED and receipt.soaked is False
+    return release, "upgraded-early" if early else str(outcome)
+
+
+def remove_refused(spool: Path, site: str) -> int:
+    """Remove refused files that are receipts of a site; return their number.
+
+    Raises:
+        SPOOL_UNUSABLE: If one cannot be removed.
+    """
+    place, removed = spool / REFUSED_DIRECTORY, 0
+    try:
+        for path in () if place.is_symlink() or not place.exists() else place.iterdir():
+            with suppress(UpdaterError):
+                if _read_entry(path)[0] == site:
+                    path.unlink()
+                    removed += 1
+    except OSError as error:
+        raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
+    return removed
 
 
 def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
@@ -442,20 +513,39 @@ def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
     return found
 
 
-def _read_entry(entry: os.DirEntry[bytes]) -> tuple[object, ...]:
-    """Return what the order of receipts depends on, and the file.
+def _read_entry(path: Path) -> tuple[object, ...]:
+    """Return what the order of receipts depends on, and the receipt, of a file or of a mail.
 
     Raises:
         RECEIPT_INVALID: If it is no receipt.
     """
     try:
-        if entry.is_symlink():
+        if path.is_symlink():
             raise UpdaterError(RECEIPT_INVALID, reason="a link")
-        content = read_file(Path(os.fsdecode(entry.path)), MAX_RECEIPT_BYTES)
+        content = read_file(path, MAX_MAIL_BYTES)
     except (OSError, NotRegularFileError, FileTooLargeError) as error:
         raise UpdaterError(RECEIPT_INVALID, reason=describe_system_error(error)) from error
+    if not content.startswith(b"{"):
+        content = _read_attachment(content)
     receipt = read_receipt(content).receipt
     return receipt.site, receipt.epoch, receipt.day.isoformat(), receipt.number, content
+
+
+def _read_attachment(mail: bytes) -> bytes:
+    """Return the one attachment of a mail; nothing else of it is read.
+
+    Raises:
+        RECEIPT_INVALID: If it has none, or several.
+    """
+    try:
+        parts = message_from_bytes(mail).walk()
+        found = [part for part in parts if part.get_content_disposition() == "attachment"]
+        content = found[0].get_payload(decode=True) if len(found) == 1 else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UpdaterError(RECEIPT_INVALID, reason=f"not a mail: {error}"[:200]) from error
+    if not isinstance(content, bytes):
+        raise UpdaterError(RECEIPT_INVALID, reason="neither a receipt nor a mail with one")
+    return content.strip() + b"\n"  # mails add and lose ends of lines
 
 
 def _note(named: list[Refusal], name: bytes, error: UpdaterError) -> None:

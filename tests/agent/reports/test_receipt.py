@@ -114,7 +114,13 @@ def test_the_life_of_a_site_as_the_secretariat_is_told_it(
     assert [one["level"] for one in levels] == ["version", "outcome", "figures"]
     assert json.loads(levels[2]["statement"])["predicate"]["engine"] == "sqlite 3"
     assert "engine" not in levels[1]["statement"] and "sig" not in levels[2]["statement"]
-    assert run("receipt", "--all-levels", "--level", "version").returncode == 2
+    for option in ("--all-levels", "--show"):
+        assert run("receipt", option, "--level", "version").returncode == 2
+    # A director reads one sentence a field, then exactly what is signed.
+    shown = ask(run, "receipt", "--show")
+    *sentences, statement = run("receipt", "--show").stdout.splitlines()
+    assert statement + "\n" == shown["statement"]
+    assert len(sentences) == 1 + len(shown["receipt"]) + 1
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"
@@ -243,7 +249,7 @@ BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
         (UPGRADE, replace(TURNED_BAD, confirmed_by="amina"), Outcome.UPGRADED),
         (replace(UPGRADE, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
         (BACK, NO_FACTS, Outcome.ROLLED_BACK),
-        (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.TURNED_BAD),
+        (BACK, ChangeFacts(failed_soak_upgrade="abcdefgh"), Outcome.SOAK_ROLLBACK),
         (replace(BACK, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
     ],
 )
@@ -257,8 +263,8 @@ def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
         (Outcome.UPGRADED, None, False, None),
         (Outcome.ROLLED_BACK, "NU-6009", True, None),
         (Outcome.SOAK_FAILED, "NU-6009", True, Fault.RELEASE),
-        (Outcome.TURNED_BAD, "NU-6009", True, Fault.RELEASE),
-        (Outcome.TURNED_BAD, "NU-6009", False, Fault.SITE),  # the release before it is not well
+        (Outcome.SOAK_ROLLBACK, "NU-6009", True, Fault.RELEASE),
+        (Outcome.SOAK_ROLLBACK, "NU-6009", False, Fault.SITE),  # the release before it is not well
         (Outcome.REVERTED, "NU-4006", True, Fault.RELEASE),
         (Outcome.REVERTED, "NU-5003", False, Fault.SITE),
         (Outcome.REVERTED, "NU-9999", False, Fault.SITE),  # of an agent that is newer

@@ -81,7 +81,7 @@ class SimulatedSite:
         self.last, self.last_day = signed, min(receipt.day, today)
         if receipt.change:
             word = f"failed-{receipt.fault}" if receipt.fault else str(receipt.outcome)
-            self.words[receipt.change[receipt.outcome != "turned-bad"]] = today, word
+            self.words[receipt.change[receipt.outcome != "soak-rollback"]] = today, word
 
 
 class Fleet:
@@ -178,7 +178,7 @@ class Fleet:
         old, luck = reporter.running, self._chance.random()
         failed = {"outcome": "reverted", "change": [old, version]}
         if bad and luck < 0.8:
-            back = {"outcome": "turned-bad", "change": [version, old]}
+            back = {"outcome": "soak-rollback", "change": [version, old]}
             return failed | back | {"fault": "release", "code": "NU-6009"}
         if luck > 0.97:
             return failed | {"fault": "site", "code": "NU-5003"}

@@ -44,8 +44,8 @@ class Reporter:
         values: dict[str, object] = {
             "site": self.site, "country": self.country, "product": "ncen",
             "running": self.running, "agent": "0.1.0", "root": 1, "number": self.number,
-            "previous": self.previous, "epoch": self.epoch, "head": f"9:{'0' * 16}", "day": day,
-            "key": encode_public_key(self.private), **facts,
+            "previous": self.previous, "epoch": self.epoch, "chain_head": f"9:{'0' * 16}",
+            "day": day, "key": encode_public_key(self.private), **facts,
         }  # fmt: skip
         made = make_receipt(values, self.level)
         digest = hashlib.sha256(str(values["running"]).encode()).hexdigest()

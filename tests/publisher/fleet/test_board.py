@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REGIONS_INVALID
 from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
-from ncen_updater.formats.rollout import RolloutWave
+from ncen_updater.formats.rollout import RolloutWave, Waiver
 from ncen_updater.publisher.fleet.board import (
     Board,
     Reporting,
     build_board,
+    choose_edition,
     merge_small_groups,
     render_board,
 )
@@ -30,7 +33,7 @@ from ncen_updater.publisher.fleet.releases import (
     list_countries,
     read_regions,
 )
-from ncen_updater.publisher.fleet.store import FleetStore, Mark, Waiver
+from ncen_updater.publisher.fleet.store import Edition, FleetStore, Mark
 from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
@@ -105,7 +108,7 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
         found = build_board(store.list_sites(), REGIONS, TODAY)
     assert found.releases == ()
     assert {row.reporting for row in found.sites} == {Reporting.UNCONFIRMED}
-    assert found.given_back == ()
+    assert found.given_back.counts == ()
     assert {item.command for item in found.attention} == {
         f"ncen-publisher fleet confirm {name}-1" for name in ("ke", "tz", "mu")
     }
@@ -134,6 +137,50 @@ def test_a_site_that_says_nothing_is_silent(tmp_path: Path, ago: int, reporting:
     assert [region.reporting for region in found.regions] == [
         int(reporting is Reporting.CURRENT), 0,
     ]  # fmt: skip
+
+
+def test_since_is_the_day_of_the_change_that_installed_what_runs(tmp_path: Path) -> None:
+    kenya, spool = Reporter("ke-1", "KE"), tmp_path / "spool"
+    spool.mkdir()
+    day = [TODAY - timedelta(days=ago) for ago in range(9)]
+
+    def look(running: str, outcome: str, change: list[str], ended: int) -> date | None:
+        kenya.running = running
+        facts = {"outcome": outcome, "change": change, "ended": day[ended]}
+        lay(spool, kenya.write(day[ended], **facts))
+        with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+            assert not store.import_spool(spool, RELEASES, TODAY, keep=False).refused
+            board = build_board(store.list_sites(), REGIONS, TODAY)
+        pages, (row,) = render_board(board, "en"), board.sites
+        (line,) = csv.DictReader(io.StringIO(pages["fleet.csv"].decode()))
+        (site,) = json.loads(pages["fleet.json"])["sites"]
+        shown = row.since.isoformat() if row.since else None
+        assert (line["since"] or None, site["since"]) == (shown, shown)
+        assert f'<td class="day">{shown or "-"}</td>' in pages["index.html"].decode()
+        return row.since
+
+    # Nobody told when 3.2.4 was installed: a failed upgrade is not that day.
+    assert look("3.2.4", "reverted", ["3.2.4", "3.3.0"], 8) is None
+    assert look("3.3.0", "upgraded", ["3.2.4", "3.3.0"], 7) == day[7]
+    assert look("3.3.0", "reverted", ["3.3.0", "3.3.1"], 6) == day[7]
+    assert look("3.3.1", "soak-failed", ["3.3.0", "3.3.1"], 5) == day[5]
+    assert look("3.3.0", "rolled-back", ["3.3.1", "3.3.0"], 4) == day[4]
+
+
+def test_silence_has_its_days_and_a_country_without_a_receipt_its_name(tmp_path: Path) -> None:
+    board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 41))
+    (tmp_path / "regions.toml").write_text(
+        '[ESA]\nname = "East"\nleader = "KE"\ncountries = { KE = "Kenya", TZ = "Tanzania" }\n'
+    )
+    regions = read_regions(tmp_path / "regions.toml")
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        board = build_board(store.list_sites(), regions, TODAY)
+    for language, words in (
+        ("en", ("no report for 41 days", "<td>Kenya</td>", "No receipt yet: Tanzania")),
+        ("fr", ("aucun compte rendu depuis 41 jours", "<td>Kenya</td>", "Tanzania")),
+    ):
+        page = render_board(board, language)["index.html"].decode()
+        assert [word for word in words if word not in page] == []
 
 
 def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:
@@ -169,6 +216,68 @@ def test_no_group_of_fewer_than_three_is_given_back(
     pairs: list[tuple[str, str]], shown: tuple[tuple[str, int], ...]
 ) -> None:
     assert merge_small_groups(pairs) == shown
+
+
+@pytest.mark.parametrize(
+    ("former", "counts", "changes"),
+    [
+        ({"3.2.4": 9}, {"3.2.4": 9}, False),
+        ({"3.2.4": 9}, {"3.2.4": 10}, False),  # somebody came
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 8, "3.3.0": 5}, False),  # somebody upgraded
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 7, "3.3.0": 6}, False),
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 6, "3.3.0": 7}, True),
+        ({"3.2.4": 9}, {"3.2.4": 6, "3.3.0": 3}, True),
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 6, "3.3.0": 8}, False),  # three upgraded, one came
+        ({"3.2.4": 4}, {}, True),
+        ({}, {"3.2.4": 3}, True),
+    ],
+)
+def test_editions_for_all_countries_differ_by_three_countries_or_not_at_all(
+    former: dict[str, int], counts: dict[str, int], *, changes: bool
+) -> None:
+    old = Edition(TODAY, tuple(former.items()))
+    later = TODAY + timedelta(days=9)
+    expected = Edition(later, tuple(counts.items())) if changes else old
+    assert choose_edition(old, later, tuple(counts.items())) == expected
+    assert choose_edition(None, later, old.counts) == Edition(later, old.counts)
+
+
+def test_the_former_edition_is_remembered(tmp_path: Path) -> None:
+    board = board_of(tmp_path, *((Reporter(f"s-{n}", f"A{n:c}"), {}, 1) for n in range(65, 70)))
+    assert board.given_back == Edition(TODAY, (("3.2.4", 5),))
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        assert store.read_edition() is None
+        for _ in range(2):
+            store.write_edition(board.given_back)
+        assert store.read_edition() == board.given_back
+        later, former = TODAY + timedelta(days=1), store.read_edition()
+        store.forget("s-65")
+        kept = build_board(store.list_sites(), REGIONS, later, former=former)
+    assert kept.given_back == board.given_back
+    page = render_board(kept, "en")["countries.html"].decode()
+    assert f"Releases in use on {TODAY}" in page
+    assert "<td>5</td>" in page
+
+
+def test_sums_are_shown_by_month_with_small_groups_merged(tmp_path: Path) -> None:
+    board = board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 1))
+    sums: tuple[Mapping[str, str | int], ...] = tuple(
+        {"month": month, "country": country, "release": "3.3.0", "outcome": word, "receipts": 2}
+        for month, country, word in (
+            ("2026-02", "KE", "upgraded"), ("2026-02", "TZ", "upgraded"),
+            ("2026-02", "MU", "upgraded"), ("2026-02", "FR", "upgraded"),
+            ("2026-02", "DE", "failed-release"), ("2026-02", "BE", "failed-site"),
+            ("2026-02", "NL", "none"), ("2026-01", "DE", "upgraded"),
+        )
+    )  # fmt: skip
+    board = replace(board, sums=sums)
+    assert dict(board.history) == {
+        "2026-02": (("3.3.0 upgraded", 4), ("other", 3)),
+        "2026-01": (),
+    }
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "3.3.0, upgraded, soak period completed: 4<br>other: 3<br>" in page
+    assert json.loads(render_board(board, "en")["fleet.json"])["sums"][0]["country"] == "KE"
 
 
 def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> None:
@@ -225,10 +334,10 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
         RolloutWave.model_validate({"opens": f"2026-11-{day}T08:00:00Z", "percent": 100, **rest})
         for day, rest in (("26", {"countries": ["KE", "MU"]}), ("28", {"countries": ["TZ"]}))
     )
-    waiver = Waiver(TODAY, "ncen", "3.3.0", 2, ("KE",), "closed until March")
+    waiver = Waiver(product="ncen", version="3.3.0", count=2, reached=1, reason="closed till May")
     waves = {("ncen", "3.3.0"): (later, opened), ("other", "9"): (opened,)}
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        board = build_board(store.list_sites(), REGIONS, TODAY, waves, [waiver])
+        board = build_board(store.list_sites(), REGIONS, TODAY, waves, [(TODAY, waiver)])
     (release,) = board.releases
     assert release.waves == (opened, later)
     assert [(row.country, row.leads, dict(row.outcomes)) for row in release.countries] == [
@@ -240,7 +349,7 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
     assert [release.locate(day) for day in (opened.opens.date(), TODAY)] == [0, 100]
     assert (release.locate(TODAY - timedelta(days=2)), release.longest_s) == (50, 9)
     page = render_board(board, "en")["releases.html"].decode()
-    assert "closed until March" in page
+    assert "closed till May" in page
     assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
 
 
@@ -264,6 +373,14 @@ name = "Europe"
 countries = ["FR"]
 leader = "FR"
 """
+
+
+def test_the_example_has_six_regions_and_each_country_once() -> None:
+    regions = read_regions(Path(__file__).parents[3] / "packaging/examples/regions.toml")
+    countries = [country for region in regions.values() for country in region.countries]
+    assert (len(regions), len(countries)) == (6, len(set(countries)))
+    assert len(countries) > 180
+    assert all(region.names[region.leader] for region in regions.values())
 
 
 def test_regions(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ncen_updater.publisher.fleet.store import (
     FleetStore,
     IntakeResult,
     Mark,
+    remove_refused,
 )
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 
@@ -282,7 +284,7 @@ with store.FleetStore.open(Path(record)) as opened:
 
 @pytest.mark.parametrize(
     ("what", "after", "stored"),
-    [("_take", 0, 0), ("_take", 9, 0), ("_remove_old", 0, 0), ("unlink", 0, 10), ("unlink", 5, 10),
+    [("_take", 0, 0), ("_take", 9, 0), ("_sum_up_old", 0, 0), ("unlink", 0, 10), ("unlink", 5, 10),
      ("rename", 0, 10), ("rename", 2, 10)],
 )  # fmt: skip
 def test_a_killed_import_loses_and_doubles_nothing(
@@ -319,6 +321,33 @@ def test_no_kill_leaves_a_site_without_its_confirmed_key(store: FleetStore, spoo
     assert only(store).key == encode_public_key(new.private)
 
 
+def test_after_13_months_receipts_become_sums_by_month(store: FleetStore, spool: Path) -> None:
+    sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")]
+    stranger, day = Reporter("de-1", "DE"), TODAY.replace(day=3)
+    back = {"change": ["3.3.0", "3.2.4"], "outcome": "soak-rollback", "fault": "release"}
+    for again in (0, 1):
+        lay(spool, *(site.write(day + timedelta(days=again)) for site in (*sites, stranger)))
+        lay(spool, sites[0].write(day + timedelta(days=again), **back))
+        take(store, spool, day + timedelta(days=again))
+    for site in sites:
+        store.confirm(site.site, encode_public_key(site.private), TODAY)
+    lay(spool, *(site.write(day + timedelta(days=500)) for site in (*sites, stranger)))
+    assert take(store, spool, day + timedelta(days=500)).removed == 12
+    # Nothing is counted of a key that nobody confirmed, and nothing twice.
+    assert take(store, spool, day + timedelta(days=501)).removed == 0
+    said = [tuple(row.values()) for row in store.list_sums()]
+    assert said == [
+        ("2026-11", "FR", "3.2.4", "none", 2),
+        ("2026-11", "KE", "3.2.4", "none", 2),
+        ("2026-11", "KE", "3.3.0", "failed-release", 2),
+        ("2026-11", "MU", "3.2.4", "none", 2),
+        ("2026-11", "TZ", "3.2.4", "none", 2),
+    ]
+    # A sum tells of countries, until the last site of one is forgotten.
+    store.forget("fr-1")
+    assert "FR" not in [row["country"] for row in store.list_sums()]
+
+
 def test_after_13_months_the_last_receipt_stays(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     for months in range(16):
@@ -339,10 +368,47 @@ def test_what_a_site_told_is_forgotten_on_request(store: FleetStore, spool: Path
     take(store, spool)
     assert store.forget("ke-1") == 1
     assert only(store).site == "tz-1"
+    assert b"ke-1" not in (spool.parent / "fleet.sqlite").read_bytes()
     for ask in (store.forget, store.list_keys):
         with pytest.raises(UpdaterError) as refused:
             ask("ke-1")
         assert refused.value.message is FLEET_SITE_UNKNOWN
+
+
+def test_refused_receipts_of_a_site_are_forgotten_too(store: FleetStore, spool: Path) -> None:
+    assert remove_refused(spool, "ke-1") == 0
+    (spool / "letter").write_bytes(b"ke-1")
+    lay(spool, *(Reporter(name, name[:2].upper()).write(running="9.9.9") for name in
+                 ("ke-1", "tz-1")))  # fmt: skip
+    assert take(store, spool).refused == 3
+    assert remove_refused(spool, "ke-1") == 1
+    assert len([*(spool / REFUSED_DIRECTORY).iterdir()]) == 2
+
+
+def _mail(*attachments: bytes, text: str = "Good morning") -> bytes:
+    mail = EmailMessage()
+    mail["Subject"] = "Receipt"
+    mail.set_content(text)
+    for content in attachments:
+        mail.add_attachment(content, "application", "json", filename="receipt.json")
+    return mail.as_bytes()
+
+
+def test_a_mail_brings_the_receipt_that_is_attached(store: FleetStore, spool: Path) -> None:
+    first, second = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
+    (spool / "1.eml").write_bytes(_mail(first.write().content))
+    by_hand = EmailMessage()
+    by_hand.add_attachment(second.write().content.decode() + "\n", filename="receipt.txt")
+    (spool / "1733000000.M1P2.mail:2,S").write_bytes(by_hand.as_bytes())
+    (spool / "none").write_bytes(_mail())
+    (spool / "two").write_bytes(_mail(first.write().content, first.write().content))
+    (spool / "other").write_bytes(_mail(b"{}"))
+    (spool / "large").write_bytes(_mail(first.write().content, text="x" * 70_000))
+    (spool / "odd").write_bytes(b'Content-Type: multipart/mixed; boundary="a"\n\n--a\n' * 500)
+    found = take(store, spool)
+    assert (found.stored, found.codes) == (2, {"NU-9801": 5})
+    assert {site.site for site in store.list_sites()} == {"ke-1", "tz-1"}
+    assert [*spool.iterdir()] == [spool / REFUSED_DIRECTORY]
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"y" * 5000])
@@ -358,7 +424,7 @@ def test_a_record_that_is_none_is_an_error_and_stays(tmp_path: Path, content: by
 def test_a_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     record = tmp_path / "fleet.sqlite"
     with closing(sqlite3.connect(record)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 9")
     with pytest.raises(UpdaterError) as refused, FleetStore.open(record):
         pass
     assert refused.value.message is FLEET_UNUSABLE

@@ -75,11 +75,37 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     assert (code, error["code"]) == (3, "NU-9814")
     assert "1 of 2; missing: FR" in error["title"]
 
-    at_work.json(*publish, "--waive", "the leader of EUR is closed until March")
-    with FleetStore.open(record) as store:
-        (waiver,) = store.list_waivers()
-    assert (waiver.version, waiver.count, waiver.reached) == ("3.3.0", 2, ("KE",))
-    assert waiver.reason == "the leader of EUR is closed until March"
+    # Nothing is said of a publication that did not take place.
+    wrong = work / "wrong"
+    wrong.write_text("not the passphrase")
+    wrong.chmod(0o600)
+    waive = ("--waive", "the leader of EUR is closed until March")
+    failing = [wrong if one == at_work.online[-1] else one for one in publish]
+    code, _, _ = at_work.run(*failing, *waive)
+    assert code != 0
+    assert at_work.json("status", work / "feed", "--signing-history")["waivers"] == []
+
+    timestamp = work / "feed/metadata/timestamp.json"
+    before = timestamp.read_bytes()
+    at_work.json(*publish, *waive)
+    after = timestamp.read_bytes()
+    timestamp.write_bytes(before)  # as a kill before the last write leaves the feed
+    assert FeedDirectory(work / "feed").list_waivers() == ()
+    timestamp.write_bytes(after)
+    waiver = {"product": "ncen", "version": "3.3.0", "count": 2, "reached": 1, "reason": waive[1]}
+    today = at_work.json("status", work / "feed", "--signing-history")["waivers"][0].pop("day")
+
+    def list_waived() -> list[tuple[str, dict[str, Any]]]:
+        waived = FeedDirectory(work / "feed").list_waivers()
+        return [(day.isoformat(), one.model_dump()) for day, one in waived]
+
+    assert list_waived() == [(today, waiver)]
+    # Signers read it with the signing history, on any machine that has the feed.
+    _, out, _ = at_work.run("status", work / "feed", "--signing-history")
+    assert "had reported (1; needed: 2). Reason: the leader of EUR is closed until March" in out
+    board = ("fleet", "board", work / "board", "--record", record, "--feed", work / "feed")
+    assert at_work.run(*board)[0] == 0
+    assert waive[1] in (work / "board/releases.html").read_text()
 
     # The condition was of that publication alone.
     at_work.json(
@@ -89,6 +115,22 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     at_work.sign_and_publish(work / "halt")
     state = FeedDirectory(work / "feed").read_state()
     assert read_publish_condition(state.delegated["ncen"].signed) is None
+    assert list_waived() == [(today, waiver)]
+
+
+def test_the_unit_imports_and_writes_the_board(at_work: Officer, tmp_path: Path) -> None:
+    packaging, state = Path(__file__).parents[3] / "packaging", tmp_path / "state"
+    unit = (packaging / "publisher/ncen-publisher-fleet.service").read_text().replace("\\\n", "")
+    commands = [line.split()[1:] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    (state / "receipts").mkdir(parents=True)
+    places = {
+        "/var/lib/ncen-publisher": str(state), "/srv/ncen-feed": str(at_work.work / "feed"),
+        "/etc/ncen-publisher/regions.toml": str(packaging / "examples/regions.toml"),
+    }  # fmt: skip
+    for old, new in places.items():
+        commands = [[word.replace(old, new) for word in command] for command in commands]
+    assert [at_work.run(*command)[0] for command in commands] == [0, 0]
+    assert "Kenya" in (state / "board/index.html").read_text()
 
 
 def test_enough_receipts_publish_it(at_work: Officer) -> None:
@@ -99,8 +141,7 @@ def test_enough_receipts_publish_it(at_work: Officer) -> None:
     )  # fmt: skip
     import_all(work / "fleet.db", (Reporter("fr-1", "FR"), GOOD))
     at_work.sign_and_publish(work / "gated", "--record", work / "fleet.db")
-    with FleetStore.open(work / "fleet.db") as store:
-        assert store.list_waivers() == ()
+    assert FeedDirectory(work / "feed").list_waivers() == ()
 
 
 @pytest.mark.parametrize("after", ["4", "x:KE", "0:KE", "3:KE,FR", "1:@leaders", "1:XX", "1:"])
@@ -151,7 +192,7 @@ def test_a_country_counts_by_its_last_word(
 
 def test_a_country_with_one_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
     good, bad, twice = Reporter("ke-1", "KE"), Reporter("ke-2", "KE"), Reporter("fr-1", "FR")
-    failed = {**GOOD, "outcome": "turned-bad", "fault": "release", "change": ["3.3.0", "3.2.4"]}
+    failed = {**GOOD, "outcome": "soak-rollback", "fault": "release", "change": ["3.3.0", "3.2.4"]}
     record = tmp_path / "fleet.db"
     import_all(record, (good, GOOD), (bad, failed), (twice, GOOD))
     with FleetStore.open(record) as store:

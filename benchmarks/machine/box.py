@@ -23,6 +23,8 @@ PACKAGES = (
     "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "supervisor",
     "systemd", "systemd-sysv",
 )  # fmt: skip
+#: Packages that are installed again, by somebody on a machine without a network.
+CACHE, SERVER, LIBPQ = "var/cache/apt/archives", "postgresql-[0-9]*.deb", "libpq5_*.deb"
 #: Arguments: where the root is mounted, the disk's file, a shared directory.
 MOUNTS = r"""
 root=$0 disk=$1 shared=$2
@@ -70,7 +72,15 @@ def make_tree(tree: Path, mirror: str, suite: str = "trixie") -> None:
     (tree / "etc/systemd/system/multi-user.target.wants/apache2.service").unlink()
     # There are no modules to load here, which systemd counts as a failed unit.
     (tree / "etc/systemd/system/systemd-modules-load.service").symlink_to("/dev/null")
-    shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)
+    clear_cache(tree)
+
+
+def clear_cache(tree: Path) -> None:
+    """Remove downloaded packages but PostgreSQL's."""
+    kept = {file for form in (SERVER, LIBPQ) for file in (tree / CACHE).glob(form)}
+    for file in (tree / CACHE).glob("*.deb"):
+        if file not in kept:
+            file.unlink()
 
 
 def make_image(tree: Path, path: Path, size: str = "4G") -> None:

@@ -12,7 +12,7 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.debian.site import running, sequence
 from benchmarks.machine.boots import torn
-from benchmarks.machine.box import Box
+from benchmarks.machine.box import CACHE, LIBPQ, SERVER, Box
 from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
 from benchmarks.machine.line import Outside
@@ -68,11 +68,18 @@ class Act:
 
 WORKERS = "systemctl restart 'ncen-updater-apply@*'"
 TOOL = f"{EXCHANGE}\nNEEDRESTART_MODE=a needrestart -r a -k -l 2>&1 || needrestart -r a 2>&1"
+REINSTALL = f"""
+set -e
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a
+apt-get install -y --reinstall /{CACHE}/{SERVER} /{CACHE}/{LIBPQ} 2>&1
+needrestart -r a 2>&1
+"""
 ACTS = (
     Act("workers restarted in the soak", "soak", WORKERS, (TARGET,)),
     Act("workers restarted in migrate", "migrate", WORKERS, (TARGET,)),
     Act("needrestart in the soak", "soak", TOOL, (TARGET, START)),
     Act("needrestart in migrate", "migrate", TOOL, (TARGET, START)),
+    Act("PostgreSQL reinstalled in the soak", "soak", REINSTALL, (TARGET, START)),
     Act(
         "PostgreSQL, nginx and the agent restarted at once in migrate", "migrate",
         "systemctl restart ncen-updater.service nginx.service postgresql@17-main.service",
@@ -120,6 +127,8 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
         found, wrong = wrongs(box, known, acknowledged(box.log, now))
         if asked.returncode:
             wrong.append(f"check: {asked.returncode} {asked.stdout}{asked.stderr}")
+        if typed.returncode:
+            wrong.append(f"what was typed ended with {typed.returncode}")
         if found.code not in act.ends:
             wrong.append(f"it ended on {found.code}")
         bad = status(container).get("journal", {}).get("bad_releases")

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.machine.box import CACHE, clear_cache
 from benchmarks.machine.disk import Recording
 from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import Facts, expect
 from benchmarks.machine.probe import LOGGING_IN, READ
 from benchmarks.machine.record import instants, windows
+from benchmarks.machine.restarts import ACTS, Act
 from benchmarks.machine.units import (
     COME_IN,
     LAY,
@@ -27,6 +29,7 @@ from benchmarks.machine.units import (
     as_probe,
     unexpected,
 )
+from ncen_updater.agent.model.change import StepName
 from tests.support.forks import DEADLINE_S
 
 GUIDE = """\
@@ -245,3 +248,24 @@ def test_who_came_in_is_asked_for_as_the_console_does(tmp_path: Path) -> None:
                 service.sendall(body)
                 said, _ = asking.communicate(timeout=DEADLINE_S)
     assert json.loads(said) == {"name": PERSON, "answered": 200, "asked as": PERSON}
+
+
+def test_packages_that_an_act_installs_again_stay(tmp_path: Path) -> None:
+    """The machine reaches the feed alone, and no mirror of Debian."""
+    cache = tmp_path / CACHE
+    cache.mkdir(parents=True)
+    server, library = "postgresql-17_17.6-0+deb13u1_amd64.deb", "libpq5_17.6-0+deb13u1_amd64.deb"
+    for name in (server, library, "postgresql-client-17_17.6_amd64.deb", "sudo_1.9_amd64.deb"):
+        (cache / name).touch()
+    clear_cache(tmp_path)
+    assert {file.name for file in cache.iterdir()} == {server, library}
+    (act,) = (act for act in ACTS if "reinstalled" in act.what)
+    typed = next(line for line in act.typed.splitlines() if line.startswith("apt-get"))
+    forms = [word.removeprefix(f"/{CACHE}/") for word in typed.split() if word.startswith("/")]
+    assert {file.name for form in forms for file in cache.glob(form)} == {server, library}
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.what)
+def test_an_act_can_be_typed_in_a_step(act: Act) -> None:
+    assert StepName(act.step)
+    subprocess.run(["sh", "-n", "-c", act.typed], check=True)

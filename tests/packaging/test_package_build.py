@@ -85,3 +85,26 @@ def test_package_has_the_same_bytes_whenever_it_is_packed(tmp_path: Path) -> Non
         assert [line.split()[1] for line in sums] == ["usr/a", "usr/b"]
         assert os.access(tree / "DEBIAN/postinst", os.X_OK)
     assert made[0] == made[1]
+
+
+def test_package_that_is_not_whole_has_no_name_of_one(tmp_path: Path) -> None:
+    """A stand-in writes half a package and fails, as on a full disk; an older one stays."""
+    tree, made = tmp_path / "tree", tmp_path / "made"
+    for place in (tree / "DEBIAN", made, tmp_path / "bin"):
+        place.mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(CONTROL, "utf-8")
+    (made / "shop_1~deb13_all.deb").write_text("whole", "utf-8")
+    builder = tmp_path / "bin/dpkg-deb"
+    builder.write_text(
+        f'#!/bin/sh\nfor file; do :; done\necho half > "$file"\nls {made}/*.deb > {tmp_path}/seen\n'
+        f"cat {made}/*.deb >> {tmp_path}/seen\nexit 2\n"
+    )
+    builder.chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": f"{builder.parent}:{os.environ['PATH']}"}
+    words = [SCRIPTS / "pack-debian", tree, made]
+    ended = subprocess.run(words, check=False, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert (tmp_path / "seen").read_text("utf-8") == f"{made}/shop_1~deb13_all.deb\nwhole"
+    assert [(file.name, file.read_text("utf-8")) for file in made.iterdir()] == [
+        ("shop_1~deb13_all.deb", "whole")
+    ]

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
+from ncen_updater.feed.trust_state import TRUST_STATE_NAME
+
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 #: What can be enabled; what only a socket starts cannot.
 UNITS = sorted(
@@ -62,15 +65,23 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
 
 def test_purge_of_a_site_that_was_never_adopted_leaves_nothing(tmp_path: Path) -> None:
     """What ``tmpfiles.d`` made, users and groups; Debian's programs are stand-ins."""
-    for place in (
-        "var/lib/ncen-updater/inbox", "var/lib/ncen-updater/received/x",
-        "var/lib/ncen-updater/setup/x", "etc/ncen-updater/trust",
-        "opt/ncen/slots", "run/ncen-updater", "run/ncen",
+    settings = (PACKAGING / "systemd/ncen-updater.tmpfiles").read_text("utf-8")
+    made = [line.split()[1] for line in settings.splitlines() if line.startswith("d ")]
+    assert {"/run/ncen", "/var/lib/ncen-updater/inbox"} <= set(made)
+    for place in made:
+        (tmp_path / place[1:]).mkdir(parents=True, exist_ok=True)
+    # What the agent writes before a site is adopted.
+    for file in (
+        "received/x/y", "checked/config-valid.toml", "service/x", "setup/x", CHANGE_LOCK_FILE,
+        TRUST_STATE_NAME,
     ):  # fmt: skip
-        (tmp_path / place).mkdir(parents=True)
+        path = tmp_path / "var/lib/ncen-updater" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     for name in ("userdel", "groupdel"):
         (tmp_path / name).write_text(f"#!/bin/sh\necho {name} $1 >> {tmp_path}/gone\n")
         (tmp_path / name).chmod(0o755)
+    _run(tmp_path, "remove")
     _run(tmp_path, "purge")
     for place in ("var/lib", "etc", "opt", "run"):
         assert list((tmp_path / place).iterdir()) == [], place

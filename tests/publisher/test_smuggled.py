@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.publisher.review.event_review import EventReview
+from ncen_updater.publisher.review.statement_marks import defined_names, find_marks
 from ncen_updater.publisher.review.text_page import unshown
 from tests.publisher.pages import Files, Link, forms_of, page_for, release
 
@@ -220,6 +221,25 @@ SMUGGLED = [
     asking("SELECT 'x'::evil"),
     asking("SELECT kg::evil.t FROM cases"),
     asking("SELECT CAST(lower(note) AS evil) FROM cases"),
+    asking("SELECT note::lower FROM cases"),
+    *(asking(f"SELECT {form}") for form in (
+        "evil 'x'", "evil $$x$$", "evil.t 'x'", "\"evil\" 'x'", "evil.int4 'x'", "evil E'x'",
+        "lower 'x'", "like 'x'", "NOT like 'x'", "1, escape 'x'", "zone 'x'", "varying 'x'",
+    )),
+    *(asking(f"SELECT {form} FROM cases c") for form in (
+        "c.wipe", "count(*) FILTER (WHERE c.wipe)", "id IS DISTINCT FROM c.wipe",
+        "substring(note FROM c.wipe)", "public.cases.wipe", "'x' LIKE c.wipe", 'c."Note"',
+    )),
+    asking("SELECT id FROM cases c JOIN codes ON c.wipe"),
+    asking("SELECT public.wipe FROM cases public"),
+    going_there("INSERT INTO visits SELECT 1, evil 'x'", "calls a function"),
+    going_there("INSERT INTO visits SELECT 1, c.wipe FROM cases c", "calls a function"),
+    going_there("UPDATE visits SET note = cases.wipe FROM cases", "calls a function"),
+    going_back("INSERT INTO ncen_kept.x SELECT c.wipe FROM cases c",
+               "adds records, calls a function"),
+    saying("a question that calls", "c.wipe", lambda m: m["checks"].append(
+        {"name": "calls", "database": "main", "sql": "SELECT c.wipe FROM cases c", "expect": 1}),
+        "checks[calls].sql, calls a function"),
     going_there("INSERT INTO visits SELECT 1, 'x'::evil", "calls a function"),
     going_there("INSERT INTO visits SELECT 1, CAST(note AS evil) FROM cases", "calls a function"),
     going_there("ALTER TABLE cases ADD COLUMN must int NOT NULL", "adds a constraint"),
@@ -317,3 +337,31 @@ def test_a_first_release_is_shown_whole() -> None:
     for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
         assert part in text and part in html
     assert [mark.render() for mark in page.critical if "bin/app" in mark.render()]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT c.kg, v.note FROM public.cases AS c JOIN ncen_kept.visits v ON v.id = c.id",
+        "SELECT date '2026-01-01', timestamp with time zone '2026-01-01 00:00Z', interval '1' day",
+        "SELECT double precision '1', character varying 'x' FROM cases ORDER BY 'x'",
+        "SELECT note FROM cases WHERE note LIKE 'x' ESCAPE '!' OR lower(note) NOT LIKE 'y'",
+        "SELECT CASE WHEN c.note IS DISTINCT FROM 'x' THEN 'a' ELSE 'b' END FROM cases c",
+        "SELECT id FROM cases c WHERE EXISTS (SELECT 1 FROM public.visits WHERE id = c.id)",
+        "SELECT note FROM cases WHERE kg BETWEEN '1' AND '2' AND CAST(note AS text) <> 'x'",
+        "SELECT extract(year FROM c.id), note AT TIME ZONE 'UTC', kg + 1.5 FROM cases c",
+    ],
+)
+def test_usual_questions_are_not_marked(question: str) -> None:
+    assert (
+        find_marks(
+            question, ["postgresql"], "verify", names=defined_names(FIRST + UP, "postgresql")
+        )
+        == []
+    )
+
+
+def test_the_page_says_which_calls_are_not_told() -> None:
+    text, html = forms_of(page_for(BEFORE, None))
+    words = "Not checked: a function called as table.name, where a column has that name"
+    assert words in text and words in html

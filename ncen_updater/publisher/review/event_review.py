@@ -35,7 +35,7 @@ from ncen_updater.publisher.review.review_files import (
     format_overlay_changes,
     list_added_releases,
 )
-from ncen_updater.publisher.review.statement_marks import StatementMark, find_marks
+from ncen_updater.publisher.review.statement_marks import StatementMark, defined_names, find_marks
 from ncen_updater.publisher.review.weakened_protection import (
     find_release_warnings,
     find_weakened_protection,
@@ -406,7 +406,8 @@ def release_page(
     fresh = [
         (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
     ]
-    sql = tuple(page for item in fresh for page in _review_sql(*item, shown))
+    names = _list_names(shown) | _list_names(last)
+    sql = tuple(page for item in fresh for page in _review_sql(*item, shown, names))
     files: tuple[FileChange, ...] | None = None
     before_tree = Tree(entries=()) if first else last.tree if last else None
     if shown.tree is not None and before_tree is not None:
@@ -437,7 +438,7 @@ def release_page(
     ]
     reported = [text for paths in new for text in format_programs(paths, NEW_PROGRAMS_WARNING)]
     fields = manifest_changes(manifest, last.document.manifest if last else None)
-    value = list(manifest_marks(fields))
+    value = list(manifest_marks(fields, names))
     critical = (
         *_find_critical(shown, last, fresh, findings),
         *reported,
@@ -480,7 +481,16 @@ def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) ->
     return value, {key: digest for key, (_, digest) in files.items()}
 
 
-def _review_sql(database: str, migration: Migration, shown: ReviewedRelease) -> Iterator[SqlReview]:
+def _list_names(release: ReviewedRelease | None) -> frozenset[str]:
+    """Return what the SQL of a release defines."""
+    texts = (text.decode("utf-8", "replace") for text in (release.sql if release else {}).values())
+    found = (defined_names(text, engine) for text in texts for engine in ENGINE_NAMES)
+    return frozenset().union(*found)
+
+
+def _review_sql(
+    database: str, migration: Migration, shown: ReviewedRelease, names: frozenset[str]
+) -> Iterator[SqlReview]:
     def text_of(path: str | None) -> str:
         return shown.sql.get(path or "", b"").decode("utf-8", "replace")
 
@@ -495,7 +505,7 @@ def _review_sql(database: str, migration: Migration, shown: ReviewedRelease) -> 
                 ways = {fill_engine(engine, migration.up) for engine in runs}
                 # Where each engine has another file, nothing is proven by one of them.
                 forth = text_of(ways.pop()) if len(ways) == 1 else ""
-                found = tuple(find_marks(text, runs, direction, up=forth))
+                found = tuple(find_marks(text, runs, direction, up=forth, names=names))
                 lines = tuple(text.split("\n"))
                 yield SqlReview(path, database, migration.id, direction, lines, found)
 

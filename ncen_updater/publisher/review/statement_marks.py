@@ -315,12 +315,18 @@ _OF_OTHERS = {("SECURITY", "DEFINER"), ("SET", "ROLE"), ("SET", "SESSION")}
 _SWITCHES = {"DISABLE", "ENABLE"}
 #: Of these their kind says all; whatever else a file begins with is compared with known clauses.
 _SAID_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
+_ASKS: Final = {"DELETE", "INSERT", "MERGE", "SELECT", "UPDATE", "WITH"}
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
 MAX_SHOWN_CHARS = 100
 
 
 def find_marks(
-    sql: str, engines: Sequence[str], direction: str = "up", *, up: str = ""
+    sql: str,
+    engines: Sequence[str],
+    direction: str = "up",
+    *,
+    up: str = "",
+    names: Collection[str] = frozenset(),
 ) -> list[StatementMark]:
     """Return every statement to look at, as each of the engines reads the text.
 
@@ -330,6 +336,7 @@ def find_marks(
         direction: Which of these; a question is a ``verify``, which a site asks and which changes
             nothing there.
         up: For a ``down`` file, what it goes back from.
+        names: What the other SQL of the release defines, as :func:`defined_names` finds it.
     """
     found: dict[tuple[int, int, str], StatementMark] = {}
     read = {engine: _split_with_offsets(sql, engine) for engine in engines}
@@ -338,15 +345,16 @@ def find_marks(
         if direction == "down":
             mine, harmless = undoes(up, sql, engine), set(StatementKind) - {StatementKind.CALLS}
         made, pieces = made_tables(sql, engine), _pieces(engine, read)
+        known_names = defined_names(sql, engine) | defined_names(up, engine) | frozenset(names)
         for number, (start, statement) in enumerate(read[engine]):
             before = bisect_right(pieces, (start, len(sql)))
             if before and start < pieces[before - 1][1]:
                 continue
             program = parse_program(statement, engine)
             tokens = tokens_of(statement, engine)
-            named = set(_find_kinds(statement, tokens, program, made))
+            named = set(_find_kinds(statement, tokens, program, made, known_names))
             if direction == "verify":
-                named = set(_find_query_kinds(tokens))
+                named = set(_find_query_kinds(tokens, known_names))
             elif direction == "up" and EMPTIED.fullmatch(" ".join(tokens)):
                 named = {StatementKind.EMPTIES} | (named & {StatementKind.CALLS})
             inside = set(_find_body_kinds(program))
@@ -413,6 +421,7 @@ def _find_kinds(
     tokens: Sequence[str],
     program: SqlProgram | None,
     made: Collection[str],
+    names: Collection[str],
 ) -> Iterator[StatementKind]:
     words = statement.words
     head = words[0] if words else ""
@@ -433,7 +442,7 @@ def _find_kinds(
     if (
         head not in ("COMMENT", "DROP")
         and StatementKind.CODE not in found
-        and calls_unknown(tokens)
+        and calls_unknown(tokens, names)
     ):
         found.append(StatementKind.CALLS)
     if (
@@ -445,10 +454,10 @@ def _find_kinds(
     yield from found
 
 
-def _find_query_kinds(tokens: Sequence[str]) -> Iterator[StatementKind]:
+def _find_query_kinds(tokens: Sequence[str], names: Collection[str]) -> Iterator[StatementKind]:
     """Yield what a query does that a site runs in a read-only transaction."""
     yield from _find_row_kinds(tuple(tokens))
-    if calls_unknown(tokens):
+    if calls_unknown(tokens, names):
         yield StatementKind.CALLS
 
 
@@ -535,7 +544,18 @@ def _fill_clauses(form: str) -> str:
 #: Before a name that is a table's, whatever stands behind it.
 _TABLE_NEXT: Final = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
 PURE: Final = frozenset(HARMLESS["pure"].split())
-_TYPES: Final = PURE | frozenset(HARMLESS["types"].split())
+_TYPES: Final = frozenset(HARMLESS["types"].split())
+_BEFORE_TEXT: Final = frozenset(HARMLESS["before_text"].split())
+#: These may be names of types: an operator has a value before it, the others these words.
+_TEXT_OPERATORS: Final = {"AFTER", "BEFORE", "ESCAPE", "GLOB", "ILIKE", "IS", "LIKE"}
+_PAIRS_BEFORE_TEXT: Final = {
+    ("ADD", "VALUE"), ("BIT", "VARYING"), ("CHARACTER", "VARYING"), ("DOUBLE", "PRECISION"),
+    ("GROUP", "BY"), ("ORDER", "BY"), ("PARTITION", "BY"), ("RENAME", "VALUE"), ("TIME", "ZONE"),
+}  # fmt: skip
+#: Before the name of a table with its schema, and of what else a schema holds.
+_SCHEMA_NEXT: Final = _TABLE_NEXT - {"AS", "WITH"} | {
+    "COLLATE", "INDEX", "JOIN", "ONLY", "SEQUENCE", "TYPE", "UPDATE",
+}  # fmt: skip
 _OPERATORS: Final = frozenset(HARMLESS["operators"].split())
 _SIGNS: Final = frozenset("+-*/<>=~!@#%^&|`?:")
 
@@ -641,10 +661,26 @@ def unknown_kind(tokens: Sequence[str]) -> StatementKind:
     return StatementKind.BINDS if _BINDS.fullmatch(text) else StatementKind.OTHER
 
 
-def calls_unknown(tokens: Sequence[str]) -> bool:
-    """Tell whether a statement runs a function or operator not known to only compute."""
+def calls_unknown(tokens: Sequence[str], names: Collection[str]) -> bool:
+    """Tell whether a statement runs a function or operator not known to only compute.
+
+    Args:
+        tokens: Of the statement.
+        names: Of columns that are known: any other ``a.b`` may be ``b(a)``.
+    """
     indexes = tokens[:1] == ["CREATE"] and "INDEX" in tokens[1:3]
-    tables = _TABLE_NEXT | ({"ON", "ONLY", "USING"} if indexes else set())
+    return (
+        _calls_by_sign(tokens)
+        or any(
+            after.startswith("'") and _is_name(word) and not _may_precede_text(tokens[:place])
+            for place, (word, after) in enumerate(itertools.pairwise(tokens), 1)
+        )
+        or _calls_by_name(tokens, names, {"ON", "ONLY", "USING"} if indexes else set())
+    )
+
+
+def _calls_by_sign(tokens: Sequence[str]) -> bool:
+    """Tell whether an operator, or a cast into a type of somebody's, runs rules of theirs."""
     signs, casts = "", list[bool]()
     for place, word in enumerate(tokens):
         if word in _SIGNS:
@@ -656,19 +692,93 @@ def calls_unknown(tokens: Sequence[str]) -> bool:
             casts.pop()
         into = signs == "::" or (casts[-1:] == [True] and tokens[place - 1] == "AS")
         if into and word not in _TYPES:
-            return True  # into a type of somebody's, with rules of theirs
+            return True
         if signs and signs not in _OPERATORS and signs.rstrip("+-") not in _OPERATORS:
             return True
         signs = ""
-        if word == "." and place and tokens[place - 1] in (")", "]"):
+    return False
+
+
+def _calls_by_name(tokens: Sequence[str], names: Collection[str], tables: Collection[str]) -> bool:
+    """Tell whether ``b(a)`` or ``a.b``, which may be the same, is not known to only compute."""
+    queries = [True]
+    for place, word in enumerate(tokens):
+        after = tokens[place + 1] if place + 1 < len(tokens) else ""
+        if word == "(":
+            queries.append(after in _ASKS)
+        elif word == ")" and len(queries) > 1:
+            queries.pop()
+        elif word == "." and place and tokens[place - 1] in (")", "]"):
             return True  # (c).f is f(c)
-        named = word[0] in '_"' or word[0].isalpha()
-        if named and tokens[place + 1 : place + 2] == ["("]:
-            first = place
-            while first > 1 and tokens[first - 1] == ".":
-                first -= 2
-            if tokens[first - 1 : first] and tokens[first - 1] in tables:
-                continue
-            if first != place or word not in PURE:
+        if not _is_name(word) or after == ".":
+            continue
+        first = place
+        while first > 1 and tokens[first - 1] == ".":
+            first -= 2
+        before = tokens[first - 1] if first else ""
+        if after == "(":
+            pure = first == place and word in PURE
+            if before not in _TABLE_NEXT and before not in tables and not pure:
+                return True
+        elif first != place and word not in names:
+            # Not IS DISTINCT FROM, and not FROM in the bracket of a function.
+            of_table = before == "FROM" and tokens[first - 2] != "DISTINCT" and queries[-1]
+            if before not in _SCHEMA_NEXT and before not in tables and not of_table:
                 return True
     return False
+
+
+def _is_name(word: str) -> bool:
+    return word[0] in '_"' or word[0].isalpha()
+
+
+def _may_precede_text(tokens: Sequence[str]) -> bool:
+    """Tell whether a text behind the last of these is only a text, or of a known type."""
+    word, before = tokens[-1], tokens[-2:-1]
+    if word in _TEXT_OPERATORS:
+        rest = tokens[: -2 if before == ["NOT"] else -1]
+        return bool(rest) and rest[-1] not in _BEFORE_TEXT and rest[-1][-1] not in "(,"
+    if word in _BEFORE_TEXT or (*before, word) in _PAIRS_BEFORE_TEXT:
+        return True
+    return word in _TYPES and before != ["."]
+
+
+#: What a schema holds, with the names of its columns.
+_DEFINED: Final = re.compile(
+    _fill_clauses(
+        r"CREATE (?:[A-Z]+ )*?(?:TABLE|VIEW|TYPE|SEQUENCE) (?:IF NOT EXISTS )?"
+        r"(?:{NAME} \. )?({NAME})(?: AS(?= \())?(?: \((.*))?"
+    )
+)
+_NAMED: Final = re.compile(
+    _fill_clauses(
+        r" (?:ADD (?:COLUMN )?(?:IF NOT EXISTS )?{NO_COLUMN}"
+        r"|RENAME (?:(?:COLUMN )?{NAME} )?TO )({NAME})(?![^ ])"
+    )
+)
+_COLUMN_NAME: Final = re.compile(_fill_clauses("^{NO_COLUMN}({NAME}) "))
+
+
+def defined_names(sql: str, engine: str) -> frozenset[str]:
+    """Return the names of tables, types and columns that a file defines, as tokens."""
+    found = set[str]()
+    for statement in split_statements(sql, engine):
+        tokens = tokens_of(statement, engine)
+        text = " ".join(tokens)
+        if tokens[:2] == ["ALTER", "TABLE"]:
+            found |= set(_NAMED.findall(text))
+        elif match := _DEFINED.match(text):
+            found.add(match[1])
+            for line in split_parts(_take_bracket((match[2] or "").split())):
+                found |= set(_COLUMN_NAME.findall(f"{' '.join(line)} "))
+    return frozenset(found)
+
+
+def _take_bracket(tokens: Sequence[str]) -> Sequence[str]:
+    """Return what stands before the bracket's end; its begin was read."""
+    depth = 1
+    for place, word in enumerate(tokens):
+        depth += (word == "(") - (word == ")")
+        if not depth:
+            return tokens[:place]
+    return ()

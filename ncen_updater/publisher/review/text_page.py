@@ -134,6 +134,9 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
         N_("New SQL ({count} files; earlier migrations: {known})"),
         {"count": len(page.sql), "known": page.known_migration_count},
     )
+    if page.sql:
+        words = N_("Not checked: a function called as table.name, where a column has that name")
+        yield _indent(LazyText(words))
     for sql in page.sql:
         yield from _format_sql(sql)
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -349,8 +349,15 @@ def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldC
     ]
 
 
-def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, LazyText]]:
-    """Mark what is not known to be harmless: whether it is grave, and what differs."""
+def manifest_marks(
+    changes: list[FieldChange], names: Collection[str] = frozenset()
+) -> Iterator[tuple[bool, LazyText]]:
+    """Mark what is not known to be harmless: whether it is grave, and what differs.
+
+    Args:
+        changes: As :func:`manifest_changes` found them.
+        names: What the SQL of the release defines.
+    """
     differs = [change for change in changes if not _HARMLESS.fullmatch(change.path)]
     for item, group in itertools.groupby(differs, lambda change: change.item):
         of_item = list(group)
@@ -360,7 +367,7 @@ def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, LazyText]
         yield critical, LazyText(N_("WARNING: manifest: {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
-                for mark in find_marks(change.new, ENGINE_NAMES, "verify"):
+                for mark in find_marks(change.new, ENGINE_NAMES, "verify", names=names):
                     words = N_("WARNING: manifest, {path}, {kinds}: {statement}")
                     kinds = join_texts([LazyText(kind.value) for kind in mark.kinds])
                     path, statement = LocalizedFigure(change.path), LocalizedFigure(mark.text)

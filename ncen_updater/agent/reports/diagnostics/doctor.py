@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -156,6 +156,10 @@ UNKNOWN_DATABASE_CODE, UNKNOWN_DATABASE_CONSEQUENCES = (
     "NU-4065",
     frozenset({"NU-4009", "NU-4102", "NU-6102"}),
 )
+#: Codes of the findings that the application does not work now.
+NOT_WORKING_CODES = frozenset({"NU-6125", "NU-6128", "NU-6310"})
+#: Code of the finding that the application's login was refused, or could not be tried.
+LOGIN_UNKNOWN_CODE = "NU-4171"
 #: What of the preflight a diagnosis says itself.
 REPORTED_BY_DOCTOR = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6332, 6336))
 
@@ -204,7 +208,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
-    found = _drop_consequences(_run_checks(looks))
+    found = _raise_login_severity(_drop_consequences(_run_checks(looks)))
     return tuple({(f.code, str(f.title)): f for f in found}.values())
 
 
@@ -222,6 +226,20 @@ def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
     if UNKNOWN_DATABASE_CODE in codes:
         left_out |= UNKNOWN_DATABASE_CONSEQUENCES
     return [finding for finding in findings if finding.code not in left_out]
+
+
+def _raise_login_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Let an application's login that was not admitted block where the application is down; pure.
+
+    An application that works shows that its login does: the doubt is about another way then.
+    """
+    is_down = any(finding.code in NOT_WORKING_CODES for finding in findings)
+    return [
+        replace(finding, severity=Severity.CRITICAL)
+        if is_down and finding.code == LOGIN_UNKNOWN_CODE
+        else finding
+        for finding in findings
+    ]
 
 
 def _translate_unknown_database(finding: Finding) -> Finding:
@@ -441,9 +459,11 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     if not site.application.is_running():
         seen = get_part_or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
+        # Whoever stopped it on purpose may want the upgrade now; otherwise nobody knows why.
+        stopped = site.application.stopped_in_order()
         yield Finding(
             "NU-6125",
-            Severity.WARNING,
+            Severity.WARNING if stopped else Severity.CRITICAL,
             LazyText(
                 N_("Application stopped since {since}"),
                 {"since": format_time(since, site.config.service.get_timezone())},

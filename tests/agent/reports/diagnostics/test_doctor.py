@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application.command import CommandApplication
+from ncen_updater.agent.adapters.databases.postgresql.roles import LOGIN_UNKNOWN
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
@@ -23,8 +25,8 @@ from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.findings import Severity
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.progress import ProgressListener, SilentProgress
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
@@ -297,27 +299,73 @@ def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
-        (codes, set()),
-        (with_closed_door, {"NU-6122"}),
-        (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311"}),
-        (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312"}),
-        (while_at_work, {"NU-6121"}),
-        (with_other_fingerprints, {"NU-6106"}),
-        (with_stopped_application, {"NU-6125"}),
-        (with_damaged_slot, {"NU-6104"}),
-        (with_a_typo_in_the_port, {"NU-6128"}),
-        (automatic_without_windows, {"NU-6129"}),
-        (lambda trial: with_current(trial, None), {"NU-6101"}),
+        (codes, {}),
+        (with_closed_door, {"NU-6122": Severity.WARNING}),
+        (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311": Severity.CRITICAL}),
+        (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312": Severity.WARNING}),
+        (while_at_work, {"NU-6121": Severity.INFO}),
+        (with_other_fingerprints, {"NU-6106": Severity.CRITICAL}),
+        (with_stopped_application, {"NU-6125": Severity.CRITICAL}),
+        (with_damaged_slot, {"NU-6104": Severity.WARNING}),
+        (with_a_typo_in_the_port, {"NU-6128": Severity.CRITICAL}),
+        (automatic_without_windows, {"NU-6129": Severity.CRITICAL}),
+        (lambda trial: with_current(trial, None), {"NU-6101": Severity.CRITICAL}),
         (
             lambda trial: with_current(trial, trial.demo.slots / OLD),
-            {"NU-6102"},
+            {"NU-6102": Severity.CRITICAL},
         ),
     ],
 )
-def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set[str]) -> None:
+def test_findings(
+    trial: Trial,
+    look: Callable[[Trial], set[str]],
+    expected: Mapping[str, Severity],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    severities: dict[str, Severity] = {}
+    original = diagnose
+
+    def record(config: Path, progress: ProgressListener) -> tuple[Finding, ...]:
+        found = original(config, progress)
+        severities.update({finding.code: finding.severity for finding in found})
+        return found
+
+    monkeypatch.setitem(globals(), "diagnose", record)
     # Only root sees which files programs of others have open; who does not is told so.
     found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
-    assert expected <= found if expected else not found
+    assert set(expected) <= found if expected else not found
+    assert {code: severities[code] for code in expected} == expected
+
+
+def test_application_that_was_stopped_on_purpose_bars_no_upgrade(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a planned maintenance; only the system can tell that, not the demo's commands."""
+    monkeypatch.setattr(CommandApplication, "stopped_in_order", lambda _: True)
+    trial.demo.stop_app()
+    try:
+        found = {f.code: f.severity for f in diagnose(trial.demo.config_path, SilentProgress())}
+    finally:
+        trial.demo.start_app()
+    assert found["NU-6125"] is Severity.WARNING
+    assert Severity.CRITICAL not in found.values()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_login_that_is_not_admitted_bars_an_upgrade_where_the_application_is_down(
+    trial: Trial, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = LOGIN_UNKNOWN.make_finding(role="ncen", reason="Peer authentication failed")
+    monkeypatch.setattr(CommandApplication, "stopped_in_order", lambda _: True)
+    monkeypatch.setattr(SqliteEngine, "find_exposures", lambda _: (doubt,))
+    if not works:
+        trial.demo.stop_app()
+    try:
+        found = {f.code: f.severity for f in diagnose(trial.demo.config_path, SilentProgress())}
+    finally:
+        if not works:
+            trial.demo.start_app()
+    assert found["NU-4171"] is (Severity.WARNING if works else Severity.CRITICAL)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root closes a directory to a process")

@@ -163,13 +163,14 @@ class _ReceiptDesk:
             self.session.print_message(LazyText("  {line}", {"line": line}))
         self.session.ask_confirmation(question, assume_yes=yes)
 
-    def report(self, said: Receipt | None, place: Path | str | None, **more: object) -> ExitCode:
-        document = {"level": self.level, "receipt": said and said.to_json(), "path": place, **more}
+    def report(self, receipt: Receipt | None, place: Path | str | None, **more: object) -> ExitCode:
+        shown = receipt and receipt.to_json()
+        document = {"level": self.level, "receipt": shown, "path": place, **more}
         self.session.write_output(document)
         return ExitCode.OK
 
-    def add_lines(self, said: Receipt) -> None:
-        for line in said.format_lines():
+    def add_lines(self, receipt: Receipt) -> None:
+        for line in receipt.format_lines():
             self.session.add_line(LazyText("  {line}", {"line": line}))
 
     def add_level(self, words: str, level: ReceiptLevel) -> None:
@@ -224,7 +225,7 @@ class _ReceiptDesk:
         return ExitCode.OK
 
     def set_level(self, wanted: ReceiptLevel, *, yes: bool) -> None:
-        """Set the level; who raises it sees what would be said, and is asked."""
+        """Set the level; who raises it sees what would be sent, and is asked."""
         from ncen_updater.agent.reports.receipt import set_receipt_level
 
         if wanted.rank > self.level.rank:
@@ -274,7 +275,7 @@ class _ReceiptDesk:
             if due is None or due[0] > self.journal.read_time():
                 return self.report(None, None)
             way = due[1]
-        self.prepare()  # receipts that are off are said first
+        self.prepare()  # that receipts are off is said first
         addresses = receipts.list_addresses(self.site)
         address = next((one for one in addresses if one.startswith(f"{way}:")), None)
         if address is None or way is None:
@@ -293,8 +294,8 @@ class _ReceiptDesk:
             way=way, actor=actor, scheduled=scheduled,
         )  # fmt: skip
         self.session.add_line(LazyText(N_("Sent to {address}"), {"address": address}))
-        said, fingerprint = sent[-1].receipt, self.show_fingerprint(sent[-1])
-        return self.report(said, address, fingerprint=fingerprint)
+        receipt, fingerprint = sent[-1].receipt, self.show_fingerprint(sent[-1])
+        return self.report(receipt, address, fingerprint=fingerprint)
 
     def show_fingerprint(self, signed: SignedReceipt) -> str:
         """Return the key's fingerprint; say of the first receipt's where it has to be read out."""

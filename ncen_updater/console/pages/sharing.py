@@ -78,12 +78,12 @@ def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
         now = names.index(agreed)
         action = "" if rank == now else "raise" if rank > now else "lower"
         row = shown.get(level)
-        told = row["sentences"] if row else []
-        added = [line for line in told if line not in before] if row else None
+        lines = row["sentences"] if row else []
+        added = [line for line in lines if line not in before] if row else None
         yield SharingLevel(
             level, LazyText(name), LazyText(meaning), action, added, row["statement"] if row else ""
         )
-        before = told
+        before = lines
 
 
 def set_level(asking: PageRequest) -> FormResult:

@@ -331,8 +331,8 @@ class Publisher:
         repository.do_snapshot(force=self._is_snapshot_due(state, base, now))
         if waivers:
             with repository.edit_snapshot() as snapshot:
-                said = [waiver.model_dump(mode="json") for waiver in waivers]
-                snapshot.unrecognized_fields[WAIVERS_FIELD] = said
+                recorded = [waiver.model_dump(mode="json") for waiver in waivers]
+                snapshot.unrecognized_fields[WAIVERS_FIELD] = recorded
         with repository.edit_timestamp() as timestamp:
             timestamp.snapshot_meta = repository.snapshot_info
             timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (

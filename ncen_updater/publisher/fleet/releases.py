@@ -293,17 +293,17 @@ def _build_country_row(
     sites: Sequence[tuple[FleetSite, date | None]],
     words: Mapping[str, Receipt],
 ) -> CountryRow:
-    told = [words[site.site] for site, _ in sites if site.site in words]
-    outcomes = Counter(name_outcome(one)[1] for one in told)
-    if len(told) < len(sites):
-        outcomes[NO_WORD] = len(sites) - len(told)
+    receipts = [words[site.site] for site, _ in sites if site.site in words]
+    outcomes = Counter(name_outcome(one)[1] for one in receipts)
+    if len(receipts) < len(sites):
+        outcomes[NO_WORD] = len(sites) - len(receipts)
     return CountryRow(
         country=country,
         leads=leads,
         opens=min((opens for _, opens in sites if opens is not None), default=None),
         outcomes=outcomes,
-        days=tuple((one.ended, name_outcome(one)[1]) for one in told if one.ended),
-        downtime=max((one.downtime or () for one in told), default=()),
+        days=tuple((one.ended, name_outcome(one)[1]) for one in receipts if one.ended),
+        downtime=max((one.downtime or () for one in receipts), default=()),
     )
 
 

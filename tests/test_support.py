@@ -340,9 +340,9 @@ def test_package_that_cannot_be_installed_keeps_no_other_out(tmp_path: Path) -> 
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = (tmp_path / "log").read_text().splitlines()
-    assert "chromium-driver apt-utils gpg promtool" in lines[1]
+    assert "chromium-driver apt-utils gpg promtool ansible-core" in lines[1]
     assert [line.split()[-1] for line in lines[2:]][-4:] == [
-        "chromium-driver", "apt-utils", "gpg", "promtool"
+        "apt-utils", "gpg", "promtool", "ansible-core"
     ]  # fmt: skip
     assert done.stderr.split()[-1] == "promtool"
     assert len(done.stderr.splitlines()) == 1

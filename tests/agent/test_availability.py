@@ -87,7 +87,7 @@ def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
         words = said(running)
         assert "Status: maintenance page shown since" in words
         assert "Application stopped" in words
-        assert "Run: ncen-updater resume" in words
+        assert "Run: sudo ncen-updater resume" in words
     finally:
         door.remove()
         running.demo.start_app()

@@ -58,7 +58,7 @@ def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], 
     """Seen: "is the newest release for this site", and below it 3.3.1, which had failed."""
     one: Any = SimpleNamespace(
         version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
-        withdrawn=None, halted=None, upgrade_from=None,
+        withdrawn=None, halted=None, upgrade_from="",
     )  # fmt: skip
     path = NoUpgradePath(rejected=tuple(OfferRejection(one, reason) for reason in reasons))
     words = [str(line) for line in format_path_lines("ncen", "3.2.4", path)]
@@ -106,7 +106,7 @@ def test_a_wave_opens_at_an_hour_of_the_site() -> None:
     """Seen: in UTC alone, where all else is told in the time of the site as well."""
     one: Any = SimpleNamespace(
         version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
-        withdrawn=None, halted=None, upgrade_from=None,
+        withdrawn=None, halted=None, upgrade_from="",
     )  # fmt: skip
     opens = datetime(2026, 12, 1, 20, tzinfo=UTC)
     path = NoUpgradePath(

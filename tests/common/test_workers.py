@@ -126,7 +126,7 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
 
 
 def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:
-    body = """say(tell="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
+    body = """say(template="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
     listener = Listener()
     assert run(said(body), progress=listener) == {"x": 2}
     assert listener.heard == []
@@ -170,7 +170,7 @@ def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
     body = """
     sys.stdin.readline()
     sys.stdin.readline()
-    for _ in range(3): say(tell="undoing"); time.sleep(0.3)
+    for _ in range(3): say(template="undoing"); time.sleep(0.3)
     say(done=True)
     """
 
@@ -221,12 +221,12 @@ FAILING = {
     "a list": "print('[]')",
     "nested": "print('[' * 100000)",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
-    "a sentence that is none": "say(tell=3); say(done=True)",
+    "a sentence that is none": "say(template=3); say(done=True)",
     "an error that is none": "say(error=3)",
     "done, and failed": "say(done=True); sys.exit(1)",
     "killed at once": "os.kill(os.getpid(), 9)",
     "killed with the order": "sys.stdin.readline(); os.kill(os.getpid(), 9)",
-    "killed with progress": "say(tell='a'); os.kill(os.getpid(), 9)",
+    "killed with progress": "say(template='a'); os.kill(os.getpid(), 9)",
     "killed with the result": "say(done=True); os.kill(os.getpid(), 9)",
     "closes, and stays silent": "os.close(0); os.close(1); time.sleep(1000)",
 }
@@ -242,7 +242,7 @@ def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.Mo
 
 ENDLESS = {
     "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
-    "an endless stream": "while True: say(tell='a', values={})",
+    "an endless stream": "while True: say(template='a', values={})",
     "an endless stderr": "while True: sys.stderr.write('x' * 100000)",
 }
 
@@ -258,7 +258,7 @@ SILENT = {
     "says nothing": ("", "time.sleep(1000)"),
     "drips bytes": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
     "a child of it": ("os.fork()", "time.sleep(1000)"),
-    "after progress": ("say(tell='a')", "time.sleep(1000)"),
+    "after progress": ("say(template='a')", "time.sleep(1000)"),
     "after the result": ("say(done=True)", "time.sleep(1000)"),
 }
 
@@ -349,7 +349,7 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
             late = 1000.0
 
     body = f"""
-    say(tell="a")
+    say(template="a")
     open({str(told)!r}).read()
     say(done=True, x=1)
     open({str(answered)!r}, "w").write("said")
@@ -358,7 +358,7 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
 
 
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
-    body = "while not time.sleep(0.1): say(tell='', values={})"
+    body = "while not time.sleep(0.1): say(template='', values={})"
     with pytest.raises(WorkerTimeoutError, match="at work for more than 6 s"):
         run(said(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @dry_run_option
 @click.option(
     "--application-is-down",
-    "confirmed_by_operator",
+    "confirmed",
     is_flag=True,
     help=N_("Confirm that VERSION is installed while the application is stopped"),
 )

@@ -71,7 +71,9 @@ def check_name(name: str) -> None:
     if length > MAX_NAME_BYTES:
         raise PathRefusedError(LazyText(N_("{name}: path too long"), {"name": f"{name[:40]!r}..."}))
     if not name.isascii() and unicodedata.normalize("NFC", name) != name:
-        raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
+        raise PathRefusedError(
+            LazyText(N_("{name}: not in Unicode form NFC"), {"name": repr(name)})
+        )
 
 
 def check_link(path: str, target: str) -> None:

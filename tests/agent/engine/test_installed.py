@@ -43,7 +43,7 @@ UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems"
 
 
 @pytest.mark.parametrize(
-    ("said", "asked", "confirmed_by_operator", "code"),
+    ("said", "asked", "confirmed", "code"),
     [
         (says("1.1.0"), (HOLDS,), False, None),
         (says("1.1"), (HOLDS,), False, None),

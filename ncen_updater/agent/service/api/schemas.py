@@ -188,7 +188,7 @@ Import = _document("Import", EventData, at=datetime, kind=str)
 
 
 Progress = _document(
-    "Progress", tell=str, values=dict[str, str], done=Count | None, total=Count | None,
+    "Progress", template=str, values=dict[str, str], done=Count | None, total=Count | None,
 )  # fmt: skip
 Finding = _document("Finding", code=Code, severity=Severity, title=str, remedy=str, figures=Values)
 Range = _document("Range", low=float, high=float)
@@ -268,7 +268,7 @@ Moment = _document(
     "Moment", action=str | None, reason=str | None, status_read_at=datetime | None,
     running=Running | None,
 )  # fmt: skip
-EarlierProgress = _document("EarlierProgress", tell=str, values=dict[str, str], seconds=float)
+EarlierProgress = _document("EarlierProgress", template=str, values=dict[str, str], seconds=float)
 ServiceFailure = _document(
     "ServiceFailure", action=str, title=str, code=str, failures=Count, at=datetime,
     again_at=datetime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import pwd
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
         return SimpleNamespace(gr_gid=found.gr_gid, gr_mem=["zoe", "amina"])
 
     monkeypatch.setattr(grp, "getgrnam", named)
+    monkeypatch.setattr(pwd, "getpwall", list)  # nobody has it as the first group
     counter.know(NEXT)
     before = counter.ask("GET", "/v1/approvals", user=READER).document
     assert before == {

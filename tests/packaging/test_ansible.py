@@ -123,6 +123,7 @@ def run_ansible(directory: Path, *words: str) -> str:
         env={
             **os.environ, "HOME": str(directory), "LC_ALL": "C.UTF-8", "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_ROLES_PATH": str(ROLE.parent),
+            "ANSIBLE_REMOTE_TEMP": str(directory / "temporary"),  # not in a home that is not there
         },
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr

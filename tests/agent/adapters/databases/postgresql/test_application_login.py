@@ -102,7 +102,7 @@ def test_attempt_that_does_not_end_is_told_with_the_reason(
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may try it as anybody")
 def test_who_is_not_root_says_that_it_was_not_tried(site: Site) -> None:
-    assert "only root" in reason(site)
+    assert "only the system administrator (root)" in reason(site)
 
 
 def test_server_elsewhere_is_reached_by_the_network(site: Site) -> None:

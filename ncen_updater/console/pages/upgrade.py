@@ -101,7 +101,7 @@ def build_page(asking: PageRequest) -> PageContent:
         "status": status, "next_upgrade": next_upgrade, "may": asking.find_missing_role("operate"),
         "busy": status["service"]["running"] is not None, **_read_inbox(asking),
     }  # fmt: skip
-    # While one goes on, what the service knows of the next is of before.
+    # During a change, what the service knows of the next one is older than the change.
     if version is None or next_upgrade.get("open_change"):
         return PageContent("upgrade", {**common, "way": None}, "empty")
     # What was not downloaded or rehearsed yet is the next action, and no error.

@@ -561,7 +561,7 @@ def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:
     """
     place = spool / REFUSED_DIRECTORY
     place.mkdir(exist_ok=True)
-    # Whoever writes into the spool does not choose, by a link, where the files go.
+    # A link in the spool must not decide where the files go.
     directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         there = Counter(entry.name.partition("_")[0] for entry in os.scandir(directory))

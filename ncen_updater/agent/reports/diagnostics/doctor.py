@@ -459,7 +459,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     if not site.application.is_running():
         seen = get_part_or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
-        # Whoever stopped it on purpose may want the upgrade now; otherwise nobody knows why.
+        # A person who stopped it on purpose may want the upgrade now; else the reason is unknown.
         stopped = site.application.stopped_in_order()
         yield Finding(
             "NU-6125",

@@ -1,11 +1,13 @@
-"""The classical way: dump with the application stopped; on failure restore and swap."""
+"""An upgrade by hand: stop, dump, migrate by psql, link, start; going back restores the dumps."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,60 +16,83 @@ from psycopg import sql
 
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
+from demo.site import DemoSite
 
-JOBS = "-j2"
+PARALLEL = "-j2"
+HEALTHY_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class Classical:
-    """Does it with the server's own programs, as a superuser.
+class UpgradeByHand:
+    """Does it with the server's own programs; dumps and restores as a superuser.
 
     Attributes:
-        directory: Of the dumps; on the same disk as the databases.
+        release: Tree of the new version, laid out beforehand.
+        scripts: The migrations by logical database, in their order.
+        dumps: Directory of the dumps; on the same disk as the databases.
     """
 
+    site: DemoSite
     place: PostgresPlace
     binaries: PostgresBinaries
-    directory: Path
+    release: Path
+    scripts: Mapping[str, tuple[Path, ...]]
+    dumps: Path
 
-    def dump(self) -> float:
-        """Dump every database, uncompressed and two tables at a time; return the seconds."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(parents=True)
-        return _timed(self._dump, self.place.names.values())
+    def upgrade(self) -> Path:
+        """Upgrade; return what ``current`` led to before."""
+        self.site.stop_app()
+        shutil.rmtree(self.dumps, ignore_errors=True)
+        self.dumps.mkdir(parents=True)
+        for physical in self.place.names.values():
+            self._run("pg_dump", "-Fd", PARALLEL, "-Z0", "-f", str(self.dumps / physical), physical)
+        for name, scripts in self.scripts.items():
+            files = [word for script in scripts for word in ("-f", str(script))]
+            role = f"SET ROLE {self.place.owner}"
+            self._run("psql", "-qX1", "-v", "ON_ERROR_STOP=1", "-d", self.place.names[name],
+                      "-c", role, *files)  # fmt: skip
+            self._run("psql", "-qX", "-d", self.place.names[name], "-c", "ANALYZE")
+        before = self.site.current.readlink()
+        self._switch(self.release)
+        self.restart()
+        return before
 
-    def restore(self) -> float:
-        """Restore every dump into a new database and put it in place; return the seconds."""
-        return _timed(self._restore, self.place.names.values())
+    def roll_back(self, before: Path) -> None:
+        """Restore every dump into a new database and put it in place: what was entered is lost."""
+        self.site.stop_app()
+        for physical in self.place.names.values():
+            restored = f"{physical}_new"
+            self._execute("CREATE DATABASE {a} OWNER {b} TEMPLATE template0",
+                          a=restored, b=self.place.owner)  # fmt: skip
+            self._run("pg_restore", PARALLEL, "-d", restored, str(self.dumps / physical))
+            self._execute("ALTER DATABASE {a} RENAME TO {b}", a=physical, b=f"{physical}_bad")
+            self._execute("ALTER DATABASE {a} RENAME TO {b}", a=restored, b=physical)
+            self._run("psql", "-qX", "-d", physical, "-c", "ANALYZE")
+        self._switch(before)
+        self.restart()
 
     def clean(self) -> None:
-        """Put the originals back and drop what was restored: the next turn begins alike."""
-        with self._superuser() as connection:
-            for physical in self.place.names.values():
-                _run(connection, "DROP DATABASE {a} WITH (FORCE)", a=physical)
-                _run(
-                    connection, "ALTER DATABASE {a} RENAME TO {b}", a=f"{physical}_bad", b=physical
-                )
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove what a way back leaves: the next turn begins alike."""
+        for physical in self.place.names.values():
+            self._execute("DROP DATABASE {a} WITH (FORCE)", a=f"{physical}_bad")
+        shutil.rmtree(self.dumps, ignore_errors=True)
 
-    def _dump(self, physical: str) -> None:
-        self._program("pg_dump", "-Fd", JOBS, "-Z0", "-f", str(self.directory / physical), physical)
+    def restart(self) -> None:
+        """Stop the application, start it and wait until it is healthy: no upgrade costs less."""
+        self.site.stop_app()
+        self.site.start_app()
+        end = time.monotonic() + HEALTHY_WITHIN_S
+        while not _is_healthy(self.site):
+            if time.monotonic() > end:
+                raise SystemExit("the application does not become healthy")
+            time.sleep(0.02)
 
-    def _restore(self, physical: str) -> None:
-        fresh = f"{physical}_new"
-        with self._superuser() as connection:
-            _run(
-                connection,
-                "CREATE DATABASE {a} OWNER {b} TEMPLATE template0",
-                a=fresh,
-                b=self.place.owner,
-            )
-        self._program("pg_restore", JOBS, "-d", fresh, str(self.directory / physical))
-        with self._superuser() as connection:
-            _run(connection, "ALTER DATABASE {a} RENAME TO {b}", a=physical, b=f"{physical}_bad")
-            _run(connection, "ALTER DATABASE {a} RENAME TO {b}", a=fresh, b=physical)
+    def _switch(self, tree: Path) -> None:
+        link = self.site.current.with_name("current.new")
+        link.symlink_to(tree)
+        link.replace(self.site.current)
 
-    def _program(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str) -> None:
         place = self.place
         ended = subprocess.run(
             [self.binaries.program(name), "-h", place.host, "-p", str(place.port),
@@ -79,18 +104,16 @@ class Classical:
         if ended.returncode != 0:
             raise SystemExit(f"{name}: {ended.stderr}")
 
-    def _superuser(self) -> psycopg.Connection[tuple[object, ...]]:
+    def _execute(self, statement: str, **names: str) -> None:
+        quoted = {key: sql.Identifier(name) for key, name in names.items()}
         conninfo = self.place.conninfo("postgres", self.place.superuser)
-        return psycopg.connect(conninfo, autocommit=True)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(**quoted))
 
 
-def _run(connection: psycopg.Connection[tuple[object, ...]], statement: str, **names: str) -> None:
-    quoted = {key: sql.Identifier(name) for key, name in names.items()}
-    connection.execute(sql.SQL(statement).format(**quoted))
-
-
-def _timed(work: Callable[[str], None], databases: Iterable[str]) -> float:
-    begin = time.monotonic()
-    for physical in databases:
-        work(physical)
-    return time.monotonic() - begin
+def _is_healthy(site: DemoSite) -> bool:
+    try:
+        with urllib.request.urlopen(f"{site.app_url}/healthz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False

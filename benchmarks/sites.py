@@ -45,14 +45,16 @@ class Trial:
 
 
 @contextlib.contextmanager
-def server(major: int | None = None) -> Iterator[tuple[EmbeddedPostgres, PostgresBinaries]]:
-    """Run a PostgreSQL server with its default settings, fsync included."""
+def server(
+    major: int | None = None, parent: Path | None = None
+) -> Iterator[tuple[EmbeddedPostgres, PostgresBinaries]]:
+    """Run a PostgreSQL server with its default settings, fsync included, below ``parent``."""
     found = [b for b in find_binaries() if major is None or b.major == major]
     if not found:
         raise SystemExit(f"no PostgreSQL {major or ''} found: script/bootstrap demo")
     binaries = found[-1]
     with (
-        tempfile.TemporaryDirectory(prefix="nu-bench-pg-") as directory,
+        tempfile.TemporaryDirectory(prefix="nu-bench-pg-", dir=parent) as directory,
         EmbeddedPostgres(binaries, Path(directory)) as running,
     ):
         yield running, binaries

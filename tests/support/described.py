@@ -20,7 +20,7 @@ from ncen_updater.common.messages import (
     TOO_MANY_INSPECTIONS,
 )
 
-PATIENCE_S = 900.0
+PATIENCE_S = 300.0
 
 
 @cache

@@ -38,7 +38,7 @@ from tests.support import processes
 from tests.support.forks import Fork, begin_agent
 
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
-PATIENCE_S = 900.0
+PATIENCE_S = 300.0
 
 
 def open_hours(now: datetime | None = None) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
         assert ordered(served.socket, kind=kind)["result"]["exit_code"] is not None
     assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/rollback-plan"]) == []
     assert served.approve(AMINA) == 1
-    served.until("one more has to approve", lambda: served.said("approval of"))
+    served.until("one more has to approve", lambda: served.said("waiting for approval"))
     served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
     assert served.approve(BO) == 0
     served.until("next upgrade: ", lambda: served.said("next upgrade: "))

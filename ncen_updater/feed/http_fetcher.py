@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -52,6 +53,8 @@ ROOT_ABSENT_STATUSES = frozenset({403, 404})
 TRANSIENT_FAILURES = frozenset({"unreachable", "cut"})
 MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed try
 MAX_LENGTH_DIGITS = 18
+#: What gzip may add to a list that cannot be compressed, bytes.
+MAX_GZIP_OVERHEAD_BYTES = 4096
 #: What OpenSSL puts around its words: the name of the failure and a line of C.
 TLS_LIBRARY_PREFIX = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
 
@@ -82,6 +85,32 @@ def get_root_cause(error: BaseException) -> LazyText | str:
         return TLS_LIBRARY_PREFIX.sub("", bottom.strerror)
     text = get_error_text(bottom)
     return text if isinstance(text, LazyText) else TLS_LIBRARY_PREFIX.sub("", text)
+
+
+def _decompress(chunks: Iterator[bytes], name: str, limit: int) -> Iterator[bytes]:
+    """Yield what a gzip stream holds, at most one byte more than ``limit``.
+
+    Raises:
+        MirrorError: If the stream is damaged, ends too early or brings far more than it holds.
+    """
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    received = unpacked = 0
+    for chunk in chunks:
+        received += len(chunk)
+        try:
+            content = stream.decompress(chunk, limit + 1 - unpacked)
+        except zlib.error:
+            break
+        unpacked += len(content)
+        yield content
+        if stream.eof or unpacked > limit:
+            return
+        if received > limit + MAX_GZIP_OVERHEAD_BYTES:
+            break
+    raise MirrorError(
+        LazyText(N_("{name}: unexpected content encoding"), {"name": name}),
+        NetworkFailure.CONNECTION_LOST,
+    )
 
 
 class NetworkFailure(StrEnum):
@@ -202,7 +231,7 @@ class HttpFetcher(FeedFetcher):
         """Return a small file whole; the next address is tried when one fails midway."""
 
         def read(base: str) -> bytes:
-            part = self._open_at_mirror(base, url, 0, self._metadata_deadline)
+            part = self._open_at_mirror(base, url, 0, self._metadata_deadline, max_length)
             content = bytearray()
             with contextlib.closing(part):
                 for chunk in part.chunks:
@@ -298,25 +327,35 @@ class HttpFetcher(FeedFetcher):
         self._order.append(base)
 
     def _open_at_mirror(
-        self, base: str, url: str, offset: int, deadline_s: float
+        self, base: str, url: str, offset: int, deadline_s: float, gzip_limit: int | None = None
     ) -> DownloadStream:
+        """Open a file; with ``gzip_limit``, bytes once unpacked, the server may compress it."""
         name = url.removeprefix(FEED_SCHEME)
         address = base + name
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity" if gzip_limit is None else "gzip"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
         response = self._send_request(address, headers)
         try:
             self._record_server_date(response)
             start = self._check_response(response, address, offset)
+            encoding = response.headers.get("Content-Encoding", "identity").lower()
+            if encoding != "identity" and (gzip_limit is None or encoding != "gzip"):
+                raise MirrorError(
+                    LazyText(N_("{name}: unexpected content encoding"), {"name": address}),
+                    NetworkFailure.CAPTIVE_PORTAL,
+                )
         except BaseException:
             response.close()
             raise
         name = strip_password(address)
         pace = TransferRateMonitor(self._minimum, self._window, deadline_s, name, self._clock)
+        chunks = self._read_chunks(response, base, address, pace)
+        if gzip_limit is not None and encoding == "gzip":
+            chunks = _decompress(chunks, name, gzip_limit)
         return DownloadStream(
             start=start,
-            chunks=self._read_chunks(response, base, address, pace),
+            chunks=chunks,
             origin=strip_password(base),
             etag=response.headers.get("ETag"),
             close=response.close,
@@ -377,11 +416,6 @@ class HttpFetcher(FeedFetcher):
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise MirrorError(
                 LazyText(N_("{name}: a web page instead of the file"), {"name": address}),
-                NetworkFailure.CAPTIVE_PORTAL,
-            )
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise MirrorError(
-                LazyText(N_("{name}: unexpected content encoding"), {"name": address}),
                 NetworkFailure.CAPTIVE_PORTAL,
             )
         if status == HTTP_OK:

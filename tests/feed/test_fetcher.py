@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import threading
@@ -21,6 +22,7 @@ from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 NAME = f"{FEED_SCHEME}metadata/x.json"
 CONTENT = b'{"x": 1}'
+GZIP = {"Content-Encoding": "gzip"}
 
 
 @pytest.fixture
@@ -62,10 +64,38 @@ def test_length_is_bounded(served: Path, make: Make) -> None:
         assert b"".join(make(server.url).fetch(NAME)) == CONTENT
 
 
+def test_list_may_be_compressed_and_a_large_file_may_not(served: Path, make: Make) -> None:
+    with serving(served) as server:
+        server.faults = [Fault("", body=gzip.compress(CONTENT) + b"more", headers=GZIP)]
+        assert make(server.url).download_bytes(NAME, len(CONTENT)) == CONTENT
+        with pytest.raises(DownloadLengthMismatchError):
+            make(server.url).download_bytes(NAME, len(CONTENT) - 1)
+        with pytest.raises(MirrorError) as caught:
+            make(server.url).open_stream(NAME, 0)
+    assert caught.value.kind is NetworkFailure.CAPTIVE_PORTAL
+
+
 FAULTS: dict[str, tuple[Fault, NetworkFailure | type[DownloadError]]] = {
     "portal": (Fault("", body=PORTAL), NetworkFailure.CAPTIVE_PORTAL),
     "portal by type": (Fault("", content_type="text/HTML"), NetworkFailure.CAPTIVE_PORTAL),
-    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), NetworkFailure.CAPTIVE_PORTAL),
+    "encoded": (Fault("", headers={"Content-Encoding": "br"}), NetworkFailure.CAPTIVE_PORTAL),
+    "no gzip": (Fault("", headers=GZIP), NetworkFailure.CONNECTION_LOST),
+    "gzip without its end": (
+        Fault("", body=gzip.compress(CONTENT)[:-1], headers=GZIP),
+        NetworkFailure.CONNECTION_LOST,
+    ),
+    "gzip with a wrong sum": (
+        Fault("", body=gzip.compress(CONTENT)[:-8] + bytes(8), headers=GZIP),
+        NetworkFailure.CONNECTION_LOST,
+    ),
+    "gzip of nothing for ever": (
+        Fault("", body=gzip.compress(CONTENT)[:10] + b"\0\0\0\xff\xff" * 2000, headers=GZIP),
+        NetworkFailure.CONNECTION_LOST,
+    ),
+    "gzip bomb": (
+        Fault("", body=gzip.compress(bytes(40 << 20), 1), headers=GZIP),
+        DownloadLengthMismatchError,
+    ),
     "cut": (Fault("", cut_after=3), NetworkFailure.CONNECTION_LOST),
     "404": (Fault("", status=404), DownloadHTTPError),
     "204": (Fault("", status=204), DownloadHTTPError),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.client
 import random
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.distribute.feed_upload import (
@@ -100,11 +103,22 @@ def test_a_site_fetches_and_goes_on_where_it_was_cut(
     assert int(served[-1][1]) < offer.archive.length * 0.9
 
 
+def test_long_list_is_compressed(feed: Path, server: Nginx) -> None:
+    path = "metadata/1.root.json"
+    status, headers, body = ask(server, f"/{path}", Accept_Encoding="gzip")
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert headers["cache-control"] == IMMUTABLE_CACHE_CONTROL
+    assert gzip.decompress(body) == (feed / path).read_bytes()
+    with contextlib.closing(HttpFetcher((server.url,))) as fetcher:
+        assert fetcher.download_bytes(FEED_SCHEME + path, 10_000) == (feed / path).read_bytes()
+    served = server.log.read_text().splitlines()[-1].split()
+    assert int(served[1]) < (feed / path).stat().st_size * 0.7
+
+
 def test_headers(feed: Path, server: Nginx) -> None:
     archive = next(feed.rglob("*.tar.gz")).relative_to(feed).as_posix()
     for path, cache, kind in (
         ("metadata/timestamp.json", MUTABLE_CACHE_CONTROL, "application/json"),
-        ("metadata/1.root.json", IMMUTABLE_CACHE_CONTROL, "application/json"),
         ("metadata/2.ncen.json", IMMUTABLE_CACHE_CONTROL, "application/json"),
         (archive, IMMUTABLE_CACHE_CONTROL, "application/octet-stream"),
     ):

@@ -58,7 +58,7 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
     (settings / "agent.toml").touch()
     said = _run(tmp_path, "purge")
     assert (state / "journal.sqlite").exists() and settings.exists()
-    (line,) = [line for line in said.splitlines() if "nobody needs it" in line]
+    (line,) = [line for line in said.splitlines() if "to delete it" in line]
     assert line.endswith(f": sudo rm -r {state} {settings}")
     assert "dpkg" not in said
 

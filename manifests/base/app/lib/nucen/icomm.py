@@ -35,10 +35,10 @@ def send_some(store, outbox: Path) -> int:
     return len(rows)
 
 
-def run(store, outbox: Path, door_closed, ended) -> None:
+def run(store, outbox: Path, in_maintenance, ended) -> None:
     """Send until ``ended`` is set; an error of the database is shown and tried again."""
     while not ended.wait(PAUSE_SECONDS):
-        if door_closed():
+        if in_maintenance():
             continue
         try:
             send_some(store, outbox)

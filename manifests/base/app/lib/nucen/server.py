@@ -45,18 +45,18 @@ class Site:
         self.opened_at = None
         self.errors = self.stores["seizures"].errors
 
-    def door_closed(self):
+    def in_maintenance(self):
         closed = self.maintenance_file.exists()
         if not closed and self.opened_at is None:
             self.opened_at = time.monotonic()
         return closed
 
-    def watch_door(self):
+    def watch_maintenance(self):
         """Notice when users come in, for the release that turns bad some time later."""
         while not self.ended.wait(0.1):
-            self.door_closed()
+            self.in_maintenance()
 
-    def turned_bad(self):
+    def has_turned_unhealthy(self):
         after = self.faults.bad_after_open_seconds
         return (
             after is not None
@@ -99,7 +99,7 @@ class Site:
             problems.append(f"the databases say {releases}, the code is of {self.schema}")
         if self.faults.never_healthy:
             problems.append("still starting")
-        if self.turned_bad():
+        if self.has_turned_unhealthy():
             problems.append("out of workers")
         facts = {
             "product": "ncen (stand-in)",
@@ -108,7 +108,7 @@ class Site:
             "schemas": releases,
             "writes": writes,
             "writes_ok": len(writes) == len(DATABASES) and all(writes.values()),
-            "door": "closed" if self.door_closed() else "open",
+            "maintenance": self.in_maintenance(),
             "problems": problems,
         }
         return (503 if problems else 200), facts
@@ -140,9 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def closed_to_officers(self, query):
+    def refuse_users(self, query):
         """Keep users out; the agent's probes (?probe=1) read, from this machine."""
-        if not self.site.door_closed():
+        if not self.site.in_maintenance():
             return False
         if "probe" in query and self.command == "GET" and self.client_address[0] == "127.0.0.1":
             return False
@@ -154,9 +154,9 @@ class Handler(BaseHTTPRequestHandler):
         query = parse_qs(url.query)
         if url.path == "/healthz":
             return self.answer(*self.site.health())
-        if self.closed_to_officers(query):
+        if self.refuse_users(query):
             return None
-        if self.site.turned_bad():
+        if self.site.has_turned_unhealthy():
             return self.answer(503, {"error": "out of workers"})
         try:
             return self.read(url.path, query)
@@ -204,9 +204,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self.answer(413, {"error": "too long"})
         body = self.rfile.read(length)
-        if self.closed_to_officers({}):
+        if self.refuse_users({}):
             return None
-        if self.site.turned_bad():
+        if self.site.has_turned_unhealthy():
             return self.answer(503, {"error": "out of workers"})
         if urlsplit(self.path).path != "/cases":
             return self.answer(404, {"error": "no such page"})
@@ -246,11 +246,11 @@ def main(pid_file):
     temporary.write_text(f"{os.getpid()} {ticks}\n")
     temporary.replace(pid_file)
     outbox = Path(config["overlay"]) / "icomm-outbox.jsonl"
-    threading.Thread(target=site.watch_door, daemon=True).start()
+    threading.Thread(target=site.watch_maintenance, daemon=True).start()
     if config.get("icomm", True):
         threading.Thread(
             target=icomm.run,
-            args=(site.stores["seizures"], outbox, site.door_closed, site.ended),
+            args=(site.stores["seizures"], outbox, site.in_maintenance, site.ended),
             daemon=True,
         ).start()
     server.serve_forever(poll_interval=0.05)

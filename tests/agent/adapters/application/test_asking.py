@@ -91,7 +91,7 @@ def ask(url: str, **changes: object) -> HealthResult:
 # ---- headers and a token -------------------------------------------------------------------------
 
 
-def test_the_site_says_what_goes_along(guarded: Guarded, token: Path) -> None:
+def test_configured_headers_and_token_are_sent(guarded: Guarded, token: Path) -> None:
     headers = {"Host": "ncen.example", "X-Forwarded-Proto": "https"}
     assert ask(guarded.url, health_token_file=token, health_headers=headers)
     for seen in guarded.seen:
@@ -100,13 +100,13 @@ def test_the_site_says_what_goes_along(guarded: Guarded, token: Path) -> None:
     assert len(guarded.seen) == 2
 
 
-def test_another_word_before_the_token(guarded: Guarded, token: Path) -> None:
+def test_token_scheme_is_configurable(guarded: Guarded, token: Path) -> None:
     guarded.wanted = f"Token {TOKEN}"
     assert not ask(guarded.url, health_token_file=token)
     assert ask(guarded.url, health_token_file=token, health_token_scheme="Token")
 
 
-def test_a_token_that_is_renewed_is_read_anew(guarded: Guarded, token: Path) -> None:
+def test_renewed_token_is_read_again(guarded: Guarded, token: Path) -> None:
     prober = HealthProber(settings(guarded.url, health_token_file=token))
     assert prober.check_health(HealthExpectation("3.3.0"))
     guarded.wanted = "Bearer another-one"
@@ -130,7 +130,7 @@ SENT = {"health_token_file": "token", "health_headers": {"X-Site": "1"}}
 )
 @pytest.mark.parametrize("status", [401, 403, 500])
 @pytest.mark.parametrize("body", [b"<html>", b'{"detail": "SAID"}', b'{"version": "3.2.4"}'])
-def test_who_is_refused_is_told_what_to_mend(
+def test_refused_credentials_name_the_remedy(
     guarded: Guarded, token: Path, sent: tuple[str, ...], what: str, status: int, body: bytes
 ) -> None:
     guarded.wanted, guarded.otherwise, guarded.body = "Bearer another-one", status, body
@@ -148,14 +148,16 @@ def test_who_is_refused_is_told_what_to_mend(
     assert health.answered and TOKEN not in repr(health)
 
 
-def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path) -> None:
+def test_version_command_reports_nothing_when_credentials_are_refused(
+    guarded: Guarded, token: Path
+) -> None:
     guarded.wanted = "Bearer another-one"
     health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
     assert str(health.problems[0]) == f"{REFUSED}"
     assert health.credentials_refused and health.reported == {}
 
 
-def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:
+def test_maintenance_page_check_sends_no_credentials(guarded: Guarded, token: Path) -> None:
     more = {"health_token_file": token, "health_headers": {"X-Site": "1"}, "probe_timeout_s": 0.1}
     assert check_maintenance_page(settings("http://127.0.0.1:9", public_url=guarded.url, **more))
     assert guarded.seen
@@ -174,7 +176,7 @@ def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path)
         (f"{TOKEN}é", 0o600, "must contain one word"),
     ],
 )
-def test_a_token_that_cannot_be_used(
+def test_unusable_token_is_rejected(
     guarded: Guarded, tmp_path: Path, text: str | None, mode: int, words: str
 ) -> None:
     path = tmp_path / "token"
@@ -189,14 +191,14 @@ def test_a_token_that_cannot_be_used(
     assert TOKEN not in str(health)
 
 
-def test_what_an_answer_quotes_of_the_token_is_not_kept(guarded: Guarded, token: Path) -> None:
+def test_token_quoted_in_an_answer_is_masked(guarded: Guarded, token: Path) -> None:
     guarded.body = b'{"version": "3.2.4", "said": "SAID", "write": "SAID"}'
     health = ask(guarded.url, health_token_file=token, write_probe_field="write")
     assert "'write' is \"Bearer ***\", expected true" in str(health.problem)
     assert TOKEN not in repr(health)
 
 
-def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
+def test_token_quoted_in_an_invalid_response_is_masked(token: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -215,12 +217,12 @@ def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
         thread.join()
 
 
-def test_the_token_is_in_nothing_that_is_shown(token: Path) -> None:
+def test_token_is_absent_from_representations(token: Path) -> None:
     prober = HealthProber(settings("http://127.0.0.1:9", health_token_file=token))
     assert TOKEN not in repr(prober.load_credentials()) + repr(prober) + str(vars(prober))
 
 
-def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
+def test_invalid_token_file_is_not_quoted_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(b"secret\xff")
     path.chmod(0o600)
@@ -256,7 +258,7 @@ def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
         ({"version_command": []}, "at least 1"),
     ],
 )
-def test_settings_that_are_refused(changes: dict[str, object], words: str) -> None:
+def test_invalid_settings_are_rejected(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         settings(str(changes.pop("health_url", "http://127.0.0.1:9")), **changes)
 
@@ -264,7 +266,7 @@ def test_settings_that_are_refused(changes: dict[str, object], words: str) -> No
 @pytest.mark.parametrize(
     "url", ["https://ncen.example", "http://localhost:1", "http://127.0.0.9", "http://[::1]:1"]
 )
-def test_where_a_token_may_go(url: str) -> None:
+def test_token_is_allowed_to_tls_and_loopback_addresses(url: str) -> None:
     assert settings(url, health_token_file="/t").health_token_file == Path("/t")
 
 
@@ -282,7 +284,7 @@ def test_where_a_token_may_go(url: str) -> None:
         (None, "3.3.0", None, None),
     ],
 )
-def test_what_a_command_says(
+def test_version_command_output_is_parsed(
     status: int | None, output: str, pattern: str | None, told: str | None
 ) -> None:
     assert parse_version_output(status, output, pattern) == told
@@ -299,7 +301,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 """
 
 
-def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
+def test_version_command_reports_the_running_slot_rather_than_the_link(tmp_path: Path) -> None:
     """Status only: the answer says no version, and a command of the site finds out what runs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

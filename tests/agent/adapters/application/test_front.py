@@ -73,7 +73,7 @@ def settings(url: str | None, door: Path) -> ApplicationSettings:
         (404, 0, True, "status 404"),
     ],
 )
-def test_what_a_front_answers(
+def test_front_end_answer_is_checked(
     tmp_path: Path, away: int, after: int, there: bool, said: str | None
 ) -> None:
     door = tmp_path / "door"
@@ -85,7 +85,7 @@ def test_what_a_front_answers(
     assert set(asked) == {"/ncen/"}, "a redirection is not followed"
 
 
-def test_a_front_that_is_not_there_and_none_at_all(tmp_path: Path) -> None:
+def test_unreachable_front_end_is_reported_and_none_is_skipped(tmp_path: Path) -> None:
     with front(tmp_path / "door") as (url, _):
         pass
     assert "no response" in str(check_maintenance_page(settings(url, tmp_path / "door")))
@@ -107,7 +107,7 @@ def demo() -> Iterator[DemoSite]:
                 yield site
 
 
-def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -> None:
+def test_upgrade_is_reverted_when_the_front_end_lets_users_in(demo: DemoSite) -> None:
     """Seen: users wrote before the commit, and an undo throws that away."""
     config = site_in_process(demo).config.application
     text = demo.config_path.read_text()

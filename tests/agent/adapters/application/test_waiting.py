@@ -73,7 +73,7 @@ def forever(*answers: HealthResult) -> Iterator[HealthResult]:
         (lambda: forever(answered(200, "'version' is 3.2.4")), 120, 120),
     ],
 )
-def test_same_failing_answer_ends_the_wait(
+def test_repeated_identical_failure_ends_the_wait(
     answers: object, timeout_s: float, ends_after_s: float
 ) -> None:
     assert callable(answers)
@@ -89,13 +89,13 @@ def test_slow_application_is_waited_for() -> None:
     assert waited and waited.same is None
 
 
-def test_whoever_goes_back_waits_to_the_end() -> None:
+def test_rollback_waits_for_the_whole_timeout() -> None:
     """The release of before is the last one there is: nothing else could be started."""
     waited = waited_for(forever(answered(500)), 120, patient=True)
     assert not waited and waited.seconds > 119 and waited.same is None
 
 
-def test_few_slow_answers_are_not_enough() -> None:
+def test_few_slow_answers_do_not_end_the_wait() -> None:
     same: SameAnswer | None = None
     for look in range(SAME_LOOKS):
         assert not fails_for_good(same, 60.0 * look, 120)

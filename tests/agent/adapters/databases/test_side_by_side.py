@@ -33,7 +33,7 @@ class Gate:
         self.halted.set()
 
 
-def test_results_come_in_the_order_of_the_acts() -> None:
+def test_results_keep_the_order_of_the_operations() -> None:
     first = threading.Event()
 
     def one() -> int:
@@ -48,7 +48,7 @@ def test_results_come_in_the_order_of_the_acts() -> None:
     assert run_in_parallel({}) == {}
 
 
-def test_the_first_failure_ends_the_others_and_is_the_one_that_is_told() -> None:
+def test_first_failure_stops_the_others_and_is_reported() -> None:
     gate = Gate()
 
     def fail() -> str:
@@ -60,7 +60,7 @@ def test_the_first_failure_ends_the_others_and_is_the_one_that_is_told() -> None
     assert gate.halted.is_set()
 
 
-def test_a_signal_ends_all_and_is_raised_once_they_are_over() -> None:
+def test_signal_stops_all_and_is_raised_after_they_ended() -> None:
     gate, interruption = Gate(), SignalHandler()
 
     def ask() -> None:
@@ -85,7 +85,7 @@ def waits(frame: FrameType) -> bool:
     return names == ["Condition.wait", "Event.wait"]
 
 
-def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
+def test_signal_that_does_not_interrupt_the_wait_is_obeyed() -> None:
     """Seen under load: it came between the last look of the interpreter and the wait.
 
     Here the kernel gives it to another thread, which leaves the main thread as it was, too.
@@ -108,7 +108,7 @@ def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("what", ["a signal", "a failure to halt"])
-def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(what: str) -> None:
+def test_exception_while_stopping_leaves_no_thread(what: str) -> None:
     gate, interruption = Gate(), SignalHandler()
     asked = []
 
@@ -139,7 +139,7 @@ def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(wh
     assert len(asked) == 2
 
 
-def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operation_of_a_late_thread_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal in the middle of a start leaves a thread that nobody knows to be alive."""
     late: list[threading.Thread] = []
     begun = threading.Event()
@@ -159,7 +159,7 @@ def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.M
     assert not begun.is_set()
 
 
-def test_it_beats_while_it_waits() -> None:
+def test_waiting_reports_progress() -> None:
     beaten = threading.Event()
     assert run_in_parallel(
         {"a": lambda: beaten.wait(DEADLINE_S)}, heartbeat=beaten.set, heartbeat_s=0.01

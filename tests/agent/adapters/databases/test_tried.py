@@ -83,7 +83,7 @@ M = "mark"
         (of(b="a"), of(c="a"), of(b=M), None, "preserved"),
     ],
 )  # fmt: skip
-def test_what_became_of_a_value(
+def test_round_trip_value_is_classified(
     older: DatabaseSample,
     plain: DatabaseSample,
     back: DatabaseSample | None,
@@ -101,7 +101,7 @@ def test_what_became_of_a_value(
         assert not found.untested
 
 
-def test_what_was_refused_is_not_guessed() -> None:
+def test_refused_values_are_not_guessed() -> None:
     plain = of(c="a", d=None)
     refusals = {
         "t": {"c": Counter({UntestedReason.REFUSED: 1}), "d": Counter({UntestedReason.TYPE: 1})}
@@ -115,7 +115,7 @@ def test_what_was_refused_is_not_guessed() -> None:
     }
 
 
-def test_a_table_without_a_key_or_rows_says_so() -> None:
+def test_table_without_key_or_rows_is_reported() -> None:
     no_key = {"t": TableSample((), {"c": "text"})}
     (found,) = judge_columns("d", RoundTripObservation({}, no_key, no_key, {}, {}, {}))
     assert dict(found.untested) == {UntestedReason.NO_KEY: 1}
@@ -125,7 +125,7 @@ def test_a_table_without_a_key_or_rows_says_so() -> None:
     assert RoundTripResult(tuple(columns)).count_untested == {UntestedReason.EMPTY: 2}
 
 
-def test_a_column_with_which_the_way_back_does_not_go() -> None:
+def test_column_whose_rollback_failed_is_reported() -> None:
     older, plain = of(c="a"), of(c="a")
     sight = RoundTripObservation(
         older, plain, of(c="m"), {}, of(c="m"), of(c="m"), {"t": frozenset({"c"})}
@@ -134,7 +134,7 @@ def test_a_column_with_which_the_way_back_does_not_go() -> None:
     assert found == {"d.t.id": 0, "d.t.c": 1}
 
 
-def test_only_another_type_makes_a_suspect() -> None:
+def test_only_retyped_columns_are_suspects() -> None:
     older = {"t": TableSample(("id",), {"a": "varchar(20)", "b": "text"})}
     newer = {
         "t": TableSample(("id",), {"a": "varchar(200)", "b": "text", "c": "text"}),
@@ -147,7 +147,7 @@ def test_only_another_type_makes_a_suspect() -> None:
     ("said", "expected"),
     [([], ("d.t.c",)), (["t.c"], ()), (["T.C"], ()), (["t"], ()), (["t.other", "u"], ("d.t.c",))],
 )
-def test_what_nobody_says(said: list[str], expected: tuple[str, ...]) -> None:
+def test_undeclared_losses_are_found(said: list[str], expected: tuple[str, ...]) -> None:
     columns = [ColumnRoundTrip("d.t.c", lost=2), ColumnRoundTrip("d.t.preserved", preserved=2)]
     assert (
         find_undeclared_losses(columns, {"d": [parse_declared_loss(name) for name in said]})
@@ -158,7 +158,7 @@ def test_what_nobody_says(said: list[str], expected: tuple[str, ...]) -> None:
     assert find_undeclared_losses(columns, {"d": [DataLoss("other", None, LossKind.ROWS)]}) == ()
 
 
-def test_a_text_fits_and_is_nobody_elses() -> None:
+def test_similar_text_fits_and_is_no_real_value() -> None:
     texts = {make_test_texts("0", "c", row, 12)[0] for row in range(25)}
     assert len(texts) == 25
     assert make_test_texts("0", "c", 1, None)[0] != make_test_texts("0", "d", 1, None)[0]
@@ -169,7 +169,7 @@ def test_a_text_fits_and_is_nobody_elses() -> None:
     assert make_similar_texts("free text", 3) == make_similar_texts(None, 3) == ()
 
 
-def test_it_is_read_as_it_was_written() -> None:
+def test_result_survives_serialisation() -> None:
     values = RoundTripResult(
         (ColumnRoundTrip("d.t.c", preserved=1, lost=2, untested={UntestedReason.REFUSED: 3}),),
         "stopped",

@@ -43,7 +43,7 @@ def check(sql: str = "SELECT 1", **more: object) -> DomainCheck:
     return DomainCheck.model_validate(values)
 
 
-def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
+def test_each_side_is_checked_with_its_own_query(engine: DatabaseEngine) -> None:
     checks = [
         check(
             "SELECT count(*) FROM item", name="both", sql_after="SELECT 'x' || count(*) FROM item"
@@ -67,7 +67,7 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
         ("SELECT 1, 2", "1 x 2"),
     ],
 )
-def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str) -> None:
+def test_unexpected_result_shape_is_an_error(engine: DatabaseEngine, sql: str, shape: str) -> None:
     with refused(CHECK_RESULT_INVALID, match=shape):
         run_checks(engine, LiveDatabase, [check(sql)], CheckStage.BEFORE)
     with refused(QUERY_FAILED):
@@ -79,7 +79,7 @@ def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str
     [(None, None), ("x", "x"), (True, 1), (7, 7), (Decimal("12"), 12), (Decimal("-3"), -3),
      (Decimal("1.5"), "1.5"), (2.0, "2.0")],
 )  # fmt: skip
-def test_values_of_drivers(value: object, expected: CheckValue) -> None:
+def test_driver_values_are_converted(value: object, expected: CheckValue) -> None:
     found = _normalize_value(value)
     assert found == expected
     assert type(found) is type(expected)
@@ -130,7 +130,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_compare(case: Case) -> None:
+def test_check_results_are_compared(case: Case) -> None:
     name = case.check.name
     before = {name: case.before} if "before" in case.asked else {}
     after = {name: case.after} if "after" in case.asked else {}

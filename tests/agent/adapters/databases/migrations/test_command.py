@@ -99,7 +99,7 @@ def listen(slot: Path) -> tuple[Path, list[int], threading.Thread]:
     return pipe, found, thread
 
 
-def test_a_migrator_inherits_nothing_that_leads_elsewhere() -> None:
+def test_migrator_environment_inherits_no_misleading_variables() -> None:
     own = {
         "PATH": "/bin", "HOME": "/root", "LANG": "fr", "TZ": "UTC", "PGSSLROOTCERT": "ca.pem",
         "PGPASSWORD": "secret", "PGHOST": "live", "PGDATABASE": "live", "STORAGE_URL": "live",
@@ -112,14 +112,14 @@ def test_a_migrator_inherits_nothing_that_leads_elsewhere() -> None:
     assert build_migrator_environment({}, {}) == {"PATH": os.defpath}
 
 
-def test_it_is_told_whose_it_is() -> None:
+def test_migrator_environment_names_its_user() -> None:
     own = {"PATH": "/bin", "HOME": "/root", "USER": "root", "TMPDIR": "/root/tmp", "LANG": "fr"}
     assert build_migrator_environment(own, {}, MigratorUser("ncen", 7, 7, "/srv/ncen")) == {
         "PATH": "/bin", "LANG": "fr", "HOME": "/srv/ncen", "USER": "ncen", "LOGNAME": "ncen",
     }  # fmt: skip
 
 
-def test_it_runs_in_the_slot_with_its_environment_alone(slot: Path) -> None:
+def test_migrator_runs_in_its_slot_with_its_own_environment(slot: Path) -> None:
     text = "import os; print(os.getcwd(), sorted(os.environ), os.environ['NCEN_DB_CASES_URL'])"
     said = run(slot, text)
     assert said.startswith(str(slot))
@@ -127,12 +127,12 @@ def test_it_runs_in_the_slot_with_its_environment_alone(slot: Path) -> None:
     assert "HOME" not in said
 
 
-def test_the_place_of_the_release_is_told_in_arguments(slot: Path) -> None:
+def test_slot_placeholder_is_replaced_in_arguments(slot: Path) -> None:
     assert run(slot, "import sys; print(sys.argv[1])", "{slot}/x") == f"{slot}/x"
 
 
 @pytest.mark.parametrize("name", ["bin/migrate", "no-such-program", "directory", "may-not-run"])
-def test_a_program_that_is_not_there(slot: Path, name: str) -> None:
+def test_missing_migrator_is_an_error(slot: Path, name: str) -> None:
     (slot / "directory").mkdir()
     (slot / "may-not-run").write_text("#!/bin/sh\n")
     (slot / "may-not-run").chmod(0o644)
@@ -142,7 +142,7 @@ def test_a_program_that_is_not_there(slot: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["/bin/sh", "../sh", "bin/../../sh", "./sh", "bin//sh", "linked"])
-def test_a_program_of_the_system_is_none_of_the_release(slot: Path, name: str) -> None:
+def test_system_program_is_rejected_as_migrator(slot: Path, name: str) -> None:
     """Seen: 'sh -c' of the manifest ran as root, with all capabilities."""
     (slot / "linked").symlink_to("/bin/sh")
     made = MigratorCommand(argv=(name, "-c", "true"))
@@ -172,7 +172,7 @@ print(json.dumps({
 
 
 @needs_root
-def test_it_has_no_right_of_roots(slot: Path, tmp_path: Path) -> None:
+def test_migrator_runs_without_capabilities(slot: Path, tmp_path: Path) -> None:
     """Seen: uid=0(root), and full capabilities."""
     place = slot.with_name(slot.name + "-root")
     place.mkdir(0o755)
@@ -192,7 +192,7 @@ def test_it_has_no_right_of_roots(slot: Path, tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("user", [None, MigratorUser("root", 0, 0)])
-def test_root_runs_none_as_root(slot: Path, user: MigratorUser | None) -> None:
+def test_migrator_never_runs_as_root(slot: Path, user: MigratorUser | None) -> None:
     made = MigratorCommand(argv=(program(slot, "open('ran', 'w')"),))
     with refused(MIGRATOR_USER_UNKNOWN):
         run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=user)
@@ -200,7 +200,7 @@ def test_root_runs_none_as_root(slot: Path, user: MigratorUser | None) -> None:
 
 
 @needs_root
-def test_whose_user_a_migrator_has() -> None:
+def test_migrator_user_is_resolved() -> None:
     entry = pwd.getpwuid(65534)
     named = find_migrator_user(entry.pw_name, (12, 13))
     assert named == MigratorUser(entry.pw_name, 65534, entry.pw_gid, entry.pw_dir)
@@ -211,11 +211,11 @@ def test_whose_user_a_migrator_has() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="about everybody but root")
-def test_who_is_not_root_runs_it_itself() -> None:
+def test_unprivileged_agent_runs_the_migrator_itself() -> None:
     assert find_migrator_user("root", (0, 0)) is None
 
 
-def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
+def test_failed_migrator_error_contains_the_end_of_its_output(slot: Path) -> None:
     text = "import sys; print('x' * 50_000); print('no relation', file=sys.stderr); sys.exit(3)"
     with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*status 3") as caught:
         run(slot, text)
@@ -226,12 +226,12 @@ def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
     assert len(private) <= OUTPUT_TAIL_BYTES
 
 
-def test_one_that_was_killed_is_a_failure(slot: Path) -> None:
+def test_killed_migrator_is_a_failure(slot: Path) -> None:
     with refused(MIGRATOR_FAILED, match="status 137"):
         run(slot, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
 
-def test_one_whose_interpreter_is_missing_is_a_failure(slot: Path) -> None:
+def test_migrator_without_its_interpreter_is_a_failure(slot: Path) -> None:
     (slot / "migrate").write_text("#!/no/such/interpreter\n")
     (slot / "migrate").chmod(0o755)
     made = MigratorCommand(argv=("migrate",))
@@ -239,7 +239,7 @@ def test_one_whose_interpreter_is_missing_is_a_failure(slot: Path) -> None:
         run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=USER)
 
 
-def test_out_of_time_its_whole_group_is_ended(slot: Path) -> None:
+def test_timed_out_migrator_is_killed_with_its_process_group(slot: Path) -> None:
     pipe, found, thread = listen(slot)
     with refused(MIGRATOR_FAILED, match="timed out after 3 s") as caught:
         run(slot, STAYS, str(pipe), timeout_s=3)
@@ -250,7 +250,7 @@ def test_out_of_time_its_whole_group_is_ended(slot: Path) -> None:
     assert caught.value.raw_error == "said before the end"
 
 
-def test_children_that_it_leaves_are_ended(slot: Path) -> None:
+def test_children_left_by_a_migrator_are_killed(slot: Path) -> None:
     pipe, found, thread = listen(slot)
     leaves = STAYS.removesuffix("time.sleep(600)\n")
     assert run(slot, leaves, str(pipe)) == "said before the end"
@@ -259,7 +259,7 @@ def test_children_that_it_leaves_are_ended(slot: Path) -> None:
         wait_for_death(pid)
 
 
-def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
+def test_migrator_does_not_outlive_a_killed_agent(slot: Path) -> None:
     pipe, found, thread = listen(slot)
     name = program(slot, STAYS)
     user = "None" if USER is None else "MigratorUser('application', 65534, 65534)"
@@ -289,7 +289,7 @@ def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
         wait_for_death(pid)
 
 
-def test_it_gives_signs_of_life(slot: Path) -> None:
+def test_running_migrator_reports_progress(slot: Path) -> None:
     gate = slot / "gate"
     os.mkfifo(gate)
     gate.chmod(0o666)

@@ -28,7 +28,7 @@ LEDGER = [("0001_a", "up"), ("0002_b", "up"), ("0002_b", "down"), ("0002_b", "up
 class Cases:
     """What must hold on every engine; ``database`` is as it was left then."""
 
-    def test_it_is_migrated_on(self, database: Database, tmp_path: Path) -> None:
+    def test_alembic_database_is_migrated_further(self, database: Database, tmp_path: Path) -> None:
         runner, both = database.runner(), first(tmp_path)
         more = [make(tmp_path, "0003_c", "CREATE TABLE c (z int)", "DROP TABLE c")]
         assert [(r.id, r.direction) for r in runner.read_ledger()] == LEDGER
@@ -39,7 +39,7 @@ class Cases:
         assert database.versions() == [("0003_c",)]
         assert [(r.id, r.direction) for r in runner.read_ledger()] == [*LEDGER, ("0003_c", "up")]
 
-    def test_it_goes_all_the_way_back_and_up_again(
+    def test_alembic_database_migrates_down_to_the_start_and_up_again(
         self, database: Database, tmp_path: Path
     ) -> None:
         runner, both = database.runner(), first(tmp_path)
@@ -55,7 +55,7 @@ class Cases:
             "0002_b", "0001_a", "0001_a", "0002_b",
         ]  # fmt: skip
 
-    def test_its_tables_are_as_new_ones_are(
+    def test_alembic_tables_equal_new_ones(
         self, database: Database, fresh: Database, tmp_path: Path
     ) -> None:
         fresh.runner().migrate(CHANGE, first(tmp_path), None, SilentProgress())
@@ -74,7 +74,7 @@ class TestSqlite(Cases):
     def database(self, tmp_path: Path) -> Database:
         return written(on_sqlite(tmp_path / "cases.sqlite"))
 
-    def test_functions_that_migrations_had_are_there(
+    def test_database_functions_of_migrations_are_available(
         self, database: Database, tmp_path: Path
     ) -> None:
         both = first(tmp_path)
@@ -84,7 +84,7 @@ class TestSqlite(Cases):
         database.runner().migrate(CHANGE, [*both, more], None, SilentProgress())
         assert database.ask("SELECT y, typeof(y) FROM b") == [(2, "integer")]
 
-    def test_a_pattern_of_the_database_is_matched_against_nothing(
+    def test_regexp_constraint_does_not_block_the_agent(
         self, database: Database, tmp_path: Path
     ) -> None:
         """Python held the thread of the signs of life in it as well, for years."""

@@ -136,7 +136,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_way(case: Case) -> None:
+def test_rollback_kind_is_decided(case: Case) -> None:
     ledgers = upgraded(case.older, case.newer)
     way = plan_rollback_path(
         NAMES,
@@ -152,7 +152,7 @@ def test_each_way(case: Case) -> None:
     assert bool(way.reasons) is (case.back is not RollbackKind.KEEPS_RECORDS)
 
 
-def test_what_stood_before_a_program_stays() -> None:
+def test_schema_from_before_a_migrator_stays() -> None:
     """From files over a program to files: what the first release applied is not undone."""
     with_program = release("2.0", program=PROGRAM)
     ledgers = installed({}, OLD)
@@ -170,7 +170,7 @@ def test_what_stood_before_a_program_stays() -> None:
     assert [(s.direction, s.id) for s in back.steps] == [(MigrationDirection.DOWN, "0002")] * 2
 
 
-def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
+def test_unmatched_ledger_requires_restore_and_names_the_reason() -> None:
     way = plan_rollback_path(
         NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, engine="postgresql", read=str
     )  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
     assert [reason[:2] for reason in way.reasons] == [("a", "0001")]
 
 
-def test_what_was_seen_changes_only_what_depends_on_it() -> None:
+def test_schema_comparison_resolves_only_dependent_rollback_kinds() -> None:
     depends = RollbackPath(
         RollbackKind.DEPENDS_ON_MIGRATOR, (("a", "bin/migrate", "it only goes forward"),)
     )
@@ -215,7 +215,7 @@ def releases(draw: st.DrawFn, version: str) -> MigrationSet:
     first=releases("0.9"), older=releases("1.0"), newer=releases("2.0"),
     changes=st.booleans(), rehearsed=st.booleans(),
 )  # fmt: skip
-def test_the_plan_says_what_the_rollback_finds(
+def test_planned_rollback_matches_the_actual_one(
     first: MigrationSet, older: MigrationSet, newer: MigrationSet, changes: bool, rehearsed: bool
 ) -> None:
     begun = installed({}, first, ChangeRef("zerothaa", 0, "0.9"))
@@ -285,7 +285,7 @@ def test_the_plan_says_what_the_rollback_finds(
         ),
     ],
 )
-def test_what_is_declared_hides_nothing_that_goes_with_it(
+def test_declared_loss_does_not_hide_cascading_loss(
     tmp_path: Path, loses: tuple[str, ...] | None, found: list[DataLoss]
 ) -> None:
     made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
@@ -336,7 +336,7 @@ SAID = [
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
 @pytest.mark.parametrize("by", ["files", "a program"])
-def test_what_releases_say_of_databases(said: Said, by: str) -> None:
+def test_declared_schema_compatibility_decides_on_copies(said: Said, by: str) -> None:
     program = PROGRAM if by == "a program" else None
     older, newer = (
         made if words is None else says(made, *words)
@@ -354,7 +354,7 @@ def test_what_releases_say_of_databases(said: Said, by: str) -> None:
         assert way == NO_COPY and way.kind is RollbackKind.KEEPS_RECORDS and way.code_only
 
 
-def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
+def test_required_migrations_need_a_copy_despite_declarations() -> None:
     older, newer = says(OLD, 1, 1), says(NEW, 1, 1)
     ledgers = installed({}, older)
     assert not is_code_only_upgrade(
@@ -368,7 +368,7 @@ def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
 @pytest.mark.parametrize("by", ["files", "a program"])
 @pytest.mark.parametrize("expand", [True, False])
 @pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
-def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
+def test_expand_program_runs_before_the_downtime(said: Said, expand: bool, by: str) -> None:
     """A program, on databases of a lower number, on which the older release runs on."""
     program = PROGRAM if by == "a program" else None
     older, newer = release("1.0", program=program), release("2.0", program=program)

@@ -52,7 +52,7 @@ def back(site: Site, change: ChangeRef) -> None:
 
 
 @pytest.mark.parametrize("change", [AS_IS, NEXT], ids=["first", "next"])
-def test_over_and_back_changes_the_comment_alone(any_site: Site, change: ChangeRef) -> None:
+def test_cut_over_and_back_changes_only_the_comment(any_site: Site, change: ChangeRef) -> None:
     site, engine = any_site, any_site.engine()
     before, oids = site.snapshot(), numbers(site)
     over(site, change)
@@ -68,7 +68,7 @@ def test_over_and_back_changes_the_comment_alone(any_site: Site, change: ChangeR
     assert (site.snapshot(), numbers(site)) == (before, oids)
 
 
-def test_a_commit_is_remembered_and_not_taken_back(any_site: Site) -> None:
+def test_commit_is_recorded_and_not_reverted(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     over(site, AS_IS)
@@ -95,7 +95,7 @@ def test_a_commit_is_remembered_and_not_taken_back(any_site: Site) -> None:
     assert site.snapshot() == committed
 
 
-def test_what_lies_inside_makes_up_for_a_lost_comment(any_site: Site) -> None:
+def test_control_row_repairs_a_lost_comment(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     over(site, AS_IS)
     engine.record_commit(AS_IS)
@@ -104,7 +104,7 @@ def test_what_lies_inside_makes_up_for_a_lost_comment(any_site: Site) -> None:
     assert engine.repair_marker() == ("t_seizure",)
 
 
-def test_nobody_is_let_in_before_the_commit_but_the_application(any_site: Site) -> None:
+def test_only_the_application_connects_before_the_commit(any_site: Site) -> None:
     site = any_site
     over(site, AS_IS)
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
@@ -113,7 +113,7 @@ def test_nobody_is_let_in_before_the_commit_but_the_application(any_site: Site) 
     assert site.sql("t_seizure", "SELECT 1", user="app ro") == [(1,)]
 
 
-def test_an_older_change_is_not_cut_over_a_newer_one(any_site: Site) -> None:
+def test_older_change_does_not_replace_a_newer_one(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     over(site, NEXT)
     engine.record_commit(NEXT)
@@ -123,7 +123,7 @@ def test_an_older_change_is_not_cut_over_a_newer_one(any_site: Site) -> None:
 
 
 @pytest.mark.parametrize("own", [None, "words", "words\nof two lines"])
-def test_a_comment_that_is_lent_comes_back_exactly(own: str | None) -> None:
+def test_marked_comment_is_restored_exactly(own: str | None) -> None:
     first = mark_committed(add_marker(own, AS_IS))
     for comment in (own, first):
         lent = append_marker(comment, NEXT)

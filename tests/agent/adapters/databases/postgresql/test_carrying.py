@@ -137,7 +137,7 @@ def seen_in(site: Site, user: str = AGENT, restorer: str = OWNER) -> set[str]:
 
 @in_turns("thing")
 @pytest.mark.parametrize("thing", THINGS)
-def test_it_is_found_and_left_out_of_a_rehearsal(agents: Site, thing: str) -> None:
+def test_unportable_object_is_found_and_omitted_from_a_rehearsal(agents: Site, thing: str) -> None:
     statements, named = THINGS[thing]
     site = agents
     assert seen_in(site) == set()
@@ -164,7 +164,7 @@ def test_it_is_found_and_left_out_of_a_rehearsal(agents: Site, thing: str) -> No
     engine.discard_candidates(REHEARSAL, plan)
 
 
-def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
+def test_objects_of_an_ordinary_role_are_copied_completely(agents: Site) -> None:
     site = agents
     site.sql("t_seizure", *CARRIED)
     assert seen_in(site) == set()
@@ -177,7 +177,7 @@ def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
     engine.discard_candidates(REHEARSAL, plan)
 
 
-def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
+def test_uncountable_rows_are_reported_as_such(agents: Site) -> None:
     site = agents
     site.sql("t_seizure", "CREATE TABLE theirs AS SELECT 1 AS a")
     if site.server.binaries.major >= 16:  # there the agent's role inherits nothing of it
@@ -221,7 +221,7 @@ def item(kind: str, *facts: PortabilityIssue, oid: int = 1) -> CatalogueObject:
         (True, (PortabilityIssue.VERSION,), True),
     ],
 )
-def test_who_carries_what(
+def test_copied_objects_are_classified_by_role(
     superuser: bool, facts: tuple[PortabilityIssue, ...], obstacle: bool
 ) -> None:
     assert (
@@ -251,7 +251,7 @@ COMMON = ("--no-comments", "--no-owner", "--no-subscriptions", "--role=ncen")
         (item("default acl", PortabilityIssue.OWNER), (), ("--no-privileges",), True, False),
     ],
 )  # fmt: skip
-def test_how_all_the_rest_is_dumped(
+def test_dump_options_cover_the_remaining_objects(
     found: CatalogueObject,
     dump: tuple[str, ...],
     restore: tuple[str, ...],
@@ -265,11 +265,11 @@ def test_how_all_the_rest_is_dumped(
     assert how.tables_without_rows == (frozenset({1}) if rowless else frozenset())
 
 
-def test_nothing_in_the_way_changes_nothing() -> None:
+def test_unobstructed_dump_has_default_options() -> None:
     assert choose_dump_options((), "ncen") == DumpOptions()
 
 
-def test_what_is_kept_of_a_list_of_contents() -> None:
+def test_list_of_contents_is_filtered() -> None:
     listed = """;
 ; Archive created at 2026-01-01
 215; 1259 16385 TABLE public cases ncen

@@ -73,14 +73,14 @@ def counted(site: Site, found: tuple[DataLoss, ...], *, since: bool) -> dict[str
          {"hints.note_id": 3}),
     ],
 )  # fmt: skip
-def test_rows_of_each_table_that_loses_some(
+def test_entered_rows_of_each_lossy_table_are_counted(
     site: Site, down: str, expected: dict[str, int]
 ) -> None:
     assert counted(site, find_data_loss("", down, "postgresql"), since=True) == expected
 
 
 @NEWEST
-def test_where_the_moment_is_not_known_all_rows_count(site: Site) -> None:
+def test_all_rows_count_where_the_start_time_is_unknown(site: Site) -> None:
     found = (
         DataLoss("cases", None, LossKind.ROWS),
         DataLoss("seals", None, LossKind.TABLE, is_release_table=True),

@@ -99,7 +99,7 @@ class Meeting:
 
 
 @NEWEST
-def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None:
+def test_databases_are_migrated_in_parallel(site: Site, tmp_path: Path) -> None:
     engine, meeting = site.engine(), Meeting()
     fenced_copies(engine)
     engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, meeting)
@@ -141,7 +141,7 @@ SLEEPING = (
 
 @NEWEST
 @pytest.mark.parametrize("held", [False, True])
-def test_a_migration_that_fails_ends_those_beside_it(
+def test_failed_migration_terminates_the_parallel_ones(
     site: Site, tmp_path: Path, held: bool
 ) -> None:
     engine = site.engine()
@@ -175,7 +175,7 @@ def interrupted_asleep(site: Site) -> Iterator[None]:
 
 
 @NEWEST
-def test_a_signal_ends_the_counting_of_what_was_written(
+def test_signal_terminates_the_counting_of_new_rows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = site.engine()
@@ -195,7 +195,7 @@ def test_a_signal_ends_the_counting_of_what_was_written(
 
 
 @NEWEST
-def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
+def test_signal_terminates_migrations(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     fenced_copies(engine)
     target = two_releases(tmp_path, SLEEPS, SLEEPS)
@@ -206,7 +206,7 @@ def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
     engine.unfence(CHANGE)
 
 
-def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:
+def test_interrupted_copy_leaves_nothing(any_site: Site) -> None:
     site, engine, interruption = any_site, any_site.engine(), SignalHandler()
     before = site.snapshot()
     engine.fence(CHANGE)
@@ -227,7 +227,7 @@ def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:
 
 
 @NEWEST
-def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
+def test_failed_copy_terminates_the_others(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
@@ -241,7 +241,9 @@ def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
     assert site.databases() == set(site.names.values())
 
 
-def test_a_server_that_is_stopped_at_once_in_a_migration(doomed: Site, tmp_path: Path) -> None:
+def test_immediate_server_stop_during_a_migration_is_not_blamed_on_the_release(
+    doomed: Site, tmp_path: Path
+) -> None:
     """As ``pg_ctl stop -m immediate``, or a kernel that runs out of memory: nobody's release."""
     engine, over = doomed.engine(), threading.Event()
     fenced_copies(engine)
@@ -266,7 +268,7 @@ def test_a_server_that_is_stopped_at_once_in_a_migration(doomed: Site, tmp_path:
 
 
 @NEWEST
-def test_session_that_is_ended_from_outside_is_one_of_databases_that_are_away(site: Site) -> None:
+def test_terminated_session_is_reported_as_unavailable_database(site: Site) -> None:
     with (
         refused(DatabaseUnreachableError),
         site.engine()._server.open_session_block("postgres") as session,

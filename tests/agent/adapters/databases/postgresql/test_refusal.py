@@ -80,7 +80,7 @@ def conninfo(server: EmbeddedPostgres, user: str, database: str, password: str) 
 
 
 @pytest.mark.parametrize(("login", "code"), ANSWERS.items(), ids=[" ".join(a) for a in ANSWERS])
-def test_answers_of_a_german_server(
+def test_german_server_answers_are_classified(
     german: EmbeddedPostgres, login: tuple[str, str, str], code: str
 ) -> None:
     answered, words = ask_sqlstate(conninfo(german, *login), 10)
@@ -89,7 +89,7 @@ def test_answers_of_a_german_server(
     assert "\n" not in words
 
 
-def test_answer_of_a_german_server_to_the_library_of_the_system(german: EmbeddedPostgres) -> None:
+def test_german_answers_are_classified_through_system_libpq(german: EmbeddedPostgres) -> None:
     """Debian's package has no compiled psycopg: it reaches libpq by ctypes."""
     if ctypes.util.find_library("pq") is None:
         pytest.skip("there is no libpq beside psycopg's own")
@@ -103,7 +103,7 @@ def test_answer_of_a_german_server_to_the_library_of_the_system(german: Embedded
     assert told.stdout.startswith("28000 Peer-Authentifizierung")
 
 
-def test_refused_login_of_a_german_server_is_told_from_one_that_is_away(
+def test_refused_german_login_is_distinguished_from_an_unreachable_server(
     german: EmbeddedPostgres,
 ) -> None:
     for host, refused in ((german.host, True), (german.directory, False)):
@@ -114,7 +114,7 @@ def test_refused_login_of_a_german_server_is_told_from_one_that_is_away(
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_server_that_does_not_answer(tmp_path: Path, listens: bool) -> None:
+def test_silent_server_is_reported(tmp_path: Path, listens: bool) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         if listens:
             silent.bind(str(tmp_path / ".s.PGSQL.5432"))
@@ -124,7 +124,7 @@ def test_server_that_does_not_answer(tmp_path: Path, listens: bool) -> None:
     assert ("no answer in" in words) is listens
 
 
-def test_a_failure_that_has_passed_gives_nobody_the_agents_role(
+def test_transient_login_failure_does_not_fall_back_to_the_agent_role(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first login fails, the one that asks why works: nothing was refused."""

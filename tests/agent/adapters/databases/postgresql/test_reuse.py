@@ -29,7 +29,7 @@ def count_sessions(site: Site) -> int:
     return int(site.sql("postgres", sql)[0][0])
 
 
-def test_one_session_serves_questions_and_acts_of_a_block(site: Site, server: Server) -> None:
+def test_one_session_serves_a_block(site: Site, server: Server) -> None:
     with server.reuse_control_sessions():
         first = ask(server)
         with server.reuse_control_sessions():
@@ -41,19 +41,19 @@ def test_one_session_serves_questions_and_acts_of_a_block(site: Site, server: Se
     assert count_sessions(site) == 0
 
 
-def test_without_a_block_none_is_kept(site: Site, server: Server) -> None:
+def test_no_session_is_reused_outside_a_block(site: Site, server: Server) -> None:
     ask(server)
     assert count_sessions(site) == 0
 
 
-def test_one_that_was_ended_is_replaced(site: Site, server: Server) -> None:
+def test_terminated_session_is_replaced(site: Site, server: Server) -> None:
     with server.reuse_control_sessions():
         first = ask(server)
         assert site.sql("postgres", f"SELECT pg_terminate_backend({first}, 10000)") == [(True,)]
         assert ask(server) != first
 
 
-def test_one_that_failed_or_is_in_a_transaction_is_not_kept(site: Site, server: Server) -> None:
+def test_failed_session_is_not_reused(site: Site, server: Server) -> None:
     def fails(connection: Connection) -> None:
         connection.execute("SELECT 1 / 0")
 
@@ -67,7 +67,7 @@ def test_one_that_failed_or_is_in_a_transaction_is_not_kept(site: Site, server: 
         assert count_sessions(site) == 0
 
 
-def test_a_longer_limit_is_never_left_to_the_next(site: Site, server: Server) -> None:
+def test_extended_timeout_is_not_inherited_by_the_next_use(site: Site, server: Server) -> None:
     with server.reuse_control_sessions():
         with server.open_control_session(statement_s=1234.0) as connection:
             long = connection.info.backend_pid
@@ -76,7 +76,9 @@ def test_a_longer_limit_is_never_left_to_the_next(site: Site, server: Server) ->
             assert connection.info.dbname == "postgres"
 
 
-def test_tables_are_made_at_once_and_found_in_one_question(site: Site, server: Server) -> None:
+def test_control_tables_are_created_at_once_and_found_in_one_query(
+    site: Site, server: Server
+) -> None:
     made = {
         name
         for (name,) in site.sql(

@@ -88,7 +88,7 @@ def opened_and_closed(site: Site, *statements: str, database: str = "t_seizure")
 # ---- sessions ------------------------------------------------------------------------------------
 
 
-def test_a_session_that_the_server_hides_is_ended(plain: Site) -> None:
+def test_hidden_foreign_session_is_terminated(plain: Site) -> None:
     plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
     with contextlib.closing(session(plain, "report")) as report:
         plain.engine().fence(CHANGE)
@@ -96,7 +96,7 @@ def test_a_session_that_the_server_hides_is_ended(plain: Site) -> None:
             report.execute(ROW)
 
 
-def test_what_the_server_hides_is_asked_for(plain: Site) -> None:
+def test_missing_statistics_privilege_is_reported(plain: Site) -> None:
     assert "NU-4150" not in look(plain)
     plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
     found = look(plain)["NU-4150"]
@@ -104,7 +104,7 @@ def test_what_the_server_hides_is_asked_for(plain: Site) -> None:
     assert f"GRANT pg_read_all_stats TO {AGENT};" in str(found.remedy)
 
 
-def test_sessions_are_judged_by_role(plain: Site) -> None:
+def test_foreign_sessions_are_judged_by_role(plain: Site) -> None:
     with contextlib.ExitStack() as stack:
         for role in ("ncen", "report", "postgres"):
             stack.enter_context(contextlib.closing(session(plain, role, f"of-{role}")))
@@ -130,7 +130,7 @@ def test_sessions_are_judged_by_role(plain: Site) -> None:
         assert f"GRANT pg_signal_backend TO {AGENT};" in str(found["NU-4152"].remedy)
 
 
-def test_a_session_that_stays_turns_the_change_back(plain: Site) -> None:
+def test_remaining_foreign_session_reverts_the_change(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     with contextlib.closing(session(plain, "postgres")) as late:
@@ -144,7 +144,7 @@ def test_a_session_that_stays_turns_the_change_back(plain: Site) -> None:
     assert plain.snapshot() == before
 
 
-def test_autovacuum_is_nobodys_session(request: pytest.FixtureRequest) -> None:
+def test_autovacuum_is_not_a_foreign_session(request: pytest.FixtureRequest) -> None:
     settings = (
         *FAST_SETTINGS,
         "autovacuum_naptime=1s",
@@ -180,7 +180,7 @@ def test_autovacuum_is_nobodys_session(request: pytest.FixtureRequest) -> None:
 # ---- what was opened -----------------------------------------------------------------------------
 
 
-def test_what_was_opened_and_closed_again_is_not_cut_over(any_site: Site) -> None:
+def test_database_reopened_in_between_is_not_cut_over(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     plan = engine.plan_copy(CHANGE)
@@ -196,7 +196,7 @@ def test_what_was_opened_and_closed_again_is_not_cut_over(any_site: Site) -> Non
 
 
 @NEWEST
-def test_it_is_noticed_also_where_the_agent_closes_it(site: Site) -> None:
+def test_reopened_database_is_detected_after_the_agent_closed_it(site: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
@@ -229,7 +229,7 @@ UNALTERED = {
 }
 
 
-def test_what_alters_the_entry(site: Site) -> None:
+def test_catalogue_change_of_a_database_is_detected(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     with psycopg.connect(site.server.conninfo("t_control"), autocommit=True) as control:
@@ -253,7 +253,7 @@ def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
     engine.cut_over(change)
 
 
-def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
+def test_only_the_application_connects_until_the_commit(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     over(site, CHANGE, engine)
@@ -275,7 +275,7 @@ def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
 
 
 @NEWEST
-def test_an_application_of_several_roles_keeps_working(site: Site) -> None:
+def test_application_with_several_roles_keeps_connecting(site: Site) -> None:
     engine = _engine(site, application_roles=("app ro", "nobody-of-this-name"))
     over(site, CHANGE, engine)
     with contextlib.closing(session(site, "app ro")) as application:
@@ -286,7 +286,7 @@ def test_an_application_of_several_roles_keeps_working(site: Site) -> None:
 
 @NEWEST
 @pytest.mark.parametrize("lost", ["role", "control"])
-def test_rights_come_back_whatever_happened_meanwhile(any_site: Site, lost: str) -> None:
+def test_connect_grants_are_restored_after_any_interruption(any_site: Site, lost: str) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     over(site, CHANGE, engine)
@@ -309,7 +309,7 @@ def test_rights_come_back_whatever_happened_meanwhile(any_site: Site, lost: str)
 
 
 @NEWEST
-def test_what_a_torn_change_took_comes_back_with_the_next(site: Site) -> None:
+def test_connect_grants_of_an_interrupted_change_are_restored_by_the_next(site: Site) -> None:
     """Its agent did not come back before the commit, and another one goes on."""
     before = site.snapshot()
     over(site, CHANGE, site.engine())
@@ -328,7 +328,7 @@ def test_what_a_torn_change_took_comes_back_with_the_next(site: Site) -> None:
 # ---- what is left behind -------------------------------------------------------------------------
 
 
-def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
+def test_rows_written_after_the_cut_over_are_retained(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     plan = engine.plan_copy(CHANGE)
@@ -357,7 +357,7 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
 
 
 @NEWEST
-def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
+def test_uncountable_rows_are_retained(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
     over(plain, CHANGE, engine)
@@ -368,7 +368,7 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
 
 @NEWEST
 @pytest.mark.parametrize("why", ["damaged", "large"])
-def test_what_cannot_be_read_does_not_bar_the_way_back(
+def test_unreadable_database_does_not_block_the_rollback(
     site: Site, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     engine, before = site.engine(), site.snapshot()
@@ -392,7 +392,7 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
 
 
 @NEWEST
-def test_rows_are_counted_side_by_side(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_counted_in_parallel(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, count = site.engine(), reading.count_newer_rows
     plan = engine.plan_copy(CHANGE)
     over(site, CHANGE, engine)
@@ -411,7 +411,7 @@ def test_rows_are_counted_side_by_side(site: Site, monkeypatch: pytest.MonkeyPat
 
 
 @NEWEST
-def test_who_slips_in_while_rows_are_counted_loses_none(
+def test_session_opened_during_counting_loses_no_rows(
     plain: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, before = plain.engine(), plain.snapshot()
@@ -443,7 +443,7 @@ def test_who_slips_in_while_rows_are_counted_loses_none(
 
 
 @NEWEST
-def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
+def test_nothing_is_retained_without_new_rows(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     over(plain, CHANGE, engine)
@@ -455,7 +455,7 @@ def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
 
 
 @NEWEST
-def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
+def test_written_previous_database_is_reported(site: Site) -> None:
     engine = site.engine()
     over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
@@ -484,7 +484,7 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
 
 @NEWEST
 @pytest.mark.parametrize("torn", ["about to be dropped", "the first is gone", "a template"])
-def test_a_torn_collection_of_ours_is_nobodys_writing(
+def test_interrupted_prune_is_not_taken_for_foreign_writes(
     site: Site, monkeypatch: pytest.MonkeyPatch, torn: str
 ) -> None:
     if torn == "a template":
@@ -512,7 +512,7 @@ def test_a_torn_collection_of_ours_is_nobodys_writing(
 
 
 @NEWEST
-def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
+def test_live_database_written_before_the_commit_is_detected(site: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     over(site, CHANGE, engine)
@@ -524,6 +524,6 @@ def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
 
 
-def test_settings() -> None:
+def test_connect_roles_are_configurable() -> None:
     assert PostgresSettings(owner="o").connect_roles == ("o",)
     assert PostgresSettings(owner="o", application_roles=("a", "b")).connect_roles == ("a", "b")

@@ -46,7 +46,7 @@ from tests.support.errors import refused
 NAMES = ("seizure", "suspect")
 
 
-def test_over_and_back_is_exact(any_site: Site) -> None:
+def test_cut_over_and_back_is_exact(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     assert engine.read_evidence(CHANGE) == ChangeEvidence(is_cut_over=False, fenced=False)
@@ -95,7 +95,7 @@ def test_over_and_back_is_exact(any_site: Site) -> None:
 
 
 @NEWEST
-def test_again_after_going_back(site: Site) -> None:
+def test_cut_over_is_repeatable_after_a_revert(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
@@ -112,7 +112,7 @@ def test_again_after_going_back(site: Site) -> None:
 
 @pytest.mark.parametrize("forgotten", ["nothing", "control", "comments"])
 @NEWEST
-def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
+def test_committed_change_is_not_reverted(site: Site, forgotten: str) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     with pytest.raises(DatabaseError):
@@ -137,7 +137,7 @@ def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
 
 
 @NEWEST
-def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
+def test_change_does_not_replace_or_revert_a_later_one(site: Site) -> None:
     first, second = CHANGE, replace(CHANGE, id="bbbbbbbb")
     engine = site.engine()
     engine.fence(first)
@@ -161,7 +161,7 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
 
 @pytest.mark.parametrize("seen", [True, False])
 @NEWEST
-def test_what_a_killed_server_left_of_the_control_database(
+def test_leftover_control_database_of_a_killed_server_is_replaced(
     site: Site, seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory without a row: what the server leaves when it is killed in CREATE DATABASE."""
@@ -186,7 +186,7 @@ def test_what_a_killed_server_left_of_the_control_database(
 
 
 @NEWEST
-def test_a_directory_that_a_torn_copy_left_is_told(
+def test_leftover_directory_of_an_interrupted_copy_is_reported(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_chosen_numbers(site)
@@ -213,7 +213,7 @@ def test_a_directory_that_a_torn_copy_left_is_told(
 
 
 @NEWEST
-def test_back_to_what_was_kept(site: Site) -> None:
+def test_previous_databases_are_restored(site: Site) -> None:
     engine = site.engine()
     before = site.snapshot()
     engine.fence(CHANGE)
@@ -258,7 +258,7 @@ def test_back_to_what_was_kept(site: Site) -> None:
 
 
 @NEWEST
-def test_the_set_must_agree(site: Site) -> None:
+def test_incomplete_set_is_detected(site: Site) -> None:
     marked = lit(add_marker(None, CHANGE))
     site.sql("postgres", f"COMMENT ON DATABASE t_seizure IS {marked}")
     with refused(MARKERS_DISAGREE):
@@ -270,7 +270,7 @@ def test_the_set_must_agree(site: Site) -> None:
 
 
 @NEWEST
-def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) -> None:
+def test_fence_terminates_sessions_and_keeps_the_live_database_closed(site: Site) -> None:
     engine = site.engine()
     with psycopg.connect(site.server.conninfo("t_seizure"), autocommit=True) as officer:
         officer.execute("SELECT 1")
@@ -317,7 +317,7 @@ def test_grants_and_settings_keep_their_order(any_site: Site, back: bool) -> Non
     assert in_catalogue(site) == before
 
 
-def test_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
+def test_refused_rollback_revokes_no_privileges(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     engine.fence(CHANGE)
     engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())

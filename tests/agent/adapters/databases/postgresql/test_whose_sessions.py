@@ -48,7 +48,7 @@ MAY_OPEN: Mapping[str, set[str] | None] = {
 }
 
 
-def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
+def test_each_module_opens_sessions_as_its_declared_role() -> None:
     found: dict[str, set[str]] = {}
     as_owner = set()
     for path in ROOM.glob("*.py"):
@@ -78,7 +78,7 @@ def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
     ],
     ids=range(len(reading._QUERIES) + 4),
 )
-def test_the_agents_own_sessions_ask_the_catalogue(text: str) -> None:
+def test_agent_role_sessions_query_only_the_catalogue(text: str) -> None:
     named = re.findall(r"(?<!DISTINCT )\b(?:FROM|JOIN)\s+(?:LATERAL\s+)?(\w+)\b(?!\()", text)
     assert named
     assert [name for name in named if not name.startswith("pg_")] == []
@@ -104,7 +104,7 @@ def statements(server: EmbeddedPostgres, since: int) -> Iterator[tuple[str, str,
             yield role, database, text
 
 
-def test_the_servers_log_has_nothing_of_the_application_by_the_agents_role(
+def test_server_log_shows_no_application_query_by_the_agent_role(
     server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     """From the plan to the rollback that loses rows, with what is asked in between."""

@@ -88,7 +88,7 @@ def write(site: Path) -> None:
         database.commit()
 
 
-def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) -> None:
+def test_cut_over_and_back_changes_only_the_marker(engine: SqliteEngine, site: Path) -> None:
     change = replace(reference(generation=2), no_copy=True)
     before, marked, live = rows(site), engine.read_marker(), (site / "live").readlink()
     left = engine.list_leftovers()
@@ -106,7 +106,7 @@ def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) 
     assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
 
 
-def test_without_a_write_not_a_row_is_another(engine: SqliteEngine, site: Path) -> None:
+def test_file_without_writes_keeps_every_row(engine: SqliteEngine, site: Path) -> None:
     layout = DatabaseSets(site, NAMES)
     dumped, modes = contents(site), layout.read_modes(layout.find_live_set())
     over(engine)
@@ -118,7 +118,7 @@ def test_without_a_write_not_a_row_is_another(engine: SqliteEngine, site: Path) 
     assert layout.read_modes(layout.find_live_set()) == modes
 
 
-def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None:
+def test_commit_is_recorded_and_not_reverted(engine: SqliteEngine) -> None:
     over(engine)
     engine.check_before_commit(AS_IS)
     engine.record_commit(AS_IS)
@@ -135,7 +135,7 @@ def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None
     assert engine.read_marker() == DatabaseMarker("2.0", 2, AS_IS.id)
 
 
-def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> None:
+def test_older_change_does_not_replace_a_newer_one(engine: SqliteEngine) -> None:
     later = replace(reference("latercha", 3), no_copy=True)
     over(engine, later)
     engine.record_commit(later)
@@ -145,7 +145,7 @@ def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> No
 
 
 @pytest.mark.parametrize("way", ["over", "back"])
-def test_a_kill_at_every_write_is_taken_back(
+def test_kill_at_every_write_is_reverted(
     engine: SqliteEngine, site: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     before, marked = rows(site), engine.read_marker()

@@ -159,9 +159,7 @@ def test_killed_at_a_file_operation_of_an_upgrade(tmp_path: Path, after: Whole) 
 
 
 @in_turns("share")
-def test_killed_at_a_file_operation_of_the_way_back(
-    tmp_path: Path, share: int, after: Whole
-) -> None:
+def test_killed_at_a_file_operation_of_the_revert(tmp_path: Path, share: int, after: Whole) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     upgrade(model, change, target)
@@ -176,7 +174,7 @@ def test_killed_at_a_file_operation_of_the_way_back(
         check(site, change, before, after)
 
 
-def test_killed_from_outside_at_a_random_time(tmp_path: Path, after: Whole) -> None:
+def test_killed_externally_at_a_random_time(tmp_path: Path, after: Whole) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     _, _, seconds = run(lambda: upgrade(model, change, target))
@@ -249,7 +247,7 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
 
 
 @in_turns("share")
-def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> None:
+def test_killed_while_the_previous_set_is_dropped(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
@@ -292,7 +290,7 @@ def kept_by_hand(site: Path) -> list[str]:
 
 
 @in_turns("share")
-def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) -> None:
+def test_killed_while_a_set_is_retained_during_the_revert(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     build(tmp_path / "fresh")
     before = contents(tmp_path / "fresh")
@@ -313,7 +311,7 @@ def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) 
 
 
 @in_turns("share")
-def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: int) -> None:
+def test_killed_while_a_set_is_retained_instead_of_dropped(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def written(site: Path) -> SqliteEngine:
@@ -331,7 +329,7 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
 
 
 @in_turns("share")
-def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share: int) -> None:
+def test_killed_while_retained_databases_are_dropped_by_command(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def kept(site: Path) -> SqliteEngine:
@@ -366,7 +364,7 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None
     every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge, share)
 
 
-def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
+def test_killed_while_previous_databases_are_restored(tmp_path: Path) -> None:
     """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
     change, target = reference(), new_release(tmp_path / "slot")
     back = ChangeRef("bcdefgha", 2, "1.0", retained_from=change.id)

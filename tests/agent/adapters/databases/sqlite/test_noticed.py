@@ -212,9 +212,7 @@ def as_the_unit(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 @needs_root
-def test_a_program_of_another_user_is_noticed_by_what_it_writes(
-    open_site: Path, target: MigrationSet
-) -> None:
+def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet) -> None:
     engine = build(open_site)
     belongs_to_nobody(open_site)
     program = Program(open_site / "live" / "cases.sqlite", NOBODY)
@@ -247,7 +245,7 @@ def test_a_program_of_another_user_is_noticed_by_what_it_writes(
 
 
 @needs_root
-def test_a_connection_in_wal_mode_is_seen_by_its_lock(open_site: Path) -> None:
+def test_connection_in_wal_mode_is_detected_by_its_lock(open_site: Path) -> None:
     engine = build(open_site)
     belongs_to_nobody(open_site)
     program = Program(open_site / "live" / "cases.sqlite", NOBODY, wal=True)
@@ -269,7 +267,7 @@ def belongs_to_nobody(directory: Path) -> None:
         os.chown(path, NOBODY, NOBODY)
 
 
-def test_who_sees_others(tmp_path: Path) -> None:
+def test_visibility_of_other_users_is_detected(tmp_path: Path) -> None:
     status = tmp_path / "self" / "status"
     status.parent.mkdir()
     for line, expected in (
@@ -287,7 +285,7 @@ def test_who_sees_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", [f"live.fenced-{COPY.id}", "sets/base"])
 @pytest.mark.parametrize("when", ["before the copy", "after the copy", "after the migrations"])
-def test_a_person_who_opens_writes_and_closes_is_noticed(
+def test_manual_write_between_open_and_close_is_detected(
     site: Path, target: MigrationSet, way: str, when: str
 ) -> None:
     engine = build(site)
@@ -310,7 +308,7 @@ def test_a_person_who_opens_writes_and_closes_is_noticed(
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
 
 
-def test_a_checkpoint_is_noticed_too(site: Path, target: MigrationSet) -> None:
+def test_checkpoint_is_detected(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     path = site / "sets" / "base" / "cases.sqlite"
     program = Program(path, wal=True)
@@ -329,7 +327,7 @@ def test_a_checkpoint_is_noticed_too(site: Path, target: MigrationSet) -> None:
 
 
 @pytest.mark.parametrize("times", ["kept", "set back"])
-def test_a_file_that_was_put_in_its_place_is_noticed(
+def test_replaced_file_is_detected(
     site: Path, target: MigrationSet, times: str, tmp_path: Path
 ) -> None:
     engine = build(site)
@@ -349,7 +347,7 @@ def test_a_file_that_was_put_in_its_place_is_noticed(
 
 
 @pytest.mark.parametrize("wal", [False, True], ids=["journal", "wal"])
-def test_a_mere_reader_disturbs_nothing(site: Path, target: MigrationSet, wal: bool) -> None:
+def test_reader_does_not_disturb(site: Path, target: MigrationSet, wal: bool) -> None:
     engine = build(site)
     path = site / "sets" / "base" / "cases.sqlite"
     if wal:
@@ -360,7 +358,7 @@ def test_a_mere_reader_disturbs_nothing(site: Path, target: MigrationSet, wal: b
     assert engine.read_evidence(COPY).is_cut_over
 
 
-def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: MigrationSet) -> None:
+def test_finished_journal_raises_no_false_alarm(site: Path, target: MigrationSet) -> None:
     """Of a WAL and of a rollback journal that a killed application left."""
     engine = build(site)
     base = site / "sets" / "base"
@@ -390,7 +388,7 @@ def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: Migrati
 
 
 @pytest.mark.parametrize("left", ["a WAL", "an index of no WAL"])
-def test_one_who_writes_while_the_journal_is_finished_is_noticed(
+def test_write_during_journal_recovery_is_detected(
     site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     engine = build(site)
@@ -418,7 +416,7 @@ def test_one_who_writes_while_the_journal_is_finished_is_noticed(
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
 
 
-def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) -> None:
+def test_unrecorded_set_is_not_cut_over(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     before = contents(site)
     until_migrated(engine, COPY, target)
@@ -437,7 +435,7 @@ def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) ->
 # ---- after the cut-over --------------------------------------------------------------------------
 
 
-def test_one_who_has_the_old_files_open_is_noticed_before_the_commit(
+def test_open_previous_file_is_detected_before_the_commit(
     site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind(monkeypatch)
@@ -454,7 +452,7 @@ def test_one_who_has_the_old_files_open_is_noticed_before_the_commit(
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "into the old ones"
 
 
-def test_what_was_written_to_the_old_files_later_is_kept(
+def test_later_writes_to_previous_files_are_retained(
     site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind(monkeypatch)
@@ -488,7 +486,7 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
 
 
-def test_a_damaged_note_bars_no_collection(site: Path, target: MigrationSet) -> None:
+def test_damaged_snapshot_does_not_block_pruning(site: Path, target: MigrationSet) -> None:
     """Whether somebody wrote to the old files cannot be said then, so they are kept."""
     engine = build(site)
     upgrade(engine, COPY, target)
@@ -506,9 +504,7 @@ def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
     return [tuple(finding.figures[name] for name in names) for finding in engine.list_quarantined()]
 
 
-def test_going_back_keeps_what_was_entered_in_the_new_ones(
-    site: Path, target: MigrationSet
-) -> None:
+def test_revert_retains_rows_entered_in_the_new_set(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     before = contents(site)
     upgrade(engine, COPY, target)
@@ -526,7 +522,7 @@ def test_going_back_keeps_what_was_entered_in_the_new_ones(
     upgrade(engine, reference("bcdefgha"), target)
 
 
-def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationSet) -> None:
+def test_row_with_an_explicit_number_is_retained(site: Path, target: MigrationSet) -> None:
     """It does not count on: the newest row is the one of before."""
     engine = build(site)
     before = contents(site)
@@ -540,9 +536,7 @@ def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationS
     assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
 
 
-def test_going_back_keeps_nothing_where_nobody_entered_anything(
-    site: Path, target: MigrationSet
-) -> None:
+def test_revert_without_new_rows_retains_nothing(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     upgrade(engine, COPY, target)
     Program(site / "live" / "people.sqlite").ends()
@@ -552,7 +546,7 @@ def test_going_back_keeps_nothing_where_nobody_entered_anything(
     assert list((site / "notes").glob("*.json")) == []
 
 
-def test_a_set_that_cannot_be_read_any_more_is_kept(site: Path, target: MigrationSet) -> None:
+def test_unreadable_set_is_retained(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     upgrade(engine, COPY, target)
     (site / "live" / "people.sqlite").write_bytes(b"no database at all" * 500)
@@ -562,7 +556,7 @@ def test_a_set_that_cannot_be_read_any_more_is_kept(site: Path, target: Migratio
     assert engine.read_evidence(COPY).missing == ()
 
 
-def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet) -> None:
+def test_restore_inspects_the_set_that_it_replaces(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     upgrade(engine, COPY, target)
     engine.record_commit(COPY)
@@ -593,7 +587,9 @@ SEEN = FileSnapshot(1, 4096, 10**18, 10**18, "00")
         ({"head": "01"}, True, True),
     ],
 )
-def test_what_counts_as_written(changes: dict[str, Any], found: bool, found_frozen: bool) -> None:
+def test_file_changes_are_classified(
+    changes: dict[str, Any], found: bool, found_frozen: bool
+) -> None:
     before = SetSnapshot("base", {"a.sqlite": SEEN})
     now = SetSnapshot("base", {"a.sqlite": replace(SEEN, **changes)})
     assert bool(find_changed_files(before, now)) is found
@@ -602,7 +598,7 @@ def test_what_counts_as_written(changes: dict[str, Any], found: bool, found_froz
     assert find_changed_files(before, both) == find_changed_files(both, before) == ("a.sqlite-wal",)
 
 
-def test_a_look_waits_for_the_next_tick_of_the_clock(site: Path) -> None:
+def test_inspection_waits_for_the_next_clock_tick(site: Path) -> None:
     engine = build(site)
     layout = engine._layout
     newest = max(path.stat().st_mtime_ns for path in (site / "live").iterdir())
@@ -622,7 +618,7 @@ def test_a_look_waits_for_the_next_tick_of_the_clock(site: Path) -> None:
     assert len(waits) == 1
 
 
-def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
+def test_continuous_writer_is_refused(site: Path) -> None:
     engine = build(site)
     path = site / "sets" / "base" / "cases.sqlite"
 
@@ -638,7 +634,7 @@ def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
         )
 
 
-def test_the_note_is_of_the_agents_own_hand(site: Path, tmp_path: Path) -> None:
+def test_fence_record_is_private_and_written_once(site: Path, tmp_path: Path) -> None:
     build(site)
     state = tmp_path / "state"
     engine = SqliteEngine(site, NAMES, records_directory=state)
@@ -656,7 +652,7 @@ def test_the_note_is_of_the_agents_own_hand(site: Path, tmp_path: Path) -> None:
     assert not note.exists()
 
 
-def test_a_visible_holder_is_still_refused(site: Path) -> None:
+def test_visible_holder_is_refused(site: Path) -> None:
     engine = build(site)
     program = Program(site / "live" / "cases.sqlite")
     with pytest.raises(FenceError):

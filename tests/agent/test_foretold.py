@@ -31,14 +31,14 @@ def report(plan: str) -> RehearsalReport:
     return RehearsalReport(plan=plan, backup_s=1.0, hops=(HOP,))
 
 
-def test_a_rehearsal_of_another_plan_says_nothing() -> None:
+def test_rehearsal_of_another_plan_is_ignored() -> None:
     made = cast("Any", SimpleNamespace(digest="aa"))
     assert match_rehearsed_hops(made, None) == {}
     assert match_rehearsed_hops(made, report("bb")) == {}
     assert match_rehearsed_hops(made, report("aa")) == {("3.2.4", "3.3.0"): HOP}
 
 
-def test_the_stop_and_the_values_are_told() -> None:
+def test_rehearsed_downtime_and_round_trip_are_shown() -> None:
     def lines(hop: RehearsedHop) -> list[str]:
         return [
             line.render("en") if isinstance(line, LazyText) else line
@@ -53,7 +53,7 @@ def test_the_stop_and_the_values_are_told() -> None:
     ]
 
 
-def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
+def test_plan_includes_round_trip_losses_in_the_rollback() -> None:
     """Seen: "keeps every record.", and three lines below what is lost of it."""
     way = SimpleNamespace(kind=RollbackKind.KEEPS_RECORDS, lost_objects=())
     offer = SimpleNamespace(version="3.3.0")

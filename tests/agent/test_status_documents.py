@@ -379,7 +379,7 @@ def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[s
 
 
 @pytest.mark.parametrize("name", [*SITES, *OFFICERS, *LASTING])
-def test_what_is_said_of_a_site(
+def test_site_state_is_described(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     held = json.loads(HELD.read_text())

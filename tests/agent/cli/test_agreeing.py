@@ -39,7 +39,9 @@ else:
         ("fr", "ou", False),
     ],
 )
-def test_what_agrees(language: str, answer: str, agreed: bool) -> None:
+def test_confirmation_accepts_the_word_or_its_first_letter(
+    language: str, answer: str, agreed: bool
+) -> None:
     command = [sys.executable, "-c", ASK, language]
     code, shown = run_on_terminal(command, os.environ, {"]: ": answer})
     assert code == 0, shown

@@ -251,7 +251,7 @@ def person_at(
 
 @in_turns("first")
 @pytest.mark.parametrize("first", [0, 1, 2])
-def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
+def test_read_only_commands_agree_with_and_without_the_service(
     tmp_path: Path, feed: tuple[TrialFeed, str], first: int
 ) -> None:
     with person_at(tmp_path, feed) as both:
@@ -268,7 +268,7 @@ def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
         assert both.different == []
 
 
-def test_what_changes_something_says_the_same_through_the_service_and_alone(
+def test_changing_commands_agree_with_and_without_the_service(
     tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> None:
     """Each way on a site of its own: the same records, and the same done in the same order."""
@@ -323,7 +323,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     return said
 
 
-def test_the_way_back_is_the_same_on_postgresql(
+def test_rollback_agrees_with_and_without_the_service_on_postgresql(
     tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> None:
     with (

@@ -59,14 +59,14 @@ STATE = [LazyText("a."), LazyText("b.")]
     [(0, "0.0 s"), (0.04, "< 0.1 s"), (0.06, "0.1 s"), (9.96, "10.0 s"), (59.4, "59 s"),
      (61, "1 min 01 s"), (3660, "1 h 01 min"), (200_000, "2 d 7 h")],
 )  # fmt: skip
-def test_durations(seconds: float, words: str) -> None:
+def test_durations_are_formatted(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
     ("count", "words"), [(999, "999 B"), (1000, "1.0 kB"), (10**15, "1000.0 TB")]
 )
-def test_bytes(count: int, words: str) -> None:
+def test_sizes_are_formatted(count: int, words: str) -> None:
     assert format_bytes(count) == words
 
 
@@ -77,16 +77,16 @@ def test_times_are_local() -> None:
     assert format_time(moment, zone) == "2026-01-02 02:30:00 EAT"
 
 
-def test_tables_stand_in_columns() -> None:
+def test_tables_are_aligned() -> None:
     assert format_table([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
     assert format_table([]) == []
 
 
-def test_nothing_moves_the_cursor() -> None:
+def test_control_characters_are_removed() -> None:
     assert strip_control_characters("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
 
 
-def test_figures_are_written_as_the_language_does() -> None:
+def test_numbers_use_the_format_of_the_language() -> None:
     values = {
         "a": format_duration(5), "b": format_bytes(26_100_000), "c": format_duration(200_000),
         "d": format_bytes(7), "e": format_time(datetime(2026, 11, 26, tzinfo=UTC)),
@@ -98,7 +98,7 @@ def test_figures_are_written_as_the_language_does() -> None:
     assert format_count(24_253).render("pt") == "24,253"
 
 
-def test_everything_becomes_json() -> None:
+def test_values_are_converted_to_json() -> None:
     value = {"at": datetime(2026, 1, 1, tzinfo=UTC), "change": CHANGE, "set": frozenset({1}),
              "text": LazyText("x"), "step": StepName.COPY, "other": 1j}  # fmt: skip
     document = json.loads(json.dumps(to_json_value(value)))
@@ -107,7 +107,7 @@ def test_everything_becomes_json() -> None:
     assert (document["set"], document["text"], document["step"]) == ([1], "x", "copy")
 
 
-def test_an_error_says_four_things_in_columns() -> None:
+def test_error_shows_title_state_remedy_and_code() -> None:
     lines = format_error(SiteBusyError(holder="upgrade", detail="one\ntwo"), STATE)
     assert lines[0].startswith("Error:      Another operation")
     assert lines[1:4] == ["Detail:     one", f"{'':12}two", "State:      a. b."]
@@ -116,7 +116,7 @@ def test_an_error_says_four_things_in_columns() -> None:
     assert "\x1b[31m" in format_error(SiteBusyError(holder=""), STATE, rich=True)[0]
 
 
-def test_an_error_is_broken_to_the_terminal_between_words() -> None:
+def test_long_error_is_wrapped_between_words() -> None:
     lines = format_error(SiteBusyError(holder="upgrade", detail="d" * 90), STATE, columns=60)
     assert "d" * 90 in "".join(lines)
     assert max(len(line) for line in lines if "ddd" not in line) < 60
@@ -135,7 +135,7 @@ CALLED = "Secrétariat, +32 2 000 00 00"
      (UpdaterError(JOURNAL_UNREADABLE), None, None),
      (SiteBusyError(holder=""), {"contact": CALLED}, None)],
 )  # fmt: skip
-def test_whom_to_ask_is_what_the_configuration_says(
+def test_configured_contact_is_shown(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     error: UpdaterError,
@@ -154,13 +154,13 @@ def test_whom_to_ask_is_what_the_configuration_says(
     assert json.loads(capsys.readouterr().out)["error"].get("contact") == shown
 
 
-def test_what_blocks_stands_first() -> None:
+def test_critical_findings_are_listed_first() -> None:
     note = Finding("NU-1", Severity.WARNING, LazyText("n"), LazyText("r"))
     strict = Finding("NU-2", Severity.CRITICAL, LazyText("s"), LazyText(""))
     assert format_findings([note, strict]) == ["[critical] NU-2 s", "[warning] NU-1 n", "    r"]
 
 
-def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
+def test_detail_of_a_finding_is_shown() -> None:
     found = Finding(
         "NU-1", Severity.CRITICAL, LazyText("w"), LazyText("r"), {"detail": "line 1\nline 2"}
     )
@@ -177,14 +177,14 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_who_gets_colours() -> None:
+def test_colours_depend_on_terminal_and_environment() -> None:
     assert supports_color(_Terminal(), {"TERM": "xterm"})
     assert not supports_color(_Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
     assert not supports_color(_Terminal(), {"TERM": "dumb"})
     assert not supports_color(io.StringIO(), {"TERM": "xterm"})
 
 
-def test_plain_progress_is_a_line_a_sentence() -> None:
+def test_plain_progress_is_one_line_per_message() -> None:
     out, now = io.StringIO(), [0.0]
     shown = ProgressDisplay(out, rich=False, language="en", monotonic=lambda: now[0])
     shown.report(LazyText("one"))
@@ -198,7 +198,7 @@ def test_plain_progress_is_a_line_a_sentence() -> None:
     assert out.getvalue() == "one\ntwo\ntwo\none\n"
 
 
-def test_a_line_is_redrawn_on_a_terminal() -> None:
+def test_progress_line_is_redrawn_on_a_terminal() -> None:
     out = io.StringIO()
     shown = ProgressDisplay(out, rich=True, language="en", monotonic=lambda: 0.0)
     shown.report(LazyText("one"))
@@ -218,7 +218,7 @@ def test_step_before_a_revert_is_in_red() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_what_failed_is_in_colour(language: str) -> None:
+def test_only_line_starts_are_coloured(language: str) -> None:
     """Only at the beginning of a line of ours: no value of a site is coloured."""
     marks = [translate(SEVERITY_LABELS[one], language) for one in Severity]
     failed = LazyText(FAILED_STEP, {"at": "1", "step": "copy", "error": "NU-1"}).render(language)
@@ -229,7 +229,7 @@ def test_what_failed_is_in_colour(language: str) -> None:
     ]  # fmt: skip
 
 
-def test_a_closed_terminal_ends_no_work() -> None:
+def test_closed_terminal_does_not_interrupt_the_operation() -> None:
     out = io.StringIO()
     out.close()
     with ProgressDisplay(out, rich=False, language="en") as shown:
@@ -264,15 +264,13 @@ def with_change(change: Change) -> SiteStatus:
          "For changes in progress, run: ncen-updater status"),
     ],
 )  # fmt: skip
-def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
+def test_site_state_is_described(status: SiteStatus, words: str) -> None:
     assert words in [str(text) for text in format_site_state(status, None)]
 
 
 @pytest.mark.parametrize("runs", [True, False, None])
 @pytest.mark.parametrize("state", [*AvailabilityState, None])
-def test_a_fact_that_is_not_known_is_never_claimed(
-    runs: bool | None, state: AvailabilityState | None
-) -> None:
+def test_unknown_facts_are_not_claimed(runs: bool | None, state: AvailabilityState | None) -> None:
     seen = ERROR if state is None else Availability(state, process_runs=runs)
     words = str(format_site_state(site(availability=seen), None)[0])
     behind = state is AvailabilityState.MAINTENANCE and runs is True
@@ -281,13 +279,13 @@ def test_a_fact_that_is_not_known_is_never_claimed(
 
 
 @pytest.mark.parametrize("state", list(ChangeState))
-def test_every_state_of_a_change_has_words_in_both_languages(state: ChangeState) -> None:
+def test_every_change_state_is_described_in_both_languages(state: ChangeState) -> None:
     said = format_site_state(with_change(dataclasses.replace(CHANGE, state=state)), SITE)
     assert "abcdefgh" in str(said[-1])
     assert said[-1].render("fr") != str(said[-1])
 
 
-def test_what_was_open_before_is_not_blamed_on_this_command() -> None:
+def test_earlier_open_change_is_not_attributed_to_this_command() -> None:
     now = with_change(CHANGE)
     assert str(format_site_state(now, now)[-1]).startswith("Nothing was changed. Change abcdefgh")
 
@@ -307,7 +305,7 @@ def _decline() -> None:
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_a_mistake_of_ours_shows_its_place_and_a_code(
+def test_internal_error_shows_its_location_and_a_code(
     verbose: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
@@ -319,7 +317,7 @@ def test_a_mistake_of_ours_shows_its_place_and_a_code(
     assert ("Traceback" in (error["detail"] or "")) is verbose
 
 
-def test_a_state_that_cannot_be_asked_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unavailable_state_does_not_hide_the_error(capsys: pytest.CaptureFixture[str]) -> None:
     def broken(_: object) -> list[LazyText]:
         raise OSError("gone")
 
@@ -328,7 +326,7 @@ def test_a_state_that_cannot_be_asked_hides_no_error(capsys: pytest.CaptureFixtu
     assert "NU-1000" in err and "OSError: gone" in err
 
 
-def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(_group, CliSession("x"), ["decline"], lambda _: []) == 4
     assert "NU-1103" in capsys.readouterr().err
 
@@ -338,7 +336,7 @@ def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) 
     [None, {"exit_code": None, "document": {}}, {"exit_code": 126, "document": {}},
      {"exit_code": 137, "document": None}],
 )  # fmt: skip
-def test_an_order_whose_process_was_killed_is_told_as_that(result: object) -> None:
+def test_killed_job_process_is_reported_as_such(result: object) -> None:
     """Seen: "The service no longer answers: order 5 ended with 126", by a service that answered."""
     with refused(JOB_INTERRUPTED):
         parse_job_result(5, result)

@@ -38,7 +38,7 @@ def secret(tmp_path: Path) -> Path:
         (0o444, True, False),
     ],
 )
-def test_what_others_may_read_is_not_taken(
+def test_passphrase_file_readable_by_others_is_rejected(
     secret: Path, monkeypatch: pytest.MonkeyPatch, mode: int, as_credential: bool, taken: bool
 ) -> None:
     secret.chmod(mode)

@@ -26,7 +26,7 @@ SUDO = {"SUDO_UID": "1001", "SUDO_USER": "amina"}
         (4000000001, SUDO, "1001", Actor("uid 4000000001", 4000000001)),
     ],
 )
-def test_person(
+def test_actor_is_identified_behind_sudo(
     tmp_path: Path, uid: int, environment: dict[str, str], login: str | None, who: Actor
 ) -> None:
     place = tmp_path / "loginuid"

@@ -37,7 +37,7 @@ def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
     return shown.lines
 
 
-def test_an_emergency_says_what_it_is_and_asks_nobody_else() -> None:
+def test_emergency_rollback_needs_no_other_approval() -> None:
     """Seen: who goes back in an emergency was told to let others approve, and nothing besides."""
     said = asked(1, 1, emergency=True)
     assert WAITS not in said
@@ -45,7 +45,7 @@ def test_an_emergency_says_what_it_is_and_asks_nobody_else() -> None:
 
 
 @pytest.mark.parametrize(("missing", "given"), [(1, 1), (2, 0)])
-def test_nobody_is_asked_for_a_yes_that_is_refused(missing: int, given: int) -> None:
+def test_refused_rollback_does_not_prompt(missing: int, given: int) -> None:
     with refused(ROLLBACK_NEEDS_APPROVAL) as found:
         asked(missing, given, emergency=False)
     assert found.value.values["missing"] == missing
@@ -53,6 +53,6 @@ def test_nobody_is_asked_for_a_yes_that_is_refused(missing: int, given: int) -> 
 
 
 @pytest.mark.parametrize(("missing", "given"), [(0, 2), (1, 0), (0, 0)])
-def test_plan_is_shown_without_commands_before_the_prompt(missing: int, given: int) -> None:
+def test_plan_before_the_prompt_lists_no_commands(missing: int, given: int) -> None:
     """What is to be typed, the prompt does."""
     assert asked(missing, given, emergency=False) == ["It keeps every record."]

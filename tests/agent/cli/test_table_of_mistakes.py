@@ -138,42 +138,42 @@ ROWS = [
 
 #: The rows that are tried elsewhere: file and test.
 ELSEWHERE = {
-    10: f"{CLI}/test_mistakes.py::test_misconfigured",
-    11: f"{CLI}/test_mistakes.py::test_misconfigured",
-    12: f"{CLI}/test_table_of_mistakes.py::test_texts_of_other_editors",
-    14: f"{CLI}/test_mistakes.py::test_misconfigured",
-    18: f"{DIAGNOSTICS}/test_owner.py::test_a_database_that_the_server_does_not_know",
-    19: f"{CLI}/test_mistakes.py::test_a_server_that_is_not_there",
-    20: f"{CLI}/test_mistakes.py::test_names_that_a_server_does_not_know",
+    10: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
+    11: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
+    12: f"{CLI}/test_table_of_mistakes.py::test_text_in_other_encodings_is_reported",
+    14: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
+    18: f"{DIAGNOSTICS}/test_owner.py::test_unknown_database_is_reported",
+    19: f"{CLI}/test_mistakes.py::test_unreachable_database_server_is_reported",
+    20: f"{CLI}/test_mistakes.py::test_unknown_database_and_role_are_named",
     21: f"{DATABASES}/test_blockers.py::test_missing_privileges_are_found",
-    22: f"{DIAGNOSTICS}/test_owner.py::test_an_owner_that_the_server_does_not_know",
+    22: f"{DIAGNOSTICS}/test_owner.py::test_unknown_owner_role_is_reported",
     25: f"{DATABASES}/test_programs.py::test_mismatched_program_version_is_refused_before_copying",
-    26: f"{CLI}/test_mistakes.py::test_why_a_server_refuses",
-    27: f"{CLI}/test_mistakes.py::test_why_a_server_refuses",
-    28: f"{CLI}/test_mistakes.py::test_password_files",
-    29: f"{CLI}/test_table_of_mistakes.py::test_a_trusted_root_that_is_none",
-    30: f"{CLI}/test_table_of_mistakes.py::test_the_root_of_another_feed",
+    26: f"{CLI}/test_mistakes.py::test_refused_connection_is_classified",
+    27: f"{CLI}/test_mistakes.py::test_refused_connection_is_classified",
+    28: f"{CLI}/test_mistakes.py::test_password_file_mistakes_are_reported",
+    29: f"{CLI}/test_table_of_mistakes.py::test_invalid_trusted_root_is_reported",
+    30: f"{CLI}/test_table_of_mistakes.py::test_root_of_another_feed_is_reported",
     32: f"{FEED}/test_attack_files.py::test_files_are_refused_with_their_code",
     34: f"{FEED}/test_stale.py::test_a_lapsed_list_is_told_and_stops_nothing_else",
-    36: f"{CLI}/test_full_disk.py::test_the_agents_own_disk_is_full",
+    36: f"{CLI}/test_full_disk.py::test_full_agent_disk_stops_writers_but_not_readers",
     37: f"{DATABASES}/test_pure.py::test_blocker_rules_have_their_finding",
     38: f"{FAULTS}/test_application.py::test_an_application_that_refuses_to_stop_is_left_as_it_is",
-    39: f"{ENGINE}/test_blame.py::test_by_the_code_of_the_server",
-    40: f"{ENGINE}/test_blame.py::test_a_signal_that_a_library_turns_into_its_own_error",
-    41: f"{CLI}/test_live.py::test_a_signal_in_the_middle_ends_whole",
-    42: f"{CLI}/test_live.py::test_up_and_back_with_a_confirmation",
+    39: f"{ENGINE}/test_blame.py::test_sqlstate_is_classified",
+    40: f"{ENGINE}/test_blame.py::test_signal_wrapped_by_a_library_is_recognised",
+    41: f"{CLI}/test_live.py::test_signal_during_an_upgrade_leaves_the_site_consistent",
+    42: f"{CLI}/test_live.py::test_upgrade_and_rollback_are_confirmed_at_a_terminal",
     43: f"{DIAGNOSTICS}/test_doctor.py::"
-    "test_an_open_change_comes_first_and_silences_what_follows_from_it",
-    44: f"{CLI}/test_table_of_mistakes.py::test_two_at_once",
-    45: f"{CLI}/test_access.py::test_who_is_in_no_group",
-    46: f"{CLI}/test_approve.py::test_two_people_approve_what_was_rehearsed",
+    "test_open_change_is_listed_first_and_suppresses_its_consequences",
+    44: f"{CLI}/test_table_of_mistakes.py::test_concurrent_command_names_the_running_one",
+    45: f"{CLI}/test_access.py::test_user_in_no_group_is_told_which_group_to_join",
+    46: f"{CLI}/test_approve.py::test_two_approvers_approve_what_was_rehearsed",
     48: f"{CLI}/test_approve.py::"
-    "test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again",
-    52: f"{CLI}/test_adopt.py::test_what_the_application_says_and_a_lost_journal",
+    "test_insufficient_rights_skip_the_prompt_and_a_new_rehearsal_needs_new_approvals",
+    52: f"{CLI}/test_adopt.py::test_adoption_uses_the_reported_version_and_restores_a_lost_journal",
     53: f"{FAULTS}/test_old_journals.py::test_from_before_a_later_change_nothing_is_cut_back",
     54: f"{DIAGNOSTICS}/test_doctor.py::test_every_altered_file_is_named",
-    55: f"{DIAGNOSTICS}/test_doctor.py::test_whose_a_changed_schema_is_is_asked_first",
-    57: f"{CLI}/test_mistakes.py::test_typed",
+    55: f"{DIAGNOSTICS}/test_doctor.py::test_changed_schema_asks_first_who_changed_it",
+    57: f"{CLI}/test_mistakes.py::test_mistyped_command_has_a_helpful_error",
     61: f"{PUBLISHER}/test_mistakes.py::test_a_key_that_cannot_be_made",
     62: f"{PUBLISHER}/test_mistakes.py::test_which_product",
     63: f"{PUBLISHER}/test_keys.py::test_a_bad_ceremony",
@@ -182,7 +182,7 @@ ELSEWHERE = {
 }
 
 
-def test_every_row_of_the_table_is_tried() -> None:
+def test_every_row_of_the_table_has_a_test() -> None:
     assert {row.number for row in ROWS} | set(ELSEWHERE) == set(range(1, 66))
     for place in ELSEWHERE.values():
         file, _, name = place.partition("::")
@@ -210,7 +210,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.number}-{row.typed.split(' ')[0]}")
-def test_row(site: LiveSite, odd: Path, row: Mistake) -> None:
+def test_mistake_has_the_documented_answer(site: LiveSite, odd: Path, row: Mistake) -> None:
     text, before = site.config(), site.facts()
     site.demo.config_path.write_text(row.edit(text), "utf-8")
     try:
@@ -230,7 +230,7 @@ def test_row(site: LiveSite, odd: Path, row: Mistake) -> None:
     ("coded", "code"),
     [("utf-16", "NU-1010"), ("utf-8-sig", None), ("crlf", None)],
 )
-def test_texts_of_other_editors(site: LiveSite, coded: str, code: str | None) -> None:
+def test_text_in_other_encodings_is_reported(site: LiveSite, coded: str, code: str | None) -> None:
     text = site.config()
     content = text.replace("\n", "\r\n").encode() if coded == "crlf" else text.encode(coded)
     site.demo.config_path.write_bytes(content)
@@ -246,7 +246,7 @@ def test_texts_of_other_editors(site: LiveSite, coded: str, code: str | None) ->
 @pytest.mark.parametrize(
     "content", [None, b'{"signatures": [', b"<html><body>Sign in</body></html>"]
 )
-def test_a_trusted_root_that_is_none(site: LiveSite, content: bytes | None) -> None:
+def test_invalid_trusted_root_is_reported(site: LiveSite, content: bytes | None) -> None:
     root = site.demo.trusted_root
     good = root.read_bytes()
     root.unlink()
@@ -260,7 +260,7 @@ def test_a_trusted_root_that_is_none(site: LiveSite, content: bytes | None) -> N
     assert "verify its digest" in said(done)
 
 
-def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
+def test_root_of_another_feed_is_reported(site: LiveSite, tmp_path: Path) -> None:
     """It is told as that, and once it is put right nothing is left of it."""
     root = site.demo.trusted_root
     good = root.read_bytes()
@@ -276,7 +276,7 @@ def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
     assert site.run("check").returncode == 0
 
 
-def test_two_at_once(site: LiveSite) -> None:
+def test_concurrent_command_names_the_running_one(site: LiveSite) -> None:
     with hold_change_lock(site.demo.state / "change.lock", "upgrade"):
         done = site.run("upgrade", "--yes", "--json")
     error = json.loads(done.stdout)["error"]

@@ -35,7 +35,7 @@ PARIS = ZoneInfo("Europe/Paris")
         ("2027-10-31T02:30", PARIS, datetime(2027, 10, 31, 0, 30, tzinfo=UTC)),  # its first passage
     ],
 )
-def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
+def test_future_times_are_parsed(text: str, zone: ZoneInfo, moment: datetime) -> None:
     assert parse_future_time(text, NOW, zone) == moment
 
 
@@ -50,14 +50,14 @@ def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
         ("tonight", BAD_TIME),
     ],
 )
-def test_no_times(text: str, message: ErrorMessage) -> None:
+def test_invalid_times_are_rejected(text: str, message: ErrorMessage) -> None:
     """Seen: "tonight" is "not a time in the future", and in French a date that nobody typed."""
     with refused(message) as error:
         parse_future_time(text, NOW, MAURITIUS)
     assert f"« {text} »" in error.value.title_text.render("fr")
 
 
-def test_the_zone_of_the_site(tmp_path: Path) -> None:
+def test_site_timezone_is_read_and_validated(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     assert read_site_timezone(site.config) is None
     text = site.config.read_text()
@@ -78,7 +78,7 @@ def test_the_zone_of_the_site(tmp_path: Path) -> None:
         ([], []),
     ],
 )
-def test_what_begins_once_a_hold_is_lifted_has_a_name(
+def test_upgrade_after_a_hold_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -97,7 +97,7 @@ def test_what_begins_once_a_hold_is_lifted_has_a_name(
     ]
 
 
-def test_hold_shows_the_time_that_was_recorded(
+def test_hold_shows_the_recorded_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: a second before the time in ``status``."""

@@ -54,7 +54,7 @@ def command_of(program: str, path: Sequence[str]) -> click.Command:
 
 
 @every
-def test_help_in_both_languages(
+def test_help_exists_in_both_languages(
     program: str, path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = PROGRAMS[program][1]
@@ -87,7 +87,7 @@ def test_help_in_both_languages(
 
 
 @every
-def test_a_mistake_on_the_command_line_is_one_document(
+def test_command_line_mistake_is_one_json_document(
     program: str, path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in ([*path, "--json", "--nonsense"], ["--json", *path, "--nonsense"]):
@@ -100,7 +100,7 @@ def test_a_mistake_on_the_command_line_is_one_document(
 
 
 @pytest.mark.parametrize("name", sorted(set(agent.COMMANDS) - ELSEWHERE))
-def test_without_a_configuration(
+def test_missing_configuration_is_a_json_error(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = command_of("ncen-updater", [name])

@@ -57,7 +57,7 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
 
 @pytest.mark.parametrize("alone", [(), ("--local",)])
 @pytest.mark.parametrize("words", [("approve",), ("approve", "3.4.0"), ("schedule", "2099-01-01")])
-def test_nothing_is_approved_beside_it_and_that_is_said(
+def test_no_approval_is_taken_during_the_soak(
     watched: Counter,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
@@ -73,14 +73,14 @@ def test_nothing_is_approved_beside_it_and_that_is_said(
 
 
 @pytest.mark.parametrize("alone", [(), ("--local",)])
-def test_who_lifts_a_hold_is_told_of_no_upgrade_that_was_done(
+def test_lifted_hold_does_not_announce_an_installed_upgrade(
     watched: Counter, capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]
 ) -> None:
     assert run(["--config", str(watched.site.config), *alone, "unhold"]) == 0
     assert capsys.readouterr().out == "No holds.\n"
 
 
-def test_beside_a_change_that_is_under_way_nothing_is_approved_either(
+def test_no_approval_is_taken_during_a_running_change(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Journal.open(watched.site.journal) as journal:
@@ -89,7 +89,7 @@ def test_beside_a_change_that_is_under_way_nothing_is_approved_either(
     assert "NU-6005" in capsys.readouterr().err
 
 
-def test_status_says_until_when_and_what_an_order_waits_for(
+def test_status_shows_the_end_of_the_soak_and_waiting_jobs(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Journal.open(watched.site.journal) as journal:
@@ -104,7 +104,7 @@ def test_status_says_until_when_and_what_an_order_waits_for(
     )
 
 
-def test_nobody_is_asked_to_confirm_what_was_confirmed(
+def test_confirmed_soak_asks_for_no_confirmation(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: "amina confirmed it", and above it that 'ncen-updater confirm' ends the watching."""
@@ -115,7 +115,7 @@ def test_nobody_is_asked_to_confirm_what_was_confirmed(
     assert "Confirmed by amina" in said and "ncen-updater confirm" not in said, said
 
 
-def test_an_order_says_at_once_what_it_waits_for(
+def test_job_reports_at_once_what_it_waits_for(
     watched: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: 'check' stood for as long as the release was watched, and did not say why."""
@@ -164,7 +164,7 @@ AT_REST: dict[str, object] = {"open_change": None, "lock_holder": None}
         ),
     ],
 )
-def test_what_an_order_waits_for(
+def test_reason_for_a_waiting_job_is_found(
     journal: dict[str, object], running: object, words: str | None
 ) -> None:
     seen = {"journal": {**AT_REST, **journal}, "service": {"running": running}}
@@ -172,7 +172,7 @@ def test_what_an_order_waits_for(
     assert (found is None) if words is None else (found is not None and words in str(found))
 
 
-def test_history_speaks_of_the_hours_of_the_site(
+def test_history_uses_the_site_timezone(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: in the zone of the machine, beside the site's in 'approve'."""
@@ -184,7 +184,7 @@ def test_history_speaks_of_the_hours_of_the_site(
     assert change["soak_ends_at"] == "2026-11-24T20:40:00Z"
 
 
-def test_what_the_service_waits_for_is_no_answer_to_a_job_that_has_not_begun() -> None:
+def test_service_wait_reason_is_not_shown_for_a_queued_job() -> None:
     """Seen under the question of 'upgrade': "3.3.0 is ready; run ncen-updater upgrade"."""
     begun = {"since": "2026-11-27T08:00:01+00:00", "command": ["upgrade"], "progress": None}
     before = {"status_read_at": "2026-11-27T08:00:01+00:00", "reason": "3.3.0 is ready"}

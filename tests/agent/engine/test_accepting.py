@@ -140,7 +140,9 @@ def backup(demo: DemoSite, site: Site, tmp_path: Path) -> Backup:
 @in_turns("every")
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("every", [False, True])
-def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every: bool) -> None:
+def test_marker_replaced_by_a_foreign_comment_is_repaired(
+    demo: DemoSite, site: Site, every: bool
+) -> None:
     """Seen: a comment of one's own on one database blocked every change for good."""
     upgrade(site)
     names = sorted(physical(demo).values())
@@ -157,9 +159,7 @@ def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every:
 
 
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
-def test_a_comment_is_not_healed_over_a_database_of_another_state(
-    demo: DemoSite, site: Site
-) -> None:
+def test_marker_is_not_repaired_on_a_database_in_another_state(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     name = sorted(physical(demo).values())[0]
     with admin(demo) as connection:
@@ -174,7 +174,7 @@ def test_a_comment_is_not_healed_over_a_database_of_another_state(
 
 
 @pytest.mark.parametrize("demo", ["sqlite"], indirect=True)
-def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
+def test_lost_record_file_is_repaired(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     live = live_set(demo)
     (site.state_directory / "databases" / "sets" / f"{live.name}.json").unlink()
@@ -183,9 +183,7 @@ def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
     assert "marker-repaired" in kinds(site)
 
 
-def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
-    demo: DemoSite, site: Site, tmp_path: Path
-) -> None:
+def test_dumped_and_restored_site_continues(demo: DemoSite, site: Site, tmp_path: Path) -> None:
     """Seen: a plain dump and restore of a healthy site ended in NU-6013 for ever."""
     upgrade(site)
     before = database_digests(demo.databases)
@@ -215,7 +213,7 @@ def taken(site: Site, release: Version, *people: Actor) -> bool:
     return bool(said)
 
 
-def test_databases_of_before_the_upgrade_are_taken_by_two_people(
+def test_databases_restored_from_before_the_upgrade_are_adopted_by_two_approvers(
     demo: DemoSite, site: Site, backup: Backup
 ) -> None:
     """Seen: no command led out of databases that were restored from before the upgrade."""
@@ -237,7 +235,7 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     assert findings(site) == []
 
 
-def test_photographs_get_the_names_that_the_old_release_looks_for(
+def test_photographs_get_the_paths_of_the_old_release(
     demo: DemoSite, site: Site, backup: Backup
 ) -> None:
     """The newer release had moved them; those that users added since stay."""
@@ -255,7 +253,7 @@ def test_photographs_get_the_names_that_the_old_release_looks_for(
     assert "previous-paths-restored" in kinds(site)
 
 
-def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None:
+def test_root_cannot_adopt_restored_databases(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
     demo.stop_app()
     backup.restore()
@@ -274,13 +272,13 @@ def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None
         (set(), "0002", "migration 0002 belongs to it and is not applied"),
     ],
 )
-def test_whose_a_database_is(had: set[Version], left: str | None, said: str) -> None:
+def test_database_origin_is_classified(had: set[Version], left: str | None, said: str) -> None:
     found = accepting.match_release(OLD, had, left)
     words = ("yes" if found else "not to be seen") if isinstance(found, bool) else str(found)
     assert words == said
 
 
-def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
+def test_unsuitable_adoption_is_refused(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
     with refused(RELEASE_NOT_ON_DISK):
         taken(site, Version("3.3.3"), ONE)
@@ -301,7 +299,7 @@ def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
     assert site.slots.read_current() == NEW
 
 
-def test_a_crash_in_between_is_made_good_by_either_of_the_two(
+def test_interrupted_adoption_is_completed_by_either_approver(
     demo: DemoSite, site: Site, backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upgrade(site)
@@ -322,7 +320,7 @@ def test_a_crash_in_between_is_made_good_by_either_of_the_two(
     assert findings(site) == []
 
 
-def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: Backup) -> None:
+def test_dry_run_reports_the_recorded_approval(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
     demo.stop_app()
     backup.restore()
@@ -341,7 +339,7 @@ def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: 
     assert "Your approval would be recorded; approvals still missing: 1." in plain.stdout
 
 
-def test_why_is_asked_and_kept_for_the_other_of_the_two(demo: DemoSite, site: Site) -> None:
+def test_reason_is_requested_and_shown_to_the_second_approver(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     words = ("--config", str(demo.config_path), "--json", "--quiet", "adopt", "3.3.0", "--restored")
     sudo = {**os.environ, "SUDO_UID": "1001", "SUDO_USER": "amina"}  # where root runs the tests

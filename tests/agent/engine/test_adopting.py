@@ -46,7 +46,7 @@ def plain() -> Iterator[DemoSite]:
 
 
 @pytest.mark.parametrize("command", [None, COMMAND], ids=["files", "command"])
-def test_a_site_on_files_is_taken_over(
+def test_site_on_sqlite_files_is_adopted(
     plain: DemoSite, monkeypatch: pytest.MonkeyPatch, command: MigratorCommand | None
 ) -> None:
     of_release = Site.load_migrations

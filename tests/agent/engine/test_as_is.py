@@ -69,7 +69,7 @@ def nothing_copied(demo: DemoSite) -> bool:
     "version",
     [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program")],
 )
-def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
+def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), numbers(demo)
     assert str(CODE_ONLY_TEXT) in said(demo, "plan", version)
     operations(demo).upgrade(Version(version))
@@ -88,7 +88,7 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
     assert strict(demo) == set()
 
 
-def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: DemoSite) -> None:
+def test_control_tables_are_created_before_the_downtime(demo: DemoSite) -> None:
     found: list[object] = []
 
     def look(step: StepName, phase: StepPhase) -> None:
@@ -103,7 +103,7 @@ def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: Demo
     assert found == ([(1,)] if on_server else [])
 
 
-def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
+def test_rehearsal_predicts_downtime_without_a_copy(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)
     assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
@@ -116,7 +116,7 @@ def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_back_from_a_schema_on_which_the_older_release_runs(demo: DemoSite) -> None:
+def test_rollback_from_a_compatible_schema_keeps_it(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(FORWARD))
     found = facts(demo)
     assert found.copy_plan and not found.no_copy and has(demo, "came_with_new")
@@ -130,13 +130,13 @@ def test_back_from_a_schema_on_which_the_older_release_runs(demo: DemoSite) -> N
     assert strict(demo) == set()
 
 
-def test_a_release_that_says_it_and_does_otherwise_is_noticed(demo: DemoSite) -> None:
+def test_false_compatibility_declaration_is_detected(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(LIES))
     assert runs(demo) == LIES and has(demo, "made_at_start")
     assert strict(demo) == {"NU-6106"}
 
 
-def test_what_it_did_before_it_was_undone_stays_and_is_noticed(demo: DemoSite) -> None:
+def test_schema_change_of_a_reverted_release_is_detected(demo: DemoSite) -> None:
     def fails(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             raise RuntimeError("after its start")

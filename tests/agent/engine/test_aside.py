@@ -36,7 +36,9 @@ def type_in(demo: DemoSite, *words: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("wrote", [True, False])
-def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wrote: bool) -> None:
+def test_foreign_rows_before_the_commit_are_retained(
+    demo: DemoSite, site: Site, wrote: bool
+) -> None:
     place = demo.databases
     assert isinstance(place, PostgresPlace)
     before = database_digests(place)

@@ -57,7 +57,7 @@ def code_of(process: str, demo: DemoSite) -> str:
     return Path(program).relative_to(demo.slots).parts[0]
 
 
-def test_there_and_back(demo: DemoSite) -> None:
+def test_build_number_is_accepted_by_every_check(demo: DemoSite) -> None:
     """Health, preflight, status, doctor, verify and soak take the answer for the build's own."""
     done = operations(demo).upgrade(Version(TWO))
     assert done.outcomes[-1].change.state is ChangeState.FINISHED
@@ -75,7 +75,7 @@ def test_there_and_back(demo: DemoSite) -> None:
     assert code_of(pid(demo), demo) == ONE
 
 
-def test_a_build_that_is_unwell_is_to_blame(demo: DemoSite) -> None:
+def test_unhealthy_build_is_blamed(demo: DemoSite) -> None:
     """It answers as the build before would; nobody else was there, so it is its own answer."""
     with pytest.raises(ChangeFailedError):
         operations(demo).upgrade(Version(UNWELL))
@@ -85,7 +85,7 @@ def test_a_build_that_is_unwell_is_to_blame(demo: DemoSite) -> None:
     assert code_of(pid(demo), demo) == ONE
 
 
-def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
+def test_previous_build_does_not_pass_for_the_new_one(demo: DemoSite) -> None:
     """After the commit the agent is killed, and somebody starts the build before."""
 
     def strike(step: StepName, phase: StepPhase) -> None:

@@ -123,7 +123,7 @@ def is_noted_everywhere(demo: DemoSite) -> None:
     rehearse(demo, NEXT)
 
 
-def test_what_is_declared_is_a_note_and_bars_nothing(demo: DemoSite) -> None:
+def test_declared_schema_change_is_informational(demo: DemoSite) -> None:
     """Seen: an application that builds its indexes as designed ended in 'Do not upgrade'."""
     operations(demo).upgrade(Version(DECLARES))
     assert found(demo) == []
@@ -134,7 +134,7 @@ def test_what_is_declared_is_a_note_and_bars_nothing(demo: DemoSite) -> None:
     assert found(demo) == [], "the upgrade has recorded it"
 
 
-def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
+def test_undeclared_schema_change_is_found_and_named(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
     (finding,) = found(demo)
@@ -147,7 +147,7 @@ def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
         rehearse(demo, NEXT)
 
 
-def test_what_is_planted_beside_it_is_found(demo: DemoSite) -> None:
+def test_undeclared_change_beside_a_declared_one_is_found(demo: DemoSite) -> None:
     engine = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"
     if engine == "postgresql":
         run_on(demo, OURS)
@@ -176,7 +176,7 @@ def _take_away(demo: DemoSite, statement: str) -> None:
 
 
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
-def test_a_rule_is_found_where_nothing_else_is_another_one(demo: DemoSite) -> None:
+def test_new_rule_is_found_although_the_fingerprint_is_unchanged(demo: DemoSite) -> None:
     """It is code that runs for every write, and no fingerprint of the whole holds it."""
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, PLANTED["postgresql"]["rules"])
@@ -184,7 +184,7 @@ def test_a_rule_is_found_where_nothing_else_is_another_one(demo: DemoSite) -> No
     assert (finding.code, finding.figures["kinds"]) == ("NU-6106", ["rules"])
 
 
-def test_a_journal_of_an_agent_that_knew_no_kinds_is_read_as_ever(demo: DemoSite) -> None:
+def test_journal_without_schema_kinds_is_read(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DECLARES))
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(schema_kinds={}))
@@ -195,7 +195,7 @@ def test_a_journal_of_an_agent_that_knew_no_kinds_is_read_as_ever(demo: DemoSite
     assert "Have the change in" in str(finding.remedy)
 
 
-def test_a_site_that_was_just_taken_over_is_judged_the_same(
+def test_newly_adopted_site_is_judged_equally(
     demo: DemoSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: it frightened an integrator before the first upgrade."""
@@ -225,7 +225,7 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
             assert finding.code == code
 
 
-def test_back_by_the_code_alone_what_it_changed_stays_and_is_recorded(demo: DemoSite) -> None:
+def test_code_only_rollback_keeps_and_records_declared_changes(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(CODE))
     assert found(demo) == []
     run_on(demo, *BACKGROUND)
@@ -236,7 +236,7 @@ def test_back_by_the_code_alone_what_it_changed_stays_and_is_recorded(demo: Demo
     assert codes(demo) == {"NU-6106"}, "the release before declares nothing"
 
 
-def test_back_to_kept_databases_nothing_of_it_is_left(demo: DemoSite) -> None:
+def test_restoring_previous_databases_removes_declared_changes(demo: DemoSite) -> None:
     before = digests(demo)
     operations(demo).upgrade(Version(ONE_WAY))
     run_on(demo, *BACKGROUND)
@@ -245,7 +245,7 @@ def test_back_to_kept_databases_nothing_of_it_is_left(demo: DemoSite) -> None:
     assert runs(demo) == FIRST and found(demo) == [] and digests(demo) == before
 
 
-def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> None:
+def test_two_approvers_accept_a_changed_schema_with_a_reason(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
     site = site_in_process(demo)

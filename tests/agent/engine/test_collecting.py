@@ -147,9 +147,7 @@ def open_change(site: Site) -> Iterator[None]:
         journal.set_change_state(change.id, ChangeState.REVERTED)
 
 
-def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
-    demo: DemoSite, site: Site
-) -> None:
+def test_previous_databases_are_pruned_after_their_retention(demo: DemoSite, site: Site) -> None:
     change = upgraded(site)
     before = database_digests(demo.databases)
     let_days_pass(site, DAYS - 0.1)
@@ -171,7 +169,7 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert Operations(site, SilentProgress()).rollback().outcomes[0].change.to_version == "3.2.4"
 
 
-def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: Site) -> None:
+def test_pruning_works_without_verified_metadata(demo: DemoSite, site: Site) -> None:
     """Else a full disk, on which nothing proved can be remembered, would never have room again."""
     change = upgraded(site)
     let_days_pass(site, DAYS)
@@ -181,7 +179,7 @@ def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: 
     assert previous(site) == set()
 
 
-def test_no_newer_slot_goes_while_it_is_not_known_what_is_on_offer(site: Site) -> None:
+def test_newer_slot_is_retained_while_the_offer_is_unknown(site: Site) -> None:
     """The list is gone, as from a received directory that was emptied: that says nothing."""
     operations = Operations(site, SilentProgress())
     with operations.read_journal() as journal:
@@ -212,9 +210,7 @@ def killed(demo: DemoSite, instant: str, operation: str) -> None:
     [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
     indirect=["demo"],
 )
-def test_a_killed_collection_is_due_again_and_comes_to_its_end(
-    demo: DemoSite, site: Site, instant: str
-) -> None:
+def test_killed_pruning_is_repeated_and_completed(demo: DemoSite, site: Site, instant: str) -> None:
     change = upgraded(site)
     before = database_digests(demo.databases)
     let_days_pass(site, DAYS)
@@ -240,7 +236,7 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
     indirect=["demo"],
 )
-def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
+def test_change_killed_while_pruning_drops_the_whole_set(
     demo: DemoSite, site: Site, instant: str
 ) -> None:
     upgrade = upgraded(site)
@@ -264,7 +260,7 @@ def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
 YEARS = timedelta(days=5 * 365)
 
 
-def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
+def test_clock_jump_ahead_prunes_nothing(site: Site) -> None:
     """Seen: with the clock five years ahead, the sets of earlier changes were gone at once."""
     change = upgraded(site)
     ahead = SystemClock(now=lambda: site.clock.now() + YEARS)
@@ -278,7 +274,7 @@ def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
     assert change in previous(site), "seen: dropped at the end of the next change"
 
 
-def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None:
+def test_wrong_clock_after_a_restart_prunes_nothing(site: Site) -> None:
     change = upgraded(site)
     started = SystemClock(
         now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot_id=lambda: "another"
@@ -295,7 +291,7 @@ def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None
         assert find_prunable(wrong, journal).changes == ()
 
 
-def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> None:
+def test_retention_of_an_older_journal_starts_at_the_first_inspection(site: Site) -> None:
     change = upgraded(site)
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         with journal.transaction() as connection:

@@ -25,10 +25,12 @@ YEARS = 5 * 365 * 86_400.0
         ("a", 10.0, 20.0, 20.0),  # a boot that says it is the same one
     ],
 )
-def test_passed(boot: str, monotonic_s: float, wall_s: float, passed: float) -> None:
+def test_elapsed_time_ignores_wall_clock_changes(
+    boot: str, monotonic_s: float, wall_s: float, passed: float
+) -> None:
     seen = advance_reading(LAST, boot, monotonic_s, AT + timedelta(seconds=wall_s))
     assert seen.total_s == LAST.total_s + passed
 
 
-def test_the_first_look_counts_nothing() -> None:
+def test_first_reading_counts_nothing() -> None:
     assert advance_reading(None, "a", 99.0, AT).total_s == 0.0

@@ -13,7 +13,7 @@ from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 
-def test_a_later_hop_that_fails_names_what_stays(tmp_path: Path) -> None:
+def test_failed_second_leg_names_the_remaining_version(tmp_path: Path) -> None:
     feed = TrialFeed(tmp_path)
     feed.publish(("3.2.4", "3.3.10", "3.4.0"))
     seen: list[StepName] = []

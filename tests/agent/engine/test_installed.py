@@ -68,7 +68,7 @@ UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems"
         (SILENT, (UNFIT,), False, DATABASES),
     ],
 )
-def test_who_is_believed(
+def test_reported_version_is_compared(
     said: ReportedVersion, asked: tuple[SchemaProbe, ...], confirmed: bool, code: object
 ) -> None:  # fmt: skip
     error = find_mismatch(InstalledRelease(said, asked), Version("1.1.0"), confirmed=confirmed)
@@ -79,7 +79,7 @@ def test_who_is_believed(
     ("said", "version", "code"),
     [("1.1.0", "1.1.0+42", None), ("1.1.0", "1.1.0.post1", None), ("1.1.0+42", "1.1.0+42", OTHER)],
 )
-def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> None:
+def test_unreported_build_number_needs_confirmation(said: str, version: str, code: object) -> None:
     seen = InstalledRelease(says(said), (HOLDS,), reported="1.1.0")
     error = find_mismatch(seen, Version(version), confirmed=False)
     assert (error and error.message) == code
@@ -89,14 +89,14 @@ def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> 
 
 
 @pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
-def test_a_ledger_of_another_release_is_believed(said: ReportedVersion) -> None:
+def test_ledger_of_another_release_prevails(said: ReportedVersion) -> None:
     seen = InstalledRelease(said, (HOLDS,), ("main", LazyText("0003_x is applied")))
     error = find_mismatch(seen, Version("1.1.0"), confirmed=True)
     assert error is not None and error.message is DATABASES
     assert "0003_x is applied" in str(error)
 
 
-def test_it_is_said_in_lines() -> None:
+def test_installed_release_is_described() -> None:
     def lines(seen: InstalledRelease) -> list[str]:
         return [str(line) for line in seen.format_lines(Version("1.1.0"))]
 

@@ -52,7 +52,7 @@ def change_document(demo: DemoSite) -> None:
     connection.close()
 
 
-def test_the_loss_is_counted_asked_and_accepted(demo: DemoSite) -> None:
+def test_loss_is_counted_confirmed_and_accepted(demo: DemoSite) -> None:
     before = digests(demo)
     operations(demo).upgrade()
     enter_person(demo, 1)
@@ -70,7 +70,7 @@ def test_the_loss_is_counted_asked_and_accepted(demo: DemoSite) -> None:
     assert digests(demo) == before
 
 
-def test_more_than_was_agreed_to_is_never_lost(demo: DemoSite) -> None:
+def test_loss_above_the_accepted_number_reverts(demo: DemoSite) -> None:
     operations(demo).upgrade()
     enter_person(demo, 1)
 

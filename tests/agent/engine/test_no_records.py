@@ -63,7 +63,7 @@ def touch(demo: DemoSite) -> None:
 
 
 @either_engine("demo")
-def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
+def test_only_records_are_counted_and_the_rest_is_reported(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(ONE_WAY))
     with refused(RECORDS_WOULD_BE_LOST) as nothing:  # seen: "at least 0 records ... since ()"
         operations(demo).rollback()
@@ -98,7 +98,7 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
         (("c.*", "bank"), {"a": {"b": 1}}, {"a": {"c.b": 2, "bank": 3}}),
     ],
 )
-def test_what_is_set_apart(
+def test_uncounted_tables_are_separated(
     patterns: Sequence[str],
     records: Mapping[str, Mapping[str, int]],
     uncounted: Mapping[str, Mapping[str, int]],
@@ -108,7 +108,7 @@ def test_what_is_set_apart(
     assert (found.records, found.uncounted) == (records, uncounted)
 
 
-def test_an_object_of_such_a_table_is_of_it() -> None:
+def test_object_of_an_uncounted_table_is_uncounted() -> None:
     found = split_uncounted({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
     assert (found.records, found.uncounted) == (
         {"a": {"sessions_of": 2}},
@@ -117,7 +117,7 @@ def test_an_object_of_such_a_table_is_of_it() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*", "ab*", "a b", "", "se\nssions"])
-def test_what_stands_for_nearly_everything_is_refused(pattern: str) -> None:
+def test_overly_broad_pattern_is_rejected(pattern: str) -> None:
     databases = [{"name": "cases", "tables_without_records": [pattern]}]
     with pytest.raises(ManifestError):
         parse_manifest({"schema": 1, "product": "p", "version": "1.0", "databases": databases}, "m")

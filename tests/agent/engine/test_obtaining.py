@@ -102,7 +102,7 @@ def place(tmp_path: Path, feed: PackFeed) -> Iterator[Place]:
         yield made
 
 
-def test_a_pack_is_fetched_in_place_of_tree_and_archive(place: Place) -> None:
+def test_delta_pack_is_downloaded_instead_of_the_archive(place: Place) -> None:
     assert place.obtain(SECOND) == f"deltas/ncen/{PACK}"
     assert place.asked() == [f"{SECOND}.json", PACK]
     assert place.whole(SECOND)
@@ -112,18 +112,18 @@ def test_a_pack_is_fetched_in_place_of_tree_and_archive(place: Place) -> None:
     ).stat().st_mode & 0o777 == 0o555
 
 
-def test_the_first_release_comes_as_an_archive(place: Place) -> None:
+def test_first_release_is_downloaded_as_an_archive(place: Place) -> None:
     assert place.store.read_document(Version(FIRST)).deltas == ()
     assert place.store.list_versions() == (Version(FIRST),)
 
 
-def test_a_release_may_be_skipped(place: Place) -> None:
+def test_release_may_be_skipped(place: Place) -> None:
     assert place.obtain(THIRD) == f"deltas/ncen/{FIRST}--{THIRD}"
     assert place.asked() == [f"{THIRD}.json", f"{FIRST}--{THIRD}"]
     assert place.whole(THIRD)
 
 
-def test_any_slot_that_is_here_may_be_the_base(place: Place) -> None:
+def test_any_installed_slot_may_be_the_base(place: Place) -> None:
     """After a rollback the newer slot is kept; the smaller pack may start from it."""
     place.install(SECOND)
     place.store.switch_current(Version(FIRST))
@@ -132,7 +132,7 @@ def test_any_slot_that_is_here_may_be_the_base(place: Place) -> None:
     assert place.whole(THIRD)
 
 
-def test_an_altered_file_of_the_slot_costs_the_archive_and_nothing_else(place: Place) -> None:
+def test_altered_slot_file_falls_back_to_the_archive(place: Place) -> None:
     data = place.store.get_slot_directory(Version(FIRST)) / "app/data.bin"
     data.chmod(0o644)
     data.write_bytes(data.read_bytes()[:-1] + b"?")
@@ -144,7 +144,7 @@ def test_an_altered_file_of_the_slot_costs_the_archive_and_nothing_else(place: P
     assert place.source().list_bad_packs(place.offer(SECOND)) == {f"deltas/ncen/{PACK}": "NU-3157"}
 
 
-def test_a_refused_pack_is_not_fetched_again(place: Place) -> None:
+def test_rejected_pack_is_not_downloaded_again(place: Place) -> None:
     offer, held = place.offer(SECOND), list_slot_trees(place.store)
     fetched = place.source().download_smallest(offer, held, SilentProgress())
     assert isinstance(fetched, DownloadedPack)
@@ -168,16 +168,14 @@ def test_a_refused_pack_is_not_fetched_again(place: Place) -> None:
     [Fault(PACK, status=404), Fault(PACK, body=b"x" * 999)],
     ids=["missing in the mirror", "other bytes"],
 )
-def test_a_pack_that_does_not_arrive_as_signed_costs_the_archive(
-    place: Place, fault: Fault
-) -> None:
+def test_pack_with_wrong_bytes_falls_back_to_the_archive(place: Place, fault: Fault) -> None:
     place.server.faults.append(fault)
     assert place.obtain(SECOND) == ARCHIVE_SOURCE
     assert place.whole(SECOND)
     assert any("not used (NU-" in line for line in place.heard.lines)
 
 
-def test_a_pack_that_lies_about_its_result_costs_the_archive(
+def test_pack_with_a_false_result_falls_back_to_the_archive(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a pack does: what comes out is compared with the signed tree."""
@@ -198,7 +196,7 @@ def test_a_pack_that_lies_about_its_result_costs_the_archive(
     assert not place.store.list_leftovers()
 
 
-def test_without_the_capability_the_archive_is_fetched_at_once(
+def test_missing_capability_falls_back_to_the_archive(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer, held = place.offer(SECOND), list_slot_trees(place.store)
@@ -220,7 +218,7 @@ def test_without_the_capability_the_archive_is_fetched_at_once(
     )
 
 
-def test_an_archive_that_has_nearly_arrived_is_not_thrown_away_for_a_pack(place: Place) -> None:
+def test_nearly_complete_archive_is_preferred_to_a_pack(place: Place) -> None:
     offer, held = place.offer(SECOND), list_slot_trees(place.store)
     length = offer.archive.length
     place.server.faults.append(Fault(".tar.gz", times=1, cut_after=length - 100))
@@ -256,7 +254,7 @@ source.download_smallest(offer, [digest], Kill())
 """
 
 
-def test_a_killed_download_of_a_pack_goes_on_where_it_stopped(place: Place) -> None:
+def test_killed_pack_download_resumes(place: Place) -> None:
     pack = place.feed.served(PACK)
     (digest,) = list_slot_trees(place.store)
     argv = [str(place.root / "state"), str(place.feed.root), place.server.url, digest]

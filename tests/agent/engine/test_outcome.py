@@ -33,7 +33,7 @@ def record(name: StepName, state: StepState, begun: float, ended: float | None) 
         ((DONE, 0, 1), (DONE, -90, -80), 7.5, 7.5),
     ],
 )
-def test_stop(
+def test_downtime_is_measured(
     close: tuple[StepState, float, float] | None,
     opened: tuple[StepState, float, float] | None,
     measured: float | None,

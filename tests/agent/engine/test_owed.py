@@ -71,7 +71,7 @@ def fail() -> None:
     raise RuntimeError("a fault of nobody")
 
 
-def test_an_approval_is_for_one_stop(demo: DemoSite, site: Site) -> None:
+def test_approval_is_valid_for_one_downtime(demo: DemoSite, site: Site) -> None:
     rehearse(site, "3.3.0")
     approve(site, TARGET, AMINA)
     approve(site, TARGET, BO)
@@ -91,7 +91,7 @@ def test_an_approval_is_for_one_stop(demo: DemoSite, site: Site) -> None:
         assert [e["count"] for e in journal.list_events() if e.kind == "approvals-spent"] == [2, 2]
 
 
-def test_a_failure_before_the_stop_costs_no_approval(demo: DemoSite, site: Site) -> None:
+def test_failure_before_the_downtime_consumes_no_approval(demo: DemoSite, site: Site) -> None:
     rehearse(site, "3.3.0")
     approve(site, TARGET, AMINA)
     agree = make_consent_check(site, SilentProgress(), approvals=1)
@@ -103,9 +103,7 @@ def test_a_failure_before_the_stop_costs_no_approval(demo: DemoSite, site: Site)
     assert Operations(site, SilentProgress()).upgrade(TARGET, check_consent=agree).outcomes
 
 
-def test_a_release_that_people_left_waits_for_them_also_where_nobody_is_asked(
-    demo: DemoSite, site: Site
-) -> None:
+def test_rolled_back_release_needs_approval_again(demo: DemoSite, site: Site) -> None:
     Operations(site, SilentProgress()).upgrade(TARGET)
     Operations(site, SilentProgress()).rollback()
     rehearse(site, "3.3.0")
@@ -120,7 +118,7 @@ def test_a_release_that_people_left_waits_for_them_also_where_nobody_is_asked(
 
 @in_turns("how")
 @pytest.mark.parametrize("how", ["held", "withdrawn"])
-def test_who_says_no_while_it_is_prepared_keeps_officers_in(
+def test_rejection_during_preparation_prevents_the_downtime(
     demo: DemoSite, site: Site, how: str
 ) -> None:
     before = database_digests(demo.databases)
@@ -166,7 +164,7 @@ def torn_rollback(site: Site) -> None:
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(TARGET)
 
 
-def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) -> None:
+def test_interrupted_rollback_is_resumed(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
@@ -186,14 +184,16 @@ def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) 
     assert not Operations(site, SilentProgress()).resume(by_operator=False).outcomes
 
 
-def test_one_resume_undoes_the_torn_rollback_and_goes_back(demo: DemoSite, site: Site) -> None:
+def test_one_resume_reverts_the_interrupted_rollback_and_repeats_it(
+    demo: DemoSite, site: Site
+) -> None:
     torn_rollback(site)
     result = Operations(site, SilentProgress()).resume(by_operator=False)
     assert [o.change.kind for o in result.outcomes] == [ChangeKind.ROLLBACK, ChangeKind.ROLLBACK]
     assert version_of(demo).whole == "3.2.4"
 
 
-def test_a_person_may_keep_a_release_that_is_to_be_taken_back(demo: DemoSite, site: Site) -> None:
+def test_operator_may_keep_a_release_with_a_pending_rollback(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
@@ -203,7 +203,7 @@ def test_a_person_may_keep_a_release_that_is_to_be_taken_back(demo: DemoSite, si
     assert version_of(demo).whole == "3.3.0"
 
 
-def test_a_resume_that_would_go_back_says_so(demo: DemoSite, site: Site) -> None:
+def test_resume_announces_a_pending_rollback(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
@@ -217,7 +217,7 @@ def test_a_resume_that_would_go_back_says_so(demo: DemoSite, site: Site) -> None
     assert version_of(demo).whole == "3.3.0"
 
 
-def test_who_confirms_while_the_way_back_is_looked_for_keeps_the_release(
+def test_confirmation_during_rollback_planning_keeps_the_release(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*about: Any) -> Any:
@@ -233,7 +233,7 @@ def test_who_confirms_while_the_way_back_is_looked_for_keeps_the_release(
     assert version_of(demo).whole == "3.3.0"
 
 
-def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
+def test_confirmation_at_the_soak_failure_keeps_the_release(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*about: Any) -> Any:
@@ -259,7 +259,7 @@ def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
         assert [change.kind for change in journal.list_changes()] == [ChangeKind.UPGRADE]
 
 
-def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Site) -> None:
+def test_repeated_failures_are_left_to_an_operator(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     broken = Operations(
         site, SilentProgress(), checkpoint=at(StepName.MIGRATE, StepPhase.BEFORE_EFFECT, fail)
@@ -276,7 +276,9 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
     assert version_of(demo).whole == "3.2.4"
 
 
-def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, site: Site) -> None:
+def test_bad_release_without_a_rollback_path_waits_for_an_operator(
+    demo: DemoSite, site: Site
+) -> None:
     def checkpoint(step: StepName, phase: StepPhase) -> None:
         with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             change = journal.find_open_change()
@@ -297,7 +299,7 @@ def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, s
 @pytest.mark.parametrize(
     "report", ['{"hops": [7]}', '{"hops": [{"from": "3.2.4", "to": "3.3.0"}]}']
 )
-def test_a_prediction_that_is_none_is_found_before_anything_begins(site: Site, report: str) -> None:
+def test_invalid_prediction_is_found_before_anything_starts(site: Site, report: str) -> None:
     rehearse(site, "3.3.0")
     with (
         Journal.open(site.state_directory / JOURNAL_FILE) as journal,
@@ -310,7 +312,7 @@ def test_a_prediction_that_is_none_is_found_before_anything_begins(site: Site, r
         assert journal.list_changes() == ()
 
 
-def test_nobody_approves_beside_a_change_that_is_open(site: Site) -> None:
+def test_no_approval_is_taken_beside_an_open_change(site: Site) -> None:
     rehearse(site, "3.3.0")
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         found = approving.find_upgrade_to_approve(site, journal, SilentProgress(), TARGET)
@@ -339,7 +341,7 @@ def does_not_start(demo: DemoSite, site: Site) -> Site:
     return dataclasses.replace(site, config=changed)
 
 
-def test_a_bad_release_that_does_not_even_start_is_taken_back(demo: DemoSite, site: Site) -> None:
+def test_bad_release_that_does_not_start_is_rolled_back(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
@@ -351,7 +353,7 @@ def test_a_bad_release_that_does_not_even_start_is_taken_back(demo: DemoSite, si
     assert version_of(demo).whole == "3.2.4"
 
 
-def test_a_release_that_does_not_start_after_the_power_came_back_fails_its_soak(
+def test_release_that_does_not_start_after_a_power_cut_fails_its_soak(
     demo: DemoSite, site: Site
 ) -> None:
     def die() -> None:

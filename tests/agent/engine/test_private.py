@@ -109,7 +109,7 @@ def everything_but(demo: DemoSite, kept: Path) -> Iterator[tuple[Path, bytes]]:
 
 @in_turns("version")
 @pytest.mark.parametrize("version", [ROW, VALUE, pytest.param(PROGRAM, marks=not_as_root)])
-def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> None:
+def test_quoted_row_is_stored_for_root_only(demo: DemoSite, version: str) -> None:
     execute(
         demo.databases.address("companies"),
         f"INSERT INTO companies (company_ref, name, country) VALUES ('PLANTED', '{PLANTED}', 'MU')",
@@ -156,14 +156,14 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
         assert "Amina" not in answer
 
 
-def test_what_an_error_keeps_for_root_is_found_behind_its_cause() -> None:
+def test_raw_error_is_found_behind_its_cause() -> None:
     inner = ChangeFailedError(cause="x").with_raw_error("ERROR: row (4711)")
     outer = UpdaterError(UNEXPECTED, kind="x")
     outer.__cause__ = inner
     assert list(_iter_raw_texts(outer)) == ["ERROR: row (4711)"]
 
 
-def test_they_go_after_some_days(tmp_path: Path) -> None:
+def test_raw_errors_expire(tmp_path: Path) -> None:
     assert find_next_expiry(tmp_path) is None
     prune_raw_errors(tmp_path, 0)
     directory = tmp_path / "failures"

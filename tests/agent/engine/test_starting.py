@@ -62,11 +62,11 @@ BAD = (ProbeResult("health", LazyText("not as expected")),)
         ),
     ],
 )
-def test_what_a_bad_look_shows(health: HealthResult, runs: bool, sign: StartFailure) -> None:
+def test_failed_check_is_classified(health: HealthResult, runs: bool, sign: StartFailure) -> None:
     assert classify_failure(health, "3.3.0", "version", runs=runs) is sign
 
 
-def test_who_answers_as_either_release_may_be_either() -> None:
+def test_answer_of_an_indistinguishable_build_is_ambiguous() -> None:
     """Of two builds that report the same, an answer does not say which is unwell."""
     health = HealthResult(BAD, {"version": "3.3.0"})
     assert (
@@ -90,7 +90,9 @@ BLAMED = {
 @pytest.mark.parametrize("stranger", [False, True])
 @pytest.mark.parametrize("second", [None, *StartFailure])
 @pytest.mark.parametrize("first", StartFailure)
-def test_who_is_to_blame(first: StartFailure, second: StartFailure | None, stranger: bool) -> None:
+def test_blame_depends_on_both_starts(
+    first: StartFailure, second: StartFailure | None, stranger: bool
+) -> None:
     assert is_release_to_blame(first, second, other_answered=stranger) is (
         (first, second, stranger) in BLAMED
     )
@@ -108,7 +110,7 @@ def test_only_a_verdict_blames_the_release() -> None:
     )
 
 
-def test_what_is_hopeless_is_not_waited_for() -> None:
+def test_hopeless_start_is_not_awaited() -> None:
     waits: list[float] = []
     waited = wait_until_healthy(
         lambda: HealthResult(BAD, answered=False),
@@ -151,7 +153,7 @@ def document_of() -> ReleaseDocument:
     return cast("ReleaseDocument", SimpleNamespace(manifest=manifest))
 
 
-def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> None:
+def test_queued_start_is_awaited_and_the_elapsed_time_reported() -> None:
     """Our own unit that resumes stands before the application, and ends at once."""
     times = iter(range(100))
     silent = HealthResult(BAD, answered=False)
@@ -175,7 +177,7 @@ def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> 
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_no_release_is_well_without_its_databases(gone: bool) -> None:
+def test_no_release_is_healthy_without_its_databases(gone: bool) -> None:
     """It answers as itself, unwell: by its own fault only where its databases can be reached."""
 
     def version() -> str:
@@ -200,7 +202,7 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
         ),
     ],
 )
-def test_who_said_which_version_answers(
+def test_refused_address_names_the_source_of_the_version(
     command: tuple[str, ...] | None, message: ErrorMessage, words: str
 ) -> None:
     site = site_of(lambda: "15.1", HealthResult(BAD, {"version": "3.2.4"}), ROOM)
@@ -221,7 +223,7 @@ def test_who_said_which_version_answers(
         HealthResult(BAD, {"version": "3.2.4"}),
     ],
 )
-def test_no_release_is_to_blame_for_a_full_disk(health: HealthResult) -> None:
+def test_full_disk_is_not_blamed_on_the_release(health: HealthResult) -> None:
     site = site_of(lambda: "15.1", health, 0)
     with pytest.raises(InsufficientSpaceError) as caught:
         require_healthy(site, document_of())
@@ -230,7 +232,7 @@ def test_no_release_is_to_blame_for_a_full_disk(health: HealthResult) -> None:
 
 
 @pytest.mark.parametrize(("free", "error"), [(0, InsufficientSpaceError), (ROOM, CommandError)])
-def test_nor_for_a_start_that_fails_on_one(
+def test_failed_start_on_a_full_disk_is_not_blamed_on_the_release(
     free: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = site_of(lambda: "15.1", HealthResult((), {}), free)

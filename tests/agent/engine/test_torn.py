@@ -34,7 +34,7 @@ BEGUN, DONE, UNDONE = StepState.INTENDED, StepState.DONE, StepState.UNDONE
         ((), ChangeState.REVERTED, False),
     ],
 )
-def test_torn_copies(
+def test_interrupted_copies_are_found(
     tmp_path: Path, states: tuple[StepState, ...], end: ChangeState, torn: bool
 ) -> None:
     change = Change(

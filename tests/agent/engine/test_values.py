@@ -110,7 +110,7 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
 
 @in_turns("version")
 @pytest.mark.parametrize("version", [DROPS, DECLARES])
-def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str) -> None:
+def test_entered_values_are_counted_and_confirmed(demo: DemoSite, version: str) -> None:
     """The case of the review: 1.1.0 adds a country, its down migration drops it."""
     plan = said(demo, "plan", version)
     assert "keeps all records except values entered in companies.companies.origin" in plan
@@ -141,7 +141,7 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
     assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
 
 
-def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
+def test_parked_values_need_no_confirmation_and_are_restored(demo: DemoSite) -> None:
     assert "3.2.6 to 3.2.4 keeps all records, according to the release;" in said(
         demo, "plan", PARKS
     )
@@ -155,7 +155,7 @@ def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
     assert ask(demo, count) == [("FR", 2), ("LK", 1)]
 
 
-def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
+def test_loss_above_the_accepted_number_reverts(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DROPS))
     enter(demo, INSERT.format(1))
 
@@ -182,7 +182,7 @@ def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
         (DatabaseMode.RESTORE, {"a": {"b": 1}}, False),
     ],
 )
-def test_nothing_is_taken_back_unasked_that_loses(
+def test_lossy_rollback_is_never_automatic(
     mode: DatabaseMode, lost: dict[str, dict[str, int]], *, by_itself: bool
 ) -> None:
     way = RollbackPlan(Version("2"), Version("1"), mode)

@@ -69,7 +69,7 @@ def demo(
     ],
     ids=["the old has a program", "it changes nothing", "it changes schemas", "it changes rows"],
 )
-def test_one_sentence_from_the_plan_to_the_rollback(
+def test_plan_and_rollback_use_the_same_sentence(
     demo: DemoSite, version: str, planned: RollbackKind, found: RollbackKind
 ) -> None:
     before = digests(demo)
@@ -141,7 +141,7 @@ def change_kept(demo: DemoSite) -> None:
         path.parent.chmod(modes[1])
 
 
-def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> None:
+def test_changed_previous_databases_are_not_cut_over(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
     before = digests(demo)
     change_kept(demo)
@@ -154,7 +154,7 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
     assert digests(demo) == before
 
 
-def test_rollback_goes_on_where_nothing_was_recorded(demo: DemoSite) -> None:
+def test_rollback_works_without_recorded_facts(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
     with Journal.open(demo.state / JOURNAL_FILE) as journal, journal.transaction() as connection:
         for name in ("fingerprints_before", "fingerprint_source", "databases_unchanged"):
@@ -164,7 +164,7 @@ def test_rollback_goes_on_where_nothing_was_recorded(demo: DemoSite) -> None:
     assert runs(demo) == OLD
 
 
-def test_a_migrator_and_files_of_the_old_release_that_are_gone(demo: DemoSite) -> None:
+def test_rollback_needs_no_migrator_or_files_of_the_old_release(demo: DemoSite) -> None:
     """Only its code is needed: not its program, and no file of its migrations."""
     operations(demo).upgrade(Version("3.2.8"))
     ran: list[object] = []
@@ -179,7 +179,7 @@ def test_a_migrator_and_files_of_the_old_release_that_are_gone(demo: DemoSite) -
     assert ran and runs(demo) == OLD
 
 
-def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSite) -> None:
+def test_damaged_release_files_block_only_down_migrations(demo: DemoSite) -> None:
     """3.2.6 goes back by what its files say; without them what was kept is restored."""
     operations(demo).upgrade(Version("3.2.6"))
     enter(demo)

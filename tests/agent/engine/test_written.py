@@ -78,7 +78,7 @@ def at(step: StepName, act: Callable[[], None]) -> Callable[[StepName, StepPhase
         (StepName.HEALTH, "commit"),
     ],
 )
-def test_the_change_goes_back_to_the_files_that_were_written(
+def test_change_reverts_to_the_files_that_were_written(
     demo: DemoSite, after: StepName, failed: str
 ) -> None:
     if after in (StepName.CUT_OVER, StepName.HEALTH) and os.geteuid() != 0:
@@ -101,7 +101,7 @@ def test_the_change_goes_back_to_the_files_that_were_written(
     assert persons(sets(demo).parent / "live") == 1
 
 
-def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> None:
+def test_rows_entered_in_the_new_files_are_retained_and_reported(demo: DemoSite) -> None:
     before = digests(demo)
     live = sets(demo).parent / "live"
 
@@ -134,7 +134,7 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
     assert list(sets(demo).glob("*written*")) == []
 
 
-def test_going_back_without_a_strange_row_keeps_nothing(demo: DemoSite) -> None:
+def test_revert_without_foreign_rows_retains_nothing(demo: DemoSite) -> None:
     def fail() -> None:
         raise RuntimeError("the trial wants the change to go back")
 

@@ -135,7 +135,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_when_it_begins(row: Row) -> None:
+def test_start_time_is_predicted(row: Row) -> None:
     found = predict_start(row.facts)
     assert str(describe_start(found, ZONE)) == row.words
     assert UpgradeStart.from_json(found.to_json()) == found
@@ -150,7 +150,7 @@ def test_when_it_begins(row: Row) -> None:
         assert decide_next_action(replace(then, now=before)).action is ServiceAction.WAIT
 
 
-def test_the_question_says_what_the_yes_begins() -> None:
+def test_prompt_states_what_an_approval_starts() -> None:
     facts = replace(APPROVED, missing_approvals=1)
 
     def after(facts: AutomationInputs, uid: int, needed: int, *given: int) -> UpgradeStart:
@@ -171,7 +171,7 @@ def test_the_question_says_what_the_yes_begins() -> None:
     assert after(day, 0, 1).kind is StartKind.NOW
 
 
-def test_without_the_service_nothing_begins_by_itself() -> None:
+def test_nothing_starts_automatically_without_the_service() -> None:
     found = predict_start(replace(APPROVED, upgrade_windows=(DAY,)), service_running=False)
     assert (found.kind, found.wait_reason) == (
         StartKind.NOT_AUTOMATIC,
@@ -180,7 +180,7 @@ def test_without_the_service_nothing_begins_by_itself() -> None:
     assert predict_start(APPROVED, service_running=False).wait_reason is WaitReason.NOT_SCHEDULED
 
 
-def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
+def test_start_time_and_approval_effect_are_idiomatic_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
     found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
     said = LazyText(AFTER_APPROVAL, {"starts_at": describe_start(found, UTC)}).render("fr")

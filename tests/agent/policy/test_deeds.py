@@ -12,7 +12,7 @@ from ncen_updater.agent.storage.journal.jobs import JobKind
 @pytest.mark.parametrize(
     "name", [*JobKind, *(one for one in ServiceAction if one is not ServiceAction.WAIT)]
 )
-def test_every_deed_has_words_of_its_own(name: str) -> None:
+def test_every_operation_has_a_label(name: str) -> None:
     """Seen: "'prepare' failed", "carries out 'upgrade --yes --scheduled'"."""
     for language in ("en", "fr"):
         assert label_operation(name).render(language) != str(name)
@@ -29,6 +29,8 @@ def test_every_deed_has_words_of_its_own(name: str) -> None:
         ("?", None, "Operation in progress: ?"),
     ],
 )
-def test_who_works_is_named_by_what_they_do(holder: str, watched: str | None, words: str) -> None:
+def test_running_operation_is_named_by_its_purpose(
+    holder: str, watched: str | None, words: str
+) -> None:
     """Seen: a rehearsal, and a release that was watched, called "a change at work" (NU-6121)."""
     assert str(describe_running_operation(holder, watched)).endswith(words)

@@ -34,7 +34,7 @@ WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = RollbackConsent
         (False, 1, 0, True, True, RollbackVerdict(EMERGENCY)),
     ],
 )
-def test_who_may_go_back(
+def test_rollback_rights_are_decided(
     watched: bool,
     needed: int,
     given: int,
@@ -49,7 +49,7 @@ def test_who_may_go_back(
     assert bool(found) is (verdict.consent is not MISSING)
 
 
-def test_a_yes_is_for_one_upgrade() -> None:
+def test_rollback_approval_is_bound_to_one_upgrade() -> None:
     ours = compute_rollback_binding("abcdefgh", "3.3.0", "3.2.4")
     others = [
         ("abcdefgi", "3.3.0", "3.2.4"),

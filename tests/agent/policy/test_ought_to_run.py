@@ -58,7 +58,7 @@ NOW, BEFORE = "this-boot", "boot-before"
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
-def test_what_becomes_of_it(
+def test_restart_is_decided(
     name: str, seen: ProcessState, last_running_boot: str | None, verdict: RestartDecision
 ) -> None:
     assert decide_restart(seen, last_running_boot, NOW) is verdict, name
@@ -95,7 +95,7 @@ UP = ProcessState(runs=True)
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
-def test_over_some_looks(
+def test_restart_decision_converges_over_several_checks(
     name: str, looks: list[tuple[ProcessState, str]], verdict: RestartDecision
 ) -> None:
     last_running_boot, came = None, None

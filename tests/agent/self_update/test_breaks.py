@@ -13,7 +13,7 @@ PACKAGE = Path(ncen_updater.__file__).parent
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-def test_its_place_is_there_once(kind: str) -> None:
+def test_patched_location_exists_once(kind: str) -> None:
     for change in BREAKS[kind]:
         text = (PACKAGE / change.module).read_text("utf-8")
         assert text.count(change.before) == 1

@@ -26,7 +26,7 @@ def ends(number: int) -> bool:
         return True
 
 
-def test_nothing_of_a_slots_making_is_left(tmp_path: Path) -> None:
+def test_build_of_a_slot_leaves_no_processes(tmp_path: Path) -> None:
     note = tmp_path / "number"
     words = ["/bin/sh", "-c", f"sleep 600 & echo $! > {note}; echo made"]
     said = AgentSlots._run_command("1.0", words, tmp_path)
@@ -34,7 +34,9 @@ def test_nothing_of_a_slots_making_is_left(tmp_path: Path) -> None:
     assert ends(int(note.read_text()))
 
 
-def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_of_a_slot_is_limited_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slots, "COMMAND_TIMEOUT_S", 0.2)
     note = tmp_path / "number"
     with pytest.raises(UpdaterError, match="timed out"):
@@ -42,14 +44,16 @@ def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not note.exists() or ends(int(note.read_text()))
 
 
-def test_what_they_inherit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_inherit_a_minimal_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     assert AgentSlots._run_command("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
     assert after_confirmation._run_failsafe(["/bin/sh", "-c", SECRET]) == "well"
     build_command_part(LazyText("a part"), ["/bin/sh", "-c", SECRET], lambda: False).create()
 
 
-def test_a_part_that_fails_says_why() -> None:
+def test_failed_part_reports_its_output() -> None:
     part = build_command_part(
         LazyText("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool
     )

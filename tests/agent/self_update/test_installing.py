@@ -138,7 +138,7 @@ def copied(installed: Server, tmp_path: Path) -> Server:
     return Server(root, installed.release, installed.trusted)
 
 
-def test_everything_is_there(installed: Server) -> None:
+def test_installation_is_complete(installed: Server) -> None:
     root = installed.root
     config = load_config(root / "etc/ncen-updater/agent.toml")
     assert (config.site.id, config.paths.root) == ("xx-test", root)
@@ -156,14 +156,14 @@ def test_everything_is_there(installed: Server) -> None:
     assert said.stdout == f"ncen-updater {VERSION}\n"
 
 
-def test_a_second_time_nothing_is_done(installed: Server) -> None:
+def test_second_installation_changes_nothing(installed: Server) -> None:
     before = installed.everything()
     code, document = installed.install()
     assert (code, document["parts"]) == (0, [])
     assert installed.everything() == before
 
 
-def test_what_was_lost_is_made_again(copied: Server) -> None:
+def test_lost_parts_are_recreated(copied: Server) -> None:
     (copied.agent / "failsafe.py").unlink()
     (copied.agent / "current").unlink()
     code, document = copied.install()
@@ -173,7 +173,7 @@ def test_what_was_lost_is_made_again(copied: Server) -> None:
     assert (copied.agent / "current").readlink() == Path(VERSION)
 
 
-def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
+def test_failsafe_is_kept_while_an_agent_is_on_trial(copied: Server) -> None:
     older = read_failsafe() + b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
     AgentSelectionFile(copied.agent).update(
@@ -186,7 +186,7 @@ def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
     assert not update_failsafe(copied.agent, Path(sys.executable))
 
 
-def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -> None:
+def test_failsafe_incompatible_with_this_python_is_rejected(copied: Server) -> None:
     older = b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
     assert not update_failsafe(copied.agent, Path("/bin/false"))
@@ -206,7 +206,7 @@ def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -
         ),
     ],
 )
-def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
+def test_defective_failsafe_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
 ) -> None:
     """It would be the end of every agent, and nobody could bring one back."""
@@ -222,7 +222,7 @@ def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
     assert [path.name for path in tmp_path.iterdir()] == ["failsafe.py"]
 
 
-def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:
+def test_unreferenced_slots_are_pruned(copied: Server) -> None:
     for version in ("0.7.0", "0.8.0"):
         (copied.agent / version).mkdir()
         (copied.agent / version / "slot.json").write_text("{}")
@@ -242,7 +242,7 @@ def test_another_root_is_refused(copied: Server, tmp_path: Path) -> None:
     assert (code, document["error"]["code"]) == (ExitCode.TRUST, ROOT_ALREADY_INSTALLED.code)
 
 
-def test_what_is_no_root_is_refused(server: Server) -> None:
+def test_invalid_root_is_refused(server: Server) -> None:
     altered = json.loads(server.trusted.read_bytes())
     altered["signed"]["version"] += 1
     for content in ("{}", json.dumps(altered)):
@@ -252,7 +252,7 @@ def test_what_is_no_root_is_refused(server: Server) -> None:
     assert list(server.root.iterdir()) == []
 
 
-def test_what_is_no_release_is_refused(server: Server) -> None:
+def test_invalid_release_is_refused(server: Server) -> None:
     shutil.rmtree(server.release / "wheels")
     code, document = server.install()
     assert (code, document["error"]["code"]) == (ExitCode.USAGE, AGENT_RELEASE_UNUSABLE.code)
@@ -260,7 +260,7 @@ def test_what_is_no_release_is_refused(server: Server) -> None:
     assert list(server.root.iterdir()) == []
 
 
-def test_a_configuration_with_mistakes_is_not_left_behind(server: Server) -> None:
+def test_invalid_configuration_is_not_left_behind(server: Server) -> None:
     (server.root / "ready.toml").write_text("schema = 1\n")
     code, document = server.run(
         "install", "--root", str(server.root), "--from", str(server.release), "--trusted-root",
@@ -272,13 +272,13 @@ def test_a_configuration_with_mistakes_is_not_left_behind(server: Server) -> Non
     assert not list((server.root / "etc/ncen-updater").glob(".agent*"))
 
 
-def test_without_a_terminal_what_is_missing_is_named(server: Server) -> None:
+def test_missing_answers_are_named_without_a_terminal(server: Server) -> None:
     code, document = server.run("install", "--root", str(server.root), "--site", "x")
     assert code == ExitCode.USAGE
     assert "--country" in document["error"]["detail"]
 
 
-def test_the_agent_goes_and_the_application_stays(copied: Server) -> None:
+def test_removal_keeps_the_application(copied: Server) -> None:
     Journal.create(copied.state / "journal.sqlite").close()
     before = set(copied.everything())
     code, document = copied.uninstall("--dry-run")
@@ -297,7 +297,7 @@ def test_the_agent_goes_and_the_application_stays(copied: Server) -> None:
     assert (copied.root / "opt/ncen/slots/3.2.4").is_dir()
 
 
-def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Server) -> None:
+def test_removal_is_refused_during_a_change_or_with_a_running_service(copied: Server) -> None:
     with Journal.create(copied.state / "journal.sqlite") as journal:
         change = Change(
             id="abcdefgh",
@@ -322,7 +322,7 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
     assert copied.agent.is_dir()
 
 
-def test_what_a_package_brought_is_left_to_the_package(copied: Server) -> None:
+def test_packaged_files_are_left_to_the_package(copied: Server) -> None:
     unit = copied.root / "usr/lib/systemd/system/ncen-updater-resume.service"
     unit.parent.mkdir(parents=True)
     unit.write_text("[Unit]\n")
@@ -334,7 +334,7 @@ def test_what_a_package_brought_is_left_to_the_package(copied: Server) -> None:
     assert copied.agent.is_dir()
 
 
-def test_every_answer_goes_into_a_configuration_that_is_valid(tmp_path: Path) -> None:
+def test_answers_make_a_valid_configuration(tmp_path: Path) -> None:
     answers = InitialSettings(
         site='a "site"', country="KE", feed=("http://a/", "http://b/"), engine="sqlite",
         databases=(("cases", "ncen_cases"),), engine_settings={"directory": "srv/db"},

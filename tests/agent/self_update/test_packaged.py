@@ -61,13 +61,15 @@ GOOD = AgentSelection("0.1.0", None, TrialState.CONFIRMED, 0, BAD)
         ),
     ],
 )
-def test_chosen(
+def test_packaged_agent_is_selected(
     before: AgentSelection | None, version: str, present: bool, after: AgentSelection
 ) -> None:
     assert select_packaged_agent(before, version, slot_exists=present) == after
 
 
-def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selection_file_and_link_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for version in ("0.1.0", "0.2.0"):
         (tmp_path / version / "bin").mkdir(parents=True)
         (tmp_path / version / "bin/ncen-updater").touch()
@@ -80,7 +82,7 @@ def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"current": "../bin"}'])
-def test_a_choice_that_was_lost_goes_on_from_the_link(
+def test_lost_selection_continues_from_the_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     for version in ("0.1.0", "0.2.0"):
@@ -98,7 +100,7 @@ def test_a_choice_that_was_lost_goes_on_from_the_link(
     assert (damaged.read_bytes() if damaged.exists() else None) == content
 
 
-def test_a_disk_that_takes_nothing_is_told(
+def test_unwritable_disk_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sequence.json").write_bytes(b"{")

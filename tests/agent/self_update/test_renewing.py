@@ -120,7 +120,7 @@ def place(laid_out: Place) -> Place:
     return laid_out
 
 
-def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path) -> None:
+def test_next_agent_gets_a_slot_on_trial(place: Place, tmp_path: Path) -> None:
     place.offer(NEXT)
     assert place.renew() == AgentUpdateResult(MINE, NEXT, chosen=True)
     assert place.sequence == AgentSelection(NEXT, MINE, TrialState.ON_TRIAL)
@@ -147,7 +147,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
     assert (place.slots.get_path(NEXT) / "bin").stat().st_ino == inode
 
 
-def test_by_the_command_line_and_by_check(place: Place) -> None:
+def test_agent_is_updated_by_command_and_by_check(place: Place) -> None:
     place.offer(NEXT)
     live = LiveSite(place.demo, place.feed.directory)
     checked = json.loads(live.run("check", "--json").stdout)
@@ -173,7 +173,7 @@ def test_by_the_command_line_and_by_check(place: Place) -> None:
     ],
     ids=["does not import", "is named without a digest"],
 )
-def test_an_agent_that_does_not_work_is_not_chosen(
+def test_broken_agent_is_not_selected(
     place: Place, version: str, content: dict[str, bytes], reason: str
 ) -> None:
     place.offer(version, content)
@@ -184,7 +184,7 @@ def test_an_agent_that_does_not_work_is_not_chosen(
     assert not list(place.file.directory.glob(f"{version}*"))
 
 
-def test_nothing_is_done_beside_a_change(place: Place) -> None:
+def test_agent_is_not_updated_beside_a_change(place: Place) -> None:
     place.offer(NEXT)
     with (
         hold_change_lock(place.site.state_directory / CHANGE_LOCK_FILE, "test"),
@@ -216,7 +216,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
     assert place.sequence == AgentSelection(MINE)
 
 
-def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
+def test_concurrent_update_finds_an_agent_on_trial(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looked before the first one had chosen, and has the lock after it."""
@@ -235,7 +235,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
     assert place.sequence == chosen
 
 
-def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
+def test_rejected_agent_is_not_offered_again(place: Place) -> None:
     bad = replace(
         AgentSelection(MINE), failed={NEXT: FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
     )
@@ -249,7 +249,7 @@ def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
     assert find_offered_agent(place.site, place.demo.config_path) == NEXT
 
 
-def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) -> None:
+def test_offline_site_is_offered_only_imported_agents(place: Place) -> None:
     place.offer(NEXT)
     refresh_agent_metadata(place.site, place.demo.config_path)
     feed = place.site.config.feed.model_copy(update={"offline": True})
@@ -264,7 +264,7 @@ def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) 
 
 
 @pytest.mark.parametrize("full", ["state", "slots"])
-def test_a_full_disk_is_not_in_reach(
+def test_full_disk_fails_the_reachability_check(
     place: Place, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     """Or an agent that fills it would confirm itself with the last block."""
@@ -280,7 +280,7 @@ def test_a_full_disk_is_not_in_reach(
         check_site(place.site)
 
 
-def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
+def test_slots_of_rejected_agents_free_space(place: Place) -> None:
     for version in ("0.0.7", "0.0.8"):
         (place.slots.get_path(version)).mkdir()
         (place.slots.get_path(version) / "slot.json").write_text("{}")
@@ -292,14 +292,14 @@ def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
     assert "0.0.8" in place.slots.list_versions()
 
 
-def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
+def test_agent_on_trial_is_not_updated(place: Place) -> None:
     place.offer(NEXT)
     refresh_agent_metadata(place.site, place.demo.config_path)
     place.file.update(lambda _: AgentSelection(MINE, "0.0.1", TrialState.ON_TRIAL))
     assert find_offered_agent(place.site, place.demo.config_path) is None
 
 
-def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
+def test_altered_wheel_is_rejected(place: Place) -> None:
     place.offer(NEXT)
     built = place.feed.add_release(
         "0.9.2", product="ncen-updater", content=agent_release("0.9.2"), manifest=MANIFEST
@@ -313,7 +313,7 @@ def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("said", "works"), [("ncen-updater 1.2", True), ("ncen-updater 7", False)])
-def test_a_slot_has_to_say_the_name_of_its_agent(tmp_path: Path, said: str, works: bool) -> None:
+def test_slot_must_report_its_version(tmp_path: Path, said: str, works: bool) -> None:
     python = tmp_path / "1.2/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\necho {said}\n")
@@ -321,7 +321,7 @@ def test_a_slot_has_to_say_the_name_of_its_agent(tmp_path: Path, said: str, work
     assert AgentSlots(tmp_path).is_working("1.2") is works
 
 
-def test_everybody_may_run_an_agent_whatever_the_mask(
+def test_slot_is_executable_by_everyone_whatever_the_umask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The unit that makes its slot lets nobody read; what reads the feed is another user."""

@@ -23,7 +23,7 @@ from tests.support.killing import changes_of, killed_at
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_a_trial_of_every_kind_of_broken_agent() -> None:
+def test_broken_agents_of_every_kind_are_replaced() -> None:
     words = ["--trials", "9", "--seed", "5", "--patience", "4", "--jobs", "3"]
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.selfupdate", *words], cwd=ROOT, capture_output=True,
@@ -51,7 +51,7 @@ def chosen(directory: Path) -> str | None:
     return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").version
 
 
-def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:
+def test_kill_while_selecting_starts_either_agent(tmp_path: Path) -> None:
     def choose(directory: Path) -> None:
         AgentSelectionFile(directory).update(
             lambda b: begin_trial(b or AgentSelection("1.0"), "2.0")
@@ -81,7 +81,7 @@ def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Pat
     assert seen == {"1.0", "2.0"}
 
 
-def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
+def test_kill_while_writing_the_failsafe_leaves_it_usable(
     tmp_path: Path,
 ) -> None:
     worn = AgentSelection("2.0", "1.0", attempts=0)
@@ -117,7 +117,7 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
         assert (directory / "current").readlink() == Path("1.0")
 
 
-def test_a_confirmation_that_is_killed_is_made_by_the_next_start(tmp_path: Path) -> None:
+def test_killed_confirmation_is_repeated_by_the_next_start(tmp_path: Path) -> None:
     def write(directory: Path) -> None:
         AgentSelectionFile(directory).update(
             lambda b: confirm_agent(b or AgentSelection("9"), "2.0")

@@ -19,7 +19,7 @@ from tests.agent.cli.site import make_site
 from tests.agent.service.test_units import needs_activator, unit
 
 
-def test_many_who_ask_at_once_hear_the_same() -> None:
+def test_concurrent_callers_share_one_probe() -> None:
     asked, now = [], [0.0]
 
     def look() -> Availability:
@@ -33,7 +33,7 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
     assert asked == [0.0, now[0]]
 
 
-def test_who_mended_something_and_asks_hears_of_it() -> None:
+def test_probe_is_repeated_after_a_change() -> None:
     now = [0.0]
     told = [AvailabilityState.NOT_RUNNING, AvailabilityState.AVAILABLE]
     ask = AvailabilityCache(lambda: Availability(told.pop(0)), lambda: now[0])
@@ -42,7 +42,7 @@ def test_who_mended_something_and_asks_hears_of_it() -> None:
     assert ask().state is AvailabilityState.AVAILABLE
 
 
-def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
+def test_waiting_caller_gets_the_slow_answer() -> None:
     asked, now = [], [0.0]
 
     def look() -> Availability:
@@ -55,7 +55,7 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
     assert asked == [0.0]
 
 
-def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
+def test_answer_from_before_the_end_of_maintenance_is_discarded() -> None:
     """Seen: the maintenance page in 'status' for seconds after users were let in."""
     door = ["closed"]
     told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
@@ -68,7 +68,7 @@ def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
     assert ask().state is AvailabilityState.AVAILABLE
 
 
-def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> None:
+def test_probe_started_before_the_end_of_maintenance_is_discarded() -> None:
     door = ["closed"]
     began, go_on = threading.Event(), threading.Event()
     told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
@@ -89,7 +89,7 @@ def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> Non
     first.join(20)
 
 
-def test_looks_leave_most_of_the_time_to_other_work() -> None:
+def test_probes_are_rare_relative_to_their_duration() -> None:
     asked, now, took = [], [0.0], [3.0]
 
     def look() -> Availability:
@@ -111,7 +111,7 @@ def test_looks_leave_most_of_the_time_to_other_work() -> None:
     assert len(asked) == 3
 
 
-def test_however_long_a_look_takes_there_is_one() -> None:
+def test_at_most_one_probe_runs() -> None:
     begun: list[str] = []
     go_on = threading.Event()
 
@@ -131,7 +131,7 @@ def test_however_long_a_look_takes_there_is_one() -> None:
     assert begun == ["look"]
 
 
-def test_a_look_that_fails_holds_nobody_up() -> None:
+def test_failed_probe_blocks_no_caller() -> None:
     def look() -> Availability:
         raise RuntimeError
 
@@ -140,7 +140,7 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
     assert str(seen.unknown_because) == "unexpected error; run: journalctl -u ncen-updater"
 
 
-def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
+def test_service_without_units_probes_itself(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     (site.root / "door").touch()
     ask = create_availability_cache(site.config, load_config(site.config))
@@ -150,7 +150,7 @@ def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
 
 
 @needs_activator
-def test_a_service_without_a_network_lets_its_unit_look(tmp_path: Path) -> None:
+def test_offline_service_probes_through_its_unit(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
         config.write('[service]\nrunner = "systemd"\napply_socket = "apply.sock"\n')

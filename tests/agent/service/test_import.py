@@ -128,7 +128,7 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "imported_at"}
 
 
-def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: Path) -> None:
+def test_import_by_service_and_by_command_agree(service: Served, bundle: Path) -> None:
     """What is kept, what is only verified, and what is refused."""
     name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
@@ -152,7 +152,7 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
 
 
 @needs_people
-def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle: Path) -> None:
+def test_unprivileged_user_imports_from_any_path(service: Served, bundle: Path) -> None:
     """What they cannot reach themselves is done for them; the import directory stays empty."""
     groups = (READER, OPERATOR)
     dry = service.run("import", str(bundle), "--dry-run", "--json", user=OPERATOR, groups=groups)
@@ -241,7 +241,7 @@ def cut_off(service: Served, bundle: Path, instant: str) -> None:
 
 
 @pytest.mark.parametrize("instant", ["while it is copied", "before the order", "after it"])
-def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
+def test_killed_import_leaves_a_file_its_owner_can_continue_with(
     service: Served, bundle: Path, instant: str
 ) -> None:
     """A copy in the import directory that the order does not name is seen, and no more."""
@@ -269,7 +269,7 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
 
 
 @needs_people
-def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path) -> None:
+def test_partial_copy_is_not_accepted_as_a_bundle(service: Served, bundle: Path) -> None:
     """Anyone who presses the button for what was left is told that it is cut."""
     cut_off(service, bundle, "while it is copied")
     os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
@@ -279,7 +279,7 @@ def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path)
 
 
 @needs_people
-def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Path) -> None:
+def test_import_reads_only_files_of_the_requester(service: Served, bundle: Path) -> None:
     """Anyone who exchanges a file between the order and the work only has it refused."""
     name = lay(service, bundle, OPERATOR)
     with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
@@ -296,7 +296,7 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Pa
 
 
 @pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
-def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Path) -> None:
+def test_import_works_in_a_confined_process(service: Served, bundle: Path) -> None:
     """As its unit has it: nothing that an import needs to write is among what was given up."""
     name, me = lay(service, bundle), os.geteuid()
     service.stop()
@@ -311,7 +311,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     assert told(service) == [("import-started", "me"), ("imported", "me")]
 
 
-def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: Path) -> None:
+def test_file_that_changed_its_size_is_refused(service: Served, bundle: Path) -> None:
     name = lay(service, bundle)
     there = service.demo.state / "inbox" / name
     there.write_bytes(there.read_bytes()[:-10])
@@ -320,7 +320,7 @@ def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: P
     assert ordered(service, name)["document"]["error"]["code"] == "NU-2303"
 
 
-def test_a_tray_that_is_gone_by_the_time(service: Served, bundle: Path) -> None:
+def test_import_directory_removed_meanwhile_is_reported(service: Served, bundle: Path) -> None:
     (service.demo.state / "inbox").rename(service.demo.state / "gone")
     with pytest.raises(UpdaterError, match="NU-9333"):
         service.client.get("/v1/inbox")

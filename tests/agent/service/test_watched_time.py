@@ -75,7 +75,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
-def test_when_an_order_to_go_back_ends_the_watching(site: TrialSite, row: Row) -> None:
+def test_rollback_job_ends_the_soak(site: TrialSite, row: Row) -> None:
     site.open_change()
     commit(site, *row.steps)
     if row.state is not None:
@@ -87,7 +87,7 @@ def test_when_an_order_to_go_back_ends_the_watching(site: TrialSite, row: Row) -
     assert found(site) == (number if row.ends else None)
 
 
-def test_an_order_that_was_begun_ends_nothing_more(site: TrialSite) -> None:
+def test_started_job_ends_no_later_soak(site: TrialSite) -> None:
     site.open_change()
     commit(site, *WATCHED)
     number = order(site)
@@ -96,7 +96,7 @@ def test_an_order_that_was_begun_ends_nothing_more(site: TrialSite) -> None:
     assert found(site) is None
 
 
-def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> None:
+def test_rollback_is_not_rolled_back_during_its_soak(site: TrialSite) -> None:
     """Typed twice, it would go back two releases."""
     with Journal.open(site.journal) as journal:
         journal.begin_change(replace(CHANGE, kind=ChangeKind.ROLLBACK))
@@ -123,7 +123,7 @@ class Played:
             assert until.wait(60), "nobody ended it"
 
 
-def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None:
+def test_end_of_the_soak_is_recorded_first(site: TrialSite) -> None:
     site.open_change()
     commit(site, *WATCHED)
     number = order(site)
@@ -136,7 +136,7 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     assert [(note.get("job"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
-def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
+def test_no_job_leaves_the_soak_running(site: TrialSite) -> None:
     site.open_change()
     commit(site, *WATCHED)
     order(site, JobKind.CHECK)
@@ -145,7 +145,7 @@ def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
     Played(site).watch(over)
 
 
-def test_any_other_interruption_stays_one(site: TrialSite) -> None:
+def test_other_interruptions_are_passed_on(site: TrialSite) -> None:
     site.open_change()
     with pytest.raises(UpdaterError) as ended:
         played = Played(site)
@@ -193,7 +193,7 @@ def upgrade(served: ServedSite) -> int:
 
 
 @pytest.mark.parametrize("killed", ["nobody", "service", "both"])
-def test_going_back_while_a_release_is_watched(served: ServedSite, killed: str) -> None:
+def test_rollback_during_the_soak_survives_kills(served: ServedSite, killed: str) -> None:
     """Whichever process dies, the order is carried out, one process works at a time."""
     before = served.records()
     upgraded = upgrade(served)

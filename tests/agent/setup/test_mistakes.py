@@ -252,7 +252,7 @@ def test_mistake_changes_nothing(site: BareSite, mistake: Mistake) -> None:
 
 
 @pytest.mark.parametrize("mistake", OF_UNITS, ids=lambda mistake: mistake.what)
-def test_mistake_with_units_changes_nothing(machine: BareSite, mistake: Mistake) -> None:
+def test_unit_mistake_changes_nothing(machine: BareSite, mistake: Mistake) -> None:
     require_harmless(machine, mistake)
 
 

@@ -65,7 +65,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
-def test_what_people_chose(tmp_path: Path, row: Row) -> None:
+def test_approved_releases_are_listed(tmp_path: Path, row: Row) -> None:
     with Journal.create(tmp_path / "journal.sqlite") as journal:
         store = ApprovalStore(journal)
         assert store.list_approved_releases(row.needed) == ()
@@ -88,14 +88,14 @@ def test_what_people_chose(tmp_path: Path, row: Row) -> None:
         (("3.4.0",), StartKind.NOT_AUTOMATIC, WaitReason.APPROVAL),
     ],
 )
-def test_what_goes_first_holds_up_the_other(
+def test_superseded_release_waits(
     approved: tuple[str, ...], found: StartKind, stays: WaitReason | None
 ) -> None:
     waits = WaitReason.APPROVAL if found is StartKind.NOT_AUTOMATIC else None
     assert mark_superseded(UpgradeStart(found, None, waits), "3.3.0", approved).wait_reason is stays
 
 
-def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: Path) -> None:
+def test_failed_release_is_retried_after_a_passed_rehearsal(tmp_path: Path) -> None:
     at = [datetime(2026, 11, 27, 6, tzinfo=UTC)]
     with Journal.create(tmp_path / "journal.sqlite", now=lambda: at[0]) as journal:
 

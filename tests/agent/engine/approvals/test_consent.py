@@ -36,7 +36,7 @@ def kinds(journal: Journal) -> list[str]:
     return [event.kind for event in journal.list_events()]
 
 
-def test_a_basis_survives_the_journal() -> None:
+def test_basis_survives_the_journal() -> None:
     assert ApprovalBasis.from_json(BASIS.to_json()) == BASIS
     without = replace(BASIS, rehearsed_at=None)
     assert ApprovalBasis.from_json(without.to_json()) == without
@@ -51,14 +51,14 @@ STORED = (
 STORED_BINDING = "01e614882e7896d12c1f4f12684792add048c3ea250cca1e36fe38ef50dcfebb"
 
 
-def test_what_was_approved_before_is_read_and_bound_as_it_was() -> None:
+def test_earlier_approvals_are_read_unchanged() -> None:
     basis = ApprovalBasis.from_json(json.loads(STORED))
     assert basis.compute_binding() == STORED_BINDING
     assert basis.sizes == {"seizures": 5}
     assert json.dumps(basis.to_json(), sort_keys=True) == STORED
 
 
-def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
+def test_two_approvers_approve_and_one_withdraws(journal: Journal) -> None:
     consent = ApprovalStore(journal)
     assert consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
     assert not consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
@@ -75,7 +75,7 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     journal.verify_chain()
 
 
-def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journal) -> None:
+def test_last_approved_basis_is_known_after_it_is_void(journal: Journal) -> None:
     consent = ApprovalStore(journal)
     assert consent.read_last_basis("3.3.0") is None
     consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
@@ -85,7 +85,7 @@ def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journa
     assert ApprovalBasis.from_json(stored) == BASIS
 
 
-def test_the_last_chosen_time_counts(journal: Journal) -> None:
+def test_latest_schedule_applies(journal: Journal) -> None:
     consent = ApprovalStore(journal)
     assert consent.find_schedule(BINDING) is None
     consent.set_schedule(BINDING, "3.3.0", NOW + timedelta(days=1), AMINA)
@@ -99,7 +99,7 @@ def test_the_last_chosen_time_counts(journal: Journal) -> None:
     assert consent.find_schedule(BINDING) is None
 
 
-def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
+def test_jobs_are_taken_in_order_and_once(journal: Journal) -> None:
     orders = JobQueue(journal)
     assert orders.find_next() is None
     first = orders.enqueue(JobKind.CHECK, {}, AMINA)
@@ -121,7 +121,7 @@ def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
     journal.verify_chain()
 
 
-def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
+def test_latest_rehearsal_of_a_path_applies(journal: Journal) -> None:
     rehearsals = RehearsalStore(journal)
     assert rehearsals.find_last("3.2.4", "3.3.0") is None
     rehearsals.record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans({}))
@@ -155,7 +155,7 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
         ("rehearsals", "started_at", "'x'"),
     ],
 )
-def test_odd_rows_make_the_journal_unreadable(
+def test_invalid_rows_make_the_journal_unreadable(
     journal: Journal, table: str, column: str, value: str
 ) -> None:
     ApprovalStore(journal).add(BINDING, "3.3.0", BASIS.to_json(), AMINA)

@@ -37,17 +37,19 @@ CHANGE = {"id": "abcdefgh", "kind": "upgrade", "to": "3.3.0"}
         ({"void_reasons": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
     ],
 )
-def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessage) -> None:
+def test_reason_why_an_upgrade_cannot_start_is_found(
+    more: dict[str, Any], message: ErrorMessage
+) -> None:
     """Seen: "has to be approved by 2 more", where all had and the plan became another one."""
     with refused(message):
         require_approvals({**SEEN, **more})
 
 
-def test_what_is_approved_is_approved_whatever_was_before() -> None:
+def test_sufficient_approvals_are_accepted_whatever_was_void_before() -> None:
     require_approvals({**SEEN, "missing": 0, "void_reasons": ["the upgrade path changed"]})
 
 
-def test_beside_an_open_change_nothing_is_approved() -> None:
+def test_no_approval_is_taken_beside_an_open_change() -> None:
     require_no_pending_change(None, None)
     with refused(OPEN_CHANGE):
         require_no_pending_change({**CHANGE, "soak_ends_at": None}, None)

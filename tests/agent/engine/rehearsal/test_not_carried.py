@@ -37,7 +37,7 @@ def demo(
         yield site
 
 
-def test_it_is_told_and_no_release_is_blamed_for_it(demo: DemoSite) -> None:
+def test_omitted_object_is_reported_and_not_blamed_on_the_release(demo: DemoSite) -> None:
     place = demo.databases
     assert isinstance(place, PostgresPlace)
     conninfo = place.conninfo(place.names["companies"], place.superuser)

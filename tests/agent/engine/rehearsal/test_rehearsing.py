@@ -82,7 +82,7 @@ def hops(record: RehearsalRecord) -> Sequence[RehearsedHop]:
     return record.report.hops
 
 
-def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site) -> None:
+def test_rehearsal_predicts_the_changes_and_leaves_nothing(demo: DemoSite, site: Site) -> None:
     before = database_digests(demo.databases)
     record = rehearse(site, "3.3.0")
     assert record.state is RehearsalState.PASSED
@@ -102,9 +102,7 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
 
 @in_turns("version")
 @pytest.mark.parametrize("version", ["3.3.1", "3.3.3"])
-def test_a_bad_release_is_found_before_anybody_is_out(
-    demo: DemoSite, site: Site, version: str
-) -> None:
+def test_bad_release_is_found_before_the_downtime(demo: DemoSite, site: Site, version: str) -> None:
     before = database_digests(demo.databases)
     with refused(REHEARSAL_FAILED) as caught:
         rehearse(site, version)
@@ -127,13 +125,13 @@ def test_a_bad_release_is_found_before_anybody_is_out(
     assert str(caught.value.values["cause"]) in str(told["error"])
 
 
-def test_without_a_way_down_none_is_tried(site: Site) -> None:
+def test_missing_down_migration_is_not_rehearsed(site: Site) -> None:
     record = rehearse(site, "3.3.9")
     assert hops(record)[-1].rollback_s is None
     assert hops(record)[-1].rollback_path is not RollbackKind.KEEPS_RECORDS
 
 
-def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:
+def test_approvers_approve_only_what_was_rehearsed(demo: DemoSite, site: Site) -> None:
     target = Version("3.3.0")
     agree = make_consent_check(site, SilentProgress(), approvals=2)
     operations = Operations(site, SilentProgress())
@@ -158,7 +156,7 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
         assert len(list_past_downtimes(journal)) == 1
 
 
-def test_a_release_that_failed_can_be_approved_once_it_was_rehearsed_since(site: Site) -> None:
+def test_failed_release_is_approvable_after_a_new_rehearsal(site: Site) -> None:
     """Seen: each command sent people to the other one, and none of them would."""
     rehearse(site, "3.3.0")
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
@@ -187,7 +185,7 @@ def approve(site: Site, target: Version, person: Actor) -> None:
         ApprovalStore(journal).add(basis.compute_binding(), str(target), basis.to_json(), person)
 
 
-def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:
+def test_changed_schema_voids_approvals(demo: DemoSite, site: Site) -> None:
     target = Version("3.3.0")
     rehearse(site, "3.3.0")
     approve(site, target, AMINA)
@@ -208,7 +206,7 @@ def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) ->
     assert "suspects" in str(caught.value)
 
 
-def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
+def test_nothing_runs_until_two_approvers_accept_the_changed_schema(
     demo: DemoSite, site: Site
 ) -> None:
     """An index that a database administrator put in after an upgrade, as the documents say."""
@@ -248,7 +246,7 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 
-def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
+def test_old_rehearsal_does_not_count(site: Site) -> None:
     rehearse(site, "3.3.0")
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record = RehearsalStore(journal).find_last("3.2.4", "3.3.0")
@@ -270,7 +268,7 @@ def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
         )
 
 
-def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
+def test_downtime_does_not_start_after_the_window_closed(demo: DemoSite, site: Site) -> None:
     before = database_digests(demo.databases)
     operations = Operations(site, SilentProgress())
     with refused(WINDOW_CLOSED) as caught:
@@ -286,7 +284,7 @@ def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, s
     assert operations.upgrade(Version("3.3.0"), start_before=in_time).outcomes
 
 
-def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
+def test_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
     """SIGKILL as soon as a copy is there."""
     before = database_digests(demo.databases)
     operations = Operations(site, SilentProgress())

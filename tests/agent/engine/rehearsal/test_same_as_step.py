@@ -96,7 +96,7 @@ class Overheard:
         return found
 
 
-def test_a_rehearsal_asks_what_the_steps_ask(
+def test_rehearsal_runs_the_checks_of_the_steps(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overheard = Overheard(site.database_engine, monkeypatch)
@@ -127,12 +127,14 @@ def causes(site: Site, version: str) -> list[object]:
 
 @in_turns("version")
 @pytest.mark.parametrize("version", ["3.3.1", "3.3.2", "3.3.3"])
-def test_both_find_the_same_fault(demo: DemoSite, site: Site, version: str) -> None:
+def test_rehearsal_and_upgrade_find_the_same_fault(
+    demo: DemoSite, site: Site, version: str
+) -> None:
     rehearsed, changed = causes(site, version)
     assert rehearsed == changed
 
 
-def test_both_find_the_same_fault_in_the_reference_data(demo: DemoSite, site: Site) -> None:
+def test_rehearsal_and_upgrade_find_the_same_reference_fault(demo: DemoSite, site: Site) -> None:
     address = demo.databases.address("seizures")
     if address.startswith("/"):
         with contextlib.closing(sqlite3.connect(address)) as database, database:

@@ -124,7 +124,7 @@ def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, C
     return values, {column.column: column for column in values.columns}
 
 
-def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
+def test_only_the_dropped_column_is_lost(demo: DemoSite) -> None:
     values, columns = tried(demo, DROPS)
     assert values.list_columns("lost") == ("companies.companies.origin",)
     assert values.list_columns("restored") == () and values.failure is None
@@ -141,7 +141,7 @@ def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
 
 
 @in_turns("demo")
-def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
+def test_rollback_repeats_the_round_trip_result(demo: DemoSite) -> None:
     rehearse(demo, DROPS)
     operations(demo).upgrade(Version(DROPS))
     words = said(demo, "rollback", "--dry-run")
@@ -156,7 +156,7 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
     )
 
 
-def test_what_was_parked_comes_back(demo: DemoSite) -> None:
+def test_parked_values_are_restored(demo: DemoSite) -> None:
     values, columns = tried(demo, PARKS)
     assert values.list_columns("lost") == () and values.failure is None
     assert columns["companies.companies.origin"].restored == 3
@@ -164,7 +164,7 @@ def test_what_was_parked_comes_back(demo: DemoSite) -> None:
     assert columns["companies.companies.origin"].restored == 3
 
 
-def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
+def test_renamed_column_is_preserved(demo: DemoSite) -> None:
     values, columns = tried(demo, RENAMES)
     assert values.list_columns("lost") == values.list_columns("restored") == ()
     assert columns["companies.companies.form"].preserved == 3
@@ -172,7 +172,7 @@ def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
 
 @in_turns("demo", "version")
 @pytest.mark.parametrize(("version", "column"), [(NARROWS, "turnover"), (CUTS, "legal_form")])
-def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column: str) -> None:
+def test_narrowed_column_loses_or_refuses_values(demo: DemoSite, version: str, column: str) -> None:
     values, columns = tried(demo, version)
     refuses = version == CUTS and not demo.databases.address("companies").startswith("/")
     found = columns[f"companies.companies.{column}"]
@@ -181,7 +181,7 @@ def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column
     assert values.count_values("lost") + values.count_values("refused") == 3
 
 
-def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: DemoSite) -> None:
+def test_failed_down_migration_is_reported_without_guesses(demo: DemoSite) -> None:
     values, columns = tried(demo, STOPS)
     assert values.failure is not None and "0002_change" in values.failure
     assert values.count_values("preserved") == values.count_values("lost") == 0
@@ -189,7 +189,7 @@ def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: Demo
     assert "0002_change" in said(demo, "rehearse", STOPS)
 
 
-def test_a_loss_that_nothing_tells_is_the_releases_fault(demo: DemoSite) -> None:
+def test_undeclared_loss_is_blamed_on_the_release(demo: DemoSite) -> None:
     before = database_digests(demo.databases)
     with refused(REHEARSAL_FAILED) as caught:
         rehearse(demo, SILENT)

@@ -81,7 +81,7 @@ def chain_anew(path: Path) -> None:
             connection.execute("UPDATE events SET hash = ? WHERE number = ?", (previous, number))
 
 
-def test_what_was_written_by_the_agent_is_as_told(path: Path) -> None:
+def test_unaltered_journal_is_consistent(path: Path) -> None:
     kept = head(path)
     assert said(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
     with Journal.open(path) as journal:
@@ -89,14 +89,14 @@ def test_what_was_written_by_the_agent_is_as_told(path: Path) -> None:
     assert said(path, kept) == []
 
 
-def test_the_last_events_are_gone(path: Path) -> None:
+def test_truncated_events_are_detected_by_the_chain_head(path: Path) -> None:
     """The chain closes; only who kept the head knows."""
     kept = head(path)
     alter(path, f"DELETE FROM events WHERE number = {kept.number}")
     assert "NU-6108" in said(path, kept)
 
 
-def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
+def test_rewritten_event_with_a_rebuilt_chain_is_detected(path: Path) -> None:
     kept = head(path)
     alter(path, "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE number = 4")
     chain_anew(path)
@@ -131,13 +131,13 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
         " VALUES ('rollback', '{}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
     ],
 )
-def test_a_record_without_its_event(path: Path, statement: str) -> None:
+def test_record_without_its_event_is_detected(path: Path, statement: str) -> None:
     alter(path, statement)
     found = said(path)
     assert set(found) == {"NU-6110"}, found
 
 
-def test_an_event_without_its_record(path: Path) -> None:
+def test_event_without_its_record_is_detected(path: Path) -> None:
     """As somebody would who only makes the chain again."""
     alter(path, "DELETE FROM events WHERE kind IN ('change-started', 'job-queued')")
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -149,11 +149,11 @@ def test_an_event_without_its_record(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:xyz", "0:" + "a" * 64, "5:abc", "x:" + "a" * 64])
-def test_what_is_no_head(text: str) -> None:
+def test_invalid_chain_head_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="no NUMBER:HASH"):
         ChainHead.parse(text)
 
 
-def test_a_head_is_read_as_it_is_told(path: Path) -> None:
+def test_displayed_chain_head_is_parsed(path: Path) -> None:
     kept = head(path)
     assert ChainHead.parse(f" {kept}\n".upper()) == kept

@@ -38,16 +38,16 @@ def critical_codes() -> set[str]:
     return found
 
 
-def test_each_block_of_a_diagnosis_says_what_refuses_the_upgrade() -> None:
+def test_every_critical_finding_names_the_refusing_check() -> None:
     assert critical_codes() == set(REFUSED_BY)
 
 
-def test_what_refuses_is_there() -> None:
+def test_refusing_checks_exist() -> None:
     text = "".join(path.read_text() for path in Path(engine.__path__[0]).rglob("*.py"))
     named = {value.partition(":")[0] for value in REFUSED_BY.values()} - {"nothing"}
     assert named and {name for name in named if f"def {name}(" not in text} == set()
 
 
-def test_what_bars_a_rehearsal_or_an_approval_is_a_check_of_the_upgrade() -> None:
+def test_rehearsal_and_approval_blockers_are_upgrade_checks() -> None:
     documented = " ".join(check.__doc__ or "" for check in list_checks())
     assert LASTING and all(code in documented for code in LASTING)

@@ -73,19 +73,19 @@ def _one_is_enough(counter: Counter) -> None:
     counter.application = ApiApplication(counter.context, lambda environ: environ["uid"])
 
 
-def test_three_groups_by_default() -> None:
+def test_default_groups_differ() -> None:
     service = ServiceSettings()
     assert len({service.viewer_group, service.operator_group, service.approver_group}) == 3
 
 
-def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
+def test_viewer_cannot_roll_back(upgraded: Counter) -> None:
     before = upgraded.rows()
     for form in (ROLLBACK, {**ROLLBACK, "emergency_reason": "now"}):
         assert upgraded.ask("POST", "/v1/jobs", form, READER).status == 403
     assert upgraded.rows() == before
 
 
-def test_who_may_operate_does_not_go_back_alone(upgraded: Counter) -> None:
+def test_operator_cannot_roll_back_without_approvals(upgraded: Counter) -> None:
     before = upgraded.rows()
     answer = upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
     assert (answer.status, answer.code) == (409, "NU-6056")
@@ -97,7 +97,7 @@ def test_who_may_operate_does_not_go_back_alone(upgraded: Counter) -> None:
     assert upgraded.ask("POST", "/v1/jobs", ROLLBACK).status == 202, "root may approve, too"
 
 
-def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counter) -> None:
+def test_operator_may_roll_back_during_the_soak(counter: Counter) -> None:
     """Whoever may operate ends the watching by an order; who asked and what is allowed is said."""
     counter.site.open_change(StepName.FETCH)
     counter.know(replace(NEXT, current="3.2.4", target=None, binding="", basis=None))
@@ -127,7 +127,7 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
         assert verdict.consent is RollbackConsent.NOT_REQUIRED
 
 
-def test_two_people_approve_going_back(upgraded: Counter) -> None:
+def test_two_approvers_approve_a_rollback(upgraded: Counter) -> None:
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     wrong = {**yes, "binding": "00" * 32}
     assert upgraded.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
@@ -143,7 +143,7 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
     assert upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR).status == 202
 
 
-def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: Counter) -> None:
+def test_accepted_loss_must_match_all_approvals(upgraded: Counter) -> None:
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     order = {**ROLLBACK, "accept_loss": 5}
     upgrade = {**yes, "change_kind": "upgrade", "accept_loss": 5}
@@ -174,7 +174,7 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     assert upgraded.ask("POST", "/v1/jobs", {**order, "accept_loss": 4}, OPERATOR).status == 202
 
 
-def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None:
+def test_smallest_accepted_loss_of_all_approvals_applies(upgraded: Counter) -> None:
     with Journal.open(upgraded.site.journal) as journal:
         for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
             found = find_rollback_to_approve(journal, "3.3.0", 2)
@@ -183,7 +183,7 @@ def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None
         assert find_rollback_to_approve(journal, "3.3.0", 2).accepted_loss == 3
 
 
-def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
+def test_lower_accepted_loss_after_the_job_is_respected(upgraded: Counter) -> None:
     _one_is_enough(upgraded)
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": 5}, APPROVER)
@@ -206,7 +206,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
         assert "ncen-updater approve --rollback --accept-loss 5" in str(missing.value.remedy_text)
 
 
-def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:
+def test_approvals_are_checked_again_at_the_start_of_a_rollback(upgraded: Counter) -> None:
     """By the order, not by who the service runs as; a yes that was taken back is missed."""
     _one_is_enough(upgraded)
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
@@ -226,7 +226,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
         require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
 
 
-def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
+def test_emergency_rollback_is_recorded_and_notified_at_once(upgraded: Counter) -> None:
     form = {**ROLLBACK, "emergency_reason": "officers lose cases"}
     number = upgraded.ask("POST", "/v1/jobs", form, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
@@ -246,14 +246,14 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
     assert NotificationKind.EMERGENCY_ROLLBACK in URGENT_KINDS & MANDATORY_KINDS
 
 
-def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
+def test_rollback_without_a_previous_release_is_refused(counter: Counter) -> None:
     yes = {"binding": "00" * 32, "change_kind": "rollback"}
     counter.know(NEXT)
     answer = counter.ask("POST", "/v1/approvals", yes, APPROVER)
     assert (answer.status, answer.code) == (409, "NU-9315")
 
 
-def test_an_emergency_says_why(upgraded: Counter) -> None:
+def test_emergency_rollback_needs_a_reason(upgraded: Counter) -> None:
     for text in ("", " ", "\x1b[2J"):
         answer = upgraded.ask("POST", "/v1/jobs", {**ROLLBACK, "emergency_reason": text}, OPERATOR)
         assert answer.status == 400, text
@@ -268,7 +268,7 @@ def test_an_emergency_says_why(upgraded: Counter) -> None:
         )
 
 
-def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> None:
+def test_rollback_during_the_soak_needs_no_approvals(upgraded: Counter) -> None:
     with Journal.open(upgraded.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.STUCK)
         found = find_rollback_to_approve(journal, "3.3.0", 2)
@@ -280,7 +280,7 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
     assert upgraded.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR).status == 202
 
 
-def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) -> None:
+def test_unneeded_rollback_approval_is_not_requested(upgraded: Counter) -> None:
     """Seen: 'approve --rollback' asked for a yes that was refused then (NU-6005)."""
     way = RollbackPlan(
         Version("3.3.0"), Version("3.2.4"), DatabaseMode.MIGRATE, lost={"cases": {"cases": 4}}
@@ -303,7 +303,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
     assert "ncen-updater rollback --accept-loss 4" in str(watched.lines[-1])
 
 
-def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
+def test_rollback_approval_is_not_an_upgrade_approval(upgraded: Counter) -> None:
     from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}

@@ -19,7 +19,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_rights_of_the_socket_and_its_directory(tmp_path: Path) -> None:
+def test_socket_and_directory_have_their_modes(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
     with open_listener(path, os.getegid()):
         assert (mode(path), mode(path.parent)) == (0o660, 0o750)
@@ -27,13 +27,13 @@ def test_rights_of_the_socket_and_its_directory(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_without_a_group_nobody_else_is_let_in(tmp_path: Path) -> None:
+def test_socket_is_private_without_a_group(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
     with open_listener(path, None):
         assert mode(path) == 0o600
 
 
-def test_what_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
+def test_leftover_socket_of_a_killed_service_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -42,7 +42,7 @@ def test_what_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
         listener.accept()[0].close()
 
 
-def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_second_server_is_refused_and_the_first_continues(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with open_listener(path, None) as listener:
         with refused(SOCKET_TAKEN), open_listener(path, None):
@@ -51,7 +51,7 @@ def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
             listener.accept()[0].close()
 
 
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_other_file_at_the_socket_path_is_preserved(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     path.write_text("important")
     with refused(SOCKET_UNUSABLE), open_listener(path, None):
@@ -65,7 +65,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rights", [0o777, 0o775, 0o1777])
-def test_a_directory_that_others_may_write_into(tmp_path: Path, rights: int) -> None:
+def test_socket_directory_writable_by_others_is_refused(tmp_path: Path, rights: int) -> None:
     directory = tmp_path / "run"
     directory.mkdir()
     directory.chmod(rights)
@@ -74,7 +74,7 @@ def test_a_directory_that_others_may_write_into(tmp_path: Path, rights: int) -> 
     assert list(directory.iterdir()) == []
 
 
-def test_a_place_deeper_than_the_kernel_takes(tmp_path: Path) -> None:
+def test_socket_path_longer_than_the_kernel_limit_works(tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / ("e" * 100) / "api.sock"
     with open_listener(path, None) as listener, connect_unix_socket(path, 5):
         listener.accept()[0].close()

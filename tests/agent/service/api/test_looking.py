@@ -27,7 +27,7 @@ def settings_of(counter: Counter) -> dict[str, dict[str, Any]]:
     return {f"{row['table']}.{row['name']}": row for row in answer.document["settings"]}
 
 
-def test_the_settings_in_force(counter: Counter) -> None:
+def test_effective_settings_are_listed(counter: Counter) -> None:
     found = settings_of(counter)
     assert found["site.id"]["value"] == "ke-1"
     assert (found["site.id"]["explicit"], found["retention.slots"]["explicit"]) == (True, False)
@@ -35,7 +35,7 @@ def test_the_settings_in_force(counter: Counter) -> None:
     assert not any(isinstance(row["value"], dict) for row in found.values())
 
 
-def test_no_secret_is_told(counter: Counter) -> None:
+def test_secrets_are_redacted(counter: Counter) -> None:
     text = counter.site.config.read_text("utf-8")
     lines = [
         line if not line.startswith("urls") else 'urls = ["https://ann:hunter22@feed.example/x"]'
@@ -55,7 +55,7 @@ def test_no_secret_is_told(counter: Counter) -> None:
     assert found["application.health_headers.X-Key"]["redacted"]
 
 
-def test_arguments_of_commands_are_not_told() -> None:
+def test_command_arguments_are_redacted() -> None:
     words = ["run", "--token", "hunter22"]
     given = {"application": {"parts": [{"start": words}], "version_command": words}}
     rows = list(list_settings(given, given))
@@ -63,13 +63,15 @@ def test_arguments_of_commands_are_not_told() -> None:
     assert all((row.value, row.redacted) == (["run"], True) for row in rows)
 
 
-def test_settings_that_cannot_be_used_are_refused(counter: Counter) -> None:
+def test_unusable_settings_are_reported(counter: Counter) -> None:
     counter.site.config.write_text("schema = 1\n[sit]\n")
     answer = counter.ask("GET", "/v1/settings", user=READER)
     assert (answer.status, answer.code) == (409, "NU-1005")
 
 
-def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_approvals_and_possible_approvers_are_listed(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = grp.getgrnam
 
     def named(name: str) -> Any:
@@ -97,14 +99,14 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
     assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
 
 
-def test_roles_are_those_that_the_caller_can_use(counter: Counter) -> None:
+def test_roles_are_those_usable_by_the_caller(counter: Counter) -> None:
     """Seen: "Roles: operator, approver" for root, whose approval was then refused."""
     you = counter.ask("GET", "/v1/status").document["you"]
     assert (you["roles"], you["missing"]["approve"]["group"]) == (["operate", "read"], APPROVER)
     assert "approve" in counter.ask("GET", "/v1/status", user=APPROVER).document["you"]["roles"]
 
 
-def test_nothing_to_say_yes_to(counter: Counter) -> None:
+def test_empty_approvals_are_reported(counter: Counter) -> None:
     for known in (None, Assessment(last_event=0, current="3.2.4")):
         counter.know(known)
         document = counter.ask("GET", "/v1/approvals", user=READER).document
@@ -112,6 +114,6 @@ def test_nothing_to_say_yes_to(counter: Counter) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/settings", "/v1/approvals"])
-def test_nobody_else_sees_it(counter: Counter, path: str) -> None:
+def test_users_without_a_role_are_refused(counter: Counter, path: str) -> None:
     counter.know(NEXT)
     assert counter.ask("GET", path, user=NOBODY).status == 403

@@ -38,27 +38,27 @@ WANTED = {ApiRole.READ: 10, ApiRole.OPERATE: 20, ApiRole.APPROVE: 30}
          frozenset()),
     ],
 )  # fmt: skip
-def test_roles(
+def test_roles_are_resolved_from_groups(
     uid: int, groups: list[int], wanted: dict[ApiRole, int | None], roles: frozenset[ApiRole]
 ) -> None:
     assert resolve_roles(uid, groups, wanted, service_uid=500) == roles
 
 
-def test_members_are_also_those_whose_first_group_it_is() -> None:
+def test_members_by_primary_group_are_included() -> None:
     """Seen: "Ask a member of the group to do this: -", where every approver had it so."""
     user = pwd.getpwuid(os.geteuid())
     assert user.pw_name in list_group_members(grp.getgrgid(user.pw_gid).gr_name)
 
 
-def test_a_number_without_a_name_may_nothing() -> None:
+def test_uid_without_a_name_has_no_role() -> None:
     unknown = identify_caller(987_654_321, SETTINGS)
     assert (unknown.actor.name, unknown.roles) == ("uid 987654321", frozenset())
 
 
-def test_a_user_of_this_machine() -> None:
+def test_local_user_is_identified() -> None:
     assert identify_caller(uid_of(READER), SETTINGS).roles == {ApiRole.READ}
     assert identify_caller(os.geteuid(), SETTINGS).roles == ALL
 
 
-def test_a_group_that_is_not_there() -> None:
+def test_missing_group_has_no_id() -> None:
     assert find_group_id("no-such-group-here") is None

@@ -32,12 +32,12 @@ PLANTED = (
 
 @pytest.mark.parametrize("kind", NotificationKind)
 @pytest.mark.parametrize("value", PLANTED, ids=repr)
-def test_no_value_of_a_record_is_told_under_any_name(kind: NotificationKind, value: object) -> None:
+def test_record_values_are_filtered_under_any_name(kind: NotificationKind, value: object) -> None:
     names = {*ALLOWED_VALUES[kind], "name", "error", "detail", "reason", "what"}
     assert filter_values(kind, dict.fromkeys(names, value)) == {}
 
 
-def test_what_may_be_told_is_told() -> None:
+def test_allowed_values_are_kept() -> None:
     news = Notification.create(
         "n", NotificationKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
         mapped=212, unmapped=3, checks=4, error="Amina",
@@ -46,20 +46,20 @@ def test_what_may_be_told_is_told() -> None:
     assert Notification.from_json(news.to_json()) == news
 
 
-def test_a_file_that_was_altered_tells_no_more() -> None:
+def test_altered_file_cannot_add_values() -> None:
     data = Notification.create("n", NotificationKind.UPGRADE_FAILED, AT, version="3.3.0").to_json()
     data["values"] = {"version": "3.3.0", "code": "Amina", "name": "Amina"}
     assert Notification.from_json(data).values == {"version": "3.3.0"}
 
 
 @pytest.mark.parametrize("kind", NotificationKind)
-def test_every_kind_has_words_that_name_only_what_may_be_told(kind: NotificationKind) -> None:
+def test_every_kind_has_a_text_with_allowed_values_only(kind: NotificationKind) -> None:
     assert set(PLACEHOLDER.findall(TITLES[kind])) <= set(ALLOWED_VALUES[kind])
     said = format_notification(Notification.create("n", kind, AT), UTC, explain_code)
     assert "{" not in " ".join(str(text) for text in said)
 
 
-def test_a_code_is_explained_without_the_values_of_the_error() -> None:
+def test_code_is_explained_without_error_values() -> None:
     known = explain_code("NU-6011")
     assert known is not None
     assert "{" not in str(known[0])
@@ -73,7 +73,7 @@ def test_a_code_is_explained_without_the_values_of_the_error() -> None:
 
 
 @pytest.mark.parametrize("code", ["NU-6008", "NU-6009", "NU-4006"])
-def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> None:
+def test_reason_with_filtered_values_is_omitted(code: str) -> None:
     """Seen: "Reason NU-6008: … … did not become healthy in … seconds: …"."""
     said = format_notification(
         Notification.create("n", NotificationKind.UPGRADE_FAILED, AT, version="3.3.0", code=code),
@@ -85,7 +85,7 @@ def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> No
     assert f"Code {code}. Run on the server: ncen-updater history" in whole
 
 
-def test_times_are_those_of_the_site() -> None:
+def test_times_are_local_to_the_site() -> None:
     news = Notification.create(
         "n",
         NotificationKind.UPGRADE_UPCOMING,
@@ -107,5 +107,5 @@ def test_times_are_those_of_the_site() -> None:
     ("seconds", "words"),
     [(0.4, "0 s"), (59.6, "1 min"), (250, "4 min 10 s"), (3600, "1 h"), (5400, "1 h 30 min")],
 )
-def test_spans(seconds: float, words: str) -> None:
+def test_durations_are_formatted(seconds: float, words: str) -> None:
     assert format_span(seconds) == words

@@ -91,7 +91,7 @@ def port_of_nobody() -> Iterator[int]:
         yield port
 
 
-def test_news_arrive_once_over_a_kill(site: TrialSite) -> None:
+def test_notifications_arrive_once_despite_a_kill(site: TrialSite) -> None:
     with mail_server() as box:
         told = threading.Condition()
         take = box.handle_DATA
@@ -130,7 +130,7 @@ def test_news_arrive_once_over_a_kill(site: TrialSite) -> None:
     assert "ncen_updater_loop_timestamp_seconds" in metrics
 
 
-def test_what_cannot_be_told_keeps_nothing_from_going_on(
+def test_failed_notification_does_not_stop_the_service(
     site: TrialSite, port_of_nobody: int
 ) -> None:
     configure(site, port_of_nobody)  # a mail server that says nothing

@@ -74,7 +74,7 @@ def scenario(store: SlotStore, root: Path) -> None:
     store.remove_slot(OLD)
 
 
-def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -> None:
+def test_kill_at_any_instant_leaves_complete_slots(tmp_path: Path) -> None:
     instant = 0
     while True:
         instant += 1

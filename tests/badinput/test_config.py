@@ -78,7 +78,7 @@ def test_invalid_names_are_refused(
 
 @FEW
 @given(content=spoilt(GOOD.encode()))
-def test_spoilt(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_configurations_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     load_and_restore(load_config, path)

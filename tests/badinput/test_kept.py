@@ -40,7 +40,7 @@ ODD = [b"[" * DEEP, b"\xff", b"[]", b"null", b"1", b"", bytes(10)]
 
 @FEW
 @given(content=spoilt(json.dumps(IMPORT).encode()))
-def test_any_record_of_an_import(tmp_path: Path, content: bytes) -> None:
+def test_arbitrary_import_records_are_handled(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_bytes(content)
     error = typed(lambda: read_import_record(tmp_path))
@@ -50,7 +50,9 @@ def test_any_record_of_an_import(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("name", IMPORT)
 @FEW
 @given(value=json_values())
-def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, value: object) -> None:
+def test_import_records_with_other_values_are_handled(
+    tmp_path: Path, name: str, value: object
+) -> None:
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_text(json.dumps({**IMPORT, name: value}))
     error = typed(lambda: read_import_record(tmp_path))
@@ -59,7 +61,7 @@ def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, valu
 
 @FEW
 @given(content=spoilt(json.dumps(RECORD).encode()) | st.sampled_from(ODD))
-def test_any_record_of_a_document(tmp_path: Path, content: bytes) -> None:
+def test_arbitrary_document_records_are_ignored(tmp_path: Path, content: bytes) -> None:
     """Damaged, it counts as none: the release is fetched again."""
     (tmp_path / "verified.json").write_bytes(content)
     read_document_record(tmp_path)
@@ -67,13 +69,15 @@ def test_any_record_of_a_document(tmp_path: Path, content: bytes) -> None:
 
 @FEW
 @given(value=json_values(), name=st.sampled_from(sorted(RECORD)))
-def test_a_record_of_a_document_with_other_values(tmp_path: Path, value: object, name: str) -> None:
+def test_document_records_with_other_values_are_handled(
+    tmp_path: Path, value: object, name: str
+) -> None:
     (tmp_path / "verified.json").write_text(json.dumps({**RECORD, name: value}))
     read_document_record(tmp_path)
 
 
 @pytest.mark.parametrize("kind", sorted(NO_FILES))
-def test_what_is_no_record(tmp_path: Path, kind: str) -> None:
+def test_non_records_are_refused(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "verified.json")
     read: list[ExpectedFile | None] = []
     with bounded(60):
@@ -103,7 +107,9 @@ def _fetch(place: Path) -> bytes:
     note=spoilt(json.dumps(NOTE).encode()) | st.sampled_from(ODD),
     partial=st.binary(max_size=30) | st.just(CONTENT[:7]),
 )
-def test_any_note_and_any_partial_file(tmp_path: Path, note: bytes, partial: bytes) -> None:
+def test_arbitrary_notes_and_partial_files_are_handled(
+    tmp_path: Path, note: bytes, partial: bytes
+) -> None:
     (tmp_path / ".x.partial.json").write_bytes(note)
     (tmp_path / ".x.partial").write_bytes(partial)
     assert _fetch(tmp_path) == CONTENT
@@ -111,7 +117,7 @@ def test_any_note_and_any_partial_file(tmp_path: Path, note: bytes, partial: byt
 
 @FEW
 @given(value=json_values(), name=st.sampled_from(sorted(NOTE)))
-def test_a_note_with_other_values(tmp_path: Path, value: object, name: str) -> None:
+def test_notes_with_other_values_are_handled(tmp_path: Path, value: object, name: str) -> None:
     (tmp_path / ".x.partial.json").write_text(json.dumps({**NOTE, name: value}))
     (tmp_path / ".x.partial").write_bytes(CONTENT[:7])
     assert _fetch(tmp_path) == CONTENT
@@ -145,7 +151,7 @@ def _read(path: Path) -> dict[str, BundleMember] | None:
     return found[0] if found else None
 
 
-def test_the_good_bundle_is_good(tmp_path: Path) -> None:
+def test_valid_bundle_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "x.ncen"
     path.write_bytes(BUNDLE)
     assert list(_read(path) or ()) == [source.name for source in SOURCES]
@@ -155,7 +161,7 @@ def test_the_good_bundle_is_good(tmp_path: Path) -> None:
 @given(
     content=spoilt(BUNDLE) | spoilt(BUNDLE[DIRECTORY:]).map(lambda tail: BUNDLE[:DIRECTORY] + tail)
 )
-def test_any_bundle(tmp_path: Path, content: bytes) -> None:
+def test_arbitrary_bundles_are_handled(tmp_path: Path, content: bytes) -> None:
     """What is read lies inside the file, in places of its own, under names of bundles."""
     path = tmp_path / "x.ncen"
     path.write_bytes(content)

@@ -29,7 +29,9 @@ ON_POSTGRESQL = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), ON_POSTGRESQL)
-def test_postgresql(postgres: EmbeddedPostgres, sql: str, expected: str) -> None:
+def test_postgresql_errors_are_sanitized(
+    postgres: EmbeddedPostgres, sql: str, expected: str
+) -> None:
     with psycopg.connect(f"host={postgres.host} dbname=postgres user=postgres") as connection:
         connection.execute(
             "CREATE TEMP TABLE t (id serial PRIMARY KEY, name text, kg int NOT NULL,"
@@ -58,7 +60,7 @@ ON_SQLITE = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), ON_SQLITE)
-def test_sqlite(sql: str, expected: str) -> None:
+def test_sqlite_errors_are_sanitized(sql: str, expected: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(
             "CREATE TABLE t (id integer PRIMARY KEY, name text, kg int NOT NULL,"
@@ -72,7 +74,7 @@ def test_sqlite(sql: str, expected: str) -> None:
     assert "Amina" not in sanitize_error(caught.value)
 
 
-def test_what_triggers_say_is_not_told() -> None:
+def test_trigger_messages_are_withheld() -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(
             "CREATE TABLE t (a); CREATE TRIGGER r BEFORE INSERT ON t BEGIN"
@@ -83,7 +85,7 @@ def test_what_triggers_say_is_not_told() -> None:
     assert sanitize_error(caught.value) == "SQLITE_CONSTRAINT_TRIGGER"
 
 
-def test_what_is_no_database_s_is_told() -> None:
+def test_other_errors_are_shown() -> None:
     assert sanitize_error(ValueError(" a number ")) == "a number"
 
 
@@ -97,7 +99,7 @@ pg_dump: error: unrecognized compression algorithm: "zstd"
 """
 
 
-def test_programs_pass_on_no_row() -> None:
+def test_program_output_reveals_no_row() -> None:
     assert sanitize_program_output(OUTPUT).splitlines() == [
         "pg_restore: connecting to database for restore",
         'pg_restore: error: COPY failed for table "offences": ERROR',

@@ -192,7 +192,9 @@ def goes_on(person: Browser, told: Telling) -> None:
 
 @in_turns("told")
 @pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
-def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telling) -> None:
+def test_release_is_installed_and_rolled_back_by_browsers_alone(
+    service: Served, told: Telling
+) -> None:
     socket = service.client.path
     with ExitStack() as stack:
         operator, first, second = (

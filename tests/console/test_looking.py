@@ -13,7 +13,7 @@ def look(looking: InspectionPoller, mark: str = "m") -> InspectionState:
     return looking.inspect("findings", mark, {"language": "en"})
 
 
-def test_a_page_is_made_of_one_moment(counter: Counter, socket: Path) -> None:
+def test_page_is_consistent(counter: Counter, socket: Path) -> None:
     """What ends while a page is made changes nothing of it: loading, or there."""
     counter.inspector.door.clear()
     looking = InspectionPoller(ServiceClient(socket))
@@ -25,7 +25,7 @@ def test_a_page_is_made_of_one_moment(counter: Counter, socket: Path) -> None:
     assert after.document is not None and after.error is None
 
 
-def test_what_was_let_go_of_does_not_come_back(counter: Counter, socket: Path) -> None:
+def test_discarded_inspection_does_not_return(counter: Counter, socket: Path) -> None:
     """Work that was begun before somebody asked anew says nothing of what was begun after it."""
     counter.inspector.door.clear()
     looking = InspectionPoller(ServiceClient(socket))
@@ -37,7 +37,7 @@ def test_what_was_let_go_of_does_not_come_back(counter: Counter, socket: Path) -
     assert first.serial != anew.serial == after.serial
 
 
-def test_what_was_found_before_the_site_changed_is_stale(socket: Path) -> None:
+def test_inspection_from_before_a_change_is_stale(socket: Path) -> None:
     looking = InspectionPoller(ServiceClient(socket))
     while look(looking).is_loading:
         pass

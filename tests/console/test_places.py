@@ -75,9 +75,7 @@ def one(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnePlace]
         yield OnePlace(counter, path, made[0])
 
 
-def test_a_request_without_a_place_is_made_again(
-    one: OnePlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evicted_request_is_repeated(one: OnePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     service, refused = ServiceClient(one.path), threading.Event()
     real = service._call_once
 
@@ -95,7 +93,7 @@ def test_a_request_without_a_place_is_made_again(
     assert refused.is_set()
 
 
-def test_one_that_never_gets_a_place_is_told_why(
+def test_rejected_request_reports_its_reason(
     one: OnePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where nobody reads what is sent: why stands in what was answered before."""
@@ -108,7 +106,7 @@ def test_one_that_never_gets_a_place_is_told_why(
             SiteServiceClient(one.path, "en").call("POST", "/v1/holds", body)
 
 
-def test_a_refusal_that_comes_before_the_request_reaches_the_console(tmp_path: Path) -> None:
+def test_early_rejection_is_delivered(tmp_path: Path) -> None:
     """What asks for a person hands over a connection on which the answer is already there."""
     path = tmp_path / "api.sock"
     with sockets.socket(sockets.AF_UNIX) as listener:
@@ -133,7 +131,7 @@ def test_a_refusal_that_comes_before_the_request_reaches_the_console(tmp_path: P
             response.close()
 
 
-def test_what_is_looked_at_holds_no_place(counter: Counter, socket: Path) -> None:
+def test_inspection_occupies_no_connection(counter: Counter, socket: Path) -> None:
     """No request of a page waits for an inspection: it would have a place for half a minute."""
     asked: list[str] = []
 
@@ -153,7 +151,7 @@ def test_what_is_looked_at_holds_no_place(counter: Counter, socket: Path) -> Non
     assert set(asked) == {"/v1/inspections/1"}
 
 
-def test_pages_follow_without_a_place_for_a_listener(
+def test_pages_are_updated_by_polling_without_a_stream(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on is asked for, where nobody tells it."""
@@ -182,7 +180,7 @@ def test_pages_follow_without_a_place_for_a_listener(
             stream.close()  # type: ignore[attr-defined]
 
 
-def test_an_order_is_followed_without_a_place_for_a_listener(
+def test_job_is_followed_by_polling_without_a_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three pages of the person listen already: a command asks instead, to the order's end."""

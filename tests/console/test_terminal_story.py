@@ -61,7 +61,7 @@ class Typist:
         return shown
 
 
-def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
+def test_release_is_installed_and_rolled_back_by_terminals_alone(service: Served) -> None:
     operator, first, second = (Typist(service, user) for user in (OPERATOR, FIRST, SECOND))
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["target"] is not None)
     operator.does("ncen-updater plan")

@@ -101,7 +101,7 @@ def without_new(digests: dict[str, str]) -> dict[str, str]:
     return {name: d for name, d in digests.items() if "ncen_kept" not in name}
 
 
-def test_there_and_back_keeps_every_record(
+def test_migrating_up_and_down_keeps_every_record(
     place: SiteDatabases, sources: Callable[[str], Path]
 ) -> None:
     generate(place, seed=3, cases=CASES)
@@ -124,7 +124,7 @@ def test_there_and_back_keeps_every_record(
     assert parked_rows(place) == {}
 
 
-def test_new_records_are_kept_parked_and_come_back(
+def test_new_records_are_parked_and_restored(
     place: SiteDatabases, sources: Callable[[str], Path]
 ) -> None:
     generate(place, seed=4, cases=CASES)
@@ -171,14 +171,14 @@ def test_new_records_are_kept_parked_and_come_back(
     assert parked_rows(place) == {}
 
 
-def test_the_links_between_the_databases_lead_somewhere(place: SiteDatabases) -> None:
+def test_references_between_databases_are_valid(place: SiteDatabases) -> None:
     generate(place, seed=5, cases=CASES)
     references = case_references(place)
     assert len(references["seizures"]) == CASES
     assert references["suspects"] | references["companies"] <= references["seizures"]
 
 
-def test_the_same_seed_gives_the_same_records(place: SiteDatabases, tmp_path: Path) -> None:
+def test_same_seed_generates_the_same_records(place: SiteDatabases, tmp_path: Path) -> None:
     assert list(rows(6, 50)) == list(rows(6, 50))
     assert list(rows(6, 50)) != list(rows(7, 50))
     made = generate(place, seed=6, cases=50, photos=tmp_path / "photos")
@@ -187,7 +187,7 @@ def test_the_same_seed_gives_the_same_records(place: SiteDatabases, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("version", "database"), [("3.3.1", "companies"), ("3.3.2", "suspects")])
-def test_migrations_made_to_fail_do(
+def test_faulty_migrations_fail(
     place: SiteDatabases, sources: Callable[[str], Path], version: str, database: str
 ) -> None:
     generate(place, seed=7, cases=20)
@@ -202,7 +202,7 @@ def test_migrations_made_to_fail_do(
     assert says[done] == "3.3.0"
 
 
-def test_the_lost_case_is_found_by_a_check(
+def test_lost_case_is_found_by_a_check(
     place: SiteDatabases, sources: Callable[[str], Path]
 ) -> None:
     generate(place, seed=8, cases=20)
@@ -214,7 +214,7 @@ def test_the_lost_case_is_found_by_a_check(
 
 
 @pytest.mark.parametrize("version", ["3.3.9", "3.3.10", "3.4.0"])
-def test_good_later_releases_state_their_version_everywhere(
+def test_later_releases_report_their_version_everywhere(
     place: SiteDatabases, sources: Callable[[str], Path], version: str
 ) -> None:
     generate(place, seed=9, cases=20)

@@ -83,7 +83,7 @@ def recovers(trial: Trial) -> None:
 
 @in_turns("table", "name")
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
-def test_boot_recovers_with_any_setting_broken(torn: Trial, table: str, name: str) -> None:
+def test_boot_recovers_with_any_broken_setting(torn: Trial, table: str, name: str) -> None:
     config = torn.demo.config_path
     config.write_text(spoilt(config.read_text("utf-8"), table, name), "utf-8")
     recovers(torn)
@@ -99,7 +99,7 @@ def test_boot_recovers_without_a_configuration(torn: Trial, kind: str) -> None:
     recovers(torn)
 
 
-def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial) -> None:
+def test_boot_recovers_without_the_maintenance_directory(torn: Trial) -> None:
     config, place = torn.demo.config_path, torn.demo.maintenance_file.parent
     below_run = place.parent / "run/other/closed"
     text = config.read_text("utf-8")
@@ -113,9 +113,7 @@ def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial
 
 
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
-def test_last_valid_configuration_takes_the_place(
-    module_trial: Trial, table: str, name: str
-) -> None:
+def test_last_valid_configuration_is_used(module_trial: Trial, table: str, name: str) -> None:
     config = module_trial.demo.config_path
     good = config.read_text("utf-8")
     place = config.with_name("spoilt.toml")
@@ -130,7 +128,7 @@ def test_last_valid_configuration_takes_the_place(
         assert usable_config(place) == kept
 
 
-def test_file_that_can_be_used_is_used(module_trial: Trial, tmp_path: Path) -> None:
+def test_usable_configuration_is_used(module_trial: Trial, tmp_path: Path) -> None:
     config = module_trial.demo.config_path
     assert usable_config(config) == config
     with pytest.raises(ConfigError):

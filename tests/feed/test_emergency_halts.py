@@ -109,7 +109,7 @@ def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], dat
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_holds(case: Case) -> None:
+def test_valid_halts_are_determined(case: Case) -> None:
     seen, moment = looked(case.looks)
     held = list_active_halts(seen, "ncen", moment)
     assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
@@ -119,7 +119,7 @@ def test_what_holds(case: Case) -> None:
     assert TrustState.from_json(TrustState(emergency_halts=seen).to_json()).emergency_halts == seen
 
 
-def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:
+def test_one_stolen_key_delays_a_release_by_at_most_three_days() -> None:
     """An emergency halt every hour for a year by one key: the release waits 72 hours, no more."""
     seen: Mapping[str, KnownEmergencyHalt] = {}
     held = 0
@@ -138,13 +138,13 @@ def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> No
     assert held == 72
 
 
-def test_the_memory_of_another_product_stays() -> None:
+def test_halts_of_another_product_are_kept() -> None:
     seen = update_known_halts({}, [FULL.item], "ncen", SIGNED, at(1))
     assert update_known_halts(seen, [], "ncen-updater", SIGNED, at(2)) == seen
 
 
 @pytest.mark.parametrize("until", [72.1, -1])
-def test_no_brake_is_longer(until: float) -> None:
+def test_overlong_halt_is_rejected(until: float) -> None:
     with pytest.raises(ValidationError):
         _ = Said(0, until).item
 
@@ -174,7 +174,7 @@ LAST = "9999-12-31T23:00:00Z"
     {"since": LAST, "until": LAST}, {"since": "0001-01-01T00:00:00Z"}, {"keyid": "0" * 64},
     {"sig": "abc"}, {"sig": ""}, {"reason": 7}, {"version": "a/b"}, {"more": [[]]},
 ], ids=str)  # fmt: skip
-def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
+def test_malformed_halt_does_not_block_the_metadata(broken: dict[str, Any]) -> None:
     """Anyone who has the key of the timestamp can put anything there."""
     signer = CryptoSigner.generate_ed25519()
     good = signed_by(signer)
@@ -185,7 +185,7 @@ def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "owner", ["x" * 5000, "\ud800", 7, None, ["amina"], {"name": "amina"}], ids=repr
 )
-def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
+def test_halt_with_an_invalid_owner_does_not_block_the_metadata(owner: object) -> None:
     """Seen: no offer could be read where a name was longer than the reason of a halt may be."""
     signer = CryptoSigner.generate_ed25519()
     root, timestamp = lists_with(signer, signed_by(signer))
@@ -197,7 +197,7 @@ def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
     assert halted.reason.startswith("loses cases [")
 
 
-def test_a_site_reads_the_newest_releases_of_each_key() -> None:
+def test_newest_halts_of_each_key_are_read() -> None:
     """The holder of the online key may carry any number of one key's statements."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     many = [signed_by(signer, version=f"3.3.{number}") for number in range(40)]
@@ -212,7 +212,7 @@ def test_a_site_reads_the_newest_releases_of_each_key() -> None:
     ]
 
 
-def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
+def test_halt_of_a_newer_program_is_preserved_as_signed() -> None:
     """Another signer's emergency halt leaves it as it is, with what this program does not know."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     newer = signed_by(signer, scope="one country")

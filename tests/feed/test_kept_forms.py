@@ -30,7 +30,7 @@ VIEW = (
 )
 
 
-def test_the_record_of_a_release_document(tmp_path: Path) -> None:
+def test_stored_document_record_is_read(tmp_path: Path) -> None:
     write_document_record(tmp_path, 2653, DIGEST)
     path = tmp_path / "verified.json"
     assert path.read_bytes() == b'{"length": 2653, "sha256": "%s"}' % DIGEST.encode()
@@ -40,12 +40,12 @@ def test_the_record_of_a_release_document(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", ["", "[]", "{}", '{"length": "x", "sha256": "y"}', '{"length": 1, "sha256": null}']
 )
-def test_a_damaged_record_counts_as_none(tmp_path: Path, wrong: str) -> None:
+def test_damaged_document_record_is_ignored(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "verified.json").write_text(wrong, "utf-8")
     assert read_document_record(tmp_path) is None
 
 
-def test_the_floor_of_the_clock(tmp_path: Path) -> None:
+def test_stored_clock_floor_is_read(tmp_path: Path) -> None:
     path = tmp_path / "clock.json"
     clock = TrustClock(path, lambda: MOMENT)
     clock.raise_floor(MOMENT)
@@ -53,7 +53,7 @@ def test_the_floor_of_the_clock(tmp_path: Path) -> None:
     assert TrustClock(path).floor == MOMENT
 
 
-def test_the_last_list(tmp_path: Path) -> None:
+def test_stored_feed_summary_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ncen.json"
     path.write_bytes(VIEW)
     expires = datetime(2026, 12, 24, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -77,7 +77,7 @@ def test_the_last_list(tmp_path: Path) -> None:
         ("checked_at", "0001-01-01T00:00:00+23:59"), ("expires_at", "9999-12-31T23:59:59+00:00"),
     ],
 )  # fmt: skip
-def test_a_damaged_list_is_refused(tmp_path: Path, name: str, value: object) -> None:
+def test_damaged_feed_summary_is_refused(tmp_path: Path, name: str, value: object) -> None:
     path = tmp_path / "ncen.json"
     path.write_text(json.dumps({**json.loads(VIEW), name: value}), "utf-8")
     with refused(VIEW_DAMAGED):

@@ -29,7 +29,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "certificates")
 
 
-def test_a_release_over_tls_of_a_private_authority_with_a_certificate_of_the_client(
+def test_release_is_downloaded_with_private_ca_and_client_certificate(
     tmp_path: Path, authority: Authority, agent: Agent, feed: Feed
 ) -> None:
     clients = Authority(tmp_path / "clients", "clients")
@@ -43,7 +43,7 @@ def test_a_release_over_tls_of_a_private_authority_with_a_certificate_of_the_cli
 
 
 @pytest.mark.parametrize("how", ["no authority", "other authority", "ended"])
-def test_a_server_that_nobody_vouches_for_is_told_as_tls(
+def test_untrusted_server_is_a_tls_failure(
     tmp_path: Path, authority: Authority, agent: Agent, feed: Feed, how: str
 ) -> None:
     context = authority.server_context(authority.certify("server", ended=how == "ended"))
@@ -54,7 +54,7 @@ def test_a_server_that_nobody_vouches_for_is_told_as_tls(
     assert server.requests == []
 
 
-def test_no_variable_makes_an_authority_a_proxy_or_a_password(
+def test_environment_variables_set_no_ca_proxy_or_password(
     tmp_path: Path, authority: Authority, agent: Agent, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ``requests`` would take from the environment decides nothing here."""
@@ -77,7 +77,7 @@ def test_no_variable_makes_an_authority_a_proxy_or_a_password(
 
 
 @pytest.mark.parametrize("how", ["none", "of another authority"])
-def test_a_client_that_the_server_does_not_know_is_told_as_such(
+def test_untrusted_client_certificate_is_reported(
     tmp_path: Path, authority: Authority, agent: Agent, feed: Feed, how: str
 ) -> None:
     clients = Authority(tmp_path / "clients", "clients")
@@ -89,7 +89,7 @@ def test_a_client_that_the_server_does_not_know_is_told_as_such(
     assert server.requests == []
 
 
-def test_a_plain_proxy_passes_a_whole_release(agent: Agent, feed: Feed) -> None:
+def test_plain_proxy_passes_a_whole_release(agent: Agent, feed: Feed) -> None:
     with serving(feed.directory) as server, proxying() as proxy:
         source = agent.source(server.url, proxy=proxy.url)
         source.download_release(source.refresh().offers[0], SilentProgress())
@@ -97,9 +97,7 @@ def test_a_plain_proxy_passes_a_whole_release(agent: Agent, feed: Feed) -> None:
         assert proxy.seen[0] == f"GET {server.url}metadata/2.root.json HTTP/1.1"
 
 
-def test_a_tunnel_of_a_proxy_shows_it_nothing(
-    authority: Authority, agent: Agent, feed: Feed
-) -> None:
+def test_proxy_tunnel_reveals_nothing(authority: Authority, agent: Agent, feed: Feed) -> None:
     context = authority.server_context(authority.certify("server"))
     with serving(feed.directory, tls=context) as server, proxying() as proxy:
         source = agent.source(server.url, proxy=proxy.url, ca_file=authority.file)
@@ -111,7 +109,7 @@ def test_a_tunnel_of_a_proxy_shows_it_nothing(
         assert len(server.requests) > 5
 
 
-def test_a_proxy_that_asks_who_we_are_is_told(agent: Agent, feed: Feed) -> None:
+def test_proxy_authentication_is_sent(agent: Agent, feed: Feed) -> None:
     with serving(feed.directory) as server, proxying() as proxy:
         named = proxy.url.replace("//", "//site:secret@")
         assert agent.source(server.url, proxy=named).refresh().offers
@@ -120,7 +118,9 @@ def test_a_proxy_that_asks_who_we_are_is_told(agent: Agent, feed: Feed) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tunnel"])
-def test_a_proxy_that_refuses(authority: Authority, agent: Agent, feed: Feed, tls: bool) -> None:
+def test_refusing_proxy_is_reported(
+    authority: Authority, agent: Agent, feed: Feed, tls: bool
+) -> None:
     context = authority.server_context(authority.certify("server")) if tls else None
     with serving(feed.directory, tls=context) as server, proxying() as proxy:
         proxy.refuse = b"HTTP/1.1 407 Proxy Authentication Required"
@@ -132,14 +132,12 @@ def test_a_proxy_that_refuses(authority: Authority, agent: Agent, feed: Feed, tl
     assert "secret" not in str(caught.value.detail)
 
 
-def test_a_proxy_that_is_not_there(agent: Agent, feed: Feed) -> None:
+def test_unreachable_proxy_is_reported(agent: Agent, feed: Feed) -> None:
     with serving(feed.directory) as server, refused(FEED_PROXY):
         agent.source(server.url, proxy="http://127.0.0.1:9").refresh()
 
 
-def test_an_answer_that_leads_out_of_tls_is_not_followed_to_its_end(
-    authority: Authority, feed: Feed
-) -> None:
+def test_redirect_out_of_tls_is_not_followed(authority: Authority, feed: Feed) -> None:
     from tests.support.http_server import Fault
 
     context = authority.server_context(authority.certify("server"))
@@ -153,7 +151,7 @@ def test_an_answer_that_leads_out_of_tls_is_not_followed_to_its_end(
     assert caught.value.kind is NetworkFailure.TLS
 
 
-def test_the_next_address_is_reached_though_the_proxy_refuses_the_first(feed: Feed) -> None:
+def test_next_address_is_used_when_the_proxy_refuses_the_first(feed: Feed) -> None:
     with serving(feed.directory) as server, proxying() as proxy:
         fetcher = HttpFetcher(
             ("http://127.0.0.1:9/", server.url), attempts=1, proxy=proxy.url, sleep=lambda _: None

@@ -89,7 +89,7 @@ def _taken_over(agent: Agent, feed: Feed, place: Path) -> tuple[Feed, Offer]:
     return own, offer
 
 
-def test_what_was_read_honestly_is_proved_however_old(
+def test_honest_metadata_is_verified_whatever_its_age(
     agent: Agent, left: DownloadedRelease, user: User
 ) -> None:
     agent.offset = timedelta(days=4000)
@@ -99,7 +99,7 @@ def test_what_was_read_honestly_is_proved_however_old(
     assert user().find_smallest_download(view.offers[0], ()) == left
 
 
-def test_a_release_of_the_attackers_own(
+def test_release_of_an_attacker_is_refused(
     agent: Agent, feed: Feed, left: DownloadedRelease, user: User, tmp_path: Path
 ) -> None:
     """A whole feed, well signed, but not by those whom the installed root names."""
@@ -113,7 +113,7 @@ def test_a_release_of_the_attackers_own(
 
 
 @pytest.mark.parametrize("kept", ["root", "targets", "ncen"])
-def test_honest_lists_with_the_attackers_below_them(
+def test_attacker_metadata_below_honest_metadata_is_refused(
     agent: Agent, feed: Feed, left: DownloadedRelease, user: User, tmp_path: Path, kept: str
 ) -> None:
     """The chain is honest down to one list, and the attacker's from there on."""
@@ -128,7 +128,7 @@ def test_honest_lists_with_the_attackers_below_them(
     assert isinstance(error, UnverifiedDownloadError)
 
 
-def test_another_release_under_the_name_of_a_signed_one(
+def test_other_release_under_a_signed_name_is_refused(
     agent: Agent, left: DownloadedRelease, user: User
 ) -> None:
     """Document and record are exchanged; the lists are honest."""
@@ -148,7 +148,7 @@ def test_another_release_under_the_name_of_a_signed_one(
     assert user().find_downloaded_release(offer) is None, "what the record says does not count"
 
 
-def test_a_list_that_was_signed_for_another_role(
+def test_metadata_signed_for_another_role_is_refused(
     agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease, user: User
 ) -> None:
     """The same signers hold both roles; the attacker lays one list in the place of the other."""
@@ -183,7 +183,7 @@ def _pipe(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, _cut, _by_a_stranger, _again, _pipe])
 @pytest.mark.parametrize("number", [2, 3])
-def test_a_gap_in_the_kept_roots_heals_at_the_next_check(
+def test_gap_in_the_stored_roots_is_repaired_by_the_next_check(
     agent: Agent, server: WebServer, feed: Feed, user: User, number: int,
     damage: Callable[[Path], None],
 ) -> None:  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_gap_in_the_kept_roots_heals_at_the_next_check(
     assert user("new").find_downloaded_release(offer) == release
 
 
-def test_roots_that_cannot_be_had_again_stop_no_check(
+def test_unavailable_old_roots_do_not_block_a_check(
     agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease
 ) -> None:
     shutil.rmtree(agent.state / "metadata/root_history")
@@ -227,7 +227,7 @@ def test_roots_that_cannot_be_had_again_stop_no_check(
     assert not (agent.state / "metadata/root_history").exists()
 
 
-def test_the_newest_root_lies_here_already(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_stored_newest_root_is_sufficient(agent: Agent, server: WebServer, feed: Feed) -> None:
     """As at a site without a network, whose agent before kept no older roots."""
     feed.rotate_root()
     agent.source(server.url).refresh()
@@ -239,7 +239,7 @@ def test_the_newest_root_lies_here_already(agent: Agent, server: WebServer, feed
     assert (history / "2.root.json").read_bytes() == newest
 
 
-def test_no_installed_root(
+def test_missing_installed_root_is_reported(
     agent: Agent, server: WebServer, left: DownloadedRelease, user: User
 ) -> None:
     for content in (b"{", (agent.state / "metadata/targets.json").read_bytes()):
@@ -250,7 +250,7 @@ def test_no_installed_root(
         assert isinstance(error, TrustedRootMissingError)
 
 
-def test_the_process_of_the_site_proves_what_its_reader_left(
+def test_site_process_verifies_what_the_reader_stored(
     agent: Agent, server: WebServer, feed: Feed, tmp_path: Path
 ) -> None:
     """The whole way: the real reader as a child, and then an attacker in its directory."""
@@ -271,7 +271,7 @@ def test_the_process_of_the_site_proves_what_its_reader_left(
         source.find_downloaded_release(forged)
 
 
-def test_proving_loads_nothing_that_speaks_http() -> None:
+def test_verification_imports_no_http_library() -> None:
     code = (
         "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None;"  # no site has them
         "import ncen_updater.feed.metadata_verifier;"

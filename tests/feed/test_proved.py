@@ -148,7 +148,7 @@ def _put_back(place: Place, kept: Path) -> None:
 
 
 @both
-def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
+def test_metadata_of_revoked_keys_is_refused(place: Place, product: str) -> None:
     """All keys but root's were stolen; signers rotated them, and this site knows it."""
     source = place.source(product)
     source.refresh()
@@ -193,7 +193,9 @@ def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
 
 @both
 @pytest.mark.parametrize("field", ["withdrawn", "halted"])
-def test_a_release_that_was_taken_back_is_put_back(place: Place, product: str, field: str) -> None:
+def test_withdrawn_release_cannot_be_restored_by_replay(
+    place: Place, product: str, field: str
+) -> None:
     """No key at all: the attacker puts everything back as it was before."""
     source = place.source(product)
     offer, release = _read(source)
@@ -217,7 +219,7 @@ def test_a_release_that_was_taken_back_is_put_back(place: Place, product: str, f
 
 
 @both
-def test_the_readers_clock_moves_nobody_elses(place: Place, product: str) -> None:
+def test_reader_clock_affects_no_other_process(place: Place, product: str) -> None:
     source = place.source(product)
     source.refresh()
     before = datetime.now(UTC)
@@ -226,7 +228,7 @@ def test_the_readers_clock_moves_nobody_elses(place: Place, product: str) -> Non
 
 
 @both
-def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
+def test_signed_time_is_the_clock_floor(place: Place, product: str) -> None:
     """Where the system clock is behind, what signers signed holds, whatever the reader has."""
     signed = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
     place.feed.roles[product].unrecognized_fields[ISSUE_TIME_FIELD] = signed.isoformat()
@@ -237,7 +239,7 @@ def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
 
 
 @both
-def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product: str) -> None:
+def test_feed_summary_of_the_reader_is_not_trusted(place: Place, product: str) -> None:
     """The list in our own form names what no signer signed, and for ever."""
     source = place.source(product)
     offer, _ = _read(source)  # two proofs: of the first it is not known whether a medium brought it
@@ -262,7 +264,9 @@ def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product
 
 
 @both
-def test_a_newer_snapshot_with_the_list_of_before(place: Place, product: str) -> None:
+def test_newer_snapshot_with_older_targets_keeps_the_earlier_expiry(
+    place: Place, product: str
+) -> None:
     """The reader may be interrupted between the two; what holds then lapses as it did before."""
     source = place.source(product)
     source.refresh()
@@ -283,7 +287,7 @@ def test_a_newer_snapshot_with_the_list_of_before(place: Place, product: str) ->
     assert _refused(place.source(product).load_last_view) is METADATA_OLDER_THAN_TRUSTED
 
 
-def test_a_list_that_was_never_proved_with_the_others(place: Place) -> None:
+def test_metadata_never_verified_together_is_refused(place: Place) -> None:
     source = place.source("ncen")
     source.refresh()
     kept = (place.received / "metadata/ncen.json").read_bytes()
@@ -294,7 +298,7 @@ def test_a_list_that_was_never_proved_with_the_others(place: Place) -> None:
     assert _refused(place.source("ncen").load_last_view) is MIXED_VERSIONS
 
 
-def test_a_reader_that_brings_nothing_new_for_ever(place: Place, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_reader_without_new_metadata_does_not_extend_expiry(place: Place, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """It says that it verified the lists just now, and they lapsed."""
     source = place.source("ncen")
     source.refresh()
@@ -304,7 +308,7 @@ def test_a_reader_that_brings_nothing_new_for_ever(place: Place, monkeypatch) ->
 
 
 @both
-def test_officers_rotate_their_keys(place: Place, product: str) -> None:
+def test_rotated_keys_are_followed(place: Place, product: str) -> None:
     """Also back from numbers that a thief drove up; and no list goes back by that."""
     for role in ("targets", *PRODUCTS, "snapshot", "timestamp"):
         place.feed.roles[role].version = 10_000
@@ -322,7 +326,7 @@ def test_officers_rotate_their_keys(place: Place, product: str) -> None:
 
 
 @both
-def test_the_installed_root_of_a_newer_package(place: Place, product: str) -> None:
+def test_installed_root_of_a_newer_package_is_used(place: Place, product: str) -> None:
     place.source(product).refresh()
     place.rotate("targets")
     shutil.copyfile(place.feed.metadata / "2.root.json", place.config.parent / "root.json")
@@ -331,7 +335,7 @@ def test_the_installed_root_of_a_newer_package(place: Place, product: str) -> No
 
 
 @both
-def test_a_site_of_before_has_no_memory(place: Place, product: str) -> None:
+def test_older_site_without_a_trust_state_creates_it(place: Place, product: str) -> None:
     offer, release = _read(place.source(product))
     for file in place.memory.parent.iterdir():
         file.unlink()
@@ -341,7 +345,7 @@ def test_a_site_of_before_has_no_memory(place: Place, product: str) -> None:
 
 @in_turns("damage")
 @pytest.mark.parametrize("damage", ["cut", "turned", "empty", "other", "directory"])
-def test_a_damaged_memory_is_told_and_not_made_anew(place: Place, damage: str) -> None:
+def test_damaged_trust_state_is_reported_and_not_replaced(place: Place, damage: str) -> None:
     source = place.source("ncen")
     offer, _ = _read(source)
     content = place.memory.read_bytes()
@@ -368,7 +372,7 @@ def test_a_damaged_memory_is_told_and_not_made_anew(place: Place, damage: str) -
     assert damage == "directory" or place.memory.read_bytes() == before
 
 
-def test_a_memory_that_cannot_be_kept_proves_nothing(place: Place) -> None:
+def test_unsaved_trust_state_verifies_nothing(place: Place) -> None:
     """What is relied on is on the disk before."""
     source = place.source("ncen")
     state = place.memory.parent
@@ -401,7 +405,7 @@ def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> Ve
         ("neither says a time", _seen(5, issued=None), _seen(4, "cd", None), "cd", True),
     ],
 )
-def test_what_is_taken_after_what_was_seen(
+def test_newer_role_versions_are_accepted(
     name: str, before: VerifiedRole | None, found: VerifiedRole, keys: str, taken: bool
 ) -> None:
     memory = TrustState(roles={} if before is None else {"ncen": before, "targets": _seen(9)})
@@ -413,7 +417,7 @@ def test_what_is_taken_after_what_was_seen(
         assert after.roles == {**memory.roles, "ncen": found}
 
 
-def test_a_signed_time_only_rises() -> None:
+def test_signed_time_only_increases() -> None:
     whole = VerifiedSet(3, AT)
     first = record_verified_set(TrustState(), "ncen", whole, AT)
     assert first.clock_floor == AT
@@ -422,7 +426,7 @@ def test_a_signed_time_only_rises() -> None:
     assert record_verified_set(first, "ncen-updater", whole, AT + DAY).clock_floor == AT + DAY
 
 
-def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
+def test_trust_state_file_has_a_checksum(tmp_path: Path) -> None:
     memory = TrustStateStore(tmp_path / "state")
     memory.update(lambda before: record_verified_set(before, "ncen", VerifiedSet(3, AT), AT))
     data = json.loads((tmp_path / "state/proved.json").read_text())
@@ -430,7 +434,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     assert TrustStateStore(tmp_path / "state").load().clock_floor == AT
 
 
-def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
+def test_mirror_made_older_is_refused(place: Place, tmp_path: Path) -> None:
     """As an attacker in the process that makes it would; a root that is newer is walked to."""
     for product in PRODUCTS:
         place.source(product).refresh()
@@ -452,7 +456,9 @@ def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
     )
 
 
-def test_a_product_that_left_the_feed_bars_no_mirror(place: Place, tmp_path: Path) -> None:
+def test_product_removed_from_the_feed_does_not_block_a_mirror(
+    place: Place, tmp_path: Path
+) -> None:
     """The mirror has no list of it any more, and this site proved one."""
     for product in PRODUCTS:
         place.source(product).refresh()
@@ -471,7 +477,7 @@ def test_a_product_that_left_the_feed_bars_no_mirror(place: Place, tmp_path: Pat
     )
 
 
-def test_what_a_medium_brought_counts_longer_and_is_not_older(place: Place) -> None:
+def test_imported_metadata_has_a_longer_grace_but_cannot_be_older(place: Place) -> None:
     source = place.source("ncen")
     source.refresh()
     kept = _saved(place, "before")

@@ -126,7 +126,7 @@ def python() -> Path:
     return found
 
 
-def test_a_child_of_root_reaches_nothing_but_its_own_directory(
+def test_reader_reaches_only_its_own_directory(
     server: WebServer, feed: Feed, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (

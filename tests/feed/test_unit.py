@@ -84,7 +84,9 @@ def unit(config: Path, *words: str) -> Iterator[None]:
 
 
 @needs_activator
-def test_lists_and_fetches_a_release(source: WorkerReleaseSource, config: Path) -> None:
+def test_release_is_listed_and_downloaded_through_the_unit(
+    source: WorkerReleaseSource, config: Path
+) -> None:
     with unit(config):
         offer = source.refresh().offers[0]
         release = source.download_release(offer, SilentProgress())
@@ -97,7 +99,7 @@ def test_lists_and_fetches_a_release(source: WorkerReleaseSource, config: Path) 
 
 
 @needs_activator
-def test_an_error_of_the_feed_comes_as_it_is(
+def test_feed_error_is_passed_unchanged(
     source: WorkerReleaseSource, config: Path, server: WebServer, feed: Feed
 ) -> None:
     (feed.directory / "metadata" / "timestamp.json").unlink()
@@ -105,7 +107,7 @@ def test_an_error_of_the_feed_comes_as_it_is(
         source.refresh()
 
 
-def test_nobody_waits_at_the_socket(source: WorkerReleaseSource, config: Path) -> None:
+def test_missing_unit_is_reported(source: WorkerReleaseSource, config: Path) -> None:
     with refused(READER_UNIT_UNREACHABLE) as caught:
         source.refresh()
     assert caught.value.values == {"path": config.parent / "fetch.sock"}
@@ -122,7 +124,7 @@ def test_nobody_waits_at_the_socket(source: WorkerReleaseSource, config: Path) -
         ("sh", "-c", """read order; echo '{"report": {}}'"""),
     ],
 )
-def test_a_unit_that_fails(
+def test_failing_unit_is_reported(
     source: WorkerReleaseSource, config: Path, words: tuple[str, ...]
 ) -> None:
     with unit(config, *words), refused(READER_FAILED):
@@ -134,7 +136,7 @@ SILENT = [sys.executable, "-Sc", "import time; time.sleep(1000)"]
 
 @needs_activator
 @pytest.mark.parametrize("runner", ["systemd", "process"])
-def test_a_reader_that_is_silent_does_not_hold_the_agent(
+def test_silent_reader_does_not_block_the_agent(
     config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
@@ -167,7 +169,7 @@ def _wait_for(what: Callable[[], bool]) -> None:
 
 
 @needs_activator
-def test_ends_with_who_asked(config: Path) -> None:
+def test_unit_ends_with_its_caller(config: Path) -> None:
     """A download that nobody waits for any more does not go on."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         accepted: list[socket.socket] = []

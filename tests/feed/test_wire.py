@@ -140,7 +140,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_never_ends_is_left_and_the_next_address_asked(served: Path, name: str) -> None:
+def test_endless_answer_is_abandoned_for_the_next_address(served: Path, name: str) -> None:
     tracemalloc.start()
     try:
         with (
@@ -156,7 +156,7 @@ def test_what_never_ends_is_left_and_the_next_address_asked(served: Path, name: 
     assert bad.heads
 
 
-def test_what_leads_elsewhere_is_not_unpacked(served: Path) -> None:
+def test_redirect_body_is_not_decompressed(served: Path) -> None:
     """A body of a redirection that is small on the line and fills the memory."""
     bomb = gzip.compress(bytes(40 << 20), 1)
     head = LED + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
@@ -176,7 +176,7 @@ def test_what_leads_elsewhere_is_not_unpacked(served: Path) -> None:
 @pytest.mark.parametrize(
     "start", [b"HTTP/1.1 200 OK\r\na: ", CHUNKED, CHUNKED + b"0\r\na: "], ids=range(3)
 )
-def test_a_drip_where_no_byte_of_the_file_is_counted(served: Path, start: bytes) -> None:
+def test_slow_header_or_body_times_out(served: Path, start: bytes) -> None:
     """One byte at a time, each before the line would count as dead."""
 
     def drip() -> Iterator[bytes]:
@@ -197,7 +197,7 @@ def test_a_drip_where_no_byte_of_the_file_is_counted(served: Path, start: bytes)
             ended.set()
 
 
-def test_a_proxy_that_never_opens_its_tunnel(served: Path) -> None:
+def test_proxy_that_never_opens_its_tunnel_times_out(served: Path) -> None:
     with (
         Hostile(forever(OK + b"a: ", b"a" * 10)) as proxy,
         fetching("https://feed.invalid/", proxy=proxy.url, clock=Ticking()) as fetcher,
@@ -229,7 +229,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_headers_that_cannot_be_understood(served: Path, name: str) -> None:
+def test_invalid_headers_are_tolerated_or_skipped(served: Path, name: str) -> None:
     """Whatever a header says, the file comes, or the next address is asked."""
     answer = once(OK + HEADERS[name] + b"\r\nConnection: close\r\n\r\n" + CONTENT)
     with Hostile(answer) as bad, serving(served) as good:
@@ -260,7 +260,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_places_that_a_server_leads_to(served: Path, name: str) -> None:
+def test_invalid_redirects_are_bounded(served: Path, name: str) -> None:
     answer = once(
         b"HTTP/1.1 302 Found\r\nLocation: " + PLACES[name] + b"\r\nConnection: close\r\n\r\n"
     )
@@ -270,7 +270,7 @@ def test_places_that_a_server_leads_to(served: Path, name: str) -> None:
         assert 1 <= len(bad.heads) <= 6
 
 
-def test_redirects_are_followed_within_the_feed_alone(served: Path) -> None:
+def test_redirects_are_followed_only_within_the_feed(served: Path) -> None:
     with serving(served) as moved, serving(served) as other:
         moved.faults = [
             Fault("metadata/x", status=301, headers={"Location": "../moved/%C3%A9.json"}),
@@ -288,9 +288,7 @@ def test_redirects_are_followed_within_the_feed_alone(served: Path) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "127.0.0.1.nip.invalid"])
-def test_no_other_server_is_asked_whatever_the_redirect(
-    served: Path, status: int, host: str
-) -> None:
+def test_redirect_to_another_server_is_not_followed(served: Path, status: int, host: str) -> None:
     with serving(served) as moved, serving(served) as inner:
         inside, itself = (one.url.rpartition(":")[2] for one in (inner, moved))
         masked = f"http://{host}:{inside[:-1]}\\@127.0.0.1:{itself}x"
@@ -302,7 +300,7 @@ def test_no_other_server_is_asked_whatever_the_redirect(
         assert inner.paths() == []
 
 
-def test_a_range_is_asked_of_the_place_that_was_led_to(served: Path) -> None:
+def test_range_is_requested_from_the_redirect_target(served: Path) -> None:
     with serving(served) as moved, serving(served) as other:
         moved.faults = [Fault("", status=302, headers={"Location": f"{other.url}metadata/x.json"})]
         with fetching(moved.url, other.url) as fetcher:
@@ -312,7 +310,7 @@ def test_a_range_is_asked_of_the_place_that_was_led_to(served: Path) -> None:
         assert other.requests[0].range == "bytes=3-"
 
 
-def test_no_cookie_is_kept(served: Path) -> None:
+def test_no_cookie_is_stored(served: Path) -> None:
     # It says that it closes: else the second request may still be sent into the first connection.
     head = OK + b"Connection: close\r\nSet-Cookie: a=b\r\nContent-Length: 8\r\n\r\n"
     with Hostile(once(head + CONTENT)) as server, fetching(server.url) as fetcher:
@@ -322,7 +320,7 @@ def test_no_cookie_is_kept(served: Path) -> None:
     assert "cookie" not in "".join(server.heads).lower()
 
 
-def test_an_answer_of_another_kind_is_told_as_unreachable(served: Path) -> None:
+def test_unexpected_answer_is_reported_as_unreachable(served: Path) -> None:
     with (
         Hostile(once(b"\0\1\2\r\n\r\n")) as bad,
         fetching(bad.url) as fetcher,
@@ -361,7 +359,7 @@ _VALUES = st.binary(max_size=12) | st.sampled_from(
     body=st.binary(max_size=20) | st.sampled_from([CONTENT, b"8\r\n" + CONTENT + b"\r\n0\r\n\r\n"]),
     offset=st.sampled_from([0, 4]),
 )
-def test_any_answer(
+def test_arbitrary_answers_are_handled(
     line: bytes, headers: list[tuple[bytes, bytes]], body: bytes, offset: int
 ) -> None:
     head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Files, Files]] = {
 }  # fmt: skip
 
 
-def test_new_files_that_are_alike_and_far_from_each_other(
+def test_similar_distant_new_files_are_packed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Further than a dictionary reaches, in which that call has no limit."""
@@ -165,13 +165,13 @@ def test_new_files_that_are_alike_and_far_from_each_other(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_larger_than_one_call_of_zstd(tmp_path: Path, name: str) -> None:
+def test_pack_is_no_larger_than_one_zstd_frame(tmp_path: Path, name: str) -> None:
     old, new = CASES[name]
     info, _ = there(tmp_path, old, new)
     assert info.pack_bytes <= one_call(old, new) + HEAD_BYTES
 
 
-def test_one_call_takes_its_place_where_it_is_smaller(tmp_path: Path) -> None:
+def test_single_frame_is_used_where_smaller(tmp_path: Path) -> None:
     """Not where old and new files are too many for memory."""
     old, new = CASES["what is alike for some bytes only"]
     info, _ = there(tmp_path / "1", old, new)
@@ -212,7 +212,7 @@ def _framed(content: bytes, window: int = 20, *, before: bytes = LARGE[0]) -> by
     return zstd.compress(content, options=options, zstd_dict=prefix)
 
 
-def test_a_call_is_unpacked_with_the_old_files(forge: Forge) -> None:
+def test_single_frame_is_decoded_with_the_old_files(forge: Forge) -> None:
     new = LARGE[0][500:] + b"new"
     frame = _framed(new)
     assert len(frame) < 100
@@ -242,7 +242,7 @@ GOOD = _framed(b"some words" * 9)
         (GOOD, 1 << 40),
     ],
 )
-def test_calls_that_are_not_what_they_say(forge: Forge, frame: bytes, view: int) -> None:
+def test_invalid_single_frames_are_refused(forge: Forge, frame: bytes, view: int) -> None:
     """Refused, and at most so much memory was taken as any of them may."""
     made, streams = _called(frame, view)
     forge.plan([0, fresh("dir/new", view)], made, streams=streams)
@@ -250,7 +250,7 @@ def test_calls_that_are_not_what_they_say(forge: Forge, frame: bytes, view: int)
         forge.apply()
 
 
-def test_a_call_is_all_of_its_group(forge: Forge) -> None:
+def test_single_frame_must_be_alone_in_its_group(forge: Forge) -> None:
     made, streams = _called(GOOD, 90)
     for wrong in (
         replace(made, covers=1, control=Extent(0, 1, 12)),
@@ -264,7 +264,7 @@ def test_a_call_is_all_of_its_group(forge: Forge) -> None:
             forge.apply()
 
 
-def test_an_old_tree_that_is_too_large_for_a_call(
+def test_single_frame_over_a_large_old_tree_is_refused(
     forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec, "MAX_SINGLE_FRAME_BYTES", len(LARGE[0]) - 1)

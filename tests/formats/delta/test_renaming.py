@@ -57,7 +57,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return iter(())
 
 
-def test_new_names_cost_next_to_nothing(tmp_path: Path) -> None:
+def test_renamed_identifiers_cost_little(tmp_path: Path) -> None:
     """Also where they have other lengths, and beside files that are no programs."""
     old: Files = {"a/x.bin": bytes(range(256)) * 90, "m-1.js": _program(ONE), "n.py": b"a = 1\n"}
     new: Files = {"a/x.bin": bytes(range(255)) * 90, "m-2.js": _program(TWO), "n.py": b"a = 2\n"}
@@ -73,7 +73,7 @@ def test_new_names_cost_next_to_nothing(tmp_path: Path) -> None:
     assert without.pack_bytes > 10 * info.pack_bytes
 
 
-def test_where_nothing_is_won_older_agents_can_read_the_pack(tmp_path: Path) -> None:
+def test_unprofitable_renaming_keeps_compatibility_with_older_agents(tmp_path: Path) -> None:
     program = _program(ONE)
     info, _ = there(tmp_path, {"m.js": program}, {"m.js": program + b"more(1)"})
     assert info.required_capabilities == ()
@@ -93,12 +93,12 @@ def test_where_nothing_is_won_older_agents_can_read_the_pack(tmp_path: Path) -> 
         (_program(ONE), _program(ONE)[:20_000] + _program(TWO)[30_000:]),
     ],
 )
-def test_whatever_is_in_a_program(tmp_path: Path, old: bytes, new: bytes) -> None:
+def test_arbitrary_programs_round_trip(tmp_path: Path, old: bytes, new: bytes) -> None:
     there(tmp_path, {"m.js": old, "n": b"1"}, {"m.js": new, "n": b"2"})
 
 
 @pytest.mark.usefixtures("always")
-def test_several_groups_and_windows(tmp_path: Path) -> None:
+def test_several_groups_and_windows_are_renamed(tmp_path: Path) -> None:
     old = {f"{n}.js": _program(ONE, 300, n) for n in range(12)}
     new: Files = {f"{n}.js": _program(TWO, 300, n) for n in range(12)}
     options = PackOptions(group_bytes=20_000, window_bytes=9_000)
@@ -115,7 +115,7 @@ PROGRAMS = st.lists(PARTS, max_size=60).map(b"".join)
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(PROGRAMS, PROGRAMS), min_size=1, max_size=3), st.booleans())
-def test_any_programs(pairs: list[tuple[bytes, bytes]], repeat: bool) -> None:
+def test_arbitrary_program_pairs_round_trip(pairs: list[tuple[bytes, bytes]], repeat: bool) -> None:
     """Seen from a common part that is long enough for a cover."""
     times = 40 if repeat else 1
     old = {
@@ -144,7 +144,7 @@ def _renamer(content: bytes) -> NameReplacer:
         max_size=8,
     )
 )
-def test_names_come_back(covers: list[list[tuple[bytes, bytes]]]) -> None:
+def test_names_are_restored(covers: list[list[tuple[bytes, bytes]]]) -> None:
     corrections = NameCorrections()
     for cover in covers:
         corrections.add_names([old for old, _ in cover], [new for _, new in cover])
@@ -155,7 +155,7 @@ def test_names_come_back(covers: list[list[tuple[bytes, bytes]]]) -> None:
     renamer.check_exhausted()
 
 
-def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
+def test_excess_names_and_corrections_are_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(byte_transforms, "MAX_NAMES", 50)
@@ -180,13 +180,13 @@ def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
         (b"", []),
     ],
 )
-def test_what_is_a_name(text: bytes, names: list[bytes]) -> None:
+def test_identifiers_are_split(text: bytes, names: list[bytes]) -> None:
     parts = split_names(text)
     assert parts[1::2] == names
     assert b"".join(parts) == text
 
 
-def test_no_more_names_are_remembered_than_said() -> None:
+def test_stored_names_are_bounded() -> None:
     """However many a pack corrects."""
     letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     names = [bytes((a, b, c)) for a in letters for b in letters for c in letters]
@@ -249,7 +249,7 @@ GOOD = [(0, 0, 16 << 1 | 1)]
 RIGHT = [(0, _word(b"x")), (0, _word(b"yy"))]
 
 
-def test_names_are_given_anew(forge: Forge) -> None:
+def test_names_are_replaced_with_a_signed_capability(forge: Forge) -> None:
     made, streams = _named(GOOD, RIGHT, view=20)
     forge.plan([0, fresh("dir/new", 20)], made, streams=streams)
     forge.apply()
@@ -273,7 +273,7 @@ def test_names_are_given_anew(forge: Forge) -> None:
         ([(0, 0, (131_073) << 1 | 1)], RIGHT, 20, 16),  # or than a block
     ],
 )
-def test_names_that_do_not_add_up(
+def test_inconsistent_names_are_refused(
     forge: Forge,
     covers: list[tuple[int, int, int]],
     corrections: list[tuple[int, int]],
@@ -287,7 +287,7 @@ def test_names_that_do_not_add_up(
 
 
 @pytest.mark.parametrize("count", [0, 3, 16, 17, 1 << 40])
-def test_other_counts_of_corrections(forge: Forge, count: int) -> None:
+def test_wrong_correction_count_is_refused(forge: Forge, count: int) -> None:
     made, streams = _named(GOOD, RIGHT, view=20, count=count)
     forge.plan([0, fresh("dir/new", 20)], made, streams=streams)
     with refused(DELTA_DAMAGED, DELTA_RANGE_REFUSED):

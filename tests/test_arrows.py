@@ -84,7 +84,7 @@ def test_imports_of_a_program_point_down(program: str) -> None:
 
 
 @pytest.mark.parametrize("program", ORDER)
-def test_every_room_of_a_program_has_its_floor(program: str) -> None:
+def test_every_room_of_a_program_is_ordered(program: str) -> None:
     found = {path.stem for path in (ROOT / PACKAGE / program).iterdir() if path.suffix == ".py"}
     found |= {path.parent.name for path in (ROOT / PACKAGE / program).glob("*/__init__.py")}
     assert found - {"__init__"} == set(ORDER[program])
@@ -102,14 +102,14 @@ def test_every_room_of_a_program_has_its_floor(program: str) -> None:
         ("cli/a.py", "other", True),
     ],
 )
-def test_an_import_upwards_is_found(tmp_path: Path, place: str, used: str, wrong: bool) -> None:
+def test_upward_import_is_found(tmp_path: Path, place: str, used: str, wrong: bool) -> None:
     path = tmp_path / "agent" / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"def f():\n    from {PACKAGE}.agent.{used} import x\n", "utf-8")
     assert bool(list(upward(tmp_path, "agent", ORDER["agent"]))) is wrong
 
 
-def test_every_arrow_points_where_it_may() -> None:
+def test_imports_between_rooms_are_permitted() -> None:
     assert list(forbidden(ROOT / PACKAGE)) == []
 
 
@@ -133,7 +133,7 @@ def test_every_room_is_in_the_table() -> None:
         ("agent/failsafe.py", "import requests"),
     ],
 )
-def test_a_wrong_arrow_is_found(tmp_path: Path, place: str, line: str) -> None:
+def test_forbidden_import_is_found(tmp_path: Path, place: str, line: str) -> None:
     path = tmp_path / PACKAGE / place
     path.parent.mkdir(parents=True)
     path.write_text(f"{line}\n", "utf-8")

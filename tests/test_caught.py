@@ -71,11 +71,11 @@ def uncaught(product: Path, catchers: list[Path]) -> set[str]:
     return _errors(trees(product)) - caught
 
 
-def test_each_class_is_caught_or_has_its_reason() -> None:
+def test_each_error_class_is_caught_or_justified() -> None:
     assert uncaught(PRODUCT, [HERE / name for name in CATCHERS]) == set(REASONS)
 
 
-def test_a_new_one_is_found(tmp_path: Path) -> None:
+def test_uncaught_class_is_found(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(
         "class First(OSError):\n    pass\n\n\nclass Second(First):\n    pass\n\n\n"
         "try:\n    print()\nexcept First:\n    raise Second\n",

@@ -42,7 +42,7 @@ FRENCH = sorted(
 
 
 @pytest.mark.parametrize("french", FRENCH, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_in_two_languages_says_the_same(french: Path) -> None:
+def test_translated_document_has_the_same_structure(french: Path) -> None:
     """As far as a program sees it: the same parts, lines to be typed, names and codes."""
     here = french.is_relative_to(DOCS)
     english = DOCS / french.relative_to(DOCS / "fr") if here else french.with_name("README.md")
@@ -63,7 +63,7 @@ OTHER_WORDS = re.compile(
 @pytest.mark.parametrize(
     "page", [*find_pages(DOCS / "fr"), DOCS / "reference/glossary.md"], ids=lambda page: page.name
 )
-def test_pages_say_it_as_the_program(page: Path) -> None:
+def test_french_pages_use_the_terms_of_the_program(page: Path) -> None:
     assert OTHER_WORDS.findall(page.read_text("utf-8")) == []
 
 
@@ -78,7 +78,7 @@ NEEDED = (
 
 
 @pytest.mark.parametrize("page", NEEDED)
-def test_every_guide_of_a_site_is_in_french(page: str) -> None:
+def test_every_site_guide_is_translated_to_french(page: str) -> None:
     assert (DOCS / page).is_file() == (DOCS / "fr" / page).is_file()
 
 
@@ -102,7 +102,7 @@ def _told(text: str, sentences: list[str]) -> bool:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", GUIDES)
-def test_what_a_guide_quotes_is_what_the_program_says(name: str, language: str) -> None:
+def test_quoted_messages_exist(name: str, language: str) -> None:
     read = runpy.run_path(str(ROOT / "script/messages.py"))["read_po"]()
     french = [
         f for said in read.values() for f in ([said] if isinstance(said, str) else said.forms)

@@ -221,7 +221,7 @@ class Contract:
     engine: str
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-    def test_a_migration(
+    def test_migration_is_read_alike_by_lint_and_site(
         self, database: Database, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         release = release_with(tmp_path / "r", self.engine, case)
@@ -238,7 +238,7 @@ class Contract:
                 assert found["figures"]["reason"] in said
 
     @pytest.mark.parametrize("name", QUESTIONS)
-    def test_a_question(
+    def test_query_is_read_alike_by_lint_and_site(
         self, database: Database, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         sql, accepts = QUESTIONS[name]
@@ -306,7 +306,7 @@ class TestPostgresql(Contract):
         return PostgresEngine(settings, {"cases": str(name)}, timeouts=LIMITS)
 
 
-def test_a_file_for_every_engine_that_one_of_them_refuses(
+def test_common_file_refused_by_one_engine_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Strict where the release is known to be for both, else left to the signer."""
@@ -334,7 +334,7 @@ def test_a_file_for_every_engine_that_one_of_them_refuses(
 
 
 @pytest.mark.parametrize(("said", "told"), [(None, "not installed"), ("echo x", "squawk failed")])
-def test_syntax_that_nobody_looked_at_is_said(
+def test_unchecked_syntax_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, told: str
 ) -> None:
     program = tmp_path / "squawk"

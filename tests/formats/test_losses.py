@@ -238,7 +238,7 @@ CASES = [
     [(case, engine) for case in CASES for engine in case.engines],
     ids=lambda item: item.name if isinstance(item, Case) else item,
 )
-def test_what_is_not_kept(case: Case, engine: str) -> None:
+def test_lossy_down_migrations_are_found(case: Case, engine: str) -> None:
     found = [
         f"{loss.object_name} "
         f"{loss.kind}{' own' * loss.is_release_table}{' cascades' * loss.cascades}"
@@ -247,12 +247,12 @@ def test_what_is_not_kept(case: Case, engine: str) -> None:
     assert ", ".join(found) == case.found
 
 
-def test_lines_are_those_of_the_file() -> None:
+def test_losses_name_lines_of_the_file() -> None:
     (loss,) = find_data_loss("", "-- first\n\nDROP TABLE a;", "postgresql")
     assert loss == DataLoss("a", None, LossKind.TABLE, 3)
 
 
-def test_what_a_release_declares() -> None:
+def test_declared_losses_are_parsed() -> None:
     assert [parse_declared_loss(name).object_name for name in ("a", "a.b", "x.a.b")] == [
         "a",
         "a.b",
@@ -262,7 +262,7 @@ def test_what_a_release_declares() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
-def test_the_stand_in_keeps_everything(engine: str) -> None:
+def test_demo_migrations_lose_nothing(engine: str) -> None:
     base = manifests_directory() / "base" / "migrations" / engine
     for down in base.rglob("*.down.sql"):
         up = down.with_name(down.name.replace(".down.", ".up."))

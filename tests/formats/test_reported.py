@@ -30,12 +30,12 @@ from ncen_updater.formats.reported_version import get_reported_version, matches_
         (["3.3.1"], "3.3.1", False),
     ],
 )
-def test_who_says_so(said: object, reported: str, same: bool) -> None:
+def test_reported_version_is_compared(said: object, reported: str, same: bool) -> None:
     assert matches_reported_version(said, reported) is same
 
 
 @pytest.mark.parametrize("nothing", [None, "", 7, ["3.3.1"]])
-def test_a_release_that_says_nothing_reports_its_version(nothing: object) -> None:
+def test_unset_reported_version_is_the_release_version(nothing: object) -> None:
     assert get_reported_version("3.3.1", nothing) == "3.3.1"
 
 
@@ -43,12 +43,12 @@ def manifest(**more: object) -> dict[str, object]:
     return {"schema": 1, "product": "ncen", "version": "3.3.1+42", **more}
 
 
-def test_a_manifest_has_it() -> None:
+def test_manifest_has_a_reported_version() -> None:
     assert parse_manifest(manifest(), "x").reported == "3.3.1+42"
     assert parse_manifest(manifest(reports="3.3.1"), "x").reported == "3.3.1"
 
 
 @pytest.mark.parametrize("wrong", ["", "3.3.1 ", "3 3", "x" * 101, "\u00e9", "a\nb"])
-def test_what_nobody_can_report(wrong: str) -> None:
+def test_invalid_reported_version_is_refused(wrong: str) -> None:
     with pytest.raises(ManifestError, match="reports"):
         parse_manifest(manifest(reports=wrong), "x")

@@ -79,7 +79,7 @@ def _rows(dump: str) -> list[str]:
     return sorted(found)
 
 
-def test_upgrade_and_way_back(agent: KintoAgent) -> None:
+def test_kinto_is_upgraded_and_rolled_back(agent: KintoAgent) -> None:
     kinto = agent.kinto
     records = kinto.records()
     assert agent.verify() == ()
@@ -159,7 +159,7 @@ def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, faul
     assert [hop.version for hop in getattr(path, "hops", ())] == [Fault.HEALTH.value]
 
 
-def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
+def test_migrator_failing_midway_is_reverted(agent: KintoAgent) -> None:
     """One database was migrated, the next refused it."""
     records = agent.kinto.records()
     with pytest.raises(ChangeFailedError) as failed:
@@ -173,7 +173,7 @@ def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
 
 
 @pytest.mark.parametrize("agent", [15], indirect=True)
-def test_release_that_never_answers(agent: KintoAgent) -> None:
+def test_release_that_never_answers_is_reverted(agent: KintoAgent) -> None:
     """All databases were migrated and cut over; they are cut back."""
     records = agent.kinto.records()
     with pytest.raises(ChangeFailedError) as failed:

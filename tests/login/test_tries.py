@@ -31,11 +31,11 @@ AMINA, BO = (limits_for(name, "192.0.2.1", inside=False) for name in ("amina", "
         (FREE_ATTEMPTS + 1000, 0.0, MAX_WAIT_S), (FREE_ATTEMPTS + 1000, RESET_AFTER_S, 0.0),
     ],
 )  # fmt: skip
-def test_how_long(count: int, after: float, wait: float) -> None:
+def test_login_delay_is_computed(count: int, after: float, wait: float) -> None:
     assert compute_wait_s(TryLimit("x"), count, 100.0, 100.0 + after) == wait
 
 
-def test_what_was_tried_is_counted_before_it_is_judged(tmp_path: Path) -> None:
+def test_attempt_is_counted_before_it_is_judged(tmp_path: Path) -> None:
     """Many at once count as many; who waits is not counted, and who was right begins again."""
     now = [1000.0]
     kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
@@ -60,7 +60,7 @@ def test_what_was_tried_is_counted_before_it_is_judged(tmp_path: Path) -> None:
         ("amina", "192.0.2.1", True, False),
     ],
 )  # fmt: skip
-def test_tries_elsewhere_keep_nobody_out(
+def test_attempts_from_elsewhere_do_not_lock_a_user_out(
     tmp_path: Path, user: str, address: str, inside: bool, same: bool
 ) -> None:
     """Anyone who knows a name slows that name at their own address, and nobody who is in."""
@@ -70,7 +70,7 @@ def test_tries_elsewhere_keep_nobody_out(
     assert (kept.record_attempt(limits_for(user, address, inside=inside)) > 0) is same
 
 
-def test_one_line_of_ipv6_is_one_address() -> None:
+def test_ipv6_network_counts_as_one_address() -> None:
     one, two, other = (
         limits_for("amina", address, inside=False)[0]
         for address in ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")
@@ -78,7 +78,7 @@ def test_one_line_of_ipv6_is_one_address() -> None:
     assert one == two != other
 
 
-def test_all_together_are_slow_and_never_shut_out(tmp_path: Path) -> None:
+def test_distributed_attempts_are_slowed_but_never_locked_out(tmp_path: Path) -> None:
     """From as many addresses as one likes; what was right counts for nobody."""
     now = [1000.0]
     kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
@@ -93,9 +93,7 @@ def test_all_together_are_slow_and_never_shut_out(tmp_path: Path) -> None:
     assert kept.record_attempt(BO) == 0.0
 
 
-def test_names_are_forgotten_the_oldest_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_oldest_names_are_forgotten_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tries, "MAX_NAMES", 3)
     kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
     for name in ("a", *["b"] * FREE_ATTEMPTS, "c", "d"):
@@ -105,12 +103,12 @@ def test_names_are_forgotten_the_oldest_first(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"{" * 300_000])
-def test_a_file_that_was_torn_holds_nothing(tmp_path: Path, content: bytes) -> None:
+def test_truncated_throttle_file_counts_as_empty(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tries").write_bytes(content)
     assert LoginThrottle(tmp_path / "tries").record_attempt(AMINA) == 0.0
 
 
-def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+def test_symlink_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "tries").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="tries"):
         LoginThrottle(tmp_path / "tries").record_attempt(AMINA)

@@ -119,7 +119,7 @@ def make_certificate(place: Path) -> None:
     )  # fmt: skip
 
 
-def test_the_guide_makes_the_certificate_before_it_tries_the_rules() -> None:
+def test_guide_creates_the_certificate_before_testing_the_rules() -> None:
     """Seen: `cannot load certificate`, typed line by line."""
     assert 0 < GUIDE.index("    sudo openssl req") < GUIDE.index("    sudo nginx -t")
 
@@ -156,7 +156,7 @@ def told(person: Browser, words: str) -> None:
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counter) -> None:
+def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter) -> None:
     """They come in, look, decide with their password once more, and leave nothing behind."""
     has_dossier(counter)
     with site.web() as web, browser(more=known_place(NAME, site.certificate)) as person:
@@ -195,7 +195,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> None:
+def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
     """The same way in, in the browser's own language: every word of it, what is refused too."""
     has_dossier(counter)
     more = known_place(NAME, site.certificate)
@@ -250,7 +250,7 @@ def flooded(guest: TlsGuest, **headers: str | None) -> Answer:
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_whoever_tries_too_often_is_told(site: Site) -> None:
+def test_throttled_user_is_informed(site: Site) -> None:
     """First by the console, which waits for that name; then by the web server, for the address."""
     with site.web() as web, browser(more=known_place(NAME, site.certificate)) as person:
         for _ in range(4):
@@ -272,7 +272,7 @@ def test_whoever_tries_too_often_is_told(site: Site) -> None:
         assert guest.get("/login").status == 200, "who only looks is not counted"
 
 
-def test_what_the_web_server_adds_and_lets_through(site: Site) -> None:
+def test_web_server_adds_and_filters_headers(site: Site) -> None:
     with site.web() as web:
         guest = TlsGuest(site, web)
         found = guest.log_in(AMINA, SECRETS[AMINA], X_Real_IP="192.0.2.66")
@@ -309,7 +309,7 @@ SAID: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("language", SAID)
-def test_what_the_web_server_says_itself(site: Site, language: str) -> None:
+def test_web_server_error_pages_are_translated(site: Site, language: str) -> None:
     many, away = SAID[language]
     with site.web() as web:
         guest = TlsGuest(site, web)
@@ -325,7 +325,7 @@ def test_what_the_web_server_says_itself(site: Site, language: str) -> None:
         assert (found.status, found.text.startswith(away)) == (503, True), found.text
 
 
-def test_officers_and_the_internet_do_not_reach_it(site: Site) -> None:
+def test_public_addresses_are_denied(site: Site) -> None:
     """As the example stands, until a site names its own network."""
     with site.web(NETWORK) as web:
         assert TlsGuest(site, web).get("/login").status == 403

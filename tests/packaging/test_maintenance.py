@@ -69,7 +69,7 @@ def ask(
         connection.close()
 
 
-def test_open_closed_and_open_again(
+def test_maintenance_page_is_shown_and_removed(
     server: Nginx, door: MaintenanceFile, application: WebServer
 ) -> None:
     assert ask(server)[0::2] == (200, "the application")
@@ -98,7 +98,7 @@ def test_open_closed_and_open_again(
         ("de", "en"),
     ],
 )
-def test_in_the_officers_language(
+def test_page_is_in_the_language_of_the_user(
     server: Nginx, door: MaintenanceFile, language: str | None, expected: str
 ) -> None:
     door.write()
@@ -108,7 +108,9 @@ def test_in_the_officers_language(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) -> None:
+def test_every_request_gets_503_during_maintenance(
+    server: Nginx, door: MaintenanceFile, method: str
+) -> None:
     door.write()
     status, headers, _ = ask(server, "/api/cases", method)
     assert (status, headers["retry-after"]) == (503, "120")
@@ -117,7 +119,7 @@ def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) ->
 @pytest.mark.parametrize(
     ("language", "words"), [("en", "does not answer"), ("fr", "ne répond pas")]
 )
-def test_after_a_power_cut_no_application_and_no_door(
+def test_page_is_shown_after_a_power_cut(
     directory: Path, tmp_path: Path, language: str, words: str
 ) -> None:
     """The maintenance file is on a volatile disk; the application waits for the agent."""
@@ -136,12 +138,12 @@ def test_after_a_power_cut_no_application_and_no_door(
     assert words in body
 
 
-def test_the_page_itself_is_nothing_to_ask_for(server: Nginx) -> None:
+def test_page_file_is_not_served_directly(server: Nginx) -> None:
     assert ask(server, "/.maintenance/en.html")[0] == 404
 
 
 @pytest.mark.parametrize("language", ["en", "fr", "away-en", "away-fr"])
-def test_the_page_needs_nothing_else(language: str) -> None:
+def test_page_is_self_contained(language: str) -> None:
     """Whatever it asked for would be answered with 503."""
     page = (PACKAGING / "maintenance" / f"{language}.html").read_text("utf-8")
     for reference in ("src=", "href=", "url(", "@import"):

@@ -97,7 +97,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(tmp_path, capsys)
 
 
-def test_what_holds_is_signed_without_the_files(desk: Desk) -> None:
+def test_consistent_attachments_are_signed_without_the_files(desk: Desk) -> None:
     event = desk.event(desk.draft())
     assert len(list((event.directory / REVIEW_DIRECTORY).iterdir())) == 4
     assert desk.sign(event, builder="") == "NU-7072"
@@ -105,7 +105,7 @@ def test_what_holds_is_signed_without_the_files(desk: Desk) -> None:
     assert desk.sign(event) == ""
 
 
-def test_show_says_what_was_not_compared(desk: Desk) -> None:
+def test_show_reports_unverified_files(desk: Desk) -> None:
     event = desk.event(desk.draft())
     root = str(desk.place / "feed/metadata/1.root.json")
     show = ["show", str(event.directory), "--root", root]
@@ -145,7 +145,7 @@ def away(event: SigningEvent, name: str) -> None:
 
 @pytest.mark.parametrize("name", [DOCUMENT, SBOM, PROVENANCE])
 @pytest.mark.parametrize("act", [altered, linked, away])
-def test_papers_that_were_changed_on_the_way(
+def test_attachments_altered_in_transit_are_refused(
     act: Callable[[SigningEvent, str], None], name: str, desk: Desk
 ) -> None:
     event = desk.event(desk.draft())
@@ -155,7 +155,7 @@ def test_papers_that_were_changed_on_the_way(
     assert desk.sign(event, "--staging", desk.place / "staging") == ""
 
 
-def test_files_that_were_changed_between_show_and_sign(desk: Desk) -> None:
+def test_files_changed_between_show_and_sign_are_refused(desk: Desk) -> None:
     event = desk.event(desk.draft())
     archive = desk.targets / "ncen-3.3.0.tar.gz"
     archive.write_bytes(archive.read_bytes()[:-1] + b"?")
@@ -178,7 +178,7 @@ def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
     return Draft(draft.title, draft.roles, files)
 
 
-def test_papers_of_something_else_are_not_signed(desk: Desk) -> None:
+def test_attachments_of_another_release_are_refused(desk: Desk) -> None:
     """The lists name them, every digest is right, and they speak of another release."""
     other = json.loads((desk.targets / SBOM).read_bytes())
     other["metadata"]["component"]["version"] = "3.2.9"
@@ -186,7 +186,7 @@ def test_papers_of_something_else_are_not_signed(desk: Desk) -> None:
     assert desk.sign(event) == "NU-7070"
 
 
-def test_a_statement_about_other_bytes_is_not_signed(desk: Desk) -> None:
+def test_provenance_of_other_bytes_is_refused(desk: Desk) -> None:
     signer = open_signer(desk.place / "builder/builder.pem", lambda _: PASSPHRASE)
     name = "ncen-3.3.0.tar.gz"
     subject = TargetRef(target=name, length=1, sha256=compute_sha256(b"other"))
@@ -195,13 +195,13 @@ def test_a_statement_about_other_bytes_is_not_signed(desk: Desk) -> None:
     assert desk.sign(event) == "NU-7071"
 
 
-def test_a_document_that_the_lists_contradict_is_not_signed(desk: Desk) -> None:
+def test_contradictory_document_is_not_signed(desk: Desk) -> None:
     draft = desk.draft()
     draft.roles["ncen"].signed.targets[DOCUMENT].custom["ncen"]["upgrade_from"] = ">=0"
     assert desk.sign(desk.event(draft)) == "NU-7015"
 
 
-def test_a_file_that_changes_while_it_is_drafted(desk: Desk) -> None:
+def test_file_changed_while_drafting_is_detected(desk: Desk) -> None:
     draft = desk.draft()
     (desk.targets / SBOM).write_text("{}")
     with refused(PUBLISHER_TARGET_MISSING):
@@ -209,7 +209,7 @@ def test_a_file_that_changes_while_it_is_drafted(desk: Desk) -> None:
     assert not (desk.place / "event/event.json").exists()
 
 
-def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
+def test_other_archive_for_plain_clients_is_refused(desk: Desk) -> None:
     """Plain tufup clients read the top alone; it may not name another archive."""
     draft = desk.draft()
     target = draft.roles["targets"].signed.targets["ncen-3.3.0.tar.gz"]
@@ -220,7 +220,7 @@ def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
 
 @pytest.mark.parametrize("role", ["ncen", "targets"])
 @pytest.mark.parametrize("more", [(), ("--staging",)])
-def test_a_file_that_no_release_names(desk: Desk, role: str, more: tuple[str, ...]) -> None:
+def test_unreferenced_file_is_refused(desk: Desk, role: str, more: tuple[str, ...]) -> None:
     """A client that knows no documents, as plain tufup, would install it."""
     draft = desk.draft()
     stray = TargetFile(1, {"sha256": compute_sha256(b"x")}, "ncen-9.9.9.tar.gz")
@@ -229,7 +229,7 @@ def test_a_file_that_no_release_names(desk: Desk, role: str, more: tuple[str, ..
     assert desk.sign(event, *more, *([desk.place / "staging"] if more else [])) == "NU-7015"
 
 
-def test_an_archive_that_is_shown_again_after_a_halt(desk: Desk) -> None:
+def test_resumed_release_is_signed_again(desk: Desk) -> None:
     keys = ring(desk.place)
     feed, staging = desk.place / "feed", desk.place / "staging"
     publish_draft(feed, desk.draft(), keys, lambda: NOW, [staging])
@@ -243,7 +243,7 @@ def test_an_archive_that_is_shown_again_after_a_halt(desk: Desk) -> None:
     assert desk.sign(desk.event(resumed), builder="") == ""
 
 
-def test_statement_types_begin_in_one_place_and_are_described() -> None:
+def test_statement_types_are_defined_once() -> None:
     root = Path(__file__).resolve().parents[2]
     page = (root / "docs/reference/release-format.md").read_text("utf-8")
     for kind in ("build/v1", "debian/v1"):

@@ -86,7 +86,7 @@ def officer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Officer:
     return person
 
 
-def test_from_init_to_withdraw(officer: Officer) -> None:
+def test_feed_lifecycle_from_init_to_withdrawal(officer: Officer) -> None:
     work, feed = officer.work, officer.work / "feed"
     officer.json("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")
@@ -118,7 +118,7 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
 
 
-def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Officer) -> None:
+def test_signing_status_is_reported(officer: Officer) -> None:
     work, feed = officer.work, officer.work / "feed"
     event = work / "e1"
     digest = officer.json("init", work / "ceremony.toml", "--event", event)["digest"]
@@ -155,7 +155,7 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
     assert len(newest["signed"]) == 1 and one != other
 
 
-def test_keys_are_read_out_in_groups(officer: Officer) -> None:
+def test_fingerprints_are_shown_in_groups(officer: Officer) -> None:
     """The same fingerprint from a public file, from the root, and from the key itself."""
     work = officer.work
     officer.json("init", work / "ceremony.toml", "--event", work / "e1")
@@ -179,14 +179,14 @@ def test_keys_are_read_out_in_groups(officer: Officer) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.pub.json", "1.root.json"])
-def test_what_is_no_key_has_no_fingerprint(officer: Officer, name: str) -> None:
+def test_invalid_key_file_is_reported(officer: Officer, name: str) -> None:
     (officer.work / name).write_text("{}")
     code, out, err = officer.run("keys", "show", officer.work / name)
     assert (code, out) == (1, "")
     assert name in err
 
 
-def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> None:
+def test_published_files_are_readable_by_the_web_server(officer: Officer) -> None:
     """Whatever the mask of the signer who publishes."""
     work, feed = officer.work, officer.work / "feed"
     officer.json("build", write_release(work / "r"), "--staging", work / "s")
@@ -205,7 +205,7 @@ def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> No
         assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
 
 
-def test_exit_codes_and_errors(officer: Officer) -> None:
+def test_errors_have_exit_codes(officer: Officer) -> None:
     work = officer.work
     bad = write_release(work / "r")
     (bad / "manifest.toml").write_text("schema = 1")
@@ -223,7 +223,7 @@ def test_exit_codes_and_errors(officer: Officer) -> None:
     assert not (work / "x.pem").exists()
 
 
-def test_a_passphrase_from_a_descriptor(officer: Officer) -> None:
+def test_passphrase_is_read_from_a_descriptor(officer: Officer) -> None:
     read, write = os.pipe()
     os.write(write, f"{PASSPHRASE}\n".encode())
     os.close(write)
@@ -232,7 +232,7 @@ def test_a_passphrase_from_a_descriptor(officer: Officer) -> None:
     assert Path(made["private"]).exists()
 
 
-def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None:
+def test_draft_text_cannot_control_the_terminal(officer: Officer) -> None:
     work = officer.work
     officer.run("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")
@@ -255,7 +255,7 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
     assert "\nncen: nothing" not in out
 
 
-def test_help_and_options_on_either_side(officer: Officer) -> None:
+def test_help_and_options_are_accepted_in_any_order(officer: Officer) -> None:
     assert officer.run("--lang", "fr", "publish", "--help") == officer.run(
         "publish", "--lang", "fr", "--help"
     )
@@ -267,7 +267,7 @@ def test_help_and_options_on_either_side(officer: Officer) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_word_of_the_help_is_french(name: str) -> None:
+def test_help_is_completely_translated_to_french(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     words = [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]
@@ -276,7 +276,7 @@ def test_every_word_of_the_help_is_french(name: str) -> None:
         assert translate(text, "fr") != text
 
 
-def test_the_program_starts_light() -> None:
+def test_program_imports_nothing_heavy_for_help() -> None:
     """Nothing heavy is imported to show the help."""
     code = (
         "import sys; from ncen_updater.publisher.cli.main import COMMANDS, run; run(['--help']);"
@@ -287,7 +287,7 @@ def test_the_program_starts_light() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_building_and_publishing_say_what_they_do(officer: Officer) -> None:
+def test_build_and_publish_report_progress(officer: Officer) -> None:
     work = officer.work
     release = write_release(work / "r")
     _, _, err = officer.run("build", release, "--staging", work / "s")
@@ -299,7 +299,7 @@ def test_building_and_publishing_say_what_they_do(officer: Officer) -> None:
     assert "verifying the signatures" in err
 
 
-def test_signing_needs_a_root_of_ones_own(officer: Officer) -> None:
+def test_signing_needs_an_own_trusted_root(officer: Officer) -> None:
     work, feed = officer.work, officer.work / "feed"
     officer.json("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")

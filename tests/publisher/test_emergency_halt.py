@@ -160,7 +160,7 @@ def goes(path: UpgradePath | NoUpgradePath) -> bool:
     return isinstance(path, UpgradePath) and path.target.version == "3.4.0"
 
 
-def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
+def test_one_signer_halts_a_release_for_three_days(country: Country) -> None:
     """It begins at the next look, is told with its end, names no other release, ends by itself."""
     assert goes(country.path())
     country.brake()
@@ -184,7 +184,7 @@ def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
     assert country.look().emergency_halts == ()
 
 
-def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Country) -> None:
+def test_halt_expires_by_the_local_clock(country: Country) -> None:
     """A site whose line is down is not held for ever by what it read last."""
     country.brake()
     assert not goes(country.path())
@@ -194,7 +194,7 @@ def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Count
     assert all(offer.halted is None for offer in view.offers)
 
 
-def test_lifted_by_who_set_it(country: Country) -> None:
+def test_halt_is_lifted_by_its_signer(country: Country) -> None:
     country.brake()
     assert not goes(country.path())
     with refused(EMERGENCY_HALT_INVALID):
@@ -207,7 +207,7 @@ def test_lifted_by_who_set_it(country: Country) -> None:
         country.brake()
 
 
-def test_one_brake_a_key_and_release(country: Country) -> None:
+def test_each_key_has_one_halt_per_release(country: Country) -> None:
     country.brake(hours=5)
     assert not goes(country.path())
     country.pass_hours(6)
@@ -220,7 +220,7 @@ def test_one_brake_a_key_and_release(country: Country) -> None:
     assert goes(country.path())
 
 
-def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
+def test_repeated_halts_of_one_key_do_not_extend_it(country: Country) -> None:
     """A thief does not ask ours: with key and online keys they sign every day. Three days it is."""
     country.brake()
     held = 0
@@ -264,20 +264,20 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
 
 
 @pytest.mark.parametrize("how", FORGERIES)
-def test_what_no_brake_key_signed_is_passed_over(country: Country, how: str) -> None:
+def test_forged_halts_are_ignored(country: Country, how: str) -> None:
     """The holder of the online keys can set no emergency halt, and block no list with a bad one."""
     country.carry(lambda _: FORGERIES[how](country))
     assert goes(country.path())
     assert country.look().emergency_halts == ()
 
 
-def test_a_broken_one_does_not_hide_a_true_one(country: Country) -> None:
+def test_malformed_halt_does_not_hide_a_valid_one(country: Country) -> None:
     country.brake()
     country.carry(lambda carried: [{"product": "ncen"}, *carried])
     assert not goes(country.path())
 
 
-def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) -> None:
+def test_feed_reader_can_neither_set_nor_lift_a_halt(country: Country) -> None:
     """What it leaves for others is not believed: the offers are read out of the lists."""
     country.brake()
     assert not goes(country.path())
@@ -292,7 +292,7 @@ def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) 
     assert [offer.version for offer in again.offers if offer.halted] == ["3.4.0"]
 
 
-def test_a_root_without_brake_keys(country: Country) -> None:
+def test_root_without_halt_keys_permits_no_halt(country: Country) -> None:
     """A feed of before, or one whose signers took the keys away: nobody may set one."""
     country.brake()
     assert not goes(country.path())
@@ -307,7 +307,7 @@ def test_a_root_without_brake_keys(country: Country) -> None:
         country.brake("bo")
 
 
-def test_whose_key_may_not(country: Country) -> None:
+def test_unauthorised_key_and_unknown_release_are_refused(country: Country) -> None:
     country.brakes["chen"] = country.keys.signers[2]
     with refused(KEY_NOT_ALLOWED):
         country.brake("chen")
@@ -315,7 +315,7 @@ def test_whose_key_may_not(country: Country) -> None:
         country.brake(version="9.9.9")
 
 
-def test_one_key_takes_no_place_of_another(country: Country) -> None:
+def test_halts_of_one_key_do_not_displace_another(country: Country) -> None:
     """Seen: twelve emergency halts of one key on old releases, none of another on the bad one."""
     for version in ("3.3.1", "3.3.2", "3.3.3"):
         release = write_release(country.place / version, version)
@@ -336,12 +336,12 @@ def test_one_key_takes_no_place_of_another(country: Country) -> None:
     country.brake("bo", "3.3.0")  # in the place of one that is over
 
 
-def test_a_reason_too_long_for_a_timestamp_is_refused(country: Country) -> None:
+def test_overlong_reason_is_refused(country: Country) -> None:
     with refused(EMERGENCY_HALT_INVALID, match="too long"):
         country.brake(reason="é" * 300)
 
 
-def test_an_older_program_passes_over_it(country: Country) -> None:
+def test_older_program_ignores_halts(country: Country) -> None:
     """Plain tuf reads the feed as before."""
     from tuf.ngclient import Updater  # type: ignore[attr-defined]
 
@@ -362,7 +362,9 @@ def test_an_older_program_passes_over_it(country: Country) -> None:
     assert updater.get_targetinfo("releases/ncen/3.4.0.json") is not None
 
 
-def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
+def test_halt_is_set_shown_and_lifted_by_commands(
+    country: Country, capsys: pytest.CaptureFixture[str]
+) -> None:
     """'halt --emergency' asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
     place = country.place
     secret = place / "secret"

@@ -9,7 +9,7 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from tests.support.errors import refused
 
 
-def test_a_name_that_was_typed_wrong_sends_nobody_to_a_backup(tmp_path: Path) -> None:
+def test_mistyped_feed_path_is_not_reported_as_damaged(tmp_path: Path) -> None:
     """Seen: "The feed in fed is not whole ... Restore it from its backup"."""
     with refused(FEED_DIRECTORY_MISSING, match="not found"):
         FeedDirectory(tmp_path / "fed").read_state()

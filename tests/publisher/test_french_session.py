@@ -21,7 +21,7 @@ NAMES = (
 )
 
 
-def test_every_command_in_order(officer: Officer) -> None:
+def test_every_command_is_in_french(officer: Officer) -> None:
     work, feed = officer.work, officer.work / "feed"
     said: dict[str, str] = {}
 

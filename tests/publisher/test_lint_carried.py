@@ -188,7 +188,7 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_one_release(tmp_path: Path, name: str) -> None:
+def test_overlay_mistakes_in_one_release_are_found(tmp_path: Path, name: str) -> None:
     change, expected = ALONE[name]
     release = carrying(tmp_path / "r")
     change(release)
@@ -267,7 +267,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", AFTER)
-def test_against_the_release_before(tmp_path: Path, before: Path, name: str) -> None:
+def test_overlay_is_compared_with_the_previous_release(
+    tmp_path: Path, before: Path, name: str
+) -> None:
     change, expected = AFTER[name]
     release = carrying(tmp_path / "r", "3.4.0")
     change(release)
@@ -279,7 +281,7 @@ def test_against_the_release_before(tmp_path: Path, before: Path, name: str) -> 
     assert codes(lint_release(release, document, texts)) == expected
 
 
-def test_a_required_setting_that_sites_have_by_now_is_not_said_again(tmp_path: Path) -> None:
+def test_setting_required_earlier_is_not_reported_again(tmp_path: Path) -> None:
     old, new = carrying(tmp_path / "old"), carrying(tmp_path / "new", "3.4.0")
     for release in (old, new):
         text("settings.ini", "sender = a@b\n", "")(release)
@@ -293,7 +295,7 @@ def test_a_required_setting_that_sites_have_by_now_is_not_said_again(tmp_path: P
     assert codes(lint_release(new, document, texts)) == {}
 
 
-def test_the_command_compares_with_the_feed(
+def test_command_compares_with_the_feed(
     tmp_path: Path, feed: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_release(feed, [carrying(tmp_path / "r", "3.4.0")], keys, clock)

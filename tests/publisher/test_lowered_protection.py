@@ -44,7 +44,7 @@ def wave(day: str, percent: int, *countries: str) -> dict[str, Any]:
         ([wave("2026-12-01", 100, "MU"), wave("2026-12-01", 30, "SN")], ["end at 30 %"]),
     ],
 )
-def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[str]) -> None:
+def test_unusual_schedules_are_marked(waves: list[dict[str, Any]], expected: list[str]) -> None:
     found = [text.render() for text in check_waves("ncen 3.4.0", waves, DRAFTED)]
     assert len(found) == len(expected), found
     assert all(part in line for part, line in zip(expected, found, strict=True)), found
@@ -92,19 +92,19 @@ def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[s
         ("NOTIFY x", [StatementKind.OTHER]),
     ],
 )  # fmt: skip
-def test_what_a_statement_does(sql: str, expected: list[StatementKind]) -> None:
+def test_statement_effects_are_classified(sql: str, expected: list[StatementKind]) -> None:
     found = find_marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
     assert [kind for mark in found for kind in mark.kinds] == expected
 
 
-def test_a_text_that_two_engines_read_otherwise_is_marked_for_both() -> None:
+def test_text_read_differently_by_two_engines_is_marked_for_both() -> None:
     hidden = "CREATE TABLE a (`x; UPDATE b SET c = 1; --` int)"
     assert find_marks(hidden, ["sqlite"]) == []
     found = find_marks(hidden, ["postgresql", "sqlite"])
     assert StatementKind.CHANGES in {kind for mark in found for kind in mark.kinds}
 
 
-def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
+def test_several_keys_of_one_owner_are_reported(officer: Officer) -> None:
     officer.json("keys", "new", "amina", "--directory", officer.work / "other", *officer.pass_file)
     ceremony = officer.work / "ceremony.toml"
     head, roles, rest = ceremony.read_text().partition("[roles.ncen]")
@@ -120,7 +120,7 @@ def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
 
 
 @pytest.mark.parametrize("role", ["root", "targets", "ncen"])
-def test_one_signature_is_refused_unless_it_is_said(officer: Officer, role: str) -> None:
+def test_threshold_of_one_needs_consent(officer: Officer, role: str) -> None:
     ceremony = officer.work / "ceremony.toml"
     text = ceremony.read_text()
     at = text.index("threshold = 2", text.index(f"[roles.{role}]"))
@@ -135,7 +135,7 @@ def test_one_signature_is_refused_unless_it_is_said(officer: Officer, role: str)
     assert "WARNING: " in out
 
 
-def test_lint_is_asked_before_anything_is_built_or_drafted(
+def test_lint_runs_before_build_and_draft(
     officer: Officer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = officer.work
@@ -171,7 +171,7 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
         (("cargo", "crew"), 2, "cargo, crew"),
     ],
 )
-def test_the_only_product_is_meant(
+def test_only_product_is_the_default(
     tmp_path: Path,
     made: tuple[Path, FeedKeys],
     products: tuple[str, ...],
@@ -195,7 +195,7 @@ def said_of(manifest: Manifest, before: Manifest | None) -> str:
     return " ".join(str(text) for text in find_release_warnings(manifest, before))
 
 
-def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() -> None:
+def test_declared_compatibility_and_its_reversibility_are_described() -> None:
     def made(version: str, *numbers: int) -> Manifest:
         data: dict[str, Any] = {
             "schema": 1, "product": "ncen", "version": version,
@@ -217,7 +217,7 @@ def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() ->
 
 
 @pytest.mark.parametrize(("expand", "migrator"), [(True, True), (True, False), (False, True)])
-def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migrator: bool) -> None:
+def test_expand_program_needs_a_signer_decision(expand: bool, migrator: bool) -> None:
     data: dict[str, Any] = {
         "schema": 1, "product": "ncen", "version": "1.0",
         "compatibility": {"schema_number": 2, "compatible_down_to": 1, "expand": expand},
@@ -229,7 +229,7 @@ def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migra
 
 
 @pytest.mark.parametrize("later", [True, False])
-def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> None:
+def test_contract_program_needs_a_signer_decision(later: bool) -> None:
     data: dict[str, Any] = {"schema": 1, "product": "ncen", "version": "1.0"}
     data["migrator"] = {"argv": ["bin/migrate"]}
     if later:
@@ -239,14 +239,14 @@ def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> 
 
 
 @pytest.mark.parametrize("kinds", [["indexes", "indexes"], ["functions"], ["triggers"], ["all"]])
-def test_code_cannot_be_declared(kinds: list[str]) -> None:
+def test_code_only_cannot_be_declared(kinds: list[str]) -> None:
     databases = [{"name": "synapse", "self_managed": kinds}]
     data = {"schema": 1, "product": "synapse", "version": "1.0", "databases": databases}
     with pytest.raises(ManifestError, match="databases"):
         parse_manifest(data, "release")
 
 
-def test_a_release_promises_no_more_than_it_is() -> None:
+def test_inconsistent_compatibility_is_refused() -> None:
     data = {
         "schema": 1, "product": "ncen", "version": "1.0",
         "compatibility": {"schema_number": 1, "compatible_down_to": 2},

@@ -48,7 +48,7 @@ def test_command_is_suggested_by_meaning(
         ("", PASSPHRASE, "NU-7038", "the name of the owner alone"),
     ],
 )
-def test_a_key_that_cannot_be_made(
+def test_failed_key_creation_leaves_nothing(
     officer: Officer, name: str, secret: str, code: str, words: str
 ) -> None:
     place = officer.work / "passphrase"
@@ -63,7 +63,7 @@ def test_a_key_that_cannot_be_made(
 
 
 @pytest.mark.parametrize("command", [("keys", "new", "dana"), ("sign",)])
-def test_a_passphrase_is_not_asked_for_where_nobody_can_answer(
+def test_passphrase_is_not_requested_without_a_terminal(
     officer: Officer, command: tuple[str, ...]
 ) -> None:
     """Seen: a warning of Python's, and then "the command was stopped"."""
@@ -84,7 +84,7 @@ def test_a_passphrase_is_not_asked_for_where_nobody_can_answer(
     assert not (officer.work / "dana.pem").exists()
 
 
-def test_which_product(officer: Officer, tmp_path: Path) -> None:
+def test_missing_product_is_resolved_or_named(officer: Officer, tmp_path: Path) -> None:
     """With one product besides the agent nobody has to name it; one that is not there is named."""
     officer.json("init", tmp_path / "ceremony.toml", "--event", tmp_path / "e")
     officer.sign_and_publish(tmp_path / "e")
@@ -97,7 +97,7 @@ def test_which_product(officer: Officer, tmp_path: Path) -> None:
     assert exit_code != 0 and "ncne" in err, err
 
 
-def test_what_a_missing_option_is_for_is_said(officer: Officer) -> None:
+def test_missing_option_includes_its_help(officer: Officer) -> None:
     """Nobody can write an advice without knowing who reads it."""
     told = ("--reason", "x", "--feed", officer.work, "--event", officer.work / "e")
     exit_code, _, err = officer.run("withdraw", "3.3.0", *told)
@@ -107,6 +107,6 @@ def test_what_a_missing_option_is_for_is_said(officer: Officer) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_where_nothing_is_to_be_drafted_it_is_said_in_a_whole_sentence(language: str) -> None:
+def test_nothing_to_draft_is_reported_in_a_sentence(language: str) -> None:
     told = UpdaterError(NOTHING_TO_DO, reason="no role given").title_text.render(language)
     assert told.count(".") == 0

@@ -14,7 +14,7 @@ from ncen_updater.publisher.signing.event_diff import describe_offer_field
         (">=3.2.4", "ncen 3.2.4: upgrade from 3.2.4 or later"),
     ],
 )
-def test_over_which_releases_it_goes(admitted: str, said: str) -> None:
+def test_installable_versions_are_described(admitted: str, said: str) -> None:
     """Seen: "can be installed where this runs: ", and nothing."""
     offer = {"product": "ncen", "version": "3.2.4", "upgrade_from": admitted}
     assert str(describe_offer_field(offer, "upgrade_from")) == said

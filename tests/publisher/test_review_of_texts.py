@@ -52,7 +52,7 @@ def section(page: EventReview) -> list[str]:
         "Findings of lint")]]  # fmt: skip
 
 
-def test_each_text_that_changed_is_shown(desk: Desk) -> None:
+def test_each_changed_text_is_shown(desk: Desk) -> None:
     """From the event alone: the texts travel along."""
     change = all_of(
         words("i18n/en.json", saved="Kept as {ref}", new=None, more="<script>\u202e"),
@@ -73,7 +73,7 @@ def test_each_text_that_changed_is_shown(desk: Desk) -> None:
     assert "Surcouche locale" in "\n".join(said(page, "fr"))
 
 
-def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
+def test_unchanged_texts_are_reported_as_such(desk: Desk) -> None:
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
     assert (section(page), warnings(page)) == (["nothing"], [])
 
@@ -101,7 +101,7 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
         (words("i18n/en.json", more="More"), [], []),
     ],
 )  # fmt: skip
-def test_marks_have_their_weight(
+def test_marks_have_their_severity(
     desk: Desk, change: Callable[[Path], None], grave: list[str], usual: list[str]
 ) -> None:
     page = build_review(desk.event(drafted(desk, change)), complete=True)
@@ -112,7 +112,7 @@ def test_marks_have_their_weight(
 
 
 @pytest.mark.parametrize("which", ["of the release", "of the release before"])
-def test_nobody_signs_texts_that_were_not_shown(desk: Desk, which: str) -> None:
+def test_unshown_texts_cannot_be_signed(desk: Desk, which: str) -> None:
     release = drafted(desk, words("i18n/en.json", saved="Kept as {ref}"))
     event = desk.event(release)
     place = release if which == "of the release" else carrying(desk.place / "before", "3.4.0")
@@ -129,7 +129,7 @@ def test_nobody_signs_texts_that_were_not_shown(desk: Desk, which: str) -> None:
     ]
 
 
-def test_a_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
+def test_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, ring(tmp_path))
     create_feed(tmp_path / "feed", desk.keys, clock)
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)

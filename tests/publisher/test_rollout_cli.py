@@ -80,7 +80,7 @@ def test_every_command_drafts_an_event(at_work: Officer) -> None:
         ("halt", "9.9.9", "--reason", "x"),
     ],
 )
-def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Officer) -> None:
+def test_usage_mistakes_draft_nothing(arguments: tuple[str, ...], at_work: Officer) -> None:
     place = at_work.work / "bad"
     code, out, err = at_work.run(
         *arguments, "--feed", at_work.work / "feed", "--event", place
@@ -89,7 +89,7 @@ def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Of
     assert not place.exists()
 
 
-def test_papers_and_a_copy_as_they_are_typed(officer: Officer) -> None:
+def test_attachment_and_copy_options_work(officer: Officer) -> None:
     work, feed = officer.work, officer.work / "feed"
     officer.json("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")

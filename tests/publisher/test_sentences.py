@@ -57,7 +57,7 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected: str) -> None:
+def test_every_schedule_step_is_described(waves: list[dict[str, Any]], expected: str) -> None:
     (said,) = summarize_event(Event(Signed(waves=waves)))  # type: ignore[arg-type]
     assert said.render() == f"Offers ncen 3.4.0 to sites in all countries, {expected}."
 
@@ -69,7 +69,9 @@ def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected:
         ({"withdrawn": {"reason": "x", "advice": "y"}}, "stays withdrawn"),
     ],
 )
-def test_what_is_not_offered_is_not_said_to_be(stays: dict[str, Any], expected: str) -> None:
+def test_unoffered_release_is_not_described_as_offered(
+    stays: dict[str, Any], expected: str
+) -> None:
     event = Event(Signed(countries=["MU"], **stays), Signed(**stays))
     (said,) = summarize_event(event)  # type: ignore[arg-type]
     assert expected in said.render()
@@ -77,12 +79,12 @@ def test_what_is_not_offered_is_not_said_to_be(stays: dict[str, Any], expected: 
 
 
 @pytest.mark.parametrize("known", EVENT_TITLES)
-def test_a_title_of_ours_is_said_in_the_readers_language(known: str) -> None:
+def test_own_title_is_translated(known: str) -> None:
     title = translate_title(known.replace("{what}", "ncen 3.4.0"))
     assert not isinstance(title, str)
     assert title.render() == known.replace("{what}", "ncen 3.4.0")
     assert title.render("fr") != title.render()
 
 
-def test_a_title_of_somebody_else_stays() -> None:
+def test_foreign_title_is_unchanged() -> None:
     assert translate_title("Release the {what}") == "Release the {what}"

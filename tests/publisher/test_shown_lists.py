@@ -40,14 +40,16 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
         ([("ncen", 3, A, "x"), ("ncen", 3, B, "y"), ("ncen", 3, C, "z")], [3, 3]),
     ],
 )
-def test_no_number_twice(shown: list[tuple[str, int, str, str]], numbers: list[int]) -> None:
+def test_two_contents_of_one_version_are_found(
+    shown: list[tuple[str, int, str, str]], numbers: list[int]
+) -> None:
     found = list(find_equivocations(ObservedMetadata(*one) for one in shown))
     assert [finding.figures["version"] for finding in found] == numbers
     for finding in found:
         assert finding.title.render("en") and finding.remedy.render("fr")
 
 
-def test_who_is_behind() -> None:
+def test_outdated_place_is_found() -> None:
     found = find_outdated(
         [[ObservedMetadata("ncen", 3, A, "x")], [ObservedMetadata("ncen", 2, B, "y")]]
     )
@@ -64,14 +66,14 @@ def test_who_is_behind() -> None:
     )
 
 
-def test_a_place_that_goes_back_to_what_it_showed_before() -> None:
+def test_place_returning_to_an_older_version_is_found() -> None:
     """The only place there is, and an older timestamp: it hides an emergency halt."""
     before = [ObservedMetadata("timestamp", version, A, "shown.jsonl: x") for version in (1, 3, 2)]
     (found,) = find_outdated([[ObservedMetadata("timestamp", 2, A, "x")]], before)
     assert (found.code, found.figures["place"], found.figures["newest"]) == ("NU-7206", "x", 3)
 
 
-def test_a_history_only_grows(tmp_path: Path) -> None:
+def test_history_only_grows(tmp_path: Path) -> None:
     history = MetadataHistory(tmp_path / "history.jsonl")
     first = ObservedMetadata("ncen", 1, A, "https://a/")
     assert history.read_observed() == ()
@@ -84,7 +86,7 @@ def test_a_history_only_grows(tmp_path: Path) -> None:
     assert [one.source for one in history.read_observed()][2] == "history.jsonl: https://b/"
 
 
-def test_nothing_in_the_middle_goes_unseen(tmp_path: Path) -> None:
+def test_altered_history_is_detected(tmp_path: Path) -> None:
     history = MetadataHistory(tmp_path / "history.jsonl")
     history.append_new([ObservedMetadata("ncen", n, A, "x") for n in range(1, 6)], NOW)
     lines = history.path.read_bytes().splitlines(keepends=True)
@@ -122,7 +124,7 @@ def fork(public: Public, keys: FeedKeys, place: Path) -> None:
         publish_draft(feed, drafted, keys, lambda when=when: when)  # type: ignore[misc]
 
 
-def test_two_places_that_do_not_show_the_same(public: Public, tmp_path: Path) -> None:
+def test_two_places_with_different_metadata_are_found(public: Public, tmp_path: Path) -> None:
     public.make()
     shutil.copytree(public.feed, tmp_path / "same")
     with serving(tmp_path / "same") as same:
@@ -140,7 +142,7 @@ def test_two_places_that_do_not_show_the_same(public: Public, tmp_path: Path) ->
     assert "root" not in roles
 
 
-def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Path) -> None:
+def test_contradiction_with_foreign_observations_is_found(public: Public, tmp_path: Path) -> None:
     """The other list is shown to others alone; they publish what they saw."""
     public.make()
     fork(public, public.keys, tmp_path / "other")
@@ -166,7 +168,7 @@ def _lists_of(public: Public, url: str) -> list[dict[str, object]]:
     return [one for one in lists if one["source"] == url]
 
 
-def test_a_place_that_is_behind_or_away(public: Public, tmp_path: Path) -> None:
+def test_outdated_or_unreachable_place_is_reported(public: Public, tmp_path: Path) -> None:
     public.make()
     shutil.copytree(public.feed, tmp_path / "old")
     publish_draft(
@@ -184,7 +186,7 @@ def test_a_place_that_is_behind_or_away(public: Public, tmp_path: Path) -> None:
     assert (code, strict) == (7, {"NU-7208"})  # nobody answered: nothing was found wrong
 
 
-def test_the_only_place_goes_back(public: Public, tmp_path: Path) -> None:
+def test_only_place_going_back_is_detected_by_the_history(public: Public, tmp_path: Path) -> None:
     """What a feed showed before is known to who keeps a history."""
     public.make()
     shutil.copytree(public.feed, tmp_path / "old")
@@ -205,7 +207,7 @@ def test_the_only_place_goes_back(public: Public, tmp_path: Path) -> None:
     assert late >= {"ncen", "timestamp"}
 
 
-def test_a_history_that_is_broken_stops_before_anything_is_asked(
+def test_damaged_history_stops_before_any_request(
     public: Public, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     public.make()

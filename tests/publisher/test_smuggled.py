@@ -276,7 +276,7 @@ SMUGGLED = [
 
 
 @pytest.mark.parametrize("smuggled", SMUGGLED, ids=lambda one: one.name)
-def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
+def test_hidden_change_is_shown_and_marked(smuggled: Smuggled) -> None:
     manifest = json.loads(json.dumps(MANIFEST))
     manifest["version"] = "3.4.0"
     migration = {"id": "002", "up": "m/002.up.sql", "down": "m/002.down.sql", "verify": "m/2.sql"}
@@ -300,7 +300,7 @@ def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
     assert ("Rollback keeps all records, with" in text) is smuggled.goes_back
 
 
-def test_nothing_smuggled_is_marked_nowhere() -> None:
+def test_unchanged_release_has_no_marks() -> None:
     """The release that all of them are made of."""
     manifest = json.loads(json.dumps(MANIFEST))
     manifest["version"] = "3.4.0"
@@ -318,7 +318,7 @@ def test_nothing_smuggled_is_marked_nowhere() -> None:
     assert page.info_count == 2
 
 
-def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
+def test_long_list_is_complete_in_a_counted_annex() -> None:
     manifest = {**json.loads(json.dumps(MANIFEST)), "version": "3.4.0"}
     page = page_for(
         release(manifest, {**FILES, **MANY}, executable=("bin/app", "bin/reset")), BEFORE
@@ -331,7 +331,7 @@ def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
     assert ", 220 of them in annexes" in unshown(whole, "en").render()
 
 
-def test_a_first_release_is_shown_whole() -> None:
+def test_first_release_is_shown_completely() -> None:
     page = page_for(BEFORE, None)
     text, html = forms_of(page)
     for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
@@ -352,7 +352,7 @@ def test_a_first_release_is_shown_whole() -> None:
         "SELECT extract(year FROM c.id), note AT TIME ZONE 'UTC', kg + 1.5 FROM cases c",
     ],
 )
-def test_usual_questions_are_not_marked(question: str) -> None:
+def test_ordinary_queries_are_not_marked(question: str) -> None:
     assert (
         find_marks(
             question, ["postgresql"], "verify", names=defined_names(FIRST + UP, "postgresql")
@@ -361,7 +361,7 @@ def test_usual_questions_are_not_marked(question: str) -> None:
     )
 
 
-def test_the_page_says_which_calls_are_not_told() -> None:
+def test_page_names_unchecked_calls() -> None:
     text, html = forms_of(page_for(BEFORE, None))
     words = "Not checked: a function called as table.name, where a column has that name"
     assert words in text and words in html

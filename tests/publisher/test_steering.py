@@ -105,7 +105,7 @@ def site(tmp_path: Path, feed: Path) -> Iterator[Site]:
         site.source.close()
 
 
-def test_a_release_opens_halts_and_goes_on(
+def test_release_is_opened_halted_and_resumed(
     site: Site, feed: Path, keys: FeedKeys, tmp_path: Path
 ) -> None:
     def publish(draft: Draft) -> None:
@@ -139,7 +139,7 @@ def test_a_release_opens_halts_and_goes_on(
     ).archive.is_file()
 
 
-def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -> None:
+def test_clock_floor_applies(site: Site, feed: Path, keys: FeedKeys) -> None:
     publish_draft(
         feed,
         draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [SECOND], NOW),
@@ -170,7 +170,7 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -
     assert caught.value.code in ("NU-2007", "NU-2008", "NU-2023")
 
 
-def test_channel_and_countries_may_change(site: Site, feed: Path, keys: FeedKeys) -> None:
+def test_channel_and_countries_are_changeable(site: Site, feed: Path, keys: FeedKeys) -> None:
     def publish(draft: Draft) -> None:
         publish_draft(feed, draft, keys, clock)
 
@@ -188,7 +188,7 @@ def test_channel_and_countries_may_change(site: Site, feed: Path, keys: FeedKeys
     ).archive.is_file()
 
 
-def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> None:
+def test_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> None:
     build_release(write_release(tmp_path / "r2", "3.4.0"), tmp_path / "staging")
     draft = draft_releases(
         FeedDirectory(feed).read_state(), tmp_path / "staging", NOW, [FIRST, SECOND]
@@ -198,7 +198,7 @@ def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> 
     assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
 
 
-def test_plain_clients_see_what_is_open_to_all(feed: Path, keys: FeedKeys) -> None:
+def test_plain_clients_see_only_fully_opened_releases(feed: Path, keys: FeedKeys) -> None:
     def listed(draft: Draft | None) -> bool:
         if draft is not None:
             publish_draft(feed, draft, keys, clock)
@@ -242,11 +242,11 @@ Make = Callable[[FeedState], Draft]
         ),
     ],
 )
-def test_words_of_a_draft(make: Make, expected: list[str], feed: Path, tmp_path: Path) -> None:
+def test_drafts_are_described(make: Make, expected: list[str], feed: Path, tmp_path: Path) -> None:
     assert words(feed, tmp_path / "event", make(FeedDirectory(feed).read_state())) == expected
 
 
-def test_words_of_taking_something_away(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_removals_are_described(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     def state() -> FeedState:
         return FeedDirectory(feed).read_state()
 
@@ -269,7 +269,7 @@ def test_words_of_taking_something_away(feed: Path, keys: FeedKeys, tmp_path: Pa
     assert "halted" not in signed
 
 
-def test_what_is_refused(feed: Path, keys: FeedKeys) -> None:
+def test_invalid_rollout_changes_are_refused(feed: Path, keys: FeedKeys) -> None:
     state = FeedDirectory(feed).read_state()
     cases: tuple[tuple[type[UpdaterError], Callable[[], Draft]], ...] = (
         (UpdaterError, lambda: draft_halt_end(state, "ncen", "3.3.0", NOW)),
@@ -288,7 +288,7 @@ def test_what_is_refused(feed: Path, keys: FeedKeys) -> None:
     assert find_offer(FeedDirectory(feed).read_state(), "ncen", "3.3.0").waves == ()
 
 
-def test_sites_that_have_a_withdrawn_release_read_the_advice(
+def test_sites_read_the_advice_of_a_withdrawn_release(
     site: Site, feed: Path, keys: FeedKeys
 ) -> None:
     taken = Withdrawal(reason="loses cases", advice="go back to 3.2.4")

@@ -86,7 +86,7 @@ def nairobi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("event", ["release-event", "first-event"])
-def test_it_says_nothing_in_the_words_of_machines(
+def test_page_contains_no_machine_notation(
     made: Made, event: str, language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     beside = ("--root", str(made.place / "feed/metadata/1.root.json")) if "rel" in event else ()
@@ -115,7 +115,7 @@ def test_it_says_nothing_in_the_words_of_machines(
                 "facultatif pour les clients tufup simples", "signé par personne à ce jour"]),
     ],
 )  # fmt: skip
-def test_it_is_told_as_other_pages_tell_it(
+def test_page_uses_the_wording_of_other_pages(
     made: Made, language: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, page = made.shown("release-event", language, tmp_path)
@@ -125,7 +125,7 @@ def test_it_is_told_as_other_pages_tell_it(
         assert words in terminal, words
 
 
-def test_programs_read_what_stands_in_the_lists(
+def test_json_figures_keep_the_signed_values(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """However it is told to people, ``figures`` hold it as it is signed."""
@@ -154,10 +154,10 @@ def test_programs_read_what_stands_in_the_lists(
         ("", ""),
     ],
 )
-def test_a_range_of_versions(signed: str, said: str) -> None:
+def test_version_range_is_described(signed: str, said: str) -> None:
     assert str(format_version_range(signed)) == said
 
 
 @pytest.mark.parametrize("odd", ["soon", "2026-13-45T99:00:00Z", None, 7])
-def test_what_is_no_time_stays_as_it_was_written(odd: object) -> None:
+def test_invalid_time_is_shown_unchanged(odd: object) -> None:
     assert format_signed_time(odd) == str(odd)

@@ -54,7 +54,7 @@ def tried(
 
 @in_turns("up")
 @pytest.mark.parametrize("up", [True, False])
-def test_over_and_back(
+def test_release_is_upgraded_and_rolled_back_in_the_sandbox(
     desk: DemoSite, tmp_path: Path, up: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if up:
@@ -71,7 +71,7 @@ def test_over_and_back(
     assert (again, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code), "no fresh copy any more"
 
 
-def test_a_release_that_fails_says_why(
+def test_failing_release_reports_its_reason(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, told = tried(desk, tmp_path, "3.3.1", capsys, "--yes")
@@ -84,7 +84,7 @@ def test_a_release_that_fails_says_why(
     assert not desk.app_running()
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_built(
+def test_occupied_port_is_reported_before_the_build(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = urllib.parse.urlsplit(desk.options.feed_urls[0]).port
@@ -94,7 +94,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_built(
     assert "building" not in told
 
 
-def test_a_trial_goes_on_from_the_stage_that_failed(
+def test_trial_continues_from_the_failed_stage(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = ["--yes", "--keep", str(tmp_path / "kept")]
@@ -144,7 +144,7 @@ sys.exit(4)
 """
 
 
-def test_a_release_finds_none_of_our_libraries(
+def test_release_does_not_see_our_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With our virtual environment on the path ``python3`` in a release would be the one in it."""
@@ -164,7 +164,7 @@ def test_a_release_finds_none_of_our_libraries(
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_what_a_person_has_to_say_is_said(tmp_path: Path, start: int) -> None:
+def test_data_loss_is_accepted_on_behalf_of_the_user(tmp_path: Path, start: int) -> None:
     """Seen: no application with a migrator of its own ever went back on the desk."""
     program = tmp_path / "agent.py"
     program.write_text(STUBBORN.replace("START", str(start)), "utf-8")
@@ -189,7 +189,7 @@ sys.exit(3)
 """
 
 
-def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
+def test_blocked_plan_names_its_blockers(tmp_path: Path) -> None:
     """Seen: 'look over the site: FAILED (3)', 'the stage that failed says why', and no word why."""
     program = tmp_path / "agent.py"
     program.write_text(BLOCKED, "utf-8")
@@ -228,7 +228,7 @@ sys.exit(12)
         ([], None),
     ],
 )
-def test_a_changed_schema_names_the_declaration_that_would_cover_it(
+def test_changed_schema_names_the_missing_declaration(
     tmp_path: Path, kinds: list[str], hint: str | None
 ) -> None:
     """Seen: 'Do not upgrade', to who had made the release and knew what it was."""
@@ -249,7 +249,7 @@ def test_a_changed_schema_names_the_declaration_that_would_cover_it(
         )
 
 
-def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
+def test_application_with_token_health_is_started(tmp_path: Path) -> None:
     """The desk asks as the site does, and gives the token to nobody who is redirected to."""
     heard: list[str | None] = []
 
@@ -290,7 +290,7 @@ def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
         ("[site]", "[site", "line"),
     ],
 )
-def test_what_may_be_a_site_in_use_is_refused(
+def test_possible_production_site_is_refused(
     desk: DemoSite,
     tmp_path: Path,
     old: str,
@@ -308,7 +308,7 @@ def test_what_may_be_a_site_in_use_is_refused(
 
 
 @pytest.mark.parametrize("what", ["state", "root", "nobody agrees", "port"])
-def test_nothing_is_done_to_what_is_there(
+def test_existing_files_are_not_touched(
     desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, expected, more = 1, SANDBOX_UNUSABLE.code, ["--yes"]

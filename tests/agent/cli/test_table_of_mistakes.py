@@ -174,11 +174,11 @@ ELSEWHERE = {
     54: f"{DIAGNOSTICS}/test_doctor.py::test_every_altered_file_is_named",
     55: f"{DIAGNOSTICS}/test_doctor.py::test_changed_schema_asks_first_who_changed_it",
     57: f"{CLI}/test_mistakes.py::test_mistyped_command_has_a_helpful_error",
-    61: f"{PUBLISHER}/test_mistakes.py::test_a_key_that_cannot_be_made",
-    62: f"{PUBLISHER}/test_mistakes.py::test_which_product",
-    63: f"{PUBLISHER}/test_keys.py::test_a_bad_ceremony",
-    64: f"{PUBLISHER}/test_tokens.py::test_a_token_that_cannot_be_used",
-    65: f"{PUBLISHER}/test_publish.py::test_an_event_that_the_feed_has_left_behind",
+    61: f"{PUBLISHER}/test_mistakes.py::test_failed_key_creation_leaves_nothing",
+    62: f"{PUBLISHER}/test_mistakes.py::test_missing_product_is_resolved_or_named",
+    63: f"{PUBLISHER}/test_keys.py::test_invalid_ceremony_is_refused",
+    64: f"{PUBLISHER}/test_tokens.py::test_unusable_token_is_refused",
+    65: f"{PUBLISHER}/test_publish.py::test_outdated_event_is_refused",
 }
 
 

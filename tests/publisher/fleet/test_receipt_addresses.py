@@ -14,7 +14,7 @@ __all__ = ["officer"]
 ADDRESSES = ["https://receipts.example.org/spool/", "mailto:receipts@example.org"]
 
 
-def test_the_root_names_them_and_its_signers_see_each_change(officer: Officer) -> None:
+def test_root_names_receipt_addresses_and_changes_are_shown(officer: Officer) -> None:
     work, ceremony = officer.work, officer.work / "ceremony.toml"
     roles = ceremony.read_text()
     ceremony.write_text(f"receipts = {json.dumps(ADDRESSES[:1])}\n{roles}")
@@ -47,6 +47,6 @@ def test_the_root_names_them_and_its_signers_see_each_change(officer: Officer) -
         f"https://example.org/{'a' * 200}", 1,
     ],
 )  # fmt: skip
-def test_what_is_no_address(address: object) -> None:
+def test_invalid_receipt_addresses_are_refused(address: object) -> None:
     with pytest.raises(ValueError, match="validation error"):
         read_receipt_addresses({RECEIPT_ADDRESSES_FIELD: [address]})

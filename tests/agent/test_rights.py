@@ -14,7 +14,7 @@ from ncen_updater.agent.cli import resume
 from ncen_updater.agent.cli.main import run
 from ncen_updater.common.landlock import get_abi_version
 from tests.agent.cli.site import make_site
-from tests.feed.test_unit import CONFIG
+from tests.feed.test_reader_unit import CONFIG
 from tests.support.forks import DEADLINE_S
 
 needs_landlock = pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")

@@ -10,7 +10,7 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
 from tests.feed.conftest import Agent
-from tests.feed.test_wire import CONTENT, NAME, OK, Hostile, fetching, once
+from tests.feed.test_hostile_servers import CONTENT, NAME, OK, Hostile, fetching, once
 from tests.support.http_server import PORTAL, Fault, serving
 from tests.support.tuf_repository import Feed
 

@@ -35,7 +35,7 @@ from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
-from tests.feed.test_unit import CONFIG, needs_activator, unit
+from tests.feed.test_reader_unit import CONFIG, needs_activator, unit
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed

@@ -89,7 +89,7 @@ def test_units_may_write_all_paths_of_the_agent(tmp_path: Path) -> None:
         assert below == (kept if unit in (SERVICE, RENEW) else set()), unit
 
 
-def test_every_configured_path_is_writable(tmp_path: Path) -> None:
+def test_every_path_of_the_example_is_writable(tmp_path: Path) -> None:
     example = (PACKAGING / "agent.toml.example").read_text("utf-8")
     found = ["[Service]", 'ReadWritePaths="-/run/ncen"', *made("/run/ncen")]
     assert generated(tmp_path, example) == {APPLY: found, RESUME: found}

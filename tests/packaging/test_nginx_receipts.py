@@ -87,7 +87,7 @@ def test_receipt_is_stored_under_its_digest_and_unreadable(spool: Spool) -> None
         f"/spool/{'a' * 64}/", f"/spool/../{'a' * 64}", f"/{'a' * 64}", f"/partial/{'a' * 64}",
     ],
 )  # fmt: skip
-def test_invalid_receipt_names_are_refused(spool: Spool, name: str) -> None:
+def test_other_paths_return_404(spool: Spool, name: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         assert spool.ask(method, name, b"x") == 404
     assert [*spool.directory.iterdir()] == []

@@ -119,14 +119,14 @@ def test_unadopted_site_permits_removal(package: Package) -> None:
     assert package.ask().returncode == 0
 
 
-def test_foreign_lock_does_not_block_the_removal(package: Package) -> None:
+def test_removal_is_refused_while_an_operation_runs(package: Package) -> None:
     with hold_change_lock(package.state / CHANGE_LOCK_FILE, "test"):
         assert package.ask().returncode == 1
     assert package.ask().returncode == 0
 
 
 @pytest.mark.parametrize("act", ["remove", "upgrade"])
-def test_service_is_stopped_before_the_removal(package: Package, act: str) -> None:
+def test_service_is_stopped_only_where_no_change_is_open(package: Package, act: str) -> None:
     calls = package.with_systemd("")
     assert package.ask(act).returncode == 0
     assert calls.read_text().splitlines()[0] == "stop ncen-updater.service"

@@ -14,7 +14,7 @@ from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.publisher.build.agent_release import make_agent_release, parse_lock
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from tests.agent.self_update.making import agent_wheel, wheel
+from tests.agent.self_update.factories import agent_wheel, wheel
 from tests.support.errors import refused
 
 HELPER = wheel("some_helper", "1.4", {"some_helper.py": "x = 1\n"})

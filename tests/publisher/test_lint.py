@@ -175,7 +175,7 @@ def test_empty_migration_file_is_a_warning(tmp_path: Path) -> None:
     assert (codes(release), codes(release, "critical")) == ({"7114"}, set())
 
 
-def test_unsupported_files_are_found(tmp_path: Path) -> None:
+def test_tree_mistakes_are_found(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "BIN").mkdir()
     assert codes(release) == {"7110"}

@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.feed.http_session import BoundedHttpSession, ReadDeadline, make_bounded_session
 from ncen_updater.publisher.distribute.server_probe import ServerProbe
 from tests.badinput.hostile import bounded
-from tests.feed.test_wire import (
+from tests.feed.test_hostile_servers import (
     CHUNKED,
     CONTENT,
     ENDLESS,

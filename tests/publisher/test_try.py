@@ -164,7 +164,7 @@ def test_release_does_not_see_our_libraries(
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_data_loss_is_accepted_on_behalf_of_the_user(tmp_path: Path, start: int) -> None:
+def test_trial_gives_the_consent_that_a_rollback_needs(tmp_path: Path, start: int) -> None:
     """Seen: no application with a migrator of its own ever went back on the desk."""
     program = tmp_path / "agent.py"
     program.write_text(STUBBORN.replace("START", str(start)), "utf-8")

@@ -239,7 +239,9 @@ def test_feed_is_copied_to_a_directory(feed: Path, keys: FeedKeys, tmp_path: Pat
     assert done.timestamp == 3
 
 
-def test_foreign_content_is_not_overwritten(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_newer_or_diverged_copy_is_not_overwritten(
+    feed: Path, keys: FeedKeys, tmp_path: Path
+) -> None:
     place = DirectoryStorage(tmp_path / "mirror")
     upload_feed(FeedDirectory(feed), place, SilentProgress())
     old = tmp_path / "old"

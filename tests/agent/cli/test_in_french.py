@@ -12,7 +12,7 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import BundlePa
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_UNREACHABLE
-from tests.agent.cli.test_parts import SITE
+from tests.agent.cli.test_rendering import SITE
 
 
 def test_bundle_parts_are_in_french() -> None:

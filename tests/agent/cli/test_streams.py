@@ -71,7 +71,9 @@ def test_closed_pipe_ends_the_command_quietly(site: TrialSite, words: str, exit_
 
 
 @pytest.mark.parametrize("mask", [0o777, 0o077, 0o022])
-def test_output_file_is_readable_by_its_writer(tmp_path: Path, mask: int) -> None:
+def test_written_file_is_readable_by_its_owner_whatever_the_umask(
+    tmp_path: Path, mask: int
+) -> None:
     before = os.umask(mask)
     try:
         atomic_files.write_file(tmp_path / "a", b"x", 0o640)

@@ -41,8 +41,8 @@ from ncen_updater.common.messages import (
     ErrorMessage,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import CHANGE as MIGRATED
-from tests.agent.adapters.databases.migrations.making import make
+from tests.agent.adapters.databases.migrations.factories import CHANGE as MIGRATED
+from tests.agent.adapters.databases.migrations.factories import make
 from tests.agent.engine.test_runner import CHANGE, Trial
 from tests.support.errors import refused, says
 

@@ -16,7 +16,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import get_abi_version
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.self_update.making import agent_release, agent_wheel, wheel
+from tests.agent.self_update.factories import agent_release, agent_wheel, wheel
 from tests.support.errors import refused
 
 HOSTILE = """

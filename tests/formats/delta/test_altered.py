@@ -16,7 +16,7 @@ from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_builder import build_pack
 from ncen_updater.formats.delta.pack_plan import DeltaError, DeltaLimits, FileReference, LinkMode
 from ncen_updater.formats.tree import Tree
-from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
+from tests.formats.delta.factories import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused
 
 

@@ -50,7 +50,7 @@ from ncen_updater.formats.delta.pack_plan import (
 from ncen_updater.formats.delta.zip_archive import NotAnArchiveError, ZipTable, inflate_member
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
-from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.formats.delta.factories import Files, Forge, Link, Mode, facts, fresh, group, jar, write
 from tests.support.errors import refused
 
 MANY = settings(FEW, max_examples=150)

@@ -35,7 +35,7 @@ from ncen_updater.formats.delta.pack_plan import (
     NewEntry,
 )
 from ncen_updater.formats.tree import EntryType, scan_tree
-from tests.formats.delta.making import Forge, fresh, group, jar, planes
+from tests.formats.delta.factories import Forge, fresh, group, jar, planes
 from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")

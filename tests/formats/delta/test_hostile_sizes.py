@@ -22,7 +22,7 @@ from ncen_updater.formats.delta.pack_plan import (
     MAX_INDEX_BYTES,
     FileReference,
 )
-from tests.formats.delta.making import Forge, fresh, group, planes
+from tests.formats.delta.factories import Forge, fresh, group, planes
 from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")

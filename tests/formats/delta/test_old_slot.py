@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ncen_updater.formats.delta.apply import GroupReference, OldSlot
 from ncen_updater.formats.delta.pack_plan import FileReference
-from tests.formats.delta.making import jar, write
+from tests.formats.delta.factories import jar, write
 
 
 def test_large_archive_members_are_buffered_on_disk(tmp_path: Path) -> None:

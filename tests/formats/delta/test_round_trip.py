@@ -21,7 +21,7 @@ from ncen_updater.formats.delta.cover_finder import is_finder_installed
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
 from ncen_updater.formats.delta.pack_plan import COPIES, DeltaVerificationError, list_capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
-from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
+from tests.formats.delta.factories import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
 
 NOISE = random.Random(7).randbytes(200_000)

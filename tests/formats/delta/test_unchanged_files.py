@@ -18,7 +18,7 @@ from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.apply import FileSharing, OldSlot, apply_pack, is_link_safe
 from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.tree import Tree
-from tests.formats.delta.making import Files, Mode, write
+from tests.formats.delta.factories import Files, Mode, write
 from tests.support.errors import refused
 
 USER, OTHER = 1000, 1001

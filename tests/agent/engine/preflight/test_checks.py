@@ -42,7 +42,7 @@ from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import HEALTH_TOKEN_MISSING, PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
-from tests.agent.storage.slots.making import document_for, make_release
+from tests.agent.storage.slots.factories import document_for, make_release
 from tests.support.errors import refused
 from tests.support.ground import other_than
 

@@ -13,7 +13,7 @@ from ncen_updater.agent.storage.overlay.translation_exchange import (
 from ncen_updater.formats.manifest import OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
 from ncen_updater.formats.texts.file_formats import FORMATS
-from tests.agent.storage.overlay.making import catalogue, declared, shipped
+from tests.agent.storage.overlay.factories import catalogue, declared, shipped
 
 JSON, PO = OverlayFormat.JSON, OverlayFormat.PO
 BASE = shipped(JSON, {}, {"a": "A", "b": "B"})

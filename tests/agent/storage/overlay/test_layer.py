@@ -23,8 +23,8 @@ from ncen_updater.common.atomic_files import is_partial_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.formats.tree import scan_tree
-from tests.agent.storage.overlay.making import TEXTS
-from tests.agent.storage.slots.making import document_for
+from tests.agent.storage.overlay.factories import TEXTS
+from tests.agent.storage.slots.factories import document_for
 from tests.support.killing import killed_at
 from tests.support.trees import remove_tree
 

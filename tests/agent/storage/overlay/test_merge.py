@@ -17,7 +17,7 @@ from ncen_updater.agent.storage.overlay.three_way_merge import (
 from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
 from ncen_updater.formats.texts.overlay_files import ShippedTexts
-from tests.agent.storage.overlay.making import catalogue, declared, shipped
+from tests.agent.storage.overlay.factories import catalogue, declared, shipped
 
 TEXT_FORMATS = [OverlayFormat.JSON, OverlayFormat.PROPERTIES, OverlayFormat.INI]
 Texts = dict[str, object]

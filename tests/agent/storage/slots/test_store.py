@@ -24,7 +24,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from tests.agent.storage.slots.making import (
+from tests.agent.storage.slots.factories import (
     NEW,
     OLD,
     build,

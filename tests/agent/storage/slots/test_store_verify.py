@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.storage.slots.store import DifferenceKind, SlotDifference, SlotStore
 from ncen_updater.common.messages import SLOT_MISSING
-from tests.agent.storage.slots.making import NEW, OLD, build
+from tests.agent.storage.slots.factories import NEW, OLD, build
 from tests.support.errors import refused
 
 

@@ -20,7 +20,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     reduce_ledger,
 )
 from ncen_updater.agent.model.errors import MigrationRefusedError
-from tests.agent.adapters.databases.migrations.making import make, row
+from tests.agent.adapters.databases.migrations.factories import make, row
 
 UP, DOWN = MigrationDirection.UP, MigrationDirection.DOWN
 

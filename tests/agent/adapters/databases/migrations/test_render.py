@@ -14,7 +14,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.adapters.databases.migrations.runner import OWN_LOCK_TIMEOUT_MS
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.making import make, release, row
+from tests.agent.adapters.databases.migrations.factories import make, release, row
 
 
 def test_rendered_plan_is_executable(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
     VERIFY_FAILED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import CHANGE, Told, make
+from tests.agent.adapters.databases.migrations.factories import CHANGE, Told, make
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S

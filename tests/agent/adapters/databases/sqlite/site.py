@@ -10,7 +10,7 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import make, release
+from tests.agent.adapters.databases.migrations.factories import make, release
 
 NAMES = ("cases", "people")
 

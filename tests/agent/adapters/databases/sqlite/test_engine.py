@@ -33,7 +33,7 @@ from ncen_updater.common.messages import (
     QUERY_FAILED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.migrations.factories import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,

@@ -28,7 +28,7 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.migrations.factories import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,

@@ -47,7 +47,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.making import make, release
+from tests.agent.adapters.databases.migrations.factories import make, release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,

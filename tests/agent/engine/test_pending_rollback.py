@@ -43,7 +43,7 @@ from ncen_updater.common.messages import (
     OPEN_CHANGE,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
+from tests.agent.engine.rehearsal.test_rehearser import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 from tests.support.rotation import either_engine, in_turns

@@ -12,7 +12,7 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import DatabaseMarker
 from ncen_updater.agent.model.errors import MigrationFailedError
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import CHANGE, make
+from tests.agent.adapters.databases.migrations.factories import CHANGE, make
 from tests.agent.adapters.databases.migrations.test_runner import (
     Database,
     first,

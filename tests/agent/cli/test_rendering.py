@@ -313,7 +313,7 @@ def test_internal_error_shows_its_location_and_a_code(
     assert run_program(_group, CliSession("x"), words, lambda _: STATE) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["state"]) == ("NU-1000", "a. b.")
-    assert "test_parts.py" in (error["detail"] or "") + error["title"]
+    assert "test_rendering.py" in (error["detail"] or "") + error["title"]
     assert ("Traceback" in (error["detail"] or "")) is verbose
 
 

@@ -27,7 +27,7 @@ from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint import sql_rules
 from ncen_updater.publisher.lint.release_lint import lint_release
-from tests.agent.adapters.databases.migrations.making import CHANGE
+from tests.agent.adapters.databases.migrations.factories import CHANGE
 from tests.agent.adapters.databases.migrations.test_runner import Database, on_postgres, on_sqlite
 from tests.agent.adapters.databases.postgresql.site import LIMITS, NEWEST
 from tests.publisher.releases import write_release

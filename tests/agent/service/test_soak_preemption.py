@@ -136,7 +136,7 @@ def test_end_of_the_soak_is_recorded_first(site: TrialSite) -> None:
     assert [(note.get("job"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
-def test_no_job_leaves_the_soak_running(site: TrialSite) -> None:
+def test_other_jobs_do_not_end_the_soak(site: TrialSite) -> None:
     site.open_change()
     commit(site, *WATCHED)
     order(site, JobKind.CHECK)

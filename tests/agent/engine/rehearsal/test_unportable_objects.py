@@ -17,7 +17,7 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_INCOMPLETE_COPY
-from tests.agent.engine.rehearsal.test_rehearsing import rehearse
+from tests.agent.engine.rehearsal.test_rehearser import rehearse
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, site_in_process
 

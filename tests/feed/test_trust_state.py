@@ -46,7 +46,7 @@ from ncen_updater.feed.trust_state import (
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.target_names import ISSUE_TIME_FIELD
 from tests.badinput.hostile import typed
-from tests.feed.test_unit import CONFIG
+from tests.feed.test_reader_unit import CONFIG
 from tests.support import workers
 from tests.support.forks import workers_place
 from tests.support.http_server import WebServer

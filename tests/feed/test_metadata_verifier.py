@@ -32,7 +32,7 @@ from ncen_updater.formats.release_document import Offer
 from tests.badinput.hostile import typed
 from tests.badinput.test_signed import Directory
 from tests.feed.conftest import Agent
-from tests.feed.test_unit import CONFIG
+from tests.feed.test_reader_unit import CONFIG
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed

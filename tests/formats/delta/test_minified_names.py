@@ -33,7 +33,7 @@ from ncen_updater.formats.delta.pack_plan import (
     MinifiedNames,
     list_capabilities,
 )
-from tests.formats.delta.making import Files, Forge, fresh, group, planes, there
+from tests.formats.delta.factories import Files, Forge, fresh, group, planes, there
 from tests.support.errors import refused
 
 WORDS = [random.Random(n).randbytes(3).hex() for n in range(900)]

@@ -85,7 +85,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
             yield trial
 
 
-def test_expired_metadata_is_reported_and_blocks_nothing_else(trial: Trial) -> None:
+def test_expired_metadata_is_reported_and_blocks_nothing(trial: Trial) -> None:
     for role, code, who in (("ncen", "NU-2023", "(signers)"), ("timestamp", "NU-2007", "")):
         trial.lapse(role)
         check = trial.run("check")

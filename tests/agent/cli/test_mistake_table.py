@@ -140,7 +140,7 @@ ROWS = [
 ELSEWHERE = {
     10: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
     11: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
-    12: f"{CLI}/test_table_of_mistakes.py::test_text_in_other_encodings_is_reported",
+    12: f"{CLI}/test_mistake_table.py::test_text_in_other_encodings_is_reported",
     14: f"{CLI}/test_mistakes.py::test_configuration_mistake_has_a_helpful_error",
     18: f"{DIAGNOSTICS}/test_owner.py::test_unknown_database_is_reported",
     19: f"{CLI}/test_mistakes.py::test_unreachable_database_server_is_reported",
@@ -151,10 +151,10 @@ ELSEWHERE = {
     26: f"{CLI}/test_mistakes.py::test_refused_connection_is_classified",
     27: f"{CLI}/test_mistakes.py::test_refused_connection_is_classified",
     28: f"{CLI}/test_mistakes.py::test_password_file_mistakes_are_reported",
-    29: f"{CLI}/test_table_of_mistakes.py::test_invalid_trusted_root_is_reported",
-    30: f"{CLI}/test_table_of_mistakes.py::test_root_of_another_feed_is_reported",
+    29: f"{CLI}/test_mistake_table.py::test_invalid_trusted_root_is_reported",
+    30: f"{CLI}/test_mistake_table.py::test_root_of_another_feed_is_reported",
     32: f"{FEED}/test_attack_files.py::test_files_are_refused_with_their_code",
-    34: f"{FEED}/test_stale.py::test_expired_metadata_is_reported_and_blocks_nothing_else",
+    34: f"{FEED}/test_expired_metadata.py::test_expired_metadata_is_reported_and_blocks_nothing",
     36: f"{CLI}/test_full_disk.py::test_full_agent_disk_stops_writers_but_not_readers",
     37: f"{DATABASES}/test_pure.py::test_blocker_rules_have_their_finding",
     38: f"{FAULTS}/test_application.py::test_application_that_refuses_to_stop_is_left_running",
@@ -164,7 +164,7 @@ ELSEWHERE = {
     42: f"{CLI}/test_live.py::test_upgrade_and_rollback_are_confirmed_at_a_terminal",
     43: f"{DIAGNOSTICS}/test_doctor.py::"
     "test_open_change_is_listed_first_and_suppresses_its_consequences",
-    44: f"{CLI}/test_table_of_mistakes.py::test_concurrent_command_names_the_running_one",
+    44: f"{CLI}/test_mistake_table.py::test_concurrent_command_names_the_running_one",
     45: f"{CLI}/test_access.py::test_user_in_no_group_is_told_which_group_to_join",
     46: f"{CLI}/test_approve.py::test_two_approvers_approve_what_was_rehearsed",
     48: f"{CLI}/test_approve.py::"

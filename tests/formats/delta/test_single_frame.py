@@ -34,7 +34,7 @@ from ncen_updater.formats.delta.pack_plan import (
     FileReference,
     list_capabilities,
 )
-from tests.formats.delta.making import Files, Forge, Mode, fresh, group, there
+from tests.formats.delta.factories import Files, Forge, Mode, fresh, group, there
 from tests.support.errors import refused
 
 LARGE = [random.Random(n).randbytes(120_000) for n in range(8)]

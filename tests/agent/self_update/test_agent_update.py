@@ -45,7 +45,7 @@ from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.offers import FeedView
 from ncen_updater.formats.errors import DownloadDamagedError
 from tests.agent.cli.live import LiveSite
-from tests.agent.self_update.making import agent_release, agent_wheel
+from tests.agent.self_update.factories import agent_release, agent_wheel
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 from tests.support.http_server import serving

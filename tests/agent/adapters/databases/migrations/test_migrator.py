@@ -32,7 +32,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.making import Told
+from tests.agent.adapters.databases.migrations.factories import Told
 from tests.support.errors import refused
 
 ENVIRONMENT = {"PATH": os.defpath, "NCEN_DB_CASES_URL": "sqlite:///somewhere"}

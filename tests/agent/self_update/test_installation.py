@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
     SERVICE_STILL_RUNS,
     ExitCode,
 )
-from tests.agent.self_update.making import agent_release
+from tests.agent.self_update.factories import agent_release
 from tests.support.forks import DEADLINE_S
 from tests.support.tuf_repository import Feed
 

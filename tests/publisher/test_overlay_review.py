@@ -17,7 +17,7 @@ from ncen_updater.publisher.review.event_review import EventReview, build_review
 from ncen_updater.publisher.review.text_page import render_html
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from tests.publisher.releases import clock, ring
-from tests.publisher.test_lint_carried import all_of, carrying, text, words
+from tests.publisher.test_lint_overlay import all_of, carrying, text, words
 from tests.publisher.test_review_page import Desk, said, warnings
 from tests.publisher.test_review_page import published as plainly  # noqa: F401 - a fixture
 from tests.support.errors import refused

@@ -34,7 +34,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.formats.data_loss import DataLoss, LossKind
 from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility
-from tests.agent.adapters.databases.migrations.making import make
+from tests.agent.adapters.databases.migrations.factories import make
 
 NAMES = ("a", "b")
 PROGRAM = MigratorCommand(argv=("bin/migrate",), no_rollback_reason="it only goes forward")

@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         yield LiveSite(site, root)
 
 
-def said(site: LiveSite) -> str:
+def status_output(site: LiveSite) -> str:
     return site.run("status").stdout
 
 
@@ -51,7 +51,7 @@ def document(site: LiveSite) -> Availability:
 
 
 def test_running_application_is_available(running: LiveSite) -> None:
-    assert "Status: running" in said(running)
+    assert "Status: running" in status_output(running)
     seen = document(running)
     assert (seen.state, seen.process_runs, seen.answer) == ("available", True, "healthy")
 
@@ -60,7 +60,9 @@ def test_unreachable_database_is_shown_as_failed(running: LiveSite) -> None:
     databases = running.demo.root / "srv/ncen/databases"
     databases.rename(databases.with_name("away"))
     try:
-        assert "Status: failed" in said(running) and "(HTTP status 503)" in said(running)
+        assert "Status: failed" in status_output(running) and "(HTTP status 503)" in status_output(
+            running
+        )
     finally:
         databases.with_name("away").rename(databases)
 
@@ -68,7 +70,7 @@ def test_unreachable_database_is_shown_as_failed(running: LiveSite) -> None:
 def test_stopped_application_is_not_running(running: LiveSite) -> None:
     running.demo.stop_app()
     try:
-        assert "Status: stopped; users cannot work" in said(running)
+        assert "Status: stopped; users cannot work" in status_output(running)
         assert document(running).state is AvailabilityState.NOT_RUNNING
     finally:
         running.demo.start_app()
@@ -78,13 +80,13 @@ def test_maintenance_and_interrupted_change_are_shown(running: LiveSite) -> None
     door = MaintenanceFile(running.demo.maintenance_file, now=lambda: CLOSED_AT)
     door.write()
     try:
-        assert "Status: maintenance page shown since 2026-11-24 06:00:00" in said(running)
-        assert "Application stopped" not in said(running)
+        assert "Status: maintenance page shown since 2026-11-24 06:00:00" in status_output(running)
+        assert "Application stopped" not in status_output(running)
         with Journal.open(running.demo.state / JOURNAL_FILE) as journal:
             journal.begin_change(replace(CHANGE, id="ccccccca"))
             journal.record_step("ccccccca", StepName.MAINTENANCE_ON, StepState.INTENDED)
         running.demo.stop_app()
-        words = said(running)
+        words = status_output(running)
         assert "Status: maintenance page shown since" in words
         assert "Application stopped" in words
         assert "Run: sudo ncen-updater resume" in words

@@ -45,7 +45,7 @@ def lay(inbox: Inbox, name: str, content: bytes = b"bundle") -> Path:
     return path
 
 
-class Told:
+class RecordingProgress:
     """Remembers what was told."""
 
     def __init__(self) -> None:
@@ -253,7 +253,7 @@ def lies(inbox: Inbox) -> list[str]:
 
 
 def test_file_is_placed_and_removed(inbox: Inbox, medium: Path) -> None:
-    told = Told()
+    told = RecordingProgress()
     with place_files(inbox.path, medium, told) as remove:
         assert lies(inbox) == remove == ["ke.ncen"]
         descriptor = inbox.open_file("ke.ncen", ME)
@@ -264,18 +264,18 @@ def test_file_is_placed_and_removed(inbox: Inbox, medium: Path) -> None:
 
 
 def test_file_needed_by_a_job_is_retained(inbox: Inbox, medium: Path) -> None:
-    with place_files(inbox.path, medium, Told()) as remove:
+    with place_files(inbox.path, medium, RecordingProgress()) as remove:
         remove.clear()
     assert lies(inbox) == ["ke.ncen"]
 
 
 def test_own_leftovers_are_replaced(inbox: Inbox, medium: Path) -> None:
     lay(inbox, medium.name, b"a part of it")
-    with place_files(inbox.path, medium, Told()):
+    with place_files(inbox.path, medium, RecordingProgress()):
         assert (inbox.path / medium.name).read_bytes() == b"12345"
 
 
-class KilledAt(Told):
+class KilledAt(RecordingProgress):
     """Ends the process once so many pieces were copied, as a power cut or a SIGKILL does."""
 
     def __init__(self, pieces: int) -> None:
@@ -318,7 +318,7 @@ def test_kill_while_copying_leaves_a_visible_partial_file(
         assert all(file.refused_because is None for file in found)
         copied.append([file.size_bytes for file in found])
         assert medium.read_bytes().startswith((inbox.path / medium.name).read_bytes())
-        with place_files(inbox.path, medium, Told()):
+        with place_files(inbox.path, medium, RecordingProgress()):
             assert (inbox.path / medium.name).read_bytes() == b"12345"
         assert lies(inbox) == [], "typed once more, it takes away what was left, too"
     assert copied == [[2], [4], [5]]
@@ -327,7 +327,10 @@ def test_kill_while_copying_leaves_a_visible_partial_file(
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
 def test_file_of_another_user_is_preserved(inbox: Inbox, medium: Path) -> None:
     os.chown(lay(inbox, medium.name), SOMEBODY, SOMEBODY)
-    with pytest.raises(UpdaterError, match="NU-9334"), place_files(inbox.path, medium, Told()):
+    with (
+        pytest.raises(UpdaterError, match="NU-9334"),
+        place_files(inbox.path, medium, RecordingProgress()),
+    ):
         pass
     assert lies(inbox) == [medium.name]
 
@@ -352,7 +355,7 @@ def test_disk_that_fills_during_the_copy_is_reported(
 ) -> None:
     monkeypatch.setattr(os, "write", full(3))
     refused = pytest.raises(UpdaterError, match="NU-3110")
-    with refused as found, place_files(inbox.path, medium, Told()):
+    with refused as found, place_files(inbox.path, medium, RecordingProgress()):
         pass
     assert lies(inbox) == []
     assert medium.name in str(found.value.values["path"])
@@ -376,12 +379,15 @@ def test_unsuitable_file_is_not_placed(
     inbox: Inbox, sources: dict[str, Path], name: str, code: str
 ) -> None:
     refused = pytest.raises(UpdaterError, match=code)
-    with refused as caught, place_files(inbox.path, sources[name], Told()):
+    with refused as caught, place_files(inbox.path, sources[name], RecordingProgress()):
         pass
     assert "Errno" not in (caught.value.detail or ""), "words for people"
     assert lies(inbox) == []
 
 
 def test_missing_import_directory_is_reported(tmp_path: Path, medium: Path) -> None:
-    with pytest.raises(UpdaterError, match="NU-9333"), place_files(tmp_path / "no", medium, Told()):
+    with (
+        pytest.raises(UpdaterError, match="NU-9333"),
+        place_files(tmp_path / "no", medium, RecordingProgress()),
+    ):
         pass

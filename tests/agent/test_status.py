@@ -71,7 +71,7 @@ def facts(journal: Journal) -> JournalSnapshot:
     return read_journal_snapshot(journal, NOW)
 
 
-def owed(journal: Journal) -> bool:
+def is_rollback_pending(journal: Journal) -> bool:
     found = facts(journal).pending_rollback
     return found is not None and found.is_automatic
 
@@ -82,7 +82,7 @@ def upgraded(journal: Journal, **facts: Any) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
 
 
-def back(
+def record_rollback(
     journal: Journal, number: int, state: ChangeState, code: str | None = None, **facts: Any
 ) -> None:
     change = dataclasses.replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
@@ -269,36 +269,38 @@ def test_end_of_holds_is_known_if_all_of_them_expire(journal: Journal) -> None:
 
 def test_rollback_is_pending_until_done_or_tried_too_often(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
-    assert not owed(journal), "none was begun: that is the site's own setting"
+    assert not is_rollback_pending(journal), "none was begun: that is the site's own setting"
     for number in range(MAX_ATTEMPTS):
-        back(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
-        assert owed(journal) is (number < MAX_ATTEMPTS - 1)
-    back(journal, MAX_ATTEMPTS, ChangeState.FINISHED, failed_soak_upgrade=UPGRADE.id)
-    assert not owed(journal)
+        record_rollback(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
+        assert is_rollback_pending(journal) is (number < MAX_ATTEMPTS - 1)
+    record_rollback(journal, MAX_ATTEMPTS, ChangeState.FINISHED, failed_soak_upgrade=UPGRADE.id)
+    assert not is_rollback_pending(journal)
     assert find_rolled_back_releases(journal) == frozenset()
 
 
 def test_failed_rollback_is_tried_once_more(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
     for number, by_itself in enumerate((True, False)):
-        back(journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id)
-        assert owed(journal) is by_itself
+        record_rollback(
+            journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id
+        )
+        assert is_rollback_pending(journal) is by_itself
 
 
 def test_terminated_rollback_has_not_failed(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
     for number in range(MAX_FAILURES + 1):
-        back(
+        record_rollback(
             journal, number, ChangeState.REVERTED, INTERRUPTED.code, failed_soak_upgrade=UPGRADE.id
         )
-        assert owed(journal)
+        assert is_rollback_pending(journal)
 
 
 def test_confirmed_or_completed_rollback_is_not_pending(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"), confirmed_by="amina")
-    back(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
-    assert not owed(journal)
-    back(journal, 1, ChangeState.FINISHED)
+    record_rollback(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
+    assert not is_rollback_pending(journal)
+    record_rollback(journal, 1, ChangeState.FINISHED)
     assert find_rolled_back_releases(journal) == {"3.3.0"}
 
 

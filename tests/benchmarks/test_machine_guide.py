@@ -146,7 +146,7 @@ def test_probe_has_every_limit_of_its_unit() -> None:
     ]
 
 
-def tried(unit: str) -> dict[str, Any]:
+def probe_results(unit: str) -> dict[str, Any]:
     allowed = UNITS[unit]
     return {
         "write": {"/etc/systemd/system": "EROFS", **dict.fromkeys(allowed.writes, "yes")},
@@ -160,12 +160,12 @@ def tried(unit: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit_with_other_rights_is_detected(unit: str) -> None:
-    assert unexpected(unit, tried(unit)) == []
-    more = tried(unit)
+    assert unexpected(unit, probe_results(unit)) == []
+    more = probe_results(unit)
     for attempts in more.values():
         attempts[next(iter(attempts))] = "yes"
     assert len(unexpected(unit, more)) == len(more)
-    less = tried(unit)
+    less = probe_results(unit)
     less["write"]["/var/tmp"] = "EROFS"
     assert len(unexpected(unit, less)) == 1
     assert unexpected(unit, {"failed": "it does not start"}) != []
@@ -219,7 +219,7 @@ def test_missing_or_empty_file_is_provided_or_prevents_the_trial(tmp_path: Path)
 
 def test_unit_with_wrong_access_after_dropping_rights_is_detected() -> None:
     unit, place = "ncen-updater-resume.service", "/var/lib/postgresql/17/main"
-    found = tried(unit)
+    found = probe_results(unit)
     found["read after giving up"] = {f"{place}/global/1260": "EACCES"}
     found["see room after giving up"] = {place: "yes"}
     assert unexpected(unit, found) == []

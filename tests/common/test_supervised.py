@@ -76,7 +76,7 @@ def run(argv: list[str], left: AllowedLeftovers, timeout_s: float = 60) -> int |
         return command.wait_for_exit(timeout_s)
 
 
-def told_while(
+def run_with_daemon(
     pipe: Path, argv: list[str], left: AllowedLeftovers, timeout_s: float = 60
 ) -> tuple[int, object]:
     """The daemon's number, and how the command ended."""
@@ -97,7 +97,7 @@ def told_while(
 def test_leftover_processes_of_a_command_are_handled(
     pipe: Path, shell: list[str], then: str, left: AllowedLeftovers, stays: bool
 ) -> None:
-    pid, status = told_while(pipe, [*shell, then], left)
+    pid, status = run_with_daemon(pipe, [*shell, then], left)
     assert status == int(then[-1])
     assert lives(pid) is stays
     if stays:
@@ -111,7 +111,7 @@ def test_leftover_processes_of_a_command_are_handled(
 def test_timed_out_command_is_killed_with_its_daemons(
     pipe: Path, shell: list[str], left: AllowedLeftovers
 ) -> None:
-    pid, status = told_while(pipe, [*shell, "exec sleep 600"], left, 2)
+    pid, status = run_with_daemon(pipe, [*shell, "exec sleep 600"], left, 2)
     assert status is None
     assert not lives(pid)
 

@@ -84,7 +84,7 @@ def serving(body: str) -> str:
     return SERVE.format(body=textwrap.indent(textwrap.dedent(body), "    "))
 
 
-def said(body: str) -> str:
+def speaking_worker(body: str) -> str:
     """A worker that says lines of its own."""
     return SAY + textwrap.dedent(body)
 
@@ -128,7 +128,7 @@ def test_error_of_another_room_is_refused(run: Any) -> None:
 def test_unknown_lines_are_ignored(run: Any) -> None:
     body = """say(template="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
     listener = Listener()
-    assert run(said(body), progress=listener) == {"x": 2}
+    assert run(speaking_worker(body), progress=listener) == {"x": 2}
     assert listener.heard == []
 
 
@@ -137,7 +137,9 @@ def test_worker_is_asked_to_end_once(run: Any) -> None:
     sys.stdin.readline()
     say(done=True, asked=sys.stdin.readline())
     """
-    assert json.loads(str(run(said(body), ending=lambda: True)["asked"])) == {"act": "end"}
+    assert json.loads(str(run(speaking_worker(body), ending=lambda: True)["asked"])) == {
+        "act": "end"
+    }
 
 
 def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_caller_reports_progress_while_waiting_for_the_end(run: Any) -> None:
         looks.append(1)
         return True
 
-    run(said(body), ending=ending, ends_with_caller=False)
+    run(speaking_worker(body), ending=ending, ends_with_caller=False)
     assert len(looks) > 2
 
 
@@ -187,7 +189,7 @@ def test_silent_worker_is_ended(run: Any, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
     with pytest.raises(WorkerTimeoutError):
-        run(said(body), ends_with_caller=False, limits=SILENCE)
+        run(speaking_worker(body), ends_with_caller=False, limits=SILENCE)
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 
@@ -241,7 +243,9 @@ def test_arbitrary_worker_output_is_a_worker_error(
     monkeypatch.setattr("ncen_updater.common.workers.EXIT_GRACE_S", 0.1)
     limits = WorkerLimits(silence_timeout_s=4, max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError):
-        run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
+        run(
+            speaking_worker(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000}
+        )
 
 
 ENDLESS = {
@@ -255,7 +259,7 @@ ENDLESS = {
 def test_endless_worker_output_is_limited(run: Any, name: str) -> None:
     limits = WorkerLimits(max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError, match=r"unterminated line|output too large"):
-        run(said(ENDLESS[name]), limits=limits)
+        run(speaking_worker(ENDLESS[name]), limits=limits)
 
 
 SILENT = {
@@ -292,7 +296,7 @@ def test_silent_worker_is_killed_with_its_group(
     monkeypatch.setattr("ncen_updater.common.workers.time", SimpleNamespace(monotonic=hurrying))
     words = "no response in time" if name == "after the result" else "nothing was heard"
     with pytest.raises(WorkerTimeoutError, match=words):
-        run(said(code), limits=SILENCE)
+        run(speaking_worker(code), limits=SILENCE)
     assert gone(int(place.read_text()))
 
 
@@ -308,7 +312,7 @@ def test_worker_may_write_more_stderr_than_a_pipe_holds(run: Any) -> None:
 def test_end_of_worker_output_is_the_reason_of_its_failure(run: Any) -> None:
     body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
     with pytest.raises(WorkerError, match="the reason"):
-        run(said(body))
+        run(speaking_worker(body))
 
 
 @pytest.mark.parametrize(
@@ -356,13 +360,13 @@ def test_suspended_caller_reads_pending_output_before_judging(
     say(done=True, x=1)
     open({str(answered)!r}, "w").write("said")
     """
-    assert run(said(body), progress=Stopped(), limits=SILENCE) == {"x": 1}
+    assert run(speaking_worker(body), progress=Stopped(), limits=SILENCE) == {"x": 1}
 
 
 def test_heartbeats_extend_the_wait_within_the_total_limit(run: Any) -> None:
     body = "while not time.sleep(0.1): say(template='', values={})"
     with pytest.raises(WorkerTimeoutError, match="at work for more than 6 s"):
-        run(said(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
+        run(speaking_worker(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
 
 
 def test_worker_sends_heartbeats(run: Any) -> None:

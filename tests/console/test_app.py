@@ -196,7 +196,7 @@ def test_repeated_click_waits_for_the_first(
     assert len(counter.rows()["jobs"]) == 1
 
 
-def lifted(counter: Counter) -> int:
+def count_unholds(counter: Counter) -> int:
     with Journal.open(counter.site.journal, read_only=True) as journal:
         return sum(event.kind == "unheld" for event in journal.list_events())
 
@@ -208,12 +208,12 @@ def test_hold_is_removed_once_per_click(counter: Counter, guest: Guest) -> None:
     fields = guest.get("/").form("/unhold")
     first = guest.post("/unhold", fields)
     assert first.status == 303
-    assert (holds(counter), lifted(counter)) == ([], 1)
+    assert (holds(counter), count_unholds(counter)) == ([], 1)
     shown = guest.get(first.headers["location"])
     assert "All holds removed." in shown.text and "customs fair" not in shown.text
     guest.submit(guest.get("/hold"), "/hold", reason="closing of the year")
     assert guest.post("/unhold", fields).headers["location"] == first.headers["location"]
-    assert (holds(counter), lifted(counter)) == (["closing of the year"], 1)
+    assert (holds(counter), count_unholds(counter)) == (["closing of the year"], 1)
 
 
 def test_viewer_cannot_remove_a_hold(
@@ -586,18 +586,18 @@ def test_failed_step_shows_cause_remedy_code_and_report(counter: Counter, guest:
 
 
 def test_prediction_is_renewed_after_a_change(counter: Counter, guest: Guest) -> None:
-    def looked() -> int:
+    def count_inspections() -> int:
         assert guest.settled("/upgrade").state == "ready"
         return len(counter.inspector.asked)
 
-    first = looked()
-    assert looked() == first, "nothing happened"
+    first = count_inspections()
+    assert count_inspections() == first, "nothing happened"
     counter.site.open_change(StepName.FETCH)
     with Journal.open(
         counter.site.journal, now=lambda: datetime.now(UTC) + timedelta(seconds=1)
     ) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
-    assert looked() > first
+    assert count_inspections() > first
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
@@ -624,11 +624,11 @@ def test_concurrent_approvals_of_one_user_count_once(
     fields = [guest.settled("/approve").form("/approve") for guest in guests]
     start, found = threading.Barrier(2), []
 
-    def say_yes(guest: Guest, form: dict[str, str]) -> None:
+    def approve(guest: Guest, form: dict[str, str]) -> None:
         start.wait()
         found.append(guest.post("/approve", form).status)
 
-    sides = [threading.Thread(target=say_yes, args=one) for one in zip(guests, fields, strict=True)]
+    sides = [threading.Thread(target=approve, args=one) for one in zip(guests, fields, strict=True)]
     for side in sides:
         side.start()
     for side in sides:

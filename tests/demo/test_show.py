@@ -115,7 +115,7 @@ class _Struck(BaseException):
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+def newly_started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Where a process has just begun, and nobody has its number yet, a signal comes."""
     found: list[subprocess.Popen[bytes]] = []
 
@@ -139,30 +139,30 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[byt
 
 
 def test_newly_started_command_is_terminated(
-    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+    newly_started: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     commands = Commands(Narrator(io.StringIO(), "en"), tmp_path, tmp_path / "agent.toml")
     with pytest.raises(_Struck), commands.started("ncen-updater", "--version"):
         pytest.fail("nobody was told of the signal")
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
 def test_newly_started_front_end_is_terminated(
-    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+    newly_started: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     site = DemoSite(tmp_path)
     with contextlib.closing(site), pytest.raises(_Struck):
         site.start_front_door()
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
 @pytest.mark.parametrize("binaries", available()[-1:], ids=lambda b: f"pg{b.major}")
 def test_newly_started_server_is_terminated(
-    begun: list[subprocess.Popen[bytes]], binaries: PostgresBinaries, place: Path
+    newly_started: list[subprocess.Popen[bytes]], binaries: PostgresBinaries, place: Path
 ) -> None:
     with pytest.raises(_Struck), running(binaries, place):
         pytest.fail("nobody was told of the signal")
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
 def test_lost_and_altered_rows_are_counted() -> None:

@@ -154,7 +154,7 @@ def by_the_guide(example: Example, ground: Ground) -> None:
         desk.drop()
 
 
-def tried(example: Example, ground: Ground) -> None:
+def run_trial(example: Example, ground: Ground) -> None:
     """``try`` takes the site over, rehearses, upgrades, verifies, goes back, verifies."""
     with ground.at_work(example) as (desk, old, new):
         words = ["try", str(new), "--before", str(old), "--site", str(desk.config), "--yes"]
@@ -176,7 +176,7 @@ def at_a_site(example: Example, ground: Ground) -> None:
 
 
 CELLS = [
-    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried), (CONTAINER, by_the_guide),
+    (DJANGO, by_the_guide), (ALEMBIC, run_trial), (TOMCAT, run_trial), (CONTAINER, by_the_guide),
     *((example, at_a_site) for example in EXAMPLES),
 ]  # fmt: skip
 

@@ -139,11 +139,11 @@ def test_manually_started_old_application_is_stopped_first(trial: Trial) -> None
 
 
 def test_old_application_at_the_address_is_not_blamed_on_the_new_release(trial: Trial) -> None:
-    def swap() -> None:
+    def start_old_release() -> None:
         run_old(trial, "stop")
         run_old(trial, "start")
 
-    operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): swap}).upgrade()
+    operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): start_old_release}).upgrade()
     assert trial.judge() == NEW
     assert bad_releases(trial) == []
 
@@ -188,7 +188,7 @@ def test_killed_start_command_is_repeated(trial: Trial) -> None:
     assert trial.judge() == NEW
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
+class ForeignServer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = b'{"version": "9.9.9"}'
         self.send_response(200)
@@ -204,7 +204,7 @@ def test_foreign_application_at_the_address_is_reported_without_blame(trial: Tri
     found: list[http.server.HTTPServer] = []
 
     def come() -> None:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", trial.demo.app_port), Stranger)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", trial.demo.app_port), ForeignServer)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         found.append(server)
 

@@ -224,13 +224,13 @@ def test_pictures_added_before_the_downtime_survive_a_revert(trial: Trial) -> No
     new = trial.demo.photos / "between.jpg"
     saved: dict[str, object] = {}
 
-    def officer() -> None:
+    def add_picture() -> None:
         new.write_bytes(b"while the trees were made")
         os.utime(new, ns=(10**18, 10**18))
         saved.update(pictures(trial.demo.photos))
 
     instants = {
-        (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT): officer,
+        (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT): add_picture,
         (StepName.HEALTH, StepPhase.BEFORE_EFFECT): kill,
     }
     with pytest.raises(Killed):

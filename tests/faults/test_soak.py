@@ -190,11 +190,11 @@ def test_deliberate_stop_is_not_judged_but_a_crash_is(
     postgresql.reset()
     demo, seen = postgresql.demo, ApplicationPart.observe_state
 
-    def as_a_system_tells_it(part: ApplicationPart) -> ProcessState:
+    def as_reported_by_systemd(part: ApplicationPart) -> ProcessState:
         found = seen(part)
         return dataclasses.replace(found, started_since_boot=True, failed=failed and not found.runs)
 
-    monkeypatch.setattr(ApplicationPart, "observe_state", as_a_system_tells_it)
+    monkeypatch.setattr(ApplicationPart, "observe_state", as_reported_by_systemd)
     ran: list[bool] = []
 
     def later() -> None:
@@ -285,7 +285,7 @@ class Passing:
         site = dataclasses.replace(site, clock=clock, config=config)
         return Operations(site, SilentProgress(), checkpoint=self._checkpoint)
 
-    def nobody(self, seconds: float) -> None:
+    def wait_without_agent(self, seconds: float) -> None:
         """Let time pass without an agent."""
         self._passed += seconds
 
@@ -362,7 +362,7 @@ def test_kill_while_recording_the_end_of_an_outage_does_not_shorten_the_soak(
     [began] = seen
     assert began is not None
     left_s = ALL_S - (away - began).total_seconds()
-    time.nobody(NOBODY_S)
+    time.wait_without_agent(NOBODY_S)
     time.agent().resume(by_operator=False)
     assert left_s <= time.watched_s
     assert postgresql.judge() == NEW

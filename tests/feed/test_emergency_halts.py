@@ -39,7 +39,7 @@ def at(hours: float) -> datetime:
 
 
 @dataclass(frozen=True)
-class Said:
+class Halt:
     """An emergency halt that a timestamp carries."""
 
     since: float
@@ -57,7 +57,7 @@ class Said:
         return statement, OWNERS[self.key]
 
 
-Look = tuple[float, Sequence[Said]]
+Look = tuple[float, Sequence[Halt]]
 
 
 @dataclass(frozen=True)
@@ -69,37 +69,37 @@ class Case:
     holds: tuple[str, ...] = ()
 
 
-FULL = Said(0, 72)
+FULL = Halt(0, 72)
 CASES = [
     Case("none", [(1, ())]),
     Case("one", [(1, [FULL])], ("amina 3.4.0",)),
     Case("it ends by itself", [(1, [FULL]), (72, [FULL])]),
     Case("a moment before", [(1, [FULL]), (71.9, [FULL])], ("amina 3.4.0",)),
-    Case("a shorter one", [(1, [Said(0, 5)]), (6, [Said(0, 5)])]),
+    Case("a shorter one", [(1, [Halt(0, 5)]), (6, [Halt(0, 5)])]),
     Case("it is no longer carried", [(1, [FULL]), (2, ())]),
-    Case("lifted", [(1, [FULL]), (2, [Said(0, 2)])]),
-    Case("lifted, and played again", [(1, [FULL]), (2, [Said(0, 2)]), (3, [FULL])]),
+    Case("lifted", [(1, [FULL]), (2, [Halt(0, 2)])]),
+    Case("lifted, and played again", [(1, [FULL]), (2, [Halt(0, 2)]), (3, [FULL])]),
     Case("hidden for a while", [(1, [FULL]), (2, ()), (3, [FULL])], ("amina 3.4.0",)),
     Case("played after its end", [(1, [FULL]), (100, [FULL])]),
     Case("first seen after its end", [(80, [FULL])]),
     Case("another by the same key while it holds",
-         [(1, [FULL]), (50, [Said(50, 122)]), (73, [Said(50, 122)])]),
-    Case("another by the same key after it", [(1, [FULL]), (73, [Said(73, 145)])]),
-    Case("both at once: the first counts", [(1, [Said(1, 73), FULL]), (72.5, [Said(1, 73), FULL])]),
-    Case("another by another key", [(1, [FULL]), (73, [Said(73, 145, BO)])], ("bo 3.4.0",)),
-    Case("two keys", [(1, [FULL, Said(1, 50, BO)])], ("amina 3.4.0", "bo 3.4.0")),
-    Case("another release", [(1, [FULL]), (73, [Said(73, 145, version="3.3.0")])],
+         [(1, [FULL]), (50, [Halt(50, 122)]), (73, [Halt(50, 122)])]),
+    Case("another by the same key after it", [(1, [FULL]), (73, [Halt(73, 145)])]),
+    Case("both at once: the first counts", [(1, [Halt(1, 73), FULL]), (72.5, [Halt(1, 73), FULL])]),
+    Case("another by another key", [(1, [FULL]), (73, [Halt(73, 145, BO)])], ("bo 3.4.0",)),
+    Case("two keys", [(1, [FULL, Halt(1, 50, BO)])], ("amina 3.4.0", "bo 3.4.0")),
+    Case("another release", [(1, [FULL]), (73, [Halt(73, 145, version="3.3.0")])],
          ("amina 3.3.0",)),
-    Case("signed ahead holds from its first sight, and three days", [(1, [Said(500, 572)])],
+    Case("signed ahead holds from its first sight, and three days", [(1, [Halt(500, 572)])],
          ("amina 3.4.0",)),
-    Case("signed ahead, three days later", [(1, [Said(500, 572)]), (73, [Said(500, 572)])]),
-    Case("signed ahead, when it would begin", [(1, [Said(500, 572)]), (510, [Said(500, 572)])]),
-    Case("a release that no officers signed", [(1, [Said(0, 72, version="9.9")])]),
-    Case("of another product", [(1, [Said(0, 72, product="ncen-updater")])]),
+    Case("signed ahead, three days later", [(1, [Halt(500, 572)]), (73, [Halt(500, 572)])]),
+    Case("signed ahead, when it would begin", [(1, [Halt(500, 572)]), (510, [Halt(500, 572)])]),
+    Case("a release that no officers signed", [(1, [Halt(0, 72, version="9.9")])]),
+    Case("of another product", [(1, [Halt(0, 72, product="ncen-updater")])]),
 ]  # fmt: skip
 
 
-def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], datetime]:
+def learn_halts(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], datetime]:
     seen: Mapping[str, KnownEmergencyHalt] = {}
     moment = START
     for hour, said in looks:
@@ -110,7 +110,7 @@ def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], dat
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_valid_halts_are_determined(case: Case) -> None:
-    seen, moment = looked(case.looks)
+    seen, moment = learn_halts(case.looks)
     held = list_active_halts(seen, "ncen", moment)
     assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
     assert list_active_halts(seen, "ncen-updater", moment) == ()
@@ -124,7 +124,7 @@ def test_one_stolen_key_delays_a_release_by_at_most_three_days() -> None:
     seen: Mapping[str, KnownEmergencyHalt] = {}
     held = 0
     for hour in range(24 * 365):
-        forged = Said(hour, hour + 72)
+        forged = Halt(hour, hour + 72)
         seen = update_known_halts(seen, [forged.item], "ncen", SIGNED, at(hour))
         held += bool(list_active_halts(seen, "ncen", at(hour)))
         assert len(seen) == 1
@@ -132,7 +132,7 @@ def test_one_stolen_key_delays_a_release_by_at_most_three_days() -> None:
     assert held == 1
     seen, held = {}, 0
     for hour in range(24 * 30):
-        both = [FULL.item, Said(hour + 1, hour + 73).item]
+        both = [FULL.item, Halt(hour + 1, hour + 73).item]
         seen = update_known_halts(seen, both, "ncen", SIGNED, at(hour))
         held += bool(list_active_halts(seen, "ncen", at(hour)))
     assert held == 72
@@ -146,7 +146,7 @@ def test_halts_of_another_product_are_kept() -> None:
 @pytest.mark.parametrize("until", [72.1, -1])
 def test_overlong_halt_is_rejected(until: float) -> None:
     with pytest.raises(ValidationError):
-        _ = Said(0, until).item
+        _ = Halt(0, until).item
 
 
 def signed_by(

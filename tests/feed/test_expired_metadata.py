@@ -38,7 +38,7 @@ class Trial:
             check=False,
         )
 
-    def lapse(self, role: str) -> None:
+    def expire_role(self, role: str) -> None:
         """Let a role expire yesterday, signed well by its signers, and publish that."""
         now = datetime.now(UTC).replace(microsecond=0)
         place = self.feed.directory / "metadata"
@@ -87,7 +87,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 def test_expired_metadata_is_reported_and_blocks_nothing(trial: Trial) -> None:
     for role, code, who in (("ncen", "NU-2023", "(signers)"), ("timestamp", "NU-2007", "")):
-        trial.lapse(role)
+        trial.expire_role(role)
         check = trial.run("check")
         assert check.returncode == 14, check.stderr
         assert who in check.stderr and "{" not in check.stderr

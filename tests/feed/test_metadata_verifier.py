@@ -163,7 +163,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def _by_a_stranger(path: Path) -> None:
+def _sign_with_foreign_key(path: Path) -> None:
     metadata = Metadata[Root].from_bytes(path.read_bytes())
     metadata.signatures.clear()
     for _ in range(3):
@@ -181,7 +181,7 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, _cut, _by_a_stranger, _again, _pipe])
+@pytest.mark.parametrize("damage", [Path.unlink, _cut, _sign_with_foreign_key, _again, _pipe])
 @pytest.mark.parametrize("number", [2, 3])
 def test_gap_in_the_stored_roots_is_repaired_by_the_next_check(
     agent: Agent, server: WebServer, feed: Feed, user: User, number: int,

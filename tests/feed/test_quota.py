@@ -308,10 +308,10 @@ def test_separate_file_system_limits_the_reader(
             WorkerReleaseSource(load_config(config), config).refresh()
         assert "No space left" in str(caught.value.detail)
         (config.parent / "beside").write_bytes(b"x" * 100_000)
-        assert room_says_full(place)
+        assert is_file_system_full(place)
 
 
-def room_says_full(place: Path) -> bool:
+def is_file_system_full(place: Path) -> bool:
     """Whether bytes or names of a file system are at their end."""
     room = quota.measure_free_space(place)
     return room.size < 8 << 20 or room.inodes == 0

@@ -142,7 +142,9 @@ def test_kinto_is_upgraded_and_rolled_back(agent: KintoAgent) -> None:
     ]
 
 
-def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault) -> None:
+def _require_reverted(
+    agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault
+) -> None:
     assert error.values["step"] == step
     # Schema and rows of all three, byte for byte, before the application wrote anything again.
     assert agent.dumps[ROLLED_BACK] == agent.dumps[STOPPED]
@@ -168,7 +170,7 @@ def test_migrator_failing_midway_is_reverted(agent: KintoAgent) -> None:
         path.read_text("utf-8") for path in (agent.site.state_directory / "failures").iterdir()
     ]
     assert any("no_such_type" in text for text in whole)
-    _went_back(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
+    _require_reverted(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
     assert agent.kinto.records() == records
 
 
@@ -180,5 +182,5 @@ def test_release_that_never_answers_is_reverted(agent: KintoAgent) -> None:
         agent.operations().upgrade(Version(Fault.HEALTH.value))
     assert "no response within 2 seconds" in str(failed.value.title_text)
     assert agent.dumps[CUT_OVER]["storage"] != agent.dumps[STOPPED]["storage"]
-    _went_back(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
+    _require_reverted(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
     assert agent.kinto.records() == records

@@ -151,7 +151,7 @@ def log_in(person: Browser, password: str, user: str = AMINA) -> None:
     person.one('form[action="/login"] button').click()
 
 
-def told(person: Browser, words: str) -> None:
+def wait_for_text(person: Browser, words: str) -> None:
     person.until(words, lambda: words in person.text)
 
 
@@ -163,7 +163,7 @@ def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter)
         address = f"https://{NAME}:{web.port}"
         person.open(f"{address}/approve")
         log_in(person, "wrong")
-        told(person, "NU-9711")
+        wait_for_text(person, "NU-9711")
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="status"]'))
@@ -179,12 +179,12 @@ def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter)
             settled(person)
             person.one('form[action="/approve"] input[type="password"]').type(password)
             person.one('form[action="/approve"] button').click()
-            told(person, words)
+            wait_for_text(person, words)
         assert approvals(counter) == [AMINA]
         # What goes on comes by itself, through the web server.
         person.open(f"{address}/live")
         counter.site.open_change()
-        told(person, "Upgrading to 3.3.0")
+        wait_for_text(person, "Upgrading to 3.3.0")
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert person.cookies() == []
@@ -206,8 +206,8 @@ def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
         assert person.one("h1").text == FRENCH["way in"]
         assert person.one('form[action="/login"] button').text == FRENCH["enter"]
         log_in(person, "faux")
-        told(person, "NU-9711")
-        told(person, FRENCH["wrong"])
+        wait_for_text(person, "NU-9711")
+        wait_for_text(person, FRENCH["wrong"])
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="status"]'))
@@ -221,20 +221,20 @@ def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
             assert label.text == FRENCH["secret"]
             person.one('form[action="/approve"] input[type="password"]').type(password)
             person.one('form[action="/approve"] button').click()
-            told(person, words)
+            wait_for_text(person, words)
         assert approvals(counter) == [AMINA]
         person.open(f"{address}/approve")
         settled(person)
         person.one('form[action="/withdraw"] input[type="password"]').type(SECRETS[AMINA])
         person.one('form[action="/withdraw"] button').click()
-        told(person, FRENCH["withdrawn"])
+        wait_for_text(person, FRENCH["withdrawn"])
         assert counter.ask("GET", "/v1/next-upgrade").document["approvals"] == []
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert (person.one("h1").text, person.cookies()) == (FRENCH["way in"], [])
 
 
-def tried_for_long(tries: Path) -> None:
+def fill_throttle(tries: Path) -> None:
     """As if the names there had been tried all day: a wait that outlasts the slowest browser."""
     kept = json.loads(tries.read_text("utf-8"))
     tries.write_text(json.dumps({name: (99, last) for name, (_, last) in kept.items()}), "utf-8")
@@ -256,10 +256,10 @@ def test_throttled_user_is_informed(site: Site) -> None:
         for _ in range(4):
             person.open(f"https://{NAME}:{web.port}/")  # a page that tells nothing yet
             log_in(person, "guess")
-            told(person, "NU-9711")
-        tried_for_long(site.place / "tries")
+            wait_for_text(person, "NU-9711")
+        fill_throttle(site.place / "tries")
         log_in(person, SECRETS[AMINA])
-        told(person, "NU-9712")
+        wait_for_text(person, "NU-9712")
         guest = TlsGuest(site, web)
 
         def stopped() -> bool:

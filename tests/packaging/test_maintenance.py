@@ -46,7 +46,7 @@ def server(directory: Path, application: WebServer) -> Iterator[Nginx]:
 
 
 @pytest.fixture
-def door(directory: Path) -> Iterator[MaintenanceFile]:
+def maintenance_file(directory: Path) -> Iterator[MaintenanceFile]:
     made = MaintenanceFile(directory / "door")
     yield made
     made.remove()
@@ -70,10 +70,10 @@ def ask(
 
 
 def test_maintenance_page_is_shown_and_removed(
-    server: Nginx, door: MaintenanceFile, application: WebServer
+    server: Nginx, maintenance_file: MaintenanceFile, application: WebServer
 ) -> None:
     assert ask(server)[0::2] == (200, "the application")
-    door.write()
+    maintenance_file.write()
     asked = len(application.requests)
     status, headers, body = ask(server)
     assert status == 503
@@ -82,7 +82,7 @@ def test_maintenance_page_is_shown_and_removed(
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert "nCEN is being upgraded" in body
     assert len(application.requests) == asked, "an officer came through"
-    door.remove()
+    maintenance_file.remove()
     assert ask(server)[0::2] == (200, "the application")
 
 
@@ -99,9 +99,9 @@ def test_maintenance_page_is_shown_and_removed(
     ],
 )
 def test_page_is_in_the_language_of_the_user(
-    server: Nginx, door: MaintenanceFile, language: str | None, expected: str
+    server: Nginx, maintenance_file: MaintenanceFile, language: str | None, expected: str
 ) -> None:
-    door.write()
+    maintenance_file.write()
     status, headers, body = ask(server, language=language)
     assert (status, headers["content-language"]) == (503, expected)
     assert f'<html lang="{expected}">' in body
@@ -109,9 +109,9 @@ def test_page_is_in_the_language_of_the_user(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
 def test_every_request_gets_503_during_maintenance(
-    server: Nginx, door: MaintenanceFile, method: str
+    server: Nginx, maintenance_file: MaintenanceFile, method: str
 ) -> None:
-    door.write()
+    maintenance_file.write()
     status, headers, _ = ask(server, "/api/cases", method)
     assert (status, headers["retry-after"]) == (503, "120")
 

@@ -135,7 +135,7 @@ def signer() -> Iterator[Signer]:
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[Signer]:
+def foreign_signer() -> Iterator[Signer]:
     yield from make_signer()
 
 
@@ -264,10 +264,10 @@ def test_changed_release_file_is_refused(machine: Machine, repository: Path, nam
 
 
 def test_foreign_key_is_refused(
-    machine: Machine, repository: Path, stranger: Signer, tmp_path: Path
+    machine: Machine, repository: Path, foreign_signer: Signer, tmp_path: Path
 ) -> None:
     assert machine.updates()
-    stranger.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
+    foreign_signer.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
     assert not machine.updates()
 
 

@@ -70,7 +70,7 @@ def _foreign_id(drafts: Roles) -> None:
     root.add_key(key, "root")
 
 
-def _online_officer(drafts: Roles) -> None:
+def _online_signer(drafts: Roles) -> None:
     root = drafts["root"].signed
     root.roles["root"].keyids += root.roles["timestamp"].keyids
 
@@ -134,7 +134,7 @@ def _named(name: str) -> Callable[[Roles], None]:
     [
         (_twin, ("root",), DUPLICATE_KEY),
         (_foreign_id, ("root",), UNSOUND_DRAFT),
-        (_online_officer, ("root",), KEY_NOT_ALLOWED),
+        (_online_signer, ("root",), KEY_NOT_ALLOWED),
         (_too_high, ("root",), UNSOUND_DRAFT),
         (_no_such_key, ("root",), UNSOUND_DRAFT),
         (_inconsistent, ("root",), UNSOUND_DRAFT),

@@ -69,7 +69,7 @@ class Smuggled:
     goes_back: bool = True
 
 
-def going_back(statement: str, marked: str, first: str = UP) -> Smuggled:
+def in_rollback(statement: str, marked: str, first: str = UP) -> Smuggled:
     return Smuggled(f"down: {statement}", statement, f"on rollback, {marked}",
                     down=f"{statement};\n", first=first, goes_back=False)  # fmt: skip
 
@@ -118,30 +118,30 @@ MANY: Files = {f"words/{number:03}.txt": "x" for number in range(220)}
 
 SMUGGLED = [
     # Down migrations that do more than revert.
-    going_back("DELETE FROM cases", "deletes records"),
-    going_back("DROP TABLE cases", "drops an object"),
-    going_back("UPDATE cases SET id=0", "changes records"),
-    going_back("CREATE OR REPLACE VIEW open_cases AS SELECT 1 WHERE false", "changes a view"),
-    going_back("SELECT evil()", "calls a function"),
-    going_back("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "calls a function"),
-    going_back("DROP TABLE visits CASCADE", "drops an object"),
-    going_back("DROP TABLE old.visits", "drops an object"),
-    going_back("DELETE FROM visits WHERE evil(id)", "deletes records, calls a function"),
-    going_back("DROP TABLE ncen_kept.others", "drops an object"),
-    going_back("INSERT OR REPLACE INTO ncen_kept.c SELECT * FROM cases", "changes records"),
-    going_back("ALTER TABLE cases DROP COLUMN note", "drops an object", UP
+    in_rollback("DELETE FROM cases", "deletes records"),
+    in_rollback("DROP TABLE cases", "drops an object"),
+    in_rollback("UPDATE cases SET id=0", "changes records"),
+    in_rollback("CREATE OR REPLACE VIEW open_cases AS SELECT 1 WHERE false", "changes a view"),
+    in_rollback("SELECT evil()", "calls a function"),
+    in_rollback("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "calls a function"),
+    in_rollback("DROP TABLE visits CASCADE", "drops an object"),
+    in_rollback("DROP TABLE old.visits", "drops an object"),
+    in_rollback("DELETE FROM visits WHERE evil(id)", "deletes records, calls a function"),
+    in_rollback("DROP TABLE ncen_kept.others", "drops an object"),
+    in_rollback("INSERT OR REPLACE INTO ncen_kept.c SELECT * FROM cases", "changes records"),
+    in_rollback("ALTER TABLE cases DROP COLUMN note", "drops an object", UP
                + "ALTER TABLE cases ADD note text; ALTER TABLE cases RENAME note TO remark;"),
-    going_back("CREATE TABLE ncen_kept.g AS WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
+    in_rollback("CREATE TABLE ncen_kept.g AS WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
                "deletes records"),
-    going_back("INSERT INTO ncen_kept.g WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
+    in_rollback("INSERT INTO ncen_kept.g WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
                "deletes records"),
-    going_back("UPDATE cases SET note = 'zz' WHERE note = 'held'", "changes records",
+    in_rollback("UPDATE cases SET note = 'zz' WHERE note = 'held'", "changes records",
                UP + "UPDATE cases SET note = 'held' WHERE note = 'zz';"),
-    going_back("UPDATE goods_release SET amount = '0'", "changes records",
+    in_rollback("UPDATE goods_release SET amount = '0'", "changes records",
                UP + "UPDATE goods_release SET amount = '1';"),
-    going_back("DROP TABLE stays", "drops an object",
+    in_rollback("DROP TABLE stays", "drops an object",
                UP + "CREATE TABLE IF NOT EXISTS stays (a int);"),
-    going_back('DROP TABLE "visits"', "drops an object", 'CREATE TABLE "Visits" (id int);'),
+    in_rollback('DROP TABLE "visits"', "drops an object", 'CREATE TABLE "Visits" (id int);'),
     # Files, few and many.
     Smuggled("a link among many files", "bin/app, 10 B to link to reset",
              "new executable files: bin/app", files={**MANY, "bin/app": ("reset",)}),
@@ -235,7 +235,7 @@ SMUGGLED = [
     going_there("INSERT INTO visits SELECT 1, evil 'x'", "calls a function"),
     going_there("INSERT INTO visits SELECT 1, c.wipe FROM cases c", "calls a function"),
     going_there("UPDATE visits SET note = cases.wipe FROM cases", "calls a function"),
-    going_back("INSERT INTO ncen_kept.x SELECT c.wipe FROM cases c",
+    in_rollback("INSERT INTO ncen_kept.x SELECT c.wipe FROM cases c",
                "adds records, calls a function"),
     saying("a question that calls", "c.wipe", lambda m: m["checks"].append(
         {"name": "calls", "database": "main", "sql": "SELECT c.wipe FROM cases c", "expect": 1}),

@@ -71,7 +71,7 @@ def test_damaged_ledger_is_an_error(feed: Path, tmp_path: Path, content: bytes) 
 
 
 @dataclass
-class Officer:
+class LedgerSigner:
     place: Path
     feed: Path
 
@@ -87,7 +87,7 @@ class Officer:
 def test_ledger_is_used_by_commands(
     feed: Path, keys: FeedKeys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    officer = Officer(tmp_path, feed)
+    officer = LedgerSigner(tmp_path, feed)
     first = renewal(feed, tmp_path / "a", ["ncen"], 0)
     second = renewal(feed, tmp_path / "b", ["ncen"], 1)
     assert officer.sign(first) == 0

@@ -51,7 +51,7 @@ PO = (
 )
 
 
-def carrying(directory: Path, version: str = "3.3.0", extra: str = CARRIED) -> Path:
+def release_with_texts(directory: Path, version: str = "3.3.0", extra: str = CARRIED) -> Path:
     release = write_release(directory, version, extra=extra)
     (release / "i18n").mkdir()
     (release / "i18n/en.json").write_text(json.dumps(EN))
@@ -190,7 +190,7 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
 @pytest.mark.parametrize("name", ALONE)
 def test_overlay_mistakes_in_one_release_are_found(tmp_path: Path, name: str) -> None:
     change, expected = ALONE[name]
-    release = carrying(tmp_path / "r")
+    release = release_with_texts(tmp_path / "r")
     change(release)
     assert codes(lint_release(release)) == expected
 
@@ -261,7 +261,7 @@ AFTER: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("before")
-    carrying(place / "r")
+    release_with_texts(place / "r")
     build_release(place / "r", place / "s")
     return place / "s/targets"
 
@@ -271,9 +271,9 @@ def test_overlay_is_compared_with_the_previous_release(
     tmp_path: Path, before: Path, name: str
 ) -> None:
     change, expected = AFTER[name]
-    release = carrying(tmp_path / "r", "3.4.0")
+    release = release_with_texts(tmp_path / "r", "3.4.0")
     change(release)
-    document = build_release(carrying(tmp_path / "old"), tmp_path / "s").document
+    document = build_release(release_with_texts(tmp_path / "old"), tmp_path / "s").document
     texts = read_overlay_files(
         document, before / document.tree.target, before / document.archive.target
     )
@@ -282,7 +282,7 @@ def test_overlay_is_compared_with_the_previous_release(
 
 
 def test_setting_required_earlier_is_not_reported_again(tmp_path: Path) -> None:
-    old, new = carrying(tmp_path / "old"), carrying(tmp_path / "new", "3.4.0")
+    old, new = release_with_texts(tmp_path / "old"), release_with_texts(tmp_path / "new", "3.4.0")
     for release in (old, new):
         text("settings.ini", "sender = a@b\n", "")(release)
     built = build_release(old, tmp_path / "s")
@@ -298,8 +298,8 @@ def test_setting_required_earlier_is_not_reported_again(tmp_path: Path) -> None:
 def test_command_compares_with_the_feed(
     tmp_path: Path, feed: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publish_release(feed, [carrying(tmp_path / "r", "3.4.0")], keys, clock)
-    release = carrying(tmp_path / "next", "3.5.0")
+    publish_release(feed, [release_with_texts(tmp_path / "r", "3.4.0")], keys, clock)
+    release = release_with_texts(tmp_path / "next", "3.5.0")
     words("i18n/en.json", saved="Kept as {ref}", extra="\u202eevil")(release)
     text("settings.ini", "fax = no\n", "")(release)
     previous = find_previous_release(FeedDirectory(feed), release)

@@ -17,8 +17,8 @@ from ncen_updater.publisher.review.event_review import EventReview, build_review
 from ncen_updater.publisher.review.text_page import render_html
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from tests.publisher.releases import clock, ring
-from tests.publisher.test_lint_overlay import all_of, carrying, text, words
-from tests.publisher.test_review_page import Desk, said, warnings
+from tests.publisher.test_lint_overlay import all_of, release_with_texts, text, words
+from tests.publisher.test_review_page import Desk, render_lines, warnings
 from tests.publisher.test_review_page import published as plainly  # noqa: F401 - a fixture
 from tests.support.errors import refused
 
@@ -28,7 +28,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, plainly: Desk) -> Desk: 
     place = tmp_path_factory.mktemp("carrying")
     shutil.copytree(plainly.place / "feed", place / "feed")
     desk = replace(plainly, place=place)
-    publish_release(place / "feed", [carrying(place / "r", "3.4.0")], desk.keys, clock)
+    publish_release(place / "feed", [release_with_texts(place / "r", "3.4.0")], desk.keys, clock)
     return desk
 
 
@@ -39,14 +39,14 @@ def desk(tmp_path: Path, published: Desk) -> Desk:
 
 
 def drafted(desk: Desk, change: Callable[[Path], None]) -> Path:
-    release = carrying(desk.place / "next", "3.5.0")
+    release = release_with_texts(desk.place / "next", "3.5.0")
     (release / "bin/app").write_text("#!/bin/sh\necho 3.4.0\n")
     change(release)
     return release
 
 
 def section(page: EventReview) -> list[str]:
-    lines = said(page)
+    lines = render_lines(page)
     begin = lines.index("Local overlay")
     return [line.strip() for line in lines[begin + 1 : lines.index(
         "Findings of lint")]]  # fmt: skip
@@ -70,7 +70,7 @@ def test_each_changed_text_is_shown(desk: Desk) -> None:
     html = render_html(page).decode()
     assert "“Saved as {ref}” to “Kept as {ref}”" in html
     assert "<script" not in html
-    assert "Surcouche locale" in "\n".join(said(page, "fr"))
+    assert "Surcouche locale" in "\n".join(render_lines(page, "fr"))
 
 
 def test_unchanged_texts_are_reported_as_such(desk: Desk) -> None:
@@ -115,7 +115,9 @@ def test_marks_have_their_severity(
 def test_unshown_texts_cannot_be_signed(desk: Desk, which: str) -> None:
     release = drafted(desk, words("i18n/en.json", saved="Kept as {ref}"))
     event = desk.event(release)
-    place = release if which == "of the release" else carrying(desk.place / "before", "3.4.0")
+    place = (
+        release if which == "of the release" else release_with_texts(desk.place / "before", "3.4.0")
+    )
     paper = (
         event.directory / REVIEW_DIRECTORY / compute_sha256((place / "i18n/en.json").read_bytes())
     )
@@ -135,4 +137,4 @@ def test_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
     assert section(page)[0] == "added: i18n/en.json: title, “Cases”"
     assert all(line.startswith("added: ") for line in section(page))
-    assert [line for line in said(page) if line.startswith("  added: bin/app, ")]
+    assert [line for line in render_lines(page) if line.startswith("  added: bin/app, ")]

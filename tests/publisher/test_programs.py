@@ -19,7 +19,7 @@ from ncen_updater.publisher.review.review_files import quote_forms
 WORDS = "WARNING: other programs than before: {paths}"
 
 
-def told(*paths: str) -> list[str]:
+def describe_programs(*paths: str) -> list[str]:
     return [text.render().removeprefix("WARNING: ") for text in format_programs(paths, WORDS)]
 
 
@@ -65,13 +65,13 @@ def test_replacement_of_a_program_is_a_program(
 
 
 def test_few_changed_programs_are_named() -> None:
-    assert told() == []
-    assert told("b.py", "lib/a.py") == ["other programs than before: b.py, lib/a.py"]
+    assert describe_programs() == []
+    assert describe_programs("b.py", "lib/a.py") == ["other programs than before: b.py, lib/a.py"]
 
 
 def test_many_changed_programs_are_counted_by_directory() -> None:
     paths = [f"app/lib/m{number:03}.py" for number in range(300)]
-    said = told(*paths, "app/beacon.py", "start.sh", "stop.sh")
+    said = describe_programs(*paths, "app/beacon.py", "start.sh", "stop.sh")
     assert said == [
         "other programs than before: app/beacon.py",
         "other programs than before: 300 in app/lib/, such as m000.py, m001.py, m002.py",
@@ -81,10 +81,13 @@ def test_many_changed_programs_are_counted_by_directory() -> None:
 
 def test_many_directories_are_summarised() -> None:
     paths = [f"app/{place}/deep/{name}.py" for place in range(40) for name in "ab"]
-    assert told(*paths) == [
+    assert describe_programs(*paths) == [
         "other programs than before: 80 in app/, such as 0/deep/a.py, 0/deep/b.py, 1/deep/a.py"
     ]
-    assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MAX_DIRECTORIES
+    assert (
+        len(describe_programs(*paths, *(f"x{place}/a.py" for place in range(40))))
+        <= MAX_DIRECTORIES
+    )
 
 
 def test_placeholder_in_a_path_is_explained() -> None:

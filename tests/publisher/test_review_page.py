@@ -116,7 +116,7 @@ def desk(tmp_path: Path, published: Desk) -> Desk:
     return replace(published, place=tmp_path)
 
 
-def said(page: EventReview, language: str = "en") -> list[str]:
+def render_lines(page: EventReview, language: str = "en") -> list[str]:
     lines = [*format_summary(page), *format_details(page, language), *format_annex(page)]
     return [line if isinstance(line, str) else line.render(language) for line in lines]
 
@@ -282,7 +282,7 @@ def test_implicitly_loaded_file_is_marked(desk: Desk) -> None:
     assert [text.render() for text in page.warnings] == [
         "WARNING: changed executable files: app.php"
     ]
-    lines = said(page)
+    lines = render_lines(page)
     assert "  added: lib/m17.py, 14 B (executable)" in lines
     assert "  added: plugin.so, link to data.txt (executable)" in lines
     assert "  changed: app.php, 12 B to 16 B (executable)" in lines
@@ -308,7 +308,7 @@ def test_each_key_is_shown_completely_once(desk: Desk) -> None:
     )
     draft = draft_initial_roles(held, NOW)
     event = SigningEvent.create(desk.place / "event", draft.title, draft.roles, None)
-    lines = said(build_review(event))
+    lines = render_lines(build_review(event))
     told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
     marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
     assert len(marks) == len(set(marks)) == len(desk.keys.signers) + len(desk.keys.online)
@@ -327,7 +327,7 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     assert found[0] in [text.render() for text in page.critical], "not among the grave"
     (_, first), *_ = group_marked_lines(page)
     assert list(first) == list(page.critical), "the grave do not stand first"
-    shown = "\n".join(said(page))
+    shown = "\n".join(render_lines(page))
     assert found[0] in shown
     html = render_html(page).decode()
     assert "To decide before signing" in html
@@ -372,7 +372,7 @@ def test_page_shows_the_whole_release(desk: Desk) -> None:
     (release / "bin/app").write_text("#!/bin/sh\necho another\necho more\n")
     event = desk.event(release)
     page = build_review(event, desk.place / "staging", desk.place / "feed", complete=True)
-    lines = said(page)
+    lines = render_lines(page)
     assert "  Words." in lines
     assert "  changed: bin/app, lines +2 -1 (executable)" in lines
     assert "  Rollback keeps all records, with the SQL files below." in lines
@@ -389,7 +389,7 @@ def test_page_shows_the_whole_release(desk: Desk) -> None:
     assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
     assert [line for line in lines[annex:] if "Event digest: " in line]
     # Without the archives nobody counts lines, and the file is named all the same.
-    shown = said(build_review(event, complete=True))
+    shown = render_lines(build_review(event, complete=True))
     assert [line for line in shown if line.startswith("  changed: bin/app, 24 B to 3")]
 
 

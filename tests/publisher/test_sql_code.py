@@ -86,7 +86,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def told(sql: str, engines: tuple[str, ...]) -> list[str]:
+def describe_marks(sql: str, engines: tuple[str, ...]) -> list[str]:
     found = find_marks(sql, engines)
     said = group_marks([LocatedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
     lines = [text.render() for text in (*said.critical, *said.warnings)]
@@ -95,7 +95,7 @@ def told(sql: str, engines: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_sql_program_is_one_mark(case: Case) -> None:
-    assert told(case.sql, BOTH) == list(case.said)
+    assert describe_marks(case.sql, BOTH) == list(case.said)
 
 
 def test_statements_of_a_program_body_are_described_at_its_first_line() -> None:

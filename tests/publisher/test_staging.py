@@ -70,7 +70,7 @@ def test_publishing_with_a_clock_behind_is_refused(
 ) -> None:
     """It would sign lists that have lapsed for every site."""
     (feed / "metadata/timestamp.json").write_bytes(
-        _signed_anew(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
+        _renewed_timestamp(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
     )
     before = contents(feed)
     publisher = Publisher(FeedDirectory(feed), lambda: NOW - timedelta(days=days))
@@ -82,7 +82,7 @@ def test_publishing_with_a_clock_behind_is_refused(
         publisher.refresh_online_roles(keys.online)
 
 
-def _signed_anew(feed: Path, signer: Signer, expires: datetime) -> bytes:
+def _renewed_timestamp(feed: Path, signer: Signer, expires: datetime) -> bytes:
     """A timestamp that is due: it lapses just now."""
     timestamp = Metadata.from_file(str(feed / "metadata/timestamp.json"))
     timestamp.signed.expires = expires

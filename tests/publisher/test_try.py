@@ -39,7 +39,7 @@ def desk(tmp_path: Path) -> Iterator[DemoSite]:
         yield site
 
 
-def tried(
+def run_trial(
     desk: DemoSite, tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str], *more: str
 ) -> tuple[int, Said, str]:
     for name in ("3.2.4", version):
@@ -59,7 +59,7 @@ def test_release_is_upgraded_and_rolled_back_in_the_sandbox(
 ) -> None:
     if up:
         desk.start_app()
-    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, told = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["passed"]) == (0, True), told
     assert [stage["name"] for stage in said["stages"]] == [
         "adopt", "check", "plan", "rehearse", "upgrade", "verify", "rollback", "verify again",
@@ -67,14 +67,14 @@ def test_release_is_upgraded_and_rolled_back_in_the_sandbox(
     assert said["downtime_s"] > 0
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running(), "what was started for the trial is stopped after it"
-    again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    again, refusal, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (again, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code), "no fresh copy any more"
 
 
 def test_failing_release_reports_its_reason(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said, told = tried(desk, tmp_path, "3.3.1", capsys, "--yes")
+    code, said, told = run_trial(desk, tmp_path, "3.3.1", capsys, "--yes")
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
@@ -89,7 +89,7 @@ def test_occupied_port_is_reported_before_the_build(
 ) -> None:
     port = urllib.parse.urlsplit(desk.options.feed_urls[0]).port
     with socket.create_server(("127.0.0.1", port or 0)):
-        code, refusal, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+        code, refusal, told = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert "building" not in told
 
@@ -98,22 +98,22 @@ def test_trial_continues_from_the_failed_stage(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = ["--yes", "--keep", str(tmp_path / "kept")]
-    _, first, _ = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    _, first, _ = run_trial(desk, tmp_path, "3.3.1", capsys, *kept)
     failed = first["stages"][-1]["name"]
     built = {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
-    code, again, told = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    code, again, told = run_trial(desk, tmp_path, "3.3.1", capsys, *kept)
     assert (code, [stage["name"] for stage in again["stages"]]) == (ExitCode.BLOCKED, [failed])
     assert built == {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
 
-    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, *kept)  # one more release
+    code, said, told = run_trial(desk, tmp_path, "3.3.0", capsys, *kept)  # one more release
     assert (code, said["passed"]) == (0, True), told
     assert [stage["name"] for stage in said["stages"]][:2] == ["check", "plan"]
     assert not desk.app_running()
 
     (tmp_path / "3.3.0/more").write_text("x")
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *kept)
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, *kept)
     assert (code, said["error"]["code"]) == (1, ALREADY_PUBLISHED.code)
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert said["error"]["code"] == SANDBOX_UNUSABLE.code, "another feed is not its own"
 
 
@@ -301,7 +301,7 @@ def test_possible_production_site_is_refused(
     text = desk.config_path.read_text()
     assert old in text
     desk.config_path.write_text(text.replace(old, new, 1))
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert why in said["error"]["title"]
     assert not desk.trusted_root.exists()
@@ -324,7 +324,7 @@ def test_existing_files_are_not_touched(
     else:
         code, expected, more = 2, "NU-1102", []
     with taken:
-        got, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *more)
+        got, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, *more)
     assert (got, said["error"]["code"]) == (code, expected)
     assert desk.trusted_root.exists() == (what == "root")
     there = {p.relative_to(desk.state).as_posix() for p in desk.state.rglob("*")}

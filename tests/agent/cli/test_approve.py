@@ -186,7 +186,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])
-    assert begins(seen) == ("not-automatic", "approval")
+    assert read_start(seen) == ("not-automatic", "approval")
     first = desk.json("approve", "--yes")
     assert [a["actor"] for a in first["approvals"]] == ["amina"]
     the_dossier_of_it(desk, tmp_path, first["binding"])
@@ -202,7 +202,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     out = desk.run("approve", "--yes")[1]
     assert "You had approved it before" not in out
     last = desk.json("approve", "--dry-run")
-    assert (last["missing"], begins(last)) == (0, ("not-automatic", "not-scheduled"))
+    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "not-scheduled"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
@@ -210,7 +210,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     assert desk.json("approve", "--yes", code=1)["error"]["code"] == "NU-6027"
 
 
-def begins(said: Any) -> tuple[str, str | None]:
+def read_start(said: Any) -> tuple[str, str | None]:
     return said["starts_at"]["kind"], said["starts_at"]["wait_reason"]
 
 

@@ -96,7 +96,7 @@ def undone(journal: Journal) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-4201")
 
 
-def torn(journal: Journal) -> None:
+def interrupt_migration(journal: Journal) -> None:
     """The machine fell in the migration, and what starts first undid it."""
     journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH, StepName.MAINTENANCE_ON, StepName.COPY)
@@ -116,7 +116,7 @@ def interrupted(journal: Journal) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-6010")
 
 
-def taken_back(journal: Journal) -> None:
+def record_rollback(journal: Journal) -> None:
     committed(journal, ChangeFacts(soak_error=LazyText("status 503")))
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
     journal.begin_change(BACK, ChangeFacts(undone_upgrade=UPGRADE.id))
@@ -156,7 +156,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
         "  reverted; no data loss",
     ]),
-    "torn": (torn, [
+    "torn": (interrupt_migration, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: <long>",
@@ -173,7 +173,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  failed <at> (copying the databases): NU-9999 it is gone",
         "  reverted; no data loss",
     ]),
-    "reverted": (taken_back, [
+    "reverted": (record_rollback, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, finished",
         "  failed in the soak period: status 503",
         "  rolled back by change bbbbbbbb",

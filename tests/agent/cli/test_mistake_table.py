@@ -20,7 +20,7 @@ import pytest
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.agent.cli.live import LiveSite, live_site
-from tests.agent.cli.test_mistakes import said
+from tests.agent.cli.test_mistakes import output_of
 
 OLD, NEW = "3.2.4", "3.3.0"
 ROOT = Path(__file__).parents[3]
@@ -217,7 +217,7 @@ def test_mistake_has_the_documented_answer(site: LiveSite, odd: Path, row: Mista
         done = site.run(*row.typed.format(tmp=odd).split(" "))
     finally:
         site.demo.config_path.write_text(text, "utf-8")
-    told = said(done)
+    told = output_of(done)
     assert (done.returncode, row.code in told) == (row.exit_code, True), told
     for words in row.words:
         assert words in told
@@ -240,7 +240,7 @@ def test_text_in_other_encodings_is_reported(site: LiveSite, coded: str, code: s
         site.demo.config_path.write_text(text, "utf-8")
     assert done.returncode == (3 if code else 0), done.stdout
     if code is not None:
-        assert code in said(done) and "as UTF-8" in said(done)
+        assert code in output_of(done) and "as UTF-8" in output_of(done)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ def test_invalid_trusted_root_is_reported(site: LiveSite, content: bytes | None)
         done = site.run("check")
     finally:
         root.write_bytes(good)
-    assert (done.returncode, "NU-2002" in said(done)) == (6, True), done.stderr
-    assert "verify its digest" in said(done)
+    assert (done.returncode, "NU-2002" in output_of(done)) == (6, True), done.stderr
+    assert "verify its digest" in output_of(done)
 
 
 def test_root_of_another_feed_is_reported(site: LiveSite, tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_root_of_another_feed_is_reported(site: LiveSite, tmp_path: Path) -> Non
         done = site.run("check")
     finally:
         root.write_bytes(good)
-    assert (done.returncode, "NU-2003" in said(done)) == (6, True), done.stderr
-    assert "Compare the digest of root.json" in said(done)
+    assert (done.returncode, "NU-2003" in output_of(done)) == (6, True), done.stderr
+    assert "Compare the digest of root.json" in output_of(done)
     assert site.run("check").returncode == 0
 
 

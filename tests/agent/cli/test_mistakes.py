@@ -32,7 +32,7 @@ from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.agent.cli.site import CONFIG, TrialSite
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -63,7 +63,7 @@ def test_mistyped_command_has_a_helpful_error(
 ) -> None:  # fmt: skip
     done = site.run(*typed)
     assert (done.returncode, code in done.stderr) == (exit_code, True), done.stderr
-    assert words in said(done)
+    assert words in output_of(done)
 
 
 #: Word to the command that is suggested for it; None for words that only look like one.
@@ -134,9 +134,9 @@ def test_configuration_mistake_has_a_helpful_error(
 ) -> None:  # fmt: skip
     misconfigured(site, before, after)
     done = site.run("doctor")
-    assert code in done.stdout and words in said(done), done.stdout
+    assert code in done.stdout and words in output_of(done), done.stdout
     for never in ("is empty", "isoformat", "Cannot overwrite", "Traceback"):
-        assert never not in said(done)
+        assert never not in output_of(done)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_missing_paths_are_reported(
     text = CONFIG.format(root=site.root)
     site.config.write_text(text.replace(f'{setting} = "{setting}"', f'{setting} = "{value}"'))
     done = site.run("doctor")
-    assert code in done.stdout and words in said(done), done.stdout
-    assert "Do not upgrade" not in said(done)
+    assert code in done.stdout and words in output_of(done), done.stdout
+    assert "Do not upgrade" not in output_of(done)
 
 
 POSTGRESQL = """engine = "postgresql"
@@ -178,7 +178,7 @@ def test_unreachable_database_server_is_reported(site: TrialSite) -> None:
     done = site.run("doctor")
     assert done.returncode == 3, done.stderr
     for words in ("NU-4002", "Connection refused", "systemctl status postgresql"):
-        assert words in said(done)
+        assert words in output_of(done)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_password_file_mistakes_are_reported(site: TrialSite, mode: int | None, 
         path.chmod(mode)
     at_a_server(site, f'password_file = "{path}"\n')
     done = site.run("doctor")
-    assert words.format(path=path) in said(done), done.stdout
+    assert words.format(path=path) in output_of(done), done.stdout
     assert "secret" not in done.stdout
 
 

@@ -25,7 +25,7 @@ class Shown:
         self.lines.append(str(line))
 
 
-def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
+def prompt_lines(missing: int, given: int, *, emergency: bool) -> list[str]:
     approvals = [{"actor": "bo", "at": "2026-11-27T05:56:00+00:00"}] * given
     document: dict[str, Any] = {
         "to": "3.2.4", "lost_total": 0, "missing": missing, "approvals": approvals,
@@ -39,7 +39,7 @@ def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
 
 def test_emergency_rollback_needs_no_other_approval() -> None:
     """Seen: who goes back in an emergency was told to let others approve, and nothing besides."""
-    said = asked(1, 1, emergency=True)
+    said = prompt_lines(1, 1, emergency=True)
     assert WAITS not in said
     assert "without 1 missing approval." in said[-1]
 
@@ -47,7 +47,7 @@ def test_emergency_rollback_needs_no_other_approval() -> None:
 @pytest.mark.parametrize(("missing", "given"), [(1, 1), (2, 0)])
 def test_refused_rollback_does_not_prompt(missing: int, given: int) -> None:
     with refused(ROLLBACK_NEEDS_APPROVAL) as found:
-        asked(missing, given, emergency=False)
+        prompt_lines(missing, given, emergency=False)
     assert found.value.values["missing"] == missing
     assert found.value.values["needed"] == 2
 
@@ -55,4 +55,4 @@ def test_refused_rollback_does_not_prompt(missing: int, given: int) -> None:
 @pytest.mark.parametrize(("missing", "given"), [(0, 2), (1, 0), (0, 0)])
 def test_plan_before_the_prompt_lists_no_commands(missing: int, given: int) -> None:
     """What is to be typed, the prompt does."""
-    assert asked(missing, given, emergency=False) == ["It keeps every record."]
+    assert prompt_lines(missing, given, emergency=False) == ["It keeps every record."]

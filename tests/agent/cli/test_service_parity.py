@@ -63,7 +63,7 @@ READS = (
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """What a command said."""
 
     code: int
@@ -140,11 +140,11 @@ class Both:
         self.service = service
         self.different: list[object] = []
 
-    def run(self, way: str, command: str) -> Said:
+    def run(self, way: str, command: str) -> CommandOutput:
         words = ["--local"] if way == "alone" else []
         done = self.service.run(*words, "--json", "--text", "--quiet", *command.split())
         document = json.loads(done.stdout.replace(str(self.service.root), "<site>"))
-        return Said(done.returncode, document, document.pop("lines", []))
+        return CommandOutput(done.returncode, document, document.pop("lines", []))
 
     def ask(self, way: str, command: str, answer: str) -> tuple[int, list[str]]:
         """Run a command at a terminal; what was shown, the question with it."""
@@ -162,7 +162,7 @@ class Both:
         shown = shown.replace("\r", "").replace(str(self.service.root), "<site>")
         return code, [_each_time(line) for line in shown.splitlines()]
 
-    def same(self, command: str) -> Said:
+    def same(self, command: str) -> CommandOutput:
         """A command that changes nothing says the same both ways."""
         there, alone = self.run("service", command), self.run("alone", command)
         self.compare(command, there.part(command), alone.part(command))
@@ -194,13 +194,13 @@ class Both:
         )  # how long the stop took is known
         try:
             if command == "upgrade":
-                self.looked_at_while_watched()
+                self.compare_during_soak()
         finally:
             dry, done = self.run(way, "confirm --dry-run"), self.run(way, "confirm")
             person.join()
         return [*found, dry.part("confirm"), done.part("confirm")]
 
-    def looked_at_while_watched(self) -> None:
+    def compare_during_soak(self) -> None:
         """The rollback is shown and asked for both ways, also while somebody watches."""
         assert self.same("rollback --dry-run").document["to"] == "3.2.4"
         for command in ("verify", "doctor", "status"):

@@ -33,7 +33,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import REVERT_FAILED
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.made import said
+from tests.agent.engine.made import run_text
 from tests.support.errors import refused
 
 NEW = Version("3.3.0")
@@ -192,7 +192,7 @@ def test_dropped_and_restored_database_is_reported(
     assert (dba.closed(), dba.fences()) == (set(), 0)
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
-    told = said(demo, "status")
+    told = run_text(demo, "status")
     assert f"reverted, except {dba.name} (replaced meanwhile)" in told
     assert "reverted; no data loss" not in told
 
@@ -262,7 +262,7 @@ def test_automatic_resume_waits_two_minutes_for_a_refused_login(
     role = f'ALTER ROLE "{dba.place.agent}"'
     ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename ="
     end = f"{ends} '{dba.place.agent}'"
-    with mended(f"{role} LOGIN", dba=dba):
+    with restored_afterwards(f"{role} LOGIN", dba=dba):
         with refused(REVERT_FAILED):
             upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN", end))
         with pytest.raises(DatabaseUnreachableError, match="not permitted to log in"):
@@ -276,7 +276,7 @@ def test_change_continues_with_its_existing_sessions(demo: DemoSite, site: Site)
     """A login that is refused meanwhile is found by what needs a new one, once users are in."""
     dba = Administrator(demo)
     role = f'ALTER ROLE "{dba.place.agent}"'
-    with mended(f"{role} LOGIN", dba=dba):
+    with restored_afterwards(f"{role} LOGIN", dba=dba):
         with pytest.raises(DatabaseUnreachableError, match="login"):
             upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
         assert not demo.maintenance_file.exists(), "users are in"
@@ -315,7 +315,7 @@ def test_release_is_not_marked_bad_when_connect_was_revoked(demo: DemoSite, site
 
 
 @contextlib.contextmanager
-def mended(*statements: str, dba: Administrator) -> Iterator[None]:
+def restored_afterwards(*statements: str, dba: Administrator) -> Iterator[None]:
     """Undo in the end what would spoil the server for the next test."""
     try:
         yield
@@ -328,7 +328,7 @@ def test_revert_names_the_role_without_login(demo: DemoSite, site: Site) -> None
     dba, short = Administrator(demo), quick(site)
     role = f'ALTER ROLE "{dba.place.owner}"'
     with (
-        mended(f"{role} LOGIN", dba=dba),
+        restored_afterwards(f"{role} LOGIN", dba=dba),
         refused(REVERT_FAILED, match=f"{dba.place.owner}.* can log in"),
     ):
         upgrade(short, START, lambda: dba.sql(f"{role} NOLOGIN"))
@@ -379,7 +379,9 @@ def test_terminated_sessions_are_named(demo: DemoSite, site: Site) -> None:
     try:
         upgrade(site, (StepName.STOP, StepPhase.AFTER_RECORD), come)
         words = f"pg_dump of backup ({dba.name})"
-        assert words in said(demo, "status") and words in said(demo, "history", _latest(site))
+        assert words in run_text(demo, "status") and words in run_text(
+            demo, "history", _latest(site)
+        )
     finally:
         held[0].close()
         dba.sql(f'REVOKE ALL ON DATABASE "{dba.name}" FROM backup')

@@ -20,7 +20,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.slots.link import switch_current
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import Killed
-from tests.agent.engine.made import operations, release, said, served_feed, site_on
+from tests.agent.engine.made import operations, release, run_text, served_feed, site_on
 from tests.support.sites import TrialFeed, site_in_process
 
 REPORTED = "3.2.5"
@@ -63,7 +63,7 @@ def test_build_number_is_accepted_by_every_check(demo: DemoSite) -> None:
     assert done.outcomes[-1].change.state is ChangeState.FINISHED
     assert site_in_process(demo).slots.read_current() == Version(TWO)
     assert code_of(pid(demo), demo) == TWO
-    words = said(demo, "status")
+    words = run_text(demo, "status")
     assert "Status: running" in words and "mismatch" not in words
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:

@@ -20,8 +20,8 @@ from tests.agent.engine.made import (
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -71,7 +71,7 @@ def nothing_copied(demo: DemoSite) -> bool:
 )
 def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), numbers(demo)
-    assert str(CODE_ONLY_TEXT) in said(demo, "plan", version)
+    assert str(CODE_ONLY_TEXT) in run_text(demo, "plan", version)
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
     assert digests(demo) == before  # the program of the release did not run
@@ -81,7 +81,7 @@ def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, ve
 
     way = operations(demo).plan_rollback()
     assert (way.is_lossless, way.code_only, way.no_copy) == (True, True, True)
-    assert str(CODE_ONLY_TEXT) in said(demo, "rollback", "--dry-run")
+    assert str(CODE_ONLY_TEXT) in run_text(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
     assert numbers(demo) == files

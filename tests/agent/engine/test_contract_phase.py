@@ -46,9 +46,9 @@ from tests.agent.engine.looks import (
     came,
     enter,
     facts,
-    found,
     is_there,
     latest,
+    list_findings,
     numbers,
     strict,
 )
@@ -57,8 +57,8 @@ from tests.agent.engine.made import (
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -151,19 +151,19 @@ def test_contract_phase_runs_after_the_soak(demo: DemoSite, version: str) -> Non
                 enter(demo)
 
     later = describe_contract(["bin/contract.py"])
-    assert later is not None and str(later) in " ".join(said(demo, "plan", version).split())
+    assert later is not None and str(later) in " ".join(run_text(demo, "plan", version).split())
     operations(demo, look).upgrade(Version(version))
     assert seen == [(True, set()), numbers(demo), (True, ALL)]
     assert runs(demo) == version and is_there(demo) and strict(demo) == set()
     change, known = latest(demo)
     assert known.contract_started and known.contract_s is not None and known.contract_failed is None
     assert known.databases_unchanged is False
-    assert "final migrations completed" in said(demo, "history", change.id)
+    assert "final migrations completed" in run_text(demo, "history", change.id)
 
     way = operations(demo).plan_rollback(accept_loss=1)
     assert way.code_only is (version == EXPANDS)
     told = "including rows written by the program of 3.2.6"
-    assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
+    assert (told in run_text(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
     assert runs(demo) == OLD and is_there(demo) is way.code_only
     assert came(demo, "came_later") == (ALL if way.code_only else set())
@@ -182,7 +182,7 @@ def test_rehearsal_runs_the_contract_phase_and_predicts_its_duration(demo: DemoS
             name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
         }
         assert not hop["unchanged"] and came(demo, "came_later") == set()
-    assert "final migrations: " in said(demo, "rehearse", COPIES)
+    assert "final migrations: " in run_text(demo, "rehearse", COPIES)
 
 
 @not_as_root
@@ -193,16 +193,16 @@ def test_failed_contract_phase_is_reported_and_retried_or_confirmed(demo: DemoSi
     assert change.is_soaking and known.contract_failed == "NU-4203"
     assert runs(demo) == WAITS and came(demo, "came_later") == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
-    assert "Final migrations pending" in " ".join(said(demo, "status").split())
+    assert "Final migrations pending" in " ".join(run_text(demo, "status").split())
     with refused(OPEN_CHANGE):
         operations(demo).upgrade(Version(NEXT))
     with refused(CONTRACT_FAILED):
         operations(demo).resume(by_operator=False)
-    assert "final migrations failed: " in said(demo, "history", change.id)
+    assert "final migrations failed: " in run_text(demo, "history", change.id)
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and facts(demo).contract_abandoned
-    assert "skipped by an operator" in said(demo, "history", change.id)
+    assert "skipped by an operator" in run_text(demo, "history", change.id)
     operations(demo).upgrade(Version(NEXT))
     assert runs(demo) == NEXT and strict(demo) == set()
 
@@ -212,12 +212,12 @@ def test_partial_result_of_a_second_attempt_is_recorded_at_confirmation(demo: De
     """The second try was killed after it made a table; then somebody confirms."""
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
-    assert "NU-4208" in said(demo, "doctor")
+    assert "NU-4208" in run_text(demo, "doctor")
     execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and strict(demo) == set()
-    told = " ".join(said(demo, "status").split())
+    told = " ".join(run_text(demo, "status").split())
     assert "final migrations not finished" in told
     assert "the release is good" not in told
 
@@ -253,7 +253,7 @@ def test_rollback_after_a_kill_in_the_contract_phase_records_the_schemas(demo: D
     with operations(demo).lock_site("trial") as journal:
         journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(contract_started=True))
     execute(demo.databases.address("suspects"), "CREATE TABLE came_later (id integer)")
-    assert strict(demo) == set() and "NU-6144" in {finding.code for finding in found(demo)}
+    assert strict(demo) == set() and "NU-6144" in {finding.code for finding in list_findings(demo)}
     operations(demo).rollback()
     assert runs(demo) == OLD and came(demo, "came_later") == {"suspects"}
     assert strict(demo) == set()
@@ -398,7 +398,7 @@ def test_contract_phase_on_single_writer_files_runs_in_the_downtime(files: DemoS
     operations(files).upgrade(Version(COPIES))
     assert runs(files) == COPIES and came(files, "came_later") == ALL
     assert facts(files).contract_started is None and strict(files) == set()
-    assert "after the soak period" not in said(files, "plan", EXPANDS)
+    assert "after the soak period" not in run_text(files, "plan", EXPANDS)
 
 
 PROGRAM = DatabaseProgram(argv=("bin/contract.py",))

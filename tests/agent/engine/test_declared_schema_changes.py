@@ -29,15 +29,15 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SelfManagedObject
-from tests.agent.engine.looks import found
+from tests.agent.engine.looks import list_findings
 from tests.agent.engine.made import (
     FIRST,
     execute,
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -108,17 +108,17 @@ def run_on(demo: DemoSite, *statements: str) -> None:
 
 
 def codes(demo: DemoSite) -> set[str]:
-    return {finding.code for finding in found(demo)}
+    return {finding.code for finding in list_findings(demo)}
 
 
 def is_noted_everywhere(demo: DemoSite) -> None:
-    (note,) = found(demo)
+    (note,) = list_findings(demo)
     assert (note.code, note.severity) == ("NU-6143", Severity.INFO)
     assert note.figures["kinds"] == ["columns", "indexes"]
     assert "NU-6106" not in {
         finding.code for finding in diagnose(demo.config_path, SilentProgress())
     }
-    shown = said(demo, "verify")
+    shown = run_text(demo, "verify")
     assert "NU-6143" in shown and "No other differences." in shown
     rehearse(demo, NEXT)
 
@@ -126,18 +126,18 @@ def is_noted_everywhere(demo: DemoSite) -> None:
 def test_declared_schema_change_is_informational(demo: DemoSite) -> None:
     """Seen: an application that builds its indexes as designed ended in 'Do not upgrade'."""
     operations(demo).upgrade(Version(DECLARES))
-    assert found(demo) == []
+    assert list_findings(demo) == []
     run_on(demo, *BACKGROUND)
     is_noted_everywhere(demo)
     operations(demo).upgrade(Version(NEXT))
     assert runs(demo) == NEXT
-    assert found(demo) == [], "the upgrade has recorded it"
+    assert list_findings(demo) == [], "the upgrade has recorded it"
 
 
 def test_undeclared_schema_change_is_found_and_named(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
-    (finding,) = found(demo)
+    (finding,) = list_findings(demo)
     assert (finding.code, finding.severity) == ("NU-6106", Severity.CRITICAL)
     named = "Schema of suspects changed outside an upgrade: columns, indexes"
     assert str(finding.title) == named
@@ -155,7 +155,7 @@ def test_undeclared_change_beside_a_declared_one_is_found(demo: DemoSite) -> Non
     run_on(demo, *BACKGROUND)
     for kind, statement in PLANTED[engine].items():
         run_on(demo, statement)
-        (finding,) = found(demo)
+        (finding,) = list_findings(demo)
         assert finding.code == "NU-6106", statement
         assert kind in str(finding.figures["kinds"]), statement
         with refused(PREFLIGHT_BLOCKED, match="NU-6106"):
@@ -180,7 +180,7 @@ def test_new_rule_is_found_although_the_fingerprint_is_unchanged(demo: DemoSite)
     """It is code that runs for every write, and no fingerprint of the whole holds it."""
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, PLANTED["postgresql"]["rules"])
-    (finding,) = found(demo)
+    (finding,) = list_findings(demo)
     assert (finding.code, finding.figures["kinds"]) == ("NU-6106", ["rules"])
 
 
@@ -188,9 +188,9 @@ def test_journal_without_schema_kinds_is_read(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DECLARES))
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(schema_kinds={}))
-    assert found(demo) == []
+    assert list_findings(demo) == []
     run_on(demo, *BACKGROUND)
-    (finding,) = found(demo)
+    (finding,) = list_findings(demo)
     assert finding.code == "NU-6106" and "kinds" not in finding.figures
     assert "Have the change in" in str(finding.remedy)
 
@@ -227,11 +227,11 @@ def test_newly_adopted_site_is_judged_equally(
 
 def test_code_only_rollback_keeps_and_records_declared_changes(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(CODE))
-    assert found(demo) == []
+    assert list_findings(demo) == []
     run_on(demo, *BACKGROUND)
     is_noted_everywhere(demo)
     operations(demo).rollback()
-    assert runs(demo) == FIRST and found(demo) == []
+    assert runs(demo) == FIRST and list_findings(demo) == []
     run_on(demo, "DROP INDEX by_looked_at")
     assert codes(demo) == {"NU-6106"}, "the release before declares nothing"
 
@@ -242,7 +242,7 @@ def test_restoring_previous_databases_removes_declared_changes(demo: DemoSite) -
     run_on(demo, *BACKGROUND)
     assert codes(demo) == {"NU-6143"}
     operations(demo).rollback(accept_loss=100)
-    assert runs(demo) == FIRST and found(demo) == [] and digests(demo) == before
+    assert runs(demo) == FIRST and list_findings(demo) == [] and digests(demo) == before
 
 
 def test_two_approvers_accept_a_changed_schema_with_a_reason(demo: DemoSite) -> None:
@@ -258,8 +258,8 @@ def test_two_approvers_accept_a_changed_schema_with_a_reason(demo: DemoSite) -> 
         (told,) = cast("list[dict[str, object]]", build_history_report(journal, 9)["accepted"])
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]
-    assert found(demo) == []
-    assert "adopted as 3.2.6 by amina, bo: for a report; so" in said(demo, "history")
+    assert list_findings(demo) == []
+    assert "adopted as 3.2.6 by amina, bo: for a report; so" in run_text(demo, "history")
     run_on(demo, "DROP INDEX by_looked_at")
-    (finding,) = found(demo)
+    (finding,) = list_findings(demo)
     assert finding.figures["kinds"] == ["indexes"], "what they said yes to is known by kinds"

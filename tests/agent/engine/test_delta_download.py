@@ -32,7 +32,7 @@ from tests.support.packs import FIRST, SECOND, THIRD, PackFeed
 PACK = f"{FIRST}--{SECOND}"
 
 
-class Heard:
+class RecordingProgress:
     """Keeps what was told."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Place:
     def __init__(self, root: Path, feed: PackFeed, server: WebServer) -> None:
         self.root, self.feed, self.server = root, feed, server
         self.store = SlotStore(root / "slots", root / "current")
-        self.heard = Heard()
+        self.heard = RecordingProgress()
 
     def source(self) -> TufReleaseSource:
         """A source as a restarted agent has it."""

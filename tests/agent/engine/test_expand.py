@@ -25,14 +25,23 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import EXPAND_FAILED, PREFLIGHT_BLOCKED, ExitCode
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import Killed, came, enter, found, is_there, latest, numbers, strict
+from tests.agent.engine.looks import (
+    Killed,
+    came,
+    enter,
+    is_there,
+    latest,
+    list_findings,
+    numbers,
+    strict,
+)
 from tests.agent.engine.made import (
     execute,
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -80,7 +89,7 @@ def test_expand_program_runs_before_the_downtime_without_copies(demo: DemoSite) 
             seen.append((application.is_running(), application.is_in_maintenance(), came(demo)))
             enter(demo)
 
-    assert str(EXPAND_TEXT) in said(demo, "plan", NEW)
+    assert str(EXPAND_TEXT) in run_text(demo, "plan", NEW)
     operations(demo, look).upgrade(Version(NEW))
     assert seen == [(True, False, ALL)]
     assert runs(demo) == NEW and numbers(demo) == before and is_there(demo)
@@ -121,7 +130,7 @@ def test_expand_program_that_fails_midway_causes_no_downtime(demo: DemoSite) -> 
     change, facts = latest(demo)
     assert facts.downtime_started is None and change.error_code == EXPAND_FAILED.code
     for words in (["status"], ["history", change.id]):
-        told = " ".join(said(demo, *words).split())
+        told = " ".join(run_text(demo, *words).split())
         assert f"except additions of {HALF} made before the downtime" in told
         assert "reverted; no data loss" not in told
     assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
@@ -206,7 +215,7 @@ def test_verify_attributes_a_partial_expansion_to_the_release(demo: DemoSite) ->
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(NEW))
-    seen = {finding.code: finding for finding in found(demo)}
+    seen = {finding.code: finding for finding in list_findings(demo)}
     assert {code for code in seen if seen[code].severity is Severity.CRITICAL} == set()
     assert NEW in str(seen["NU-6144"].title)
 

@@ -34,7 +34,7 @@ def older(item: SchemaProbe) -> SchemaProbe:
     return dataclasses.replace(item, is_newest_migration=False)
 
 
-def says(version: str) -> ReportedVersion:
+def reported(version: str) -> ReportedVersion:
     return ReportedVersion(version, URL)
 
 
@@ -45,17 +45,17 @@ UNWELL = ReportedVersion("1.1.0", URL, LazyText("HTTP status 503"), '{"problems"
 @pytest.mark.parametrize(
     ("said", "asked", "confirmed", "code"),
     [
-        (says("1.1.0"), (HOLDS,), False, None),
-        (says("1.1"), (HOLDS,), False, None),
-        (says("v1.1.0"), (), False, None),
-        (says("1.0.0"), (HOLDS,), False, OTHER),
-        (says("1.0.0"), (HOLDS,), True, OTHER),
-        (says("latest"), (), True, OTHER),
-        (says("1.1.0"), (UNFIT,), False, DATABASES),
-        (says("1.1.0"), (UNFIT,), True, DATABASES),
-        (says("1.1.0"), (ROWS,), False, None),
-        (says("1.1.0"), (older(UNFIT), HOLDS), False, None),
-        (says("1.1.0"), (older(HOLDS), UNFIT), False, DATABASES),
+        (reported("1.1.0"), (HOLDS,), False, None),
+        (reported("1.1"), (HOLDS,), False, None),
+        (reported("v1.1.0"), (), False, None),
+        (reported("1.0.0"), (HOLDS,), False, OTHER),
+        (reported("1.0.0"), (HOLDS,), True, OTHER),
+        (reported("latest"), (), True, OTHER),
+        (reported("1.1.0"), (UNFIT,), False, DATABASES),
+        (reported("1.1.0"), (UNFIT,), True, DATABASES),
+        (reported("1.1.0"), (ROWS,), False, None),
+        (reported("1.1.0"), (older(UNFIT), HOLDS), False, None),
+        (reported("1.1.0"), (older(HOLDS), UNFIT), False, DATABASES),
         (UNWELL, (HOLDS,), False, APPLICATION_UNWELL),
         (UNWELL, (HOLDS,), True, None),
         (SILENT, (HOLDS,), False, UNTOLD),
@@ -80,7 +80,7 @@ def test_reported_version_is_compared(
     [("1.1.0", "1.1.0+42", None), ("1.1.0", "1.1.0.post1", None), ("1.1.0+42", "1.1.0+42", OTHER)],
 )
 def test_unreported_build_number_needs_confirmation(said: str, version: str, code: object) -> None:
-    seen = InstalledRelease(says(said), (HOLDS,), reported="1.1.0")
+    seen = InstalledRelease(reported(said), (HOLDS,), reported="1.1.0")
     error = find_mismatch(seen, Version(version), confirmed=False)
     assert (error and error.message) == code
     told = [str(line) for line in seen.format_lines(Version(version))]
@@ -88,7 +88,7 @@ def test_unreported_build_number_needs_confirmation(said: str, version: str, cod
     assert (silent in told) is (code is None)
 
 
-@pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
+@pytest.mark.parametrize("said", [reported("1.1.0"), SILENT])
 def test_ledger_of_another_release_prevails(said: ReportedVersion) -> None:
     seen = InstalledRelease(said, (HOLDS,), ("main", LazyText("0003_x is applied")))
     error = find_mismatch(seen, Version("1.1.0"), confirmed=True)
@@ -100,7 +100,7 @@ def test_installed_release_is_described() -> None:
     def lines(seen: InstalledRelease) -> list[str]:
         return [str(line) for line in seen.format_lines(Version("1.1.0"))]
 
-    assert lines(InstalledRelease(says("1.1.0"), (HOLDS,) * 3)) == [
+    assert lines(InstalledRelease(reported("1.1.0"), (HOLDS,) * 3)) == [
         "Version reported by the application: 1.1.0",
         "Database checks of 1.1.0 passed: 3 of 3",
     ]
@@ -109,6 +109,6 @@ def test_installed_release_is_described() -> None:
         "Check '0002_country' of main failed: query failed: no such column: country",
         "Check '0002_country' of main failed: contradicting rows: 3",
     ]
-    assert lines(InstalledRelease(says("1.1.0")))[1:] == [
+    assert lines(InstalledRelease(reported("1.1.0")))[1:] == [
         "1.1.0 declares no checks of its databases."
     ]

@@ -18,7 +18,15 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NEW_ROWS_WOULD_BE_LOST
-from tests.agent.engine.made import execute, operations, release, runs, said, served_feed, site_on
+from tests.agent.engine.made import (
+    execute,
+    operations,
+    release,
+    run_text,
+    runs,
+    served_feed,
+    site_on,
+)
 from tests.support.errors import refused, says
 from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
@@ -100,7 +108,7 @@ def ask(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     return site_in_process(demo).database_engine.run_query(LiveDatabase("companies"), sql)
 
 
-def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
+def query_retained(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     """Ask what the newest change keeps of the companies."""
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
@@ -112,14 +120,14 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("version", [DROPS, DECLARES])
 def test_entered_values_are_counted_and_confirmed(demo: DemoSite, version: str) -> None:
     """The case of the review: 1.1.0 adds a country, its down migration drops it."""
-    plan = said(demo, "plan", version)
+    plan = run_text(demo, "plan", version)
     assert "keeps all records except values entered in companies.companies.origin" in plan
     operations(demo).upgrade(Version(version))
     enter(demo, "UPDATE companies SET name = 'x' WHERE origin = 'none'")
-    assert "keeps all records." in said(demo, "rollback", "--dry-run")
+    assert "keeps all records." in run_text(demo, "rollback", "--dry-run")
 
     enter(demo, TWO, INSERT.format(1))
-    refusal = said(demo, "rollback", "--dry-run")
+    refusal = run_text(demo, "rollback", "--dry-run")
     assert (
         "NU-6050" in refusal and "would lose 3 new rows (companies.companies.origin 3)" in refusal
     )
@@ -131,23 +139,23 @@ def test_entered_values_are_counted_and_confirmed(demo: DemoSite, version: str) 
     with refused(NEW_ROWS_WOULD_BE_LOST):
         operations(demo).rollback(accept_loss=2)
     assert runs(demo) == version
-    answer = said(demo, "rollback", "--dry-run", "--accept-loss", "3")
+    answer = run_text(demo, "rollback", "--dry-run", "--accept-loss", "3")
     assert "Values lost in 3 rows: companies.companies.origin 3" in answer
 
     (outcome,) = operations(demo).rollback(accept_loss=3).outcomes
     assert outcome.change.mode is DatabaseMode.MIGRATE
     assert runs(demo) == OLD
     assert ask(demo, "SELECT name FROM companies WHERE company_ref = 'LATER-1'") == [("Later",)]
-    assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
+    assert query_retained(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
 
 
 def test_parked_values_need_no_confirmation_and_are_restored(demo: DemoSite) -> None:
-    assert "3.2.6 to 3.2.4 keeps all records, according to the release;" in said(
+    assert "3.2.6 to 3.2.4 keeps all records, according to the release;" in run_text(
         demo, "plan", PARKS
     )
     operations(demo).upgrade(Version(PARKS))
     enter(demo, TWO, INSERT.format(1))
-    assert "keeps all records." in said(demo, "rollback", "--dry-run")
+    assert "keeps all records." in run_text(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == OLD
     operations(demo).upgrade(Version(PARKS))

@@ -125,7 +125,7 @@ def test_rejection_during_preparation_prevents_the_downtime(
     rehearse(site, "3.3.0")
     approve(site, TARGET, AMINA)
 
-    def say_no() -> None:
+    def withdraw_approval() -> None:
         with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             if how == "held":
                 SiteHistory(journal).add_hold("audit", "director", None)
@@ -135,7 +135,9 @@ def test_rejection_during_preparation_prevents_the_downtime(
 
     agree = make_consent_check(site, SilentProgress(), approvals=1)
     operations = Operations(
-        site, SilentProgress(), checkpoint=at(StepName.FETCH, StepPhase.AFTER_EFFECT, say_no)
+        site,
+        SilentProgress(),
+        checkpoint=at(StepName.FETCH, StepPhase.AFTER_EFFECT, withdraw_approval),
     )
     with refused(HELD if how == "held" else APPROVAL_MISSING):
         operations.upgrade(TARGET, check_consent=agree)
@@ -145,7 +147,7 @@ def test_rejection_during_preparation_prevents_the_downtime(
     assert database_digests(demo.databases) == before
 
 
-def torn_rollback(site: Site) -> None:
+def interrupt_rollback(site: Site) -> None:
     """The upgrade turns bad in its soak, and the power goes while it is taken back."""
 
     def die() -> None:
@@ -165,7 +167,7 @@ def torn_rollback(site: Site) -> None:
 
 
 def test_interrupted_rollback_is_resumed(demo: DemoSite, site: Site) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
@@ -187,14 +189,14 @@ def test_interrupted_rollback_is_resumed(demo: DemoSite, site: Site) -> None:
 def test_one_resume_reverts_the_interrupted_rollback_and_repeats_it(
     demo: DemoSite, site: Site
 ) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     result = Operations(site, SilentProgress()).resume(by_operator=False)
     assert [o.change.kind for o in result.outcomes] == [ChangeKind.ROLLBACK, ChangeKind.ROLLBACK]
     assert version_of(demo).whole == "3.2.4"
 
 
 def test_operator_may_keep_a_release_with_a_pending_rollback(demo: DemoSite, site: Site) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
@@ -204,7 +206,7 @@ def test_operator_may_keep_a_release_with_a_pending_rollback(demo: DemoSite, sit
 
 
 def test_resume_announces_a_pending_rollback(demo: DemoSite, site: Site) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
@@ -224,7 +226,7 @@ def test_confirmation_during_rollback_planning_keeps_the_release(
         Operations(site, SilentProgress()).confirm("amina")
         return plan_rollback(*about)
 
-    torn_rollback(site)
+    interrupt_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
@@ -260,7 +262,7 @@ def test_confirmation_at_the_soak_failure_keeps_the_release(
 
 
 def test_repeated_failures_are_left_to_an_operator(demo: DemoSite, site: Site) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     broken = Operations(
         site, SilentProgress(), checkpoint=at(StepName.MIGRATE, StepPhase.BEFORE_EFFECT, fail)
     )
@@ -317,7 +319,7 @@ def test_no_approval_is_taken_beside_an_open_change(site: Site) -> None:
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         found = approving.find_upgrade_to_approve(site, journal, SilentProgress(), TARGET)
 
-        def say_yes() -> None:
+        def approve_upgrade() -> None:
             with refused(OPEN_CHANGE):
                 approving.approve_upgrade(journal, found, AMINA)
             with refused(OPEN_CHANGE):
@@ -325,7 +327,7 @@ def test_no_approval_is_taken_beside_an_open_change(site: Site) -> None:
                     journal, found, site.clock.now() + timedelta(hours=1), AMINA
                 )
 
-        checkpoint = at(StepName.FETCH, StepPhase.AFTER_EFFECT, say_yes)
+        checkpoint = at(StepName.FETCH, StepPhase.AFTER_EFFECT, approve_upgrade)
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(TARGET)
 
 
@@ -342,7 +344,7 @@ def does_not_start(demo: DemoSite, site: Site) -> Site:
 
 
 def test_bad_release_that_does_not_start_is_rolled_back(demo: DemoSite, site: Site) -> None:
-    torn_rollback(site)
+    interrupt_rollback(site)
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     bad = does_not_start(demo, site)

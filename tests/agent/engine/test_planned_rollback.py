@@ -24,8 +24,8 @@ from tests.agent.engine.made import (
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -73,7 +73,7 @@ def test_plan_and_rollback_use_the_same_sentence(
     demo: DemoSite, version: str, planned: RollbackKind, found: RollbackKind
 ) -> None:
     before = digests(demo)
-    assert str(describe_rollback(planned, version, OLD, rehearsed=False)) in said(
+    assert str(describe_rollback(planned, version, OLD, rehearsed=False)) in run_text(
         demo, "plan", version
     )
     hop = rehearse(demo, version)
@@ -82,19 +82,19 @@ def test_plan_and_rollback_use_the_same_sentence(
         found is RollbackKind.RESTORES_PREVIOUS, found is RollbackKind.KEEPS_RECORDS
     )  # fmt: skip
     sentence = str(describe_rollback(found, version, OLD))
-    assert sentence in said(demo, "plan", version)
+    assert sentence in run_text(demo, "plan", version)
 
     operations(demo).upgrade(Version(version))
     assert facts(demo).rollback_loses_data is (found is RollbackKind.RESTORES_PREVIOUS)
     enter(demo)
     if found is RollbackKind.KEEPS_RECORDS:
-        assert sentence in said(demo, "rollback", "--dry-run")
+        assert sentence in run_text(demo, "rollback", "--dry-run")
         (outcome,) = operations(demo).rollback().outcomes
         assert outcome.change.mode is DatabaseMode.MIGRATE
     else:
-        refusal = said(demo, "rollback", "--dry-run")
+        refusal = run_text(demo, "rollback", "--dry-run")
         assert sentence in refusal and "1 record " in refusal and "it only goes forward" in refusal
-        assert sentence in said(demo, "rollback", "--dry-run", "--accept-loss", "1")
+        assert sentence in run_text(demo, "rollback", "--dry-run", "--accept-loss", "1")
         with refused(RECORDS_WOULD_BE_LOST):
             operations(demo).rollback()
         (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
@@ -105,7 +105,7 @@ def test_plan_and_rollback_use_the_same_sentence(
     assert runs(demo) == OLD
 
 
-def kept_address(demo: DemoSite, name: str) -> str:
+def previous_address(demo: DemoSite, name: str) -> str:
     """Where the kept database of the newest upgrade is."""
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
@@ -115,9 +115,9 @@ def kept_address(demo: DemoSite, name: str) -> str:
     return address.removeprefix("sqlite:///")
 
 
-def change_kept(demo: DemoSite) -> None:
+def alter_previous(demo: DemoSite) -> None:
     statement = "CREATE TABLE nobody_knows (id integer)"
-    address = kept_address(demo, "suspects")
+    address = previous_address(demo, "suspects")
     if isinstance(demo.databases, PostgresPlace):
         physical = demo.databases.names["suspects"]
         with psycopg.connect(
@@ -144,7 +144,7 @@ def change_kept(demo: DemoSite) -> None:
 def test_changed_previous_databases_are_not_cut_over(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
     before = digests(demo)
-    change_kept(demo)
+    alter_previous(demo)
     with pytest.raises(ChangeFailedError) as caught:
         operations(demo).rollback(accept_loss=100)
     assert says(caught.value.__cause__, PREVIOUS_SCHEMA_CHANGED)

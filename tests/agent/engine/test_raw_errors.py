@@ -30,7 +30,7 @@ from tests.agent.engine.made import (
     operations,
     rehearse,
     release,
-    said,
+    run_text,
     served_feed,
     site_on,
 )
@@ -140,13 +140,13 @@ def test_quoted_row_is_stored_for_root_only(demo: DemoSite, version: str) -> Non
     assert event.get("full") == str(kept / f"{change}.txt")
     bundle = demo.root / "bundle.tar.gz"
     answers = [
-        said(demo, "history", change, "--json"),
-        said(demo, "history"),
-        said(demo, "status", "--json"),
-        said(demo, "doctor"),
-        said(demo, "support-bundle", "--output", str(bundle), "--yes"),
-        said(demo, "upgrade", version, "--yes"),
-        said(demo, "rehearse", version),
+        run_text(demo, "history", change, "--json"),
+        run_text(demo, "history"),
+        run_text(demo, "status", "--json"),
+        run_text(demo, "doctor"),
+        run_text(demo, "support-bundle", "--output", str(bundle), "--yes"),
+        run_text(demo, "upgrade", version, "--yes"),
+        run_text(demo, "rehearse", version),
         str(rehearsed.value),
         str(failed.value),
         json.dumps({k: str(v) for k, v in failed.value.values.items()}),

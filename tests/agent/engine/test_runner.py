@@ -358,7 +358,7 @@ def test_signal_ends_a_step_and_reverts_the_change(trial: Trial) -> None:
     assert "undo fence" in trial.calls
 
 
-class Heard:
+class RecordingProgress:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -385,7 +385,7 @@ def test_reverted_operation_is_named(
     trial.journal.record_step(change.id, StepName.FETCH, StepState.INTENDED)
     monkeypatch.setattr(Noted, "describe_undo", lambda self, context: self.title)
     monkeypatch.setattr(Noted, "undo", lambda self, context: None)
-    heard = Heard()
+    heard = RecordingProgress()
     runner = trial.runner()
     monkeypatch.setattr(runner, "_progress", heard)
     runner.revert(change.id)

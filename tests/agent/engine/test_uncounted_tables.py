@@ -16,7 +16,7 @@ from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import parse_manifest
-from tests.agent.engine.made import FIRST, execute, operations, runs, said, served_feed, site_on
+from tests.agent.engine.made import FIRST, execute, operations, run_text, runs, served_feed, site_on
 from tests.support.errors import refused
 from tests.support.rotation import either_engine
 from tests.support.sites import TrialFeed
@@ -75,10 +75,10 @@ def test_only_records_are_counted_and_the_rest_is_reported(demo: DemoSite) -> No
     assert caught.value.values["count"] == 1
     passed = f"not counted as records by {ONE_WAY}: suspects.identity_documents 1"
     for words in ([], ["--accept-loss", "1"]):
-        told = " ".join(said(demo, "rollback", "--dry-run", *words).split())
+        told = " ".join(run_text(demo, "rollback", "--dry-run", *words).split())
         assert "suspects.persons 1" in told and passed in told
 
-    document = json.loads(said(demo, "--quiet", "rollback", "--dry-run", "--json"))
+    document = json.loads(run_text(demo, "--quiet", "rollback", "--dry-run", "--json"))
     assert (document["error"]["code"], document["lost_total"]) == ("NU-6015", 1)
 
     def one_more_row(step: StepName, phase: StepPhase) -> None:

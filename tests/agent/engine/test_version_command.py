@@ -31,7 +31,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import latest
-from tests.agent.engine.made import said
+from tests.agent.engine.made import run_text
 from tests.support.errors import refused
 from tests.support.sites import running_site, site_in_process
 
@@ -68,11 +68,11 @@ def _set(demo: DemoSite, lines: str) -> None:
 
 
 def test_upgrade_and_rollback_use_the_version_command(demo: DemoSite) -> None:
-    assert "Status: running" in said(demo, "status")
+    assert "Status: running" in run_text(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     site = site_in_process(demo)
     assert site.slots.read_current() == Version(NEW)
-    assert "Status: running" in said(demo, "status")
+    assert "Status: running" in run_text(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert site_in_process(demo).slots.read_current() == Version(OLD)
     kept = [path for path in demo.state.rglob("*") if path.is_file()]
@@ -122,7 +122,7 @@ def test_refused_token_is_found_before_the_downtime(demo: DemoSite) -> None:
         demo.config_path.write_text(there)
         with refused(PREFLIGHT_BLOCKED, match="NU-5094 .*health_token_file"):
             Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
-        told = said(demo, "doctor")
+        told = run_text(demo, "doctor")
     assert "NU-5094" in told and "NU-6310" not in told
     change, facts = latest(demo)
     assert facts.downtime_started is None and not change.is_committed
@@ -177,12 +177,12 @@ def test_token_expiring_in_the_downtime_reverts_without_blame(
 ) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: StepPhase) -> None:
+        def expire(step: StepName, phase: StepPhase) -> None:
             if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
         with pytest.raises(ChangeFailedError, match="access denied"):
-            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=expire).upgrade(
                 Version(NEW)
             )
         application = site_in_process(demo).application
@@ -197,12 +197,12 @@ def test_token_expiring_in_the_downtime_reverts_without_blame(
 def test_token_expiring_during_the_soak_is_no_verdict(demo: DemoSite) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: StepPhase) -> None:
+        def expire(step: StepName, phase: StepPhase) -> None:
             if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
         with refused(HEALTH_ACCESS_DENIED):
-            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=expire).upgrade(
                 Version(NEW)
             )
         change, facts = latest(demo)

@@ -86,7 +86,7 @@ def test_kill_while_writing_the_failsafe_leaves_it_usable(
 ) -> None:
     worn = AgentSelection("2.0", "1.0", attempts=0)
 
-    def go_back(directory: Path) -> None:
+    def return_to_previous(directory: Path) -> None:
         state = SlotSelection("2.0", "1.0", ON_TRIAL, failsafe.MAX_TRIAL_STARTS)
         usable = failsafe.list_usable_slots(directory)
         choice: StartDecision = failsafe.decide_start(
@@ -104,12 +104,12 @@ def test_kill_while_writing_the_failsafe_leaves_it_usable(
         return directory
 
     untouched = fresh(0)
-    last = changes_of(lambda: go_back(untouched))
+    last = changes_of(lambda: return_to_previous(untouched))
     for number in range(1, last + 1):
         directory = fresh(number)
-        assert killed_at(number, lambda place=directory: go_back(place))  # type: ignore[misc]
+        assert killed_at(number, lambda place=directory: return_to_previous(place))  # type: ignore[misc]
         assert chosen(directory) == "1.0"
-        go_back(directory)
+        return_to_previous(directory)
         state = failsafe.read_selection(directory)
         assert state is not None
         assert (state.current, state.state) == ("1.0", CONFIRMED)

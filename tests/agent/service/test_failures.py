@@ -121,7 +121,7 @@ def site(tmp_path: Path) -> TrialSite:
     return make_site(tmp_path / "site")
 
 
-def told_of(site: TrialSite, version: str) -> bool:
+def is_reported(site: TrialSite, version: str) -> bool:
     places = load_essential_settings(site.config)
     document, _ = build_site_report(read_status(places, LATER, SITE_REPORT_PARTS), "en")
     journal = document["journal"]
@@ -148,19 +148,19 @@ def test_resolved_failure_stays_resolved(site: TrialSite, facts: ChangeFacts, ov
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
         install(journal, replace(CHANGE, id="aaaaaaaa"), facts)
-    assert told_of(site, "3.3.0") is not over
+    assert is_reported(site, "3.3.0") is not over
     with Journal.open(site.journal) as journal:
         install(journal, replace(CHANGE, id="bbbbbbbb", to_version="3.2.4", from_version="3.3.0"))
-    assert told_of(site, "3.3.0") is not over
+    assert is_reported(site, "3.3.0") is not over
 
 
 def test_failure_of_a_skipped_release_is_not_reported(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         for version in ("3.2.3", "3.3.0"):
             SiteHistory(journal).mark_bad("ncen", version, "NU-6008", None)
-    assert not told_of(site, "3.2.3")
-    assert told_of(site, "3.3.0")
+    assert not is_reported(site, "3.2.3")
+    assert is_reported(site, "3.3.0")
     (site.root / "current").unlink()
     (site.root / "slots" / "3.10.0").mkdir()
     Path(site.root / "current").symlink_to("slots/3.10.0")
-    assert not told_of(site, "3.3.0")
+    assert not is_reported(site, "3.3.0")

@@ -99,7 +99,7 @@ def lies(service: Served) -> list[str]:
     return sorted(path.name for path in (service.demo.state / "inbox").iterdir())
 
 
-def told(service: Served) -> list[tuple[str, object]]:
+def import_events(service: Served) -> list[tuple[str, object]]:
     """What the journal tells of imports: each event, and whose."""
     with Journal.open(service.demo.state / JOURNAL_FILE, read_only=True) as journal:
         return [
@@ -144,7 +144,7 @@ def test_import_by_service_and_by_command_agree(service: Served, bundle: Path) -
     error = json.loads(alone.stdout)["error"]
     assert there["exit_code"] == alone.returncode == 6
     assert there["document"]["error"]["code"] == error["code"]
-    kinds = [kind for kind, _ in told(service)]
+    kinds = [kind for kind, _ in import_events(service)]
     assert kinds == ["import-started", "imported"] * 2 + ["import-started", "import-rejected"] * 2
     history = service.client.get("/v1/history")["imports"]
     assert [one["kind"] for one in history] == ["import-rejected"] * 2 + ["imported"] * 2
@@ -161,7 +161,7 @@ def test_unprivileged_user_imports_from_any_path(service: Served, bundle: Path) 
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout and "Importé" in done.stdout
     assert lies(service) == []
-    assert told(service) == [("import-started", OPERATOR), ("imported", OPERATOR)]
+    assert import_events(service) == [("import-started", OPERATOR), ("imported", OPERATOR)]
     half = bundle.with_name("half.ncen")
     half.write_bytes(bundle.read_bytes()[:20_000])
     half.chmod(0o644)
@@ -260,7 +260,9 @@ def test_killed_import_leaves_a_file_its_owner_can_continue_with(
         assert service.client.get(f"/v1/jobs/{number}")["result"]["exit_code"] == 0
         assert lies(service) == [bundle.name], "nobody is there to take them away"
     else:
-        assert told(service) == [], "nothing was begun that somebody would have to bring to its end"
+        assert import_events(service) == [], (
+            "nothing was begun that somebody would have to bring to its end"
+        )
     if ROOT:  # the very line again takes the place of what was left, and takes all of it away
         words = ("import", str(bundle), "--json")
         done = service.run(*words, user=OPERATOR, groups=(READER, OPERATOR))
@@ -275,7 +277,7 @@ def test_partial_copy_is_not_accepted_as_a_bundle(service: Served, bundle: Path)
     os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]
     assert refused == "NU-2303"
-    assert [kind for kind, _ in told(service)] == ["import-started", "import-rejected"]
+    assert [kind for kind, _ in import_events(service)] == ["import-started", "import-rejected"]
 
 
 @needs_people
@@ -292,7 +294,10 @@ def test_import_reads_only_files_of_the_requester(service: Served, bundle: Path)
             break
     result = service.client.get(f"/v1/jobs/{number}")["result"]
     assert result["document"]["error"]["code"] == "NU-9334"
-    assert told(service) == [("import-started", "somebody"), ("import-rejected", "somebody")]
+    assert import_events(service) == [
+        ("import-started", "somebody"),
+        ("import-rejected", "somebody"),
+    ]
 
 
 @pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
@@ -308,7 +313,7 @@ def test_import_works_in_a_confined_process(service: Served, bundle: Path) -> No
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
     result = call_worker(worker, {"command": ["import", "--job", str(number)]})
     assert result["exit_code"] == 0, result
-    assert told(service) == [("import-started", "me"), ("imported", "me")]
+    assert import_events(service) == [("import-started", "me"), ("imported", "me")]
 
 
 def test_file_that_changed_its_size_is_refused(service: Served, bundle: Path) -> None:

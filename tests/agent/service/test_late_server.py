@@ -68,7 +68,7 @@ def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
-def torn(demo: DemoSite, at: StepName) -> None:
+def interrupted_upgrade(demo: DemoSite, at: StepName) -> None:
     """An upgrade whose machine died in a step."""
     strike = Strike(at, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     killed = subprocess.run(
@@ -97,7 +97,7 @@ def test_resume_without_an_open_change_leaves_the_application_stopped(
 def test_open_change_waits_for_the_server_and_is_reverted(
     demo: DemoSite, server: EmbeddedPostgres
 ) -> None:
-    torn(demo, StepName.MIGRATE)
+    interrupted_upgrade(demo, StepName.MIGRATE)
     server.stop()
     with command(demo, "resume", "--boot") as resume:
         assert resume.stderr is not None
@@ -133,7 +133,7 @@ def test_deliberate_stop_is_reported_and_respected(demo: DemoSite) -> None:
 def test_revert_with_a_pending_start_is_completed_by_an_operator(
     demo: DemoSite,
 ) -> None:
-    torn(demo, StepName.MIGRATE)
+    interrupted_upgrade(demo, StepName.MIGRATE)
     strike = Strike(StepName.MAINTENANCE_ON, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
     subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "resume-boot",

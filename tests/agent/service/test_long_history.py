@@ -149,7 +149,7 @@ def test_each_rollback_costs_one_more_value(
     assert costs[1].values - costs[0].values == (MANY - FEW) // 2
 
 
-def carried_out(path: Path, checks: int) -> None:
+def record_jobs(path: Path, checks: int) -> None:
     """Orders, one after the other; a change begins while the one of ``amina`` is carried out."""
     clock = [AT]
     Journal.create(path).close()
@@ -176,7 +176,7 @@ def test_requester_lookup_is_independent_of_the_number_of_jobs(
     costs = []
     for checks in (1, 20):
         path = tmp_path / f"{checks}.sqlite"
-        carried_out(path, checks)
+        record_jobs(path, checks)
         with counted(path, monkeypatch) as (journal, cost):
             assert build_change_report(journal, CHANGE.id)["ordered_by"] == "amina"
             costs.append(cost)

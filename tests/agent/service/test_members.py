@@ -25,8 +25,8 @@ from tests.agent.service.test_serving import (
     READER,
     code_of,
     needs_other_users,
+    run_as_member,
     settings,
-    somebody,
 )
 from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve
@@ -79,7 +79,7 @@ def alone(service: Served, *words: str) -> tuple[int, Any]:
 
 
 def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
-    done = somebody(service, user, "--text", *words)
+    done = run_as_member(service, user, "--text", *words)
     return done.returncode, plain(done.stdout)
 
 
@@ -117,16 +117,18 @@ def test_operator_writes_a_support_bundle_with_their_own_rights(
     place = Path(tempfile.mkdtemp(dir=service.root.parent))
     shutil.chown(place, OPERATOR)
     for user in (READER, APPROVER):
-        refused = somebody(service, user, "support-bundle", "--yes")
+        refused = run_as_member(service, user, "support-bundle", "--yes")
         assert code_of(refused.stdout) == "NU-9314", refused.stdout
     path = place / "bundle.tar.gz"
-    done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(path))
+    done = run_as_member(service, OPERATOR, "support-bundle", "--yes", "--output", str(path))
     assert done.returncode == 0, done.stdout
     assert (path.owner(), path.stat().st_mode & 0o777) == (OPERATOR, 0o600)
     with tarfile.open(path) as archive:
         assert "support-bundle/contents.json" in archive.getnames()
     for forbidden in (service.root / "etc", service.demo.state / "known"):
-        done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(forbidden))
+        done = run_as_member(
+            service, OPERATOR, "support-bundle", "--yes", "--output", str(forbidden)
+        )
         assert done.returncode != 0 and not forbidden.is_file()
 
 

@@ -135,12 +135,12 @@ def test_older_release_is_chosen_rehearsed_approved_and_installed(
     served.approve(AMINA, "3.3.0")
     served.tell(signal.SIGHUP)
 
-    def looked() -> bool:
+    def has_new_assessment() -> bool:
         found = served.service_state().assessment
         with served.journal() as journal:
             return found is not None and found.last_event == journal.read_last_event_number() > seen
 
-    served.until("looked", looked)
+    served.until("assessed", has_new_assessment)
     found = served.service_state().assessment
     assert found is not None
     assert (found.target, found.approved) == ("3.3.4", ()), "one of two holds nothing up"

@@ -26,7 +26,7 @@ from ncen_updater.common.i18n import LazyText
 MOST_SLICES = 200
 
 
-class Torn:
+class UnwritableEndService:
     """A service that begins the order and finds no room to say that it ended, once."""
 
     def __init__(self, recorder: JournalJobRecorder) -> None:
@@ -46,7 +46,7 @@ def test_unrecorded_end_of_a_job_is_recorded_once_space_is_available(
     with Journal.create(path) as journal:
         JobQueue(journal).enqueue(JobKind.REHEARSE, {}, Actor("amina", 1))
     recorder = JournalJobRecorder(path)
-    service = Torn(recorder)
+    service = UnwritableEndService(recorder)
 
     def refused(self: JobQueue, number: int, result: object) -> None:
         raise JournalUnwritableError(path=path, reason="full")

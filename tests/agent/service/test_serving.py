@@ -66,7 +66,7 @@ def needs_other_users() -> None:
             pytest.skip(f"this machine has no user '{user}'")
 
 
-def somebody(service: Served, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_as_member(service: Served, user: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user whose session is in the group of the socket."""
     return service.run(*words, "--json", user=user, groups=(READER,))
 
@@ -83,7 +83,7 @@ def test_users_without_journal_access_upgrade_through_the_service(service: Serve
     service.demo.state.chmod(0o700)
     seen = service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     reader, operator, approver = (
-        functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
+        functools.partial(run_as_member, service, user) for user in (READER, OPERATOR, APPROVER)
     )
     assert json.loads(reader("history").stdout)["changes"] == []
     alone = reader("--local", "history").stdout

@@ -194,7 +194,7 @@ def test_unwritable_mirror_is_reported(live: LiveSite, feed: TrialFeed, tmp_path
     order: dict[str, object] = {"directory": str(tmp_path / "www"), "file": None, "keep": None}
     (tmp_path / "www").mkdir()
 
-    def as_nobody() -> None:
+    def run_as_nobody() -> None:
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
             ACTS["mirror"](config, order, SilentProgress())
@@ -204,7 +204,7 @@ def test_unwritable_mirror_is_reported(live: LiveSite, feed: TrialFeed, tmp_path
 
     pid = os.fork()
     if pid == 0:
-        as_nobody()
+        run_as_nobody()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 

@@ -101,7 +101,7 @@ def test_binding_covers_everything_except_sizes_and_time() -> None:
     assert replace(THEN, plan="ps", configuration="").compute_binding() != THEN.compute_binding()
 
 
-def yes(who: str, uid: int, binding: str = "b") -> Approval:
+def make_approval(who: str, uid: int, binding: str = "b") -> Approval:
     return Approval(binding, who, uid, NOW)
 
 
@@ -109,13 +109,13 @@ def yes(who: str, uid: int, binding: str = "b") -> Approval:
     ("approvals", "needed", "missing"),
     [
         ((), 1, 1),
-        ((yes("amina", 1001),), 1, 0),
-        ((yes("amina", 1001),), 2, 1),
-        ((yes("amina", 1001), yes("amina", 1001)), 2, 1),
-        ((yes("amina", 1001), yes("root-alias", 1001)), 2, 1),
-        ((yes("amina", 1001), yes("bo", 1002)), 2, 0),
-        ((yes("amina", 1001), yes("bo", 1002, "other")), 2, 1),
-        ((yes("amina", 1001), yes("bo", 1002)), 1, 0),
+        ((make_approval("amina", 1001),), 1, 0),
+        ((make_approval("amina", 1001),), 2, 1),
+        ((make_approval("amina", 1001), make_approval("amina", 1001)), 2, 1),
+        ((make_approval("amina", 1001), make_approval("root-alias", 1001)), 2, 1),
+        ((make_approval("amina", 1001), make_approval("bo", 1002)), 2, 0),
+        ((make_approval("amina", 1001), make_approval("bo", 1002, "other")), 2, 1),
+        ((make_approval("amina", 1001), make_approval("bo", 1002)), 1, 0),
     ],
 )
 def test_counting_approvers_decide(

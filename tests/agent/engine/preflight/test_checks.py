@@ -500,13 +500,13 @@ def test_every_code_is_used_once_and_tested() -> None:
 # ---- files -------------------------------------------------------------------------------------
 
 
-def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
+def snapshot_settings(root: Path, keep: str = "auto") -> AgentConfig:
     files = [{"name": "photographs", "directory": root / "photos", "snapshot_method": keep}]
     return AgentConfig.model_validate({**settings(root).model_dump(by_alias=True), "files": files})
 
 
 def test_site_files_that_cannot_be_preserved_are_reported(tmp_path: Path) -> None:
-    config = kept_settings(tmp_path)
+    config = snapshot_settings(tmp_path)
     (missing,) = inspect_site_files(config, {})
     assert (missing.code, missing.severity) == ("NU-6328", Severity.CRITICAL)
     (tmp_path / "real").mkdir()
@@ -553,7 +553,7 @@ def test_space_for_site_files_is_checked(
     tmp_path: Path, method: str, effect: str | None, size: int, free: int, inodes: int | None,
     codes: list[str],
 ) -> None:  # fmt: skip
-    item = kept_settings(tmp_path).files[0]
+    item = snapshot_settings(tmp_path).files[0]
     said = None
     if effect:
         said = SiteFilesManifest(

@@ -20,7 +20,15 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, 
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_FAILED, UNDECLARED_DATA_LOSS
-from tests.agent.engine.made import FIRST, operations, rehearse, release, said, served_feed, site_on
+from tests.agent.engine.made import (
+    FIRST,
+    operations,
+    rehearse,
+    release,
+    run_text,
+    served_feed,
+    site_on,
+)
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
@@ -115,7 +123,9 @@ def demo(
         yield site
 
 
-def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, ColumnRoundTrip]]:
+def rehearse_values(
+    demo: DemoSite, version: str
+) -> tuple[RoundTripResult, Mapping[str, ColumnRoundTrip]]:
     """What the rehearsal of a release says of values, and that nothing else was touched."""
     before = database_digests(demo.databases)
     values = RoundTripResult.from_json(rehearse(demo, version)["round_trip"])
@@ -125,7 +135,7 @@ def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, C
 
 
 def test_only_the_dropped_column_is_lost(demo: DemoSite) -> None:
-    values, columns = tried(demo, DROPS)
+    values, columns = rehearse_values(demo, DROPS)
     assert values.list_columns("lost") == ("companies.companies.origin",)
     assert values.list_columns("restored") == () and values.failure is None
     assert columns["companies.companies.origin"].lost == 3
@@ -136,7 +146,7 @@ def test_only_the_dropped_column_is_lost(demo: DemoSite) -> None:
     assert set(columns["companies.addresses.company_ref"].untested) == {UntestedReason.REFUSED}
     # What the application itself writes for each release is no value of anybody's.
     assert columns["seizures.ncen_release.release"].preserved == 1
-    words = said(demo, "rehearse", DROPS)
+    words = run_text(demo, "rehearse", DROPS)
     assert LOST in words
 
 
@@ -144,20 +154,20 @@ def test_only_the_dropped_column_is_lost(demo: DemoSite) -> None:
 def test_rollback_repeats_the_round_trip_result(demo: DemoSite) -> None:
     rehearse(demo, DROPS)
     operations(demo).upgrade(Version(DROPS))
-    words = said(demo, "rollback", "--dry-run")
+    words = run_text(demo, "rollback", "--dry-run")
     assert f"Round-trip test in the rehearsal of {DROPS}:" in words
     # Seen: "keeps every record" beside "16 lost", and no word of which of the two is true.
     assert "No values entered in these columns so far: no data loss." in words
     assert LOST in words
     # What is told of the progress stands behind the document.
-    answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))
+    answer, _ = json.JSONDecoder().raw_decode(run_text(demo, "rollback", "--dry-run", "--json"))
     assert RoundTripResult.from_json(answer["round_trip"]).list_columns("lost") == (
         "companies.companies.origin",
     )
 
 
 def test_parked_values_are_restored(demo: DemoSite) -> None:
-    values, columns = tried(demo, PARKS)
+    values, columns = rehearse_values(demo, PARKS)
     assert values.list_columns("lost") == () and values.failure is None
     assert columns["companies.companies.origin"].restored == 3
     assert values.list_columns("restored") == ("companies.companies.origin",)
@@ -165,7 +175,7 @@ def test_parked_values_are_restored(demo: DemoSite) -> None:
 
 
 def test_renamed_column_is_preserved(demo: DemoSite) -> None:
-    values, columns = tried(demo, RENAMES)
+    values, columns = rehearse_values(demo, RENAMES)
     assert values.list_columns("lost") == values.list_columns("restored") == ()
     assert columns["companies.companies.form"].preserved == 3
 
@@ -173,7 +183,7 @@ def test_renamed_column_is_preserved(demo: DemoSite) -> None:
 @in_turns("demo", "version")
 @pytest.mark.parametrize(("version", "column"), [(NARROWS, "turnover"), (CUTS, "legal_form")])
 def test_narrowed_column_loses_or_refuses_values(demo: DemoSite, version: str, column: str) -> None:
-    values, columns = tried(demo, version)
+    values, columns = rehearse_values(demo, version)
     refuses = version == CUTS and not demo.databases.address("companies").startswith("/")
     found = columns[f"companies.companies.{column}"]
     assert (found.lost, found.refused) == ((0, 3) if refuses else (3, 0))
@@ -182,11 +192,11 @@ def test_narrowed_column_loses_or_refuses_values(demo: DemoSite, version: str, c
 
 
 def test_failed_down_migration_is_reported_without_guesses(demo: DemoSite) -> None:
-    values, columns = tried(demo, STOPS)
+    values, columns = rehearse_values(demo, STOPS)
     assert values.failure is not None and "0002_change" in values.failure
     assert values.count_values("preserved") == values.count_values("lost") == 0
     assert columns["companies.companies.name"].untested == {UntestedReason.NOT_COMPLETED: 3}
-    assert "0002_change" in said(demo, "rehearse", STOPS)
+    assert "0002_change" in run_text(demo, "rehearse", STOPS)
 
 
 def test_undeclared_loss_is_blamed_on_the_release(demo: DemoSite) -> None:

@@ -70,7 +70,7 @@ def with_current(trial: Trial, target: Path | None) -> set[str]:
         link.symlink_to(before)
 
 
-def with_closed_door(trial: Trial) -> set[str]:
+def with_maintenance(trial: Trial) -> set[str]:
     trial.demo.maintenance_file.write_text("x")
     try:
         return codes(trial)
@@ -249,13 +249,13 @@ def test_rehearsal_copies_are_not_foreign(trial: Trial, monkeypatch: pytest.Monk
     site = site_in_process(trial.demo)
     seen: list[set[str]] = []
 
-    def torn(self: Rehearser, *_: object) -> None:
+    def interrupt(self: Rehearser, *_: object) -> None:
         seen.append(codes(trial))
         raise KeyboardInterrupt
 
     try:
         with monkeypatch.context() as cut:
-            cut.setattr(Rehearser, "_rehearse_upgrade", torn)
+            cut.setattr(Rehearser, "_rehearse_upgrade", interrupt)
             cut.setattr(Rehearser, "_drop_copies", lambda *_: None)
             cut.setattr(RehearsalStore, "record_end", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
@@ -296,7 +296,7 @@ def test_failing_application_blocks_an_upgrade(trial: Trial) -> None:
     ("look", "expected"),
     [
         (codes, {}),
-        (with_closed_door, {"NU-6122": Severity.WARNING}),
+        (with_maintenance, {"NU-6122": Severity.WARNING}),
         (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311": Severity.CRITICAL}),
         (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312": Severity.WARNING}),
         (while_at_work, {"NU-6121": Severity.INFO}),

@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     yield path
 
 
-def said(path: Path, *heads: ChainHead) -> list[str]:
+def finding_codes(path: Path, *heads: ChainHead) -> list[str]:
     """Codes of what is found; the chain itself closes."""
     with Journal.open(path, read_only=True) as journal:
         assert journal.verify_chain() > 0
@@ -69,7 +69,7 @@ def alter(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def chain_anew(path: Path) -> None:
+def rebuild_chain(path: Path) -> None:
     """What somebody does who knows how it is made."""
     with closing(sqlite3.connect(path)) as connection, connection:
         previous = FIRST_HASH
@@ -83,28 +83,28 @@ def chain_anew(path: Path) -> None:
 
 def test_unaltered_journal_is_consistent(path: Path) -> None:
     kept = head(path)
-    assert said(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
+    assert finding_codes(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
     with Journal.open(path) as journal:
         journal.record_event("more")
-    assert said(path, kept) == []
+    assert finding_codes(path, kept) == []
 
 
 def test_truncated_events_are_detected_by_the_chain_head(path: Path) -> None:
     """The chain closes; only who kept the head knows."""
     kept = head(path)
     alter(path, f"DELETE FROM events WHERE number = {kept.number}")
-    assert "NU-6108" in said(path, kept)
+    assert "NU-6108" in finding_codes(path, kept)
 
 
 def test_rewritten_event_with_a_rebuilt_chain_is_detected(path: Path) -> None:
     kept = head(path)
     alter(path, "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE number = 4")
-    chain_anew(path)
-    assert said(path) == [], "that alone cannot be seen"
-    assert said(path, kept) == ["NU-6109"]
+    rebuild_chain(path)
+    assert finding_codes(path) == [], "that alone cannot be seen"
+    assert finding_codes(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
         journal.record_event("more")
-    assert said(path, kept) == ["NU-6109"]
+    assert finding_codes(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
         (found,) = _check_chain_heads(journal, [kept])
     assert str(found.remedy).startswith("Check the chain head"), "a slip of the hand comes first"
@@ -133,7 +133,7 @@ def test_rewritten_event_with_a_rebuilt_chain_is_detected(path: Path) -> None:
 )
 def test_record_without_its_event_is_detected(path: Path, statement: str) -> None:
     alter(path, statement)
-    found = said(path)
+    found = finding_codes(path)
     assert set(found) == {"NU-6110"}, found
 
 
@@ -144,8 +144,8 @@ def test_event_without_its_record_is_detected(path: Path) -> None:
         numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()
         for new, (old,) in enumerate(numbers, 1):
             connection.execute("UPDATE events SET number = ? WHERE number = ?", (new, old))
-    chain_anew(path)
-    assert said(path) == ["NU-6110"] * 3
+    rebuild_chain(path)
+    assert finding_codes(path) == ["NU-6110"] * 3
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:xyz", "0:" + "a" * 64, "5:abc", "x:" + "a" * 64])

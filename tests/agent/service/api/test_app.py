@@ -342,7 +342,7 @@ def test_rejection_holds_upgrades_with_its_reason(counter: Counter) -> None:
 def test_job_names_the_change_that_it_started(counter: Counter) -> None:
     """By the order of the events, whatever the clock says; another change is none of it."""
 
-    def begin(kind: str) -> int:
+    def start_job(kind: str) -> int:
         number = int(counter.ask("POST", "/v1/jobs", {"kind": kind}).document["id"])
         assert change_of(number) is None
         with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(days=number)) as found:
@@ -357,16 +357,16 @@ def test_job_names_the_change_that_it_started(counter: Counter) -> None:
     def change_of(number: int) -> object:
         return counter.ask("GET", f"/v1/jobs/{number}").document["change"]
 
-    first = begin("upgrade")
+    first = start_job("upgrade")
     counter.site.open_change(StepName.FETCH)
     assert change_of(first) == CHANGE.id
     end(first)
-    again = begin("resume")
+    again = start_job("resume")
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     assert change_of(again) == CHANGE.id, "what is resumed is its change"
     end(again)
-    idle = begin("upgrade")
+    idle = start_job("upgrade")
     end(idle)
     assert [change_of(number) for number in (first, again, idle)] == [CHANGE.id, CHANGE.id, None]
 
@@ -478,20 +478,20 @@ def test_upgrade_is_scheduled(counter: Counter) -> None:
 
 
 def test_next_upgrade_states_its_start_time(counter: Counter) -> None:
-    def begins(part: str, user: str = READER) -> tuple[str, str | None]:
+    def read_start(part: str, user: str = READER) -> tuple[str, str | None]:
         found = counter.ask("GET", "/v1/next-upgrade", user=user).document[part]
         return found["kind"], found["wait_reason"]
 
     counter.know(NEXT)
     counter.ask("POST", "/v1/approvals", YES, APPROVER)
-    assert begins("starts_at") == ("not-automatic", "approval")
-    assert begins("starts_at_if_approved") == ("not-automatic", "not-scheduled")
-    assert begins("starts_at_if_approved", APPROVER) == begins("starts_at"), (
+    assert read_start("starts_at") == ("not-automatic", "approval")
+    assert read_start("starts_at_if_approved") == ("not-automatic", "not-scheduled")
+    assert read_start("starts_at_if_approved", APPROVER) == read_start("starts_at"), (
         "theirs is counted already"
     )
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
-    assert begins("starts_at") == ("not-automatic", "not-scheduled")
+    assert read_start("starts_at") == ("not-automatic", "not-scheduled")
     chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
     asked = quote(chosen["not_before"], safe="")
     seen = counter.ask("GET", f"/v1/next-upgrade?not_before={asked}").document
@@ -499,9 +499,9 @@ def test_next_upgrade_states_its_start_time(counter: Counter) -> None:
     for wrong in ("tonight", "2026-11-25T06:00:00"):
         assert counter.ask("GET", f"/v1/next-upgrade?not_before={wrong}").status == 400
     assert counter.ask("PUT", "/v1/schedule", chosen, OPERATOR).status == 200
-    assert begins("starts_at") == ("at", None)
+    assert read_start("starts_at") == ("at", None)
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).status == 200
-    assert begins("starts_at") == ("not-automatic", "not-scheduled"), "taken back is not begun"
+    assert read_start("starts_at") == ("not-automatic", "not-scheduled"), "taken back is not begun"
 
 
 def test_repeated_job_is_queued_once(counter: Counter) -> None:

@@ -83,7 +83,7 @@ def keeps_to_its_description(case: schemathesis.Case[Any], session: requests.Ses
 
 
 @pytest.fixture(scope="module")
-def kept() -> Mapping[str, Callable[..., None]]:
+def operation_tests() -> Mapping[str, Callable[..., None]]:
     """A test of each operation; its requests are made up here and not while tests are collected.
 
     ``SCHEMA.parametrize()`` would make them up in every worker of a run.
@@ -103,13 +103,15 @@ def kept() -> Mapping[str, Callable[..., None]]:
     "operation", [f"{r.method} {r.path_template}" for r in ROUTES if r.path_template != EVENTS_PATH]
 )
 def test_server_conforms_to_its_description(
-    operation: str, kept: Mapping[str, Callable[..., None]], session: requests.Session
+    operation: str, operation_tests: Mapping[str, Callable[..., None]], session: requests.Session
 ) -> None:
-    kept[operation](session=session)
+    operation_tests[operation](session=session)
 
 
-def test_every_operation_is_tested(kept: Mapping[str, Callable[..., None]]) -> None:
-    assert len(kept) == len([route for route in ROUTES if route.path_template != EVENTS_PATH])
+def test_every_operation_is_tested(operation_tests: Mapping[str, Callable[..., None]]) -> None:
+    assert len(operation_tests) == len(
+        [route for route in ROUTES if route.path_template != EVENTS_PATH]
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
 
 
-def say(path: Path, content: bytes) -> bytes:
+def send_raw(path: Path, content: bytes) -> bytes:
     """Send bytes and return everything that comes back."""
     with connect_unix_socket(path, 30) as connection:
         connection.sendall(content)
@@ -41,7 +41,7 @@ def say(path: Path, content: bytes) -> bytes:
 
 def test_caller_is_identified_by_the_kernel(counter: Counter) -> None:
     with answering(counter) as path:
-        said = say(
+        said = send_raw(
             path,
             b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Remote-Uid: 8\r\n"
             b"X-Remote-User: mail\r\nNcen-Updater.Peer-Uid: 8\r\n\r\n",
@@ -67,7 +67,7 @@ def test_caller_is_identified_by_the_kernel(counter: Counter) -> None:
 def test_malformed_request_is_rejected(counter: Counter, content: bytes) -> None:
     before = counter.rows()
     with answering(counter) as path:
-        said = say(path, content)
+        said = send_raw(path, content)
         assert b" 500 " not in said.split(b"\r\n", 1)[0]
         assert SiteServiceClient(path, "en").get("/v1/status")["site"] == "ke-1"
     assert counter.rows() == before

@@ -306,13 +306,13 @@ def test_bad_releases_and_holds_are_stored(journal: Journal) -> None:
 def test_first_event_is_written_at_creation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal without it would be one that nobody may make again, and that knows nothing."""
 
-    def torn(source: Path, _target: Path) -> None:
+    def interrupt(source: Path, _target: Path) -> None:
         with Journal.open(source) as journal:
             assert [event.kind for event in journal.list_events()] == ["adopted"]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ncen_updater.common.atomic_files.rename_entry", torn)
+        patched.setattr("ncen_updater.common.atomic_files.rename_entry", interrupt)
         with pytest.raises(KeyboardInterrupt):
             Journal.create(path, first_event=("adopted", {"release": "3.2.4"}))
     assert not path.exists()

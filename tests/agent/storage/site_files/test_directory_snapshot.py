@@ -121,7 +121,9 @@ WAYS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-def kept(photos: Path, method: SnapshotMethod, change: str = "abcdefgh") -> DirectorySnapshot:
+def take_snapshot(
+    photos: Path, method: SnapshotMethod, change: str = "abcdefgh"
+) -> DirectorySnapshot:
     directory = DirectorySnapshot(photos, change, method)
     directory.prepare()
     directory.complete()
@@ -132,7 +134,7 @@ def kept(photos: Path, method: SnapshotMethod, change: str = "abcdefgh") -> Dire
 @pytest.mark.parametrize("way", WAYS)
 def test_changes_by_a_release_are_reverted(photos: Path, method: SnapshotMethod, way: str) -> None:
     before = picture(photos)
-    directory = kept(photos, method)
+    directory = take_snapshot(photos, method)
     assert picture(photos) == before
     WAYS[way](photos)
     assert picture(photos) != before or photos.is_symlink()
@@ -158,7 +160,7 @@ def test_shared_directory_is_restored_without_the_right_to_set_its_group(
     (photos / "lent").chmod(0o2775)
     (photos / "lent" / "deep").chmod(0o2770)
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     wipe(photos)
     fchmod = os.fchmod
 
@@ -174,7 +176,7 @@ def test_shared_directory_is_restored_without_the_right_to_set_its_group(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_added_files_are_set_aside_and_never_deleted(photos: Path, method: SnapshotMethod) -> None:
-    directory = kept(photos, method)
+    directory = take_snapshot(photos, method)
     (photos / "thumbs" / "small").mkdir(parents=True)
     (photos / "thumbs" / "small" / "0.jpg").write_bytes(b"thumb")
     replace(photos)
@@ -196,7 +198,7 @@ def test_added_files_are_set_aside_and_never_deleted(photos: Path, method: Snaps
 
 def test_hard_link_detects_in_place_writes_and_a_copy_reverts_them(photos: Path) -> None:
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
     assert directory.restore(required=True).overwritten == ("7.jpg",)
@@ -206,7 +208,7 @@ def test_hard_link_detects_in_place_writes_and_a_copy_reverts_them(photos: Path)
     (photos / "7.jpg").write_bytes(bytes([7]) * 8)
     os.utime(photos / "7.jpg", ns=(10**18, 10**18 + 5))
     assert picture(photos) == before
-    directory = kept(photos, SnapshotMethod.COPY)
+    directory = take_snapshot(photos, SnapshotMethod.COPY)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
     found = directory.restore(required=True)
@@ -267,7 +269,7 @@ def test_incomplete_snapshot_is_not_restored(photos: Path) -> None:
 
 
 def test_removed_snapshot_is_reported_and_missing_disk_stops(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     shutil.rmtree(get_snapshot_directory(photos))
     assert directory.restore(required=True).lost
     shutil.rmtree(photos)
@@ -276,7 +278,7 @@ def test_removed_snapshot_is_reported_and_missing_disk_stops(photos: Path) -> No
 
 
 def test_removed_snapshot_file_is_reported(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     wipe(photos)
     found = directory.restore(required=True)
@@ -287,7 +289,7 @@ def test_removed_snapshot_file_is_reported(photos: Path) -> None:
 
 def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     """Its kept one was taken away by somebody, and the release had moved it."""
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")
     found = directory.restore(required=True)
@@ -297,7 +299,7 @@ def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
 
 
 def test_damaged_index_is_rejected(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     index = get_snapshot_directory(photos) / "abcdefgh" / "index"
     index.write_bytes(index.read_bytes()[:-30])
     with refused(INDEX_UNUSABLE):
@@ -333,7 +335,7 @@ def test_planted_symlinks_are_not_followed(photos: Path, tmp_path: Path) -> None
     outside.mkdir()
     (outside / "a.jpg").write_bytes(b"of nobody's business")
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     shutil.rmtree(photos / "lent" / "deep")
     (photos / "lent" / "deep").symlink_to(outside)
     directory.restore(required=True)
@@ -344,7 +346,7 @@ def test_planted_symlinks_are_not_followed(photos: Path, tmp_path: Path) -> None
 
 def test_special_files_are_ignored(photos: Path) -> None:
     os.mkfifo(photos / "pipe")
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     by_year(photos)
     directory.restore(required=True)
     assert stat.S_ISFIFO((photos / "pipe").stat().st_mode)
@@ -357,11 +359,11 @@ def test_special_files_are_ignored(photos: Path) -> None:
 def test_rollback_restores_moved_paths_but_no_deleted_files(
     photos: Path, method: SnapshotMethod
 ) -> None:
-    upgrade = kept(photos, method)
+    upgrade = take_snapshot(photos, method)
     by_year(photos)
     (photos / "2000" / "0.jpg").unlink()  # a user
     (photos / "2000" / "new.jpg").write_bytes(b"entered since")
-    back = kept(photos, method, "rollback")
+    back = take_snapshot(photos, method, "rollback")
     now = picture(photos)
     assert back.restore_old_paths(upgrade, everything=False) == (19, 1)
     assert (photos / "1.jpg").read_bytes() == bytes([1]) * 2
@@ -375,10 +377,10 @@ def test_rollback_restores_moved_paths_but_no_deleted_files(
 
 def test_restore_returns_every_previous_file(photos: Path) -> None:
     before = picture(photos)
-    upgrade = kept(photos, SnapshotMethod.LINK)
+    upgrade = take_snapshot(photos, SnapshotMethod.LINK)
     wipe(photos)
     (photos / "3.jpg").write_bytes(b"since")
-    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    back = take_snapshot(photos, SnapshotMethod.LINK, "rollback")
     given, gone = back.restore_old_paths(upgrade, everything=True)
     assert (given, gone) == (21, 0)
     assert (photos / "3.jpg").read_bytes() == b"since"
@@ -388,9 +390,9 @@ def test_restore_returns_every_previous_file(photos: Path) -> None:
 
 
 def test_rollback_without_a_snapshot_restores_nothing(photos: Path) -> None:
-    upgrade = kept(photos, SnapshotMethod.LINK)
+    upgrade = take_snapshot(photos, SnapshotMethod.LINK)
     upgrade.discard()
-    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    back = take_snapshot(photos, SnapshotMethod.LINK, "rollback")
     assert back.restore_old_paths(upgrade, everything=True) == (0, 0)
 
 
@@ -485,7 +487,7 @@ def test_killed_while_the_snapshot_is_restored(photos: Path, method: SnapshotMet
     before = picture(photos)
     struck = 0
     for instant in instants(9):
-        directory = kept(photos, method)
+        directory = take_snapshot(photos, method)
         rights(photos)
         by_year(photos)
         shutil.rmtree(photos / "lent")

@@ -69,7 +69,7 @@ def row(
     return AppliedMigration(item.migration.id, direction, sha, "1.0", "aaaaaaaa", "2026-01-01")
 
 
-class Told:
+class RecordingProgress:
     """A listener that remembers."""
 
     def __init__(self) -> None:

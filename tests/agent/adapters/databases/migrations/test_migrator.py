@@ -32,7 +32,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.factories import Told
+from tests.agent.adapters.databases.migrations.factories import RecordingProgress
 from tests.support.errors import refused
 
 ENVIRONMENT = {"PATH": os.defpath, "NCEN_DB_CASES_URL": "sqlite:///somewhere"}
@@ -294,7 +294,7 @@ def test_running_migrator_reports_progress(slot: Path) -> None:
     os.mkfifo(gate)
     gate.chmod(0o666)
 
-    class Listener(Told):
+    class Listener(RecordingProgress):
         def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
             super().report(text, done, total)
             if len(self.said) == 2:

@@ -302,7 +302,7 @@ def test_declared_loss_does_not_hide_cascading_loss(
     assert list(way.losses["a"]) == found
 
 
-def says(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationSet:
+def with_compatibility(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationSet:
     return dataclasses.replace(
         made,
         compatibility=SchemaCompatibility(
@@ -312,7 +312,7 @@ def says(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationS
 
 
 @dataclass(frozen=True)
-class Said:
+class DeclaredCompatibility:
     """Two releases and what each says: (number, how far back), or nothing."""
 
     name: str
@@ -323,23 +323,31 @@ class Said:
 
 
 SAID = [
-    Said("nobody says anything", None, None, forward=False, back=False),
-    Said("the older says nothing", None, (1, 1), forward=False, back=False),
-    Said("the newer says nothing", (1, 1), None, forward=False, back=False),
-    Said("the same", (1, 1), (1, 1), forward=True, back=True),
-    Said("the same, with an older one in sight", (5, 3), (5, 1), forward=True, back=True),
-    Said("newer, and the older runs on it", (4, 4), (5, 4), forward=False, back=True),
-    Said("newer, and the older does not", (3, 3), (5, 4), forward=False, back=False),
-    Said("older", (5, 5), (4, 4), forward=False, back=True),
+    DeclaredCompatibility("nobody says anything", None, None, forward=False, back=False),
+    DeclaredCompatibility("the older says nothing", None, (1, 1), forward=False, back=False),
+    DeclaredCompatibility("the newer says nothing", (1, 1), None, forward=False, back=False),
+    DeclaredCompatibility("the same", (1, 1), (1, 1), forward=True, back=True),
+    DeclaredCompatibility(
+        "the same, with an older one in sight", (5, 3), (5, 1), forward=True, back=True
+    ),
+    DeclaredCompatibility(
+        "newer, and the older runs on it", (4, 4), (5, 4), forward=False, back=True
+    ),
+    DeclaredCompatibility(
+        "newer, and the older does not", (3, 3), (5, 4), forward=False, back=False
+    ),
+    DeclaredCompatibility("older", (5, 5), (4, 4), forward=False, back=True),
 ]
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
 @pytest.mark.parametrize("by", ["files", "a program"])
-def test_declared_schema_compatibility_decides_on_copies(said: Said, by: str) -> None:
+def test_declared_schema_compatibility_decides_on_copies(
+    said: DeclaredCompatibility, by: str
+) -> None:
     program = PROGRAM if by == "a program" else None
     older, newer = (
-        made if words is None else says(made, *words)
+        made if words is None else with_compatibility(made, *words)
         for made, words in (
             (release("1.0", *(() if program else (A,)), program=program), said.older),
             (release("2.0", *(() if program else (A,)), program=program), said.newer),
@@ -355,7 +363,7 @@ def test_declared_schema_compatibility_decides_on_copies(said: Said, by: str) ->
 
 
 def test_required_migrations_need_a_copy_despite_declarations() -> None:
-    older, newer = says(OLD, 1, 1), says(NEW, 1, 1)
+    older, newer = with_compatibility(OLD, 1, 1), with_compatibility(NEW, 1, 1)
     ledgers = installed({}, older)
     assert not is_code_only_upgrade(
         plan_site_migrations(NAMES, ledgers, newer, older, read=str), newer, older
@@ -368,12 +376,14 @@ def test_required_migrations_need_a_copy_despite_declarations() -> None:
 @pytest.mark.parametrize("by", ["files", "a program"])
 @pytest.mark.parametrize("expand", [True, False])
 @pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
-def test_expand_program_runs_before_the_downtime(said: Said, expand: bool, by: str) -> None:
+def test_expand_program_runs_before_the_downtime(
+    said: DeclaredCompatibility, expand: bool, by: str
+) -> None:
     """A program, on databases of a lower number, on which the older release runs on."""
     program = PROGRAM if by == "a program" else None
     older, newer = release("1.0", program=program), release("2.0", program=program)
     if said.older is not None:
-        older = says(older, *said.older)
+        older = with_compatibility(older, *said.older)
     if said.newer is not None:
         compatibility = SchemaCompatibility.model_construct(
             schema_number=said.newer[0], compatible_down_to=said.newer[1], expand=expand

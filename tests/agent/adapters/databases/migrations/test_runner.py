@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
     VERIFY_FAILED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.factories import CHANGE, Told, make
+from tests.agent.adapters.databases.migrations.factories import CHANGE, RecordingProgress, make
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
@@ -143,7 +143,7 @@ class Cases:
     """What must hold on every engine."""
 
     def test_migrations_run_up_down_and_up_again(self, database: Database, tmp_path: Path) -> None:
-        runner, both, told = database.runner(), first(tmp_path), Told()
+        runner, both, told = database.runner(), first(tmp_path), RecordingProgress()
         assert runner.read_ledger() == ()
         assert runner.read_state() is None
         runner.migrate(CHANGE, both, None, told)
@@ -157,7 +157,7 @@ class Cases:
             (m.migration.id, MigrationDirection.UP, m.up_sha256, "2.0", CHANGE.id) for m in both
         ]
         assert runner.migrate(CHANGE, both, None, SilentProgress()).steps == ()
-        told = Told()
+        told = RecordingProgress()
         runner.migrate(CHANGE, both[:1], both, told)
         assert told.said[0] == "cases: reverting migration 0002_b (1 of 1)"
         assert database.tables() == {"a"}
@@ -354,7 +354,7 @@ class Cases:
     def test_long_migration_reports_progress(self, database: Database, tmp_path: Path) -> None:
         alive = threading.Event()
 
-        class Listener(Told):
+        class Listener(RecordingProgress):
             def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
                 super().report(text, done, total)
                 if " running for " in self.said[-1]:

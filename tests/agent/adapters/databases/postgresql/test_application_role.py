@@ -434,7 +434,7 @@ ENUM = (
 
 
 @dataclass
-class Back:
+class UpgradedSite:
     """A site after an upgrade, which may go back."""
 
     site: Site
@@ -449,7 +449,7 @@ class Back:
 
 
 @pytest.fixture
-def back(plain: Site) -> Back:
+def upgraded(plain: Site) -> UpgradedSite:
     engine = plain.engine()
     engine.fence(CHANGE)
     engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
@@ -459,24 +459,28 @@ def back(plain: Site) -> Back:
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
     change = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
-    return Back(plain, engine, change, plain.server.log.stat().st_size)
+    return UpgradedSite(plain, engine, change, plain.server.log.stat().st_size)
 
 
 def test_default_of_an_application_type_is_not_evaluated(
-    back: Back,
+    upgraded: UpgradedSite,
 ) -> None:
     """Its implicit cast ran as the agent's role."""
-    back.site.sql("t_seizure", *ENUM, user=OWNER)
+    upgraded.site.sql("t_seizure", *ENUM, user=OWNER)
     losses = {"seizure": (DataLoss("cases", "how", LossKind.COLUMN),)}
     # Those that were written since; which of them hold the default is not asked.
-    assert back.engine.count_entered_rows(back.change, losses) == {"seizure": {"cases.how": 4}}
-    assert back.ran_as() == set()
+    assert upgraded.engine.count_entered_rows(upgraded.change, losses) == {
+        "seizure": {"cases.how": 4}
+    }
+    assert upgraded.ran_as() == set()
 
 
 @pytest.mark.parametrize("what", ["lost", "entered", "aside"])
-def test_view_in_place_of_a_table_runs_nothing_as_the_agent(back: Back, what: str) -> None:
+def test_view_in_place_of_a_table_runs_nothing_as_the_agent(
+    upgraded: UpgradedSite, what: str
+) -> None:
     """The lock holds the agent between its list of the tables and the count of the second."""
-    site, engine, change = back.site, back.engine, back.change
+    site, engine, change = upgraded.site, upgraded.engine, upgraded.change
     site.sql("t_seizure", TELLS, "CREATE TABLE aaa (a int)", "CREATE TABLE bbb (a int)", user=OWNER)
     losses = {"seizure": (DataLoss("aaa", None, LossKind.DEPENDENTS),)}
     moment = site.sql("t_control", "SELECT transaction::text::bigint FROM moments LIMIT 1")[0][0]
@@ -503,4 +507,4 @@ def test_view_in_place_of_a_table_runs_nothing_as_the_agent(back: Back, what: st
             asked.result(60)
     # Where the server can be told, the view is not read at all.
     forbids = "SELECT current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL"
-    assert back.ran_as() == (set() if site.sql("postgres", forbids) == [(True,)] else {OWNER})
+    assert upgraded.ran_as() == (set() if site.sql("postgres", forbids) == [(True,)] else {OWNER})

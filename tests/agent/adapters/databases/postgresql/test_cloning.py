@@ -29,7 +29,7 @@ TRIAL = "t_control__clone_trial"
 
 
 @pytest.fixture
-def file_system_says_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_clone_support(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file system's answer is a fake here: the server then copies byte by byte."""
     monkeypatch.setattr(cloning, "supports_reflink", lambda _place: True)
 
@@ -69,7 +69,7 @@ def test_clone_method_is_planned(clone: tuple[str, ...]) -> None:
     assert methods(chosen) == {"wal-log"}
 
 
-@pytest.mark.usefixtures("file_system_says_it_shares")
+@pytest.mark.usefixtures("fake_clone_support")
 def test_clone_is_requested_only_from_capable_servers(any_site: Site) -> None:
     can = any_site.server.binaries.major >= 18 and any_site.user == "postgres"
     # To others the server does not say where its files are.
@@ -84,7 +84,7 @@ def test_clone_is_not_requested_on_ordinary_file_systems(site: Site) -> None:
 
 
 @NEWEST
-@pytest.mark.usefixtures("file_system_says_it_shares")
+@pytest.mark.usefixtures("fake_clone_support")
 @pytest.mark.parametrize("act", ["blockers", "discard", "drop_previous"])
 def test_leftover_trial_of_a_killed_agent_is_removed(site: Site, act: str) -> None:
     engine = site.engine()
@@ -101,7 +101,7 @@ def test_leftover_trial_of_a_killed_agent_is_removed(site: Site, act: str) -> No
 
 
 @NEWEST
-@pytest.mark.usefixtures("file_system_says_it_shares")
+@pytest.mark.usefixtures("fake_clone_support")
 def test_copies_are_ordinary_where_the_trial_fails(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,7 +247,7 @@ def test_catalogue_change_of_a_database_is_detected(site: Site) -> None:
 # ---- between cut-over and commit -----------------------------------------------------------------
 
 
-def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
+def copy_and_cut_over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
     engine.fence(change)
     engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
     engine.cut_over(change)
@@ -256,7 +256,7 @@ def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
 def test_only_the_application_connects_until_the_commit(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     with contextlib.closing(session(site, "ncen")) as application:
         application.execute("SELECT 1")
     for role in ("app ro", 'Weird"Role'):
@@ -277,7 +277,7 @@ def test_only_the_application_connects_until_the_commit(any_site: Site) -> None:
 @NEWEST
 def test_application_with_several_roles_keeps_connecting(site: Site) -> None:
     engine = _engine(site, application_roles=("app ro", "nobody-of-this-name"))
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     with contextlib.closing(session(site, "app ro")) as application:
         application.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
@@ -289,7 +289,7 @@ def test_application_with_several_roles_keeps_connecting(site: Site) -> None:
 def test_connect_grants_are_restored_after_any_interruption(any_site: Site, lost: str) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     if lost == "role":
         for physical in site.names.values():
             site.sql(physical, 'DROP OWNED BY "app ro"')
@@ -312,13 +312,13 @@ def test_connect_grants_are_restored_after_any_interruption(any_site: Site, lost
 def test_connect_grants_of_an_interrupted_change_are_restored_by_the_next(site: Site) -> None:
     """Its agent did not come back before the commit, and another one goes on."""
     before = site.snapshot()
-    over(site, CHANGE, site.engine())
+    copy_and_cut_over(site, CHANGE, site.engine())
     engine = site.engine()
     later = ChangeRef("bbbbbbbb", 3, "3.3.1")
     plan = engine.plan_copy(later)
-    over(site, later, engine)
+    copy_and_cut_over(site, later, engine)
     recover(engine, later, plan)
-    over(site, ChangeRef("cccccccc", 4, "3.3.1"), engine)
+    copy_and_cut_over(site, ChangeRef("cccccccc", 4, "3.3.1"), engine)
     engine.record_commit(ChangeRef("cccccccc", 4, "3.3.1"))
     assert {name: seen[:3] for name, seen in site.snapshot().items()} == {
         name: seen[:3] for name, seen in before.items()
@@ -332,7 +332,7 @@ def test_rows_written_after_the_cut_over_are_retained(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     plan = engine.plan_copy(CHANGE)
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     site.sql("t_seizure", ROW, "UPDATE cases SET what = 'edited' WHERE id = 7")
     recover(engine, CHANGE, plan)
     assert site.snapshot() == before
@@ -347,7 +347,7 @@ def test_rows_written_after_the_cut_over_are_retained(any_site: Site) -> None:
 
     # It is in nobody's way, and goes when a person says so.
     later = ChangeRef("bbbbbbbb", 2, "3.3.1")
-    over(site, later, engine)
+    copy_and_cut_over(site, later, engine)
     engine.record_commit(later)
     assert [seen.figures["change"] for seen in engine.list_quarantined()] == [CHANGE.id]
     engine.drop_quarantined(CHANGE.id)
@@ -360,7 +360,7 @@ def test_rows_written_after_the_cut_over_are_retained(any_site: Site) -> None:
 def test_uncountable_rows_are_retained(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
-    over(plain, CHANGE, engine)
+    copy_and_cut_over(plain, CHANGE, engine)
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
     assert "count unknown" in str(engine.list_quarantined()[0].title)
@@ -373,7 +373,7 @@ def test_unreadable_database_does_not_block_the_rollback(
 ) -> None:
     engine, before = site.engine(), site.snapshot()
     plan = engine.plan_copy(CHANGE)
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     if why == "damaged":  # as by a sector that cannot be read: there is no session to be had in it
         ((path,),) = site.sql(
             "postgres",
@@ -395,7 +395,7 @@ def test_unreadable_database_does_not_block_the_rollback(
 def test_rows_are_counted_in_parallel(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, count = site.engine(), reading.count_newer_rows
     plan = engine.plan_copy(CHANGE)
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     site.sql("t_seizure", ROW)
     met = threading.Barrier(len(site.names))
 
@@ -416,7 +416,7 @@ def test_session_opened_during_counting_loses_no_rows(
 ) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
-    over(plain, CHANGE, engine)
+    copy_and_cut_over(plain, CHANGE, engine)
     visitor, count = engine._sessions._visitor, reading.count_newer_rows
     enter = visitor.open_session
     inside: list[psycopg.Connection[object]] = []
@@ -446,7 +446,7 @@ def test_session_opened_during_counting_loses_no_rows(
 def test_nothing_is_retained_without_new_rows(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
-    over(plain, CHANGE, engine)
+    copy_and_cut_over(plain, CHANGE, engine)
     plain.sql("t_seizure", "SELECT * FROM cases", "VACUUM (FULL, FREEZE)", "DELETE FROM loose")
     assert recover(engine, CHANGE, plan) == ChangeEvidence(True, False, (), ("seizure", "suspect"))
     assert engine.list_quarantined() == ()
@@ -457,7 +457,7 @@ def test_nothing_is_retained_without_new_rows(plain: Site) -> None:
 @NEWEST
 def test_written_previous_database_is_reported(site: Site) -> None:
     engine = site.engine()
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
     back = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
     engine.count_lost_rows(back)
@@ -490,7 +490,7 @@ def test_interrupted_prune_is_not_taken_for_foreign_writes(
     if torn == "a template":
         site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE true")
     engine = site.engine()
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
     if torn == "the first is gone":
         site.sql("postgres", f'DROP DATABASE "{previous_name("t_seizure", CHANGE.id)}"')
@@ -515,7 +515,7 @@ def test_interrupted_prune_is_not_taken_for_foreign_writes(
 def test_live_database_written_before_the_commit_is_detected(site: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
-    over(site, CHANGE, engine)
+    copy_and_cut_over(site, CHANGE, engine)
     engine.check_before_commit(CHANGE)
     opened_and_closed(site, ROW, database=previous_name("t_seizure", CHANGE.id))
     with refused(FENCE_BROKEN, match="t_seizure was opened"):

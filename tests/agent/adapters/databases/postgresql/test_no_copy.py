@@ -32,7 +32,7 @@ NEXT = ChangeRef("bcdefgha", 3, "3.3.1", no_copy=True)
 WRITES = ("SET ROLE ncen", "INSERT INTO cases VALUES (9000, 'by the new release', NULL)")
 
 
-def over(site: Site, change: ChangeRef) -> None:
+def fence_and_cut_over(site: Site, change: ChangeRef) -> None:
     engine = site.engine()
     engine.fence(change)
     plan = engine.plan_copy(change)
@@ -42,7 +42,7 @@ def over(site: Site, change: ChangeRef) -> None:
     engine.cut_over(change)
 
 
-def back(site: Site, change: ChangeRef) -> None:
+def revert_and_unfence(site: Site, change: ChangeRef) -> None:
     engine = site.engine()
     engine.revert_cut_over(change)
     engine.revert_cut_over(change)
@@ -55,13 +55,13 @@ def back(site: Site, change: ChangeRef) -> None:
 def test_cut_over_and_back_changes_only_the_comment(any_site: Site, change: ChangeRef) -> None:
     site, engine = any_site, any_site.engine()
     before, oids = site.snapshot(), numbers(site)
-    over(site, change)
+    fence_and_cut_over(site, change)
     assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
     assert engine.read_marker() == DatabaseMarker(change.release, change.generation, change.id)
     assert not engine.list_leftovers() and numbers(site) == oids
     engine.cut_over(change)
     site.sql("t_seizure", *WRITES)
-    back(site, change)
+    revert_and_unfence(site, change)
     assert engine.read_marker() is None and not engine.list_quarantined()
     assert site.sql("t_seizure", "SELECT count(*) FROM cases") == [(501,)]  # it is nowhere else
     site.sql("t_seizure", "DELETE FROM cases WHERE id = 9000")
@@ -71,7 +71,7 @@ def test_cut_over_and_back_changes_only_the_comment(any_site: Site, change: Chan
 def test_commit_is_recorded_and_not_reverted(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    over(site, AS_IS)
+    fence_and_cut_over(site, AS_IS)
     engine.check_before_commit(AS_IS)
     engine.record_commit(AS_IS)
     engine.record_commit(AS_IS)
@@ -85,10 +85,10 @@ def test_commit_is_recorded_and_not_reverted(any_site: Site) -> None:
         assert comment == mark_committed(add_marker(was[3], AS_IS))
     # One more, and back: the marker of the first stands again, with its commit.
     committed = site.snapshot()
-    over(site, NEXT)
+    fence_and_cut_over(site, NEXT)
     assert not engine.read_evidence(NEXT).committed
     assert engine.read_evidence(AS_IS).superseded
-    back(site, NEXT)
+    revert_and_unfence(site, NEXT)
     assert site.snapshot() == committed
     assert engine.read_evidence(AS_IS).committed
     engine.drop_previous(AS_IS.id)
@@ -97,7 +97,7 @@ def test_commit_is_recorded_and_not_reverted(any_site: Site) -> None:
 
 def test_control_row_repairs_a_lost_comment(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
-    over(site, AS_IS)
+    fence_and_cut_over(site, AS_IS)
     engine.record_commit(AS_IS)
     site.sql("postgres", "COMMENT ON DATABASE t_seizure IS 'restored'")
     assert engine.read_marker() == DatabaseMarker("3.3.0", 2, AS_IS.id)
@@ -106,7 +106,7 @@ def test_control_row_repairs_a_lost_comment(any_site: Site) -> None:
 
 def test_only_the_application_connects_before_the_commit(any_site: Site) -> None:
     site = any_site
-    over(site, AS_IS)
+    fence_and_cut_over(site, AS_IS)
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         site.sql("t_seizure", "SELECT 1", user="app ro")
     site.engine().record_commit(AS_IS)
@@ -115,7 +115,7 @@ def test_only_the_application_connects_before_the_commit(any_site: Site) -> None
 
 def test_older_change_does_not_replace_a_newer_one(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
-    over(site, NEXT)
+    fence_and_cut_over(site, NEXT)
     engine.record_commit(NEXT)
     engine.fence(AS_IS)
     with refused(CUT_OVER_FAILED, DatabaseError):

@@ -23,7 +23,7 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.databases.postgresql import candidate_migrations
 from ncen_updater.agent.adapters.databases.postgresql import dump_portability as carrying
 from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
-from tests.agent.engine.made import execute, operations, rehearse, runs, said
+from tests.agent.engine.made import execute, operations, rehearse, run_text, runs
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -119,12 +119,12 @@ def test_server_log_shows_no_application_query_by_the_agent_role(
             connect(site, feed)
             site.start_app()
             since = server.log.stat().st_size
-            said(site, "plan", "3.3.0")
+            run_text(site, "plan", "3.3.0")
             rehearse(site, "3.3.0")
             operations(site).upgrade(Version("3.3.0"))
             execute(site.databases.address("companies"), ROW)
             for words in (("doctor",), ("verify",), ("rollback", "--dry-run")):
-                said(site, *words)
+                run_text(site, *words)
             operations(site).rollback()
             assert runs(site) == "3.2.4"
             site.stop_app()

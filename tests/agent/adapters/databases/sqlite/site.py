@@ -62,7 +62,7 @@ def upgrade(engine: SqliteEngine, change: ChangeRef, target: MigrationSet) -> Co
     return plan
 
 
-def go_back(engine: SqliteEngine, change: ChangeRef) -> None:
+def revert(engine: SqliteEngine, change: ChangeRef) -> None:
     engine.revert_cut_over(change)
     engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)

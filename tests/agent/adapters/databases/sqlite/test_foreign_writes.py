@@ -43,9 +43,9 @@ from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
     contents,
-    go_back,
     new_release,
     reference,
+    revert,
     upgrade,
 )
 from tests.support.errors import refused, says
@@ -214,7 +214,7 @@ def as_the_unit(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 @needs_root
 def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet) -> None:
     engine = build(open_site)
-    belongs_to_nobody(open_site)
+    give_to_other_user(open_site)
     program = Program(open_site / "live" / "cases.sqlite", NOBODY)
 
     def attempt() -> dict[str, Any]:
@@ -232,7 +232,7 @@ def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet
             said = str(error)
         else:
             said = "cut over"
-        go_back(engine, COPY)
+        revert(engine, COPY)
         return {"codes": codes, "said": said}
 
     found = as_the_unit(attempt)
@@ -247,7 +247,7 @@ def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet
 @needs_root
 def test_connection_in_wal_mode_is_detected_by_its_lock(open_site: Path) -> None:
     engine = build(open_site)
-    belongs_to_nobody(open_site)
+    give_to_other_user(open_site)
     program = Program(open_site / "live" / "cases.sqlite", NOBODY, wal=True)
 
     def attempt() -> dict[str, Any]:
@@ -261,7 +261,7 @@ def test_connection_in_wal_mode_is_detected_by_its_lock(open_site: Path) -> None
     assert found.get("error") is None
 
 
-def belongs_to_nobody(directory: Path) -> None:
+def give_to_other_user(directory: Path) -> None:
     base = directory / "sets" / "base"
     for path in (base, *base.iterdir()):
         os.chown(path, NOBODY, NOBODY)
@@ -302,7 +302,7 @@ def test_manual_write_between_open_and_close_is_detected(
     with refused(FENCED_FILES_CHANGED, match=r"people.sqlite of base"):
         engine.cut_over(COPY)
     assert not engine.read_evidence(COPY).is_cut_over
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
     upgrade(engine, reference("bcdefgha"), target)  # nothing is wedged
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
@@ -319,7 +319,7 @@ def test_checkpoint_is_detected(site: Path, target: MigrationSet) -> None:
     assert not path.with_name(path.name + "-wal").exists()
     with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite, cases.sqlite-wal"):
         engine.cut_over(COPY)
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == [
         "in the WAL",
         "and a checkpoint at its end",
@@ -412,7 +412,7 @@ def test_write_during_journal_recovery_is_detected(
     )
     with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite of base"):
         engine.cut_over(COPY)
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
 
 
@@ -428,7 +428,7 @@ def test_unrecorded_set_is_not_cut_over(site: Path, target: MigrationSet) -> Non
     note.unlink()
     with pytest.raises(RecordUnreadableError):
         engine.cut_over(COPY)
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert contents(site) == before
 
 
@@ -447,7 +447,7 @@ def test_open_previous_file_is_detected_before_the_commit(
     program.enters("into the old ones")
     with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite of base"):
         engine.check_before_commit(COPY)
-    go_back(engine, COPY)
+    revert(engine, COPY)
     program.ends()
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "into the old ones"
 
@@ -467,7 +467,7 @@ def test_later_writes_to_previous_files_are_retained(
     engine.drop_previous(COPY.id)
     kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "cases.sqlite")[-1] == "for days"
-    assert told(engine) == [(COPY.id, str(kept), "-")]
+    assert list_retained(engine) == [(COPY.id, str(kept), "-")]
     (finding,) = (
         f for f in engine.find_blockers(COPY, application_stopped=False) if f.code == "NU-4251"
     )
@@ -494,11 +494,11 @@ def test_damaged_snapshot_does_not_block_pruning(site: Path, target: MigrationSe
     (site / "notes" / f"{COPY.id}.json").write_text("{")
     engine.drop_previous(COPY.id)
     kept = site / "sets" / f"written_{COPY.id}"
-    assert told(engine) == [(COPY.id, str(kept), "-")]
+    assert list_retained(engine) == [(COPY.id, str(kept), "-")]
     assert not (site / "notes" / f"{COPY.id}.json").exists()
 
 
-def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
+def list_retained(engine: SqliteEngine) -> list[tuple[object, ...]]:
     """Change, place and rows of what was kept."""
     names = ("change", "path", "rows")
     return [tuple(finding.figures[name] for name in names) for finding in engine.list_quarantined()]
@@ -512,13 +512,13 @@ def test_revert_retains_rows_entered_in_the_new_set(site: Path, target: Migratio
     program.does("UPDATE item SET grade = 1 WHERE id = 1")
     program.enters("of somebody")
     program.ends()
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert contents(site) == before
     kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "people.sqlite")[-1] == "of somebody"
-    assert told(engine) == [(COPY.id, str(kept), "people.item 1")]
+    assert list_retained(engine) == [(COPY.id, str(kept), "people.item 1")]
     assert engine.list_leftovers() == ()
-    go_back(engine, COPY)
+    revert(engine, COPY)
     upgrade(engine, reference("bcdefgha"), target)
 
 
@@ -530,17 +530,17 @@ def test_row_with_an_explicit_number_is_retained(site: Path, target: MigrationSe
     with sqlite3.connect(site / "live" / "cases.sqlite", isolation_level=None) as database:
         database.execute("INSERT INTO item (id, note) VALUES (-5, 'by its own number')")
     database.close()
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert contents(site) == before
     kept = site / "sets" / f"written_{COPY.id}"
-    assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
+    assert list_retained(engine) == [(COPY.id, str(kept), "cases.item 1")]
 
 
 def test_revert_without_new_rows_retains_nothing(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     upgrade(engine, COPY, target)
     Program(site / "live" / "people.sqlite").ends()
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert engine.list_quarantined() == ()
     assert len(list((site / "sets").iterdir())) == 1
     assert list((site / "notes").glob("*.json")) == []
@@ -550,7 +550,7 @@ def test_unreadable_set_is_retained(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     upgrade(engine, COPY, target)
     (site / "live" / "people.sqlite").write_bytes(b"no database at all" * 500)
-    go_back(engine, COPY)
+    revert(engine, COPY)
     assert (site / "sets" / f"written_{COPY.id}").is_dir()
     assert [finding.figures["rows"] for finding in engine.list_quarantined()] == ["-"]
     assert engine.read_evidence(COPY).missing == ()
@@ -567,7 +567,7 @@ def test_restore_inspects_the_set_that_it_replaces(site: Path, target: Migration
     enter(site / "sets" / f"next_{COPY.id}" / "cases.sqlite", "by hand")
     with refused(FENCED_FILES_CHANGED):
         engine.cut_over(back)
-    go_back(engine, back)
+    revert(engine, back)
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
 
 

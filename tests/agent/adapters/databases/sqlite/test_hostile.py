@@ -40,9 +40,9 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
-    go_back,
     new_release,
     reference,
+    revert,
     upgrade,
 )
 from tests.support.errors import refused
@@ -170,7 +170,7 @@ def test_forged_records_of_a_set_are_not_trusted(ground: Ground, tmp_path: Path)
 
     assert run_as(APPLICATION, lie) == 0
     assert ground.engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert (ground.site / "live").readlink() == Path("sets/base")
     assert mode(ground.victim) == 0o600, "seen: root's file was 0777 after such a rollback"
     assert mode(ground.base) == 0o700
@@ -226,7 +226,7 @@ def test_symlink_in_the_set_is_not_followed(ground: Ground, tmp_path: Path) -> N
     ground.plant(ground.base / "role.json", ground.victim)
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     assert mode(ground.victim) == 0o600
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert mode(ground.victim) == 0o600
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     ground.engine.drop_previous(COPY.id)
@@ -438,7 +438,7 @@ def test_previous_databases_keep_their_readers(ground: Ground, tmp_path: Path) -
     assert ground.engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [
         (50,)
     ]
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert mode(ground.base) == 0o700
     assert mode(ground.base / "cases.sqlite") == 0o600
     assert mode(ground.base / "people.sqlite") == 0o640

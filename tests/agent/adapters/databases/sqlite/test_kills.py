@@ -33,9 +33,9 @@ from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
     contents,
-    go_back,
     new_release,
     reference,
+    revert,
     upgrade,
 )
 from tests.support.rotation import chance, in_turns
@@ -105,7 +105,7 @@ def recover(directory: Path, change: ChangeRef) -> bool:
     if engine.read_evidence(change).is_cut_over:
         engine.cut_over(change)
         return True
-    go_back(engine, change)
+    revert(engine, change)
     return False
 
 
@@ -117,7 +117,7 @@ def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Who
         assert evidence == ChangeEvidence(is_cut_over=True, fenced=False, previous=NAMES)
         assert engine.read_marker() == DatabaseMarker("2.0", 1, change.id)
         assert whole(engine, change) == after
-        go_back(engine, change)  # the old ones are still there, whole
+        revert(engine, change)  # the old ones are still there, whole
     else:
         assert (evidence.is_cut_over, evidence.fenced, evidence.candidates) == (False, False, ())
         assert evidence.missing == ()
@@ -163,13 +163,13 @@ def test_killed_at_a_file_operation_of_the_revert(tmp_path: Path, share: int, af
     change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     upgrade(model, change, target)
-    _, total, _ = run(lambda: go_back(model, change))
+    _, total, _ = run(lambda: revert(model, change))
     for kill_at in range(1 + share, total + 1, SHARES):
         site = tmp_path / f"site{kill_at}"
         engine = build(site)
         before = contents(site)
         upgrade(engine, change, target)
-        status, _, _ = run(lambda e=engine: go_back(e, change), kill_at)  # type: ignore[misc]
+        status, _, _ = run(lambda e=engine: revert(e, change), kill_at)  # type: ignore[misc]
         assert os.WIFSIGNALED(status), kill_at
         check(site, change, before, after)
 
@@ -278,7 +278,7 @@ def enter(path: Path) -> None:
         item.chmod(mode)
 
 
-def kept_by_hand(site: Path) -> list[str]:
+def list_retained_sets(site: Path) -> list[str]:
     """Sets that are kept since somebody wrote to them, each with that row in it."""
     found = []
     for path in sorted((site / "sets").glob("written_*")):
@@ -303,11 +303,11 @@ def test_killed_while_a_set_is_retained_during_the_revert(tmp_path: Path, share:
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == before
-        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert list_retained_sets(site) == [f"written_{change.id}"]
         assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
         assert engine.list_leftovers() == ()
 
-    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
+    every_kill(tmp_path, written, lambda engine: revert(engine, change), judge, share)
 
 
 @in_turns("share")
@@ -321,7 +321,7 @@ def test_killed_while_a_set_is_retained_instead_of_dropped(tmp_path: Path, share
         return engine
 
     def judge(site: Path, engine: SqliteEngine) -> None:
-        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert list_retained_sets(site) == [f"written_{change.id}"]
         assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
         assert engine.list_leftovers() == ()
 
@@ -336,7 +336,7 @@ def test_killed_while_retained_databases_are_dropped_by_command(tmp_path: Path, 
         engine = build(site)
         upgrade(engine, change, target)
         enter(site / "live" / "cases.sqlite")
-        go_back(engine, change)
+        revert(engine, change)
         return engine
 
     def judge(site: Path, engine: SqliteEngine) -> None:

@@ -56,7 +56,7 @@ def engine(request: pytest.FixtureRequest, site: Path, tmp_path: Path) -> Sqlite
     return made
 
 
-def over(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
+def fence_and_cut_over(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
     engine.fence(change)
     plan = engine.plan_copy(change)
     assert plan == CopyPlan({})
@@ -65,7 +65,7 @@ def over(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
     engine.cut_over(change)
 
 
-def back(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
+def revert_and_unfence(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
     engine.revert_cut_over(change)
     engine.revert_cut_over(change)
     found = engine.read_evidence(change)
@@ -92,14 +92,14 @@ def test_cut_over_and_back_changes_only_the_marker(engine: SqliteEngine, site: P
     change = replace(reference(generation=2), no_copy=True)
     before, marked, live = rows(site), engine.read_marker(), (site / "live").readlink()
     left = engine.list_leftovers()
-    over(engine, change)
+    fence_and_cut_over(engine, change)
     found = engine.read_evidence(change)
     assert found.is_cut_over and not found.fenced and not found.candidates and not found.previous
     assert engine.read_marker() == DatabaseMarker("2.0", 2, change.id)
     assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
     engine.cut_over(change)
     write(site)
-    back(engine, change)
+    revert_and_unfence(engine, change)
     assert (engine.read_marker(), engine.list_quarantined()) == (marked, ())
     assert rows(site) == {**before, "cases": before["cases"] + 1}  # it is nowhere else
     assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
@@ -109,26 +109,26 @@ def test_cut_over_and_back_changes_only_the_marker(engine: SqliteEngine, site: P
 def test_file_without_writes_keeps_every_row(engine: SqliteEngine, site: Path) -> None:
     layout = DatabaseSets(site, NAMES)
     dumped, modes = contents(site), layout.read_modes(layout.find_live_set())
-    over(engine)
-    back(engine)
-    over(engine)
-    back(engine)
+    fence_and_cut_over(engine)
+    revert_and_unfence(engine)
+    fence_and_cut_over(engine)
+    revert_and_unfence(engine)
     if engine.read_marker() is not None:  # else the agent's own tables were made, empty
         assert contents(site) == dumped
     assert layout.read_modes(layout.find_live_set()) == modes
 
 
 def test_commit_is_recorded_and_not_reverted(engine: SqliteEngine) -> None:
-    over(engine)
+    fence_and_cut_over(engine)
     engine.check_before_commit(AS_IS)
     engine.record_commit(AS_IS)
     assert engine.read_evidence(AS_IS).committed
     with refused(ALREADY_COMMITTED):
         engine.revert_cut_over(AS_IS)
     later = replace(reference("latercha", 3), no_copy=True)
-    over(engine, later)
+    fence_and_cut_over(engine, later)
     assert engine.read_evidence(AS_IS).superseded and not engine.read_evidence(later).committed
-    back(engine, later)
+    revert_and_unfence(engine, later)
     assert engine.read_marker() == DatabaseMarker("2.0", 2, AS_IS.id)
     assert engine.read_evidence(AS_IS).committed
     engine.drop_previous(AS_IS.id)
@@ -137,7 +137,7 @@ def test_commit_is_recorded_and_not_reverted(engine: SqliteEngine) -> None:
 
 def test_older_change_does_not_replace_a_newer_one(engine: SqliteEngine) -> None:
     later = replace(reference("latercha", 3), no_copy=True)
-    over(engine, later)
+    fence_and_cut_over(engine, later)
     engine.record_commit(later)
     engine.fence(AS_IS)
     with refused(CUT_OVER_FAILED):
@@ -163,7 +163,7 @@ def test_kill_at_every_write_is_reverted(
             except Died:
                 pass
         again = SqliteEngine(site, NAMES)
-        back(again)
+        revert_and_unfence(again)
         assert (again.read_marker(), rows(site)) == (marked, before)
         assert not again.list_quarantined()
     assert number > 4, "the instants were not met"

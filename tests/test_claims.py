@@ -24,7 +24,7 @@ def list_missing_tests(tests: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", sorted({claim["page"] for claim in CLAIMS}))
-def test_claims_stand_below_a_heading(page: str) -> None:
+def test_claims_are_below_an_existing_heading(page: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
     headings = set(re.findall(r"^#+ (.+)", text, re.MULTILINE))
     claimed = {claim["heading"] for claim in CLAIMS if claim["page"] == page}

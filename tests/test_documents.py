@@ -200,7 +200,7 @@ def test_every_room_is_in_the_architecture(repository: Path) -> None:
     assert unlisted_rooms(ROOT) == []
 
 
-def test_every_module_that_the_architecture_names_is_there(repository: Path) -> None:
+def test_every_module_named_by_the_architecture_exists(repository: Path) -> None:
     assert missing_modules(repository) == ["right/gone.py"]
     assert missing_modules(ROOT) == []
 
@@ -232,14 +232,14 @@ def test_readme_ends_with_eight_links() -> None:
     assert len(links) <= 16
 
 
-def test_no_two_decisions_have_one_number() -> None:
+def test_decision_numbers_are_unique() -> None:
     """Numbers are given before decisions are written, so one may be missing for a while."""
     numbers = [path.name[:4] for path in RECORDS]
     assert sorted(numbers) == sorted(set(numbers))
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
-def test_a_decision_has_its_form(path: Path) -> None:
+def test_decision_has_its_form(path: Path) -> None:
     """A subject, a status with its date, what it binds, three sections, at most 350 words."""
     text = path.read_text("utf-8")
     assert re.match(rf"# {path.name[:4]} [A-Z]", text)
@@ -248,7 +248,7 @@ def test_a_decision_has_its_form(path: Path) -> None:
     assert len(text.split()) <= 350
 
 
-def test_decisions_name_files_that_are_there() -> None:
+def test_decisions_name_existing_files() -> None:
     places = (ROOT, ROOT / "ncen_updater")
     for path in RECORDS:
         named = re.findall(r"`([\w/]+/\w+\.(?:py|toml|md))`", path.read_text("utf-8"))
@@ -256,19 +256,19 @@ def test_decisions_name_files_that_are_there() -> None:
         assert named == there, path.name
 
 
-def test_every_decision_is_in_the_list() -> None:
+def test_every_decision_is_listed() -> None:
     directory = ROOT / "docs/decisions"
     index = (directory / "README.md").read_text("utf-8").partition("\n## Folded")[0]
     listed = re.findall(r"\]\((\d{4}-[^)]+)\)", index)
     assert sorted(listed) == sorted(path.name for path in RECORDS)
 
 
-def test_no_document_holds_both_sides_of_a_merge() -> None:
+def test_no_document_has_merge_conflict_markers() -> None:
     marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]
     assert [path.name for path in documents if marks.search(path.read_text("utf-8"))] == []
 
 
-def test_no_blank_line_is_in_a_table(repository: Path) -> None:
+def test_no_table_is_broken_by_a_blank_line(repository: Path) -> None:
     assert broken_tables(repository) == ["README.md:7"]
     assert broken_tables(ROOT) == []

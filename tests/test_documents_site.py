@@ -22,7 +22,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_staged_links_lead_somewhere(staged: Path) -> None:
+def test_staged_links_resolve(staged: Path) -> None:
     """A page that is not in French is there in English."""
     lost = []
     for page in staged.rglob("*.md"):

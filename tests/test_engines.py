@@ -63,11 +63,11 @@ def places(package: Path) -> Iterator[str]:
             yield from (f"{place}:{line} {said}" for line, said in named(path.read_text("utf-8")))
 
 
-def test_nobody_else_names_an_engine() -> None:
+def test_no_other_room_names_an_engine() -> None:
     assert list(places(PACKAGE)) == []
 
 
-def test_every_place_that_is_allowed_is_needed() -> None:
+def test_every_exception_is_needed() -> None:
     for place in ALLOWED:
         files = [PACKAGE / place] if place.endswith(".py") else (PACKAGE / place).rglob("*.py")
         assert any(any(named(path.read_text("utf-8"))) for path in files), place
@@ -83,12 +83,12 @@ def test_every_place_that_is_allowed_is_needed() -> None:
         'TITLES = {"sqlite": 1}',
     ],
 )
-def test_a_name_is_found(tmp_path: Path, line: str) -> None:
+def test_engine_name_is_found(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.py").write_text(f'"""PostgreSQL, in words."""\n\n# and SQLite\n{line}\n')
     assert len(list(places(tmp_path))) == 1
 
 
-def test_an_engine_has_an_adapter_and_a_dialect() -> None:
+def test_every_engine_has_an_adapter_and_a_dialect() -> None:
     assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
         assert get_engine_descriptor(name).text_columns_query
@@ -131,7 +131,7 @@ print(json.dumps({
 """
 
 
-def test_a_third_engine_is_its_package_and_two_lines(tmp_path: Path) -> None:
+def test_third_engine_needs_its_package_and_two_lines(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", THIRD, str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -13,7 +13,7 @@ from tests.support.prose import GENERATED, find_pages
 ROOT = Path(__file__).parents[1]
 
 
-def _kept_in_step(path: Path) -> tuple[list[str], list[str], set[str]]:
+def _list_common_parts(path: Path) -> tuple[list[str], list[str], set[str]]:
     """Levels of headings, lines to be typed, and names of a document; words of it are left out."""
     levels, lines, names, before, fenced = [], [], set[str](), "", False
     for line in path.read_text("utf-8").splitlines():
@@ -42,11 +42,11 @@ FRENCH = sorted(
 
 
 @pytest.mark.parametrize("french", FRENCH, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_in_two_languages_says_the_same(french: Path) -> None:
+def test_translated_document_has_the_same_structure(french: Path) -> None:
     """As far as a program sees it: the same parts, lines to be typed, names and codes."""
     here = french.is_relative_to(DOCS)
     english = DOCS / french.relative_to(DOCS / "fr") if here else french.with_name("README.md")
-    ours, theirs = _kept_in_step(french), _kept_in_step(english)
+    ours, theirs = _list_common_parts(french), _list_common_parts(english)
     assert ours[0] == theirs[0], "headings"
     assert sorted(ours[1]) == sorted(theirs[1]), "lines to be typed"
     assert theirs[2] - ours[2] == set(), "names and codes"
@@ -63,7 +63,7 @@ OTHER_WORDS = re.compile(
 @pytest.mark.parametrize(
     "page", [*find_pages(DOCS / "fr"), DOCS / "reference/glossary.md"], ids=lambda page: page.name
 )
-def test_pages_say_it_as_the_program(page: Path) -> None:
+def test_french_pages_use_the_terms_of_the_program(page: Path) -> None:
     assert OTHER_WORDS.findall(page.read_text("utf-8")) == []
 
 
@@ -78,7 +78,7 @@ NEEDED = (
 
 
 @pytest.mark.parametrize("page", NEEDED)
-def test_every_guide_of_a_site_is_in_french(page: str) -> None:
+def test_every_site_guide_is_translated_to_french(page: str) -> None:
     assert (DOCS / page).is_file() == (DOCS / "fr" / page).is_file()
 
 
@@ -89,7 +89,7 @@ SAID_BY_OTHERS = {
 GUIDES = tuple(page for page in NEEDED if "how-to/" in page and (DOCS / "fr" / page).is_file())
 
 
-def _told(text: str, sentences: list[str]) -> bool:
+def _is_program_text(text: str, sentences: list[str]) -> bool:
     """Whether a sentence of the program is, or begins with, what a guide quotes."""
     said = text.strip().rstrip(".\N{HORIZONTAL ELLIPSIS}").lower()
     for sentence in sentences:
@@ -102,7 +102,7 @@ def _told(text: str, sentences: list[str]) -> bool:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", GUIDES)
-def test_what_a_guide_quotes_is_what_the_program_says(name: str, language: str) -> None:
+def test_quoted_messages_exist(name: str, language: str) -> None:
     read = runpy.run_path(str(ROOT / "script/messages.py"))["read_po"]()
     french = [
         f for said in read.values() for f in ([said] if isinstance(said, str) else said.forms)
@@ -113,5 +113,5 @@ def test_what_a_guide_quotes_is_what_the_program_says(name: str, language: str) 
     path = DOCS / ("fr" if language == "fr" else "") / name
     text = " ".join(re.sub(r"(?m)^    .*$|`[^`]*`", "", path.read_text("utf-8")).split())
     quotes = re.findall(r"« ([^»]{6,160}) »" if language == "fr" else r'"([^"`]{8,160})"', text)
-    unsaid = {quote for quote in quotes if not _told(quote, sentences)}
+    unsaid = {quote for quote in quotes if not _is_program_text(quote, sentences)}
     assert unsaid - SAID_BY_OTHERS == set()

@@ -52,13 +52,13 @@ def tracked(root: Path) -> list[Path]:
     return [root / name for name in listed.stdout.decode().split("\0") if name]
 
 
-def test_no_private_key_is_here() -> None:
+def test_no_private_key_is_in_the_repository() -> None:
     assert list(private_keys(tracked(ROOT))) == []
     # Nor one that .gitignore hides: it is copied with the directory all the same.
     assert list(private_keys(KEYS.rglob("*"))) == []
 
 
-def test_only_what_everybody_may_have_is_in_keys() -> None:
+def test_keys_contains_only_public_files() -> None:
     names = [str(path.relative_to(KEYS)) for path in KEYS.rglob("*") if path.is_file()]
     assert [name for name in names if not PUBLIC.fullmatch(name)] == []
 
@@ -84,7 +84,7 @@ def test_private_keys_of_every_kind_are_found(tmp_path: Path) -> None:
     ["keys/amina.pem", "keys/amina.key", "keys/packages", "keys/public/packages", "amina.pem",
      "docs/id_ed25519", "id_rsa"],
 )  # fmt: skip
-def test_git_leaves_private_keys_out(tmp_path: Path, name: str) -> None:
+def test_git_ignores_private_keys(tmp_path: Path, name: str) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     for path in ("keys/public/amina.pub.json", "keys/public/packages.pub", name):
@@ -94,7 +94,7 @@ def test_git_leaves_private_keys_out(tmp_path: Path, name: str) -> None:
     assert kept == {".gitignore", "keys/public/amina.pub.json", "keys/public/packages.pub"}
 
 
-def test_the_ceremony_can_be_held_as_it_is_written(
+def test_documented_ceremony_is_possible(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ceremony = Path(shutil.copy(KEYS / "ceremony.toml", tmp_path))
@@ -118,7 +118,7 @@ def test_the_ceremony_can_be_held_as_it_is_written(
         assert spare >= 2, f"{name}: it does not survive a lost key and a stolen one"
 
 
-def test_what_is_here_says_that_there_is_no_key_yet() -> None:
+def test_missing_keys_are_documented() -> None:
     """The day a key comes, these texts have to go."""
     lines = (KEYS / "allowed_signers").read_text("utf-8").splitlines()
     signers = [line for line in lines if line.strip() and not line.startswith("#")]

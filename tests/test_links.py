@@ -61,7 +61,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_links_lead_somewhere(repository: Path) -> None:
+def test_links_resolve(repository: Path) -> None:
     assert list(lost_links(repository)) == [
         "README.md: docs/here.md#doors (no such heading)",
         "README.md: docs/gone.md",
@@ -70,7 +70,7 @@ def test_links_lead_somewhere(repository: Path) -> None:
     assert list(lost_links(ROOT)) == []
 
 
-def test_documents_that_are_named_are_there(repository: Path) -> None:
+def test_named_documents_exist(repository: Path) -> None:
     assert list(lost_names(repository)) == [
         "README.md: docs/gone.md",
         "ncen_updater/errors.py: docs/lost.md",

@@ -20,7 +20,7 @@ def listed(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["quick.txt", "user.txt", "long.txt"])
-def test_every_path_is_there(name: str) -> None:
+def test_every_path_exists(name: str) -> None:
     paths = listed(name)
     assert paths == list(dict.fromkeys(paths))
     for path in paths:
@@ -30,11 +30,11 @@ def test_every_path_is_there(name: str) -> None:
             assert f"def {test.partition('[')[0]}(" in (ROOT / place).read_text("utf-8"), path
 
 
-def test_every_long_module_is_there() -> None:
+def test_every_long_module_exists() -> None:
     assert [name for name in long_modules() if not (ROOT / name).is_file()] == []
 
 
-def test_what_is_tried_in_turns_is_told() -> None:
+def test_every_rotating_module_is_documented() -> None:
     said = (ROOT / "tests/README.md").read_text("utf-8")
     table = said.partition("* **In turns**")[2].partition("* **Parts**")[0]
     marked = {
@@ -47,7 +47,7 @@ def test_what_is_tried_in_turns_is_told() -> None:
     assert set(re.findall(r"\btest_\w+", table)) == marked
 
 
-def test_what_asks_who_runs_it_is_run_as_an_ordinary_user_too() -> None:
+def test_user_dependent_tests_are_listed() -> None:
     asking = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests").rglob("test_*.py")

@@ -25,11 +25,11 @@ def named_twice(product: Path) -> dict[str, list[str]]:
     return {name: found for (_, name), found in places.items() if len(found) > 1}
 
 
-def test_no_class_name_exists_twice_in_a_room() -> None:
+def test_class_names_are_unique_within_a_room() -> None:
     assert named_twice(PRODUCT) == {}
 
 
-def test_a_second_one_is_found(tmp_path: Path) -> None:
+def test_duplicate_class_name_is_found(tmp_path: Path) -> None:
     for name in ("room/one", "room/two", "other/one"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("class Verdict:\n    pass\n", encoding="utf-8")
@@ -50,17 +50,17 @@ def find_dangling(product: Path) -> list[str]:
     ]
 
 
-def test_docstrings_name_what_exists() -> None:
+def test_docstrings_name_existing_objects() -> None:
     """Seen: thirteen named modules and functions that had been renamed."""
     assert find_dangling(PRODUCT) == []
 
 
-def test_a_dangling_name_is_found(tmp_path: Path) -> None:
+def test_dangling_name_is_found(tmp_path: Path) -> None:
     text = '"""See :mod:`.gone`, :func:`make` and :meth:`.Door.shut`."""\n\n\ndef make(): ...\n'
     (tmp_path / "one.py").write_text(text, encoding="utf-8")
     assert find_dangling(tmp_path) == ["one.py: :mod:`.gone`", "one.py: :meth:`.Door.shut`"]
 
 
-def test_no_module_is_too_long_to_read() -> None:
+def test_no_module_is_too_long() -> None:
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in PRODUCT.rglob("*.py")}
     assert [f"{path}: {found}" for path, found in lines.items() if found > MOST_LINES] == []

@@ -28,7 +28,7 @@ def test_generated_parts_are_current(page: Path) -> None:
     assert REFERENCE["renew"](page, text) == text, "run script/messages"
 
 
-def test_late_page_is_renewed(tmp_path: Path) -> None:
+def test_outdated_page_is_renewed(tmp_path: Path) -> None:
     renew: Any = runpy.run_path(str(ROOT / "script/reference.py"))["renew"]
     renew.__globals__["PARTS"] = {"x": lambda language: [language, "new"]}
     page = ROOT / "docs/fr/reference/x.md"
@@ -45,7 +45,7 @@ def test_late_page_is_renewed(tmp_path: Path) -> None:
         ("DynamicUser=no", "root"),
     ],
 )
-def test_user_of_a_unit_is_shown(tmp_path: Path, lines: str, user: str) -> None:
+def test_unit_user_is_shown(tmp_path: Path, lines: str, user: str) -> None:
     (tmp_path / "a.service").write_text(f"[Service]\n{lines}\n")
     assert REFERENCE["describe_unit"](tmp_path / "a.service")[:2] == ["`a.service`", user]
 
@@ -58,13 +58,13 @@ def test_every_command_is_on_the_page(language: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_two_options_have_one_value(name: str) -> None:
+def test_no_two_options_share_a_destination(name: str) -> None:
     """Two options with one destination overwrite each other, as '--language' and '--lang' once."""
     values = [option.name for option in COMMANDS[name].params]
     assert sorted(set(values)) == sorted(values)
 
 
-def test_keys_that_are_listed_by_hand_are_in_the_product() -> None:
+def test_listed_json_keys_exist_in_the_product() -> None:
     """As a key or as the field of a record; schemas of the local API need no list."""
     texts = [path.read_text("utf-8") for path in (ROOT / "ncen_updater").rglob("*.py")]
     known = {
@@ -79,6 +79,6 @@ def test_keys_that_are_listed_by_hand_are_in_the_product() -> None:
     assert listed - known == set()
 
 
-def test_every_command_names_the_keys_of_its_document() -> None:
+def test_every_command_documents_its_json_keys() -> None:
     without = {name for name in COMMANDS if not REFERENCE["list_keys"](name)}
     assert without == {"ncen-updater serve"}

@@ -49,11 +49,11 @@ def parts(seed: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return part(ITEMS, 7, "a use")
 
 
-def test_a_seed_gives_the_same_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_repeats_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts(5, monkeypatch) == parts(5, monkeypatch)
 
 
-def test_all_seeds_together_give_everything_and_each_a_seventh(
+def test_all_seeds_together_cover_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = [parts(seed, monkeypatch) for seed in range(100)]
@@ -61,7 +61,7 @@ def test_all_seeds_together_give_everything_and_each_a_seventh(
     assert {len(some) for some in found} == {8, 9}
 
 
-def test_all_seeds_together_give_each_and_each_one_of_those_alike(
+def test_all_seeds_together_cover_each_variant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items = [f"{test} {server}" for test in "abcdef" for server in (15, 17, 18)] + ["alone"]
@@ -76,7 +76,7 @@ def test_all_seeds_together_give_each_and_each_one_of_those_alike(
     assert seen == set(items)
 
 
-def test_each_run_meets_every_room_and_all_runs_each_of_its_tests(
+def test_every_run_covers_each_room_and_all_runs_each_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tests = [f"tests/{place}::test_{name}[{value}]" for place in
@@ -96,7 +96,7 @@ def test_each_run_meets_every_room_and_all_runs_each_of_its_tests(
     assert seen == set(tests)
 
 
-def test_of_the_dearest_a_run_meets_some_rooms_and_all_runs_each_test(
+def test_expensive_tests_are_covered_by_all_runs_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     places = [f"tests/{room}/test_{room}.py" for room in "abcdefghij"]
@@ -148,7 +148,7 @@ def kinds(items: Iterable[Collected]) -> list[str]:
         (("demo", "version"), 2),
     ],
 )
-def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], groups: int) -> None:
+def test_rotation_groups_by_engine(turning: tuple[str, ...], groups: int) -> None:
     sites = ("sqlite", "sqlite small", "postgresql", "postgresql small")
     items = [
         Collected({"demo": site, "version": version}, turning)
@@ -158,7 +158,7 @@ def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], group
     assert len(set(kinds(items))) == groups
 
 
-def test_one_engine_is_enough_where_the_claim_is_above_them() -> None:
+def test_either_engine_reduces_to_one_engine() -> None:
     items = [
         Collected({"demo": site, "b": other}, either=("demo", "absent"))
         for site in ("sqlite", "postgresql")
@@ -167,7 +167,7 @@ def test_one_engine_is_enough_where_the_claim_is_above_them() -> None:
     assert len(set(kinds(items))) == 3
 
 
-def test_where_either_engine_will_do_it_is_mostly_the_cheap_one(
+def test_either_engine_prefers_the_cheap_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items = [Collected({"demo": site}, either=("demo",)) for site in ("sqlite", "postgresql")]
@@ -192,7 +192,7 @@ def test_it(postgres, row, of):
 """
 
 
-def test_rows_on_servers_are_each_of_one_kind(tmp_path: Path) -> None:
+def test_rows_on_servers_are_one_kind_each(tmp_path: Path) -> None:
     """Seen: three servers, and each of two rows was tried on all of them."""
     (tmp_path / "test_it.py").write_text(ROWS_ON_SERVERS, "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
@@ -208,12 +208,12 @@ def test_rows_on_servers_are_each_of_one_kind(tmp_path: Path) -> None:
     assert len(set(map(Kinds(), found))) == 2
 
 
-def test_servers_are_always_in_turns() -> None:
+def test_servers_always_rotate() -> None:
     items = [Collected({"postgres": object(), "a": 1}) for _ in range(3)]
     assert len(set(kinds(items))) == 1
 
 
-def test_what_is_in_turns_has_to_be_a_parameter() -> None:
+def test_rotating_name_must_be_a_parameter() -> None:
     with pytest.raises(pytest.UsageError, match="b"):
         kinds([Collected({"a": 1}, ("a", "b"))])
 
@@ -229,7 +229,7 @@ def test_what_is_in_turns_has_to_be_a_parameter() -> None:
     ],
     ids=" ".join,
 )
-def test_a_fork_says_what_an_interpreter_says(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_fork_behaves_like_an_interpreter(words: tuple[str, ...], tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(tmp_path / "none"),
     }  # fmt: skip
@@ -250,7 +250,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("stands", [True, False], ids=["what stands for it", "both"])
-def test_a_worker_that_is_forked_has_its_limit_and_ends_when_it_is_killed(stands: bool) -> None:
+def test_forked_worker_has_its_limit_and_ends_when_killed(stands: bool) -> None:
     ours, theirs = socket.socketpair()
     words = forked(workers_place())(Worker("ncen_updater.agent.cli.worker", ("/none",)))
     with (
@@ -270,7 +270,7 @@ def test_a_worker_that_is_forked_has_its_limit_and_ends_when_it_is_killed(stands
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: Path) -> None:
+def test_frozen_tree_is_removed_and_shared_files_keep_their_mode(tmp_path: Path) -> None:
     frozen, stays = tmp_path / "frozen", tmp_path / "stays"
     (frozen / "deep" / "deeper").mkdir(parents=True)
     stays.write_bytes(b"x")
@@ -285,7 +285,7 @@ def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: 
     assert stays.stat().st_mode & 0o777 == 0o444
 
 
-def test_a_tree_that_is_deeper_than_a_path_is_long_is_removed(tmp_path: Path) -> None:
+def test_deep_tree_is_removed(tmp_path: Path) -> None:
     place = tmp_path / "deep"
     place.mkdir()
     inside = os.open(place, os.O_RDONLY)
@@ -298,7 +298,7 @@ def test_a_tree_that_is_deeper_than_a_path_is_long_is_removed(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_system_is_another(tmp_path: Path) -> None:
+def test_other_file_system_is_found(tmp_path: Path) -> None:
     found = other_than(tmp_path)
     assert found is None or found.stat().st_dev != tmp_path.stat().st_dev
 
@@ -310,14 +310,14 @@ def test_unclosed_database_is_a_warning() -> None:
         gc.collect()
 
 
-def test_closed_database_warns_nobody() -> None:
+def test_closed_database_causes_no_warning() -> None:
     with warnings.catch_warnings(record=True) as caught:
         sqlite3.connect(":memory:").close()
         gc.collect()
     assert caught == []
 
 
-def test_pages_are_judged_without_axe_where_it_cannot_be_had(
+def test_pages_are_judged_without_axe_where_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -328,7 +328,7 @@ def test_pages_are_judged_without_axe_where_it_cannot_be_had(
         axe.require()
 
 
-def test_package_that_cannot_be_installed_keeps_no_other_out(tmp_path: Path) -> None:
+def test_uninstallable_package_does_not_block_others(tmp_path: Path) -> None:
     for name, line in {
         "id": "echo 0",
         "apt-get": f'echo "$*" >> {tmp_path}/log; case " $* " in *" promtool "*) exit 100; esac',

@@ -50,7 +50,7 @@ def find_unknown(program: str, words: list[str]) -> list[str]:
     return sorted(set(options) - known - {"--help"})
 
 
-def test_what_nobody_can_type_is_found() -> None:
+def test_mistyped_commands_are_found() -> None:
     text = (
         "Run `ncen-updater gone`:\n\n    sudo ncen-publisher sign x --no\n    ncen-updater status\n"
     )
@@ -59,7 +59,7 @@ def test_what_nobody_can_type_is_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
-def test_what_is_to_be_typed_exists(page: Path) -> None:
+def test_documented_commands_exist(page: Path) -> None:
     commands = list(find_commands(page.read_text("utf-8")))
     unknown = {
         " ".join([program, *words]): find_unknown(program, words) for program, words in commands

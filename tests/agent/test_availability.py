@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         yield LiveSite(site, root)
 
 
-def said(site: LiveSite) -> str:
+def status_output(site: LiveSite) -> str:
     return site.run("status").stdout
 
 
@@ -50,41 +50,43 @@ def document(site: LiveSite) -> Availability:
     return Availability.from_json(status["running"]["availability"])
 
 
-def test_an_application_that_works(running: LiveSite) -> None:
-    assert "Status: running" in said(running)
+def test_running_application_is_available(running: LiveSite) -> None:
+    assert "Status: running" in status_output(running)
     seen = document(running)
     assert (seen.state, seen.process_runs, seen.answer) == ("available", True, "healthy")
 
 
-def test_a_database_that_is_away(running: LiveSite) -> None:
+def test_unreachable_database_is_shown_as_failed(running: LiveSite) -> None:
     databases = running.demo.root / "srv/ncen/databases"
     databases.rename(databases.with_name("away"))
     try:
-        assert "Status: failed" in said(running) and "(HTTP status 503)" in said(running)
+        assert "Status: failed" in status_output(running) and "(HTTP status 503)" in status_output(
+            running
+        )
     finally:
         databases.with_name("away").rename(databases)
 
 
-def test_an_application_that_was_stopped(running: LiveSite) -> None:
+def test_stopped_application_is_not_running(running: LiveSite) -> None:
     running.demo.stop_app()
     try:
-        assert "Status: stopped; users cannot work" in said(running)
+        assert "Status: stopped; users cannot work" in status_output(running)
         assert document(running).state is AvailabilityState.NOT_RUNNING
     finally:
         running.demo.start_app()
 
 
-def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
+def test_maintenance_and_interrupted_change_are_shown(running: LiveSite) -> None:
     door = MaintenanceFile(running.demo.maintenance_file, now=lambda: CLOSED_AT)
     door.write()
     try:
-        assert "Status: maintenance page shown since 2026-11-24 06:00:00" in said(running)
-        assert "Application stopped" not in said(running)
+        assert "Status: maintenance page shown since 2026-11-24 06:00:00" in status_output(running)
+        assert "Application stopped" not in status_output(running)
         with Journal.open(running.demo.state / JOURNAL_FILE) as journal:
             journal.begin_change(replace(CHANGE, id="ccccccca"))
             journal.record_step("ccccccca", StepName.MAINTENANCE_ON, StepState.INTENDED)
         running.demo.stop_app()
-        words = said(running)
+        words = status_output(running)
         assert "Status: maintenance page shown since" in words
         assert "Application stopped" in words
         assert "Run: sudo ncen-updater resume" in words
@@ -123,7 +125,7 @@ STOPPED = '["sh", "-c", "exit 3"]'
         ("7", "'status' is not a list of strings"),
     ],
 )
-def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None:
+def test_denied_probe_is_reported_as_unknown(site: TrialSite, status: str, why: str) -> None:
     configure(site, STOPPED, status)
     seen = look(site)
     assert (seen.state, seen.process_runs) == (AvailabilityState.UNKNOWN, None)
@@ -131,27 +133,27 @@ def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None
     assert "Status: unknown (" in site.run("status").stdout
 
 
-def test_a_door_that_may_not_be_seen(site: TrialSite) -> None:
+def test_inaccessible_maintenance_file_is_unknown(site: TrialSite) -> None:
     configure(site, 'maintenance_file = "door"', f'maintenance_file = "{"d" * 300}"')
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
     assert "File name too long" in str(seen.unknown_because)
 
 
-def test_a_configuration_that_names_nothing_to_ask(site: TrialSite) -> None:
+def test_missing_probe_configuration_is_reported(site: TrialSite) -> None:
     configure(site, "[application]", "[aplication]")
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
     assert "'maintenance_file' is missing" in str(seen.unknown_because)
 
 
-def test_a_door_that_people_closed(site: TrialSite) -> None:
+def test_manually_enabled_maintenance_has_no_start_time(site: TrialSite) -> None:
     (site.root / "door").touch()
     assert look(site).state is AvailabilityState.MAINTENANCE
     assert look(site).since is None
 
 
-def test_a_part_that_does_not_run(site: TrialSite) -> None:
+def test_missing_part_is_reported(site: TrialSite) -> None:
     act = '["true"]'
     part = f'[[application.parts]]\nname = "worker"\nstart = {act}\nstop = {act}\n'
     part += f"status = {STOPPED}\n"
@@ -202,7 +204,7 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
         (b"SSH-2.0-OpenSSH\r\n", "not-running", HealthAnswer.NO_ANSWER, "SSH-2.0-OpenSSH"),
     ],
 )
-def test_what_the_address_answers(
+def test_http_answer_is_classified(
     site: TrialSite, answer: bytes, state: str, kind: HealthAnswer, detail: str
 ) -> None:
     with answering(answer) as url:
@@ -219,7 +221,7 @@ def test_what_the_address_answers(
         (b"<html>", r"nCEN (\S+)", HealthAnswer.UNREADABLE, ""),
     ],
 )
-def test_what_it_answers_as_text(
+def test_text_answer_is_classified(
     site: TrialSite, answer: bytes, pattern: str, kind: HealthAnswer, detail: str
 ) -> None:
     configure(site, "[application]\n", f"[application]\nversion_pattern = '{pattern}'\n")
@@ -229,7 +231,7 @@ def test_what_it_answers_as_text(
     assert (seen.answer, seen.detail) == (kind, detail)
 
 
-def test_what_a_command_says_of_it(site: TrialSite) -> None:
+def test_version_command_supplements_the_status(site: TrialSite) -> None:
     """The status alone counts of the answer, and a command says what runs."""
     before = "[application]\n"
     with answering(http(b"fine")) as url:
@@ -246,7 +248,7 @@ def test_what_a_command_says_of_it(site: TrialSite) -> None:
             assert (seen.answer, seen.detail) == (kind, detail)
 
 
-def test_one_that_wants_a_token(site: TrialSite) -> None:
+def test_token_is_sent_by_users_who_can_read_it(site: TrialSite) -> None:
     """It is asked with the token and the headers, by anyone who may read that file."""
     token = site.config.with_name("token")
     lines = f'health_token_file = "{token}"\nhealth_headers = {{ X-Site = "ke" }}\n'
@@ -271,7 +273,7 @@ def test_one_that_wants_a_token(site: TrialSite) -> None:
     assert (seen.answer, seen.detail) == (HealthAnswer.OTHER_VERSION, "***")
 
 
-def test_one_that_refuses_the_token_says_nothing_of_itself(site: TrialSite) -> None:
+def test_refused_token_leaves_the_state_unknown(site: TrialSite) -> None:
     token = site.config.with_name("token")
     token.write_text("geheim-1\n")
     token.chmod(0o600)
@@ -296,7 +298,7 @@ def test_one_that_refuses_the_token_says_nothing_of_itself(site: TrialSite) -> N
         (None, HealthAnswer.OTHER_VERSION),
     ],
 )
-def test_a_build_that_the_application_does_not_report(
+def test_unreported_build_number_is_accepted(
     site: TrialSite, record: str | None, kind: HealthAnswer
 ) -> None:
     """The slot is of 3.2.4; what its application reports stands in the slot's record."""
@@ -310,7 +312,7 @@ def test_a_build_that_the_application_does_not_report(
         assert look(site).answer is kind
 
 
-def test_one_that_takes_its_time_is_not_waited_for(site: TrialSite) -> None:
+def test_slow_application_is_not_awaited(site: TrialSite) -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{") as url:
         configure(site, "http://127.0.0.1:9", url)
         configure(site, STOPPED, '["sleep", "600"]')
@@ -336,7 +338,7 @@ Id=ncen-worker.service\nLoadState=loaded\nActiveState=failed\nStateChangeTimesta
         ("echo Access denied; exit 4", None, "Access denied"),
     ],
 )
-def test_units(
+def test_unit_states_are_shown(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch, script: str, runs: bool | None, why: str
 ) -> None:
     """systemd is played: no test may start units of the machine."""
@@ -360,7 +362,7 @@ def test_units(
     assert (seen.since is not None) is (runs is True)
 
 
-def test_without_a_network_it_is_not_asked(site: TrialSite) -> None:
+def test_offline_process_does_not_probe(site: TrialSite) -> None:
     """As in the unit of the service: what cannot be asked is not taken for what does not run."""
     if shutil.which("unshare") is None:
         pytest.skip("there is no 'unshare' to take the network away with")

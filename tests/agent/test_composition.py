@@ -17,7 +17,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 
 
 @pytest.mark.parametrize("kind", ChangeKind)
-def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: ChangeKind) -> None:
+def test_maintenance_page_names_the_change(tmp_path: Path, kind: ChangeKind) -> None:
     change = Change(
         id="abcdefgh",
         kind=kind,

@@ -45,7 +45,7 @@ def lay(inbox: Inbox, name: str, content: bytes = b"bundle") -> Path:
     return path
 
 
-class Told:
+class RecordingProgress:
     """Remembers what was told."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Told:
         ("\x1b[2J.ncen", False), ("ke\u202egnp.ncen", False), ("ke\udcff.ncen", False),
     ],
 )  # fmt: skip
-def test_names(name: str, plain: bool) -> None:
+def test_plain_names_are_accepted(name: str, plain: bool) -> None:
     assert is_plain_name(name) is plain
 
 
@@ -81,7 +81,7 @@ def test_names(name: str, plain: bool) -> None:
         (0o770, 0, "it is group-writable without a sticky bit"),
     ],
 )  # fmt: skip
-def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None) -> None:
+def test_suitable_import_directory_is_accepted(mode: int, uid: int, fault: str | None) -> None:
     found = find_inbox_fault(info(stat.S_IFDIR | mode, uid), ME)
     assert (found.render("en") if found else None) == fault
 
@@ -103,7 +103,7 @@ def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None
         (info(stat.S_IFDIR | 0o755, SOMEBODY), "it is no plain file"),
     ],
 )
-def test_whose_files_are_taken(given: os.stat_result, refused: str | None) -> None:
+def test_accepted_file_owners_are_decided(given: os.stat_result, refused: str | None) -> None:
     found = find_refusal(given, SOMEBODY)
     assert (found.render("en") if found else None) == refused
 
@@ -134,7 +134,7 @@ def nothing(inbox: Inbox, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [linked, linked_twice, pipe, directory, nothing])
-def test_what_is_planted_is_not_opened(
+def test_planted_file_is_not_opened(
     inbox: Inbox, tmp_path: Path, plant: Callable[[Inbox, Path], None]
 ) -> None:
     outside = tmp_path / "secret"
@@ -145,14 +145,14 @@ def test_what_is_planted_is_not_opened(
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_belongs_to_another_person_is_not_opened(inbox: Inbox) -> None:
+def test_file_of_another_user_is_not_opened(inbox: Inbox) -> None:
     os.chown(lay(inbox, "ke.ncen"), SOMEBODY, SOMEBODY)
     with pytest.raises(UpdaterError, match="NU-9334"):
         inbox.open_file("ke.ncen", SOMEBODY + 1)
     os.close(inbox.open_file("ke.ncen", SOMEBODY))
 
 
-def test_a_name_that_is_exchanged_while_it_is_looked_at(
+def test_file_replaced_during_the_check_is_refused(
     inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is opened is judged, not what was looked at."""
@@ -178,7 +178,7 @@ def test_a_name_that_is_exchanged_while_it_is_looked_at(
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o770])
-def test_a_tray_that_others_can_change_is_none(inbox: Inbox, mode: int) -> None:
+def test_import_directory_writable_by_others_is_refused(inbox: Inbox, mode: int) -> None:
     lay(inbox, "ke.ncen")
     inbox.path.chmod(mode)
     for use in (
@@ -190,7 +190,7 @@ def test_a_tray_that_others_can_change_is_none(inbox: Inbox, mode: int) -> None:
             use()
 
 
-def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
+def test_missing_or_linked_import_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UpdaterError, match="NU-9333"):
         Inbox(tmp_path).list_files(ME)
     (tmp_path / "elsewhere").mkdir()
@@ -199,7 +199,7 @@ def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
         Inbox(tmp_path).list_files(ME)
 
 
-def test_what_was_opened_is_read_whatever_becomes_of_the_name(inbox: Inbox) -> None:
+def test_opened_file_is_read_whatever_happens_to_its_name(inbox: Inbox) -> None:
     path = lay(inbox, "ke.ncen", b"x" * 9000)
     with open_bundle(path, inbox.open_file("ke.ncen", ME)) as bundle:
         path.unlink()
@@ -207,7 +207,7 @@ def test_what_was_opened_is_read_whatever_becomes_of_the_name(inbox: Inbox) -> N
         assert bundle.read_at(8990, 10) == b"x" * 10
 
 
-def test_a_file_that_shrinks_or_grows_while_it_is_read(inbox: Inbox) -> None:
+def test_file_that_changes_its_size_is_refused(inbox: Inbox) -> None:
     path = lay(inbox, "ke.ncen", b"x" * 9000)
     with open_bundle(path, inbox.open_file("ke.ncen", ME)) as bundle:
         with path.open("ab") as more:
@@ -221,7 +221,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read(inbox: Inbox) -> None:
 # ---- looking -------------------------------------------------------------------------------------
 
 
-def test_what_lies_there(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_listed(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(inbox, "ke.ncen", b"123")
     (inbox.path / "link").symlink_to("/etc/hostname")
     lay(inbox, ".hidden")
@@ -252,8 +252,8 @@ def lies(inbox: Inbox) -> list[str]:
     return sorted(path.name for path in inbox.path.iterdir())
 
 
-def test_a_file_is_laid_down_and_taken_away(inbox: Inbox, medium: Path) -> None:
-    told = Told()
+def test_file_is_placed_and_removed(inbox: Inbox, medium: Path) -> None:
+    told = RecordingProgress()
     with place_files(inbox.path, medium, told) as remove:
         assert lies(inbox) == remove == ["ke.ncen"]
         descriptor = inbox.open_file("ke.ncen", ME)
@@ -263,19 +263,19 @@ def test_a_file_is_laid_down_and_taken_away(inbox: Inbox, medium: Path) -> None:
     assert told.said[-1] == ("Copying ke.ncen to the import directory (bytes)", 5, 5)
 
 
-def test_what_an_order_still_needs_stays(inbox: Inbox, medium: Path) -> None:
-    with place_files(inbox.path, medium, Told()) as remove:
+def test_file_needed_by_a_job_is_retained(inbox: Inbox, medium: Path) -> None:
+    with place_files(inbox.path, medium, RecordingProgress()) as remove:
         remove.clear()
     assert lies(inbox) == ["ke.ncen"]
 
 
-def test_what_was_left_of_ones_own_makes_place(inbox: Inbox, medium: Path) -> None:
+def test_own_leftovers_are_replaced(inbox: Inbox, medium: Path) -> None:
     lay(inbox, medium.name, b"a part of it")
-    with place_files(inbox.path, medium, Told()):
+    with place_files(inbox.path, medium, RecordingProgress()):
         assert (inbox.path / medium.name).read_bytes() == b"12345"
 
 
-class KilledAt(Told):
+class KilledAt(RecordingProgress):
     """Ends the process once so many pieces were copied, as a power cut or a SIGKILL does."""
 
     def __init__(self, pieces: int) -> None:
@@ -300,7 +300,7 @@ def in_a_process(do: Callable[[], object]) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
+def test_kill_while_copying_leaves_a_visible_partial_file(
     inbox: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partial copy lies there, owned by its author, and nothing under another name."""
@@ -318,16 +318,19 @@ def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
         assert all(file.refused_because is None for file in found)
         copied.append([file.size_bytes for file in found])
         assert medium.read_bytes().startswith((inbox.path / medium.name).read_bytes())
-        with place_files(inbox.path, medium, Told()):
+        with place_files(inbox.path, medium, RecordingProgress()):
             assert (inbox.path / medium.name).read_bytes() == b"12345"
         assert lies(inbox) == [], "typed once more, it takes away what was left, too"
     assert copied == [[2], [4], [5]]
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_somebody_else_laid_down_stays(inbox: Inbox, medium: Path) -> None:
+def test_file_of_another_user_is_preserved(inbox: Inbox, medium: Path) -> None:
     os.chown(lay(inbox, medium.name), SOMEBODY, SOMEBODY)
-    with pytest.raises(UpdaterError, match="NU-9334"), place_files(inbox.path, medium, Told()):
+    with (
+        pytest.raises(UpdaterError, match="NU-9334"),
+        place_files(inbox.path, medium, RecordingProgress()),
+    ):
         pass
     assert lies(inbox) == [medium.name]
 
@@ -347,12 +350,12 @@ def full(count: int) -> Callable[..., int]:
     return some
 
 
-def test_a_disk_that_fills_while_it_is_copied(
+def test_disk_that_fills_during_the_copy_is_reported(
     inbox: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "write", full(3))
     refused = pytest.raises(UpdaterError, match="NU-3110")
-    with refused as found, place_files(inbox.path, medium, Told()):
+    with refused as found, place_files(inbox.path, medium, RecordingProgress()):
         pass
     assert lies(inbox) == []
     assert medium.name in str(found.value.values["path"])
@@ -372,16 +375,19 @@ def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
 @pytest.mark.parametrize(
     ("name", "code"), [("pipe", "NU-2302"), ("gone", "NU-2313"), ("hidden", "NU-9334")]
 )
-def test_what_cannot_be_laid_down(
+def test_unsuitable_file_is_not_placed(
     inbox: Inbox, sources: dict[str, Path], name: str, code: str
 ) -> None:
     refused = pytest.raises(UpdaterError, match=code)
-    with refused as caught, place_files(inbox.path, sources[name], Told()):
+    with refused as caught, place_files(inbox.path, sources[name], RecordingProgress()):
         pass
     assert "Errno" not in (caught.value.detail or ""), "words for people"
     assert lies(inbox) == []
 
 
-def test_no_tray_to_lay_down_in(tmp_path: Path, medium: Path) -> None:
-    with pytest.raises(UpdaterError, match="NU-9333"), place_files(tmp_path / "no", medium, Told()):
+def test_missing_import_directory_is_reported(tmp_path: Path, medium: Path) -> None:
+    with (
+        pytest.raises(UpdaterError, match="NU-9333"),
+        place_files(tmp_path / "no", medium, RecordingProgress()),
+    ):
         pass

@@ -28,7 +28,7 @@ def offer(version: str) -> Any:
         ([], ["3.3.0", "3.4.0", "3.10.0"], ()),
     ],
 )
-def test_what_else_can_be_named(
+def test_other_installable_releases_are_listed(
     hops: list[str], rejected: list[str], others: tuple[str, ...]
 ) -> None:
     offers = [offer(version) for version in ("3.2.0", "3.2.4", "3.10.0", "3.3.0", "3.4.0")]
@@ -54,7 +54,9 @@ STAYS = "No other release available; ncen 3.2.4 stays installed"
         ([RejectionReason.OTHER_COUNTRY, RejectionReason.WAVE_NOT_OPEN], STAYS),
     ],
 )
-def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], said: str) -> None:
+def test_failed_newer_release_is_still_reported_as_newer(
+    reasons: list[RejectionReason], said: str
+) -> None:
     """Seen: "is the newest release for this site", and below it 3.3.1, which had failed."""
     one: Any = SimpleNamespace(
         version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
@@ -68,16 +70,14 @@ def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], 
 
 
 @pytest.mark.parametrize(("version", "said"), [("3.2.4", STAYS), ("3.2.3", NEWEST)])
-def test_a_release_that_was_taken_back_is_not_the_newest_for_a_site(
-    version: str, said: str
-) -> None:
+def test_withdrawn_release_is_not_the_newest(version: str, said: str) -> None:
     """Seen: "is the newest release for this site", and below it that it was withdrawn."""
     gone: Any = SimpleNamespace(version=version, withdrawn=SimpleNamespace(reason="bad"))
     path = NoUpgradePath(rejected=(OfferRejection(gone, RejectionReason.NOT_NEWER),))
     assert [str(line) for line in format_path_lines("ncen", "3.2.4", path)] == [said]
 
 
-def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
+def test_release_halted_by_the_signers_is_recognised() -> None:
     """What failed here, or is for others, is no such thing."""
     opens = datetime(2026, 12, 3, 8, tzinfo=UTC)
 
@@ -102,7 +102,7 @@ def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
     )
 
 
-def test_a_wave_opens_at_an_hour_of_the_site() -> None:
+def test_wave_opening_is_shown_in_site_time() -> None:
     """Seen: in UTC alone, where all else is told in the time of the site as well."""
     one: Any = SimpleNamespace(
         version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),

@@ -14,7 +14,7 @@ from ncen_updater.agent.cli import resume
 from ncen_updater.agent.cli.main import run
 from ncen_updater.common.landlock import get_abi_version
 from tests.agent.cli.site import make_site
-from tests.feed.test_unit import CONFIG
+from tests.feed.test_reader_unit import CONFIG
 from tests.support.forks import DEADLINE_S
 
 needs_landlock = pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
@@ -60,7 +60,7 @@ print(json.dumps({
         ("process", None, "/nowhere", True),
     ],
 )
-def test_files_of_the_server_cannot_be_read_any_more(
+def test_database_server_files_become_unreadable(
     tmp_path: Path, runner: str, files: str | None, writable: str, kept: bool
 ) -> None:
     site = tmp_path / "site"
@@ -92,7 +92,7 @@ def test_files_of_the_server_cannot_be_read_any_more(
 @pytest.mark.parametrize(
     ("words", "given_up"), [(["--boot"], 1), (["--boot", "--dry-run"], 0), ([], 0)]
 )
-def test_the_start_of_the_machine_gives_it_up_where_a_change_is_open(
+def test_boot_drops_file_access_where_a_change_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], given_up: int
 ) -> None:
     site = make_site(tmp_path / "site")

@@ -71,7 +71,7 @@ def facts(journal: Journal) -> JournalSnapshot:
     return read_journal_snapshot(journal, NOW)
 
 
-def owed(journal: Journal) -> bool:
+def is_rollback_pending(journal: Journal) -> bool:
     found = facts(journal).pending_rollback
     return found is not None and found.is_automatic
 
@@ -82,7 +82,7 @@ def upgraded(journal: Journal, **facts: Any) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
 
 
-def back(
+def record_rollback(
     journal: Journal, number: int, state: ChangeState, code: str | None = None, **facts: Any
 ) -> None:
     change = dataclasses.replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
@@ -92,7 +92,7 @@ def back(
     journal.set_change_state(change.id, state, error_code=code)
 
 
-def test_every_part_is_read_and_the_journal_is_opened_once(
+def test_every_part_is_read_and_the_journal_opened_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = make_site(tmp_path)
@@ -118,7 +118,7 @@ def test_every_part_is_read_and_the_journal_is_opened_once(
         assert read - {"journal"} == {part} - {"journal"}
 
 
-def test_what_is_written_meanwhile_is_not_read_in_part(
+def test_concurrent_writes_are_not_read_partially(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file, "BUSY_TIMEOUT_S", 0.0)
@@ -133,7 +133,7 @@ def test_what_is_written_meanwhile_is_not_read_in_part(
 
 
 @pytest.mark.parametrize("opened", [True, False])
-def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened: bool) -> None:
+def test_availability_and_maintenance_are_of_one_moment(tmp_path: Path, *, opened: bool) -> None:
     """Seen: "Users see the maintenance page", seconds after they were let in."""
     site = make_site(tmp_path / "site")
     door = site.root / "door"
@@ -157,7 +157,7 @@ def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened:
     assert asked == [opened, not opened]
 
 
-def test_what_never_agrees_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
+def test_unstable_state_is_reported_as_last_seen(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     asked: list[int] = []
 
@@ -172,7 +172,7 @@ def test_what_never_agrees_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
     assert len(asked) == 1 + MAX_REREADS
 
 
-def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
+def test_damaged_journal_part_makes_the_journal_unreadable(
     tmp_path: Path, journal: Journal
 ) -> None:
     with journal.transaction() as connection:
@@ -189,7 +189,7 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
         require_part(found.rehearsals)
 
 
-def test_a_mistake_of_ours_is_logged_with_its_place(
+def test_internal_error_is_logged_with_its_location(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(status, "read_lock_holder", lambda path: 1 + path)
@@ -200,7 +200,7 @@ def test_a_mistake_of_ours_is_logged_with_its_place(
     assert "unsupported operand" in caplog.text
 
 
-def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
+def test_unknown_disk_size_is_neither_full_nor_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = make_site(tmp_path)
@@ -216,7 +216,7 @@ def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
 @pytest.mark.parametrize(
     ("full", "works"), [("state", True), ("slots", True), ("databases", False), (None, True)]
 )
-def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_the_databases(
+def test_full_disk_is_named_and_full_database_disk_means_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str | None, works: bool
 ) -> None:
     """Seen: users got 503 for 35 s while 'status' said that they can work."""
@@ -243,7 +243,7 @@ def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_th
         assert str(said).endswith(f"(disk full: {disks['databases']})")
 
 
-def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
+def test_large_files_are_reread_only_when_changed(tmp_path: Path) -> None:
     trial, cache = make_site(tmp_path), FileCache()
     path = trial.state / "metadata" / "timestamp.json"
     path.parent.mkdir()
@@ -258,7 +258,7 @@ def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
     assert isinstance(expiry(), ValueError)
 
 
-def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> None:
+def test_end_of_holds_is_known_if_all_of_them_expire(journal: Journal) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
         SiteHistory(journal).add_hold("fair", "amina", end)
@@ -267,42 +267,44 @@ def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> No
     assert facts(journal).hold_until is None
 
 
-def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journal) -> None:
+def test_rollback_is_pending_until_done_or_tried_too_often(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
-    assert not owed(journal), "none was begun: that is the site's own setting"
+    assert not is_rollback_pending(journal), "none was begun: that is the site's own setting"
     for number in range(MAX_ATTEMPTS):
-        back(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
-        assert owed(journal) is (number < MAX_ATTEMPTS - 1)
-    back(journal, MAX_ATTEMPTS, ChangeState.FINISHED, failed_soak_upgrade=UPGRADE.id)
-    assert not owed(journal)
+        record_rollback(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
+        assert is_rollback_pending(journal) is (number < MAX_ATTEMPTS - 1)
+    record_rollback(journal, MAX_ATTEMPTS, ChangeState.FINISHED, failed_soak_upgrade=UPGRADE.id)
+    assert not is_rollback_pending(journal)
     assert find_rolled_back_releases(journal) == frozenset()
 
 
-def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
+def test_failed_rollback_is_tried_once_more(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
     for number, by_itself in enumerate((True, False)):
-        back(journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id)
-        assert owed(journal) is by_itself
+        record_rollback(
+            journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id
+        )
+        assert is_rollback_pending(journal) is by_itself
 
 
-def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
+def test_terminated_rollback_has_not_failed(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"))
     for number in range(MAX_FAILURES + 1):
-        back(
+        record_rollback(
             journal, number, ChangeState.REVERTED, INTERRUPTED.code, failed_soak_upgrade=UPGRADE.id
         )
-        assert owed(journal)
+        assert is_rollback_pending(journal)
 
 
-def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
+def test_confirmed_or_completed_rollback_is_not_pending(journal: Journal) -> None:
     upgraded(journal, soak_error=LazyText("status 503"), confirmed_by="amina")
-    back(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
-    assert not owed(journal)
-    back(journal, 1, ChangeState.FINISHED)
+    record_rollback(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
+    assert not is_rollback_pending(journal)
+    record_rollback(journal, 1, ChangeState.FINISHED)
     assert find_rolled_back_releases(journal) == {"3.3.0"}
 
 
-def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -> None:
+def test_reverted_upgrade_needs_new_approvals(journal: Journal) -> None:
     """Seen: two people waited for a second try that waited for them."""
     consent = ApprovalStore(journal)
     for who in (AMINA, BO):
@@ -323,7 +325,7 @@ def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -
     assert facts(journal).consumed_approvals == ()
 
 
-def test_an_upgrade_that_nobody_had_to_approve_used_nothing_up(journal: Journal) -> None:
+def test_upgrade_without_required_approvals_consumes_none(journal: Journal) -> None:
     journal.begin_change(UPGRADE, ChangeFacts())
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
     assert facts(journal).consumed_approvals == ()

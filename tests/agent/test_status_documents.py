@@ -93,7 +93,7 @@ class Stage:
             if state not in (ChangeState.RUNNING, ChangeState.COMMITTED):
                 journal.set_change_state(CHANGE.id, state, error_code=code)
 
-    def owed(self, tries: int) -> None:
+    def pending_rollback(self, tries: int) -> None:
         self.change(ChangeState.FINISHED)
         with self.journal() as journal:
             journal.store_facts(CHANGE.id, ChangeFacts(soak_error=LazyText("status 503")))
@@ -150,7 +150,7 @@ def _waits(stage: Stage) -> None:
         journal.store_facts(CHANGE.id, ChangeFacts(needs_operator=True))
 
 
-def _back(stage: Stage) -> None:
+def _rollback_change(stage: Stage) -> None:
     stage.change(ChangeState.FINISHED)
     stage.counter.site.use("3.3.0")
     with stage.journal() as journal:
@@ -221,8 +221,8 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     **{f"a change is {state}": _changed(state) for state in ChangeState},
     "undone after a failure": lambda s: s.change(ChangeState.REVERTED, "NU-6008"),
     "a release waits for a person": _waits,
-    "a rollback is owed": lambda s: s.owed(1),
-    "a rollback is owed and given up": lambda s: s.owed(MAX_ATTEMPTS),
+    "a rollback is owed": lambda s: s.pending_rollback(1),
+    "a rollback is owed and given up": lambda s: s.pending_rollback(MAX_ATTEMPTS),
     "on hold": _hold(None),
     "on hold until tomorrow": _hold(NOW + DAY),
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
@@ -239,7 +239,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "approved": lambda s: s.rehearsed(AMINA, BO),
     "approved and scheduled": _scheduled,
     "approved, on hold": _both(lambda s: s.rehearsed(AMINA, BO), _hold(None)),
-    "going back is approved": _back,
+    "going back is approved": _rollback_change,
     "an approval is void": lambda s: s.rehearsed(
         AMINA,
         binding="",
@@ -299,7 +299,7 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield from _flat(item, f"{path}.{key}" if path else str(key))
 
 
-def said(directory: Path, name: str) -> dict[str, object]:
+def describe_site(directory: Path, name: str) -> dict[str, object]:
     """Everything that is said of one site, each value by where it stands."""
     site = make_site(directory / "site")
     with site.config.open("a") as config_file:
@@ -379,11 +379,11 @@ def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[s
 
 
 @pytest.mark.parametrize("name", [*SITES, *OFFICERS, *LASTING])
-def test_what_is_said_of_a_site(
+def test_site_state_is_described(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     held = json.loads(HELD.read_text())
-    found = said(tmp_path, name)
+    found = describe_site(tmp_path, name)
     base = {} if name == "at rest" else held["at rest"]
     assert differing(base, found) == held[name]
     assert "a mistake of ours" not in caplog.text
@@ -394,7 +394,7 @@ def main() -> None:
     held: dict[str, dict[str, object]] = {}
     for name in (*SITES, *OFFICERS, *LASTING):
         with tempfile.TemporaryDirectory() as directory:
-            found = said(Path(directory), name)
+            found = describe_site(Path(directory), name)
         held[name] = differing(held["at rest"], found) if held else found
     sites = (
         json.dumps(name) + ": {\n"

@@ -102,12 +102,12 @@ def _unpack(tmp_path: Path, content: bytes) -> TransferError | None:
     return error
 
 
-def test_the_good_one_is_good(tmp_path: Path) -> None:
+def test_valid_archive_is_accepted(tmp_path: Path) -> None:
     assert _unpack(tmp_path, gzip.compress(_tar())) is None
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_headers(tmp_path: Path, name: str) -> None:
+def test_hostile_headers_are_refused(tmp_path: Path, name: str) -> None:
     with bounded():
         error = _unpack(tmp_path, gzip.compress(HOSTILE[name]))
     # A field that the tree does not look at may be anything.
@@ -116,13 +116,13 @@ def test_hostile_headers(tmp_path: Path, name: str) -> None:
 
 @FEW
 @given(content=st.one_of(spoilt(gzip.compress(_tar(), mtime=0)), spoilt(_tar()[:1536])))
-def test_spoilt_archives(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_archives_are_refused(tmp_path: Path, content: bytes) -> None:
     _unpack(tmp_path, content)
     _unpack(tmp_path, gzip.compress(content))
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_archive(tmp_path: Path, kind: str) -> None:
+def test_non_archives_are_refused(tmp_path: Path, kind: str) -> None:
     archive, place = tmp_path / "a.tar.gz", tmp_path / "place"
     NO_FILES[kind](archive)
     with bounded():

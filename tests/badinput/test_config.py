@@ -47,7 +47,7 @@ def load_and_restore(read: Callable[[Path], object], path: Path) -> None:
     }.items(),
     ids=lambda item: item[0],
 )
-def test_hostile_texts(
+def test_hostile_texts_are_refused(
     tmp_path: Path, read: Callable[[Path], object], text: tuple[str, str]
 ) -> None:
     path = tmp_path / "agent.toml"
@@ -59,7 +59,9 @@ def test_hostile_texts(
 
 @READERS
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_no_files(tmp_path: Path, read: Callable[[Path], object], kind: str) -> None:
+def test_special_files_are_refused(
+    tmp_path: Path, read: Callable[[Path], object], kind: str
+) -> None:
     path = tmp_path / "agent.toml"
     NO_FILES[kind](path)
     with bounded():
@@ -68,13 +70,15 @@ def test_no_files(tmp_path: Path, read: Callable[[Path], object], kind: str) -> 
 
 @READERS
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\udcff", ""])
-def test_no_names(tmp_path: Path, read: Callable[[Path], object], name: str) -> None:
+def test_invalid_names_are_refused(
+    tmp_path: Path, read: Callable[[Path], object], name: str
+) -> None:
     assert isinstance(typed(lambda: read(tmp_path / name)), ConfigError)
 
 
 @FEW
 @given(content=spoilt(GOOD.encode()))
-def test_spoilt(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_configurations_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     load_and_restore(load_config, path)

@@ -100,7 +100,7 @@ def raise_sites() -> Iterator[tuple[str, ErrorMessage, set[str]]]:
                 yield where, message or kind.message, given
 
 
-def test_every_raise_site_fills_every_place() -> None:
+def test_every_raise_site_fills_its_placeholders() -> None:
     sites = list(raise_sites())
     assert len(sites) > 450
     missing = [
@@ -111,7 +111,7 @@ def test_every_raise_site_fills_every_place() -> None:
     assert not missing
 
 
-def test_every_message_is_said_somewhere() -> None:
+def test_every_message_is_used() -> None:
     source = "".join(
         path.read_text("utf-8") for path in PACKAGE.rglob("*.py") if path.name != "messages.py"
     )
@@ -119,7 +119,7 @@ def test_every_message_is_said_somewhere() -> None:
     assert set(MESSAGES) - names == set()
 
 
-def test_codes_are_used_once() -> None:
+def test_codes_are_unique() -> None:
     by_code: dict[str, set[str]] = {}
     for name, message in MESSAGES.items():
         assert re.fullmatch(r"NU-\d{4}", message.code)
@@ -131,7 +131,7 @@ def test_codes_are_used_once() -> None:
     )
 
 
-def test_a_class_has_words_of_its_own_or_none() -> None:
+def test_no_two_error_classes_share_a_message() -> None:
     by_message: dict[str, set[str]] = {}
     for name, kind in CLASSES.items():
         if "message" in vars(kind):
@@ -140,11 +140,11 @@ def test_a_class_has_words_of_its_own_or_none() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))
-def test_an_error_without_its_values_is_still_shown(name: str) -> None:
+def test_error_without_values_is_rendered(name: str) -> None:
     has_four_facts(UpdaterError(MESSAGES[name]))
 
 
-def test_what_a_code_says_is_found() -> None:
+def test_message_is_found_by_code() -> None:
     assert find_message("NU-1000") is messages.UNEXPECTED
     assert find_message("NU-3101") is messages.INSUFFICIENT_SPACE
     assert find_message("NU-0000") is None
@@ -167,9 +167,9 @@ def test_no_template_fails(template: str, shown: str) -> None:
     assert LazyText(template, {"a": 1}).render() == shown
 
 
-def test_a_value_that_looks_like_a_place_is_left_alone() -> None:
+def test_value_with_braces_is_not_substituted() -> None:
     assert LazyText("{a} {b}", {"a": "{b}", "b": 2}).render() == "{b} 2"
 
 
-def test_a_number_too_long_to_be_shown_is_shown_in_short() -> None:
+def test_huge_number_is_abbreviated() -> None:
     assert LazyText("{a}", {"a": 10**5000}).render()

@@ -58,7 +58,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_list(tmp_path: Path, kind: str) -> None:
+def test_invalid_summary_files_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ncen.json"
     NO_FILES[kind](path)
     with bounded():
@@ -67,7 +67,7 @@ def test_what_is_no_list(tmp_path: Path, kind: str) -> None:
 
 @FEW
 @given(content=spoilt(json.dumps(VIEW).encode()))
-def test_spoilt_lists(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_summaries_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ncen.json"
     path.write_bytes(content)
     typed(lambda: read_feed_summary(path))
@@ -78,7 +78,7 @@ def test_spoilt_lists(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("name", VIEW)
 @FEW
 @given(value=json_values())
-def test_lists_with_other_values(tmp_path: Path, name: str, value: object) -> None:
+def test_summaries_with_other_values_are_refused(tmp_path: Path, name: str, value: object) -> None:
     path = tmp_path / "ncen.json"
     path.write_text(json.dumps({**VIEW, name: value}))
     typed(lambda: read_feed_summary(path))
@@ -86,7 +86,7 @@ def test_lists_with_other_values(tmp_path: Path, name: str, value: object) -> No
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_a_floor_that_is_no_file_counts_as_none(tmp_path: Path, kind: str) -> None:
+def test_special_file_as_clock_floor_is_ignored(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "floor.json"
     NO_FILES[kind](path)
     with bounded():
@@ -106,7 +106,7 @@ def test_a_floor_that_is_no_file_counts_as_none(tmp_path: Path, kind: str) -> No
     ],
     ids=range(7),
 )
-def test_a_damaged_floor_counts_as_none(tmp_path: Path, content: bytes) -> None:
+def test_damaged_clock_floor_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "floor.json"
     path.write_bytes(content)
     assert TrustClock(path, lambda: NOW).get_reference_time() == NOW
@@ -128,7 +128,7 @@ def received(data: object) -> Exception:
     return error
 
 
-def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
+def test_error_with_its_own_constructor_is_transferred() -> None:
     mistake = InvalidSetting(1, "site.id", LazyText("is wrong."), LazyText("Correct it."))
     data = json.loads(json.dumps(encode_error(InvalidConfigError(Path("x"), [mistake]))))
     error = received(data)
@@ -140,7 +140,7 @@ def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
     assert error.title_text.render() == "Invalid configuration x: 1 error"
 
 
-def test_an_error_comes_as_the_class_that_it_was() -> None:
+def test_error_keeps_its_class() -> None:
     error = received(
         encode_error(DigestMismatchError(name=LazyText("{x}", {"x": 1}), detail="why"))
     )
@@ -162,7 +162,7 @@ def test_an_error_comes_as_the_class_that_it_was() -> None:
     ],
     ids=str,
 )
-def test_errors_that_are_none(change: dict[str, object]) -> None:
+def test_invalid_errors_are_refused(change: dict[str, object]) -> None:
     assert isinstance(
         received({**encode_error(DigestMismatchError(name="x")), **change}), WorkerError
     )
@@ -182,13 +182,13 @@ def test_errors_that_are_none(change: dict[str, object]) -> None:
     ],
     ids=str,
 )
-def test_it_chooses_neither_words_nor_class_nor_exit_code(change: dict[str, object]) -> None:
+def test_received_error_cannot_choose_text_class_or_exit_code(change: dict[str, object]) -> None:
     error = received({**encode_error(DigestMismatchError(name="x")), **change})
     assert isinstance(error, DigestMismatchError)
     assert (error.exit_code, error.message, error.state) == (6, DigestMismatchError.message, None)
 
 
-def test_codes_of_its_rooms_are_expected_and_no_others() -> None:
+def test_only_codes_of_its_rooms_are_accepted() -> None:
     """By number: 10 configuration, 20 to 22 trust, feed and path, 23 bundles, 30 and 31 formats."""
     others = {messages.READER_UNIT_UNREACHABLE, messages.WHEELS_UNUSABLE}
     for message in vars(messages).values():
@@ -200,7 +200,7 @@ def test_codes_of_its_rooms_are_expected_and_no_others() -> None:
             assert isinstance(error, UpdaterError) is inside, message
 
 
-def test_an_error_that_is_only_a_part() -> None:
+def test_incomplete_error_is_a_worker_error() -> None:
     parts: tuple[object, ...] = ({}, {"code": DigestMismatchError.message.code}, [], "x", None)
     for data in parts:
         assert isinstance(received(data), WorkerError)
@@ -208,7 +208,7 @@ def test_an_error_that_is_only_a_part() -> None:
 
 @FEW
 @given(data=json_values())
-def test_any_error(data: object) -> None:
+def test_arbitrary_errors_are_handled(data: object) -> None:
     received(data)
 
 
@@ -241,7 +241,7 @@ class _Listener:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_a_reader_that_says_anything(
+def test_arbitrary_reader_output_is_a_typed_error(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = f"import os, sys\n{WORKERS[name]}\n"
@@ -264,14 +264,14 @@ def bomb(depth: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ["detail", "values"])
-def test_a_sentence_that_grows_is_not_rendered(name: str) -> None:
+def test_expanding_message_is_not_rendered(name: str) -> None:
     change = {"detail": bomb(3)} if name == "detail" else {"values": {"name": bomb(3)}}
     error = received({**encode_error(DigestMismatchError(name="x")), **change})
     assert isinstance(error, UpdaterError)
     assert len(str(error)) + len(str(error.detail)) < 50_000
 
 
-def test_a_sentence_with_half_a_character_can_be_written() -> None:
+def test_message_with_a_lone_surrogate_is_encodable() -> None:
     told = {"text": "\ud800 {a}", "values": {"a": "\udfff"}}
     error = received({**encode_error(DigestMismatchError(name="x")), "detail": told})
     assert isinstance(error, UpdaterError)

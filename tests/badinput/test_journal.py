@@ -98,7 +98,9 @@ ALTERED = {
 @pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
 @pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
 @pytest.mark.parametrize("name", ALTERED)
-def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: bool) -> None:
+def test_altered_journal_is_refused(
+    tmp_path: Path, name: str, read_only: bool, ended: bool
+) -> None:
     path = tmp_path / "journal.sqlite"
     make(path, ended=ended)
     connection = sqlite3.connect(path)
@@ -115,7 +117,7 @@ def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: b
     "changes SET state = 'x'", "changes SET created_at = '2026-01-02T03:04:05'",
     "steps SET state = 'x'",
 ])  # fmt: skip
-def test_one_change_with_a_word_that_no_agent_wrote(tmp_path: Path, alter: str) -> None:
+def test_unknown_words_make_a_change_unreadable(tmp_path: Path, alter: str) -> None:
     path = tmp_path / "journal.sqlite"
     make(path, ended=True)
     with Journal.open(path, read_only=True) as journal:
@@ -145,7 +147,7 @@ TIMES: dict[str, Callable[[Journal], object]] = {
 }
 
 
-def test_no_time_without_its_zone_is_read_from_any_table(tmp_path: Path) -> None:
+def test_time_without_a_zone_is_refused_in_any_table(tmp_path: Path) -> None:
     path, amina = tmp_path / "journal.sqlite", Actor("amina", 1001)
     with Journal.create(path) as journal:
         SiteHistory(journal).add_hold("a reason", "somebody", NOW)
@@ -174,7 +176,7 @@ def test_no_time_without_its_zone_is_read_from_any_table(tmp_path: Path) -> None
 @pytest.mark.parametrize("place", [
     "changes SET created_at", "steps SET started_at", "steps SET ended_at",
 ])  # fmt: skip
-def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> None:
+def test_time_without_a_zone_is_a_typed_error(tmp_path: Path, place: str, ended: bool) -> None:
     """Seen: 'history' of a change ended with an error that was none of ours."""
     site = make_site(tmp_path)
     make(site.journal, ended=ended)
@@ -200,7 +202,7 @@ def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> Non
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_journal(tmp_path: Path, kind: str) -> None:
+def test_non_journals_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "journal.sqlite"
     NO_FILES[kind](path)
     with bounded():
@@ -214,7 +216,7 @@ def _away(path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", [Journal.create, Journal.open])
-def test_a_link_to_a_disk_that_is_away_is_not_replaced(
+def test_symlink_to_an_unreachable_disk_is_not_replaced(
     tmp_path: Path, act: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "journal.sqlite"
@@ -226,7 +228,7 @@ def test_a_link_to_a_disk_that_is_away_is_not_replaced(
 
 @FEW
 @given(place=st.integers(0, 200_000), more=st.binary(min_size=1, max_size=8), cut=st.booleans())
-def test_a_spoilt_journal(tmp_path: Path, place: int, more: bytes, cut: bool) -> None:
+def test_spoilt_journals_are_refused(tmp_path: Path, place: int, more: bytes, cut: bool) -> None:
     good = tmp_path / "good.sqlite"
     if not good.exists():
         make(good)

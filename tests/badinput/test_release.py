@@ -123,7 +123,7 @@ def altered(good: dict[str, object]) -> st.SearchStrategy[object]:
     return st.builds(replaced, st.just(good), st.sampled_from(_places(good)), json_values())
 
 
-def test_the_good_ones_are_good() -> None:
+def test_valid_documents_are_accepted() -> None:
     parse_manifest(MANIFEST, "manifest")
     parse_tree(json.dumps(TREE).encode(), "tree")
     parse_release_document(json.dumps(DOCUMENT).encode(), "document")
@@ -131,13 +131,13 @@ def test_the_good_ones_are_good() -> None:
 
 @FEW
 @given(data=altered(MANIFEST))
-def test_altered_manifests(data: object) -> None:
+def test_altered_manifests_are_handled(data: object) -> None:
     typed(lambda: parse_manifest(data, "manifest"))
 
 
 @FEW
 @given(content=spoilt(TOML.encode()))
-def test_spoilt_manifests(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_manifests_are_handled(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "manifest.toml"
     path.write_bytes(content)
     typed(lambda: load_manifest(path))
@@ -148,7 +148,7 @@ def test_spoilt_manifests(tmp_path: Path, content: bytes) -> None:
     [f"a = {HUGE}", "a = " + "[" * DEEP, ".".join("a" * DEEP) + " = 1", "a = 0x" + "f" * 5000],
     ids=["long number", "nested", "parts", "hexadecimal"],
 )
-def test_hostile_manifests(tmp_path: Path, more: str) -> None:
+def test_hostile_manifests_are_refused(tmp_path: Path, more: str) -> None:
     path = tmp_path / "manifest.toml"
     path.write_text(f"{more}\n{TOML}")
     with bounded():
@@ -156,7 +156,7 @@ def test_hostile_manifests(tmp_path: Path, more: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_manifest(tmp_path: Path, kind: str) -> None:
+def test_non_manifests_are_refused(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "manifest.toml")
     with bounded():
         assert isinstance(typed(lambda: load_manifest(tmp_path / "manifest.toml")), ManifestError)
@@ -178,26 +178,26 @@ def test_what_is_no_manifest(tmp_path: Path, kind: str) -> None:
         (("\ud800",), 1),
     ],
 )
-def test_values_that_no_manifest_has(place: tuple[object, ...], value: object) -> None:
+def test_invalid_manifest_values_are_refused(place: tuple[object, ...], value: object) -> None:
     data = replaced(MANIFEST, place, value)
     assert isinstance(typed(lambda: parse_manifest(data, "manifest")), ManifestError)
 
 
 @pytest.mark.parametrize("argument", ["\0", "a\0b"])
-def test_a_migrator_with_a_zero_character(argument: str) -> None:
+def test_migrator_with_a_null_character_is_refused(argument: str) -> None:
     data = {"schema": 1, "product": "ncen", "version": "1", "migrator": {"argv": ["x", argument]}}
     assert isinstance(typed(lambda: parse_manifest(data, "manifest")), ManifestError)
 
 
 @FEW
 @given(data=altered(TREE))
-def test_altered_trees(data: object) -> None:
+def test_altered_trees_are_handled(data: object) -> None:
     typed(lambda: parse_tree(json.dumps(data).encode(), "tree"))
 
 
 @FEW
 @given(content=spoilt(json.dumps(TREE).encode()))
-def test_spoilt_trees(content: bytes) -> None:
+def test_spoilt_trees_are_handled(content: bytes) -> None:
     typed(lambda: parse_tree(content, "tree"))
 
 
@@ -215,18 +215,18 @@ def test_spoilt_trees(content: bytes) -> None:
         (("entries", 2, "target"), "a\0"),
     ],
 )
-def test_values_that_no_tree_has(place: tuple[object, ...], value: object) -> None:
+def test_invalid_tree_values_are_refused(place: tuple[object, ...], value: object) -> None:
     content = json.dumps(replaced(TREE, place, value)).encode()
     assert isinstance(typed(lambda: parse_tree(content, "tree")), TreeError)
 
 
 @FEW
 @given(data=altered(DOCUMENT))
-def test_altered_documents(data: object) -> None:
+def test_altered_documents_are_handled(data: object) -> None:
     typed(lambda: parse_release_document(json.dumps(data).encode(), "document"))
 
 
-def test_every_field_of_a_document() -> None:
+def test_hostile_values_in_every_document_field_are_handled() -> None:
     """Each place once with each value that is wrong, or wrong in most places."""
     values: tuple[object, ...] = (
         None, True, -1, 0, 10**400, 1.5, "", "\ud800", "a\0b", "../..", [], {}, [[]], "x" * 3000,
@@ -255,7 +255,7 @@ def test_every_field_of_a_document() -> None:
     ],
     ids=lambda chunks: str(chunks)[:40],
 )
-def test_parts_that_no_archive_has(chunks: dict[str, object]) -> None:
+def test_invalid_archive_chunks_are_refused(chunks: dict[str, object]) -> None:
     content = json.dumps({**DOCUMENT, "archive_chunks": chunks}).encode()
     assert isinstance(
         typed(lambda: parse_release_document(content, "document")), ReleaseDocumentError
@@ -269,7 +269,9 @@ def test_parts_that_no_archive_has(chunks: dict[str, object]) -> None:
     wrong=st.sets(st.integers(0, 40), max_size=3),
     cuts=st.lists(st.integers(0, 40), max_size=6),
 )
-def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: list[int]) -> None:
+def test_arbitrary_chunk_digests_are_verified(
+    content: bytes, size: int, wrong: set[int], cuts: list[int]
+) -> None:
     """However it is cut, nothing is taken but what every digest fits, and the whole's too."""
     good = [
         compute_sha256(content[at : at + size]) for at in range(0, len(content), min(size, 1 << 20))
@@ -287,13 +289,13 @@ def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: 
 
 @FEW
 @given(content=spoilt(json.dumps(DOCUMENT).encode()))
-def test_spoilt_documents(content: bytes) -> None:
+def test_spoilt_documents_are_handled(content: bytes) -> None:
     typed(lambda: parse_release_document(content, "document"))
 
 
 @pytest.mark.parametrize("name", ["tree_bytes", "unpacked_bytes"])
 @pytest.mark.parametrize("value", [LARGE, str(2**63), HUGE, "-1", "NaN", "1e999"])
-def test_sizes_that_no_document_has(name: str, value: str) -> None:
+def test_invalid_document_sizes_are_refused(name: str, value: str) -> None:
     content = json.dumps(DOCUMENT).replace(f'"{name}": 10', f'"{name}": {value}').encode()
     error = typed(lambda: parse_release_document(content, "document"))
     assert isinstance(error, ReleaseDocumentError)
@@ -332,7 +334,9 @@ def _control(root: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_bad_name, _bad_target, _deep, _long, _control])
-def test_directories_that_are_no_release(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_invalid_release_directories_are_refused(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
     root = tmp_path / "release"
     root.mkdir()
     spoil(root)
@@ -345,7 +349,7 @@ def test_directories_that_are_no_release(tmp_path: Path, spoil: Callable[[Path],
 
 
 @pytest.mark.parametrize("kind", ["absent", *sorted(set(NO_FILES) - {"directory"})])
-def test_a_root_that_is_no_directory(tmp_path: Path, kind: str) -> None:
+def test_root_that_is_no_directory_is_refused(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "release"
     NO_FILES.get(kind, nothing)(root)
     with bounded():
@@ -354,7 +358,7 @@ def test_a_root_that_is_no_directory(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["absent", *NO_FILES, "zero bytes", "not UTF-8"])
 @pytest.mark.parametrize("name", ["up.sql", "down.sql"])
-def test_migration_files_that_are_none(tmp_path: Path, kind: str, name: str) -> None:
+def test_invalid_migration_files_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     for good in ("up.sql", "down.sql"):
         (tmp_path / good).write_text("SELECT 1")
     path = tmp_path / name
@@ -372,7 +376,7 @@ def test_migration_files_that_are_none(tmp_path: Path, kind: str, name: str) -> 
 
 @pytest.mark.parametrize("kind", ["absent", *NO_FILES])
 @pytest.mark.parametrize("name", ["release.json", "tree.json"])
-def test_records_that_are_none(tmp_path: Path, kind: str, name: str) -> None:
+def test_invalid_slot_records_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     place = tmp_path / ".records" / "3.3.0"
     place.mkdir(parents=True)
     (place / "release.json").write_text(json.dumps(DOCUMENT))
@@ -386,7 +390,7 @@ def test_records_that_are_none(tmp_path: Path, kind: str, name: str) -> None:
 
 @FEW
 @given(content=spoilt(json.dumps(TREE, separators=(",", ":"), sort_keys=True).encode()))
-def test_spoilt_records(tmp_path: Path, content: bytes) -> None:
+def test_spoilt_slot_records_are_refused(tmp_path: Path, content: bytes) -> None:
     place = tmp_path / ".records" / "3.3.0"
     place.mkdir(parents=True, exist_ok=True)
     (place / "release.json").write_text(json.dumps(DOCUMENT))

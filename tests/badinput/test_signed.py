@@ -149,7 +149,9 @@ def judge(place: Place, role: str, content: bytes, scratch: Path, *, known: bool
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_field_with_hostile_values(place: Place, tmp_path: Path, role: str) -> None:
+def test_hostile_values_in_every_metadata_field_are_handled(
+    place: Place, tmp_path: Path, role: str
+) -> None:
     signed = json.loads(file_of(place.feed, role).read_bytes())["signed"]
     choice = chance(f"hostile values in {role}")
     for at in fields(signed):
@@ -160,7 +162,7 @@ def test_every_field_with_hostile_values(place: Place, tmp_path: Path, role: str
 @pytest.mark.parametrize("role", ROLES)
 @SOME
 @given(data=st.data())
-def test_any_field_with_any_value(
+def test_arbitrary_values_in_metadata_are_handled(
     place: Place, tmp_path: Path, role: str, data: st.DataObject
 ) -> None:
     signed = json.loads(file_of(place.feed, role).read_bytes())["signed"]
@@ -172,14 +174,18 @@ def test_any_field_with_any_value(
 @pytest.mark.parametrize("role", ROLES)
 @SOME
 @given(data=st.data())
-def test_any_bytes(place: Place, tmp_path: Path, role: str, data: st.DataObject) -> None:
+def test_arbitrary_bytes_as_metadata_are_handled(
+    place: Place, tmp_path: Path, role: str, data: st.DataObject
+) -> None:
     content = data.draw(spoilt(file_of(place.feed, role).read_bytes()))
     judge(place, role, content, tmp_path / "scratch", known=False)
 
 
 @SOME
 @given(data=st.data())
-def test_any_stored_list(place: Place, tmp_path: Path, data: st.DataObject) -> None:
+def test_arbitrary_stored_metadata_is_verified(
+    place: Place, tmp_path: Path, data: st.DataObject
+) -> None:
     """What lies on the disk of a site is trusted no more than what is served."""
     scratch = tmp_path / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -201,7 +207,7 @@ class Named:
     custom: object
 
 
-def test_every_field_of_an_offer(place: Place) -> None:
+def test_hostile_values_in_every_offer_field_are_handled(place: Place) -> None:
     files = place.feed.roles["ncen"].targets
     name = "releases/ncen/3.3.0.json"
     good = files[name]
@@ -224,7 +230,7 @@ def test_every_field_of_an_offer(place: Place) -> None:
                 )
 
 
-def test_the_clock_is_not_moved_by_what_was_refused(place: Place, tmp_path: Path) -> None:
+def test_refused_metadata_does_not_move_the_clock_floor(place: Place, tmp_path: Path) -> None:
     signed = json.loads(file_of(place.feed, "ncen").read_bytes())["signed"]
     late = datetime.max.replace(tzinfo=UTC).isoformat()
     content = signed_again(place.feed, "ncen", put(signed, ("x-ncen-issued",), late))

@@ -37,19 +37,19 @@ def written(writes: list[Write]) -> set[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("loss", Loss)
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_left_is_a_part_of_what_was_written(loss: Loss, seed: int) -> None:
+def test_surviving_writes_are_a_subset_of_the_pending_ones(loss: Loss, seed: int) -> None:
     left = survivors(PENDING, loss, Random(seed))
     assert written(left) <= written(list(PENDING))
     assert left == survivors(PENDING, loss, Random(seed))
 
 
-def test_nothing_or_all_is_left() -> None:
+def test_all_or_no_writes_survive() -> None:
     assert survivors(PENDING, Loss.DROP, Random(1)) == []
     assert survivors(PENDING, Loss.KEEP, Random(1)) == list(PENDING)
 
 
 @pytest.mark.parametrize(("loss", "unit"), [(Loss.SUBSET, BLOCK), (Loss.TEAR, SECTOR)])
-def test_each_unit_is_there_whole_or_not_at_all(loss: Loss, unit: int) -> None:
+def test_each_sector_survives_completely_or_not_at_all(loss: Loss, unit: int) -> None:
     sizes, numbers = set(), set()
     for seed in range(20):
         left = survivors(PENDING, loss, Random(seed))
@@ -59,7 +59,7 @@ def test_each_unit_is_there_whole_or_not_at_all(loss: Loss, unit: int) -> None:
     assert len(numbers) > 1
 
 
-def test_of_a_prefix_the_last_write_alone_is_torn() -> None:
+def test_only_the_last_write_of_a_prefix_is_partial() -> None:
     for seed in range(20):
         *whole, torn = survivors(PENDING, Loss.PREFIX, Random(seed))
         assert whole == list(PENDING[: len(whole)])
@@ -68,7 +68,7 @@ def test_of_a_prefix_the_last_write_alone_is_torn() -> None:
         assert len(torn.data) < len(PENDING[len(whole)].data)
 
 
-def test_an_image_reads_what_was_written_to_it_and_leaves_its_base_alone(tmp_path: Path) -> None:
+def test_image_reads_its_writes_and_leaves_its_base_unchanged(tmp_path: Path) -> None:
     image = Image(base(tmp_path))
     image.write(BLOCK + 100, b"x" * 5000)
     other = image.fork()
@@ -81,7 +81,7 @@ def test_an_image_reads_what_was_written_to_it_and_leaves_its_base_alone(tmp_pat
     assert (tmp_path / "saved").read_bytes() == image.read(0, 8 * BLOCK)
 
 
-def test_a_cut_loses_what_was_not_flushed(tmp_path: Path) -> None:
+def test_power_cut_loses_unflushed_writes(tmp_path: Path) -> None:
     begin = Image(base(tmp_path))
     disk = Disk(begin, Recording(tmp_path / "recording"))
     disk.write(0, A)
@@ -106,7 +106,7 @@ def test_a_cut_loses_what_was_not_flushed(tmp_path: Path) -> None:
     disk.recording.close()
 
 
-def test_a_recording_is_read_again(tmp_path: Path) -> None:
+def test_recording_is_readable(tmp_path: Path) -> None:
     first = Recording(tmp_path / "recording")
     first.wrote(BLOCK, A)
     first.flushed()
@@ -126,7 +126,7 @@ def mounted(file: Path, place: Path) -> Iterator[None]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_ext4_keeps_what_was_synchronised_and_loses_the_rest(tmp_path: Path) -> None:
+def test_ext4_keeps_synchronised_data_and_loses_the_rest(tmp_path: Path) -> None:
     """The whole way: a file system, a loop device, FUSE, NBD; and a cut."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")

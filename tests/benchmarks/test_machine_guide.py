@@ -57,17 +57,17 @@ words `sudo inline`
 """
 
 
-def test_a_section_tells_what_to_type() -> None:
+def test_section_lists_its_commands() -> None:
     assert commands(GUIDE, 1) == ["sudo one", "sudo editor /etc/x"]
 
 
 @pytest.mark.parametrize("section", [2, 3])
-def test_a_section_without_commands_is_no_guide(section: int) -> None:
+def test_section_without_commands_is_an_error(section: int) -> None:
     with pytest.raises(LookupError):
         commands(GUIDE, section)
 
 
-def test_the_installation_tells_the_way_in_order() -> None:
+def test_installation_sections_are_in_order() -> None:
     guide = INSTALLATION.read_text("utf-8")
     typed = [line for section in (1, 3, 4, 5, 6) for line in commands(guide, section)]
     order = [
@@ -93,12 +93,12 @@ SOUND = Facts("3.2.4", {"a": "3.2.4", "b": "3.2.4"}, {"a": "one", "b": "two"}, "
         (replace(SOUND, old="other"), "older cases"),
     ],
 )
-def test_a_machine_that_is_not_whole_is_found(found: Facts, word: str) -> None:
+def test_inconsistent_machine_is_detected(found: Facts, word: str) -> None:
     assert expect(SOUND, {"3.2.4": SOUND}) == []
     assert any(word in line for line in expect(found, {"3.2.4": SOUND}))
 
 
-def test_cuts_are_spread_over_the_steps() -> None:
+def test_power_cuts_are_spread_over_the_steps() -> None:
     found = {"copy": range(10, 60), "commit": range(60, 62)}
     chosen = instants(found, {"copy": 3, "commit": 5}, Random(1))
     assert [step for step, _ in chosen] == ["copy"] * 3 + ["commit"] * 2
@@ -136,7 +136,7 @@ WantedBy=multi-user.target
 """
 
 
-def test_a_probe_has_every_limit_of_its_unit() -> None:
+def test_probe_has_every_limit_of_its_unit() -> None:
     lines = as_probe("ncen-updater.service", UNIT).splitlines()
     assert "ProtectSystem=strict" in lines
     assert "Type=oneshot" in lines
@@ -146,7 +146,7 @@ def test_a_probe_has_every_limit_of_its_unit() -> None:
     ]
 
 
-def tried(unit: str) -> dict[str, Any]:
+def probe_results(unit: str) -> dict[str, Any]:
     allowed = UNITS[unit]
     return {
         "write": {"/etc/systemd/system": "EROFS", **dict.fromkeys(allowed.writes, "yes")},
@@ -159,19 +159,19 @@ def tried(unit: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_that_can_do_more_or_less_is_found(unit: str) -> None:
-    assert unexpected(unit, tried(unit)) == []
-    more = tried(unit)
+def test_unit_with_other_rights_is_detected(unit: str) -> None:
+    assert unexpected(unit, probe_results(unit)) == []
+    more = probe_results(unit)
     for attempts in more.values():
         attempts[next(iter(attempts))] = "yes"
     assert len(unexpected(unit, more)) == len(more)
-    less = tried(unit)
+    less = probe_results(unit)
     less["write"]["/var/tmp"] = "EROFS"
     assert len(unexpected(unit, less)) == 1
     assert unexpected(unit, {"failed": "it does not start"}) != []
 
 
-def test_only_what_works_on_the_databases_sees_below_them() -> None:
+def test_only_database_units_see_below_the_data_directories() -> None:
     below = "/var/lib/postgresql"
     sees = {
         unit
@@ -182,7 +182,7 @@ def test_only_what_works_on_the_databases_sees_below_them() -> None:
     assert not any(place.startswith(below) for a in UNITS.values() for place in a.writes)
 
 
-def test_all_that_is_hidden_from_the_work_on_the_site_is_asked_for() -> None:
+def test_every_path_hidden_from_apply_units_is_probed() -> None:
     unit = INSTALLATION.parents[2] / "packaging/systemd/ncen-updater-apply@.service"
     hidden = [
         word.removeprefix("-")
@@ -197,7 +197,7 @@ def test_all_that_is_hidden_from_the_work_on_the_site_is_asked_for() -> None:
     assert readers == {"ncen-updater-login@.service"}
 
 
-def test_a_file_that_is_not_there_or_empty_is_laid_and_is_no_trial_without(tmp_path: Path) -> None:
+def test_missing_or_empty_file_is_provided_or_prevents_the_trial(tmp_path: Path) -> None:
     there, empty, missing = (tmp_path / name for name in ("there", "empty", "deep/missing"))
     there.write_bytes(b"\0 a page of PostgreSQL")
     empty.touch()
@@ -217,9 +217,9 @@ def test_a_file_that_is_not_there_or_empty_is_laid_and_is_no_trial_without(tmp_p
     assert {*LOGGING_IN} <= {*READ}
 
 
-def test_a_unit_that_still_reads_them_or_sees_no_room_after_giving_up_is_found() -> None:
+def test_unit_with_wrong_access_after_dropping_rights_is_detected() -> None:
     unit, place = "ncen-updater-resume.service", "/var/lib/postgresql/17/main"
-    found = tried(unit)
+    found = probe_results(unit)
     found["read after giving up"] = {f"{place}/global/1260": "EACCES"}
     found["see room after giving up"] = {place: "yes"}
     assert unexpected(unit, found) == []
@@ -228,7 +228,7 @@ def test_a_unit_that_still_reads_them_or_sees_no_room_after_giving_up_is_found()
     assert len(unexpected(unit, found)) == 2
 
 
-def test_who_came_in_is_asked_for_as_the_console_does(tmp_path: Path) -> None:
+def test_identity_is_verified_as_by_the_console(tmp_path: Path) -> None:
     place = tmp_path / "login.sock"
     with socket.socket(socket.AF_UNIX) as helper:
         helper.bind(str(place))
@@ -250,7 +250,7 @@ def test_who_came_in_is_asked_for_as_the_console_does(tmp_path: Path) -> None:
     assert json.loads(said) == {"name": PERSON, "answered": 200, "asked as": PERSON}
 
 
-def test_packages_that_an_act_installs_again_stay(tmp_path: Path) -> None:
+def test_packages_reinstalled_by_an_act_are_kept(tmp_path: Path) -> None:
     """The machine reaches the feed alone, and no mirror of Debian."""
     cache = tmp_path / CACHE
     cache.mkdir(parents=True)
@@ -266,6 +266,6 @@ def test_packages_that_an_act_installs_again_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.what)
-def test_an_act_can_be_typed_in_a_step(act: Act) -> None:
+def test_acts_start_in_valid_steps(act: Act) -> None:
     assert StepName(act.step)
     subprocess.run(["sh", "-n", "-c", act.typed], check=True)

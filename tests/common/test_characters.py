@@ -42,7 +42,7 @@ ACTS = set("\x1b\x07\r\x9b\x85") | {"\u2028", RLO, PDF, "\u2066", "\U000e0041"}
 
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
-def test_joiners_stay_where_they_join(word: str) -> None:
+def test_joiners_are_kept_within_words(word: str) -> None:
     assert strip_control_characters(word) == word
     assert prepare_for_terminal(word).replace("\u2068", "").replace("\u2069", "") == word
 
@@ -62,7 +62,7 @@ def test_joiners_stay_where_they_join(word: str) -> None:
         ("é ü ŝ 漢字", "é ü ŝ 漢字"),
     ],
 )
-def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> None:
+def test_invisible_control_characters_are_removed(text: str, expected: str) -> None:
     assert strip_control_characters(text) == expected
 
 
@@ -76,7 +76,7 @@ def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> Non
         (f"{HEBREW}{RLM}!", f"\u2068{HEBREW}{RLM}\u2069!"),
     ],
 )
-def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
+def test_right_to_left_text_is_isolated(line: str, expected: str) -> None:
     assert isolate_right_to_left(line) == expected
 
 
@@ -91,7 +91,7 @@ def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
         (f"{HEBREW} \u2068/a\u2069", f"\u2067{HEBREW} \u2068/a\u2069\u2069"),
     ],
 )
-def test_a_sentence_of_such_a_language_is_read_from_the_right(line: str, expected: str) -> None:
+def test_right_to_left_sentence_is_read_from_the_right(line: str, expected: str) -> None:
     assert prepare_for_terminal(line, is_clean=True, right_to_left=True) == expected
 
 
@@ -107,7 +107,7 @@ def test_a_sentence_of_such_a_language_is_read_from_the_right(line: str, expecte
         ("a\u2068b\nc\u2069", "a b\nc "),  # each line for itself
     ],
 )
-def test_isolates_stay_where_each_has_its_end(line: str, expected: str) -> None:
+def test_balanced_isolates_are_kept(line: str, expected: str) -> None:
     assert strip_control_characters(line, keep_isolates=True) == expected
     assert not {"\u2066", "\u2067", "\u2068", "\u2069"} & set(strip_control_characters(line))
 
@@ -120,7 +120,9 @@ def test_isolates_stay_where_each_has_its_end(line: str, expected: str) -> None:
         ("iso8859-15", None, False),
     ],
 )  # fmt: skip
-def test_where_isolates_act_and_are_not_seen(encoding: str, kind: str | None, bears: bool) -> None:
+def test_isolates_are_used_where_they_work_invisibly(
+    encoding: str, kind: str | None, bears: bool
+) -> None:
     assert supports_isolates(encoding, kind) == bears
     assert ("\u2068" in prepare_for_terminal(f"a {HEBREW}", without_isolates=not bears)) == bears
 
@@ -134,7 +136,7 @@ def test_where_isolates_act_and_are_not_seen(encoding: str, kind: str | None, be
         (f"漢{ZWJ}字", "ascii", "??"),
     ],
 )
-def test_what_an_encoding_lacks_is_shown_by_the_nearest(
+def test_unencodable_characters_are_replaced_by_similar_ones(
     text: str, encoding: str, expected: str
 ) -> None:
     assert fit_encoding(text, encoding) == expected
@@ -153,7 +155,7 @@ def test_what_an_encoding_lacks_is_shown_by_the_nearest(
         ("a :b c: d", 4, ["a :b", "c: d"]),
     ],
 )
-def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: list[str]) -> None:
+def test_lines_are_wrapped_by_display_width(text: str, columns: int, lines: list[str]) -> None:
     assert wrap_text(text, columns) == lines
 
 
@@ -164,7 +166,7 @@ def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: l
         (WORDS["Persian"], 7), (f"a{ZWJ}", 1), ("\u00ad", 1), ("\u1112\u1161", 2), ("กำ", 2),
     ],
 )  # fmt: skip
-def test_how_wide(text: str, columns: int) -> None:
+def test_display_width_is_measured(text: str, columns: int) -> None:
     assert measure_width(text) == columns
     assert measure_width(pad_text(text, 9)) == 9
 
@@ -180,17 +182,17 @@ def test_how_wide(text: str, columns: int) -> None:
         ("", [""]),
     ],
 )
-def test_data_are_broken_to_the_terminal(line: str, lines: list[str]) -> None:
+def test_data_is_wrapped_to_the_terminal(line: str, lines: list[str]) -> None:
     assert wrap_data_line(line, 38) == lines
 
 
-def test_what_is_cut_is_whole() -> None:
+def test_truncation_keeps_characters_whole() -> None:
     assert truncate_text("漢字x", 3) == "漢"
     assert truncate_text("e\u0301x", 1) == "e\u0301"
     assert truncate_text("abc", 9) == "abc"
 
 
-def test_columns_stand_below_each_other_in_every_script() -> None:
+def test_columns_are_aligned_in_every_script() -> None:
     rows = [["name", "kg"], ["漢字", "1"], [WORDS["Persian"], "2"], [HOSTILE, "3"]]
     lines = format_table(rows)
     places = {
@@ -200,14 +202,14 @@ def test_columns_stand_below_each_other_in_every_script() -> None:
     assert not ACTS & set("".join(lines))
 
 
-def test_documents_hold_the_same_and_show_nothing_of_it() -> None:
+def test_documents_keep_their_values_and_escape_control_characters() -> None:
     value = {"a": HOSTILE + WORDS["Sinhala"], "b": "\ud800"}
     written = escape_json(json.dumps(value, ensure_ascii=False))
     assert not ACTS & set(written)
     assert json.loads(written) == value
 
 
-def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_output_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     """All ways of a session to its streams: lines, words at once, documents, errors, progress."""
     session = CliSession("ncen-updater")
     session.add_line(f"  code {HOSTILE}: 2 rows")
@@ -228,7 +230,7 @@ def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
         assert not ACTS & set(stream)
 
 
-def test_colours_of_ours_stay() -> None:
+def test_own_colours_are_kept() -> None:
     error = UpdaterError(STEP_NOT_EFFECTIVE, step=HOSTILE)
     text = prepare_for_terminal("\n".join(format_error(error, [], rich=True)), is_clean=True)
     assert text.startswith("\x1b[31mError:")
@@ -236,7 +238,7 @@ def test_colours_of_ours_stay() -> None:
     assert "\x1b]" not in text and "\x1b[2J" not in text
 
 
-def test_no_command_goes_past_the_session() -> None:
+def test_no_command_bypasses_the_session_output() -> None:
     """Who writes to a stream by other ways than the session's is named here."""
     may = {
         "common/cli/session.py",  # the one way

@@ -8,7 +8,7 @@ from ncen_updater.common.http_server import DeadlineTimer
 from tests.support.forks import DEADLINE_S
 
 
-def test_what_is_over_is_called_in_its_turn() -> None:
+def test_expired_deadline_is_called_in_order() -> None:
     called: list[str] = []
     over = threading.Event()
     deadlines = DeadlineTimer()
@@ -28,7 +28,7 @@ def test_what_is_over_is_called_in_its_turn() -> None:
     assert threading.active_count() == before
 
 
-def test_after_its_end_nothing_is_called() -> None:
+def test_nothing_is_called_after_the_end() -> None:
     deadlines = DeadlineTimer()
     called = threading.Event()
     deadlines.schedule(0.0, lambda: None)

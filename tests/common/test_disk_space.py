@@ -37,18 +37,18 @@ MOUNTS = r"""
         ("/srv/a", True),
     ],
 )
-def test_what_is_closed_here(tmp_path: Path, path: str, closed: bool) -> None:
+def test_paths_closed_by_the_unit_are_recognised(tmp_path: Path, path: str, closed: bool) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS, "utf-8")
     assert is_closed_here(Path(path), mounts) is closed
 
 
-def test_this_process_writes_where_it_does(tmp_path: Path) -> None:
+def test_process_without_restrictions_finds_no_closed_path(tmp_path: Path) -> None:
     assert not is_closed_here(tmp_path)
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_limits_of_the_unit_are_named_and_never_the_disk(
+def test_unit_restriction_is_not_reported_as_a_full_disk(
     monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
     monkeypatch.setattr("ncen_updater.agent.cli.session.is_closed_here", lambda _: closed)
@@ -61,7 +61,7 @@ def test_limits_of_the_unit_are_named_and_never_the_disk(
         assert path in str(told) and "disk" not in str(told.remedy_text)
 
 
-def test_causes_end_where_they_began() -> None:
+def test_cyclic_causes_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__context__ = second, first
     assert causes(first) == [first, second]

@@ -49,26 +49,28 @@ OTHERWISE = {
 }
 
 
-def said() -> Iterator[tuple[str, str]]:
+def iter_translations() -> Iterator[tuple[str, str]]:
     for template, words in READ().items():
         for form in (words,) if isinstance(words, str) else words.forms:
             yield template, form
 
 
-def test_every_sentence_is_said_otherwise_than_in_english() -> None:
-    assert {text for text, form in said() if form.strip() == text.strip()} == SAME
+def test_every_text_differs_from_english() -> None:
+    assert {text for text, form in iter_translations() if form.strip() == text.strip()} == SAME
 
 
 def test_no_word_is_english() -> None:
     assert {
-        form: found for _, form in said() if (found := ENGLISH.findall(NAMES.sub("", form)))
+        form: found
+        for _, form in iter_translations()
+        if (found := ENGLISH.findall(NAMES.sub("", form)))
     } == {}
 
 
-def test_one_thing_has_one_name() -> None:
+def test_terms_are_consistent() -> None:
     wrong = {
         (form, word)
-        for _, form in said()
+        for _, form in iter_translations()
         for pattern, word in OTHERWISE.items()
         if re.search(pattern, form)
     }
@@ -107,7 +109,7 @@ QUOTED = re.compile(r"«[^»]*»|\{\w+\}")
         ("Une mise à niveau a commencé.", False),
     ],
 )
-def test_what_agrees_is_found(form: str, *, wrong: bool) -> None:
+def test_wrong_agreement_is_detected(form: str, *, wrong: bool) -> None:
     assert disagrees(form) is wrong
 
 
@@ -117,28 +119,28 @@ def disagrees(form: str) -> bool:
     return beside or UPGRADE.search(form) is not None
 
 
-def test_an_upgrade_is_feminine() -> None:
+def test_upgrade_is_feminine() -> None:
     """Seen: "mise à niveau vers 3.3.0, commencé le ...", "annulé", "validé"."""
-    assert [form for _, form in said() if disagrees(form)] == []
+    assert [form for _, form in iter_translations() if disagrees(form)] == []
 
 
-def test_two_points_stand_apart() -> None:
+def test_colons_have_a_space_before_them() -> None:
     """Seen: "3.3.0: nCEN factice"."""
-    assert [form for _, form in said() if TIGHT.search(QUOTED.sub("x", form))] == []
+    assert [form for _, form in iter_translations() if TIGHT.search(QUOTED.sub("x", form))] == []
 
 
-def test_names_that_are_typed_are_the_same() -> None:
+def test_literal_names_are_unchanged() -> None:
     """Settings, options, files and codes; a quoted name in French quotation marks."""
     typed = re.compile(
         r"'([a-z_.-]+)'|(--[a-z-]+)|\b([a-z]+_[a-z_]+|NU-\d+|[\w-]+\.(?:toml|json|sql))\b"
     )
-    for english, french in said():
+    for english, french in iter_translations():
         names = {n for found in typed.findall(re.sub(r"{\w+}", "", english)) for n in found if n}
         assert not [name for name in names if name not in french], (english, french)
 
 
 def test_nothing_is_elided_before_a_consonant() -> None:
-    for _, french in said():
+    for _, french in iter_translations():
         assert not re.search(r"\b[dlnsj]'[b-df-gj-np-tv-xz]", french), french
 
 
@@ -152,7 +154,7 @@ def _is_english(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("room", ["feed", "formats"])
-def test_every_reason_can_be_translated(room: str) -> None:
+def test_every_reason_is_translatable(room: str) -> None:
     """Seen in a French session: "Détail : ... status 503", "... is not in the signed tree"."""
     raised = [
         (f"{path.name}:{node.lineno}", node.exc)

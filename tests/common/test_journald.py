@@ -114,7 +114,7 @@ def root_log() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_a_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> None:
+def test_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> None:
     log.warning(
         "step failed", extra={"code": "NU-4150", "change": "abcdefgh", "step": StepName.MIGRATE}
     )
@@ -128,14 +128,14 @@ def test_a_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> 
     assert record["MESSAGE_ID"] == make_message_id("NU-4150")
 
 
-def test_what_was_done_passes_the_units_of_work(log: logging.Logger, receiver: Journald) -> None:
+def test_operation_record_passes_the_worker_units(log: logging.Logger, receiver: Journald) -> None:
     log.setLevel(logging.DEBUG)
     log.info("approved 3.3.0 by user-a (1 of 2)")
     log.debug("looked")
     assert [record["PRIORITY"] for record in receiver.records()] == ["5", "7"]
 
 
-def test_the_id_of_a_message_never_changes() -> None:
+def test_message_id_is_stable() -> None:
     # Written out: catalogues of sites name it.
     assert make_message_id("NU-6011") == "6d8b58cf7a055f7984af8779916b17de"
 
@@ -151,13 +151,13 @@ def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Jou
     assert "Traceback" in record["MESSAGE"]
 
 
-def test_an_error_brings_its_code(log: logging.Logger, receiver: Journald) -> None:
+def test_error_record_has_its_code(log: logging.Logger, receiver: Journald) -> None:
     log.warning("not now: %s", JournalMissingError(path="/x"))
     assert receiver.records()[0]["NCEN_CODE"] == JournalMissingError.message.code
 
 
 @pytest.mark.parametrize(("level", "told"), [(logging.INFO, False), (logging.DEBUG, True)])
-def test_a_key_that_did_not_sign_is_no_news(
+def test_unneeded_missing_signature_is_not_logged(
     root_log: None, capsys: pytest.CaptureFixture[str], level: int, told: bool
 ) -> None:
     """Of two keys one is enough here, as with roles that more may sign than have to."""
@@ -171,7 +171,7 @@ def test_a_key_that_did_not_sign_is_no_news(
     assert (other.public_key.keyid in capsys.readouterr().err) is told
 
 
-def test_secrets_are_masked_wherever_they_stand(log: logging.Logger, receiver: Journald) -> None:
+def test_secrets_are_masked_everywhere(log: logging.Logger, receiver: Journald) -> None:
     log.info("at postgresql://u:%s@h/db", SECRET)
     try:
         raise OSError(SECRET)
@@ -182,7 +182,7 @@ def test_secrets_are_masked_wherever_they_stand(log: logging.Logger, receiver: J
     assert text.count("***") >= 2
 
 
-def test_a_journal_that_takes_nothing_is_no_failure(
+def test_unavailable_journald_is_no_failure(
     log: logging.Logger, receiver: Journald, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler = log.handlers[0]
@@ -193,7 +193,7 @@ def test_a_journal_that_takes_nothing_is_no_failure(
     assert "still said, without ***" in capsys.readouterr().err
 
 
-def test_only_the_stream_that_systemd_named_counts(tmp_path: Path) -> None:
+def test_only_the_stream_named_by_systemd_counts(tmp_path: Path) -> None:
     with (tmp_path / "err").open("w") as stream:
         seen = os.fstat(stream.fileno())
         assert is_journal_stream({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}, stream)
@@ -203,7 +203,7 @@ def test_only_the_stream_that_systemd_named_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("root_log")
-def test_what_a_command_did_is_in_the_journal_of_systemd(
+def test_command_is_logged_to_journald(
     site: TrialSite, receiver: Journald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journald, "JOURNAL_SOCKET", str(receiver.path))
@@ -221,7 +221,7 @@ def test_what_a_command_did_is_in_the_journal_of_systemd(
 
 
 @pytest.mark.usefixtures("root_log")
-def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald) -> None:
+def test_steps_are_logged_to_journald(site: TrialSite, receiver: Journald) -> None:
     handler = JournaldHandler(str(receiver.path))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
@@ -242,7 +242,7 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     assert records[1]["NCEN_STEP"] == "maintenance-on"
 
 
-def test_what_counts_as_a_secret() -> None:
+def test_secrets_are_recognised() -> None:
     data = {
         "feed": {"urls": ["https://u:pass%20word@h/", "https://h/"], "proxy": "http://a:b@p:1"},
         "application": {"environment": {"DATABASE_URL": SECRET, "DEBUG": "1"}},
@@ -251,7 +251,7 @@ def test_what_counts_as_a_secret() -> None:
     assert find_secrets(data) == {"pass%20word", "pass word", SECRET}
 
 
-def test_the_service_writes_no_secret_of_its_configuration(site: TrialSite) -> None:
+def test_service_logs_no_secret_of_its_configuration(site: TrialSite) -> None:
     text = site.config.read_text().replace(
         'health_url = "http://127.0.0.1:9"',
         f'health_url = "http://127.0.0.1:9"\nenvironment = {{ DATABASE_URL = "{SECRET}" }}',

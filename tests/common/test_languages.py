@@ -48,7 +48,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_what_came_with_the_program_is_always_there(directory: Path) -> None:
+def test_bundled_languages_are_always_available(directory: Path) -> None:
     assert list_languages() == ("en", "fr")
     add(directory, "sw", {"no": "hapana"})
     (directory / "de").mkdir()  # no catalogue in it
@@ -56,7 +56,7 @@ def test_what_came_with_the_program_is_always_there(directory: Path) -> None:
     assert list_languages() == ("en", "fr", "sw")
 
 
-def test_english_stands_in_for_what_is_not_translated(directory: Path) -> None:
+def test_english_replaces_missing_translations(directory: Path) -> None:
     add(directory, "sw", {"no": "hapana", "yes": "", "running diagnostics": "inakusanya"})
     assert translate("no", "sw") == "hapana"
     assert translate("yes", "sw") == "yes"
@@ -66,7 +66,7 @@ def test_english_stands_in_for_what_is_not_translated(directory: Path) -> None:
     assert inner.render("sw") == "inakusanya Type yes to confirm"
 
 
-def test_a_catalogue_of_the_site_may_correct_a_sentence(directory: Path) -> None:
+def test_site_catalogue_may_correct_a_text(directory: Path) -> None:
     add(directory, "fr", {"no": "nenni"})
     assert translate("no", "fr") == "nenni"
     assert translate("yes", "fr") == "oui"
@@ -75,20 +75,20 @@ def test_a_catalogue_of_the_site_may_correct_a_sentence(directory: Path) -> None
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"\xde\x12\x04\x95" + b"\xff" * 40], ids=["empty", "text", "cut"]
 )
-def test_a_broken_catalogue_is_left_out(directory: Path, content: bytes) -> None:
+def test_broken_catalogue_is_ignored(directory: Path, content: bytes) -> None:
     add(directory, "fr", {"no": "nenni"}).write_bytes(content)
     add(directory, "sw", {}).write_bytes(content)
     assert translate("no", "fr") == "non"
     assert translate("no", "sw") == "no"
 
 
-def test_places_that_a_translator_broke_do_no_harm(directory: Path) -> None:
+def test_placeholders_broken_by_a_translator_are_harmless(directory: Path) -> None:
     add(directory, "sw", {HELD: "{reason.__class__} {0} {nobody} {reason!r:>9}"})
     text = LazyText(HELD, {"reason": "x"})
     assert text.render("sw") == "{reason.__class__} {0} {nobody} {reason!r:>9}"
 
 
-def test_the_environment_asks_for_it(directory: Path) -> None:
+def test_language_is_read_from_the_environment(directory: Path) -> None:
     assert read_language_from_environment({"LANG": "sw_KE.UTF-8"}) == "en"
     add(directory, "sw", {})
     assert read_language_from_environment({"LANG": "sw_KE.UTF-8"}) == "sw"
@@ -106,7 +106,7 @@ def test_the_environment_asks_for_it(directory: Path) -> None:
         ("*", ()), ("fr\n", ()), ("fr/x", ()),
     ],
 )  # fmt: skip
-def test_a_country_falls_back_to_its_language(asked: str, names: tuple[str, ...]) -> None:
+def test_regional_language_falls_back_to_its_base(asked: str, names: tuple[str, ...]) -> None:
     assert list_catalog_names(asked) == names
 
 
@@ -126,7 +126,7 @@ def test_a_country_falls_back_to_its_language(asked: str, names: tuple[str, ...]
         ({"LANG": "fr", "NCEN_LANG": "nonsense of somebody's"}, "fr"),
     ],
 )  # fmt: skip
-def test_the_environment_is_read_as_the_c_library_does(
+def test_environment_is_read_as_by_the_c_library(
     directory: Path, environment: dict[str, str], language: str
 ) -> None:
     for name in ("pt", "pt_BR"):
@@ -134,7 +134,7 @@ def test_the_environment_is_read_as_the_c_library_does(
     assert read_language_from_environment(environment) == language
 
 
-def test_what_the_country_does_not_have_its_language_has(directory: Path) -> None:
+def test_missing_regional_text_falls_back_to_the_language(directory: Path) -> None:
     add(directory, "pt", {"no": "não", "yes": "sim"})
     add(directory, "pt_BR", {"yes": "sim!", "running diagnostics": ""})
     assert [translate(word, "pt_BR") for word in ("yes", "no")] == ["sim!", "não"]
@@ -154,13 +154,11 @@ def test_what_the_country_does_not_have_its_language_has(directory: Path) -> Non
         ("nonsense", False, "nonsense"),
     ],
 )  # fmt: skip
-def test_which_languages_are_written_from_right_to_left(
-    language: str, turned: bool, tag: str
-) -> None:
+def test_right_to_left_languages_are_recognised(language: str, turned: bool, tag: str) -> None:
     assert (is_right_to_left(language), make_language_tag(language)) == (turned, tag)
 
 
-def test_values_are_isolated_in_a_language_from_right_to_left(directory: Path) -> None:
+def test_values_are_isolated_in_a_right_to_left_language(directory: Path) -> None:
     add(directory, "ar", {HELD: "الترقيات معلقة: {reason}"})
     path = "\u2069/etc/\u202ex\u2068"
     said = LazyText(HELD, {"reason": path}).render("ar")
@@ -175,7 +173,7 @@ def run(site: TrialSite, directory: Path, *words: str) -> subprocess.CompletedPr
     return site.run(*words, NCEN_LOCALE_DIR=str(directory))
 
 
-def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
+def test_real_program_uses_the_site_language(tmp_path: Path, directory: Path) -> None:
     site = make_site(tmp_path / "site")
     words = ("hold", "--reason", "x", "--lang", "sw")
     done = run(site, directory, *words)
@@ -188,7 +186,7 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
     assert "Hold upgrades" in run(site, directory, "--help", "--lang", "sw").stdout
 
 
-def test_an_order_to_the_service_takes_it(directory: Path) -> None:
+def test_job_uses_the_requested_language(directory: Path) -> None:
     from ncen_updater.agent.model.change import Actor
     from ncen_updater.agent.service.loop import build_job_command
     from ncen_updater.agent.storage.journal.jobs import Job, JobKind
@@ -199,7 +197,7 @@ def test_an_order_to_the_service_takes_it(directory: Path) -> None:
     assert build_job_command(order) == ("check", "--lang", "sw")
 
 
-def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:
+def test_notifications_use_the_site_language(tmp_path: Path, directory: Path) -> None:
     from ncen_updater.agent.config.loader import load_config
 
     add(directory, "sw", {})
@@ -209,7 +207,7 @@ def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("msginit") is None, reason="gettext is not installed here")
-def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Path) -> None:
+def test_documented_translation_commands_work(tmp_path: Path, directory: Path) -> None:
     """The commands of docs/how-to/translate.md, with an Arabic of a few sentences."""
     document = (ROOT / "docs/how-to/translate.md").read_text("utf-8")
     commands = [line.strip() for line in document.splitlines() if line.startswith("       ")]
@@ -245,7 +243,7 @@ def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Pat
     assert read_language_from_environment({"LANG": "ar_EG.UTF-8"}) == "ar"
 
 
-def test_a_language_from_right_to_left_in_commands_and_on_pages(
+def test_right_to_left_language_is_rendered_in_commands_and_pages(
     tmp_path: Path, directory: Path
 ) -> None:
     from ncen_updater.agent.reports.dossier.page import render_dossier
@@ -262,7 +260,7 @@ def test_a_language_from_right_to_left_in_commands_and_on_pages(
     assert '<html lang="fr" dir="ltr">' in render_dossier(DOSSIER, "fr").decode()
 
 
-def test_tables_and_dossiers_of_any_script(directory: Path) -> None:
+def test_tables_and_dossiers_are_rendered_in_any_script(directory: Path) -> None:
     """Joiners stay, columns stand one below the other, and figures are those of the language."""
     import dataclasses
 

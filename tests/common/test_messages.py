@@ -25,13 +25,13 @@ def messages() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPT))
 
 
-def test_everything_is_in_step(messages: dict[str, Any]) -> None:
+def test_generated_files_are_current(messages: dict[str, Any]) -> None:
     found = list(messages["problems"]())
     assert not found, "run script/messages; then translate in the .po:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["no .venv", "a .venv"])
-def test_python_of_the_project_does_the_work(tmp_path: Path, made: bool) -> None:
+def test_script_uses_the_python_of_the_project(tmp_path: Path, made: bool) -> None:
     script = tmp_path / "script" / "messages"
     script.parent.mkdir()
     shutil.copy(SCRIPT.with_suffix(""), script)
@@ -51,7 +51,7 @@ def test_python_of_the_project_does_the_work(tmp_path: Path, made: bool) -> None
         assert "run script/bootstrap dev first" in told.stderr
 
 
-def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
+def test_messages_of_every_form_are_extracted(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
         'A = N_("one")\nE = ErrorMessage("NU-1", N_("two" " three"), N_("one"))\n'
@@ -63,7 +63,7 @@ def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: P
     assert set(source.findings) == {"NU-6999", "NU-6301"}
 
 
-def test_sentences_of_pages_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
+def test_page_texts_are_extracted(messages: dict[str, Any], tmp_path: Path) -> None:
     place = tmp_path / "p" / "room" / "templates"
     place.mkdir(parents=True)
     (place / "page.html").write_text(
@@ -78,9 +78,7 @@ def test_sentences_of_pages_are_found(messages: dict[str, Any], tmp_path: Path) 
     assert source.misfits == [f"{where}{text}" for text in ("{only} ", "4 {z}", "six")]
 
 
-def test_the_sentence_of_a_finding_is_found_behind_a_variable(
-    messages: dict[str, Any], tmp_path: Path
-) -> None:
+def test_finding_text_is_found_behind_a_variable(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
         "class ExitCode:\n    ERROR = 1\n"
@@ -96,19 +94,19 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
         assert line in table
 
 
-def test_every_message_has_a_name_to_import() -> None:
+def test_every_message_has_an_importable_name() -> None:
     names = [
         name for name, kind in vars(table)["__annotations__"].items() if kind == "ErrorMessage"
     ]
     assert names == list(table.MESSAGES)
 
 
-def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:
+def test_no_finding_is_without_text(messages: dict[str, Any]) -> None:
     lines = messages["render_table"](messages["read_source"]()).splitlines()
     assert [line for line in lines if line.endswith("|  |")] == []
 
 
-def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path) -> None:
+def test_code_used_twice_is_detected(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
         'A = ErrorMessage("NU-1", N_("a"), N_("b"))\nB = ErrorMessage("NU-1", N_("c"), N_("d"))\n'
@@ -117,7 +115,7 @@ def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path
     assert messages["duplicates"](source) == ["NU-1: A and B"]
 
 
-def test_the_catalogue_is_read_by_gettext(messages: dict[str, Any], tmp_path: Path) -> None:
+def test_catalogue_is_readable_by_gettext(messages: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "fr" / "LC_MESSAGES"
     path.mkdir(parents=True)
     rows = {"a": "é", "b\nc": 'd"\n', "empty": ""}
@@ -126,16 +124,14 @@ def test_the_catalogue_is_read_by_gettext(messages: dict[str, Any], tmp_path: Pa
     assert [catalogue.gettext(key) for key in rows] == ["é", 'd"\n', "empty"]
 
 
-def test_a_catalogue_has_the_same_bytes_for_the_same_sentences(messages: dict[str, Any]) -> None:
+def test_catalogue_is_reproducible(messages: dict[str, Any]) -> None:
     rows = {"b": "x", "a": "é", "c": ""}
     made = messages["render_mo"](rows)
     assert made == messages["render_mo"](dict(reversed(rows.items())))
     assert b"20" not in made, "no date"
 
 
-def test_what_a_translator_is_not_sure_of_is_no_translation(
-    messages: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fuzzy_translation_is_ignored(messages: dict[str, Any], tmp_path: Path) -> None:
     """As editors of catalogues write it."""
     (tmp_path / "x.po").write_text(
         'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\n'
@@ -146,14 +142,14 @@ def test_what_a_translator_is_not_sure_of_is_no_translation(
     assert messages["read_po"](tmp_path / "x.po") == {"a": "", "b c": "d é"}
 
 
-def test_a_po_is_read_as_it_was_written(messages: dict[str, Any], tmp_path: Path) -> None:
+def test_po_file_round_trips(messages: dict[str, Any], tmp_path: Path) -> None:
     source = messages["Source"]({'a "b"\n\\c': {"x.py"}, "d": {"y.py"}})
     rows = {'a "b"\n\\c': 'é "\\"\n', "d": ""}
     (tmp_path / "x.po").write_text(messages["render_po"](source, rows), "utf-8")
     assert messages["read_po"](tmp_path / "x.po") == rows
 
 
-def test_a_unit_that_stands_with_the_figures_is_left_out_in_french(
+def test_unit_is_omitted_beside_formatted_numbers_in_french(
     messages: dict[str, Any],
 ) -> None:
     """Seen: "Copie de ke.ncen dans le bac (octets)  36,1 ko sur 36,1 ko"."""
@@ -162,7 +158,7 @@ def test_a_unit_that_stands_with_the_figures_is_left_out_in_french(
     assert counted and not [said for said in counted if said.endswith(")")]
 
 
-def test_words_of_enumerations_are_said_in_french() -> None:
+def test_enumeration_values_are_translated_to_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert LazyText("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
     assert "en cours : x" in SiteBusyError(holder="x").title_text.render("fr")

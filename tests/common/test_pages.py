@@ -37,7 +37,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
     return make
 
 
-def test_a_value_is_text_wherever_it_stands(made: Maker) -> None:
+def test_value_is_escaped_everywhere(made: Maker) -> None:
     hostile = "<b>&'\"{{ 7 * 7 }}{x}"
     text = "&lt;b&gt;&amp;&#39;&#34;{{ 7 * 7 }}{x}"
     template = '<p id="{{ v }}">{{ v }}|{{ say("a {x}", x=v) }}|{{ say(t) }}|{{ v ~ v }}</p>'
@@ -46,12 +46,12 @@ def test_a_value_is_text_wherever_it_stands(made: Maker) -> None:
     assert page == f'<p id="{text}">{text}|a {text}|b {text}|{text}{text}</p>'
 
 
-def test_what_a_template_makes_of_values_is_escaped_once(made: Maker) -> None:
+def test_macro_values_are_escaped_once(made: Maker) -> None:
     template = "{% macro row(v) %}<b>{{ v }}</b>{% endmacro %}{{ row(v) }}"
     assert made(template, v="<&>") == "<b>&lt;&amp;&gt;</b>"
 
 
-def test_no_control_character_reaches_a_page(made: Maker) -> None:
+def test_control_characters_are_replaced(made: Maker) -> None:
     page = made(
         "{{ v }}|{% for b in v | paragraphs %}[{{ b }}]{% endfor %}", v="a\x1b\u202eb\n\n\x00"
     )
@@ -65,28 +65,28 @@ def test_no_control_character_reaches_a_page(made: Maker) -> None:
      "{{ say('a {x}', x=nothing) }}", "{% for x in v.nothing %}{% endfor %}", "{{ v['nothing'] }}",
      "{{ nothing | time }}"],
 )  # fmt: skip
-def test_an_undefined_name_is_an_error(made: Maker, template: str) -> None:
+def test_undefined_name_is_an_error(made: Maker, template: str) -> None:
     with pytest.raises(UndefinedError, match="nothing"):
         made(template, v={"a": 1})
 
 
-def test_a_value_that_is_not_there_is_an_error(made: Maker) -> None:
+def test_missing_value_is_an_error(made: Maker) -> None:
     with pytest.raises(TypeError, match="empty place"):
         made("{{ v.a }}", v={"a": None})
 
 
-def test_a_template_that_is_not_there_is_an_error() -> None:
+def test_missing_template_is_an_error() -> None:
     with pytest.raises(TemplateNotFound):
         render_page("ncen_updater.agent.reports.dossier", "other.html", "en")
 
 
-def test_sentences_are_said_in_the_language(made: Maker) -> None:
+def test_texts_are_rendered_in_the_language(made: Maker) -> None:
     assert (
         made('{{ say("yes") }} {{ say(t) }} {{ language }}', "fr", t=LazyText("no")) == "oui non fr"
     )
 
 
-def test_nothing_is_said_to_be_safe() -> None:
+def test_nothing_can_be_marked_safe() -> None:
     """Neither a template nor Python takes a value out of the escaping."""
     found = [
         f"{path}: {word[0]}"
@@ -100,7 +100,7 @@ def test_nothing_is_said_to_be_safe() -> None:
         assert UNSAFE.search(told), told
 
 
-def test_only_who_makes_a_page_loads_the_library() -> None:
+def test_library_is_loaded_only_for_rendering() -> None:
     script = (
         "import sys; import ncen_updater.agent.reports.dossier.page, ncen_updater.agent.cli.main;"
         "assert 'jinja2' not in sys.modules"

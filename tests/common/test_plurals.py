@@ -63,7 +63,7 @@ TABLE = [
     ("language", "number", "form"),
     [(language, number, form) for language, rows in TABLE for number, form in rows.items()],
 )
-def test_the_rule_of_the_language_decides(
+def test_plural_rule_of_the_language_applies(
     directory: Path, language: str, number: int, form: int
 ) -> None:
     catalogue(directory, language, RULES[language], forms(language))
@@ -82,7 +82,7 @@ def test_the_rule_of_the_language_decides(
         ("9" * 200, 100),
     ],
 )  # fmt: skip
-def test_what_number_a_value_is(value: object, number: int) -> None:
+def test_plural_count_of_a_value_is_determined(value: object, number: int) -> None:
     assert get_plural_count(value) == number
 
 
@@ -106,29 +106,29 @@ def test_what_number_a_value_is(value: object, number: int) -> None:
         ),
     ],
 )
-def test_what_comes_with_the_program(count: int, english: str, french: str) -> None:
+def test_bundled_plurals_are_rendered(count: int, english: str, french: str) -> None:
     text = LazyText(HELD, {"count": count, "database": "a"})
     assert (text.render("en"), text.render("fr")) == (english, french)
 
 
-def test_of_a_number_that_is_not_known_it_is_said_as_of_many(directory: Path) -> None:
+def test_unknown_number_uses_the_plural(directory: Path) -> None:
     catalogue(directory, "ar", RULES["ar"], forms("ar"))
     assert LazyText(HELD, {"count": "?"}).render("ar") == "\u2068?\u2069:5"
     assert translate(HELD) == HELD
 
 
-def test_the_place_that_counts_is_the_one_that_the_catalogue_names() -> None:
+def test_placeholder_named_by_the_catalogue_decides() -> None:
     template = "  table {table}: {before} rows before, {after} after"
     of_one = LazyText(template, {"table": "x", "before": 1, "after": 3})
     assert of_one.render() == "  table x: 1 row before, 3 after"
 
 
-def test_an_older_catalogue_without_forms_is_still_read(directory: Path) -> None:
+def test_catalogue_without_plural_forms_is_read(directory: Path) -> None:
     catalogue(directory, "sw", RULES["fr"], polib.POEntry(msgid=HELD, msgstr="vikao {count}"))
     assert LazyText(HELD, {"count": 1}).render("sw") == "vikao 1"
 
 
-def test_without_a_translation_english_counts_by_its_own_rule(directory: Path) -> None:
+def test_untranslated_text_uses_english_plural_rules(directory: Path) -> None:
     catalogue(directory, "ja", RULES["ja"], polib.POEntry(msgid="no", msgstr="いいえ"))
     said = LazyText(HELD, {"count": 1, "database": "a"}).render("ja")
     assert said == "Cannot terminate 1 session in database a"
@@ -137,7 +137,7 @@ def test_without_a_translation_english_counts_by_its_own_rule(directory: Path) -
 @pytest.mark.parametrize(
     "rule", ["nplurals=2; plural=(1/n);", "nplurals=2; plural=9;", "nplurals=2; plural=(n%0);"]
 )
-def test_a_rule_that_is_wrong_does_no_harm(directory: Path, rule: str) -> None:
+def test_wrong_plural_rule_is_harmless(directory: Path, rule: str) -> None:
     catalogue(directory, "sw", rule, forms("fr"))
     assert (
         LazyText(HELD, {"count": 0, "database": "a"}).render("sw")
@@ -145,7 +145,7 @@ def test_a_rule_that_is_wrong_does_no_harm(directory: Path, rule: str) -> None:
     )
 
 
-def test_a_rule_that_is_none_leaves_the_catalogue_out(directory: Path) -> None:
+def test_invalid_plural_rule_disables_the_catalogue(directory: Path) -> None:
     catalogue(directory, "sw", "nplurals=2; plural=__import__('os');", forms("fr"))
     assert (
         LazyText(HELD, {"count": 1, "database": "a"}).render("sw")
@@ -153,7 +153,7 @@ def test_a_rule_that_is_none_leaves_the_catalogue_out(directory: Path) -> None:
     )
 
 
-def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:
+def test_catalogues_have_all_plural_forms() -> None:
     for language in ("en", "fr"):
         po = polib.pofile(str(LOCALE_DIR / language / "LC_MESSAGES" / "ncen_updater.po"))
         how_many = int(po.metadata["Plural-Forms"][len("nplurals=")])
@@ -163,7 +163,7 @@ def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:
             assert sorted(row.msgstr_plural) == list(range(how_many)), row.msgid
 
 
-def test_who_counts_without_forms_is_found() -> None:
+def test_counting_text_without_forms_is_detected() -> None:
     counts = runpy.run_path(str(SCRIPT))["counts"]
     assert counts("'{name}': new code for {count} records.")
     assert counts("kept for {days} more days")
@@ -171,7 +171,7 @@ def test_who_counts_without_forms_is_found() -> None:
     assert not counts("Available: {version}")
 
 
-def test_no_sentence_has_a_plural_in_brackets() -> None:
+def test_no_text_has_a_plural_in_brackets() -> None:
     found = runpy.run_path(str(SCRIPT))
     said = [form for row in found["read_po"]().values()
             for form in (row.forms if not isinstance(row, str) else (row,))]  # fmt: skip

@@ -52,7 +52,7 @@ FULL = Outer(
 
 
 @pytest.mark.parametrize("record", [FULL, Outer("a")])
-def test_what_was_written_is_read(record: Outer) -> None:
+def test_record_round_trips(record: Outer) -> None:
     assert Outer.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
@@ -62,14 +62,14 @@ class Way(JsonRecord):
     to: str = ""
 
 
-def test_a_word_of_python_is_stored_without_its_line() -> None:
+def test_python_keyword_is_stored_without_its_underscore() -> None:
     assert Way("a", "b").to_json() == {"from": "a", "to": "b"}
     assert Way.from_json({"from": "a"}) == Way("a")
     with pytest.raises(ValueError, match="from is 7"):
         Way.from_json({"from": 7})
 
 
-def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None:
+def test_missing_fields_have_defaults_and_unknown_ones_are_ignored() -> None:
     assert Outer.from_json({"name": "a", "newer": 1}) == Outer("a")
 
 
@@ -91,13 +91,13 @@ def nest_text(depth: int) -> dict[str, object]:
         {"text": nest_text(20)},
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+def test_wrong_types_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         Outer.from_json({"name": "a", **wrong})
 
 
 @pytest.mark.parametrize("wrong", [None, [], "a", 1, {}])
-def test_no_record_at_all(wrong: object) -> None:
+def test_non_records_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="no Outer"):
         Outer.from_json(wrong)
 
@@ -106,7 +106,7 @@ EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14
 
 
 @pytest.mark.parametrize("text", EDGES)
-def test_times_at_an_end_of_the_calendar_are_refused(text: str) -> None:
+def test_times_at_the_calendar_limits_are_refused(text: str) -> None:
     """No delay can be added to them, and not every zone can show them."""
     with pytest.raises(ValueError, match="end of the calendar"):
         parse_stored_time(text)
@@ -125,7 +125,7 @@ def test_any_time_is_shown_in_any_zone(moment: datetime, hours: int) -> None:
     assert "UTC" in str(shown)
 
 
-def test_stored_text_is_shown_in_the_language_of_its_reader() -> None:
+def test_stored_text_is_rendered_in_the_language_of_its_reader() -> None:
     text = LazyText(
         "{kind} of {path}: {reason}",
         {
@@ -141,7 +141,7 @@ def test_stored_text_is_shown_in_the_language_of_its_reader() -> None:
     assert read.render("fr") != text.render("en")
 
 
-def test_whatever_stands_in_a_text_can_be_read_again() -> None:
+def test_any_stored_text_is_readable() -> None:
     text = LazyText("{what}", {"what": {"a": 1}})
     for _ in range(30):
         text = LazyText("{what}", {"what": text})

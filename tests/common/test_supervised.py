@@ -76,7 +76,7 @@ def run(argv: list[str], left: AllowedLeftovers, timeout_s: float = 60) -> int |
         return command.wait_for_exit(timeout_s)
 
 
-def told_while(
+def run_with_daemon(
     pipe: Path, argv: list[str], left: AllowedLeftovers, timeout_s: float = 60
 ) -> tuple[int, object]:
     """The daemon's number, and how the command ended."""
@@ -94,10 +94,10 @@ def told_while(
         ("exit 3", AllowedLeftovers.ANYTHING, True),
     ],
 )
-def test_what_is_left_of_a_command(
+def test_leftover_processes_of_a_command_are_handled(
     pipe: Path, shell: list[str], then: str, left: AllowedLeftovers, stays: bool
 ) -> None:
-    pid, status = told_while(pipe, [*shell, then], left)
+    pid, status = run_with_daemon(pipe, [*shell, then], left)
     assert status == int(then[-1])
     assert lives(pid) is stays
     if stays:
@@ -108,16 +108,16 @@ def test_what_is_left_of_a_command(
 
 
 @pytest.mark.parametrize("left", AllowedLeftovers)
-def test_a_late_command_is_ended_with_its_daemons(
+def test_timed_out_command_is_killed_with_its_daemons(
     pipe: Path, shell: list[str], left: AllowedLeftovers
 ) -> None:
-    pid, status = told_while(pipe, [*shell, "exec sleep 600"], left, 2)
+    pid, status = run_with_daemon(pipe, [*shell, "exec sleep 600"], left, 2)
     assert status is None
     assert not lives(pid)
 
 
 @pytest.mark.parametrize("left", AllowedLeftovers)
-def test_nothing_of_it_outlives_a_killed_agent(
+def test_nothing_outlives_a_killed_agent(
     pipe: Path, shell: list[str], left: AllowedLeftovers
 ) -> None:
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
@@ -146,21 +146,21 @@ def test_nothing_of_it_outlives_a_killed_agent(
 
 
 @pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd", "no-such-program"])
-def test_a_program_that_cannot_be_started_is_named(program: str) -> None:
+def test_unstartable_program_is_named(program: str) -> None:
     with pytest.raises(OSError, match=program):
         run([program], AllowedLeftovers.ANYTHING)
 
 
-def test_a_signal_is_told_as_one() -> None:
+def test_signal_is_reported_as_such() -> None:
     assert run(["sh", "-c", "kill -9 $$"], AllowedLeftovers.ANYTHING) == -signal.SIGKILL
 
 
-def test_a_supervisor_that_is_killed_counts_as_a_command_that_was() -> None:
+def test_killed_supervisor_counts_as_a_killed_command() -> None:
     argv = ["sh", "-c", "kill -9 $PPID; exec sleep 600"]
     assert run(argv, AllowedLeftovers.DAEMONS) == -signal.SIGKILL
 
 
-def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path: Path) -> None:
+def test_descriptor_is_kept_by_the_supervisor_only(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     argv = ["sh", "-c", f"test ! -e /proc/self/fd/{writing}"]
     with tempfile.TemporaryFile() as output:

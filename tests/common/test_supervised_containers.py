@@ -127,7 +127,7 @@ def until(condition: Callable[[], bool]) -> None:
     [(signal.SIGKILL, left) for left in AllowedLeftovers]
     + [(signal.SIGINT, AllowedLeftovers.NOTHING)],
 )
-def test_nothing_of_it_outlives_its_agent(
+def test_no_container_outlives_its_agent(
     machine: Machine, how: signal.Signals, left: AllowedLeftovers
 ) -> None:
     """Killed, or by Ctrl-C."""
@@ -143,14 +143,14 @@ def test_nothing_of_it_outlives_its_agent(
     until(lambda: not machine.alive())
 
 
-def test_a_late_one_is_gone_when_the_agent_goes_on(machine: Machine) -> None:
+def test_timed_out_container_is_gone_when_the_agent_continues(machine: Machine) -> None:
     with machine.supervised(machine.words(), AllowedLeftovers.NOTHING) as command:
         until(machine.inside)
         assert command.wait_for_exit(0) is None
     assert machine.alive() == []
 
 
-def test_nothing_is_left_of_a_migrator_whose_podman_was_killed(machine: Machine) -> None:
+def test_migrator_with_a_killed_podman_leaves_nothing(machine: Machine) -> None:
     """The agent is told of the end when what ran on without it is gone."""
     with machine.supervised(machine.words(), AllowedLeftovers.NOTHING) as command:
         until(machine.inside)
@@ -163,7 +163,7 @@ def test_nothing_is_left_of_a_migrator_whose_podman_was_killed(machine: Machine)
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_what_was_started_stays_where_the_start_ended_well(machine: Machine, status: int) -> None:
+def test_container_of_a_successful_start_keeps_running(machine: Machine, status: int) -> None:
     argv = [
         "/bin/sh",
         "-c",

@@ -32,16 +32,16 @@ HARD = "quo\"te, 'one', back\\slash, new\nline, \r\n, \t, \x00, \x1f, \x7f, \x85
 @example({HARD: HARD, "inner": {HARD: [HARD, {HARD: HARD}]}, "": {"": {"a.b": ""}}})
 @example({"after": {"x": 1}, "plain": float("inf"), "at": [date(2026, 1, 2), time(22)]})
 @example({"d": {"e": {}}, "f": [datetime(2026, 1, 2, tzinfo=UTC)]})
-def test_document_is_read_as_it_was_written(tables: dict[str, object]) -> None:
+def test_document_round_trips(tables: dict[str, object]) -> None:
     text = render_toml(tables, "A comment.")
     assert tomllib.loads(text) == tables
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
 
 
-def test_what_is_none_is_left_out() -> None:
+def test_none_values_are_omitted() -> None:
     assert tomllib.loads(render_toml({"a": None, "b": {"c": None}})) == {"b": {}}
 
 
-def test_what_toml_has_not_is_refused() -> None:
+def test_unsupported_values_are_refused() -> None:
     with pytest.raises(TypeError):
         render_toml({"a": [None]})

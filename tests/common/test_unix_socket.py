@@ -29,7 +29,7 @@ def place_of(tmp_path: Path) -> Path:
     return tmp_path / ("d" * 120) / "it.sock"
 
 
-def test_who_comes_to_a_full_queue_waits(tmp_path: Path, listener: socket.socket) -> None:
+def test_connection_to_a_full_queue_waits(tmp_path: Path, listener: socket.socket) -> None:
     came: list[socket.socket] = []
     with listener, connect_unix_socket(place_of(tmp_path), DEADLINE_S):
         second = threading.Thread(
@@ -43,6 +43,6 @@ def test_who_comes_to_a_full_queue_waits(tmp_path: Path, listener: socket.socket
     came[0].close()
 
 
-def test_it_does_not_wait_for_ever(tmp_path: Path, listener: socket.socket) -> None:
+def test_waiting_for_a_connection_is_limited(tmp_path: Path, listener: socket.socket) -> None:
     with listener, connect_unix_socket(place_of(tmp_path), DEADLINE_S), pytest.raises(OSError):
         connect_unix_socket(place_of(tmp_path), 0.2)

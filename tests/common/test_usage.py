@@ -85,14 +85,14 @@ def refused_in(language: str, command: click.Command, *words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "english", "french"), TABLE, ids=[row[1] for row in TABLE])
-def test_every_sentence_of_click_is_known(
+def test_every_click_message_is_translated(
     words: tuple[str, ...], english: str, french: str
 ) -> None:
     assert refused_in("en", kit, *words) == english
     assert refused_in("fr", kit, *words) == french
 
 
-def test_language_of_click_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_language_of_click_is_reset_after_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGUAGE", "pt:es")
     assert refused_in("fr", kit, "wirk").startswith("La commande")
     assert os.environ["LANGUAGE"] == "pt:es"
@@ -102,7 +102,7 @@ def test_language_of_click_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) ->
     assert "LANGUAGE" not in os.environ
 
 
-def test_what_a_missing_option_is_for_stands_behind_it() -> None:
+def test_missing_option_includes_its_help() -> None:
     @click.command()
     @click.option("--advice", required=True, help=N_("Reason shown to operators"))
     def told(**given: object) -> None:
@@ -114,7 +114,7 @@ def test_what_a_missing_option_is_for_stands_behind_it() -> None:
     assert refused_in("fr", told) == french
 
 
-def test_what_a_command_finds_itself() -> None:
+def test_usage_errors_of_commands_are_translated() -> None:
     plain = CommandUsageError(N_("specify TIME or --cancel"))
     assert format_usage_error(plain, "en") == plain.message == "specify TIME or --cancel"
     assert format_usage_error(plain, "fr") == "indiquez HEURE ou --cancel"
@@ -123,11 +123,11 @@ def test_what_a_command_finds_itself() -> None:
     assert format_usage_error(hinted, "fr") == "Valeur incorrecte pour PAYS : pays inconnu ZZ"
 
 
-def test_an_unknown_sentence_is_passed_on() -> None:
+def test_unknown_click_message_is_passed_on() -> None:
     assert format_usage_error(click.UsageError("of a later click"), "fr") == "of a later click"
 
 
-def test_placeholders_alone_are_translated() -> None:
+def test_only_placeholders_are_translated() -> None:
     assert translate_metavars("--config PATH", "fr") == "--config CHEMIN"
     assert (
         translate_metavars("[OPTIONS] COMMAND [ARGS]...", "fr")
@@ -138,7 +138,7 @@ def test_placeholders_alone_are_translated() -> None:
     assert translate_metavars("FILE", "en") == "FILE"
 
 
-def test_no_command_says_a_mistake_in_english_alone() -> None:
+def test_no_command_has_an_untranslated_usage_error() -> None:
     root = Path(ncen_updater.__file__).parent
     for path in root.rglob("cli/*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

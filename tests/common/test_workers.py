@@ -84,7 +84,7 @@ def serving(body: str) -> str:
     return SERVE.format(body=textwrap.indent(textwrap.dedent(body), "    "))
 
 
-def said(body: str) -> str:
+def speaking_worker(body: str) -> str:
     """A worker that says lines of its own."""
     return SAY + textwrap.dedent(body)
 
@@ -92,7 +92,7 @@ def said(body: str) -> str:
 # ---- what arrives --------------------------------------------------------------------------------
 
 
-def test_order_progress_and_result(run: Any) -> None:
+def test_worker_receives_an_order_and_returns_progress_and_result(run: Any) -> None:
     listener = Listener()
     body = """
     progress.report(LazyText("copying {name}", {"name": "cases"}), 3, 9)
@@ -105,7 +105,7 @@ def test_order_progress_and_result(run: Any) -> None:
     assert listener.heard == [("copying cases", 3, 9)]
 
 
-def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
+def test_expected_error_keeps_its_class(run: Any) -> None:
     figures = "needed_bytes=2, free_bytes=1, missing_bytes=1"
     body = f'raise InsufficientSpaceError(path="/x", {figures}, detail="why")'
     with pytest.raises(InsufficientSpaceError) as caught:
@@ -116,7 +116,7 @@ def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
     assert caught.value.detail == "why"
 
 
-def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
+def test_error_of_another_room_is_refused(run: Any) -> None:
     class OwnError(UpdaterError):
         code = "NU-0000"
 
@@ -125,19 +125,21 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
         run(serving(body), expected_errors=(OwnError,))
 
 
-def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:
+def test_unknown_lines_are_ignored(run: Any) -> None:
     body = """say(template="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
     listener = Listener()
-    assert run(said(body), progress=listener) == {"x": 2}
+    assert run(speaking_worker(body), progress=listener) == {"x": 2}
     assert listener.heard == []
 
 
-def test_is_asked_to_end_once(run: Any) -> None:
+def test_worker_is_asked_to_end_once(run: Any) -> None:
     body = """
     sys.stdin.readline()
     say(done=True, asked=sys.stdin.readline())
     """
-    assert json.loads(str(run(said(body), ending=lambda: True)["asked"])) == {"act": "end"}
+    assert json.loads(str(run(speaking_worker(body), ending=lambda: True)["asked"])) == {
+        "act": "end"
+    }
 
 
 def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
             held[0].close()
 
 
-def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
+def test_caller_reports_progress_while_waiting_for_the_end(run: Any) -> None:
     looks: list[int] = []
     body = """
     sys.stdin.readline()
@@ -178,22 +180,24 @@ def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
         looks.append(1)
         return True
 
-    run(said(body), ending=ending, ends_with_caller=False)
+    run(speaking_worker(body), ending=ending, ends_with_caller=False)
     assert len(looks) > 2
 
 
-def test_silent_worker_that_is_not_bound_is_ended(run: Any, tmp_path: Path) -> None:
+def test_silent_worker_is_ended(run: Any, tmp_path: Path) -> None:
     """What it has under way would keep the next one out."""
     note = tmp_path / "pid"
     body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
     with pytest.raises(WorkerTimeoutError):
-        run(said(body), ends_with_caller=False, limits=SILENCE)
+        run(speaking_worker(body), ends_with_caller=False, limits=SILENCE)
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 
 
 @pytest.mark.parametrize("by", ["who asks", "itself"])
-def test_one_that_hears_no_end_is_ended(run: Any, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+def test_worker_that_ignores_the_request_is_ended(
+    run: Any, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     """As in a long query; where it is a unit, who asks cannot end it, so it ends itself."""
     monkeypatch.setattr(workers, "EXIT_GRACE_S", 0.0 if by == "who asks" else 60.0)
     body = """
@@ -233,11 +237,15 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arbitrary_worker_output_is_a_worker_error(
+    run: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ncen_updater.common.workers.EXIT_GRACE_S", 0.1)
     limits = WorkerLimits(silence_timeout_s=4, max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError):
-        run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
+        run(
+            speaking_worker(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000}
+        )
 
 
 ENDLESS = {
@@ -248,10 +256,10 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_worker_that_never_ends_what_it_says(run: Any, name: str) -> None:
+def test_endless_worker_output_is_limited(run: Any, name: str) -> None:
     limits = WorkerLimits(max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError, match=r"unterminated line|output too large"):
-        run(said(ENDLESS[name]), limits=limits)
+        run(speaking_worker(ENDLESS[name]), limits=limits)
 
 
 SILENT = {
@@ -264,7 +272,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_a_silent_worker_is_ended_with_its_group(
+def test_silent_worker_is_killed_with_its_group(
     run: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "group"
@@ -288,11 +296,11 @@ def test_a_silent_worker_is_ended_with_its_group(
     monkeypatch.setattr("ncen_updater.common.workers.time", SimpleNamespace(monotonic=hurrying))
     words = "no response in time" if name == "after the result" else "nothing was heard"
     with pytest.raises(WorkerTimeoutError, match=words):
-        run(said(code), limits=SILENCE)
+        run(speaking_worker(code), limits=SILENCE)
     assert gone(int(place.read_text()))
 
 
-def test_a_worker_may_say_more_on_stderr_than_a_pipe_holds(run: Any) -> None:
+def test_worker_may_write_more_stderr_than_a_pipe_holds(run: Any) -> None:
     body = """
     for number in range(4000):
         print("a warning of a library", number, "x" * 100, file=sys.stderr)
@@ -301,10 +309,10 @@ def test_a_worker_may_say_more_on_stderr_than_a_pipe_holds(run: Any) -> None:
     assert run(serving(body)) == {"x": 1}
 
 
-def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
+def test_end_of_worker_output_is_the_reason_of_its_failure(run: Any) -> None:
     body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
     with pytest.raises(WorkerError, match="the reason"):
-        run(said(body))
+        run(speaking_worker(body))
 
 
 @pytest.mark.parametrize(
@@ -314,9 +322,7 @@ def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
         ("raise SystemExit(3)", "without a response (status 3)"),
     ],
 )
-def test_of_a_worker_that_left_no_word_it_is_said_how_it_ended(
-    run: Any, code: str, words: str
-) -> None:
+def test_silent_failed_worker_is_described_by_its_exit(run: Any, code: str, words: str) -> None:
     """Seen: "exit status None", where systemd had started what was killed; in French, too."""
     with pytest.raises(WorkerError, match=re.escape(words)) as ended:
         run(code)
@@ -324,11 +330,11 @@ def test_of_a_worker_that_left_no_word_it_is_said_how_it_ended(
     assert why.startswith("processus auxiliaire")
 
 
-def test_the_end_of_a_worker_behind_a_socket_is_not_ours_to_see() -> None:
+def test_exit_of_a_worker_behind_a_socket_is_unknown() -> None:
     assert describe_missing_answer(None) == describe_missing_answer(-9)
 
 
-def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
+def test_suspended_caller_reads_pending_output_before_judging(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-Z, a machine that was paused, a terminal that takes nothing: the worker is alive."""
@@ -354,22 +360,22 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
     say(done=True, x=1)
     open({str(answered)!r}, "w").write("said")
     """
-    assert run(said(body), progress=Stopped(), limits=SILENCE) == {"x": 1}
+    assert run(speaking_worker(body), progress=Stopped(), limits=SILENCE) == {"x": 1}
 
 
-def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
+def test_heartbeats_extend_the_wait_within_the_total_limit(run: Any) -> None:
     body = "while not time.sleep(0.1): say(template='', values={})"
     with pytest.raises(WorkerTimeoutError, match="at work for more than 6 s"):
-        run(said(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
+        run(speaking_worker(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
 
 
-def test_a_worker_gives_signs_of_life(run: Any) -> None:
+def test_worker_sends_heartbeats(run: Any) -> None:
     body = "workers.BEAT_S; time.sleep(6); return {}"
     code = serving(body).replace("def handler", "workers.BEAT_S = 0.5\ndef handler")
     assert run(code, limits=SILENCE) == {}
 
 
-def test_nothing_can_be_started(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unstartable_worker_is_reported(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker, "build_command", lambda _self: ["/nowhere"])
     with pytest.raises(WorkerUnavailableError):
         call_worker(Worker("x"), {})
@@ -429,7 +435,7 @@ WORKERS = (
 
 
 @pytest.mark.parametrize("module", WORKERS)
-def test_neither_the_directory_nor_a_variable_brings_a_module(
+def test_directory_and_environment_add_no_modules(
     planted: Path, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(planted)
@@ -443,7 +449,7 @@ def test_neither_the_directory_nor_a_variable_brings_a_module(
             )
 
 
-def test_no_child_of_ours_is_started_by_a_directory() -> None:
+def test_no_child_is_started_from_the_current_directory() -> None:
     package = Path(__file__).parents[2] / "ncen_updater"
     found = [
         f"{path.relative_to(package)}: {line.strip()}"
@@ -454,7 +460,7 @@ def test_no_child_of_ours_is_started_by_a_directory() -> None:
     assert found == []
 
 
-def test_a_child_gets_what_is_named_and_nothing_else(
+def test_child_inherits_only_listed_variables_and_files(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PGPASSWORD", "LD_X", "PYTHONPATH", "https_proxy"):
@@ -489,7 +495,7 @@ call_worker(Worker("code"), {{"act": "x"}})
 
 
 @pytest.mark.parametrize("instant", ["before the order", "running"])
-def test_a_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
+def test_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
     place = tmp_path / "group"
     os.mkfifo(place)
     tell = f"open({str(place)!r}, 'w').write(str(os.getpgrp()))"
@@ -503,7 +509,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
 
 
 @pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
-def test_a_unit_does_the_same(tmp_path: Path) -> None:
+def test_worker_behind_a_unit_behaves_equally(tmp_path: Path) -> None:
     code = serving('progress.report(LazyText("a"), 1, 2)\nreturn {"x": order["x"]}')
     path, listener = tmp_path / "socket", Listener()
     with activated(path, [sys.executable, "-c", code], tmp_path / "log"):
@@ -513,7 +519,7 @@ def test_a_unit_does_the_same(tmp_path: Path) -> None:
         call_worker(Worker("none", socket=tmp_path / "another"), {})
 
 
-def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
+def test_caller_that_reads_nothing_does_not_block_the_worker() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         teller = ProgressWriter(theirs.fileno())
@@ -539,7 +545,7 @@ def _piece(side: socket.socket) -> bytes:
         return b""
 
 
-def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
+def test_progress_is_limited_to_two_updates_per_second() -> None:
     ours, theirs = socket.socketpair()
     now = [10.0]
     with ours, theirs:
@@ -557,11 +563,11 @@ def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
 @pytest.mark.parametrize(
     "line", ["x", [], {}, {"template": 3, "values": {}}, {"template": "x", "values": 3}]
 )
-def test_what_is_no_progress_is_none(line: object) -> None:
+def test_invalid_progress_is_ignored(line: object) -> None:
     assert ProgressUpdate.from_json(line) is None
 
 
-def test_signals_reach_nobody_else() -> None:
+def test_signals_reach_no_other_process() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -584,7 +590,7 @@ of mine
         ("", ""),
     ],
 )
-def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
+def test_only_the_error_of_a_traceback_is_reported(said: str, told: str) -> None:
     assert extract_final_output(said) == told
 
 
@@ -596,14 +602,14 @@ def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
         "except OSError as error:\n    raise ValueError from error",
     ],
 )
-def test_a_full_disk_is_told_as_such(run: Any, body: str) -> None:
+def test_full_disk_is_reported_as_such(run: Any, body: str) -> None:
     with pytest.raises(InsufficientSpaceError) as caught:
         run(serving(body), expected_errors=(InsufficientSpaceError,))
     assert caught.value.code == "NU-3110" and caught.value.values["path"] == "/var/x"
     assert caught.value.exit_code == 8
 
 
-def test_the_state_of_an_error_has_its_values_on_this_side() -> None:
+def test_state_of_a_received_error_has_its_values() -> None:
     """Seen: "Local time: {now}." of an error that crossed."""
     data = {"code": ROLE_EXPIRED.code, "values": {"role": "ncen", "since": "a", "now": "12:24"}}
     error = workers.decode_error(data, [UpdaterError])

@@ -62,7 +62,7 @@ def holds(counter: Counter) -> list[str]:
 # ---- coming in -----------------------------------------------------------------------------------
 
 
-def test_a_link_is_good_once(place: Place) -> None:
+def test_login_link_is_valid_once(place: Place) -> None:
     key = place.keys.issue_key()
     first, again = (Guest(place.port).get(f"/enter?key={key}") for _ in range(2))
     assert first.status == 200
@@ -75,7 +75,7 @@ def test_a_link_is_good_once(place: Place) -> None:
     assert "set-cookie" not in again.headers
 
 
-def test_a_link_that_is_old_or_none_or_posted(place: Place) -> None:
+def test_expired_invalid_or_posted_login_link_is_refused(place: Place) -> None:
     guest = Guest(place.port)
     assert guest.get("/enter").status == 403
     assert guest.get("/enter?key=x").status == 403
@@ -84,7 +84,7 @@ def test_a_link_that_is_old_or_none_or_posted(place: Place) -> None:
     assert guest.get(f"/enter?key={key}").status == 200, "a POST does not use it up"
 
 
-def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_link_expires(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     with served_console(socket) as place:
         monkeypatch.setattr(place.keys, "_clock", lambda: now[0])
@@ -95,13 +95,13 @@ def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/dossier", "/jobs/1", "/nothing"])
-def test_nobody_sees_anything_without_a_session(place: Place, path: str) -> None:
+def test_nothing_is_shown_without_a_session(place: Place, path: str) -> None:
     found = Guest(place.port, f"{COOKIE_PREFIX}00000000=x").get(path)
     assert (found.status, "NU-9702" in found.text) == (401, True)
     assert "mu-port-louis" not in found.text and "3.2.4" not in found.text
 
 
-def test_a_cookie_of_another_console_is_none(socket: Path, guest: Guest) -> None:
+def test_cookie_of_another_console_is_invalid(socket: Path, guest: Guest) -> None:
     with served_console(socket) as other:
         assert Guest(other.port, guest.cookie).get("/").status == 401
     assert guest.get("/").status == 200
@@ -111,7 +111,7 @@ def test_a_cookie_of_another_console_is_none(socket: Path, guest: Guest) -> None
     "host",
     ["evil.example", "evil.example:80", "", "127.0.0.1.evil:1", "localhost:{port}", "[::1]:{port}"],
 )
-def test_a_name_of_somebody_else_leads_nowhere(guest: Guest, host: str) -> None:
+def test_foreign_host_name_is_refused(guest: Guest, host: str) -> None:
     assert guest.get("/", Host=host.format(port=guest.port)).status in (400, 403)
 
 
@@ -119,7 +119,7 @@ def test_a_name_of_somebody_else_leads_nowhere(guest: Guest, host: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/console.css", "/live.js", "/nothing", "/enter?key=x"])
-def test_what_every_answer_carries(guest: Guest, path: str) -> None:
+def test_every_answer_has_security_headers(guest: Guest, path: str) -> None:
     found = guest.get(path)
     policy = found.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
@@ -135,7 +135,7 @@ def test_what_every_answer_carries(guest: Guest, path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_a_page_is_whole_in_itself(place: Place, path: str, language: str) -> None:
+def test_page_is_complete_and_self_contained(place: Place, path: str, language: str) -> None:
     found = place.enter(language).settled(path)
     assert found.status == 200, found.text
     assert f'<html lang="{language}" dir="ltr">' in found.text
@@ -149,7 +149,7 @@ def test_a_page_is_whole_in_itself(place: Place, path: str, language: str) -> No
 # ---- forms ---------------------------------------------------------------------------------------
 
 
-def test_a_form_is_taken_once_however_often_it_comes(counter: Counter, guest: Guest) -> None:
+def test_form_is_accepted_once(counter: Counter, guest: Guest) -> None:
     page = guest.get("/hold")
     fields = {**page.form("/hold"), "reason": "customs fair"}
     first, again = guest.post("/hold", fields), guest.post("/hold", fields)
@@ -160,7 +160,7 @@ def test_a_form_is_taken_once_however_often_it_comes(counter: Counter, guest: Gu
     assert "Upgrades on hold." in shown.text and "customs fair" in shown.text
 
 
-def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
+def test_repeated_click_waits_for_the_first(
     counter: Counter, socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered with what the first came to, and not before."""
@@ -196,27 +196,27 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
     assert len(counter.rows()["jobs"]) == 1
 
 
-def lifted(counter: Counter) -> int:
+def count_unholds(counter: Counter) -> int:
     with Journal.open(counter.site.journal, read_only=True) as journal:
         return sum(event.kind == "unheld" for event in journal.list_events())
 
 
-def test_a_hold_is_lifted_by_its_button_once(counter: Counter, guest: Guest) -> None:
+def test_hold_is_removed_once_per_click(counter: Counter, guest: Guest) -> None:
     """The same click that comes again lifts nothing that somebody set meanwhile."""
     for reason in ("customs fair", "audit"):
         guest.submit(guest.get("/hold"), "/hold", reason=reason)
     fields = guest.get("/").form("/unhold")
     first = guest.post("/unhold", fields)
     assert first.status == 303
-    assert (holds(counter), lifted(counter)) == ([], 1)
+    assert (holds(counter), count_unholds(counter)) == ([], 1)
     shown = guest.get(first.headers["location"])
     assert "All holds removed." in shown.text and "customs fair" not in shown.text
     guest.submit(guest.get("/hold"), "/hold", reason="closing of the year")
     assert guest.post("/unhold", fields).headers["location"] == first.headers["location"]
-    assert (holds(counter), lifted(counter)) == (["closing of the year"], 1)
+    assert (holds(counter), count_unholds(counter)) == (["closing of the year"], 1)
 
 
-def test_who_may_not_operate_lifts_nothing(
+def test_viewer_cannot_remove_a_hold(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest.submit(guest.get("/hold"), "/hold", reason="customs fair")
@@ -229,7 +229,7 @@ def test_who_may_not_operate_lifts_nothing(
     assert holds(counter) == ["customs fair"]
 
 
-def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -> None:
+def test_upgrade_without_approvals_cannot_be_started(guest: Guest) -> None:
     page = guest.settled("/upgrade")
     assert "/schedule" in dict(page.forms()) and "/job" not in dict(page.forms())
 
@@ -242,7 +242,7 @@ def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -
         (NEXT, ["dossier", "plan"]),
     ],
 )
-def test_what_is_not_there_yet_is_no_error(
+def test_missing_predictions_are_no_error(
     counter: Counter, guest: Guest, known: Assessment, asked: list[str]
 ) -> None:
     counter.know(known)
@@ -251,7 +251,7 @@ def test_what_is_not_there_yet_is_no_error(
 
 
 @pytest.mark.parametrize("known", [replace(NEXT, slot_built=False, binding=""), NEXT])
-def test_job_of_a_release_that_failed_here_is_a_retry(
+def test_job_for_a_failed_release_is_a_retry(
     counter: Counter, guest: Guest, known: Assessment
 ) -> None:
     with Journal.open(counter.site.journal) as journal:
@@ -266,7 +266,7 @@ def test_job_of_a_release_that_failed_here_is_a_retry(
     assert ("3.3.0 failed at this site." in page.text) is (not known.binding)
 
 
-def test_what_a_job_came_to_is_waited_for(counter: Counter, guest: Guest) -> None:
+def test_result_of_a_job_is_awaited(counter: Counter, guest: Guest) -> None:
     """Seen: "Download it first", just after the download."""
     counter.know(replace(NEXT, slot_built=False, binding=""))
     guest.submit(guest.get("/upgrade"), "/job")
@@ -281,7 +281,7 @@ def test_what_a_job_came_to_is_waited_for(counter: Counter, guest: Guest) -> Non
     assert guest.settled("/upgrade").form("/job")["kind"] == "rehearse"
 
 
-def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
+def test_repeated_job_clicks_queue_one_job(counter: Counter, guest: Guest) -> None:
     counter.know(replace(NEXT, slot_built=False, binding=""))
     fields = guest.settled("/upgrade").form("/job")
     assert fields["kind"] == "prepare"
@@ -329,7 +329,7 @@ FOREIGN = tuple(
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_not_ours_changes_nothing(counter: Counter, guest: Guest, name: str) -> None:
+def test_foreign_requests_change_nothing(counter: Counter, guest: Guest, name: str) -> None:
     fields, headers = _foreign(guest.get("/hold"))[name]
     before = counter.rows()
     found = guest.post("/hold", fields, **headers)
@@ -338,14 +338,14 @@ def test_what_is_not_ours_changes_nothing(counter: Counter, guest: Guest, name: 
     assert counter.rows() == before
 
 
-def test_a_form_of_another_browser_is_refused(counter: Counter, place: Place) -> None:
+def test_form_of_another_browser_is_refused(counter: Counter, place: Place) -> None:
     one, other = place.enter(), place.enter()
     fields = {**one.get("/hold").form("/hold"), "reason": "x"}
     assert "NU-9704" in other.post("/hold", fields).text
     assert holds(counter) == []
 
 
-def test_what_was_refused_stays_refused(counter: Counter, guest: Guest) -> None:
+def test_refused_form_stays_refused(counter: Counter, guest: Guest) -> None:
     """A browser that goes back and sends it again hears the same, and nothing is done."""
     fields = {**guest.get("/hold").form("/hold"), "reason": "x" * 501}
     first, again = guest.post("/hold", fields), guest.post("/hold", fields)
@@ -355,7 +355,7 @@ def test_what_was_refused_stays_refused(counter: Counter, guest: Guest) -> None:
     assert holds(counter) == []
 
 
-def test_larger_than_any_form(guest: Guest) -> None:
+def test_oversized_form_is_refused(guest: Guest) -> None:
     big = {**guest.get("/hold").form("/hold"), "reason": "x" * 70_000}
     try:
         found = guest.post("/hold", big)
@@ -365,12 +365,12 @@ def test_larger_than_any_form(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("length", ["+0", "0_0", "-0"])
-def test_length_in_anything_but_digits_is_refused(guest: Guest, length: str) -> None:
+def test_non_decimal_content_length_is_refused(guest: Guest, length: str) -> None:
     """A server in front may read it differently."""
     assert guest.get("/settings", Content_Length=length).status == 400
 
 
-def test_who_drips_keeps_nobody_out(
+def test_slow_client_does_not_block_others(
     place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
@@ -382,7 +382,7 @@ def test_who_drips_keeps_nobody_out(
         line.close()
 
 
-def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
+def test_unsupported_methods_and_addresses_are_refused(guest: Guest) -> None:
     assert guest.ask("DELETE", "/").status == 404
     assert guest.get("/jobs/0").status == 404
     assert guest.get("/unhold").status == 404
@@ -395,7 +395,7 @@ def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
 # ---- what is shown -------------------------------------------------------------------------------
 
 
-def test_hostile_text_is_text(counter: Counter, guest: Guest) -> None:
+def test_hostile_text_is_escaped(counter: Counter, guest: Guest) -> None:
     with Journal.open(counter.site.journal) as journal:
         SiteHistory(journal).add_hold(HOSTILE, "<b>eve</b>\u202e", None)
     found = guest.get("/")
@@ -404,7 +404,7 @@ def test_hostile_text_is_text(counter: Counter, guest: Guest) -> None:
     assert not set("\u202e\x1b") & set(found.text)
 
 
-def test_an_address_is_shown_as_text(guest: Guest) -> None:
+def test_request_address_is_escaped(guest: Guest) -> None:
     found = guest.get("/%3Cscript%3Ealert(1)%3C/script%3E")
     assert found.status == 404
     assert "<script>" not in found.text
@@ -412,7 +412,7 @@ def test_an_address_is_shown_as_text(guest: Guest) -> None:
     assert "<script>" not in found.text and "Unknown error code:" in found.text
 
 
-def test_times_are_those_of_the_site_however_people_came_in(counter: Counter) -> None:
+def test_times_are_in_the_site_timezone(counter: Counter) -> None:
     """Seen behind a password: the zone of the machine, beside a terminal that had the site's."""
     settings = SETTINGS.model_copy(update={"timezone": "Indian/Mauritius"})
     counter.snapshots = SnapshotStore(settings, lambda: NOW)
@@ -420,7 +420,7 @@ def test_times_are_those_of_the_site_however_people_came_in(counter: Counter) ->
         assert "2026-11-24 10:00:00 +04" in place.enter().get("/").text
 
 
-def test_the_language_can_be_chosen(guest: Guest) -> None:
+def test_language_is_selectable(guest: Guest) -> None:
     page = guest.get("/")
     assert '<html lang="en"' in page.text
     found = guest.submit(page, "/language", language="fr")
@@ -431,15 +431,13 @@ def test_the_language_can_be_chosen(guest: Guest) -> None:
     assert not away.headers["location"].startswith("//")
 
 
-def test_a_code_is_explained(guest: Guest) -> None:
+def test_code_is_explained(guest: Guest) -> None:
     found = guest.get("/help?code=9314")
     assert "NU-9314" in found.text
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_no_explanation_has_a_gap_that_only_programs_understand(
-    guest: Guest, language: str
-) -> None:
+def test_explanations_have_no_unfilled_placeholder(guest: Guest, language: str) -> None:
     """Seen: "The {kind} to {version} failed in the step '{step}'", and "{cause_remedy}"."""
     guest.submit(guest.get("/"), "/language", language=language)
     for code in ("6011", "6012", "6018", "6026"):
@@ -452,7 +450,7 @@ def test_no_explanation_has_a_gap_that_only_programs_understand(
 # ---- deciding ------------------------------------------------------------------------------------
 
 
-def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) -> None:
+def test_approval_without_a_shown_dossier_is_impossible(counter: Counter, guest: Guest) -> None:
     """The dossier could not be made here: its digest is shown, and there is no button."""
     found = guest.settled("/approve")
     assert found.heading == "Approve upgrade to ncen 3.3.0?"
@@ -461,9 +459,7 @@ def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) ->
     assert counter.rows()["approvals"] == []
 
 
-def test_while_a_release_is_watched_there_is_nothing_to_decide(
-    counter: Counter, guest: Guest
-) -> None:
+def test_nothing_is_decided_during_the_soak(counter: Counter, guest: Guest) -> None:
     counter.site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
     with Journal.open(counter.site.journal) as journal:
         journal.commit_change(CHANGE.id)
@@ -480,7 +476,7 @@ def test_while_a_release_is_watched_there_is_nothing_to_decide(
 # ---- a service that is away ----------------------------------------------------------------------
 
 
-def test_a_service_that_was_never_there(tmp_path: Path) -> None:
+def test_service_that_never_answered_is_reported(tmp_path: Path) -> None:
     with served_console(tmp_path / "api.sock") as place:
         guest = place.enter()
         for path in PAGES:
@@ -489,7 +485,7 @@ def test_a_service_that_was_never_there(tmp_path: Path) -> None:
             assert "No response from the service since this console started." in found.text
 
 
-def test_a_service_that_ends_in_the_middle(counter: Counter) -> None:
+def test_service_that_stops_midway_is_reported_with_the_last_known_state(counter: Counter) -> None:
     """What was known is shown with its age; a form says that nobody knows what became of it."""
     from tests.agent.service.api.serving import answering
 
@@ -515,9 +511,7 @@ def test_a_service_that_ends_in_the_middle(counter: Counter) -> None:
         stack.__exit__(None, None, None)
 
 
-def test_live_page_is_answered_with_nothing_until_something_happens(
-    counter: Counter, guest: Guest
-) -> None:
+def test_live_page_is_unchanged_until_an_event(counter: Counter, guest: Guest) -> None:
     def seen() -> str:
         found = re.search(r'data-seen="([0-9-]+)"', guest.get("/live").text)
         assert found is not None
@@ -540,9 +534,7 @@ def label(page: Answer) -> str:
     return found[1]
 
 
-def test_job_is_never_answered_with_the_change_of_another_one(
-    counter: Counter, guest: Guest
-) -> None:
+def test_job_page_never_shows_the_change_of_another_job(counter: Counter, guest: Guest) -> None:
     """Its page shows it from the click on, also to somebody else and after a reload."""
     assert counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}).status == 202
     assert (label(guest.get("/live")), label(guest.get("/jobs/1"))) == ("Queued", "Queued")
@@ -561,7 +553,7 @@ def test_job_is_never_answered_with_the_change_of_another_one(
         assert 'class="steps"' not in found.text
 
 
-def test_title_tells_how_far_it_is(counter: Counter, guest: Guest) -> None:
+def test_title_shows_the_progress(counter: Counter, guest: Guest) -> None:
     def title(path: str) -> str:
         return guest.get(path).text.partition("<title>")[2].partition("</title>")[0]
 
@@ -575,9 +567,7 @@ def test_title_tells_how_far_it_is(counter: Counter, guest: Guest) -> None:
     assert title("/live").startswith("Upgrade to 3.3.0 failed")
 
 
-def test_failed_step_is_open_with_cause_remedy_code_and_report(
-    counter: Counter, guest: Guest
-) -> None:
+def test_failed_step_shows_cause_remedy_code_and_report(counter: Counter, guest: Guest) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
         journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
@@ -595,21 +585,19 @@ def test_failed_step_is_open_with_cause_remedy_code_and_report(
         assert 'href="/help?code=NU-3110#codes"' in step and link in step
 
 
-def test_what_is_predicted_is_looked_at_again_after_a_change(
-    counter: Counter, guest: Guest
-) -> None:
-    def looked() -> int:
+def test_prediction_is_renewed_after_a_change(counter: Counter, guest: Guest) -> None:
+    def count_inspections() -> int:
         assert guest.settled("/upgrade").state == "ready"
         return len(counter.inspector.asked)
 
-    first = looked()
-    assert looked() == first, "nothing happened"
+    first = count_inspections()
+    assert count_inspections() == first, "nothing happened"
     counter.site.open_change(StepName.FETCH)
     with Journal.open(
         counter.site.journal, now=lambda: datetime.now(UTC) + timedelta(seconds=1)
     ) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
-    assert looked() > first
+    assert count_inspections() > first
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
@@ -627,7 +615,7 @@ def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     counter.inspector.found = WorkerResult(0, document)
 
 
-def test_a_yes_from_many_sides_at_once_is_one(
+def test_concurrent_approvals_of_one_user_count_once(
     counter: Counter, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_user(monkeypatch, APPROVER)
@@ -636,11 +624,11 @@ def test_a_yes_from_many_sides_at_once_is_one(
     fields = [guest.settled("/approve").form("/approve") for guest in guests]
     start, found = threading.Barrier(2), []
 
-    def say_yes(guest: Guest, form: dict[str, str]) -> None:
+    def approve(guest: Guest, form: dict[str, str]) -> None:
         start.wait()
         found.append(guest.post("/approve", form).status)
 
-    sides = [threading.Thread(target=say_yes, args=one) for one in zip(guests, fields, strict=True)]
+    sides = [threading.Thread(target=approve, args=one) for one in zip(guests, fields, strict=True)]
     for side in sides:
         side.start()
     for side in sides:
@@ -654,7 +642,7 @@ def test_a_yes_from_many_sides_at_once_is_one(
     assert "Approval withdrawn." in after.text
 
 
-def test_what_is_shown_is_what_is_approved(
+def test_only_the_shown_dossier_is_approvable(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rehearsal that voids what somebody reads: no button, and an old form is refused."""
@@ -685,7 +673,7 @@ def test_rejection_is_a_hold_with_its_reason(
     assert len(holds(counter)) == 1 and counter.rows()["approvals"] == []
 
 
-def test_the_dossier_has_its_own_styles_and_nothing_else(
+def test_dossier_has_only_its_own_styles(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_user(monkeypatch, APPROVER)
@@ -701,7 +689,7 @@ def test_the_dossier_has_its_own_styles_and_nothing_else(
 
 
 @pytest.mark.parametrize(("path", "form"), [("/hold", "/hold"), ("/approve", "/approve")])
-def test_no_right_no_button_but_who_may(
+def test_missing_permission_names_its_holders_instead_of_a_button(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch, path: str, form: str
 ) -> None:
     as_user(monkeypatch, READER)
@@ -711,7 +699,7 @@ def test_no_right_no_button_but_who_may(
     assert form not in [address for address, _ in found.forms()]
 
 
-def test_the_service_decides_whatever_a_form_says(
+def test_service_enforces_permissions_against_forged_forms(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A form that somebody without the right kept, or made: refused by who asks the kernel."""
@@ -722,7 +710,7 @@ def test_the_service_decides_whatever_a_form_says(
     assert holds(counter) == []
 
 
-def test_who_may_see_nothing_sees_nothing(
+def test_user_without_a_role_sees_nothing(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del counter
@@ -733,7 +721,7 @@ def test_who_may_see_nothing_sees_nothing(
         assert "3.2.4" not in found.text
 
 
-def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest: Guest) -> None:
+def test_rollback_requires_the_shown_loss(counter: Counter, guest: Guest) -> None:
     """What would be lost is counted; another number, or none, orders nothing."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:

@@ -73,7 +73,7 @@ def as_usual(person: Browser) -> Iterator[Browser]:
     person.width(WIDE)
 
 
-def test_every_page(as_usual: Browser) -> None:
+def test_every_page_is_accessible_at_any_width(as_usual: Browser) -> None:
     """At any width, in both schemes, enlarged: nothing is cut off, refused or kept from anybody."""
     person, axe = as_usual, fetch_axe()
     person.complaints()
@@ -102,7 +102,7 @@ def cut_off(person: Browser, what: str) -> list[str]:
 
 @in_turns("name")
 @pytest.mark.parametrize("name", PAGES)
-def test_without_scripts(as_usual: Browser, name: str) -> None:
+def test_pages_work_without_scripts(as_usual: Browser, name: str) -> None:
     """What a script would show is on the page, and its forms are there."""
     as_usual.scripts(on=False)
     go(as_usual, name)
@@ -113,7 +113,7 @@ def test_without_scripts(as_usual: Browser, name: str) -> None:
 
 @in_turns("name")
 @pytest.mark.parametrize("name", PAGES)
-def test_printed(as_usual: Browser, name: str) -> None:
+def test_printed_pages_omit_controls(as_usual: Browser, name: str) -> None:
     """On paper stands what was asked for, and nothing that can only be clicked."""
     go(as_usual, name)
     paper = as_usual.printed()
@@ -125,7 +125,7 @@ def test_printed(as_usual: Browser, name: str) -> None:
         assert not any(part.shown for part in as_usual.all(selector)), selector
 
 
-def test_the_language_is_chosen_and_stays(as_usual: Browser) -> None:
+def test_selected_language_persists(as_usual: Browser) -> None:
     """In French every page says so, to who reads it out, too; and the choice is one click."""
     go(as_usual, "status")
     choose(as_usual, "fr")
@@ -145,7 +145,7 @@ def choose(person: Browser, language: str) -> None:
 
 @in_turns("name")
 @pytest.mark.parametrize("name", PAGES)
-def test_by_the_keyboard_alone(as_usual: Browser, name: str) -> None:
+def test_every_page_is_usable_by_keyboard(as_usual: Browser, name: str) -> None:
     """The first key leads past the pages; each further one to what can be used, and is seen."""
     go(as_usual, name)
     as_usual.key(TAB)
@@ -200,7 +200,7 @@ def squatting(port: int) -> Iterator[list[str]]:
             thread.join()
 
 
-def test_squatter_beside_the_console_hears_nothing(as_usual: Browser, socket: Path) -> None:
+def test_other_listener_on_the_port_receives_nothing(as_usual: Browser, socket: Path) -> None:
     with consoled(socket) as link:
         port = int(re.findall(r":(\d+)/", link)[0])
         with squatting(port) as heard:

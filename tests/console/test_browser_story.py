@@ -88,7 +88,7 @@ def service() -> Iterator[Served]:
         yield process
 
 
-def told_of(where: str, people: Mapping[str, Attention]) -> None:
+def require_counted(where: str, people: Mapping[str, Attention]) -> None:
     """What was counted is what is recorded."""
     shares = [row(f"{where}: {who}", one) for who, one in people.items()]
     whole = row(f"**{where}: all**", sum(people.values(), Attention()))
@@ -154,18 +154,18 @@ def ended(person: Browser) -> None:
     assert person.all(".label.good"), person.text
 
 
-def say_yes(person: Browser, path: str) -> None:
+def approve(person: Browser, path: str) -> None:
     press(person, path, 'form[action="/approve"]')
     person.until("their yes stands", lambda: person.all('form[action="/withdraw"]'))
 
 
-def both_say_yes(people: Sequence[Browser], path: str) -> None:
+def approve_concurrently(people: Sequence[Browser], path: str) -> None:
     """At once: each presses as soon as there is a button."""
     with ThreadPoolExecutor(len(people)) as pool:
         ready = [pool.submit(person_waits, one, path, 'form[action="/approve"]') for one in people]
         for one in ready:
             one.result()
-        for said in [pool.submit(say_yes, one, path) for one in people]:
+        for said in [pool.submit(approve, one, path) for one in people]:
             said.result()
 
 
@@ -175,7 +175,7 @@ def upgrade_now(person: Browser) -> None:
     person.one('form[action="/job"]:has(#agreed) button').click()
 
 
-def nobody_answers(person: Browser, told: Telling) -> None:
+def require_outage_notice(person: Browser, told: Telling) -> None:
     """The page that was open says so, by its script or by loading itself again."""
     if told.scripts:
         person.until("nobody answers", lambda: person.one("[data-live-lost]").shown)
@@ -192,7 +192,9 @@ def goes_on(person: Browser, told: Telling) -> None:
 
 @in_turns("told")
 @pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
-def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telling) -> None:
+def test_release_is_installed_and_rolled_back_by_browsers_alone(
+    service: Served, told: Telling
+) -> None:
     socket = service.client.path
     with ExitStack() as stack:
         operator, first, second = (
@@ -215,14 +217,14 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         look(operator, "/approve")
         assert not operator.all('form[action="/approve"]'), "who operates does not approve"
         # Two people say yes, each as themselves.
-        say_yes(first, "/approve")
+        approve(first, "/approve")
         look(operator, "/")
         keep(operator, "status", told.language)
         look(operator, "/upgrade")
         assert not operator.all("#agreed"), "one yes is not enough"
         look(second, "/approve")
         keep(second, "approve", told.language)
-        say_yes(second, "/approve")
+        approve(second, "/approve")
         given = service.client.get("/v1/next-upgrade")["approvals"]
         assert [one["actor"] for one in given] == [FIRST, SECOND]
         # The upgrade; all that does it is killed in the middle, and the pages say so.
@@ -230,7 +232,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         go(first, "/live")
         service.until("step-intended", step="migrate")
         service.kill_all()
-        nobody_answers(first, told)
+        require_outage_notice(first, told)
         look(second, "/")
         assert second.all('main[data-state="broken"]'), second.text
         assert "3.2.4" in second.one(".stale").text, "what was known last"
@@ -240,7 +242,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         assert version_of(service.demo).whole == "3.2.4"
         # Once more, since one yes was for one stop; both say it at once, and both count.
         service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
-        both_say_yes((first, second), "/approve")
+        approve_concurrently((first, second), "/approve")
         given = service.client.get("/v1/next-upgrade")["approvals"]
         assert sorted(one["actor"] for one in given) == sorted([FIRST, SECOND])
         upgrade_now(operator)
@@ -266,8 +268,8 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
             go(second, f"/history/{change['id']}")
             assert change["to"] in second.one("h1").text
         # And back: two people, and the count of what would be lost, typed.
-        say_yes(first, "/rollback-plan")
-        say_yes(second, "/rollback-plan")
+        approve(first, "/rollback-plan")
+        approve(second, "/rollback-plan")
         form = 'form[action="/rollback"]'
         there(operator, "/rollback-plan", f"{form} button")
         if operator.all("#typed"):
@@ -275,5 +277,5 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         operator.one(f"{form} button").click()
         ended(operator)
         people = {"who operates": operator, "the first to approve": first, "the second": second}
-        told_of("browser", {name: person.attention for name, person in people.items()})
+        require_counted("browser", {name: person.attention for name, person in people.items()})
     assert version_of(service.demo).whole == "3.2.4"

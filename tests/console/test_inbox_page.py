@@ -35,7 +35,7 @@ def buttons(page: Answer) -> list[str]:
     return [hidden["file"] for address, hidden in page.forms() if address == "/import"]
 
 
-def test_a_click_is_one_order(counter: Counter, inbox: Path, guest: Guest) -> None:
+def test_click_queues_one_import(counter: Counter, inbox: Path, guest: Guest) -> None:
     (inbox / "ke.ncen").write_bytes(b"bundle")
     page = guest.get("/upgrade")
     assert buttons(page) == ["ke.ncen"]
@@ -49,7 +49,7 @@ def test_a_click_is_one_order(counter: Counter, inbox: Path, guest: Guest) -> No
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_what_cannot_be_imported_has_no_button(
+def test_unimportable_file_has_no_button(
     counter: Counter, inbox: Path, place: Place, language: str
 ) -> None:
     (inbox / "link.ncen").symlink_to("/etc/hostname")
@@ -66,7 +66,7 @@ def test_what_cannot_be_imported_has_no_button(
         assert words in text
 
 
-def test_an_empty_tray_and_none_at_all(counter: Counter, guest: Guest) -> None:
+def test_empty_and_missing_import_directories_are_shown(counter: Counter, guest: Guest) -> None:
     broken = guest.get("/upgrade")
     assert (broken.status, "NU-9333" in broken.text, buttons(broken)) == (200, True, [])
     (counter.site.state / "inbox").mkdir(mode=0o700)
@@ -74,7 +74,7 @@ def test_an_empty_tray_and_none_at_all(counter: Counter, guest: Guest) -> None:
     assert "The import directory is empty." in empty.text and "NU-9333" not in empty.text
 
 
-def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> None:
+def test_feed_state_is_shown(counter: Counter, guest: Guest) -> None:
     """Seen: a list that was imported as "the feed was asked", and three failures as "never"."""
     counter.know(None)
     assert "No metadata yet." in guest.get("/upgrade").text
@@ -86,7 +86,7 @@ def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> 
     assert "Last check for releases" in now
 
 
-def test_a_file_that_was_taken_away_meanwhile(counter: Counter, inbox: Path, guest: Guest) -> None:
+def test_file_removed_meanwhile_is_reported(counter: Counter, inbox: Path, guest: Guest) -> None:
     (inbox / "ke.ncen").write_bytes(b"bundle")
     page = guest.get("/upgrade")
     (inbox / "ke.ncen").unlink()
@@ -96,9 +96,7 @@ def test_a_file_that_was_taken_away_meanwhile(counter: Counter, inbox: Path, gue
 
 
 @pytest.mark.parametrize("file", ["", "../journal.sqlite", "..", "/etc/shadow", "a\nb"])
-def test_a_form_that_was_made_by_hand(
-    counter: Counter, inbox: Path, guest: Guest, file: str
-) -> None:
+def test_forged_form_is_refused(counter: Counter, inbox: Path, guest: Guest, file: str) -> None:
     (inbox / "ke.ncen").write_bytes(b"bundle")
     refused = guest.submit(guest.get("/upgrade"), "/import", file=file)
     assert (refused.status, refused.state) == (400 if file else 409, "refused"), refused.text
@@ -107,7 +105,7 @@ def test_a_form_that_was_made_by_hand(
     assert orders(counter) == []
 
 
-def test_who_may_only_look_sees_it_and_who_may(
+def test_viewer_sees_files_and_permitted_users(
     counter: Counter, inbox: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (inbox / "ke.ncen").write_bytes(b"bundle")

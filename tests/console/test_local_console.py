@@ -19,7 +19,7 @@ from tests.console.support import Guest, console
 from tests.support.forks import DEADLINE_S
 
 
-def test_links_for_a_program(socket: Path) -> None:
+def test_login_links_are_given_to_a_program(socket: Path) -> None:
     with console(socket) as found:
         assert found.valid_s == 60
         assert found.link.startswith(f"http://127.0.0.1:{found.port}/enter?key=")
@@ -29,7 +29,7 @@ def test_links_for_a_program(socket: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_it_ends(socket: Path, how: object) -> None:
+def test_console_ends_on_request_or_signal(socket: Path, how: object) -> None:
     with console(socket) as found:
         process = found.process
         if isinstance(how, signal.Signals):
@@ -42,7 +42,7 @@ def test_it_ends(socket: Path, how: object) -> None:
             Guest(found.port).get("/")
 
 
-def test_a_port_that_is_taken(socket: Path) -> None:
+def test_occupied_port_is_reported(socket: Path) -> None:
     with sockets.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         done = subprocess.run(
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken(socket: Path) -> None:
     assert "NU-9706" in done.stderr and port in done.stderr
 
 
-def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path) -> None:
+def test_console_ends_with_its_terminal(counter: Counter, socket: Path) -> None:
     """As a person has it: a link and the way to it, and the end of the terminal ends it."""
     del socket
     program = [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
@@ -77,7 +77,7 @@ def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path
     assert os.waitpid(number, 0)[1] == 0
 
 
-def test_the_way_from_another_machine_names_who_it_is_whatever_the_environment_lacks(
+def test_ssh_hint_names_the_user_without_environment_variables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):

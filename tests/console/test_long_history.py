@@ -49,7 +49,7 @@ def listed(guest: Guest, path: str) -> tuple[list[str], list[str]]:
         ("/rollback-plan", 6),
     ],
 )
-def test_a_page_asks_as_often_for_many_changes(
+def test_page_request_count_is_independent_of_the_history(
     counter: Counter, socket: Path, path: str, most: int
 ) -> None:
     counter.site.journal.unlink()

@@ -121,19 +121,19 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
 
 
 @pytest.mark.parametrize("name", DEEDS)
-def test_the_next_thing_to_do(name: str) -> None:
+def test_next_action_is_proposed(name: str) -> None:
     more, comes, wanted = DEEDS[name]
     found = find_next_action(status(**more), comes)
     assert (found.action, found.link, found.job_kind) == wanted
     assert found.role == ("operate" if found.action in ("job", "unhold") else "read")
 
 
-def test_the_next_action_names_the_required_release_first() -> None:
+def test_next_action_names_the_required_release_first() -> None:
     found = find_next_action(status(), next_upgrade(hops=["3.3.10", "3.4.0"], missing=0))
     assert found.reason.render() == "Approved: 3.3.10, then 3.4.0"
 
 
-def test_what_waits_for_whom() -> None:
+def test_pending_items_are_listed() -> None:
     seen = status(journal={"holds": [HELD]}, service={"reason": "it is on hold"})
     comes = next_upgrade(approvals=[{"actor": "amina"}])
     assert [text.render() for text in list_pending(seen, comes)] == [
@@ -151,7 +151,7 @@ def test_what_waits_for_whom() -> None:
     ]
 
 
-def test_release_that_failed_here_is_not_just_to_be_approved() -> None:
+def test_failed_release_is_not_simply_approvable() -> None:
     bad = status(journal={"bad_releases": [{"version": "3.3.0"}]})
     found = find_next_action(bad, next_upgrade())
     assert (found.link, found.role) == ("/history", "read")
@@ -159,7 +159,7 @@ def test_release_that_failed_here_is_not_just_to_be_approved() -> None:
     assert find_next_action(bad, next_upgrade(missing=0)).link == "/upgrade"
 
 
-def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
+def test_approval_is_not_requested_during_the_soak() -> None:
     watched = change(state="committed", soak_ends_at="2026-11-24T20:40:00+00:00")
     seen = status(journal={"open_change": watched})
     zone = ZoneInfo("Indian/Mauritius")
@@ -176,7 +176,7 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
         ({}, "Rollback approved without data loss"),
     ],
 )
-def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str) -> None:
+def test_rollback_approvals_are_shown(more: dict[str, int], words: str) -> None:
     back = {
         "from": "3.3.0",
         "version": "3.2.4",
@@ -218,7 +218,7 @@ BUSY = {
 }  # fmt: skip
 
 
-def test_a_change_that_goes_on() -> None:
+def test_running_change_is_shown() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "en")
     assert (view.label, view.headline) == ("In progress", "Upgrading to 3.3.0")
     assert view.progress == "copying seizures, 1.5 MB of 3.0 MB"
@@ -235,7 +235,7 @@ def test_a_change_that_goes_on() -> None:
     assert view.busy and not view.can_end_soak
 
 
-def test_the_way_back_downloads_nothing() -> None:
+def test_rollback_shows_no_download() -> None:
     view = build_live_view(report(kind="rollback"), None, BUSY, NOW, "en")
     assert view.headline == "Rolling back to 3.3.0"
     assert view.steps[0].name == "verifying the release"
@@ -245,7 +245,7 @@ OPENED = {**step("maintenance-off", "done", 0.2), "started_at": "2026-11-24T06:0
 
 
 @pytest.mark.parametrize("kind", ["upgrade", "rollback"])
-def test_soak_period_is_not_shown_before_users_can_work(kind: str) -> None:
+def test_soak_period_is_shown_only_after_the_downtime(kind: str) -> None:
     """Seen: "Soak period" above "Users cannot work", and a button that confirms the release."""
     committed = report("committed", kind=kind)
     view = build_live_view(committed, None, BUSY, NOW, "en")
@@ -258,7 +258,7 @@ def test_soak_period_is_not_shown_before_users_can_work(kind: str) -> None:
     assert (view.label, view.can_end_soak) == ("Soak period", True)
 
 
-def test_who_are_in_again_were_out() -> None:
+def test_downtime_stands_still_after_users_returned() -> None:
     """Also while the release is watched; the time stands still then."""
     steps = [*report()["steps"], OPENED]
     view = build_live_view(report("committed", downtime_s=25.0, steps=steps), None, IDLE, NOW, "en")
@@ -279,7 +279,7 @@ def test_who_are_in_again_were_out() -> None:
         ("some-day-else", None, ("bad", "Users cannot work")),
     ],
 )  # fmt: skip
-def test_whether_users_can_work_is_said_of_the_application(
+def test_availability_is_taken_from_the_application(
     state: str, shown: dict[str, Any] | None, words: tuple[str, str]
 ) -> None:
     """What the steps say is not enough: the service has seen the application."""
@@ -292,7 +292,7 @@ def test_whether_users_can_work_is_said_of_the_application(
     ("running", "words"),
     [({"error": {}}, "Unknown whether users can work"), ({"version": None}, "Not adopted")],
 )
-def test_users_of_an_application_that_is_not_known(running: dict[str, Any], words: str) -> None:
+def test_unknown_availability_is_reported(running: dict[str, Any], words: str) -> None:
     view = build_live_view(None, None, IDLE, NOW, "en")
     assert describe_users(status(running=running), view) == ("wait", words)
 
@@ -300,7 +300,7 @@ def test_users_of_an_application_that_is_not_known(running: dict[str, Any], word
 @pytest.mark.parametrize(
     ("known_at", "asks"), [("05:59:59", True), ("06:00:00.9", True), ("06:00:01", False)]
 )
-def test_status_is_never_older_than_the_newest_event(known_at: str, asks: bool) -> None:
+def test_status_is_not_older_than_the_newest_event(known_at: str, asks: bool) -> None:
     """Seen: "users can work" for half a minute of a stop that began within the same second."""
     at = datetime.fromisoformat(f"2026-11-24T{known_at}+00:00")
     last = SimpleNamespace(at=at, status=status())
@@ -312,7 +312,7 @@ def test_status_is_never_older_than_the_newest_event(known_at: str, asks: bool) 
     assert (found == "anew") is asks
 
 
-def test_in_another_language() -> None:
+def test_live_view_is_translated() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "fr")
     assert view.headline == "Mise à niveau vers 3.3.0"
     assert view.steps[2].name == "copie des bases de données"
@@ -334,7 +334,7 @@ def test_in_another_language() -> None:
          "In progress", "Operation in progress", "", True),
     ],
 )  # fmt: skip
-def test_what_is_so(
+def test_live_view_describes_the_state(
     shown: dict[str, Any] | None, moment: dict[str, Any], label: str, headline_: str, clock: str,
     busy: bool,
 ) -> None:  # fmt: skip
@@ -375,7 +375,7 @@ NEWEST: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None, tuple[bool
 
 
 @pytest.mark.parametrize("name", NEWEST)
-def test_newest_is_a_job_until_its_change_begins(name: str) -> None:
+def test_newest_item_is_a_job_until_its_change_starts(name: str) -> None:
     """Seen: the failure of before as the answer to an order that had just been given."""
     shown, given, wanted = NEWEST[name]
     found = choose_newest(shown, given)
@@ -402,7 +402,7 @@ JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, bool]]] = 
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_page_of_a_job_shows_that_job(name: str) -> None:
+def test_job_page_shows_its_own_job(name: str) -> None:
     given, moment, wanted = JOBS[name]
     view = build_live_view(None, given, moment, NOW, "en")
     assert (view.label, view.progress, view.busy) == wanted
@@ -412,26 +412,26 @@ def test_page_of_a_job_shows_that_job(name: str) -> None:
     assert (view.lines == ("Nothing to do.",)) is (name == "it is done")
 
 
-def test_report_of_a_rehearsal_is_the_page_of_the_upgrade() -> None:
+def test_rehearsal_report_leads_to_the_upgrade_page() -> None:
     """Its lines are in the language of who submitted it."""
     given = {**job(AFTER, **{**FAILED, "result": SAID}), "kind": "rehearse"}
     view = build_live_view(None, given, IDLE, NOW, "fr")
     assert (view.lines, view.headline) == ((), "Tâche 7\xa0: essai de 3.3.0")
 
 
-def test_change_that_was_interrupted_says_when() -> None:
+def test_interrupted_change_names_its_step() -> None:
     cut = {"step": "copy", "at": AT, "during": True, "resumed_at": AT}
     shown = report("reverted", ended_at=AT, interruption=cut)
     view = build_live_view(shown, None, IDLE, NOW, "en")
     assert (view.problem, view.lines) == (None, ("Interrupted during: copying the databases",))
 
 
-def test_who_does_not_approve_is_not_asked_to() -> None:
+def test_viewer_is_not_asked_to_approve() -> None:
     found = find_next_action(status(you={"roles": ["operate", "read"]}), next_upgrade())
     assert (found.link, found.button.template) == ("/approve", "Show the dossier")
 
 
-def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
+def test_failed_step_shows_cause_and_remedy() -> None:
     steps = [{**one, "state": "undone"} for one in report()["steps"]]
     failure = {"step": "copy", "code": "NU-3110", "error": "No room.\nmore"}
     shown = report("reverted", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
@@ -445,7 +445,7 @@ def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     assert done.problem is None and not done.failed_step
 
 
-def test_error_of_the_job_tells_more_than_that_of_the_step() -> None:
+def test_job_error_is_preferred_to_the_step_error() -> None:
     failure = {"step": "copy", "code": FAULT["code"], "error": "-"}
     shown = report("reverted", ended_at=AT, failure=failure)
     assert build_live_view(shown, job(BEFORE, **FAILED), IDLE, NOW, "en").problem == FAULT
@@ -457,7 +457,7 @@ def test_error_of_the_job_tells_more_than_that_of_the_step() -> None:
 @pytest.mark.parametrize(
     ("ended", "older"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
 )
-def test_prediction_is_old_once_a_change_has_ended(ended: str | None, older: bool) -> None:
+def test_prediction_is_outdated_after_a_change(ended: str | None, older: bool) -> None:
     """Also where people may decide on it still: an upgrade and a way back leave the binding."""
     last = status(
         journal={"last_change": None if ended == "none" else {"ended_at": ended}},
@@ -467,7 +467,7 @@ def test_prediction_is_old_once_a_change_has_ended(ended: str | None, older: boo
     assert not is_older_than_last_change(InspectionState("m", NOW), last), "it is being looked at"
 
 
-def test_a_figure_or_none() -> None:
+def test_missing_durations_are_omitted() -> None:
     assert format_downtime(None).render() == "unknown (no rehearsal yet)"
     assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
@@ -493,11 +493,11 @@ def test_a_figure_or_none() -> None:
          "The upgrade does not start automatically."),
     ],
 )  # fmt: skip
-def test_when_it_begins(begins: dict[str, Any] | None, words: str) -> None:
+def test_start_time_is_described(begins: dict[str, Any] | None, words: str) -> None:
     assert format_start(begins).render() == words
 
 
-def test_settings_of_the_file_are_apart_and_no_secret_is_shown() -> None:
+def test_configured_settings_are_separate_and_secrets_masked() -> None:
     def rows() -> Iterator[dict[str, Any]]:
         for name, value, hidden, explicit in [
             ("url", "https://x", True, True), ("environment", None, True, True),

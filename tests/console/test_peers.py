@@ -47,7 +47,7 @@ def asked_as(user: str | None, port: int) -> bytes:
     return found
 
 
-def test_our_own_and_one_that_was_let_go_of() -> None:
+def test_own_connection_has_an_owner_and_a_closed_one_has_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.create_connection(listener.getsockname())
         near, _ = listener.accept()
@@ -58,7 +58,7 @@ def test_our_own_and_one_that_was_let_go_of() -> None:
             assert find_owner(there, here) is None, "listed as root's, and held by nobody"
 
 
-def test_one_that_comes_over_a_socket_of_ipv6() -> None:
+def test_ipv6_connection_has_an_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.socket(socket.AF_INET6)
         with far:
@@ -71,7 +71,7 @@ def test_one_that_comes_over_a_socket_of_ipv6() -> None:
                 assert find_owner(near.getsockname(), near.getpeername()) == os.geteuid()
 
 
-def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_connection_has_no_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.can_find_owner()
     monkeypatch.setattr(server, "_SOCK_DIAG", 31)  # of no family
     assert not server.can_find_owner()
@@ -97,7 +97,7 @@ def test_listener_is_not_a_connection() -> None:
         (0, {"SUDO_UID": "-1"}, {0}),
     ],
 )
-def test_whose_are_taken(
+def test_allowed_users_are_listed(
     monkeypatch: pytest.MonkeyPatch, me: int, environment: dict[str, str], allowed: set[int]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: me)
@@ -105,7 +105,7 @@ def test_whose_are_taken(
 
 
 @pytest.mark.parametrize("whose", ["ours", "another's"])
-def test_another_user_of_the_machine_reaches_nothing(whose: str) -> None:
+def test_connection_of_another_user_is_refused(whose: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     pwd.getpwnam(OTHER)

@@ -42,7 +42,7 @@ OWN = "http://127.0.0.1:8460"
         ("GET", None, None, None, True),
     ],
 )
-def test_where_it_comes_from(
+def test_origin_of_a_form_is_checked(
     method: str, origin: str | None, site: str | None, mode: str | None, taken: bool
 ) -> None:
     request = WebRequest(
@@ -61,7 +61,7 @@ def test_where_it_comes_from(
      "localhost.evil.example:1", "127.0.0.1.evil.example:8460", "[::1]:8460",
      "127.0.0.1:8460:1", "LOCALHOST@evil:1"],
 )  # fmt: skip
-def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
+def test_foreign_name_of_this_address_is_refused(host: str) -> None:
     with pytest.raises(UpdaterError, match="NU-9703"):
         parse_request({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c", LOCAL_ORIGIN.hosts)
 
@@ -71,7 +71,7 @@ def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
     [("ncen.customs.example", True), ("ncen:8443", True), ("10.0.0.1", True), ("", False),
      ("a/b", False), ("a@b", False), ("-a", False), ("a:b", False), ("a:1:2", False)],
 )  # fmt: skip
-def test_a_name_that_a_web_server_in_front_has(host: str, taken: bool) -> None:
+def test_name_used_by_the_front_end_is_accepted(host: str, taken: bool) -> None:
     environ = {"REQUEST_METHOD": "GET", "HTTP_HOST": host}
     if taken:
         assert parse_request(environ, "c", TLS_ORIGIN.hosts).host == host
@@ -80,14 +80,14 @@ def test_a_name_that_a_web_server_in_front_has(host: str, taken: bool) -> None:
             parse_request(environ, "c", TLS_ORIGIN.hosts)
 
 
-def test_behind_tls_a_form_comes_from_a_page_of_tls() -> None:
+def test_form_behind_tls_needs_a_tls_origin() -> None:
     plain = WebRequest("POST", "/", host="ncen.example", origin="http://ncen.example")
     with pytest.raises(UpdaterError, match="NU-9703"):
         require_same_origin(plain, TLS_ORIGIN.scheme)
     require_same_origin(replace(plain, origin="https://ncen.example"), TLS_ORIGIN.scheme)
 
 
-def test_what_is_read_of_a_head() -> None:
+def test_request_headers_are_parsed() -> None:
     found = parse_request(
         {
             "REQUEST_METHOD": "GET", "HTTP_HOST": "127.0.0.1:1", "QUERY_STRING": "a=%C3%A9&b=",
@@ -106,7 +106,7 @@ def form(content: bytes, **environ: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_a_form() -> None:
+def test_form_is_parsed() -> None:
     assert read_form(form(b"a=1&b=c+d")) == {"a": "1", "b": "c d"}
 
 
@@ -127,6 +127,6 @@ def test_a_form() -> None:
     ],
     ids=range(11),
 )
-def test_a_form_that_is_none(environ: dict[str, object]) -> None:
+def test_invalid_form_is_refused(environ: dict[str, object]) -> None:
     with pytest.raises(UpdaterError, match="NU-9704"):
         read_form(environ)

@@ -12,7 +12,7 @@ from ncen_updater.console.service_client import ServiceClient
 from ncen_updater.console.sessions import BrowserSessions, FormTokens, LoginKeys, UserContext
 
 
-def test_a_key_is_good_once_and_not_long() -> None:
+def test_login_key_is_valid_once_and_expires() -> None:
     now = [0.0]
     keys = LoginKeys(lambda: now[0])
     one, two = keys.issue_key(), keys.issue_key()
@@ -24,7 +24,7 @@ def test_a_key_is_good_once_and_not_long() -> None:
     assert not keys.consume_key("\ud800")
 
 
-def test_of_too_many_keys_the_oldest_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_login_key_expires_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_KEYS", 2)
     keys = LoginKeys()
     issued = [keys.issue_key() for _ in range(3)]
@@ -43,7 +43,7 @@ class Given(UserContext):
         super().close()
 
 
-def test_a_session_is_found_by_its_secret_alone() -> None:
+def test_session_is_found_only_by_its_secret() -> None:
     now = [0.0]
     known = BrowserSessions(2, clock=lambda: now[0])
     secrets, inside = [], Given()
@@ -56,7 +56,7 @@ def test_a_session_is_found_by_its_secret_alone() -> None:
     assert known.find_session(secrets[2]) is None
 
 
-def test_new_session_ends_the_oldest_of_that_person_and_nobody_elses() -> None:
+def test_new_session_ends_the_oldest_session_of_that_user_only() -> None:
     """Seen: one account came in 41 times, and nobody else was in any more."""
     now, greedy, other = [0.0], Given(), Given()
     known = BrowserSessions(2, None, lambda: now[0])
@@ -70,7 +70,7 @@ def test_new_session_ends_the_oldest_of_that_person_and_nobody_elses() -> None:
     assert (greedy.ended, other.ended) == (0, 0)
 
 
-def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:
+def test_idle_session_expires() -> None:
     """And the process that asked for them is let go of; another browser of theirs keeps it."""
     now, shared, alone = [0.0], Given(), Given()
     known = BrowserSessions(5, 60.0, lambda: now[0])
@@ -86,7 +86,7 @@ def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:
 
 
 @pytest.mark.parametrize("changed", ["address", "session", "number", "signature", "empty"])
-def test_a_token_is_of_one_session_and_one_address(changed: str) -> None:
+def test_token_is_bound_to_session_and_address(changed: str) -> None:
     acts, other = FormTokens(), FormTokens()
     token = acts.create_token("/hold")
     number, _, signature = token.partition(".")
@@ -99,7 +99,7 @@ def test_a_token_is_of_one_session_and_one_address(changed: str) -> None:
     assert not acts.is_valid(*wrong)
 
 
-def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> None:
+def test_concurrent_form_is_processed_once() -> None:
     acts, start, mine = FormTokens(), threading.Barrier(8), []
     token = acts.create_token("/job")
 
@@ -115,7 +115,7 @@ def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> No
     assert sorted(mine) == [False] * 7 + [True]
 
 
-def test_a_session_does_no_more_than_anybody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forms_per_session_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_FORMS", 1)
     acts = FormTokens()
     acts.start_form("a")

@@ -150,7 +150,9 @@ def answer(person: Browser) -> None:
     settled(person)
 
 
-def test_answers_of_a_file_are_not_asked_and_work_outlives_the_page(site: BareSite) -> None:
+def test_answers_of_a_file_are_not_asked_and_setup_continues_without_the_page(
+    site: BareSite,
+) -> None:
     before = site.look()
     with setting_up(site, "--answers", str(site.write_answers())) as (link, process):
         guest = entered(int(link.split(":")[2].partition("/")[0]), link)
@@ -170,14 +172,14 @@ def test_answers_of_a_file_are_not_asked_and_work_outlives_the_page(site: BareSi
 
 
 @pytest.mark.parametrize("words", [("--yes",), ("--undo",), ("--dry-run",)])
-def test_page_takes_no_words_of_the_terminal(
+def test_page_rejects_terminal_options(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["--json", "setup", "--web", *words]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == BAD_USAGE.code
 
 
-def test_page_is_not_opened_for_a_site_that_is_set_up(
+def test_page_is_refused_for_a_configured_site(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "etc/ncen-updater/agent.toml"
@@ -253,7 +255,7 @@ def place(agent: Agent, clock: list[float]) -> Iterator[tuple[SetupPage, Place]]
         yield found
 
 
-def test_strangers_get_nothing(agent: Agent, place: tuple[SetupPage, Place]) -> None:
+def test_unauthenticated_request_gets_nothing(agent: Agent, place: tuple[SetupPage, Place]) -> None:
     _, there = place
     key = there.keys.issue_key()
     nobody = Guest(there.port)
@@ -268,7 +270,7 @@ def test_strangers_get_nothing(agent: Agent, place: tuple[SetupPage, Place]) -> 
     assert [order["act"] for order in agent.orders] == ["plan"]
 
 
-def test_form_of_another_place_does_nothing(agent: Agent, place: tuple[SetupPage, Place]) -> None:
+def test_forged_form_does_nothing(agent: Agent, place: tuple[SetupPage, Place]) -> None:
     guest = place[1].enter()
     page = guest.settled("/")
     fields = {**page.form("/apply"), "compared": "yes"}
@@ -278,9 +280,7 @@ def test_form_of_another_place_does_nothing(agent: Agent, place: tuple[SetupPage
     assert [order["act"] for order in agent.orders] == ["plan"]
 
 
-def test_plan_is_applied_once_and_as_it_was_shown(
-    agent: Agent, place: tuple[SetupPage, Place]
-) -> None:
+def test_plan_is_applied_once_as_shown(agent: Agent, place: tuple[SetupPage, Place]) -> None:
     page, there = place
     first, second = there.enter(), there.enter()
     shown, old = first.settled("/"), second.settled("/")
@@ -303,7 +303,7 @@ def test_plan_is_applied_once_and_as_it_was_shown(
     assert agent.orders[-1]["plan"] == other["plan"]
 
 
-def test_failed_step_is_shown_being_undone(agent: Agent, place: tuple[SetupPage, Place]) -> None:
+def test_failed_step_is_shown_being_reverted(agent: Agent, place: tuple[SetupPage, Place]) -> None:
     page, there = place
     guest = there.enter()
     shown = guest.settled("/")
@@ -322,7 +322,7 @@ def test_failed_step_is_shown_being_undone(agent: Agent, place: tuple[SetupPage,
     assert not page.is_applying
 
 
-def test_typed_answers_stay_when_there_is_no_plan(
+def test_typed_answers_are_kept_after_a_failed_plan(
     agent: Agent, place: tuple[SetupPage, Place]
 ) -> None:
     guest = place[1].enter()
@@ -333,7 +333,7 @@ def test_typed_answers_stay_when_there_is_no_plan(
     assert SETUP_STEP_FAILED.code in failed.text and 'value="typed-by-hand"' in failed.text
 
 
-def test_page_ends_with_the_setup_or_when_nobody_looks(agent: Agent, clock: list[float]) -> None:
+def test_page_ends_with_the_setup_or_when_idle(agent: Agent, clock: list[float]) -> None:
     with served(agent, clock) as (page, there):
         guest = there.enter()
         shown = guest.settled("/")

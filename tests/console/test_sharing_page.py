@@ -36,7 +36,7 @@ def share(guest: Guest, level: str, **more: str) -> Answer:
     return guest.get(sent.headers["location"]) if sent.status == 303 else sent
 
 
-def test_all_that_would_be_sent_is_on_the_page(guest: Guest) -> None:
+def test_everything_to_be_sent_is_shown(guest: Guest) -> None:
     page = html.unescape(guest.settled("/sharing").text)
     for row in FOUND["receipt"]["levels"]:  # type: ignore[attr-defined]
         assert row["statement"] in page
@@ -44,7 +44,9 @@ def test_all_that_would_be_sent_is_on_the_page(guest: Guest) -> None:
             assert sentence in page
 
 
-def test_level_goes_up_when_marked_and_down_at_once(counter: Counter, approver: Guest) -> None:
+def test_level_is_raised_with_consent_and_lowered_at_once(
+    counter: Counter, approver: Guest
+) -> None:
     assert offers(approver.settled("/sharing")) == ["version", "outcome", "figures"]
     assert share(approver, "outcome").status == 409
     assert level_of(counter) == "none"
@@ -62,9 +64,7 @@ def test_level_goes_up_when_marked_and_down_at_once(counter: Counter, approver: 
     assert levels == ["outcome", "none"]
 
 
-def test_form_to_lower_does_not_raise_what_was_lowered_meanwhile(
-    counter: Counter, approver: Guest
-) -> None:
+def test_outdated_form_does_not_raise_the_level(counter: Counter, approver: Guest) -> None:
     share(approver, "figures", agreed="yes")
     page = approver.settled("/sharing")
     lower = next(h for a, h in page.forms() if a == "/sharing" and h["level"] == "outcome")
@@ -74,7 +74,7 @@ def test_form_to_lower_does_not_raise_what_was_lowered_meanwhile(
 
 
 @pytest.mark.parametrize("user", [READER, OPERATOR])
-def test_who_does_not_approve_sees_it_and_sets_nothing(
+def test_viewer_cannot_change_the_level(
     counter: Counter, place: Place, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     as_user(monkeypatch, user)
@@ -86,7 +86,7 @@ def test_who_does_not_approve_sees_it_and_sets_nothing(
     assert level_of(counter) == "none"
 
 
-def test_interface(counter: Counter) -> None:
+def test_receipt_level_is_set_through_the_api(counter: Counter) -> None:
     assert counter.ask("GET", "/v1/receipts", user=READER).document == {
         "level": "none", "written": 0,
     }  # fmt: skip
@@ -100,7 +100,7 @@ def test_interface(counter: Counter) -> None:
         assert counter.ask("PUT", "/v1/receipts", wrong, APPROVER).status == 400
 
 
-def test_levels_without_what_they_would_say_are_not_told() -> None:
+def test_unusable_levels_are_not_offered() -> None:
     assert [one.action for one in build_levels("version", None)] == [
         "lower", "", "raise", "raise",
     ]  # fmt: skip

@@ -12,7 +12,14 @@ import pytest
 
 from demo.site import version_of
 from tests.agent.cli.terminal_run import run_on_terminal
-from tests.console.test_browser_story import FIRST, OPERATOR, READERS, SECOND, story_site, told_of
+from tests.console.test_browser_story import (
+    FIRST,
+    OPERATOR,
+    READERS,
+    SECOND,
+    require_counted,
+    story_site,
+)
 from tests.support.attention import Attention
 from tests.support.served import ROOT, Served
 from tests.support.webdriver import as_user
@@ -61,7 +68,7 @@ class Typist:
         return shown
 
 
-def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
+def test_release_is_installed_and_rolled_back_by_terminals_alone(service: Served) -> None:
     operator, first, second = (Typist(service, user) for user in (OPERATOR, FIRST, SECOND))
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["target"] is not None)
     operator.does("ncen-updater plan")
@@ -92,7 +99,7 @@ def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
         person.does("ncen-updater approve --rollback", agrees=True)
     operator.does("ncen-updater rollback", agrees=True)
     assert version_of(service.demo).whole == "3.2.4"
-    told_of(
+    require_counted(
         "terminal",
         {
             "who operates": operator.attention,

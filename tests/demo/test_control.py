@@ -31,7 +31,7 @@ def loaded() -> ModuleType:
     return module
 
 
-def test_two_who_ask_at_once_do_not_see_each_other(tmp_path: Path) -> None:
+def test_concurrent_probes_do_not_see_each_other(tmp_path: Path) -> None:
     """Seen: a service that took somebody else's look for an application that runs."""
     assert status(tmp_path) == 3
     with (tmp_path / "ncen.lock").open("a") as lock:
@@ -41,9 +41,7 @@ def test_two_who_ask_at_once_do_not_see_each_other(tmp_path: Path) -> None:
         assert status(tmp_path) == 0
 
 
-def test_a_start_is_not_left_out_for_who_only_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_probe_does_not_prevent_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoAnswersLeftError(Exception):
         pass
 
@@ -59,7 +57,9 @@ def test_a_start_is_not_left_out_for_who_only_asks(
         control.start(tmp_path)
 
 
-def test_what_runs_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_application_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     control = loaded()
     ticks = control.started_at(os.getpid())
     (tmp_path / "ncen.pid").write_text(f"{os.getpid()} {ticks}")

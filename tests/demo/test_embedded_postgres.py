@@ -7,12 +7,12 @@ import psycopg
 from demo.embedded_postgres import EmbeddedPostgres
 
 
-def test_answers_with_its_version(postgres: EmbeddedPostgres) -> None:
+def test_server_reports_its_version(postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.conninfo()) as connection:
         assert connection.info.server_version // 10_000 == postgres.binaries.major
 
 
-def test_a_killed_server_starts_again_with_its_data(postgres: EmbeddedPostgres) -> None:
+def test_killed_server_restarts_with_its_data(postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         connection.execute("CREATE TABLE kept (a int)")
         connection.execute("INSERT INTO kept VALUES (7)")

@@ -18,7 +18,7 @@ os._exit(0)
 """
 
 
-def test_a_journal_that_a_killed_writer_left_is_no_loss(tmp_path: Path) -> None:
+def test_leftover_journal_of_a_killed_writer_is_no_loss(tmp_path: Path) -> None:
     """Seen: a history that was called wrong, since its own look could not open the database."""
     path = tmp_path / "seizures.sqlite"
     with sqlite3.connect(path) as connection:

@@ -33,7 +33,7 @@ def test_every_release_is_complete(version: str, tmp_path: Path) -> None:
         load_migrations(manifest, source, engine, None)
 
 
-def test_the_same_migrations_are_in_every_later_release(tmp_path: Path) -> None:
+def test_later_releases_contain_the_same_migrations(tmp_path: Path) -> None:
     first = assemble("3.3.0", tmp_path / "first")
     for version in VERSIONS[2:]:
         later = assemble(version, tmp_path / version)
@@ -41,12 +41,12 @@ def test_the_same_migrations_are_in_every_later_release(tmp_path: Path) -> None:
             assert (later / path.relative_to(first)).read_bytes() == path.read_bytes()
 
 
-def test_no_source_is_forgotten() -> None:
+def test_every_source_is_used() -> None:
     found = {path.parent.name for path in manifests_directory().glob("*/manifest.toml")}
     assert found == set(VERSIONS)
 
 
-def test_what_the_bad_ones_ask(tmp_path: Path) -> None:
+def test_bad_releases_have_their_faults(tmp_path: Path) -> None:
     assert manifest_of("3.3.7", tmp_path).needs.disk_bytes >= 10**15
     assert manifest_of("3.3.8", tmp_path).countries == ("ZZ",)
     assert manifest_of("3.3.10", tmp_path).required
@@ -56,12 +56,12 @@ def test_what_the_bad_ones_ask(tmp_path: Path) -> None:
     assert [m.id for m in irreversible if m.down is None] == ["0001_schema", "0003_anonymous"]
 
 
-def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
+def test_unknown_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseSourceNotFoundError):
         assemble("9.9.9", tmp_path / "x")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     copy = tmp_path / "manifests"
     shutil.copytree(manifests_directory(), copy)
     (copy / "base/migrations/sqlite/suspects/0002_v330.down.sql").unlink()

@@ -59,7 +59,7 @@ def place() -> Iterator[Path]:
 
 @either_engine("engine")
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine: str) -> None:
+def test_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine: str) -> None:
     chosen = ["--sqlite"] if engine == "sqlite" else []
     run = subprocess.run(
         [*DEMO, "--quick", "--cases", "60", *chosen],
@@ -86,7 +86,7 @@ def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine:
     assert processes_with(str(place)) == []
 
 
-def test_an_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
+def test_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     process = subprocess.Popen(
         [*DEMO, "--quick", "--sqlite", "--cases", "20", "--keep", str(kept)],
@@ -115,7 +115,7 @@ class _Struck(BaseException):
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+def newly_started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Where a process has just begun, and nobody has its number yet, a signal comes."""
     found: list[subprocess.Popen[bytes]] = []
 
@@ -138,31 +138,31 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[byt
         process.wait()
 
 
-def test_a_command_that_has_just_begun_is_ended(
-    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+def test_newly_started_command_is_terminated(
+    newly_started: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     commands = Commands(Narrator(io.StringIO(), "en"), tmp_path, tmp_path / "agent.toml")
     with pytest.raises(_Struck), commands.started("ncen-updater", "--version"):
         pytest.fail("nobody was told of the signal")
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
-def test_a_front_door_that_has_just_begun_is_ended(
-    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+def test_newly_started_front_end_is_terminated(
+    newly_started: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     site = DemoSite(tmp_path)
     with contextlib.closing(site), pytest.raises(_Struck):
         site.start_front_door()
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
 @pytest.mark.parametrize("binaries", available()[-1:], ids=lambda b: f"pg{b.major}")
-def test_a_server_that_has_just_begun_is_ended(
-    begun: list[subprocess.Popen[bytes]], binaries: PostgresBinaries, place: Path
+def test_newly_started_server_is_terminated(
+    newly_started: list[subprocess.Popen[bytes]], binaries: PostgresBinaries, place: Path
 ) -> None:
     with pytest.raises(_Struck), running(binaries, place):
         pytest.fail("nobody was told of the signal")
-    assert [process.returncode is None for process in begun] == [False]
+    assert [process.returncode is None for process in newly_started] == [False]
 
 
 def test_lost_and_altered_rows_are_counted() -> None:
@@ -171,7 +171,7 @@ def test_lost_and_altered_rows_are_counted() -> None:
     assert lost_rows(before, after) == {"a.t": 1}
 
 
-def test_the_table_says_what_is_broken() -> None:
+def test_report_names_broken_promises() -> None:
     kept = Row(LazyText("one"), LazyText("good"), LazyText("good"), 1.25, 1000)
     broken = Row(LazyText("two"), LazyText("good"), LazyText("bad"), broken=(LazyText("gone"),))
     lines = report_lines((kept, broken), "en")
@@ -183,7 +183,7 @@ def test_the_table_says_what_is_broken() -> None:
     assert max(map(len, lines)) <= 100
 
 
-def test_servers_of_a_package_come_first() -> None:
+def test_packaged_servers_are_preferred() -> None:
     machine = PostgresBinaries(Path("/usr/lib/postgresql/18/bin"), 18)
     old = PostgresBinaries(Path("/home/x/.venv/a/bin"), 17)
     new = PostgresBinaries(Path("/home/x/.venv/b/bin"), 18)

@@ -52,7 +52,7 @@ def until(condition: Any, seconds: float = DEADLINE_S) -> None:
         time.sleep(0.02)
 
 
-def test_a_site_is_laid_out_as_the_agent_expects(site: DemoSite) -> None:
+def test_site_is_laid_out_as_the_agent_expects(site: DemoSite) -> None:
     config = load_config(site.config_path)
     store = SlotStore(site.slots, site.current)
     version = store.read_current()
@@ -65,7 +65,7 @@ def test_a_site_is_laid_out_as_the_agent_expects(site: DemoSite) -> None:
     assert store.verify_slot(version) == ()
 
 
-def test_start_stop_and_status_may_be_repeated(site: DemoSite) -> None:
+def test_start_stop_and_status_are_repeatable(site: DemoSite) -> None:
     assert not site.app_running()
     site.stop_app()
     site.start_app()
@@ -76,7 +76,7 @@ def test_start_stop_and_status_may_be_repeated(site: DemoSite) -> None:
     assert not site.app_running()
 
 
-def test_a_killed_application_counts_as_stopped_and_starts_again(site: DemoSite) -> None:
+def test_killed_application_counts_as_stopped_and_restarts(site: DemoSite) -> None:
     site.start_app()
     os.kill(int((site.run / "ncen.pid").read_text().split()[0]), signal.SIGKILL)
     until(lambda: not site.app_running())
@@ -85,7 +85,7 @@ def test_a_killed_application_counts_as_stopped_and_starts_again(site: DemoSite)
     assert version_of(site).reported == "3.2.4"
 
 
-def test_a_case_is_written_into_all_databases(site: DemoSite) -> None:
+def test_case_is_written_to_all_databases(site: DemoSite) -> None:
     site.start_app()
     status, body = ask(site.app_url + "/cases", {"family_name": "O'Brien", "summary": "x"})
     reference = json.loads(body)["case_ref"]
@@ -97,7 +97,7 @@ def test_a_case_is_written_into_all_databases(site: DemoSite) -> None:
     assert ask(site.app_url + "/cases/NONE")[0] == 404
 
 
-def test_a_closed_door_keeps_officers_out_and_lets_probes_in(site: DemoSite) -> None:
+def test_maintenance_blocks_users_and_admits_probes(site: DemoSite) -> None:
     site.start_app()
     site.start_front_door()
     assert ask(site.public_url + "/")[0] == 200
@@ -109,7 +109,7 @@ def test_a_closed_door_keeps_officers_out_and_lets_probes_in(site: DemoSite) -> 
     assert ask(site.app_url + "/healthz")[0] == 200
 
 
-def test_health_says_mixture_and_leaves_no_row(site: DemoSite) -> None:
+def test_health_check_reports_mixture_and_leaves_no_row(site: DemoSite) -> None:
     site.start_app()
     before = digests(site)
     assert ask(site.app_url + "/healthz")[0] == 200
@@ -120,7 +120,7 @@ def test_health_says_mixture_and_leaves_no_row(site: DemoSite) -> None:
     assert version_of(site).whole is None
 
 
-def test_mail_leaves_only_through_an_open_door(tmp_path: Path) -> None:
+def test_mail_is_sent_only_without_maintenance(tmp_path: Path) -> None:
     with DemoSite(tmp_path / "site", options=SiteOptions(cases=20)) as site:
         outbox = site.overlay / "icomm-outbox.jsonl"
         site.start_app()
@@ -131,7 +131,7 @@ def test_mail_leaves_only_through_an_open_door(tmp_path: Path) -> None:
         assert b"global-cen" in sent
 
 
-def test_officers_lose_nothing_that_was_acknowledged(site: DemoSite) -> None:
+def test_users_lose_no_acknowledged_record(site: DemoSite) -> None:
     site.start_app()
     site.start_front_door()
     site.start_traffic(pause_s=0.01)
@@ -147,7 +147,7 @@ def test_officers_lose_nothing_that_was_acknowledged(site: DemoSite) -> None:
     assert set(references) <= case_references(site.databases)["seizures"]
 
 
-def test_an_outage_is_counted_from_the_first_refusal() -> None:
+def test_outage_starts_with_the_first_refusal() -> None:
     tally = Tally()
     tally.accepted(100, 1)
     tally.rejected(101, 2)
@@ -163,7 +163,9 @@ def test_an_outage_is_counted_from_the_first_refusal() -> None:
 @pytest.mark.parametrize(
     ("version", "status", "reported"), [("3.3.4", 503, "3.3.4"), ("3.3.5", 200, "3.2.9")]
 )
-def test_bad_applications(tmp_path: Path, version: str, status: int, reported: str) -> None:
+def test_bad_applications_answer_as_declared(
+    tmp_path: Path, version: str, status: int, reported: str
+) -> None:
     options = SiteOptions(cases=0, icomm=False, version=version)
     with DemoSite(tmp_path / "site", options=options) as site:
         site.start_app()
@@ -171,7 +173,7 @@ def test_bad_applications(tmp_path: Path, version: str, status: int, reported: s
         assert (found, json.loads(body)["version"]) == (status, reported)
 
 
-def test_one_turns_bad_after_the_door_opened(tmp_path: Path) -> None:
+def test_release_turns_unhealthy_after_maintenance(tmp_path: Path) -> None:
     options = SiteOptions(cases=0, icomm=False, version="3.3.6")
     with DemoSite(tmp_path / "site", options=options) as site:
         site.maintenance_file.touch()
@@ -181,7 +183,7 @@ def test_one_turns_bad_after_the_door_opened(tmp_path: Path) -> None:
         until(lambda: ask(site.app_url + "/healthz")[0] == 503)
 
 
-def test_on_postgresql_it_survives_a_rename_under_it(
+def test_postgresql_application_survives_a_database_rename(
     postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     place = PostgresPlace(str(postgres.host), prefix="site_")

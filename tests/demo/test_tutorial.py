@@ -79,7 +79,7 @@ class Reader:
         assert found["running_withdrawn"] or rejected["3.3.0"] == "withdrawn"
 
 
-def test_tutorial_works_as_it_stands(tmp_path: Path) -> None:
+def test_tutorial_works_as_written(tmp_path: Path) -> None:
     place = tmp_path / "first"
     terminal, end = pty.openpty()
     with subprocess.Popen(

@@ -42,7 +42,7 @@ def fill(place: Path) -> None:
                 return
 
 
-def test_probe_fails_on_a_full_disk_although_its_table_has_room(
+def test_probe_fails_on_a_full_disk_despite_free_pages(
     postgres: EmbeddedPostgres, small: Path
 ) -> None:
     spec = importlib.util.spec_from_file_location("stand_in_store", STORE)

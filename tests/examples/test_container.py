@@ -91,7 +91,7 @@ def site(tmp_path: Path, releases: Path) -> Iterator[Site]:
         forget(tmp_path)
 
 
-def test_the_next_release_has_the_same_layer_of_programs(releases: Path) -> None:
+def test_next_image_shares_the_program_layer(releases: Path) -> None:
     """Which no site is sent again; the image's name is that of a file in both."""
     layers = []
     for version in (OLD, CONTAINER.release):
@@ -103,7 +103,7 @@ def test_the_next_release_has_the_same_layer_of_programs(releases: Path) -> None
     assert sum(layers[1][name] for name in shared) > 1_000_000
 
 
-def test_it_starts_once_stops_and_leaves_nothing(site: Site) -> None:
+def test_container_starts_once_stops_and_leaves_nothing(site: Site) -> None:
     assert site.control("status") == STOPPED
     assert site.control("start") == 0
     held = site.processes()
@@ -123,7 +123,7 @@ def test_it_starts_once_stops_and_leaves_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize("whom", ["conmon", "/app/web"])
-def test_one_of_which_podman_remembers_something_else_is_stopped_and_started(
+def test_container_with_outdated_podman_state_is_stopped_and_restarted(
     site: Site, whom: str
 ) -> None:
     """As after somebody's SIGKILL: podman believes that it runs, or nobody looks after it."""
@@ -138,7 +138,7 @@ def test_one_of_which_podman_remembers_something_else_is_stopped_and_started(
     assert site.processes().keys() >= {"conmon", "/app/web"}
 
 
-def test_one_that_does_not_heed_is_ended(site: Site) -> None:
+def test_unresponsive_container_is_killed(site: Site) -> None:
     """Its first process is held, so that no word reaches it."""
     assert site.control("start") == 0
     os.kill(site.processes()["/app/web"], signal.SIGSTOP)
@@ -147,7 +147,7 @@ def test_one_that_does_not_heed_is_ended(site: Site) -> None:
     assert site.processes() == {}
 
 
-def test_no_other_image_than_that_of_the_release_runs(site: Site) -> None:
+def test_only_the_image_of_the_release_runs(site: Site) -> None:
     """A layer of which one byte differs; a digest that nobody here has."""
     layer = max((site.slots / OLD / "image/blobs/sha256").iterdir(), key=lambda f: f.stat().st_size)
     content = bytearray(layer.read_bytes())
@@ -159,13 +159,13 @@ def test_no_other_image_than_that_of_the_release_runs(site: Site) -> None:
     assert (site.processes(), site.control("status")) == ({}, STOPPED)
 
 
-def test_nothing_is_unpacked_where_a_slot_is(site: Site) -> None:
+def test_store_below_a_slot_is_refused(site: Site) -> None:
     """As with a setting that was not filled in."""
     assert site.control("start", STORE="images") != 0
     assert not (site.slots / OLD / "images").exists()
 
 
-def test_the_store_has_what_slots_have(site: Site) -> None:
+def test_store_contains_the_images_of_existing_slots(site: Site) -> None:
     """What runs is kept; what was left before the machine was last started is not."""
     old, new = (site.image_of(version) for version in (OLD, CONTAINER.release))
     before = site.store / "another-start-of-the-machine"

@@ -66,7 +66,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_what_new_writes_passes_lint(example: Example, tmp_path: Path) -> None:
+def test_generated_manifest_passes_lint(example: Example, tmp_path: Path) -> None:
     """Also the build number of which the application knows nothing."""
     for version in (OLD, example.release):
         place = release(example, version, tmp_path)
@@ -74,7 +74,7 @@ def test_what_new_writes_passes_lint(example: Example, tmp_path: Path) -> None:
         assert load_manifest(place / "manifest.toml").reported == version.partition("+")[0]
 
 
-def test_two_builders_compile_to_the_same_bytes(tmp_path: Path) -> None:
+def test_builds_are_reproducible(tmp_path: Path) -> None:
     """With another seed of hashes, elsewhere; of the packages two will do."""
     made, other = release(ALEMBIC, OLD, tmp_path), tmp_path / "elsewhere/of/another"
     others = shutil.ignore_patterns("__pycache__", "site")
@@ -154,7 +154,7 @@ def by_the_guide(example: Example, ground: Ground) -> None:
         desk.drop()
 
 
-def tried(example: Example, ground: Ground) -> None:
+def run_trial(example: Example, ground: Ground) -> None:
     """``try`` takes the site over, rehearses, upgrades, verifies, goes back, verifies."""
     with ground.at_work(example) as (desk, old, new):
         words = ["try", str(new), "--before", str(old), "--site", str(desk.config), "--yes"]
@@ -176,7 +176,7 @@ def at_a_site(example: Example, ground: Ground) -> None:
 
 
 CELLS = [
-    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried), (CONTAINER, by_the_guide),
+    (DJANGO, by_the_guide), (ALEMBIC, run_trial), (TOMCAT, run_trial), (CONTAINER, by_the_guide),
     *((example, at_a_site) for example in EXAMPLES),
 ]  # fmt: skip
 
@@ -184,7 +184,7 @@ CELLS = [
 @not_as_root
 @in_turns("cell")
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0].name} {cell[1].__name__}")
-def test_from_a_tree_to_a_site_that_went_over_and_back(
+def test_example_is_built_upgraded_and_rolled_back(
     cell: tuple[Example, Callable[[Example, Ground], None]],
     server: EmbeddedPostgres,
     tools: Path,

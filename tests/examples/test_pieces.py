@@ -19,7 +19,7 @@ wait
 """
 
 
-def test_a_job_that_is_at_work_ends_well(tmp_path: Path) -> None:
+def test_running_job_finishes_on_termination(tmp_path: Path) -> None:
     (program := tmp_path / "release/bin/worker").parent.mkdir(parents=True)
     program.write_text(WORKER, "utf-8")
     program.chmod(0o755)
@@ -43,7 +43,7 @@ def test_a_job_that_is_at_work_ends_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("example", ["alembic", "container", "django", "tomcat"])
-def test_a_desk_is_watched_until_a_worker_that_died_is_told(example: str) -> None:
+def test_sandbox_soak_detects_a_dead_worker(example: str) -> None:
     """Seen: one look in the whole watched time, and three are needed for a verdict."""
     text = (SOURCES / example / "agent.toml").read_text("utf-8").replace("{db_port}", "5432")
     soak = tomllib.loads(text)["soak"]

@@ -47,7 +47,7 @@ def run(slot: Path, program: str, **variables: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def test_the_migrator_opens_the_given_database_and_no_other(slot: Path) -> None:
+def test_migrator_opens_only_the_given_database(slot: Path) -> None:
     given = {"HOST": "db.example", "PORT": "5433", "USER": "unleash", "NAME": "unleash__next_x"}
     variables = {f"NCEN_DB_UNLEASH_{name}": value for name, value in given.items()}
     ended = run(slot, "migrate", DATABASE_URL="postgres://live", **variables)
@@ -59,7 +59,7 @@ def test_the_migrator_opens_the_given_database_and_no_other(slot: Path) -> None:
     assert run(slot, "migrate", FAILS="1", **variables).returncode == 1
 
 
-def test_the_application_migrates_nothing_and_says_its_version(slot: Path) -> None:
+def test_application_does_not_migrate_and_reports_its_version(slot: Path) -> None:
     ended = run(slot, "web", PORT="8080", DB_PORT="5433")
     told = json.loads(ended.stdout)
     assert told["disableMigration"] is True
@@ -67,7 +67,7 @@ def test_the_application_migrates_nothing_and_says_its_version(slot: Path) -> No
     assert told["/version"] == {"version": "6.3.0"}
 
 
-def test_the_site_s_file_is_right(tmp_path: Path) -> None:
+def test_example_configuration_is_valid(tmp_path: Path) -> None:
     text = (EXAMPLE / "agent.toml").read_text("utf-8")
     values = {"root": tmp_path, "control": "/bin/true", "port": 8080, "feed_port": 8930,
               "db_port": 5432}  # fmt: skip

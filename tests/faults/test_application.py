@@ -101,7 +101,7 @@ def bad_releases(trial: Trial) -> list[str]:
 
 @in_turns("manners")
 @pytest.mark.parametrize("manners", ["plain", "daemon"])
-def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> None:
+def test_start_command_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> None:
     """The start command takes its time and has resolved the link; the agent is killed meanwhile."""
     told, gate = trial.demo.root / f"told-{manners}", trial.demo.root / f"gate-{manners}"
     for pipe in (told, gate):
@@ -129,7 +129,7 @@ def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> 
     assert trial.settle() == (OLD, 0)
 
 
-def test_an_old_application_that_somebody_starts_is_stopped_first(trial: Trial) -> None:
+def test_manually_started_old_application_is_stopped_first(trial: Trial) -> None:
     instants: dict[At, Callable[[], None]] = {
         (StepName.START, StepPhase.BEFORE_EFFECT): lambda: run_old(trial, "start")
     }
@@ -138,17 +138,17 @@ def test_an_old_application_that_somebody_starts_is_stopped_first(trial: Trial) 
     assert bad_releases(trial) == []
 
 
-def test_an_old_application_in_place_of_the_new_one_is_not_held_against_it(trial: Trial) -> None:
-    def swap() -> None:
+def test_old_application_at_the_address_is_not_blamed_on_the_new_release(trial: Trial) -> None:
+    def start_old_release() -> None:
         run_old(trial, "stop")
         run_old(trial, "start")
 
-    operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): swap}).upgrade()
+    operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): start_old_release}).upgrade()
     assert trial.judge() == NEW
     assert bad_releases(trial) == []
 
 
-def test_an_application_that_was_killed_is_started_once_more(trial: Trial) -> None:
+def test_killed_application_is_started_once_more(trial: Trial) -> None:
     instants: dict[At, Callable[[], None]] = {
         (StepName.HEALTH, StepPhase.BEFORE_EFFECT): lambda: kill_server(trial)
     }
@@ -157,7 +157,7 @@ def test_an_application_that_was_killed_is_started_once_more(trial: Trial) -> No
     assert bad_releases(trial) == []
 
 
-def test_a_release_that_ends_at_each_start_is_called_bad(trial: Trial) -> None:
+def test_release_that_exits_at_each_start_is_marked_bad(trial: Trial) -> None:
     kills = f"kill -9 $(cut -d' ' -f1 {trial.demo.run}/ncen.pid)"
     start = script(
         trial,
@@ -173,7 +173,7 @@ def test_a_release_that_ends_at_each_start_is_called_bad(trial: Trial) -> None:
     assert bad_releases(trial) == [NEW]
 
 
-def test_a_start_command_that_was_killed_once_is_given_again(trial: Trial) -> None:
+def test_killed_start_command_is_repeated(trial: Trial) -> None:
     once = trial.demo.root / "once"
     once.unlink(missing_ok=True)
     start = script(
@@ -188,7 +188,7 @@ def test_a_start_command_that_was_killed_once_is_given_again(trial: Trial) -> No
     assert trial.judge() == NEW
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
+class ForeignServer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = b'{"version": "9.9.9"}'
         self.send_response(200)
@@ -200,11 +200,11 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -> None:
+def test_foreign_application_at_the_address_is_reported_without_blame(trial: Trial) -> None:
     found: list[http.server.HTTPServer] = []
 
     def come() -> None:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", trial.demo.app_port), Stranger)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", trial.demo.app_port), ForeignServer)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         found.append(server)
 
@@ -224,7 +224,7 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
     assert bad_releases(trial) == []
 
 
-def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
+def test_revert_waits_for_a_slow_stop_before_starting(trial: Trial) -> None:
     """The stop was ordered and takes longer than the agent waits; it ends while rolling back."""
     configure(trial, stop=["true"], stop_timeout_s=0.5)
     left: list[Callable[[], None]] = []
@@ -247,7 +247,7 @@ def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
     assert server_pid(trial) != before
 
 
-def test_an_application_that_refuses_to_stop_is_left_as_it_is(trial: Trial) -> None:
+def test_application_that_refuses_to_stop_is_left_running(trial: Trial) -> None:
     configure(trial, stop=["false"])
     before = server_pid(trial)
     with pytest.raises(ChangeFailedError):
@@ -332,7 +332,7 @@ def parts(trial: Trial) -> Iterator[Parts]:
     made.stop()
 
 
-def test_parts_are_stopped_and_started_and_some_only_once_officers_are_in(
+def test_parts_are_started_in_order_and_deferred_parts_after_maintenance(
     trial: Trial, parts: Parts
 ) -> None:
     operations(trial).upgrade()
@@ -341,7 +341,7 @@ def test_parts_are_stopped_and_started_and_some_only_once_officers_are_in(
     assert parts.said("mail") == [f"stop {OLD} closed", f"start {NEW} open"]
 
 
-def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Parts) -> None:
+def test_worker_that_dies_at_each_start_fails_the_upgrade(trial: Trial, parts: Parts) -> None:
     broken = parts.places["import"] / "broken"
     instants: dict[At, Callable[[], None]] = {
         (StepName.START, StepPhase.BEFORE_EFFECT): broken.touch,
@@ -357,9 +357,7 @@ def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Par
     assert parts.said("mail") == [f"stop {OLD} closed", f"start {OLD} closed"]
 
 
-def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
-    trial: Trial, parts: Parts
-) -> None:
+def test_deferred_worker_that_dies_fails_the_soak(trial: Trial, parts: Parts) -> None:
     broken = parts.places["mail"] / "broken"
     left = at({(StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT): broken.touch})
 
@@ -374,14 +372,14 @@ def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
     assert parts.running() == {"import", "mail"}
 
 
-def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, parts: Parts) -> None:
+def test_kill_before_deferred_parts_start_omits_none(trial: Trial, parts: Parts) -> None:
     killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT)
     assert parts.running() == {"import"}
     assert trial.settle() == (NEW, 0)
     assert parts.running() == {"import", "mail"}
 
 
-def test_a_part_that_did_not_start_without_its_databases_is_not_held_against_a_release(
+def test_part_without_its_databases_is_not_blamed_on_the_release(
     trial: Trial, parts: Parts
 ) -> None:
     """They are away when users come in, and for some looks."""

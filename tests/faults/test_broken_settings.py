@@ -57,7 +57,7 @@ def spoilt(text: str, table: str, name: str) -> str:
 
 
 @pytest.fixture
-def torn(trial: Trial) -> Iterator[Trial]:
+def interrupted(trial: Trial) -> Iterator[Trial]:
     """A site whose power went in an upgrade that began under a good configuration."""
     config = trial.demo.config_path
     good = config.read_bytes()
@@ -83,24 +83,24 @@ def recovers(trial: Trial) -> None:
 
 @in_turns("table", "name")
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
-def test_boot_recovers_with_any_setting_broken(torn: Trial, table: str, name: str) -> None:
-    config = torn.demo.config_path
+def test_boot_recovers_with_any_broken_setting(interrupted: Trial, table: str, name: str) -> None:
+    config = interrupted.demo.config_path
     config.write_text(spoilt(config.read_text("utf-8"), table, name), "utf-8")
-    recovers(torn)
+    recovers(interrupted)
 
 
 @in_turns("kind")
 @pytest.mark.parametrize("kind", FILES)
-def test_boot_recovers_without_a_configuration(torn: Trial, kind: str) -> None:
+def test_boot_recovers_without_a_configuration(interrupted: Trial, kind: str) -> None:
     text = FILES[kind]
-    torn.demo.config_path.unlink()
+    interrupted.demo.config_path.unlink()
     if text is not None:
-        torn.demo.config_path.write_text(text, "utf-8")
-    recovers(torn)
+        interrupted.demo.config_path.write_text(text, "utf-8")
+    recovers(interrupted)
 
 
-def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial) -> None:
-    config, place = torn.demo.config_path, torn.demo.maintenance_file.parent
+def test_boot_recovers_without_the_maintenance_directory(interrupted: Trial) -> None:
+    config, place = interrupted.demo.config_path, interrupted.demo.maintenance_file.parent
     below_run = place.parent / "run/other/closed"
     text = config.read_text("utf-8")
     config.write_text(
@@ -108,14 +108,12 @@ def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial
     )
     done = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    assert back_at_old(torn)
+    assert back_at_old(interrupted)
     assert below_run.parent.stat().st_mode & 0o777 == 0o755, "or the web server does not see it"
 
 
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
-def test_last_valid_configuration_takes_the_place(
-    module_trial: Trial, table: str, name: str
-) -> None:
+def test_last_valid_configuration_is_used(module_trial: Trial, table: str, name: str) -> None:
     config = module_trial.demo.config_path
     good = config.read_text("utf-8")
     place = config.with_name("spoilt.toml")
@@ -130,7 +128,7 @@ def test_last_valid_configuration_takes_the_place(
         assert usable_config(place) == kept
 
 
-def test_file_that_can_be_used_is_used(module_trial: Trial, tmp_path: Path) -> None:
+def test_usable_configuration_is_used(module_trial: Trial, tmp_path: Path) -> None:
     config = module_trial.demo.config_path
     assert usable_config(config) == config
     with pytest.raises(ConfigError):

@@ -32,7 +32,7 @@ def trial() -> Iterator[Trial]:
 @pytest.mark.parametrize(
     ("step", "days"), [(StepName.COPY, -400), (StepName.COPY, 400), (StepName.PRUNE, 400)]
 )
-def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
+def test_clock_change_during_a_change_is_harmless(trial: Trial, step: StepName, days: int) -> None:
     trial.reset()
     jump = timedelta()
 
@@ -56,7 +56,7 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     assert trial.settle()[0] == OLD
 
 
-def test_a_clock_that_was_set_back_between_two_changes_bars_no_third(trial: Trial) -> None:
+def test_clock_set_back_between_two_changes_blocks_no_third(trial: Trial) -> None:
     trial.reset()
     plain = site_in_process(trial.demo)
     Operations(plain, SilentProgress()).upgrade()

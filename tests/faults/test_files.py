@@ -62,9 +62,7 @@ def events(site: Site, kind: str) -> list[dict[str, object]]:
         return [dict(event.data) for event in journal.list_events() if event.kind == kind]
 
 
-def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
-    demo: DemoSite, site: Site
-) -> None:
+def test_moved_pictures_of_an_unhealthy_release_are_restored(demo: DemoSite, site: Site) -> None:
     before = pictures(demo.photos)
     assert len(list(demo.photos.glob("*.*"))) == 20
     with pytest.raises(ChangeFailedError, match="health"):
@@ -75,9 +73,7 @@ def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
     assert list(get_snapshot_directory(demo.photos).iterdir()) == []
 
 
-def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
-    demo: DemoSite, site: Site
-) -> None:
+def test_undeclared_pictures_are_lost_from_view(demo: DemoSite, site: Site) -> None:
     """What the guide says of a site without ``[[files]]`` is so; and the test above sees it."""
     before = pictures(demo.photos)
     bare = site.config.model_copy(update={"files": ()})
@@ -101,7 +97,7 @@ def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
 
 
 @pytest.mark.parametrize("how", ["a link", "a link above", "a place of others"])
-def test_pictures_that_cannot_be_kept_block_while_officers_work(
+def test_unpreservable_pictures_block_before_the_downtime(
     demo: DemoSite, site: Site, how: str
 ) -> None:
     linked = demo.photos if how == "a link" else demo.overlay
@@ -146,7 +142,7 @@ def top(directory: Path) -> set[str]:
     return {path.name for path in directory.glob("*.*")}
 
 
-def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay(
+def test_rollback_restores_picture_paths_and_keeps_new_pictures(
     trial: Trial,
 ) -> None:
     photos = trial.demo.photos
@@ -165,7 +161,7 @@ def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay
     assert (given[-1]["paths_restored"], given[-1]["paths_missing"]) == (19, 1)
 
 
-def test_a_rollback_that_fails_takes_the_old_names_away_again(trial: Trial) -> None:
+def test_failed_rollback_reverts_the_restored_paths(trial: Trial) -> None:
     photos = trial.demo.photos
     operations(trial).upgrade()
     upgraded = pictures(photos)
@@ -180,7 +176,7 @@ def test_a_rollback_that_fails_takes_the_old_names_away_again(trial: Trial) -> N
     assert pictures(photos) == upgraded
 
 
-def test_a_directory_that_cannot_be_kept_does_not_bar_the_way_back(trial: Trial) -> None:
+def test_unpreservable_directory_does_not_block_a_rollback(trial: Trial) -> None:
     photos = trial.demo.photos
     operations(trial).upgrade()
     real = photos.with_name("real-photos")
@@ -197,7 +193,7 @@ def test_a_directory_that_cannot_be_kept_does_not_bar_the_way_back(trial: Trial)
         real.rename(photos)
 
 
-def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
+def test_snapshot_is_pruned_with_the_previous_databases(trial: Trial) -> None:
     operations(trial).upgrade()
     place = get_snapshot_directory(trial.demo.photos)
     (change,) = place.iterdir()
@@ -224,17 +220,17 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
         assert find_interrupted_drops(site, journal) == set()
 
 
-def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: Trial) -> None:
+def test_pictures_added_before_the_downtime_survive_a_revert(trial: Trial) -> None:
     new = trial.demo.photos / "between.jpg"
     saved: dict[str, object] = {}
 
-    def officer() -> None:
+    def add_picture() -> None:
         new.write_bytes(b"while the trees were made")
         os.utime(new, ns=(10**18, 10**18))
         saved.update(pictures(trial.demo.photos))
 
     instants = {
-        (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT): officer,
+        (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT): add_picture,
         (StepName.HEALTH, StepPhase.BEFORE_EFFECT): kill,
     }
     with pytest.raises(Killed):
@@ -243,14 +239,14 @@ def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: T
     assert pictures(trial.demo.photos) == saved
 
 
-def test_the_judge_sees_pictures(trial: Trial) -> None:
+def test_judge_detects_changed_pictures(trial: Trial) -> None:
     picture = next(trial.demo.photos.glob("*.*"))
     picture.rename(picture.with_name("elsewhere.jpg"))
     with pytest.raises(BrokenPromiseError, match="pictures"):
         trial.judge()
 
 
-def test_the_judge_sees_what_was_kept_and_left(trial: Trial) -> None:
+def test_judge_detects_leftover_snapshots(trial: Trial) -> None:
     (get_snapshot_directory(trial.demo.photos) / "of-nobody").mkdir(parents=True)
     with pytest.raises(BrokenPromiseError, match="kept pictures"):
         trial.judge()

@@ -50,7 +50,7 @@ FAILED = dataclasses.replace(UPGRADE, exit_code=11)
 BEFORE = site("3.2.4")
 
 
-def test_a_good_upgrade_is_good() -> None:
+def test_successful_upgrade_is_accepted() -> None:
     verdict = judge(UPGRADE, site(), [record("A"), record("B", "importer")])
     assert verdict.kind is Kind.OK, verdict
 
@@ -85,7 +85,7 @@ def test_a_good_upgrade_is_good() -> None:
         pytest.param(dataclasses.replace(site(), attributes=("x",)), "owner", id="attributes"),
     ],
 )
-def test_what_is_wrong_with_a_site_is_found_also_after_a_fault(seen: Seen, words: str) -> None:
+def test_inconsistent_site_is_detected_despite_a_fault(seen: Seen, words: str) -> None:
     records = [record("A"), record("B", "importer")]
     for tried in (UPGRADE, dataclasses.replace(UPGRADE, fault="SIGKILL")):
         verdict = judge(tried, seen, records)
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_site_is_found_also_after_a_fault(seen: Seen, words
         assert words in " ".join(verdict.reasons)
 
 
-def test_a_record_that_is_kept_and_told_is_set_aside() -> None:
+def test_retained_and_reported_record_is_accepted() -> None:
     seen = dataclasses.replace(
         site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}, told=frozenset({"set 1"})
     )
@@ -102,7 +102,7 @@ def test_a_record_that_is_kept_and_told_is_set_aside() -> None:
     assert [r.key for r in verdict.set_aside] == ["B"]
 
 
-def test_only_what_is_out_of_the_ordinary_tells_of_a_set() -> None:
+def test_only_unusual_sets_are_named() -> None:
     ordinary = keys_in({"changes": [{"id": "x", "facts": {"downtime_s": 1}}]})
     said = {
         "changes": [{"id": "abc", "facts": {"downtime_s": "prev_abc", "younger": "in prev_abd"}}]
@@ -111,12 +111,12 @@ def test_only_what_is_out_of_the_ordinary_tells_of_a_set() -> None:
     assert named({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {"prev_abd"}
 
 
-def test_an_older_edit_is_a_loss() -> None:
+def test_lost_edit_is_detected() -> None:
     verdict = judge(UPGRADE, site(), [record("A", "importer", value=2)])
     assert "older edit" in " ".join(verdict.reasons)
 
 
-def test_a_loss_by_consent_is_the_exact_window() -> None:
+def test_accepted_loss_must_match_its_time_range() -> None:
     tried = Tried("rollback", "3.3.9", "3.2.4", loss=Loss(since=20.0, until=30.0, accepted=2))
     within = judge(tried, site("3.2.4", keys=()), [record("A", at=25.0), record("B", at=30.05)])
     assert within.kind is Kind.OK
@@ -130,7 +130,7 @@ def test_a_loss_by_consent_is_the_exact_window() -> None:
     assert judge(stays, site("3.3.9", keys=()), [record("A", at=25.0)]).kind is Kind.WRONG
 
 
-def test_an_undisturbed_operation_that_failed_is_wrong_however_whole_the_site_is() -> None:
+def test_undisturbed_failure_is_wrong_for_any_site() -> None:
     verdict = judge(FAILED, BEFORE, [])
     assert verdict.kind is Kind.WRONG
     assert "undisturbed upgrade failed after officers were kept out" in verdict.reasons[0]
@@ -141,7 +141,7 @@ def test_an_undisturbed_operation_that_failed_is_wrong_however_whole_the_site_is
     assert judge(rested, site(), []).kind is Kind.WRONG
 
 
-def test_a_session_of_before_may_be_refused_by_name_while_officers_work_and_not_later() -> None:
+def test_foreign_session_is_excused_only_before_the_downtime() -> None:
     beside = dataclasses.replace(
         FAILED, stranger="importer idle", may_block=True, names=("importer",), output="importer"
     )
@@ -154,7 +154,7 @@ def test_a_session_of_before_may_be_refused_by_name_while_officers_work_and_not_
     assert judge(dataclasses.replace(beside, excuses=True), BEFORE, []).kind is Kind.OK
 
 
-def test_bad_releases_fail_and_holds_refuse() -> None:
+def test_bad_releases_fail_and_holds_block() -> None:
     bad = dataclasses.replace(FAILED, wanted="3.2.4", fails=True)
     assert judge(bad, BEFORE, []).kind is Kind.OK
     assert judge(dataclasses.replace(bad, exit_code=0), BEFORE, []).kind is Kind.WRONG
@@ -164,7 +164,7 @@ def test_bad_releases_fail_and_holds_refuse() -> None:
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
-def test_everything_gets_its_share_and_a_plan_can_be_written_down(engine: str) -> None:
+def test_plans_cover_every_kind_and_are_serialisable(engine: str) -> None:
     tried: Counter[str] = Counter()
     possible = [name for name in OPERATIONS if not OPERATIONS[name].refusal]
     plans = [choose(random.Random(n), tried, engine, possible) for n in range(600)]
@@ -216,12 +216,12 @@ BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}
         ),
     ],
 )
-def test_what_is_said_and_not_so_is_found(said: SiteReport, truth: Truth, words: str) -> None:
+def test_false_statement_is_detected(said: SiteReport, truth: Truth, words: str) -> None:
     found = find_false_statements(said, truth)
     assert words in " ".join(found) if words else found == []
 
 
-def test_administrator_acts_at_instants_of_either_direction_and_may_put_back_later() -> None:
+def test_administrator_acts_at_every_kind_of_instant() -> None:
     kinds = [kind for kind in KINDS if kind.startswith("administrator")]
     for kind in kinds:
         found = [instants_of(kind, random.Random(n), fails=n % 2 == 0) for n in range(300)]

@@ -33,32 +33,32 @@ def _sql(made: Trial, name: str, sql: str) -> None:
     connection.close()
 
 
-def test_a_lost_row(made: Trial) -> None:
+def test_lost_row_is_detected(made: Trial) -> None:
     _sql(made, "seizures", "DELETE FROM photographs WHERE rowid = 1")
     with pytest.raises(BrokenPromiseError, match="rows of"):
         made.judge()
 
 
-def test_a_mixture(made: Trial) -> None:
+def test_version_mixture_is_detected(made: Trial) -> None:
     _sql(made, "suspects", "UPDATE ncen_release SET release = '3.3.0'")
     assert version_of(made.demo).whole is None
     with pytest.raises(BrokenPromiseError, match="mixture"):
         made.judge()
 
 
-def test_officers_kept_out(made: Trial) -> None:
+def test_locked_out_users_are_detected(made: Trial) -> None:
     made.demo.maintenance_file.write_text("{}")
     with pytest.raises(BrokenPromiseError, match="kept out"):
         made.judge()
 
 
-def test_an_application_that_does_not_run(made: Trial) -> None:
+def test_stopped_application_is_detected(made: Trial) -> None:
     made.demo.stop_app()
     with pytest.raises(BrokenPromiseError, match="nothing that runs"):
         made.judge()
 
 
-def test_a_changed_schema(made: Trial) -> None:
+def test_changed_schema_is_detected(made: Trial) -> None:
     _sql(made, "companies", "CREATE INDEX of_nobody ON companies (name)")
     with (
         pytest.raises(BrokenPromiseError, match="verify"),

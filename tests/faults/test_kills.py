@@ -18,7 +18,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
 
 
 @either_engine("made")
-def test_random_kills_of_the_agent(made: Trial) -> None:
+def test_random_agent_kills_are_survived(made: Trial) -> None:
     report = Report()
     agent_kills(made, "", report, 2, seed())
     assert len(report.rows) == 2
@@ -26,7 +26,7 @@ def test_random_kills_of_the_agent(made: Trial) -> None:
 
 
 @pytest.mark.parametrize("made", ["postgresql"], indirect=True)
-def test_random_kills_of_the_server(made: Trial) -> None:
+def test_random_server_kills_are_survived(made: Trial) -> None:
     report = Report()
     server_kills(made, "", report, 2, seed())
     assert len(report.rows) == 2

@@ -73,7 +73,7 @@ def ends_whole(made: Trial, cell: Cell) -> None:
 
 
 @pytest.mark.parametrize(("kind", "engine", "cell"), cells(programs=False))
-def test_the_site_ends_whole_with_every_record(
+def test_interrupted_site_is_consistent_and_complete(
     made: Made, kind: Kind, engine: str, cell: Cell
 ) -> None:
     ends_whole(made(kind, engine), cell)
@@ -81,7 +81,7 @@ def test_the_site_ends_whole_with_every_record(
 
 @not_as_root
 @pytest.mark.parametrize(("kind", "engine", "cell"), cells(programs=True))
-def test_one_whose_program_runs_does_so_too(
+def test_interrupted_site_with_a_migrator_is_consistent_and_complete(
     made: Made, kind: Kind, engine: str, cell: Cell
 ) -> None:
     ends_whole(made(kind, engine), cell)

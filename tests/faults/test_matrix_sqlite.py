@@ -27,7 +27,7 @@ def made() -> Iterator[Trial]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
-def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
+def test_interrupted_site_is_consistent_and_complete(made: Trial, cell: Cell) -> None:
     outcome = made.run(cell)
     assert outcome.struck
     assert outcome.version in expected_versions(cell, OLD, NEW)

@@ -88,9 +88,7 @@ def enter_person(trial: Trial) -> None:
     ],
     ids=".".join,
 )
-def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
-    trial: Trial, instant: At
-) -> None:
+def test_journal_from_after_the_cut_over_is_completed(trial: Trial, instant: At) -> None:
     entered = upgraded_with_a_journal_of(trial, instant)
     result = operations(trial).resume(by_operator=False)
     assert result.decision is not None
@@ -108,7 +106,7 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
     assert digests(trial.demo)["suspects.persons"].startswith(f"{number}:")
 
 
-def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
+def test_journal_from_before_the_cut_over_needs_an_operator(trial: Trial) -> None:
     entered = upgraded_with_a_journal_of(trial, (StepName.FENCE, StepPhase.AFTER_RECORD))
     for by_operator in (False, True):
         with pytest.raises(InterventionRequiredError):
@@ -118,7 +116,7 @@ def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["journal", "journal and records"])
-def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial, whole: bool) -> None:
+def test_journal_from_before_a_later_change_reverts_nothing(trial: Trial, whole: bool) -> None:
     """Cut over, rolled back, upgraded again: the old journal knows of the first only.
 
     A backup of the state has the records of SQLite's sets, too.

@@ -52,19 +52,19 @@ def kinds(trial: Trial) -> list[str]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
-def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
+def test_interrupted_site_is_consistent_and_complete(made: Trial, cell: Cell) -> None:
     outcome = made.run(cell)
     assert outcome.struck
     assert outcome.version in expected_versions(cell, OLD, NEW)
 
 
-def test_the_slot_is_built_from_the_pack(made: Trial) -> None:
+def test_slot_is_built_from_the_delta_pack(made: Trial) -> None:
     assert made.run(Cell("upgrade", ())).version == NEW
     assert last_facts(made).built_from == PACK
     assert "pack-rejected" not in kinds(made)
 
 
-def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Trial) -> None:
+def test_only_the_feed_reader_downloads_the_pack(made: Trial) -> None:
     made.reset()
     config = load_config(made.demo.config_path)
     site = build_site(config, made.demo.config_path)
@@ -81,7 +81,7 @@ def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Tri
     assert not fetched.path.parent.exists()
 
 
-def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) -> None:
+def test_altered_slot_falls_back_to_the_archive_and_is_recorded(made: Trial) -> None:
     made.reset()
     altered = made.demo.slots / OLD / "app" / "release.json"
     content, mode = altered.read_bytes(), altered.stat().st_mode
@@ -122,7 +122,7 @@ main([sys.argv[1], "upgrade", "[]"])
 """
 
 
-def test_a_kill_in_the_middle_of_applying_leaves_nothing_that_counts(made: Trial) -> None:
+def test_kill_while_applying_leaves_no_slot(made: Trial) -> None:
     made.reset()
     root = Path(__file__).parents[2]
     argv = [sys.executable, "-c", KILLED, str(made.demo.config_path)]

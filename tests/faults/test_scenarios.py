@@ -106,14 +106,14 @@ def killed_upgrade(trial: Trial, step: StepName, phase: StepPhase) -> None:
         operations(trial, {(step, phase): kill}).upgrade()
 
 
-def test_a_rollback_right_after_a_torn_commit_lets_officers_in(trial: Trial) -> None:
+def test_rollback_after_an_interrupted_commit_lets_users_in(trial: Trial) -> None:
     killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     operations(trial).rollback()
     assert not trial.demo.maintenance_file.exists()
     assert back_at_old(trial)
 
 
-def test_a_failed_rollback_after_a_torn_commit_starts_the_application(trial: Trial) -> None:
+def test_failed_rollback_after_an_interrupted_commit_starts_the_application(trial: Trial) -> None:
     killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     trial.demo.stop_app()
     with pytest.raises(ChangeFailedError):
@@ -121,7 +121,7 @@ def test_a_failed_rollback_after_a_torn_commit_starts_the_application(trial: Tri
     assert trial.settle()[0] == NEW
 
 
-def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial) -> None:
+def test_signal_after_the_commit_does_not_lock_users_out(trial: Trial) -> None:
     interruption = SignalHandler()
 
     def signalled() -> None:
@@ -140,7 +140,7 @@ def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) ->
     assert trial.settle()[0] == NEW
 
 
-def test_power_that_flickers_in_the_recovery_never_bars_the_site(trial: Trial) -> None:
+def test_power_cuts_in_the_recovery_never_block_the_site(trial: Trial) -> None:
     cut = Strike(StepName.MIGRATE, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     assert "strike" in trial.operate("upgrade", (cut,))
     again = Strike(StepName.COPY, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
@@ -153,7 +153,7 @@ def test_power_that_flickers_in_the_recovery_never_bars_the_site(trial: Trial) -
     assert trial.settle() == (OLD, 0)
 
 
-def test_recoveries_that_fail_by_themselves_are_counted(trial: Trial) -> None:
+def test_failed_recoveries_are_counted(trial: Trial) -> None:
     killed_upgrade(trial, StepName.MIGRATE, StepPhase.AFTER_EFFECT)
     for number in range(MAX_RECOVERY_ATTEMPTS):
         with refused(REVERT_FAILED):
@@ -181,13 +181,13 @@ def stuck_after_commit(trial: Trial) -> None:
         operations(trial).resume(by_operator=False)
 
 
-def test_a_committed_change_that_is_stuck_can_be_rolled_back(trial: Trial) -> None:
+def test_stuck_committed_change_can_be_rolled_back(trial: Trial) -> None:
     stuck_after_commit(trial)
     operations(trial).rollback()
     assert back_at_old(trial)
 
 
-def test_a_committed_change_that_is_stuck_can_be_confirmed(trial: Trial) -> None:
+def test_stuck_committed_change_can_be_confirmed(trial: Trial) -> None:
     stuck_after_commit(trial)
     operations(trial).confirm("a person")
     operations(trial).resume(by_operator=True)
@@ -208,7 +208,7 @@ def damaged(file: Path) -> Iterator[None]:
             file.chmod(mode)
 
 
-def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Trial) -> None:
+def test_damaged_old_slot_is_retained_until_replaced(trial: Trial) -> None:
     operations(trial).upgrade()
     release = trial.demo.slots / OLD / "app" / "release.json"
     with damaged(release):
@@ -221,7 +221,7 @@ def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Tr
     assert back_at_old(trial)
 
 
-def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: Trial) -> None:
+def test_deleted_new_slot_does_not_block_the_rollback(trial: Trial) -> None:
     def delete() -> None:
         remove_tree(trial.demo.slots / NEW)
 
@@ -239,7 +239,7 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
 
 @in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
-def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
+def test_manually_removed_maintenance_page_is_handled(trial: Trial, ends: str) -> None:
     trial.demo.maintenance_file.write_text("an operator")
     instants: dict[At, Callable[[], None]] = {
         (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.maintenance_file.unlink
@@ -254,7 +254,7 @@ def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str)
     assert trial.settle()[0] == (NEW if ends == "well" else OLD)
 
 
-def test_a_rollback_looks_at_reality_first(trial: Trial) -> None:
+def test_rollback_checks_the_actual_state_first(trial: Trial) -> None:
     killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD)
     trial.demo.current.unlink()
     trial.demo.current.symlink_to(trial.demo.slots / OLD)
@@ -262,7 +262,7 @@ def test_a_rollback_looks_at_reality_first(trial: Trial) -> None:
         operations(trial).rollback()
 
 
-def test_code_and_databases_of_two_releases_stop_everything(trial: Trial) -> None:
+def test_code_and_databases_of_different_releases_stop_everything(trial: Trial) -> None:
     operations(trial).upgrade()
     trial.demo.current.unlink()
     trial.demo.current.symlink_to(trial.demo.slots / OLD)
@@ -272,7 +272,7 @@ def test_code_and_databases_of_two_releases_stop_everything(trial: Trial) -> Non
         operations(trial).rollback()
 
 
-def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
+def test_journal_from_before_the_last_change_is_detected(trial: Trial) -> None:
     old = trial.demo.root / "old-journal"
     shutil.copy(trial.demo.state / JOURNAL_FILE, old)
     operations(trial).upgrade()
@@ -281,7 +281,7 @@ def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
         operations(trial).resume(by_operator=True)
 
 
-def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) -> None:
+def test_bad_release_is_recorded_despite_an_interrupted_revert(trial: Trial) -> None:
     from ncen_updater.agent.model.errors import MigrationFailedError
 
     def broken() -> None:
@@ -295,7 +295,7 @@ def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) 
         assert [bad.version for bad in SiteHistory(journal).list_bad_releases()] == [NEW]
 
 
-def test_a_damaged_release_can_be_left(trial: Trial) -> None:
+def test_damaged_release_can_be_rolled_back(trial: Trial) -> None:
     operations(trial).upgrade()
     with damaged(trial.demo.slots / NEW / "app" / "bin" / "ncenctl"):
         operations(trial).rollback()
@@ -304,7 +304,7 @@ def test_a_damaged_release_can_be_left(trial: Trial) -> None:
 
 @in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
-def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str) -> None:
+def test_clock_set_back_yields_no_negative_downtime(trial: Trial, ends: str) -> None:
     """The stop is measured all the same; what only the records tell is not known."""
     back = timedelta()
 
@@ -331,9 +331,7 @@ def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str
 
 @in_turns("odd")
 @pytest.mark.parametrize("odd", ["yesterday", 7, None, "2026-01-01T00:00:00", []])
-def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
-    trial: Trial, odd: object
-) -> None:
+def test_invalid_soak_start_makes_the_journal_unreadable(trial: Trial, odd: object) -> None:
     killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change = journal.list_changes(1)[0].id
@@ -351,7 +349,7 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
     assert trial.settle()[0] == NEW
 
 
-def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
+def test_failed_soak_survives_a_kill(trial: Trial) -> None:
     killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         journal.store_facts(
@@ -362,7 +360,7 @@ def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
     assert back_at_old(trial)
 
 
-def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
+def test_previous_databases_are_pruned_after_their_retention(trial: Trial) -> None:
     operations(trial).upgrade()
     # By the clock that nobody sets: the wall's alone drops nothing.
     later = SystemClock(
@@ -382,7 +380,7 @@ def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
     assert back_at_old(trial)
 
 
-def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:
+def test_repeated_rollback_command_rolls_back_once(trial: Trial) -> None:
     operations(trial).upgrade()
     with pytest.raises(Killed):
         operations(trial, {(StepName.SOAK, StepPhase.BEFORE_EFFECT): kill}).rollback()

@@ -62,7 +62,7 @@ def postgresql() -> Iterator[Trial]:
         (StepName.COMMIT, StepPhase.AFTER_EFFECT),
     ],
 )
-def test_a_rollback_after_a_bad_soak_is_killed(
+def test_killed_automatic_rollback_is_completed(
     postgresql: Trial, step: StepName, phase: StepPhase
 ) -> None:
     strike = Strike(step, phase, Fault.SIGKILL)
@@ -123,7 +123,7 @@ def back(trial: Trial) -> None:
     trial.server.start()
 
 
-def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:
+def test_server_outage_during_the_soak_is_not_blamed(postgresql: Trial) -> None:
     postgresql.reset()
 
     # What fell with its server is started again.
@@ -155,7 +155,7 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     ],
     ids=["role", "grant", "database"],
 )
-def test_release_that_is_shut_out_of_its_database_is_not_judged(
+def test_release_locked_out_of_its_database_is_not_judged(
     postgresql: Trial, away: str, back: str
 ) -> None:
     postgresql.reset()
@@ -183,18 +183,18 @@ def test_release_that_is_shut_out_of_its_database_is_not_judged(
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
+def test_deliberate_stop_is_not_judged_but_a_crash_is(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch, failed: bool
 ) -> None:
     """A stop in order is the operator's; what they stopped is not started against them."""
     postgresql.reset()
     demo, seen = postgresql.demo, ApplicationPart.observe_state
 
-    def as_a_system_tells_it(part: ApplicationPart) -> ProcessState:
+    def as_reported_by_systemd(part: ApplicationPart) -> ProcessState:
         found = seen(part)
         return dataclasses.replace(found, started_since_boot=True, failed=failed and not found.runs)
 
-    monkeypatch.setattr(ApplicationPart, "observe_state", as_a_system_tells_it)
+    monkeypatch.setattr(ApplicationPart, "observe_state", as_reported_by_systemd)
     ran: list[bool] = []
 
     def later() -> None:
@@ -217,7 +217,7 @@ def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
         assert facts.soak_failed_checks == 0 and facts.soak_checks
 
 
-def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
+def test_lasting_server_outage_ends_the_command_without_blame(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgresql.reset()
@@ -233,7 +233,7 @@ def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
     assert remembered(postgresql)[2] == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
 
 
-def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_with_it(
+def test_kill_during_a_server_outage_preserves_the_excuse(
     postgresql: Trial,
 ) -> None:
     postgresql.reset()
@@ -285,7 +285,7 @@ class Passing:
         site = dataclasses.replace(site, clock=clock, config=config)
         return Operations(site, SilentProgress(), checkpoint=self._checkpoint)
 
-    def nobody(self, seconds: float) -> None:
+    def wait_without_agent(self, seconds: float) -> None:
         """Let time pass without an agent."""
         self._passed += seconds
 
@@ -334,7 +334,7 @@ def killed_between_the_writes_of_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Journal, "record_event", notes)
 
 
-def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_no_shorter(
+def test_kill_while_recording_the_end_of_an_outage_does_not_shorten_the_soak(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgresql.reset()
@@ -362,7 +362,7 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
     [began] = seen
     assert began is not None
     left_s = ALL_S - (away - began).total_seconds()
-    time.nobody(NOBODY_S)
+    time.wait_without_agent(NOBODY_S)
     time.agent().resume(by_operator=False)
     assert left_s <= time.watched_s
     assert postgresql.judge() == NEW
@@ -372,9 +372,7 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
 
 
 @pytest.mark.parametrize("falls", [True, False])
-def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(
-    postgresql: Trial, *, falls: bool
-) -> None:
+def test_full_disk_during_the_soak_is_not_blamed(postgresql: Trial, *, falls: bool) -> None:
     """Also while the application says that all is well: users may be refused all the same."""
     postgresql.reset()
     with contextlib.ExitStack() as disk:
@@ -390,7 +388,7 @@ def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(
     assert (facts.soak_error, bad, told) == (None, [], [DISK_FULL, DISK_HAS_SPACE])
 
 
-def test_a_disk_that_stays_full_ends_the_command_and_is_named(
+def test_lasting_full_disk_ends_the_command_and_is_named(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgresql.reset()

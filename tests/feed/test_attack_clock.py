@@ -16,7 +16,7 @@ from tests.support.tuf_repository import Feed
 DAYS = timedelta(days=1)
 
 
-def test_clock_far_ahead_is_told_as_that(agent: Agent, server: WebServer) -> None:
+def test_clock_far_ahead_is_reported_as_such(agent: Agent, server: WebServer) -> None:
     agent.offset = 800 * DAYS
     with pytest.raises(UpdaterError) as caught:
         agent.source(server.url).refresh()
@@ -24,7 +24,7 @@ def test_clock_far_ahead_is_told_as_that(agent: Agent, server: WebServer) -> Non
     assert str((agent.now()).year) in str(caught.value)
 
 
-def test_server_clock_that_agrees_makes_it_an_expiry(agent: Agent, server: WebServer) -> None:
+def test_expiry_is_reported_when_the_server_clock_agrees(agent: Agent, server: WebServer) -> None:
     agent.offset = 10 * DAYS
     server.date = format_datetime(agent.now())
     with pytest.raises(UpdaterError) as caught:
@@ -33,7 +33,7 @@ def test_server_clock_that_agrees_makes_it_an_expiry(agent: Agent, server: WebSe
     assert "'timestamp'" in str(caught.value)
 
 
-def test_clock_behind_does_not_thaw_a_frozen_list(
+def test_clock_behind_does_not_accept_frozen_metadata(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
     """The floor, from what signers signed, takes the place of a clock that is years behind."""
@@ -50,7 +50,7 @@ def test_clock_behind_does_not_thaw_a_frozen_list(
     assert caught.value.code == "NU-2007"
 
 
-def test_a_first_list_is_judged_by_its_own_signed_time(
+def test_first_metadata_is_judged_by_its_signed_time(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
     feed.roles["ncen"].unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
@@ -63,7 +63,7 @@ def test_a_first_list_is_judged_by_its_own_signed_time(
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot"])
-def test_online_keys_cannot_move_the_floor(
+def test_online_keys_cannot_raise_the_clock_floor(
     agent: Agent, server: WebServer, feed: Feed, role: str
 ) -> None:
     feed.roles[role].unrecognized_fields["x-ncen-issued"] = "2090-01-01T00:00:00Z"
@@ -73,7 +73,7 @@ def test_online_keys_cannot_move_the_floor(
 
 
 @pytest.mark.parametrize("issued", ["2090-01-01T00:00:00Z", "soon", 7, None])
-def test_a_slip_in_the_signed_time_locks_nobody_out(
+def test_mistaken_signed_time_does_not_lock_the_site_out(
     agent: Agent, server: WebServer, feed: Feed, issued: object
 ) -> None:
     feed.roles["ncen"].unrecognized_fields["x-ncen-issued"] = issued
@@ -82,7 +82,7 @@ def test_a_slip_in_the_signed_time_locks_nobody_out(
     assert not (agent.state / "clock.json").exists()
 
 
-def test_a_time_signed_ahead_is_not_remembered(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_future_signed_time_is_not_stored(agent: Agent, server: WebServer, feed: Feed) -> None:
     """Signers whose clocks were ahead: refused, and over as soon as they have signed again."""
     signed = feed.roles["ncen"]
     signed.expires = feed.now + 365 * DAYS

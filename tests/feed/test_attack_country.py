@@ -33,7 +33,7 @@ def demo(tmp_path: Path) -> Iterator[DemoSite]:
             yield site
 
 
-def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: DemoSite) -> None:
+def test_release_for_another_country_is_refused_and_changes_nothing(demo: DemoSite) -> None:
     site = site_in_process(demo)
     before = database_digests(demo.databases)
     operations = Operations(site, SilentProgress())
@@ -49,7 +49,7 @@ def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: Demo
         assert journal.list_changes() == ()
 
 
-def test_a_site_of_that_country_is_offered_it(demo: DemoSite) -> None:
+def test_release_for_this_country_is_offered(demo: DemoSite) -> None:
     """The other side, so that the refusal above is the country's and nothing else's."""
     text = demo.config_path.read_text("utf-8")
     assert 'country = "MU"' in text

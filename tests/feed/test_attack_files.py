@@ -24,7 +24,7 @@ def test_wrong_role_does_not_reach_the_product(agent: Agent, server: WebServer, 
     assert agent.source(server.url, product="ncen-updater").refresh().offers == ()
 
 
-def test_paths_outside_the_delegation_are_left_out(
+def test_paths_outside_the_delegation_are_ignored(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
     delegation = feed.roles["targets"].delegations.roles["ncen"]
@@ -66,7 +66,9 @@ def test_files_are_refused_with_their_code(
     assert agent.source(server.url).find_downloaded_release(offer) is None
 
 
-def test_a_bad_mirror_can_only_deny(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_malicious_mirror_can_only_deny_service(
+    agent: Agent, server: WebServer, feed: Feed
+) -> None:
     bad = feed.directory.parent / "bad"
     bad.joinpath("metadata").mkdir(parents=True)
     (bad / "metadata/timestamp.json").write_bytes(b'{"evil": true}')
@@ -77,7 +79,7 @@ def test_a_bad_mirror_can_only_deny(agent: Agent, server: WebServer, feed: Feed)
     assert caught.value.code == "NU-2005", "that a list was refused weighs more than silence"
 
 
-def test_no_mirror_is_made_of_a_file_that_nothing_pins(agent: Agent, feed: Feed) -> None:
+def test_unpinned_file_is_not_mirrored(agent: Agent, feed: Feed) -> None:
     feed.roles["targets"].delegations.roles["ncen"].paths.append("sbom/ncen/*")
     name = "sbom/ncen/3.3.0.cdx.json"
     feed.roles["ncen"].targets[name] = TargetFile(1, {"md5": "0" * 32}, name)

@@ -22,7 +22,7 @@ from tests.support.tuf_repository import Feed
 DAYS = timedelta(days=1)
 
 
-def test_root_chain_is_walked_after_years(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_long_root_chain_is_followed(agent: Agent, server: WebServer, feed: Feed) -> None:
     """60 roots later, all but the last expired, with every key replaced on the way."""
     root = feed.roles["root"]
     for step in range(60):
@@ -39,7 +39,7 @@ def test_root_chain_is_walked_after_years(agent: Agent, server: WebServer, feed:
     assert stored["signed"]["version"] == 61
 
 
-def test_no_number_of_roots_strands_a_site(agent: Agent, feed: Feed) -> None:
+def test_number_of_roots_is_not_limited(agent: Agent, feed: Feed) -> None:
     """More than the bound that a walk once had; from the disk, since a server would add nothing."""
     root = feed.roles["root"]
     for step in range(1030):
@@ -79,7 +79,7 @@ def test_root_chain_with_a_gap_is_an_error(
     assert says in str(caught.value)
 
 
-def test_recovers_from_a_fast_forward(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_site_recovers_from_a_fast_forward(agent: Agent, server: WebServer, feed: Feed) -> None:
     """A thief of the online keys jumped ahead; new keys in a new root undo it."""
     feed.roles["timestamp"].version = feed.roles["snapshot"].version = 999_999
     feed.publish("ncen")
@@ -99,7 +99,7 @@ def test_recovers_from_a_fast_forward(agent: Agent, server: WebServer, feed: Fee
     assert agent.source(server.url).refresh().offers
 
 
-def test_newer_installed_root_helps_over_a_gap(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_newer_installed_root_bridges_a_gap(agent: Agent, server: WebServer, feed: Feed) -> None:
     agent.source(server.url).refresh()
     for _ in range(3):
         feed.rotate_root()
@@ -110,7 +110,7 @@ def test_newer_installed_root_helps_over_a_gap(agent: Agent, server: WebServer, 
     assert stored["signed"]["version"] == 4
 
 
-def test_a_new_ceremony_after_the_root_was_stolen(
+def test_new_ceremony_replaces_a_stolen_root(
     agent: Agent, server: WebServer, feed: Feed, tmp_path: Path
 ) -> None:
     """As the guide says: no signature can mend a stolen root, and a few files at each site do.

@@ -89,13 +89,13 @@ ROWS = (
 )
 
 
-def test_every_row_has_its_own_words_and_code() -> None:
+def test_every_attack_has_its_own_description_and_code() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known-site", "new-site"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_refused_with_its_code(
+def test_attack_is_refused_with_its_code(
     agent: Agent, server: WebServer, feed: Feed, row: Row, known: bool
 ) -> None:
     if not known and "rollback" in row.name + row.says:

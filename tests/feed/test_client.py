@@ -68,12 +68,12 @@ def clients(agent: Agent, server: WebServer) -> Iterator[Clients]:
         "_persist_metadata",
     ],
 )
-def test_the_private_seams_exist(name: str) -> None:
+def test_overridden_internals_exist(name: str) -> None:
     """Loud where a new tuf or tufup renames what the client overrides or calls."""
     assert callable(getattr(Client, name))
 
 
-def test_refresh_twice_asks_once(clients: Clients, server: WebServer) -> None:
+def test_second_refresh_requests_only_the_timestamp(clients: Clients, server: WebServer) -> None:
     client = clients()
     client.refresh()
     asked = len(server.requests)
@@ -84,7 +84,7 @@ def test_refresh_twice_asks_once(clients: Clients, server: WebServer) -> None:
 
 
 @pytest.mark.parametrize("grace", [timedelta(0), 180 * DAYS])
-def test_lists_that_never_lapse_are_followed(
+def test_metadata_without_expiry_is_accepted(
     clients: Clients, feed: Feed, grace: timedelta
 ) -> None:
     """A grace behind the calendar's last day was an error that nobody foresaw."""
@@ -99,7 +99,7 @@ def test_lists_that_never_lapse_are_followed(
     assert client.expires_at.astimezone(timezone(14 * timedelta(hours=1))).year == 9000
 
 
-def test_grace_is_for_timestamp_and_snapshot_only(
+def test_grace_applies_only_to_timestamp_and_snapshot(
     clients: Clients, feed: Feed, server: WebServer
 ) -> None:
     clients.agent.offset = 60 * DAYS
@@ -123,7 +123,7 @@ def test_grace_is_for_timestamp_and_snapshot_only(
             feed.publish(role, keep_expiry=True)
 
 
-def test_a_role_of_two_delegators_is_verified_under_each(clients: Clients, feed: Feed) -> None:
+def test_role_of_two_delegators_is_verified_under_each(clients: Clients, feed: Feed) -> None:
     """'shared' is delegated by both products, with other keys by the second."""
     good, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     from tuf.api.metadata import Delegations, Targets  # type: ignore[attr-defined]
@@ -147,13 +147,13 @@ def test_a_role_of_two_delegators_is_verified_under_each(clients: Clients, feed:
         client.get_targetinfo("x/b")
 
 
-def test_metadata_directory_is_kept_whole(clients: Clients) -> None:
+def test_metadata_directory_stays_complete(clients: Clients) -> None:
     clients().load_product_role()
     names = sorted(path.name for path in (clients.agent.state / "metadata").iterdir())
     assert names == ["ncen.json", "root.json", "snapshot.json", "targets.json", "timestamp.json"]
 
 
-def test_a_disk_that_refuses_is_told_as_that(clients: Clients) -> None:
+def test_full_or_read_only_disk_is_reported_as_such(clients: Clients) -> None:
     metadata = clients.agent.state / "metadata"
     clients().refresh()
     (metadata / "timestamp.json").unlink()
@@ -164,7 +164,7 @@ def test_a_disk_that_refuses_is_told_as_that(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize(("digest", "refused"), [(None, False), ("0" * 128, True)])
-def test_a_file_signed_with_sha512_alone(
+def test_file_signed_with_sha512_only_is_verified(
     clients: Clients, feed: Feed, digest: str | None, refused: bool, tmp_path: Path
 ) -> None:
     target = TargetFile.from_data("sbom/ncen/x.json", b"content", ["sha512"])
@@ -188,7 +188,7 @@ def test_a_file_signed_with_sha512_alone(
     [{"md5": "0" * 32}, {"sha256": "../../../x"}, {"sha256": "A" * 64}, {"sha512": "0" * 64}],
     ids=str,
 )
-def test_a_file_signed_with_no_digest_that_counts(
+def test_file_without_a_supported_digest_is_refused(
     clients: Clients, tmp_path: Path, hashes: dict[str, str]
 ) -> None:
     client = clients()
@@ -201,7 +201,7 @@ def test_a_file_signed_with_no_digest_that_counts(
 @pytest.mark.parametrize(
     "path", ["sbom/../../x", "/etc/x", "sbom//x", "sbom/./x", "sbom\\..\\x", "sbom/x\0y", ""]
 )
-def test_names_that_lead_elsewhere_are_left_out(clients: Clients, feed: Feed, path: str) -> None:
+def test_path_traversal_names_are_ignored(clients: Clients, feed: Feed, path: str) -> None:
     """Whatever a delegation allows, as one by digests of names does."""
     delegation = feed.roles["targets"].delegations.roles["ncen"]
     delegation.paths, delegation.path_hash_prefixes = None, list("0123456789abcdef")

@@ -39,7 +39,7 @@ def at(hours: float) -> datetime:
 
 
 @dataclass(frozen=True)
-class Said:
+class Halt:
     """An emergency halt that a timestamp carries."""
 
     since: float
@@ -57,7 +57,7 @@ class Said:
         return statement, OWNERS[self.key]
 
 
-Look = tuple[float, Sequence[Said]]
+Look = tuple[float, Sequence[Halt]]
 
 
 @dataclass(frozen=True)
@@ -69,37 +69,37 @@ class Case:
     holds: tuple[str, ...] = ()
 
 
-FULL = Said(0, 72)
+FULL = Halt(0, 72)
 CASES = [
     Case("none", [(1, ())]),
     Case("one", [(1, [FULL])], ("amina 3.4.0",)),
     Case("it ends by itself", [(1, [FULL]), (72, [FULL])]),
     Case("a moment before", [(1, [FULL]), (71.9, [FULL])], ("amina 3.4.0",)),
-    Case("a shorter one", [(1, [Said(0, 5)]), (6, [Said(0, 5)])]),
+    Case("a shorter one", [(1, [Halt(0, 5)]), (6, [Halt(0, 5)])]),
     Case("it is no longer carried", [(1, [FULL]), (2, ())]),
-    Case("lifted", [(1, [FULL]), (2, [Said(0, 2)])]),
-    Case("lifted, and played again", [(1, [FULL]), (2, [Said(0, 2)]), (3, [FULL])]),
+    Case("lifted", [(1, [FULL]), (2, [Halt(0, 2)])]),
+    Case("lifted, and played again", [(1, [FULL]), (2, [Halt(0, 2)]), (3, [FULL])]),
     Case("hidden for a while", [(1, [FULL]), (2, ()), (3, [FULL])], ("amina 3.4.0",)),
     Case("played after its end", [(1, [FULL]), (100, [FULL])]),
     Case("first seen after its end", [(80, [FULL])]),
     Case("another by the same key while it holds",
-         [(1, [FULL]), (50, [Said(50, 122)]), (73, [Said(50, 122)])]),
-    Case("another by the same key after it", [(1, [FULL]), (73, [Said(73, 145)])]),
-    Case("both at once: the first counts", [(1, [Said(1, 73), FULL]), (72.5, [Said(1, 73), FULL])]),
-    Case("another by another key", [(1, [FULL]), (73, [Said(73, 145, BO)])], ("bo 3.4.0",)),
-    Case("two keys", [(1, [FULL, Said(1, 50, BO)])], ("amina 3.4.0", "bo 3.4.0")),
-    Case("another release", [(1, [FULL]), (73, [Said(73, 145, version="3.3.0")])],
+         [(1, [FULL]), (50, [Halt(50, 122)]), (73, [Halt(50, 122)])]),
+    Case("another by the same key after it", [(1, [FULL]), (73, [Halt(73, 145)])]),
+    Case("both at once: the first counts", [(1, [Halt(1, 73), FULL]), (72.5, [Halt(1, 73), FULL])]),
+    Case("another by another key", [(1, [FULL]), (73, [Halt(73, 145, BO)])], ("bo 3.4.0",)),
+    Case("two keys", [(1, [FULL, Halt(1, 50, BO)])], ("amina 3.4.0", "bo 3.4.0")),
+    Case("another release", [(1, [FULL]), (73, [Halt(73, 145, version="3.3.0")])],
          ("amina 3.3.0",)),
-    Case("signed ahead holds from its first sight, and three days", [(1, [Said(500, 572)])],
+    Case("signed ahead holds from its first sight, and three days", [(1, [Halt(500, 572)])],
          ("amina 3.4.0",)),
-    Case("signed ahead, three days later", [(1, [Said(500, 572)]), (73, [Said(500, 572)])]),
-    Case("signed ahead, when it would begin", [(1, [Said(500, 572)]), (510, [Said(500, 572)])]),
-    Case("a release that no officers signed", [(1, [Said(0, 72, version="9.9")])]),
-    Case("of another product", [(1, [Said(0, 72, product="ncen-updater")])]),
+    Case("signed ahead, three days later", [(1, [Halt(500, 572)]), (73, [Halt(500, 572)])]),
+    Case("signed ahead, when it would begin", [(1, [Halt(500, 572)]), (510, [Halt(500, 572)])]),
+    Case("a release that no officers signed", [(1, [Halt(0, 72, version="9.9")])]),
+    Case("of another product", [(1, [Halt(0, 72, product="ncen-updater")])]),
 ]  # fmt: skip
 
 
-def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], datetime]:
+def learn_halts(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], datetime]:
     seen: Mapping[str, KnownEmergencyHalt] = {}
     moment = START
     for hour, said in looks:
@@ -109,8 +109,8 @@ def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], dat
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_holds(case: Case) -> None:
-    seen, moment = looked(case.looks)
+def test_valid_halts_are_determined(case: Case) -> None:
+    seen, moment = learn_halts(case.looks)
     held = list_active_halts(seen, "ncen", moment)
     assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
     assert list_active_halts(seen, "ncen-updater", moment) == ()
@@ -119,12 +119,12 @@ def test_what_holds(case: Case) -> None:
     assert TrustState.from_json(TrustState(emergency_halts=seen).to_json()).emergency_halts == seen
 
 
-def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:
+def test_one_stolen_key_delays_a_release_by_at_most_three_days() -> None:
     """An emergency halt every hour for a year by one key: the release waits 72 hours, no more."""
     seen: Mapping[str, KnownEmergencyHalt] = {}
     held = 0
     for hour in range(24 * 365):
-        forged = Said(hour, hour + 72)
+        forged = Halt(hour, hour + 72)
         seen = update_known_halts(seen, [forged.item], "ncen", SIGNED, at(hour))
         held += bool(list_active_halts(seen, "ncen", at(hour)))
         assert len(seen) == 1
@@ -132,21 +132,21 @@ def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> No
     assert held == 1
     seen, held = {}, 0
     for hour in range(24 * 30):
-        both = [FULL.item, Said(hour + 1, hour + 73).item]
+        both = [FULL.item, Halt(hour + 1, hour + 73).item]
         seen = update_known_halts(seen, both, "ncen", SIGNED, at(hour))
         held += bool(list_active_halts(seen, "ncen", at(hour)))
     assert held == 72
 
 
-def test_the_memory_of_another_product_stays() -> None:
+def test_halts_of_another_product_are_kept() -> None:
     seen = update_known_halts({}, [FULL.item], "ncen", SIGNED, at(1))
     assert update_known_halts(seen, [], "ncen-updater", SIGNED, at(2)) == seen
 
 
 @pytest.mark.parametrize("until", [72.1, -1])
-def test_no_brake_is_longer(until: float) -> None:
+def test_overlong_halt_is_rejected(until: float) -> None:
     with pytest.raises(ValidationError):
-        _ = Said(0, until).item
+        _ = Halt(0, until).item
 
 
 def signed_by(
@@ -174,7 +174,7 @@ LAST = "9999-12-31T23:00:00Z"
     {"since": LAST, "until": LAST}, {"since": "0001-01-01T00:00:00Z"}, {"keyid": "0" * 64},
     {"sig": "abc"}, {"sig": ""}, {"reason": 7}, {"version": "a/b"}, {"more": [[]]},
 ], ids=str)  # fmt: skip
-def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
+def test_malformed_halt_does_not_block_the_metadata(broken: dict[str, Any]) -> None:
     """Anyone who has the key of the timestamp can put anything there."""
     signer = CryptoSigner.generate_ed25519()
     good = signed_by(signer)
@@ -185,7 +185,7 @@ def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "owner", ["x" * 5000, "\ud800", 7, None, ["amina"], {"name": "amina"}], ids=repr
 )
-def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
+def test_halt_with_an_invalid_owner_does_not_block_the_metadata(owner: object) -> None:
     """Seen: no offer could be read where a name was longer than the reason of a halt may be."""
     signer = CryptoSigner.generate_ed25519()
     root, timestamp = lists_with(signer, signed_by(signer))
@@ -197,7 +197,7 @@ def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
     assert halted.reason.startswith("loses cases [")
 
 
-def test_a_site_reads_the_newest_releases_of_each_key() -> None:
+def test_newest_halts_of_each_key_are_read() -> None:
     """The holder of the online key may carry any number of one key's statements."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     many = [signed_by(signer, version=f"3.3.{number}") for number in range(40)]
@@ -212,7 +212,7 @@ def test_a_site_reads_the_newest_releases_of_each_key() -> None:
     ]
 
 
-def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
+def test_halt_of_a_newer_program_is_preserved_as_signed() -> None:
     """Another signer's emergency halt leaves it as it is, with what this program does not know."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     newer = signed_by(signer, scope="one country")

@@ -129,20 +129,20 @@ def test_next_address_takes_over(served: Path, make: Make, name: str) -> None:
         assert isinstance(caught.value, expected)
 
 
-def test_nobody_there(make: Make) -> None:
+def test_refused_connection_is_unreachable(make: Make) -> None:
     for url in ("http://127.0.0.1:9/", "http://no-such-host.invalid/", "https://127.0.0.1:9/"):
         with pytest.raises(MirrorError) as caught:
             make(url).download_bytes(NAME, 100)
         assert caught.value.kind is NetworkFailure.UNREACHABLE
 
 
-def test_plain_server_behind_https_is_told_as_tls(served: Path, make: Make) -> None:
+def test_plain_server_behind_https_is_a_tls_failure(served: Path, make: Make) -> None:
     with serving(served) as server, pytest.raises(MirrorError) as caught:
         make(server.url.replace("http:", "https:")).download_bytes(NAME, 100)
     assert caught.value.kind is NetworkFailure.TLS
 
 
-def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make) -> None:
+def test_reason_names_no_library_internals(served: Path, make: Make) -> None:
     """Seen: "PlainPool(host='127.0.0.1', port=9): Max retries exceeded with url: ..."."""
     with serving(served) as server:
         encrypted = server.url.replace("http:", "https:")
@@ -159,7 +159,7 @@ def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make
             assert not re.search(r"Pool|Errno|retries|_ssl|0x", said), said
 
 
-def test_silence_after_the_connection_ends(make: Make) -> None:
+def test_silence_after_connecting_times_out(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(MirrorError) as caught:
@@ -167,7 +167,7 @@ def test_silence_after_the_connection_ends(make: Make) -> None:
     assert caught.value.kind is NetworkFailure.UNREACHABLE
 
 
-def test_junk_in_place_of_http(make: Make) -> None:
+def test_invalid_http_is_a_mirror_error(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as junk:
 
         def answer() -> None:
@@ -183,7 +183,7 @@ def test_junk_in_place_of_http(make: Make) -> None:
         thread.join()
 
 
-def test_tries_again_with_growing_pauses_only_where_it_may_help(served: Path, make: Make) -> None:
+def test_only_transient_failures_are_retried_with_growing_delays(served: Path, make: Make) -> None:
     pauses: list[float] = []
     with serving(served) as server:
         server.faults = [Fault("", status=503, times=2)]
@@ -197,9 +197,7 @@ def test_tries_again_with_growing_pauses_only_where_it_may_help(served: Path, ma
         assert pauses == [2.0, 4.0]
 
 
-def test_environment_decides_nothing(
-    served: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_ignored(served: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -215,7 +213,7 @@ def test_configured_proxy_is_used(make: Make, served: Path) -> None:
         assert fetcher.download_bytes(NAME, 100) == b'{"by": "proxy"}'
 
 
-def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> None:
+def test_unrequested_range_is_refused(served: Path, make: Make) -> None:
     with serving(served) as server:
         server.faults = [Fault("", status=206, body=b"{", headers={"Content-Range": "bytes 0-0/8"})]
         with pytest.raises(MirrorError) as caught:
@@ -224,7 +222,7 @@ def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> 
         assert server.requests[0].range == "bytes=4-"
 
 
-def test_deadline_ends_even_a_steady_stream(served: Path, make: Make) -> None:
+def test_deadline_ends_a_steady_stream(served: Path, make: Make) -> None:
     server: WebServer
     with serving(served) as server:
         server.faults = [Fault("", endless=True)]
@@ -233,7 +231,7 @@ def test_deadline_ends_even_a_steady_stream(served: Path, make: Make) -> None:
 
 
 @pytest.mark.parametrize(("chance", "pauses"), [(0.0, [1.0, 2.0]), (1.0, [3.0, 6.0])])
-def test_pauses_are_spread_by_chance(
+def test_delays_are_randomised(
     served: Path, make: Make, chance: float, pauses: list[float]
 ) -> None:
     made: list[float] = []
@@ -263,7 +261,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
         ("Mon, 01 Mar 2027 12:00:00 GMT", []),
     ],
 )
-def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
+def test_retry_after_is_respected_within_bounds(
     served: Path, make: Make, asked: str, pauses: list[float]
 ) -> None:
     """Beyond two minutes the next address is asked at once, and without one the server is right."""
@@ -280,7 +278,7 @@ def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
                 make(server.url, **settings).download_bytes(NAME, 100)
 
 
-def test_why_no_address_gives_a_file_is_told_in_french(served: Path, make: Make) -> None:
+def test_reason_is_translated_to_french(served: Path, make: Make) -> None:
     """Seen: "Détail : ... status 503; ...: a web page": only whole sentences are translated."""
     context = FeedErrorContext("timestamp", NOW, NOW, None, 1)
     with serving(served) as server, serving(served) as other:
@@ -307,7 +305,9 @@ class Time:
         self.now += seconds
 
 
-def test_the_cap_holds_over_connections_and_ends_with_its_hours(served: Path, make: Make) -> None:
+def test_rate_limit_applies_across_connections_and_ends_with_its_hours(
+    served: Path, make: Make
+) -> None:
     (served / "metadata/x.json").write_bytes(bytes(100_000))
     time, cap = Time(), 10_000
     with serving(served) as server:
@@ -327,7 +327,7 @@ def test_the_cap_holds_over_connections_and_ends_with_its_hours(served: Path, ma
             assert time.now == expected
 
 
-def test_a_newest_root_is_asked_of_one_address_only(served: Path, make: Make) -> None:
+def test_newest_root_is_requested_from_one_address_only(served: Path, make: Make) -> None:
     """A check with nothing new costs two requests, however many addresses there are."""
     with serving(served) as one, serving(served) as two:
         fetcher = make(one.url, two.url)
@@ -338,7 +338,7 @@ def test_a_newest_root_is_asked_of_one_address_only(served: Path, make: Make) ->
         assert two.requests == []
 
 
-def test_chunks_that_break_are_a_cut(make: Make) -> None:
+def test_broken_chunked_encoding_counts_as_a_broken_connection(make: Make) -> None:
     """What requests calls ChunkedEncodingError is of no family of its own."""
     with socket.create_server(("127.0.0.1", 0)) as broken:
 
@@ -358,7 +358,7 @@ def test_chunks_that_break_are_a_cut(make: Make) -> None:
     assert caught.value.kind is NetworkFailure.CONNECTION_LOST
 
 
-def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:
+def test_retries_pause_after_all_addresses_failed(served: Path, make: Make) -> None:
     made: list[float] = []
     with serving(served) as one, serving(served) as two:
         one.faults = two.faults = [Fault("", cut_after=2)]

@@ -46,7 +46,7 @@ def spoilt(start: int) -> bytes:
     cuts=st.lists(st.integers(1, 50), min_size=1, max_size=20),
     wrong=st.integers(0, 199),
 )
-def test_however_the_bytes_come_the_first_wrong_part_is_found(
+def test_first_wrong_chunk_is_found_however_bytes_arrive(
     content: bytes, size: int, cuts: list[int], wrong: int
 ) -> None:
     parts = ChunkVerifier(wanted(content, size))
@@ -94,7 +94,7 @@ def fetch(tmp_path: Path, served: tuple[WebServer, WebServer]) -> Iterator[Fetch
     fetcher.close()
 
 
-def test_a_wrong_part_is_fetched_again_from_the_next_address(
+def test_wrong_chunk_is_downloaded_again_from_the_next_address(
     tmp_path: Path, served: tuple[WebServer, WebServer], fetch: Fetch
 ) -> None:
     one, two = served
@@ -105,7 +105,7 @@ def test_a_wrong_part_is_fetched_again_from_the_next_address(
     assert [request.range for request in two.requests] == ["bytes=200000-"]
 
 
-def test_what_is_wrong_everywhere_is_refused_and_the_right_parts_stay(
+def test_chunk_wrong_everywhere_is_refused_and_valid_chunks_kept(
     tmp_path: Path, served: tuple[WebServer, WebServer], fetch: Fetch
 ) -> None:
     for server in served:
@@ -125,7 +125,7 @@ def test_what_is_wrong_everywhere_is_refused_and_the_right_parts_stay(
 
 
 @pytest.mark.parametrize("damaged", [10, 120_000, 270_000])
-def test_a_damaged_partial_file_costs_what_follows_and_blames_nobody(
+def test_damaged_partial_file_blames_no_address(
     tmp_path: Path, served: tuple[WebServer, WebServer], fetch: Fetch, damaged: int
 ) -> None:
     one, two = served
@@ -152,7 +152,7 @@ def test_a_damaged_partial_file_costs_what_follows_and_blames_nobody(
     assert [] in (one.requests, two.requests), "no address was put to the end for it"
 
 
-def test_another_entity_tag_does_not_cost_the_file(
+def test_changed_entity_tag_does_not_discard_the_file(
     served: tuple[WebServer, WebServer], fetch: Fetch
 ) -> None:
     one, two = served
@@ -162,7 +162,7 @@ def test_another_entity_tag_does_not_cost_the_file(
     assert [request.range for request in one.requests] == [None, "bytes=150000-"]
 
 
-def test_parts_that_fit_do_not_help_a_whole_that_does_not(
+def test_valid_chunks_do_not_excuse_a_wrong_digest(
     tmp_path: Path, served: tuple[WebServer, WebServer]
 ) -> None:
     """Both digests are signed; anyone who signs them differently is refused."""

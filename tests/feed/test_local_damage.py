@@ -35,7 +35,7 @@ DAMAGES: dict[str, bytes | None] = {
         "clock.json",
     ],
 )
-def test_damaged_stored_files_heal_and_never_read_as_up_to_date(
+def test_damaged_stored_files_are_replaced_and_never_count_as_current(
     agent: Agent, server: WebServer, feed: Feed, name: str, damage: str
 ) -> None:
     feed.roles["ncen"].unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
@@ -57,7 +57,7 @@ def test_damaged_stored_files_heal_and_never_read_as_up_to_date(
     assert path.read_bytes() == good
 
 
-def test_a_root_of_another_feed_that_was_put_right_leaves_nothing(
+def test_replaced_root_of_another_feed_leaves_nothing(
     agent: Agent, server: WebServer, feed: Feed, tmp_path: Path
 ) -> None:
     """Seen: the first root stayed, and the right one was refused as it had been."""
@@ -79,7 +79,7 @@ def test_a_root_of_another_feed_that_was_put_right_leaves_nothing(
     )  # and not that somebody may have tampered with the machine
 
 
-def test_without_any_root_nothing_is_trusted(agent: Agent, server: WebServer) -> None:
+def test_nothing_is_trusted_without_a_root(agent: Agent, server: WebServer) -> None:
     agent.trusted_root.write_bytes(b"{")
     with pytest.raises(UpdaterError) as caught:
         agent.source(server.url).refresh()
@@ -89,7 +89,7 @@ def test_without_any_root_nothing_is_trusted(agent: Agent, server: WebServer) ->
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "ncen"])
-def test_a_damaged_list_does_not_open_the_way_back_of_the_others(
+def test_damaged_metadata_does_not_permit_a_rollback_of_the_others(
     agent: Agent, server: WebServer, feed: Feed, role: str
 ) -> None:
     """A mirror that shows an old feed cannot wait for one damaged file, but for the timestamp's.
@@ -109,7 +109,7 @@ def test_a_damaged_list_does_not_open_the_way_back_of_the_others(
     assert caught.value.code == "NU-2004"
 
 
-def test_a_stored_list_of_another_role_is_fetched_anew(
+def test_stored_metadata_of_another_role_is_downloaded_again(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
     """The same signers hold both roles, so that their signatures fit."""

@@ -82,7 +82,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_chooses(row: Row) -> None:
+def test_smallest_download_is_chosen(row: Row) -> None:
     release = document(*row.packs)
     refused = {ref.sha256 for ref in row.packs if ref.from_version in row.refused}
     have = {TREES[version] for version in row.have}
@@ -91,7 +91,7 @@ def test_chooses(row: Row) -> None:
     assert (chosen.from_version if chosen else "") == row.chosen
 
 
-def test_what_is_left_to_fetch_decides() -> None:
+def test_remaining_bytes_decide() -> None:
     """An archive that has nearly arrived is fewer bytes than any pack."""
     release = document(pack("3.1"))
     left = {"x": 20}
@@ -99,14 +99,14 @@ def test_what_is_left_to_fetch_decides() -> None:
     assert chosen is None
 
 
-def test_a_whole_file_has_nothing_left(tmp_path: Path) -> None:
+def test_complete_file_has_no_remaining_bytes(tmp_path: Path) -> None:
     ref = TargetRef(target="x", length=10, sha256="0" * 64)
     assert count_remaining_bytes(tmp_path / "x", ref) == 10
     (tmp_path / "x").write_bytes(b"1234567890")
     assert count_remaining_bytes(tmp_path / "x", ref) == 0
 
 
-def test_a_partial_file_for_something_else_does_not_count(tmp_path: Path) -> None:
+def test_partial_file_of_another_target_does_not_count(tmp_path: Path) -> None:
     ref = TargetRef(target="x", length=10, sha256="0" * 64)
     (tmp_path / ".x.partial").write_bytes(b"12345")
     note = tmp_path / ".x.partial.json"
@@ -116,7 +116,7 @@ def test_a_partial_file_for_something_else_does_not_count(tmp_path: Path) -> Non
     assert count_remaining_bytes(tmp_path / "x", ref) == 5
 
 
-def test_a_failure_is_remembered_with_its_code_and_the_pack_is_gone(tmp_path: Path) -> None:
+def test_failed_pack_is_recorded_with_its_code_and_removed(tmp_path: Path) -> None:
     ref, other = pack("3.1"), pack("3.2", 7)
     place = tmp_path / "4.0"
     assert read_bad_packs(place) == {}
@@ -129,7 +129,7 @@ def test_a_failure_is_remembered_with_its_code_and_the_pack_is_gone(tmp_path: Pa
     assert not get_pack_path(place, other).exists()
 
 
-def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path) -> None:
+def test_bad_pack_record_is_readable_whatever_the_umask(tmp_path: Path) -> None:
     """Root writes it down, in the unit that works on the site; who reads the feed is another."""
     place = tmp_path / "4.0"
     before = os.umask(0o077)
@@ -142,7 +142,7 @@ def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'"x"', b"1" * 2_000_000])
-def test_a_damaged_memory_is_none(tmp_path: Path, content: bytes) -> None:
+def test_damaged_bad_pack_record_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "refused.json").write_bytes(content)
     assert read_bad_packs(tmp_path) == {}
     mark_pack_bad(tmp_path, pack("3.1"), TargetMissingError(name="x"))

@@ -10,12 +10,12 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import SilentProgress
 from tests.feed.conftest import Agent
-from tests.feed.test_wire import CONTENT, NAME, OK, Hostile, fetching, once
+from tests.feed.test_hostile_servers import CONTENT, NAME, OK, Hostile, fetching, once
 from tests.support.http_server import PORTAL, Fault, serving
 from tests.support.tuf_repository import Feed
 
 
-def test_a_password_in_an_address_is_sent_and_told_to_nobody(
+def test_password_in_an_address_is_sent_but_never_shown(
     agent: Agent, feed: Feed, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither in errors, nor in the log, nor in the notes beside a download."""
@@ -55,7 +55,7 @@ def test_a_password_in_an_address_is_sent_and_told_to_nobody(
         assert base64.b64encode(b"site:s3cr@t").decode() in named.heads[0]
 
 
-def test_a_password_does_not_go_where_a_server_leads_to() -> None:
+def test_password_is_not_sent_to_a_redirect_target() -> None:
     with Hostile(once(OK + b"Content-Length: 8\r\n\r\n" + CONTENT)) as other:
         led = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %smetadata/x.json\r\n\r\n"
         with (

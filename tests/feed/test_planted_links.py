@@ -72,7 +72,7 @@ def contents(slots: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_no_link_leads_whoever_tidies_up_elsewhere(place: Path, slots: Path, which: int) -> None:
+def test_symlinks_do_not_redirect_the_cleanup(place: Path, slots: Path, which: int) -> None:
     before = contents(slots)
     _in_place_of(which)(place, slots)
     for act in (
@@ -84,7 +84,7 @@ def test_no_link_leads_whoever_tidies_up_elsewhere(place: Path, slots: Path, whi
     assert [path.name for path in slots.iterdir()] == ["3.3.0"]
 
 
-def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slots: Path) -> None:
+def test_symlinks_among_downloads_are_removed_and_not_followed(place: Path, slots: Path) -> None:
     before = contents(slots)
     _inside(place, slots)
     mark_pack_bad(place, REF, TargetMissingError(name="x"))
@@ -96,7 +96,7 @@ def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slo
     assert contents(slots) == before
 
 
-def test_something_else_in_the_place_of_the_downloads(place: Path, slots: Path) -> None:
+def test_other_file_in_place_of_the_downloads_is_reported(place: Path, slots: Path) -> None:
     place.rename(place.with_name("aside"))
     place.write_text("a file")
     assert says(typed(lambda: discard_release(place)), LOCAL_STORE_FAILED)
@@ -105,7 +105,7 @@ def test_something_else_in_the_place_of_the_downloads(place: Path, slots: Path) 
     )
 
 
-def test_where_there_is_nothing_nothing_is_done(tmp_path: Path) -> None:
+def test_missing_downloads_are_no_error(tmp_path: Path) -> None:
     discard_release(tmp_path / "received/downloads/ncen/3.3.0")
     assert not (tmp_path / "received").exists()
     (tmp_path / "received").mkdir()
@@ -115,7 +115,7 @@ def test_where_there_is_nothing_nothing_is_done(tmp_path: Path) -> None:
     assert list(read_bad_packs(tmp_path / "received/downloads/ncen/3.3.0")) == [REF.sha256]
 
 
-def test_an_operator_may_put_the_directory_elsewhere(place: Path, tmp_path: Path) -> None:
+def test_operator_may_relocate_the_directory_by_a_symlink(place: Path, tmp_path: Path) -> None:
     """A link to it lies where only root writes."""
     (tmp_path / "received").rename(tmp_path / "disk")
     (tmp_path / "received").symlink_to(tmp_path / "disk")

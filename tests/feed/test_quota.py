@@ -35,7 +35,7 @@ from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
-from tests.feed.test_unit import CONFIG, needs_activator, unit
+from tests.feed.test_reader_unit import CONFIG, needs_activator, unit
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -150,7 +150,7 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_rule(case: Case) -> None:
+def test_quota_is_judged(case: Case) -> None:
     verdict = judge_disk_usage(
         case.before, case.now, case.order, case.announced, case.room_before, case.room
     )
@@ -218,7 +218,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("runner", ["systemd", "process"])
 @pytest.mark.parametrize("kind", FLOODS)
 @pytest.mark.usefixtures("small")
-def test_a_reader_that_floods_is_ended(
+def test_flooding_reader_is_terminated(
     config: Path, runner: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
@@ -231,9 +231,7 @@ def test_a_reader_that_floods_is_ended(
 
 
 @pytest.mark.usefixtures("small")
-def test_what_it_leaves_once_it_has_answered_counts(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_left_after_the_answer_count(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
     monkeypatch.setattr(quota, "MIN_POLL_INTERVAL_S", 1000)
     code = FLOOD + 'open(f"{place}/f", "wb").write(bytes(40 << 20)); print(\'{"done": true}\')'
@@ -243,7 +241,7 @@ def test_what_it_leaves_once_it_has_answered_counts(
         WorkerReleaseSource(load_config(config), config).refresh()
 
 
-def test_one_file_is_limited_by_the_kernel(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_limits_one_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
     code = (
         FLOOD
@@ -266,7 +264,7 @@ with open(f"{place}/f", "wb") as stream:
 
 
 @needs_activator
-def test_an_honest_reader_stays_below(config: Path) -> None:
+def test_honest_reader_stays_below_the_quota(config: Path) -> None:
     source = WorkerReleaseSource(load_config(config), config)
     with unit(config):
         offer = source.refresh().offers[0]
@@ -296,7 +294,7 @@ def _own_file_system(place: Path, size: str, names: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ["files", "names"])
-def test_a_file_system_of_its_own_holds_whatever_it_does(
+def test_separate_file_system_limits_the_reader(
     config: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no watch at all: the kernel refuses it, and what lies beside goes on."""
@@ -310,16 +308,16 @@ def test_a_file_system_of_its_own_holds_whatever_it_does(
             WorkerReleaseSource(load_config(config), config).refresh()
         assert "No space left" in str(caught.value.detail)
         (config.parent / "beside").write_bytes(b"x" * 100_000)
-        assert room_says_full(place)
+        assert is_file_system_full(place)
 
 
-def room_says_full(place: Path) -> bool:
+def is_file_system_full(place: Path) -> bool:
     """Whether bytes or names of a file system are at their end."""
     room = quota.measure_free_space(place)
     return room.size < 8 << 20 or room.inodes == 0
 
 
-def test_the_last_room_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_free_space_is_reported_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
     verdicts = iter([DiskVerdict.OK, DiskVerdict.NO_SPACE])
     monkeypatch.setattr(DiskMonitor, "check_now", lambda _self: next(verdicts))
@@ -328,7 +326,7 @@ def test_the_last_room_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyP
     assert caught.value.values["path"] == config.parent / "received"
 
 
-def test_what_is_counted(tmp_path: Path) -> None:
+def test_used_space_is_counted(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "sparse").touch()
     os.truncate(tmp_path / "a" / "sparse", 1 << 40)
@@ -340,7 +338,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert json.dumps(found.size)
 
 
-def test_what_goes_meanwhile_hides_nothing_behind_it(
+def test_vanishing_files_do_not_hide_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that makes and removes a name all the time would otherwise never be counted."""

@@ -23,7 +23,7 @@ import pytest
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.workers import INHERITED_VARIABLES
-from tests.feed.test_unit import CONFIG
+from tests.feed.test_reader_unit import CONFIG
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 
@@ -126,7 +126,7 @@ def python() -> Path:
     return found
 
 
-def test_a_child_of_root_reaches_nothing_but_its_own_directory(
+def test_reader_reaches_only_its_own_directory(
     server: WebServer, feed: Feed, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (

@@ -60,7 +60,7 @@ def _left(target: Path) -> list[str]:
     return sorted(path.name for path in target.parent.iterdir())
 
 
-def test_fetches_and_leaves_only_the_file(
+def test_file_is_downloaded_without_leftovers(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     told: list[tuple[int | None, int | None]] = []
@@ -80,7 +80,7 @@ def test_fetches_and_leaves_only_the_file(
     assert len(server.requests) == asked, "a whole file is not fetched again"
 
 
-def test_goes_on_after_a_break(
+def test_broken_download_resumes(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=150_000, times=2)]
@@ -89,7 +89,7 @@ def test_goes_on_after_a_break(
     assert [r.range for r in server.requests] == [None, "bytes=150000-", "bytes=300000-"]
 
 
-def test_gives_up_when_nothing_comes_and_keeps_what_came(
+def test_stalled_download_is_abandoned_and_kept(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
@@ -104,7 +104,7 @@ def test_gives_up_when_nothing_comes_and_keeps_what_came(
     assert _left(target) == ["big"]
 
 
-def test_starts_anew_where_the_server_knows_no_ranges(
+def test_download_restarts_where_ranges_are_unsupported(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.ranges = False
@@ -113,7 +113,7 @@ def test_starts_anew_where_the_server_knows_no_ranges(
     assert target.read_bytes() == CONTENT
 
 
-def test_starts_anew_where_the_file_changed(
+def test_download_restarts_where_the_file_changed(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [
@@ -136,7 +136,7 @@ def test_wrong_bytes_twice_are_refused_and_removed(
     assert _left(target) == []
 
 
-def test_more_bytes_than_signed_are_not_read(
+def test_bytes_beyond_the_signed_length_are_not_read(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", endless=True)]
@@ -146,7 +146,7 @@ def test_more_bytes_than_signed_are_not_read(
 
 
 @pytest.mark.parametrize("damage", ["tail", "too long", "other", "note", "link"])
-def test_a_damaged_partial_file_costs_a_fresh_start_only(
+def test_damaged_partial_file_only_costs_a_restart(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer, damage: str
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
@@ -173,7 +173,7 @@ def test_a_damaged_partial_file_costs_a_fresh_start_only(
     assert _left(target) == ["big"]
 
 
-def test_asks_for_space_before_it_asks_for_bytes(
+def test_space_is_checked_before_the_request(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     with pytest.raises(InsufficientSpaceError) as caught:
@@ -186,7 +186,7 @@ def test_asks_for_space_before_it_asks_for_bytes(
     assert server.requests == []
 
 
-def test_the_room_is_taken_before_the_bytes_come(
+def test_space_is_allocated_before_the_download(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     """What fills the disk meanwhile does not stop a download that has begun."""
@@ -211,7 +211,7 @@ def test_the_room_is_taken_before_the_bytes_come(
     assert taken[0] >= WANTED.length
 
 
-def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
+def test_killed_download_resumes(target: Path, server: WebServer) -> None:
     """SIGKILL in the middle: the next process continues with the bytes that are there."""
     server.faults = [Fault("big", drip=0.0005, times=1)]
     code = (
@@ -243,7 +243,7 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     assert _left(target) == ["big"]
 
 
-def test_whole_means_length_and_digest(tmp_path: Path) -> None:
+def test_complete_means_length_and_digest(tmp_path: Path) -> None:
     path = tmp_path / "x"
     assert not is_complete(path, WANTED)
     path.write_bytes(CONTENT)
@@ -258,7 +258,7 @@ def test_whole_means_length_and_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_is_not_whole_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_special_file_is_neither_complete_nor_awaited(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "x")
     with bounded(60):
         assert not is_complete(
@@ -266,7 +266,7 @@ def test_what_is_no_file_is_not_whole_and_not_waited_for(tmp_path: Path, kind: s
         )
 
 
-def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"a" * 10)
     with path.open("ab") as more:
@@ -284,7 +284,7 @@ def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.stat().st_size == 20, "read once"
 
 
-def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
+def test_server_that_restarts_every_time_is_abandoned(target: Path) -> None:
     """Two connections bring a part, the third begins again: it would never end."""
     asked: list[int] = []
 
@@ -304,7 +304,7 @@ def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
     assert len(asked) < 10
 
 
-def test_other_digests_than_those_of_releases(target: Path) -> None:
+def test_other_supported_digests_are_verified(target: Path) -> None:
     def opener(offset: int) -> DownloadStream:
         return DownloadStream(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
 

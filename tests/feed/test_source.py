@@ -33,7 +33,7 @@ from tests.support.http_server import Fault, WebServer
 from tests.support.tuf_repository import Feed
 
 
-def test_lists_and_fetches_a_release(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_release_is_listed_and_downloaded(agent: Agent, server: WebServer, feed: Feed) -> None:
     source = agent.source(server.url)
     assert source.load_last_view() is None
     view = source.refresh()
@@ -47,7 +47,7 @@ def test_lists_and_fetches_a_release(agent: Agent, server: WebServer, feed: Feed
     assert source.find_downloaded_release(view.offers[0]) == release
 
 
-def test_needs_no_network_once_fetched(agent: Agent, server: WebServer) -> None:
+def test_downloaded_release_needs_no_network(agent: Agent, server: WebServer) -> None:
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
     release = source.download_release(offer, SilentProgress())
@@ -62,7 +62,7 @@ def test_needs_no_network_once_fetched(agent: Agent, server: WebServer) -> None:
     assert len(server.requests) == asked
 
 
-def test_a_changed_file_is_fetched_again_and_only_that(agent: Agent, server: WebServer) -> None:
+def test_only_a_changed_file_is_downloaded_again(agent: Agent, server: WebServer) -> None:
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
     release = source.download_release(offer, SilentProgress())
@@ -76,7 +76,7 @@ def test_a_changed_file_is_fetched_again_and_only_that(agent: Agent, server: Web
     ]
 
 
-def test_who_only_brings_a_release_does_not_read_its_tree(
+def test_import_does_not_parse_the_tree(
     agent: Agent, server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = agent.source(server.url)
@@ -102,7 +102,7 @@ def test_discard_leaves_nothing(agent: Agent, server: WebServer) -> None:
     source.discard_release(offer)
 
 
-def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> None:
+def test_last_view_loads_without_heavy_libraries(agent: Agent, server: WebServer) -> None:
     agent.source(server.url).refresh()
     code = (
         "import sys, pathlib; from ncen_updater.feed.feed_summary import *;"
@@ -123,7 +123,7 @@ def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b'{"schema": 9}'])
-def test_damaged_last_view_is_said_and_healed(
+def test_damaged_last_view_is_reported_and_replaced(
     agent: Agent, server: WebServer, content: bytes
 ) -> None:
     source = agent.source(server.url)
@@ -138,7 +138,9 @@ def test_damaged_last_view_is_said_and_healed(
     assert source.load_last_view() is not None
 
 
-def test_withdrawn_between_choice_and_download(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_release_withdrawn_before_its_download_is_refused(
+    agent: Agent, server: WebServer, feed: Feed
+) -> None:
     offer = agent.source(server.url).refresh().offers[0]
     feed.add_release(
         "3.3.0",
@@ -151,7 +153,7 @@ def test_withdrawn_between_choice_and_download(agent: Agent, server: WebServer, 
     assert not (agent.state / "downloads/ncen").exists()
 
 
-def test_another_release_under_the_same_version(
+def test_other_release_under_the_same_version_is_refused(
     agent: Agent, server: WebServer, feed: Feed
 ) -> None:
     offer = agent.source(server.url).refresh().offers[0]
@@ -174,7 +176,7 @@ def test_another_release_under_the_same_version(
         ({"archive": {"target": "x", "length": 1, "sha256": "0" * 64}}, "archive is x"),
     ],
 )
-def test_offer_that_contradicts_the_list(
+def test_offer_contradicting_its_metadata_is_refused(
     agent: Agent, server: WebServer, feed: Feed, change: dict[str, object], detail: str
 ) -> None:
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(change))
@@ -184,7 +186,7 @@ def test_offer_that_contradicts_the_list(
     assert agent.source(server.url).load_last_view() is None
 
 
-def test_a_release_is_named_by_sha256(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_release_needs_a_sha256_digest(agent: Agent, server: WebServer, feed: Feed) -> None:
     signed = feed.roles["ncen"].targets["releases/ncen/3.3.0.json"]
     signed.hashes = {"sha512": "0" * 128}
     feed.publish()
@@ -192,7 +194,9 @@ def test_a_release_is_named_by_sha256(agent: Agent, server: WebServer, feed: Fee
         agent.source(server.url).refresh()
 
 
-def test_document_that_contradicts_the_offer(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_document_contradicting_its_offer_is_refused(
+    agent: Agent, server: WebServer, feed: Feed
+) -> None:
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(upgrade_from=">=1"))
     feed.publish()
     source = agent.source(server.url)
@@ -214,7 +218,7 @@ def _resigned(feed: Feed, **changes: object) -> None:
     [{"tree_bytes": 10}, {"tree_bytes": 10**6}, {"tree_digest": "0" * 64}, {"unpacked_bytes": 1}],
     ids=lambda c: "-".join(map(str, c.items())),
 )
-def test_tree_that_contradicts_the_document(
+def test_tree_contradicting_its_document_is_refused(
     agent: Agent, server: WebServer, feed: Feed, changes: dict[str, object]
 ) -> None:
     _resigned(feed, **changes)
@@ -223,12 +227,14 @@ def test_tree_that_contradicts_the_document(
         source.download_release(source.refresh().offers[0], SilentProgress())
 
 
-def test_next_address_when_the_first_fails(agent: Agent, server: WebServer) -> None:
+def test_next_address_is_used_when_the_first_fails(agent: Agent, server: WebServer) -> None:
     source = agent.source("http://127.0.0.1:9/", server.url)
     assert source.refresh().offers
 
 
-def test_unreachable_is_an_error_and_keeps_the_last_list(agent: Agent, server: WebServer) -> None:
+def test_unreachable_feed_is_an_error_and_keeps_the_last_metadata(
+    agent: Agent, server: WebServer
+) -> None:
     agent.source(server.url).refresh()
     before = agent.contents()
     source = agent.source("http://127.0.0.1:9/")
@@ -238,7 +244,7 @@ def test_unreachable_is_an_error_and_keeps_the_last_list(agent: Agent, server: W
     assert agent.contents() == before
 
 
-def test_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_download_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) -> None:
 
     big = random.Random(1).randbytes(600_000)
     feed.add_release("3.4.0", content={"big": big})
@@ -257,7 +263,7 @@ def test_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) ->
     assert ranges == ["bytes=100000-"]
 
 
-def test_nothing_is_spooled_elsewhere(
+def test_no_temporary_files_are_used_elsewhere(
     agent: Agent, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TMPDIR may be small, in memory, or read by others: whatever goes there fails here."""
@@ -268,7 +274,7 @@ def test_nothing_is_spooled_elsewhere(
     assert (tmp_path / "slot/VERSION").is_file()
 
 
-def test_what_a_check_asks_for(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_check_without_news_sends_two_requests(agent: Agent, server: WebServer, feed: Feed) -> None:
     """Nothing new: two questions, and the only answer is a small list."""
     agent.source(server.url).refresh()
     server.requests.clear()
@@ -288,7 +294,7 @@ def test_what_a_check_asks_for(agent: Agent, server: WebServer, feed: Feed) -> N
     ]
 
 
-def test_only_what_was_signed_is_asked_for(agent: Agent, server: WebServer, feed: Feed) -> None:
+def test_only_signed_files_are_requested(agent: Agent, server: WebServer, feed: Feed) -> None:
     """Extraneous dependencies: whatever else lies on the server, a release is what was signed."""
     feed.serve("ncen-3.3.0-extra.tar.gz", b"more")
     source = agent.source(server.url)

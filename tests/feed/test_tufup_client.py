@@ -38,16 +38,16 @@ def _run(code: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_client_comes_without_the_publisher() -> None:
+def test_client_imports_no_publisher_code() -> None:
     _run(ALONE)
 
 
-def test_tufup_that_is_there_is_used_as_it_is() -> None:
+def test_imported_tufup_is_used_unchanged() -> None:
     _run("import tufup.client\n" + AFTER)
 
 
 @pytest.mark.parametrize("worker", [reader, applying], ids=lambda module: module.__name__)
-def test_a_reader_asks_for_no_client_of_a_cloud(
+def test_reader_imports_no_cloud_client(
     worker: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where one is installed, it would take as long as the rest of a check."""

@@ -145,7 +145,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_table(row: Row) -> None:
+def test_path_is_chosen(row: Row) -> None:
     path = choose_path(
         V("3.2.4"),
         row.offers,
@@ -168,7 +168,7 @@ def test_table(row: Row) -> None:
         assert rejection.text.render()
 
 
-def test_words_of_a_rejection() -> None:
+def test_rejection_is_described() -> None:
     path = choose_path(
         V("3.2.4"),
         (
@@ -192,7 +192,7 @@ def test_words_of_a_rejection() -> None:
     ]
 
 
-def test_the_stop_that_is_named_is_the_next_one_and_not_one_that_can_be_walked() -> None:
+def test_named_required_release_is_the_next_one() -> None:
     offers = (STOP, offer("3.4.0", required=True, agent=">=9"), offer("3.5.0", ">=3.2"))
     path = choose_path(
         V("3.2.4"),
@@ -206,7 +206,7 @@ def test_the_stop_that_is_named_is_the_next_one_and_not_one_that_can_be_walked()
     assert {r.offer.version: r.stop for r in path.rejected} == {"3.4.0": None, "3.5.0": V("3.4.0")}
 
 
-def test_an_agent_that_is_a_release_candidate_counts() -> None:
+def test_release_candidate_of_the_agent_is_accepted() -> None:
     assert choose_path(
         V("3.2.4"),
         (offer("3.3.0", agent=">=0.1"),),
@@ -248,7 +248,9 @@ FEED = (
         ("3.0.0", TARGET_UNKNOWN),
     ],
 )
-def test_named_target(target: str, outcome: tuple[str, ...] | ErrorMessage) -> None:
+def test_named_target_is_chosen_or_refused(
+    target: str, outcome: tuple[str, ...] | ErrorMessage
+) -> None:
     def choose() -> UpgradePath | NoUpgradePath:
         return choose_path(
             V("3.2.4"),
@@ -274,7 +276,7 @@ def test_named_target(target: str, outcome: tuple[str, ...] | ErrorMessage) -> N
         assert (GONE.reason in str(caught.value)) is (outcome in (TARGET_WITHDRAWN, TARGET_HALTED))
 
 
-def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
+def test_current_version_is_never_a_target() -> None:
     with refused(TARGET_RUNS_HERE) as caught:
         choose_path(
             V("3.2.4"),
@@ -315,7 +317,7 @@ offers_ = st.builds(
     channel=st.sampled_from(Channel),
     target=st.one_of(st.none(), versions),
 )
-def test_never_proposes_a_forbidden_path(
+def test_forbidden_path_is_never_chosen(
     current: str, feed: list[Offer], bad: set[str], channel: Channel, target: str | None
 ) -> None:
     try:
@@ -359,7 +361,7 @@ def test_never_proposes_a_forbidden_path(
 
 
 @given(feed=st.lists(offers_, unique_by=lambda o: o.version, max_size=8), current=versions)
-def test_order_of_the_offers_does_not_matter(feed: list[Offer], current: str) -> None:
+def test_order_of_the_offers_is_irrelevant(feed: list[Offer], current: str) -> None:
     def choose(offers: list[Offer]) -> UpgradePath | NoUpgradePath:
         return choose_path(
             V(current),
@@ -374,7 +376,7 @@ def test_order_of_the_offers_does_not_matter(feed: list[Offer], current: str) ->
     assert choose(feed) == choose(feed[::-1])
 
 
-def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() -> None:
+def test_release_without_predecessors_is_for_first_installations_only() -> None:
     path = choose_path(
         V("3.2.4"),
         [offer("3.3.0", "")],

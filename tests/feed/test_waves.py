@@ -54,20 +54,20 @@ def offer(version: str, *waves: RolloutWave, **more: object) -> Offer:
         ("a share of the own country", (wave(YESTERDAY, 5, "SN"),), 5, None),
     ],
 )  # fmt: skip
-def test_when_it_opens(
+def test_wave_opening_time_is_found(
     name: str, waves: tuple[RolloutWave, ...], bucket: int, expected: datetime | None
 ) -> None:
     assert find_opening_time(waves, bucket, "SN") == expected, name
 
 
-def test_it_is_open_from_the_very_second_on() -> None:
+def test_wave_opens_at_its_exact_second() -> None:
     release = offer("3.3.0", wave(NOW, 100))
     assert check_waves(release, "dakar", "SN", NOW) == (True, NOW)
     assert check_waves(release, "dakar", "SN", NOW - timedelta(seconds=1)) == (False, NOW)
     assert check_waves(offer("3.3.0"), "dakar", "SN", NOW) == (True, None)
 
 
-def test_places_are_spread_and_differ_from_release_to_release() -> None:
+def test_buckets_are_spread_and_differ_between_releases() -> None:
     sites = [f"site-{number}" for number in range(5000)]
     places = [compute_bucket(site, "ncen", "3.3.0") for site in sites]
     assert set(places) == set(range(100))
@@ -146,14 +146,14 @@ def choose(row: Row) -> UpgradePath | NoUpgradePath:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_paths(row: Row) -> None:
+def test_waves_and_halts_limit_the_path(row: Row) -> None:
     path = choose(row)
     hops = path.hops if isinstance(path, UpgradePath) else ()
     assert tuple(hop.version for hop in hops) == row.hops
     assert {r.offer.version: r.reason for r in path.rejected} == row.rejected
 
 
-def test_a_halt_holds_whoever_names_it() -> None:
+def test_halt_applies_to_a_named_target() -> None:
     with refused(TARGET_HALTED) as caught:
         choose(Row("", (offer("3.3.0", **HALT),), target="3.3.0"))
     assert "prints blank permits" in str(caught.value)
@@ -162,7 +162,7 @@ def test_a_halt_holds_whoever_names_it() -> None:
         choose(Row("", (stop, offer("3.4.0")), target="3.4.0"))
 
 
-def test_the_words() -> None:
+def test_rejections_are_described() -> None:
     part = tuple(wave(NOW - DAY, 1, country) for country in ("NO", "FR"))
     path = choose(
         Row("", (offer("3.3.0", CLOSED), offer("3.4.0", *part), offer("3.5.0", **HALT)))
@@ -179,18 +179,18 @@ def test_the_words() -> None:
     ["2026-12-01", "2026-12-01T08:00:00", "2026-12-01T08:00:00+01:00", "2026-13-01T08:00:00Z",
      1_764_576_000, "2026-12-01T08:00:00.5Z", None, "9999-12-31T24:00:00Z", ""],
 )  # fmt: skip
-def test_a_time_is_written_in_one_way(moment: object) -> None:
+def test_time_has_one_form(moment: object) -> None:
     with pytest.raises(ValidationError):
         RolloutWave.model_validate({"opens": moment, "percent": 10})
 
 
 @pytest.mark.parametrize("percent", [0, 101, "10", 1.5, True])
-def test_a_share_is_a_whole_number(percent: object) -> None:
+def test_percentage_is_a_whole_number(percent: object) -> None:
     with pytest.raises(ValidationError):
         RolloutWave.model_validate({"opens": "2026-12-01T08:00:00Z", "percent": percent})
 
 
-def test_a_schedule_reads_as_it_was_written() -> None:
+def test_schedule_round_trips() -> None:
     release = offer("3.3.0", wave(NOW, 10, "SN"), CLOSED)
     written = release.model_dump(mode="json")
     assert written["waves"][0] == {
@@ -208,7 +208,7 @@ waves_ = st.builds(
 
 
 @given(st.lists(waves_, max_size=5), waves_, st.integers(0, 99))
-def test_another_wave_never_closes_a_release(
+def test_additional_wave_never_closes_a_release(
     waves: list[RolloutWave], more: RolloutWave, bucket: int
 ) -> None:
     before, after = (

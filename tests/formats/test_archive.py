@@ -53,7 +53,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, bytes]:
     return tree, pack(tree, source)
 
 
-def test_brings_exactly_the_tree(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
+def test_archive_yields_exactly_the_tree(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
     tree, content = sample
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(content)
@@ -147,7 +147,7 @@ ATTACKS: dict[str, Callable[[Members], Members]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_refuses_whatever_is_not_the_tree(
+def test_archive_differing_from_the_tree_is_refused(
     tmp_path: Path, sample: tuple[Tree, bytes], name: str
 ) -> None:
     tree, content = sample
@@ -162,7 +162,7 @@ def test_refuses_whatever_is_not_the_tree(
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 0.5, -8, -1])
-def test_refuses_a_truncated_archive(
+def test_truncated_archive_is_refused(
     tmp_path: Path, sample: tuple[Tree, bytes], keep: float
 ) -> None:
     tree, content = sample
@@ -174,7 +174,7 @@ def test_refuses_a_truncated_archive(
 
 
 @pytest.mark.parametrize("place", [0, 0.5, -6])
-def test_refuses_a_flipped_byte(tmp_path: Path, sample: tuple[Tree, bytes], place: float) -> None:
+def test_flipped_byte_is_refused(tmp_path: Path, sample: tuple[Tree, bytes], place: float) -> None:
     tree, content = sample
     damaged = bytearray(content)
     damaged[int(len(content) * place) if 0 < place < 1 else int(place)] ^= 0x55
@@ -201,7 +201,7 @@ def _bomb_header() -> bytes:
 
 
 @pytest.mark.parametrize("bomb", [_bomb_file, _bomb_tail, _bomb_header])
-def test_stops_at_the_signed_size(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
+def test_reading_stops_at_the_signed_size(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(bomb())
     empty = hashlib.sha256().hexdigest()
@@ -215,7 +215,7 @@ def test_stops_at_the_signed_size(tmp_path: Path, bomb: Callable[[], bytes]) -> 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_hostile_tree_does_not_lead_out(tmp_path: Path) -> None:
+def test_hostile_tree_does_not_escape(tmp_path: Path) -> None:
     """Trees are checked when they are read; this room does not rely on it."""
     digest = hashlib.sha256(b"x").hexdigest()
     archive = tmp_path / "x.tar.gz"
@@ -235,7 +235,7 @@ def test_a_hostile_tree_does_not_lead_out(tmp_path: Path) -> None:
         assert sorted(tmp_path.iterdir()) == [archive]
 
 
-def test_refuses_a_place_in_use(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
+def test_occupied_target_is_refused(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
     tree, content = sample
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(content)
@@ -251,7 +251,7 @@ def test_refuses_a_place_in_use(tmp_path: Path, sample: tuple[Tree, bytes]) -> N
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
-def test_says_how_much_space_is_missing(tmp_path: Path) -> None:
+def test_missing_space_is_reported(tmp_path: Path) -> None:
     tree = Tree(
         entries=(
             TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1 << 60, sha256="0" * 64),
@@ -264,7 +264,7 @@ def test_says_how_much_space_is_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_umask_does_not_matter(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
+def test_umask_is_irrelevant(tmp_path: Path, sample: tuple[Tree, bytes]) -> None:
     tree, content = sample
     (tmp_path / "x.tar.gz").write_bytes(content)
     old = os.umask(0o077)

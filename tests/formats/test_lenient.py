@@ -54,7 +54,7 @@ def listed(offer: dict[str, Any]) -> dict[str, TargetFile]:
     return {name: TargetFile(10, {"sha256": DIGEST}, name, more) for name, more in custom.items()}
 
 
-def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
+def test_unknown_fields_are_ignored_by_sites() -> None:
     known = ReleaseDocument.model_validate(DOCUMENT_OF)
     content = json.dumps(newer()).encode()
     assert parse_release_document(content, "x", lenient=True) == known
@@ -66,7 +66,7 @@ def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
     assert read.agent == ">=9", "what shuts this agent out is read"
 
 
-def test_what_is_wrong_in_another_way_is_refused() -> None:
+def test_other_errors_are_refused() -> None:
     offer = ReleaseDocument.model_validate(DOCUMENT_OF).to_offer().model_dump(mode="json")
     for wrong in ({"required": "perhaps"}, {"archive": {**ARCHIVE, "length": -1, "new": 1}}):
         with refused(OFFER_INVALID):
@@ -77,14 +77,14 @@ def test_what_is_wrong_in_another_way_is_refused() -> None:
             parse_leniently(Offer, data)
 
 
-def test_an_older_agent_reads_the_record_of_a_slot(tmp_path: Path) -> None:
+def test_older_agent_reads_the_record_of_a_slot(tmp_path: Path) -> None:
     place = tmp_path / ".records" / "3.3.0"
     place.mkdir(parents=True)
     (place / DOCUMENT_FILE).write_text(json.dumps(newer()))
     assert SlotRecords(tmp_path).read_document(Version("3.3.0")).manifest.version == "3.3.0"
 
 
-def test_without() -> None:
+def test_unknown_fields_are_removed() -> None:
     data = {"a": {"b": [{"c": 1, "d": 2}]}, "e": 3}
     assert drop_fields(data, [("a", "b", 0, "c"), ("e",), ("x", "y"), ("e", "z")]) == {
         "a": {"b": [{"d": 2}]}

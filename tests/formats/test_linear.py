@@ -65,12 +65,12 @@ def _steps(act: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_twice_the_statements_are_twice_the_work(shape: str) -> None:
+def test_doubled_statements_double_the_work(shape: str) -> None:
     few, many = (SHAPES[shape](n) for n in (60, 120))
     steps = _steps(lambda: find_data_loss(*few, "postgresql"))
     assert _steps(lambda: find_data_loss(*many, "postgresql")) < 2.3 * steps
 
 
-def test_twenty_thousand_mirrored_rows_have_no_loss() -> None:
+def test_large_mirrored_inserts_have_no_loss() -> None:
     with bounded(120):  # it was half an hour
         assert find_data_loss(*SHAPES["values that are exchanged"](20_000), "postgresql") == ()

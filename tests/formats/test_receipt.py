@@ -70,7 +70,7 @@ def sign_statement(change: Callable[[dict[str, Any]], None]) -> bytes:
     return encode_canonical_json(envelope.to_dict())
 
 
-def test_the_table_and_the_model_have_the_same_fields() -> None:
+def test_table_and_model_have_the_same_fields() -> None:
     assert set(FIELDS) == set(Receipt.model_fields)
 
 
@@ -78,9 +78,7 @@ def test_the_table_and_the_model_have_the_same_fields() -> None:
     ("level", "most"),
     [(ReceiptLevel.VERSION, 850), (ReceiptLevel.OUTCOME, 1020), (ReceiptLevel.FIGURES, 1100)],
 )
-def test_each_level_says_what_the_table_gives_it_and_nothing_else(
-    level: ReceiptLevel, most: int
-) -> None:
+def test_each_level_contains_exactly_its_fields(level: ReceiptLevel, most: int) -> None:
     content = sign(level, **SECRETS)
     signed = read_receipt(content)
     allowed = {name for name, field in FIELDS.items() if field.level.rank <= level.rank}
@@ -121,7 +119,7 @@ def test_each_level_says_what_the_table_gives_it_and_nothing_else(
         pytest.param(lambda s: s["subject"][0].pop("name"), id="a release without a name"),
     ],
 )
-def test_what_no_site_writes_is_refused_though_it_is_signed(
+def test_signed_but_impossible_receipt_is_refused(
     change: Callable[[dict[str, Any]], None],
 ) -> None:
     with pytest.raises(UpdaterError) as refused:
@@ -129,11 +127,11 @@ def test_what_no_site_writes_is_refused_though_it_is_signed(
     assert refused.value.message is RECEIPT_INVALID
 
 
-def test_the_statement_that_the_refusals_start_from_is_accepted() -> None:
+def test_base_statement_of_the_refusals_is_accepted() -> None:
     assert read_receipt(sign_statement(lambda _: None)).receipt.number == 120
 
 
-def test_each_byte_counts() -> None:
+def test_any_changed_byte_is_refused() -> None:
     """No byte can be changed, added or left out: there is one form, and it is signed."""
     content, chance = sign(), random.Random(7)
     for _ in range(2000):
@@ -163,7 +161,7 @@ def test_each_byte_counts() -> None:
         b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":"a"}',
     ],
 )  # fmt: skip
-def test_what_is_no_receipt_is_refused(content: bytes) -> None:
+def test_non_receipts_are_refused(content: bytes) -> None:
     with pytest.raises(UpdaterError) as refused:
         read_receipt(content)
     assert refused.value.message is RECEIPT_INVALID

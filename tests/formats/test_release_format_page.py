@@ -27,11 +27,11 @@ def iter_fields(model: type[SignedModel]) -> Iterator[str]:
                 yield from iter_fields(part)
 
 
-def test_the_manifest_of_the_page_is_accepted() -> None:
+def test_documented_manifest_is_accepted() -> None:
     assert parse_manifest(tomllib.loads(FIRST), "page").product == "ncen"
 
 
-def test_each_further_table_is_accepted_in_it() -> None:
+def test_each_documented_table_is_accepted() -> None:
     for text in OTHERS:
         table = tomllib.loads(text)
         data = {**tomllib.loads(FIRST), **table}
@@ -42,7 +42,7 @@ def test_each_further_table_is_accepted_in_it() -> None:
     assert len(OTHERS) > 5
 
 
-def test_every_field_is_on_the_page() -> None:
+def test_every_field_is_documented() -> None:
     fields = set(iter_fields(Manifest))
     assert len(fields) > 60
     assert {name for name in fields if not re.search(rf"\b{name}\b", TEXT)} == set()

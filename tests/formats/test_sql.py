@@ -55,13 +55,13 @@ ALL += [("postgresql", *c) for c in POSTGRESQL] + [("sqlite", *c) for c in SQLIT
 
 
 @pytest.mark.parametrize(("engine", "sql", "expected"), ALL)
-def test_split(engine: str, sql: str, expected: list[str]) -> None:
+def test_statements_are_split(engine: str, sql: str, expected: list[str]) -> None:
     found = [s.text for s in split_statements(sql, engine)]
     # A comment at the end of a statement is left out.
     assert found == [e.removesuffix(" /* /* ; */ ; */") for e in expected]
 
 
-def test_lines() -> None:
+def test_statements_have_their_lines() -> None:
     assert [s.line for s in split_statements("a\n;\n-- c\n\nb 'x\ny';c", "sqlite")] == [1, 5, 6]
 
 
@@ -90,7 +90,7 @@ def test_lines() -> None:
         ("CREATE TABLE commit_log (a int)", None), ("SET search_path = a", None),
     ],
 )  # fmt: skip
-def test_forbidden(sql: str, word: str | None) -> None:
+def test_transaction_control_is_forbidden(sql: str, word: str | None) -> None:
     found = check_migration_sql(f"SELECT 1;\n{sql}", "postgresql", transactional=True)
     said = found.reason if found else None
     assert said == (f"line 2: {word} is not allowed in a migration" if word else None)
@@ -118,7 +118,9 @@ def test_forbidden(sql: str, word: str | None) -> None:
         ("postgresql", "PREPARE a AS SELECT $1", True, None),
     ],
 )
-def test_refusal(engine: str, sql: str, transactional: bool, why: RefusalKind | None) -> None:
+def test_unsuitable_statement_is_refused(
+    engine: str, sql: str, transactional: bool, why: RefusalKind | None
+) -> None:
     found = check_migration_sql(sql, engine, transactional=transactional)
     assert (found.kind if found else None) is why
 
@@ -139,24 +141,24 @@ def test_refusal(engine: str, sql: str, transactional: bool, why: RefusalKind | 
         ("SELECT 1; SELECT 2", "2 statements, where exactly one is allowed"),
     ],
 )  # fmt: skip
-def test_questions(sql: str, reason: str | None) -> None:
+def test_query_is_validated(sql: str, reason: str | None) -> None:
     expected = SqlRefusal(RefusalKind.NOT_A_QUERY, reason) if reason else None
     assert check_query_sql(sql, "postgresql") == expected
 
 
-def test_a_verify_file_asks_as_often_as_it_likes() -> None:
+def test_verify_file_may_have_several_queries() -> None:
     assert check_verify_sql("SELECT 1; SELECT 2", "sqlite") is None
     assert check_verify_sql("SELECT 1;\nDROP TABLE a", "sqlite") is not None
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
-def test_brackets_around_a_question(engine: str) -> None:
+def test_parenthesised_query_is_accepted_where_supported(engine: str) -> None:
     """In a ``verify`` file on SQLite, too, where they are within the question for the number."""
     assert check_verify_sql("(SELECT 1)", engine) is None
     assert (check_query_sql("(SELECT 1)", engine) is None) == (engine == "postgresql")
 
 
-def test_lexemes_know_no_form() -> None:
+def test_lexemes_ignore_formatting() -> None:
     one = list_lexemes("CREATE TABLE \"a\" ( b  int CHECK (b IN ('x')) ) -- c", "sqlite")
     assert one == list_lexemes("create table a(b INT check (b in ('x')))", "sqlite")
     assert one != list_lexemes("create table a(b INT check (b in ('y')))", "sqlite")

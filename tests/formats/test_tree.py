@@ -18,14 +18,14 @@ KINDS = (
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, ENTRIES_PER_PIECE, ENTRIES_PER_PIECE + 1, 2500])
-def test_byte_form_is_one_canonical_document(count: int) -> None:
+def test_tree_has_one_canonical_form(count: int) -> None:
     data = {"schema": 1, "entries": [{"path": f"é{n}", **KINDS[n % 3]} for n in range(count)]}
     tree = Tree.model_validate(data)
     assert tree.to_canonical_json() == encode_canonical_json(data)
     assert tree.compute_digest() == hashlib.sha256(encode_canonical_json(data)).hexdigest()
 
 
-def test_byte_form_comes_back() -> None:
+def test_canonical_form_round_trips() -> None:
     entry = TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
     tree = Tree(entries=(entry,))
     assert parse_tree(tree.to_canonical_json(), "a tree") == tree
@@ -45,6 +45,6 @@ def test_byte_form_comes_back() -> None:
         None,
     ],
 )
-def test_entries_that_are_none(entry: object) -> None:
+def test_invalid_entries_are_refused(entry: object) -> None:
     with pytest.raises(ValidationError):
         Tree.model_validate({"schema": 1, "entries": [entry]})

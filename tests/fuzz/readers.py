@@ -66,7 +66,7 @@ from ncen_updater.publisher.build.advisories import (
 from ncen_updater.publisher.review.statement_marks import find_marks
 from ncen_updater.publisher.signing.event_files import read_metadata
 from tests.agent.cli.site import CONFIG
-from tests.badinput import test_journal, test_kept, test_release, test_signed
+from tests.badinput import test_journal, test_release, test_signed, test_stored_records
 from tests.badinput.test_archive import TREE, _tar
 from tests.formats.delta.test_fuzz import _honest
 from tests.fuzz.engine import Reader
@@ -247,16 +247,16 @@ def readers(place: Path) -> list[Reader]:
         Reader("document", (document,), lambda _p, c: parse_release_document(c, "x", lenient=True)),
         Reader("archive", (gzip.compress(_tar()), _tar()), _in_file("a.tar.gz", _archive)),
         Reader("pack", (pack,), apply),
-        Reader("bundle", (test_kept.BUNDLE,), _in_file("b.ncen", _bundle)),
+        Reader("bundle", (test_stored_records.BUNDLE,), _in_file("b.ncen", _bundle)),
         *lists,
         Reader("view", (seen,), _in_file("feed/ncen.json", load_view)),
         Reader("proved", ((place / "proved.json").read_bytes(),),
                _in_file("proved.json", lambda path: TrustStateStore(path.parent).load())),
-        Reader("record", (_json(test_kept.RECORD),),
+        Reader("record", (_json(test_stored_records.RECORD),),
                _in_file("verified.json", lambda path: read_document_record(path.parent))),
-        Reader("import", (_json(test_kept.IMPORT),),
+        Reader("import", (_json(test_stored_records.IMPORT),),
                _in_file("feed/import.json", lambda path: read_import_record(path.parents[1]))),
-        Reader("partial", (_json(test_kept.NOTE),), _partial),
+        Reader("partial", (_json(test_stored_records.NOTE),), _partial),
         Reader("sequence", (_json(chosen.to_json()),),
                _in_file("sequence.json", lambda path: AgentSelectionFile(path.parent).load())),
         Reader("api", (b'{"reason": "why", "days": 3}', b'{"kind": "rollback", "version": "3.3.0"}',
@@ -284,7 +284,7 @@ def readers(place: Path) -> list[Reader]:
 def _partial(place: Path, content: bytes) -> None:
     (place / ".x.partial.json").write_bytes(content)
     (place / ".x.partial").write_bytes(content[:9])
-    test_kept._fetch(place)
+    test_stored_records._fetch(place)
 
 
 def _migrations(place: Path, content: bytes) -> None:

@@ -18,14 +18,14 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> list[Reader]:
     return readers(tmp_path_factory.mktemp("fuzz"))
 
 
-def test_no_reader_lets_anything_escape(every: list[Reader], tmp_path: Path) -> None:
+def test_readers_raise_only_typed_errors(every: list[Reader], tmp_path: Path) -> None:
     enough = EACH * len(every)
     found = run(every, tmp_path, None, seed(), lambda count: count >= enough)
     assert found.findings == []
     assert min(found.inputs[reader.name] for reader in every) > EACH
 
 
-def test_good_inputs_are_read(every: list[Reader], tmp_path: Path) -> None:
+def test_valid_inputs_are_read(every: list[Reader], tmp_path: Path) -> None:
     """Else everything would be refused at the first byte, and nothing be tried."""
     read = {
         reader.name
@@ -35,7 +35,7 @@ def test_good_inputs_are_read(every: list[Reader], tmp_path: Path) -> None:
     assert read == {reader.name for reader in every}
 
 
-def test_what_escapes_is_found_and_kept(tmp_path: Path) -> None:
+def test_untyped_error_is_found_and_stored(tmp_path: Path) -> None:
     def careless(_place: Path, content: bytes) -> None:
         if not content.startswith(b"["):
             raise ValueError("no list")

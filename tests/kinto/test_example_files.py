@@ -12,14 +12,14 @@ from tests.kinto.site import DATABASES
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/kinto"
 
 
-def test_manifest() -> None:
+def test_example_manifest_is_valid() -> None:
     manifest = load_manifest(EXAMPLE / "manifest.toml")
     assert manifest.version == NEW
     assert [database.name for database in manifest.databases] == list(DATABASES)
     assert manifest.checks[-1].expect == SCHEMAS[NEW]
 
 
-def test_configuration(tmp_path: Path) -> None:
+def test_example_configuration_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     text = (EXAMPLE / "agent.toml").read_text("utf-8")
     path.write_text(text.replace("/run/kinto/", f"{tmp_path}/"), "utf-8")  # it has to exist

@@ -107,13 +107,13 @@ def test_control_is_idempotent_and_waits(site: KintoSite) -> None:
     assert left == (0,)
 
 
-def test_control_says_when_it_cannot_start(site: KintoSite) -> None:
+def test_failed_start_is_reported(site: KintoSite) -> None:
     site.current.unlink()
     assert site.control("start") == 1
     assert site.control("status") == 3
 
 
-def test_migrator_takes_no_other_address(site: KintoSite, new: Path) -> None:
+def test_migrator_ignores_other_addresses(site: KintoSite, new: Path) -> None:
     """Kinto reads its own variables first; the release's script must not let it."""
     _copy(site.server)
     live = f"postgresql://kinto@/kinto_storage?host={site.server.host}"
@@ -123,7 +123,7 @@ def test_migrator_takes_no_other_address(site: KintoSite, new: Path) -> None:
     assert _schema(site, CANDIDATES["storage"])[1] == SCHEMAS[NEW]
 
 
-def test_migrator_refuses_to_guess(site: KintoSite, new: Path) -> None:
+def test_migrator_refuses_a_missing_address(site: KintoSite, new: Path) -> None:
     two = {name: database for name, database in CANDIDATES.items() if name != "cache"}
     refused = site.migrate(new, two)
     assert refused.returncode == 1
@@ -144,7 +144,7 @@ def test_failing_migrator_leaves_one_database_migrated(site: KintoSite, tmp_path
     assert len(site.records()) == len(RECORDS)
 
 
-def test_never_healthy_release_migrates_and_can_be_stopped(site: KintoSite, tmp_path: Path) -> None:
+def test_unhealthy_release_migrates_and_can_be_stopped(site: KintoSite, tmp_path: Path) -> None:
     broken = assemble_or_skip(NEW, tmp_path / "broken", Fault.HEALTH)
     _copy(site.server)
     assert site.migrate(broken, CANDIDATES).returncode == 0
@@ -158,7 +158,7 @@ def test_never_healthy_release_migrates_and_can_be_stopped(site: KintoSite, tmp_
     assert site.control("status") == 3
 
 
-def test_same_release_twice_is_the_same_tree(new: Path, tmp_path: Path) -> None:
+def test_release_builds_are_reproducible(new: Path, tmp_path: Path) -> None:
     again = assemble_or_skip(NEW, tmp_path / "again")
     assert scan_tree(again) == scan_tree(new)
     names = {path.name for path in again.rglob("*")}
@@ -169,7 +169,7 @@ def test_same_release_twice_is_the_same_tree(new: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "expected"), [(Fault.MIGRATOR, "post1"), (Fault.HEALTH, "post2")]
 )
-def test_faulty_releases_have_a_version_of_their_own(
+def test_faulty_releases_have_their_own_version(
     fault: Fault, expected: str, tmp_path: Path
 ) -> None:
     release = assemble_or_skip(NEW, tmp_path / "release", fault)

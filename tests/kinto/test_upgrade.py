@@ -79,7 +79,7 @@ def _rows(dump: str) -> list[str]:
     return sorted(found)
 
 
-def test_upgrade_and_way_back(agent: KintoAgent) -> None:
+def test_kinto_is_upgraded_and_rolled_back(agent: KintoAgent) -> None:
     kinto = agent.kinto
     records = kinto.records()
     assert agent.verify() == ()
@@ -142,7 +142,9 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     ]
 
 
-def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault) -> None:
+def _require_reverted(
+    agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault
+) -> None:
     assert error.values["step"] == step
     # Schema and rows of all three, byte for byte, before the application wrote anything again.
     assert agent.dumps[ROLLED_BACK] == agent.dumps[STOPPED]
@@ -159,7 +161,7 @@ def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, faul
     assert [hop.version for hop in getattr(path, "hops", ())] == [Fault.HEALTH.value]
 
 
-def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
+def test_migrator_failing_midway_is_reverted(agent: KintoAgent) -> None:
     """One database was migrated, the next refused it."""
     records = agent.kinto.records()
     with pytest.raises(ChangeFailedError) as failed:
@@ -168,17 +170,17 @@ def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
         path.read_text("utf-8") for path in (agent.site.state_directory / "failures").iterdir()
     ]
     assert any("no_such_type" in text for text in whole)
-    _went_back(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
+    _require_reverted(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
     assert agent.kinto.records() == records
 
 
 @pytest.mark.parametrize("agent", [15], indirect=True)
-def test_release_that_never_answers(agent: KintoAgent) -> None:
+def test_release_that_never_answers_is_reverted(agent: KintoAgent) -> None:
     """All databases were migrated and cut over; they are cut back."""
     records = agent.kinto.records()
     with pytest.raises(ChangeFailedError) as failed:
         agent.operations().upgrade(Version(Fault.HEALTH.value))
     assert "no response within 2 seconds" in str(failed.value.title_text)
     assert agent.dumps[CUT_OVER]["storage"] != agent.dumps[STOPPED]["storage"]
-    _went_back(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
+    _require_reverted(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
     assert agent.kinto.records() == records

@@ -40,7 +40,7 @@ def entered(web: Path, user: str) -> Person:
     return person
 
 
-def test_who_has_no_session_is_asked_for_a_password(web: Path) -> None:
+def test_unauthenticated_user_is_asked_for_a_password(web: Path) -> None:
     for path in ("/", "/upgrade", "/approve", "/live", "/dossier", "/enter?key=x"):
         found = Person(web).get(path)
         assert (found.status, 'name="password"' in found.text) == (401, True), path
@@ -50,7 +50,7 @@ def test_who_has_no_session_is_asked_for_a_password(web: Path) -> None:
     assert found.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_wrong_password_says_nothing_of_the_name(web: Path) -> None:
+def test_wrong_password_does_not_reveal_whether_the_name_exists(web: Path) -> None:
     said = {
         re.sub(r"\s+", " ", html.unescape(Person(web).log_in(user, "wrong").text))
         for user in (AMINA, "nobody-at-all")
@@ -67,12 +67,12 @@ def test_a_wrong_password_says_nothing_of_the_name(web: Path) -> None:
         {"Host": "a b"},
     ],
 )  # fmt: skip
-def test_a_page_elsewhere_lets_nobody_in(web: Path, headers: dict[str, str | None]) -> None:
+def test_cross_site_login_is_refused(web: Path, headers: dict[str, str | None]) -> None:
     found = Person(web).log_in(AMINA, SECRETS[AMINA], **headers)
     assert found.status in (400, 403) and "set-cookie" not in found.headers
 
 
-def test_two_people_at_one_console_are_two_people(web: Path, counter: Counter) -> None:
+def test_two_users_of_one_console_are_separate(web: Path, counter: Counter) -> None:
     """Each sees themselves, says their own yes with their own password, and goes by themselves."""
     first, second = entered(web, AMINA), entered(web, MARIE)
     for person, name, other in ((first, AMINA, MARIE), (second, MARIE, AMINA)):
@@ -89,7 +89,7 @@ def test_two_people_at_one_console_are_two_people(web: Path, counter: Counter) -
     assert second.get("/").status == 200
 
 
-def test_who_may_not_look_at_the_site_does_not_come_in(counter: Counter, place: Path) -> None:
+def test_user_without_a_role_cannot_log_in(counter: Counter, place: Path) -> None:
     with (
         answering(counter) as service,
         login_socket(place, service) as login,
@@ -118,9 +118,7 @@ def _form(person: Person) -> str:
     return found[0]
 
 
-def test_the_console_speaks_with_the_service_by_the_person_alone(
-    web: Path, login: LoginSocket
-) -> None:
+def test_console_reaches_the_service_only_as_the_user(web: Path, login: LoginSocket) -> None:
     """Where their process ends, so does what they see."""
     person = entered(web, AMINA)
     uid = pwd.getpwnam(AMINA).pw_uid
@@ -136,7 +134,7 @@ def owner(process: int) -> int:
     return Path(f"/proc/{process}").stat().st_uid
 
 
-def test_sessions_of_one_account_are_all_answered(
+def test_several_sessions_of_one_account_are_served(
     web: Path, counter: Counter, login: LoginSocket
 ) -> None:
     """What they wait for and follow takes no place from what they ask, nor from other people."""
@@ -162,7 +160,7 @@ def test_sessions_of_one_account_are_all_answered(
     assert len([number for number in running if owner(number) == uid]) == 1
 
 
-def test_one_person_leaves_room_for_others(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_user_does_not_block_others(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they ask for at the same time, and however long the service takes."""
     amina, marie = entered(web, AMINA), entered(web, MARIE)
     gate, waiting, real = threading.Event(), threading.Semaphore(0), ProxiedServiceClient.get_status
@@ -185,7 +183,9 @@ def test_one_person_leaves_room_for_others(web: Path, monkeypatch: pytest.Monkey
     assert all("NU-9718" in one.text for one in found if one.status == 503)
 
 
-def test_passwords_leave_room_for_who_is_in(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_logins_do_not_block_logged_in_users(
+    web: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     marie = entered(web, MARIE)
     gate, waiting = threading.Event(), threading.Semaphore(0)
 

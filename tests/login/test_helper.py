@@ -67,14 +67,14 @@ def came_in(login: LoginSocket, user: str = AMINA) -> ProxiedServiceClient:
         (AMINA, SECRETS[AMINA] + "\0", PamVerdict.WRONG),
     ],
 )  # fmt: skip
-def test_what_the_system_says(
+def test_pam_verdict_is_reported(
     people: None, tmp_path: Path, user: str, password: str, verdict: PamVerdict
 ) -> None:
     (tmp_path / "trial").write_text(RULES)
     assert PamService("trial", tmp_path).check_password(user, password).verdict is verdict
 
 
-def test_where_there_are_no_rules_nobody_comes_in(people: None, tmp_path: Path) -> None:
+def test_missing_pam_rules_refuse_everybody(people: None, tmp_path: Path) -> None:
     """Also not by those of whatever has none, which may let everybody in."""
     (tmp_path / "other").write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
     answer = PamService("trial", tmp_path).check_password(AMINA, SECRETS[AMINA])
@@ -88,12 +88,14 @@ def test_where_there_are_no_rules_nobody_comes_in(people: None, tmp_path: Path) 
         (AMINA, "x" * 5000, "NU-9711"), ("x" * 5000, "x", "NU-9711"),
     ],
 )  # fmt: skip
-def test_who_does_not_come_in(login: LoginSocket, user: str, password: str, code: str) -> None:
+def test_unsuitable_account_is_refused(
+    login: LoginSocket, user: str, password: str, code: str
+) -> None:
     with pytest.raises(UpdaterError, match=code):
         LoginClient(login.path).log_in(user, password)
 
 
-def test_right_passwords_of_root_and_of_people_outside_are_not_told(
+def test_correct_password_of_an_excluded_account_is_not_revealed(
     counter: Counter, place: Path
 ) -> None:
     """Every password is right here: root, who is in no group and nobody at all hear the same."""
@@ -114,7 +116,7 @@ def test_right_passwords_of_root_and_of_people_outside_are_not_told(
             LoginClient(login.path).log_in(AMINA, SECRETS[AMINA])
 
 
-def test_account_without_a_password_lets_nobody_in(people: None, tmp_path: Path) -> None:
+def test_account_without_a_password_is_refused(people: None, tmp_path: Path) -> None:
     """As sshd has it; the rules of Debian take any word for one."""
     (tmp_path / "trial").write_text(RULES.replace("nodelay", "nodelay nullok"))
     with without_password(MARIE):
@@ -123,7 +125,7 @@ def test_account_without_a_password_lets_nobody_in(people: None, tmp_path: Path)
             assert answer.verdict is PamVerdict.WRONG
 
 
-def test_pam_is_told_the_address(people: None, tmp_path: Path) -> None:
+def test_pam_receives_the_client_address(people: None, tmp_path: Path) -> None:
     said, script = tmp_path / "said", tmp_path / "note"
     script.write_text(f'#!/bin/sh\necho "$PAM_USER $PAM_RHOST" >> {said}\n')
     script.chmod(0o700)
@@ -154,7 +156,7 @@ class PlayedPam(PamService):
         (AMINA, 2.5, REFUSED_S), (AMINA, REFUSED_S + 1, 2 * REFUSED_S),
     ],
 )  # fmt: skip
-def test_every_refusal_comes_after_the_same_time(
+def test_every_refusal_takes_the_same_time(
     people: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, took: float,
     after: float,
 ) -> None:  # fmt: skip
@@ -174,7 +176,7 @@ def test_every_refusal_comes_after_the_same_time(
     assert clock[0] == pytest.approx(100.0 + after)
 
 
-def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
+def test_expired_account_is_refused(counter: Counter, place: Path) -> None:
     rules = "auth required pam_permit.so\naccount required pam_unix.so\n"
     with (
         answering(counter) as service,
@@ -186,7 +188,7 @@ def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
         LoginClient(login.path).log_in(MARIE, "x")
 
 
-def test_whoever_guesses_waits_and_waits_longer(login: LoginSocket) -> None:
+def test_repeated_failures_are_delayed_increasingly(login: LoginSocket) -> None:
     entrance = LoginClient(login.path)
     for _ in range(4):
         with pytest.raises(UpdaterError, match="NU-9711"):
@@ -196,7 +198,7 @@ def test_whoever_guesses_waits_and_waits_longer(login: LoginSocket) -> None:
     came_in(login, MARIE)  # another name does not wait
 
 
-def test_only_the_consoles_user_is_heard(counter: Counter, place: Path) -> None:
+def test_only_the_console_user_may_call_the_helper(counter: Counter, place: Path) -> None:
     other = pwd.getpwnam(READER).pw_uid
     with (
         answering(counter) as service,
@@ -209,7 +211,7 @@ def test_only_the_consoles_user_is_heard(counter: Counter, place: Path) -> None:
 # ---- as the person -------------------------------------------------------------------------------
 
 
-def test_the_service_hears_the_person(login: LoginSocket) -> None:
+def test_service_identifies_the_logged_in_user(login: LoginSocket) -> None:
     service = came_in(login)
     you = service.get("/v1/status", "en")["you"]
     assert (you["name"], you["uid"]) == (AMINA, pwd.getpwnam(AMINA).pw_uid)
@@ -219,7 +221,7 @@ def test_the_service_hears_the_person(login: LoginSocket) -> None:
     service.close()
 
 
-def test_what_asks_is_the_person_for_good(login: LoginSocket) -> None:
+def test_user_process_cannot_regain_privileges(login: LoginSocket) -> None:
     came_in(login)
     (process,) = login.processes
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -231,7 +233,7 @@ def test_what_asks_is_the_person_for_good(login: LoginSocket) -> None:
     assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
 
 
-def test_a_person_who_goes_leaves_nothing(login: LoginSocket) -> None:
+def test_logout_leaves_nothing(login: LoginSocket) -> None:
     service = came_in(login)
     service.close()
     (process,) = login.processes
@@ -240,7 +242,7 @@ def test_a_person_who_goes_leaves_nothing(login: LoginSocket) -> None:
         service.get("/v1/status", "en")
 
 
-def test_a_yes_takes_the_password_once_more(login: LoginSocket, counter: Counter) -> None:
+def test_approval_needs_the_password_again(login: LoginSocket, counter: Counter) -> None:
     service = came_in(login)
     with pytest.raises(UpdaterError, match="NU-9711"):
         service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "wrong")
@@ -279,7 +281,7 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
 }
 
 
-def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: Counter) -> None:
+def test_compromised_console_cannot_approve(login: LoginSocket, counter: Counter) -> None:
     """With both who approve in at the same time, and all that it may say to their processes."""
     for service in (came_in(login, AMINA), came_in(login, MARIE)):
         for method, address, body in ASKED.values():
@@ -290,7 +292,7 @@ def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: 
     assert counter.rows()["approvals"] == [] and counter.rows()["jobs"] == []
 
 
-def test_on_the_line_with_an_answer_nothing_more_can_be_said(
+def test_connection_serves_one_request_after_the_password(
     login: LoginSocket, counter: Counter
 ) -> None:
     """The connection is the person's; a second request on it would be theirs, too."""
@@ -316,7 +318,7 @@ def test_on_the_line_with_an_answer_nothing_more_can_be_said(
      b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds",'
      b' "body": []}}\n'],
 )  # fmt: skip
-def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
+def test_malformed_first_line_is_refused(login: LoginSocket, said: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.connect(str(login.path))
         try:
@@ -328,7 +330,7 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
     assert b"name" not in answer and b"sent" not in answer
 
 
-def test_words_of_the_unit_start_the_helper(tmp_path: Path) -> None:
+def test_unit_command_starts_the_helper(tmp_path: Path) -> None:
     """Its options were renamed and their reader was not, so that nobody came in."""
     unit = PACKAGING / "systemd/ncen-updater-login@.service"
     (started,) = re.findall(r"^ExecStart=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
@@ -347,7 +349,7 @@ def test_words_of_the_unit_start_the_helper(tmp_path: Path) -> None:
         assert (answer, helper.returncode) == (b'{"refused": "away"}\n', 0)
 
 
-def test_what_is_asked_for_a_console_alone() -> None:
+def test_console_alone_may_only_read() -> None:
     """Of all that changes something at the service no more than what looks and fetches."""
     for method, address, body in ASKED.values():
         assert not is_allowed(method, address, body) or method == "GET"

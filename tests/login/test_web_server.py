@@ -119,7 +119,7 @@ def make_certificate(place: Path) -> None:
     )  # fmt: skip
 
 
-def test_the_guide_makes_the_certificate_before_it_tries_the_rules() -> None:
+def test_guide_creates_the_certificate_before_testing_the_rules() -> None:
     """Seen: `cannot load certificate`, typed line by line."""
     assert 0 < GUIDE.index("    sudo openssl req") < GUIDE.index("    sudo nginx -t")
 
@@ -151,19 +151,19 @@ def log_in(person: Browser, password: str, user: str = AMINA) -> None:
     person.one('form[action="/login"] button').click()
 
 
-def told(person: Browser, words: str) -> None:
+def wait_for_text(person: Browser, words: str) -> None:
     person.until(words, lambda: words in person.text)
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counter) -> None:
+def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter) -> None:
     """They come in, look, decide with their password once more, and leave nothing behind."""
     has_dossier(counter)
     with site.web() as web, browser(more=known_place(NAME, site.certificate)) as person:
         address = f"https://{NAME}:{web.port}"
         person.open(f"{address}/approve")
         log_in(person, "wrong")
-        told(person, "NU-9711")
+        wait_for_text(person, "NU-9711")
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="status"]'))
@@ -179,12 +179,12 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
             settled(person)
             person.one('form[action="/approve"] input[type="password"]').type(password)
             person.one('form[action="/approve"] button').click()
-            told(person, words)
+            wait_for_text(person, words)
         assert approvals(counter) == [AMINA]
         # What goes on comes by itself, through the web server.
         person.open(f"{address}/live")
         counter.site.open_change()
-        told(person, "Upgrading to 3.3.0")
+        wait_for_text(person, "Upgrading to 3.3.0")
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert person.cookies() == []
@@ -195,7 +195,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> None:
+def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
     """The same way in, in the browser's own language: every word of it, what is refused too."""
     has_dossier(counter)
     more = known_place(NAME, site.certificate)
@@ -206,8 +206,8 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
         assert person.one("h1").text == FRENCH["way in"]
         assert person.one('form[action="/login"] button').text == FRENCH["enter"]
         log_in(person, "faux")
-        told(person, "NU-9711")
-        told(person, FRENCH["wrong"])
+        wait_for_text(person, "NU-9711")
+        wait_for_text(person, FRENCH["wrong"])
         assert person.cookies() == []
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="status"]'))
@@ -221,20 +221,20 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
             assert label.text == FRENCH["secret"]
             person.one('form[action="/approve"] input[type="password"]').type(password)
             person.one('form[action="/approve"] button').click()
-            told(person, words)
+            wait_for_text(person, words)
         assert approvals(counter) == [AMINA]
         person.open(f"{address}/approve")
         settled(person)
         person.one('form[action="/withdraw"] input[type="password"]').type(SECRETS[AMINA])
         person.one('form[action="/withdraw"] button').click()
-        told(person, FRENCH["withdrawn"])
+        wait_for_text(person, FRENCH["withdrawn"])
         assert counter.ask("GET", "/v1/next-upgrade").document["approvals"] == []
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert (person.one("h1").text, person.cookies()) == (FRENCH["way in"], [])
 
 
-def tried_for_long(tries: Path) -> None:
+def fill_throttle(tries: Path) -> None:
     """As if the names there had been tried all day: a wait that outlasts the slowest browser."""
     kept = json.loads(tries.read_text("utf-8"))
     tries.write_text(json.dumps({name: (99, last) for name, (_, last) in kept.items()}), "utf-8")
@@ -250,16 +250,16 @@ def flooded(guest: TlsGuest, **headers: str | None) -> Answer:
 
 
 @pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-def test_whoever_tries_too_often_is_told(site: Site) -> None:
+def test_throttled_user_is_informed(site: Site) -> None:
     """First by the console, which waits for that name; then by the web server, for the address."""
     with site.web() as web, browser(more=known_place(NAME, site.certificate)) as person:
         for _ in range(4):
             person.open(f"https://{NAME}:{web.port}/")  # a page that tells nothing yet
             log_in(person, "guess")
-            told(person, "NU-9711")
-        tried_for_long(site.place / "tries")
+            wait_for_text(person, "NU-9711")
+        fill_throttle(site.place / "tries")
         log_in(person, SECRETS[AMINA])
-        told(person, "NU-9712")
+        wait_for_text(person, "NU-9712")
         guest = TlsGuest(site, web)
 
         def stopped() -> bool:
@@ -272,7 +272,7 @@ def test_whoever_tries_too_often_is_told(site: Site) -> None:
         assert guest.get("/login").status == 200, "who only looks is not counted"
 
 
-def test_what_the_web_server_adds_and_lets_through(site: Site) -> None:
+def test_web_server_adds_and_filters_headers(site: Site) -> None:
     with site.web() as web:
         guest = TlsGuest(site, web)
         found = guest.log_in(AMINA, SECRETS[AMINA], X_Real_IP="192.0.2.66")
@@ -309,7 +309,7 @@ SAID: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("language", SAID)
-def test_what_the_web_server_says_itself(site: Site, language: str) -> None:
+def test_web_server_error_pages_are_translated(site: Site, language: str) -> None:
     many, away = SAID[language]
     with site.web() as web:
         guest = TlsGuest(site, web)
@@ -325,7 +325,7 @@ def test_what_the_web_server_says_itself(site: Site, language: str) -> None:
         assert (found.status, found.text.startswith(away)) == (503, True), found.text
 
 
-def test_officers_and_the_internet_do_not_reach_it(site: Site) -> None:
+def test_public_addresses_are_denied(site: Site) -> None:
     """As the example stands, until a site names its own network."""
     with site.web(NETWORK) as web:
         assert TlsGuest(site, web).get("/login").status == 403

@@ -81,14 +81,14 @@ def test_argument_specification_has_the_same_defaults() -> None:
     assert {name: option["default"] for name, option in options.items()} == DEFAULTS
 
 
-def test_only_modules_of_ansible_itself_are_used() -> None:
+def test_only_builtin_ansible_modules_are_used() -> None:
     for name, text in TASKS.items():
         for task in list_tasks(safe_load(text)):
             [module] = set(task) - KEYWORDS
             assert module.startswith("ansible.builtin."), (name, task)
 
 
-def test_its_commands_have_these_options() -> None:
+def test_command_options_exist() -> None:
     found = re.findall(r"cmd: ncen-updater (\w+) (.*)", "".join(TASKS.values()))
     assert len(found) == 4
     for name, words in found:
@@ -98,7 +98,7 @@ def test_its_commands_have_these_options() -> None:
         assert {word for word in words.split() if word.startswith("--")} <= known
 
 
-def test_codes_that_it_expects_are_those_of_setup() -> None:
+def test_expected_codes_are_those_of_setup() -> None:
     assert set(re.findall(r"'(NU-\d+)'", TASKS["setup"])) == {SETUP_CONFIGURED.code}
     assert set(re.findall(r"'(NU-\d+)'", TASKS["remove"])) == {SETUP_NOTHING_TO_UNDO.code}
 
@@ -110,7 +110,7 @@ def test_keyring_package_is_published_under_its_name() -> None:
     assert name in TASKS["install"]
 
 
-def test_example_of_answers_can_be_read() -> None:
+def test_example_answers_are_valid() -> None:
     answers = load_answers(ROOT / "packaging/examples/setup.toml")
     assert answers.trust.root == Path("/root/root.json")
 
@@ -131,7 +131,7 @@ def run_ansible(directory: Path, *words: str) -> str:
 
 
 @needs_ansible
-def test_ansible_reads_it(tmp_path: Path) -> None:
+def test_ansible_accepts_the_role(tmp_path: Path) -> None:
     run_ansible(tmp_path, "--syntax-check", str(ROLE.parents[1] / "site.yml"))
 
 

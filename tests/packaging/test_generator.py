@@ -71,7 +71,7 @@ def opened(lines: list[str]) -> set[str]:
     return {word.strip('"').lstrip("-").replace("%%", "%") for word in words}
 
 
-def test_units_may_write_all_that_the_agent_writes(tmp_path: Path) -> None:
+def test_units_may_write_all_paths_of_the_agent(tmp_path: Path) -> None:
     found = generated(tmp_path, CONFIG)
     config = load_config(tmp_path / "0.toml", look=False)
     wanted = {str(place) for place in config.written_directories()}
@@ -89,7 +89,7 @@ def test_units_may_write_all_that_the_agent_writes(tmp_path: Path) -> None:
         assert below == (kept if unit in (SERVICE, RENEW) else set()), unit
 
 
-def test_every_place_of_the_example_is_open_already_or_is_opened(tmp_path: Path) -> None:
+def test_every_path_of_the_example_is_writable(tmp_path: Path) -> None:
     example = (PACKAGING / "agent.toml.example").read_text("utf-8")
     found = ["[Service]", 'ReadWritePaths="-/run/ncen"', *made("/run/ncen")]
     assert generated(tmp_path, example) == {APPLY: found, RESUME: found}
@@ -99,7 +99,7 @@ def made(place: str, mode: str = "") -> list[str]:
     return [f'ExecStartPre=+/bin/sh -c "umask 022; mkdir -p{mode} \\"$$0\\"" "{place}"']
 
 
-def test_directory_below_run_is_made_before_the_unit_starts(tmp_path: Path) -> None:
+def test_directory_below_run_is_created_before_the_unit_starts(tmp_path: Path) -> None:
     for unit in (APPLY, RESUME):
         assert made("/run/shop/deep 100%%")[0] in generated(tmp_path, CONFIG)[unit]
 
@@ -116,7 +116,7 @@ def test_directory_below_run_is_made_before_the_unit_starts(tmp_path: Path) -> N
         ("opt/shop/chosen/current", "current"),
     ],
 )
-def test_nothing_is_opened_that_no_site_means(tmp_path: Path, old: str, new: str) -> None:
+def test_implausible_paths_are_not_made_writable(tmp_path: Path, old: str, new: str) -> None:
     found = generated(tmp_path, CONFIG.replace(old, new))
     places = {Path(place) for place in opened(found[APPLY])}
     assert not places & {Path(name) for name in ("/", "/etc", "/run", "/usr")}
@@ -124,29 +124,29 @@ def test_nothing_is_opened_that_no_site_means(tmp_path: Path, old: str, new: str
 
 
 @pytest.mark.parametrize("broken", ["", "[paths\n", "paths = 3\n", "\x00", CONFIG])
-def test_what_the_last_valid_configuration_names_stays_open(tmp_path: Path, broken: str) -> None:
+def test_paths_of_the_last_valid_configuration_stay_writable(tmp_path: Path, broken: str) -> None:
     whole = generated(tmp_path, CONFIG)
     for unit in (APPLY, RESUME):
         assert generated(tmp_path, broken, CONFIG)[unit] == whole[unit]
 
 
-def test_what_is_kept_opens_nothing_to_the_service(tmp_path: Path) -> None:
+def test_last_valid_configuration_adds_nothing_to_the_service(tmp_path: Path) -> None:
     example = (PACKAGING / "agent.toml.example").read_text("utf-8")
     assert set(generated(tmp_path, example, CONFIG)) == {APPLY, RESUME}
 
 
-def test_generator_finds_where_the_agent_keeps_it() -> None:
+def test_generator_knows_the_path_of_the_valid_configuration() -> None:
     assert f'VALID = "/{DEFAULT_PATHS["state"]}/{VALID}"' in GENERATOR.read_text("utf-8")
 
 
-def test_package_has_the_generator() -> None:
+def test_package_contains_the_generator() -> None:
     assert os.access(GENERATOR, os.X_OK)
     assert "system-generators/ncen-updater-generator" in Path("script/debian").read_text("utf-8")
     assert tomllib.loads(CONFIG)["schema"] == 1
 
 
 @pytest.mark.parametrize("unit", [APPLY, RESUME, SERVICE, FETCH, RENEW])
-def test_systemd_understands_every_addition(tmp_path: Path, unit: str) -> None:
+def test_systemd_accepts_every_drop_in(tmp_path: Path, unit: str) -> None:
     generated(tmp_path, CONFIG)
     for path in (PACKAGING / "systemd").glob("*.[s]*"):
         text = path.read_text("utf-8")

@@ -46,7 +46,7 @@ def server(directory: Path, application: WebServer) -> Iterator[Nginx]:
 
 
 @pytest.fixture
-def door(directory: Path) -> Iterator[MaintenanceFile]:
+def maintenance_file(directory: Path) -> Iterator[MaintenanceFile]:
     made = MaintenanceFile(directory / "door")
     yield made
     made.remove()
@@ -69,11 +69,11 @@ def ask(
         connection.close()
 
 
-def test_open_closed_and_open_again(
-    server: Nginx, door: MaintenanceFile, application: WebServer
+def test_maintenance_page_is_shown_and_removed(
+    server: Nginx, maintenance_file: MaintenanceFile, application: WebServer
 ) -> None:
     assert ask(server)[0::2] == (200, "the application")
-    door.write()
+    maintenance_file.write()
     asked = len(application.requests)
     status, headers, body = ask(server)
     assert status == 503
@@ -82,7 +82,7 @@ def test_open_closed_and_open_again(
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert "nCEN is being upgraded" in body
     assert len(application.requests) == asked, "an officer came through"
-    door.remove()
+    maintenance_file.remove()
     assert ask(server)[0::2] == (200, "the application")
 
 
@@ -98,18 +98,20 @@ def test_open_closed_and_open_again(
         ("de", "en"),
     ],
 )
-def test_in_the_officers_language(
-    server: Nginx, door: MaintenanceFile, language: str | None, expected: str
+def test_page_is_in_the_language_of_the_user(
+    server: Nginx, maintenance_file: MaintenanceFile, language: str | None, expected: str
 ) -> None:
-    door.write()
+    maintenance_file.write()
     status, headers, body = ask(server, language=language)
     assert (status, headers["content-language"]) == (503, expected)
     assert f'<html lang="{expected}">' in body
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) -> None:
-    door.write()
+def test_every_request_gets_503_during_maintenance(
+    server: Nginx, maintenance_file: MaintenanceFile, method: str
+) -> None:
+    maintenance_file.write()
     status, headers, _ = ask(server, "/api/cases", method)
     assert (status, headers["retry-after"]) == (503, "120")
 
@@ -117,7 +119,7 @@ def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) ->
 @pytest.mark.parametrize(
     ("language", "words"), [("en", "does not answer"), ("fr", "ne répond pas")]
 )
-def test_after_a_power_cut_no_application_and_no_door(
+def test_page_is_shown_after_a_power_cut(
     directory: Path, tmp_path: Path, language: str, words: str
 ) -> None:
     """The maintenance file is on a volatile disk; the application waits for the agent."""
@@ -136,12 +138,12 @@ def test_after_a_power_cut_no_application_and_no_door(
     assert words in body
 
 
-def test_the_page_itself_is_nothing_to_ask_for(server: Nginx) -> None:
+def test_page_file_is_not_served_directly(server: Nginx) -> None:
     assert ask(server, "/.maintenance/en.html")[0] == 404
 
 
 @pytest.mark.parametrize("language", ["en", "fr", "away-en", "away-fr"])
-def test_the_page_needs_nothing_else(language: str) -> None:
+def test_page_is_self_contained(language: str) -> None:
     """Whatever it asked for would be answered with 503."""
     page = (PACKAGING / "maintenance" / f"{language}.html").read_text("utf-8")
     for reference in ("src=", "href=", "url(", "@import"):

@@ -48,14 +48,14 @@ def read(page: Path) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_page_for_every_command_and_no_other(made: Path, language: str) -> None:
+def test_every_command_has_one_page(made: Path, language: str) -> None:
     pages = {path.name for path in (made / "man" / LANGUAGES[language]).iterdir()}
     programs = {name for name, _, _ in COMMANDS}
     assert pages == {f"{name}.1" for name in programs} | {f"{p}-{c}.1" for p, c, _ in COMMANDS}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_option_is_on_its_page_in_the_language(made: Path, language: str) -> None:
+def test_every_option_is_documented_in_the_language(made: Path, language: str) -> None:
     for name, group in (("ncen-updater", agent_main.cli), ("ncen-publisher", publisher_main.cli)):
         context = click.Context(group)
         whole = read(made / "man" / LANGUAGES[language] / f"{name}.1")
@@ -72,7 +72,7 @@ def test_every_option_is_on_its_page_in_the_language(made: Path, language: str) 
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_formatters_understand_every_page(made: Path, language: str) -> None:
+def test_formatters_accept_every_page(made: Path, language: str) -> None:
     pages = sorted((made / "man" / LANGUAGES[language]).iterdir())
     ended = subprocess.run(
         [program("mandoc"), "-T", "lint", "-W", "warning", *map(str, pages)],
@@ -82,7 +82,7 @@ def test_formatters_understand_every_page(made: Path, language: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_understand_the_completion(made: Path, shell: str) -> None:
+def test_shells_accept_the_completion(made: Path, shell: str) -> None:
     for path in (made / "completions" / shell).iterdir():
         subprocess.run([program(shell), "-n", str(path)], check=True)
 
@@ -101,7 +101,9 @@ def test_bash_completes_a_command_and_an_option(made: Path) -> None:
     assert ended.stdout.split() == ["upgrade", "--dry-run"]
 
 
-def test_the_journal_explains_every_code_in_both_languages(made: Path, tmp_path: Path) -> None:
+def test_journal_catalogue_explains_every_code_in_both_languages(
+    made: Path, tmp_path: Path
+) -> None:
     catalogue = (made / "catalog/ncen-updater.catalog").read_text("utf-8")
     ids = re.findall(r"^-- ([0-9a-f]{32})( fr)?$", catalogue, re.MULTILINE)
     assert len(set(ids)) == len(ids)

@@ -55,7 +55,7 @@ def test_every_alert_is_tested() -> None:
     assert set(re.findall(r'alertname="(\w+)"', TESTS.read_text("utf-8"))) == alerts
 
 
-def test_panels_of_the_dashboard_do_not_overlap() -> None:
+def test_dashboard_panels_do_not_overlap() -> None:
     panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [

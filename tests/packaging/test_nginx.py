@@ -77,9 +77,7 @@ def source(feed: Path, state: Path, server: Nginx) -> TufReleaseSource:
     )
 
 
-def test_a_site_fetches_and_goes_on_where_it_was_cut(
-    feed: Path, server: Nginx, tmp_path: Path
-) -> None:
+def test_site_downloads_and_resumes(feed: Path, server: Nginx, tmp_path: Path) -> None:
     class ConnectionLostError(Exception):
         pass
 
@@ -115,7 +113,7 @@ def test_long_list_is_compressed(feed: Path, server: Nginx) -> None:
     assert int(served[1]) < (feed / path).stat().st_size * 0.7
 
 
-def test_headers(feed: Path, server: Nginx) -> None:
+def test_files_have_their_cache_headers(feed: Path, server: Nginx) -> None:
     archive = next(feed.rglob("*.tar.gz")).relative_to(feed).as_posix()
     for path, cache, kind in (
         ("metadata/timestamp.json", MUTABLE_CACHE_CONTROL, "application/json"),
@@ -141,7 +139,7 @@ def test_headers(feed: Path, server: Nginx) -> None:
     ["/metadata/2.root.json", "/metadata/", "/targets/", "/", "/notes.txt", "/metadata",
      "/metadata/.9.root.json.partial-1", "/targets/../notes.txt"],
 )  # fmt: skip
-def test_what_is_not_there(path: str, server: Nginx) -> None:
+def test_missing_file_is_not_cached(path: str, server: Nginx) -> None:
     status, headers, body = ask(server, path)
     assert status in (403, 404)
     assert status == 404 or path in ("/metadata/", "/targets/")
@@ -152,6 +150,6 @@ def test_what_is_not_there(path: str, server: Nginx) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_nobody_writes(method: str, server: Nginx) -> None:
+def test_write_methods_are_refused(method: str, server: Nginx) -> None:
     for path in ("/metadata/timestamp.json", "/metadata/1.root.json", "/targets/x"):
         assert ask(server, path, method)[0] in (403, 405)

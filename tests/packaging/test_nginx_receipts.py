@@ -64,7 +64,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield Spool(server, root / "spool", settings)
 
 
-def test_a_receipt_is_taken_whole_under_its_digest_and_nobody_reads_it(spool: Spool) -> None:
+def test_receipt_is_stored_under_its_digest_and_unreadable(spool: Spool) -> None:
     signed = Reporter("ke-1", "KE").write()
     put_receipt(signed, spool.address, spool.settings)
     name = hashlib.sha256(signed.content).hexdigest()
@@ -87,18 +87,18 @@ def test_a_receipt_is_taken_whole_under_its_digest_and_nobody_reads_it(spool: Sp
         f"/spool/{'a' * 64}/", f"/spool/../{'a' * 64}", f"/{'a' * 64}", f"/partial/{'a' * 64}",
     ],
 )  # fmt: skip
-def test_other_names_are_none(spool: Spool, name: str) -> None:
+def test_other_paths_return_404(spool: Spool, name: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         assert spool.ask(method, name, b"x") == 404
     assert [*spool.directory.iterdir()] == []
 
 
-def test_a_large_file_is_refused(spool: Spool) -> None:
+def test_large_file_is_refused(spool: Spool) -> None:
     assert spool.ask("PUT", f"/spool/{'a' * 64}", os.urandom(16_385)) == 413
     assert [*spool.directory.iterdir()] == []
 
 
-def test_a_server_that_the_site_does_not_trust_gets_nothing(spool: Spool, tmp_path: Path) -> None:
+def test_untrusted_server_gets_nothing(spool: Spool, tmp_path: Path) -> None:
     other = spool.settings.model_copy(update={"ca_file": Authority(tmp_path / "b", "b").file})
     with pytest.raises(UpdaterError) as refused:
         put_receipt(Reporter("ke-1", "KE").write(), spool.address, other)

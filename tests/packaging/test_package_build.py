@@ -40,7 +40,7 @@ def packages(tmp_path: Path) -> Path:
     return place
 
 
-def test_record_has_what_is_there(packages: Path) -> None:
+def test_record_lists_the_installed_files(packages: Path) -> None:
     subprocess.run([sys.executable, SCRIPTS / "record", packages.parents[2]], check=True)
     digest = urlsafe_b64encode(hashlib.sha256(b"stripped").digest()).decode().rstrip("=")
     assert (packages / "shop-1.5.dist-info/RECORD").read_text("utf-8").splitlines() == [
@@ -60,7 +60,7 @@ def test_sbom_names_every_library(packages: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
-def test_package_has_the_same_bytes_whenever_it_is_packed(tmp_path: Path) -> None:
+def test_package_is_reproducible(tmp_path: Path) -> None:
     made = []
     for number in range(2):
         tree = tmp_path / f"tree-{number}"
@@ -87,7 +87,7 @@ def test_package_has_the_same_bytes_whenever_it_is_packed(tmp_path: Path) -> Non
     assert made[0] == made[1]
 
 
-def test_package_that_is_not_whole_has_no_name_of_one(tmp_path: Path) -> None:
+def test_incomplete_package_gets_no_package_name(tmp_path: Path) -> None:
     """A stand-in writes half a package and fails, as on a full disk; an older one stays."""
     tree, made = tmp_path / "tree", tmp_path / "made"
     for place in (tree / "DEBIAN", made, tmp_path / "bin"):

@@ -27,7 +27,7 @@ NOTHING = "#!/bin/sh\nexit 0\n"
         (TrialState.CONFIRMED, {"0.2.0", "0.3.0"}),
     ],
 )
-def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
+def test_proven_agent_is_kept_while_a_newer_one_is_on_trial(
     tmp_path: Path, state: TrialState, kept: set[str]
 ) -> None:
     """Agent 0.2.0 came over 0.1.0, and now comes 0.3.0. The programs around it are stand-ins."""
@@ -87,7 +87,7 @@ def slot(slots: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["configure", "abort-upgrade"])
-def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: str) -> None:
+def test_old_agent_is_usable_until_the_new_one_is_configured(tmp_path: Path, end: str) -> None:
     """Seen: a question about a file that nobody answered, and no agent meanwhile."""
     slots = tmp_path / "opt/ncen-updater"
     slot(slots, "0.2.0")
@@ -109,7 +109,7 @@ def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: st
     assert (slots / "current").readlink() == Path("0.2.0")
 
 
-def test_nobody_is_told_to_edit_a_file_that_dpkg_asks_about() -> None:
+def test_no_page_tells_to_edit_a_conffile() -> None:
     """An answer that nobody gives leaves the agent unpacked and not set up."""
     asked = (DEBIAN / "conffiles").read_text("utf-8").split()
     pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
@@ -117,7 +117,7 @@ def test_nobody_is_told_to_edit_a_file_that_dpkg_asks_about() -> None:
     assert [path for path in asked if any(path in page for page in pages)] == []
 
 
-def test_agent_of_another_python_goes_with_the_upgrade_of_debian(tmp_path: Path) -> None:
+def test_agent_of_another_python_is_removed_with_the_debian_upgrade(tmp_path: Path) -> None:
     """It updated itself beyond the package, and would be chosen again."""
     slots = tmp_path / "opt/ncen-updater"
     words = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]

@@ -21,7 +21,7 @@ UNITS = sorted(
 
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("named", [True, False])
-def test_what_was_enabled_is_so_again_when_the_package_comes_back(
+def test_enabled_units_are_enabled_again_after_reinstallation(
     tmp_path: Path, enabled: bool, named: bool
 ) -> None:
     """A stand-in for Debian's helper says what it is asked; what a person disabled stays so."""
@@ -49,7 +49,7 @@ def test_what_was_enabled_is_so_again_when_the_package_comes_back(
     assert not link.is_symlink(), "the application would wait for a unit that is no more"
 
 
-def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Path) -> None:
+def test_purge_explains_how_to_remove_the_journal(tmp_path: Path) -> None:
     """Seen: "NCEN_PURGE_JOURNAL=yes dpkg --purge ncen-updater", which dpkg no longer knows then."""
     state, settings = tmp_path / "var/lib/ncen-updater", tmp_path / "etc/ncen-updater"
     for place in (state, settings):
@@ -63,7 +63,7 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
     assert "dpkg" not in said
 
 
-def test_purge_of_a_site_that_was_never_adopted_leaves_nothing(tmp_path: Path) -> None:
+def test_purge_of_an_unadopted_site_leaves_nothing(tmp_path: Path) -> None:
     """What ``tmpfiles.d`` made, users and groups; Debian's programs are stand-ins."""
     settings = (PACKAGING / "systemd/ncen-updater.tmpfiles").read_text("utf-8")
     made = [line.split()[1] for line in settings.splitlines() if line.startswith("d ")]

@@ -103,9 +103,7 @@ def package(tmp_path: Path) -> Package:
 
 
 @pytest.mark.parametrize("act", ["remove", "upgrade", "deconfigure"])
-def test_it_goes_where_nothing_is_open_and_stays_where_something_is(
-    package: Package, act: str
-) -> None:
+def test_removal_is_refused_while_a_change_is_open(package: Package, act: str) -> None:
     before = package.ask(act)
     assert before.returncode == 0, before.stderr
     package.open_change()
@@ -114,21 +112,21 @@ def test_it_goes_where_nothing_is_open_and_stays_where_something_is(
     assert "a change of the site is open" in ended.stderr
 
 
-def test_a_site_that_was_never_taken_over(package: Package) -> None:
+def test_unadopted_site_permits_removal(package: Package) -> None:
     (package.state / JOURNAL_FILE).unlink()
     assert package.ask().returncode == 0
     package.config.unlink()
     assert package.ask().returncode == 0
 
 
-def test_somebody_at_work(package: Package) -> None:
+def test_removal_is_refused_while_an_operation_runs(package: Package) -> None:
     with hold_change_lock(package.state / CHANGE_LOCK_FILE, "test"):
         assert package.ask().returncode == 1
     assert package.ask().returncode == 0
 
 
 @pytest.mark.parametrize("act", ["remove", "upgrade"])
-def test_the_service_is_stopped_where_nothing_is_open(package: Package, act: str) -> None:
+def test_service_is_stopped_only_where_no_change_is_open(package: Package, act: str) -> None:
     calls = package.with_systemd("")
     assert package.ask(act).returncode == 0
     assert calls.read_text().splitlines()[0] == "stop ncen-updater.service"
@@ -143,9 +141,7 @@ def there(links: list[Path]) -> list[Path]:
 
 
 @pytest.mark.parametrize("by_helper", [True, False])
-def test_the_application_waits_for_no_unit_whose_file_is_about_to_go(
-    package: Package, by_helper: bool
-) -> None:
+def test_application_no_longer_requires_removed_units(package: Package, by_helper: bool) -> None:
     """A power cut before 'postrm' would leave it off for good: systemd finds no such unit.
 
     Without a state Debian's helper enables both again, should the package stay or come back.
@@ -158,7 +154,7 @@ def test_the_application_waits_for_no_unit_whose_file_is_about_to_go(
     ]  # fmt: skip
 
 
-def test_what_a_person_disabled_is_not_enabled_by_a_removal_that_was_cut_off(
+def test_interrupted_removal_does_not_enable_disabled_units(
     package: Package,
 ) -> None:
     links, calls = package.enabled(by_helper=False)
@@ -169,14 +165,14 @@ def test_what_a_person_disabled_is_not_enabled_by_a_removal_that_was_cut_off(
 
 
 @pytest.mark.parametrize("act", ["upgrade", "deconfigure"])
-def test_a_newer_package_finds_the_units_as_they_were(package: Package, act: str) -> None:
+def test_package_upgrade_keeps_unit_states(package: Package, act: str) -> None:
     links, calls = package.enabled()
     assert package.ask(act).returncode == 0
     assert there(links) == links
     assert not calls.exists()
 
 
-def test_a_package_that_stays_leaves_the_units_as_they_were(package: Package) -> None:
+def test_refused_removal_keeps_unit_states(package: Package) -> None:
     links, calls = package.enabled()
     package.open_change()
     assert package.ask("remove").returncode == 1
@@ -184,7 +180,7 @@ def test_a_package_that_stays_leaves_the_units_as_they_were(package: Package) ->
     assert not calls.exists()
 
 
-def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> None:
+def test_change_started_during_the_removal_is_detected(package: Package, tmp_path: Path) -> None:
     """Between the look and the end of the service."""
     empty, begun = package.state / JOURNAL_FILE, tmp_path / "begun"
     content = empty.read_bytes()
@@ -199,7 +195,7 @@ def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> Non
     assert "is open" in ended.stderr
 
 
-def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: Package) -> None:
+def test_unreadable_state_blocks_removal_but_not_upgrade(package: Package) -> None:
     (package.state / JOURNAL_FILE).write_bytes(b"no journal" * 1000)
     ended = package.ask()
     assert ended.returncode == 1
@@ -208,9 +204,7 @@ def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: 
 
 
 @pytest.mark.parametrize("text", ["[paths", "[paths]\nroot = 3\n", "paths = 3\n"])
-def test_a_configuration_that_does_not_say_where_the_journal_is(
-    package: Package, text: str
-) -> None:
+def test_configuration_without_a_journal_path_permits_upgrade(package: Package, text: str) -> None:
     package.open_change()
     package.config.write_text(text)
     ended = package.ask()

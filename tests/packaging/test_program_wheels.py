@@ -63,7 +63,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("program", ROOMS)
-def test_nothing_of_the_other_program_is_in_it(wheels: dict[str, Path], program: str) -> None:
+def test_wheel_contains_nothing_of_the_other_program(wheels: dict[str, Path], program: str) -> None:
     with zipfile.ZipFile(wheels[program]) as archive:
         names = archive.namelist()
         scripts = next(name for name in names if name.endswith("/entry_points.txt"))
@@ -77,7 +77,7 @@ def test_nothing_of_the_other_program_is_in_it(wheels: dict[str, Path], program:
     assert list(programs["console_scripts"]) == [PROGRAMS[program]]
 
 
-def test_every_command_can_be_imported(wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_every_command_is_importable(wheels: dict[str, Path], tmp_path: Path) -> None:
     for program, wheel in wheels.items():
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(tmp_path / program)
@@ -86,7 +86,7 @@ def test_every_command_can_be_imported(wheels: dict[str, Path], tmp_path: Path) 
     run(COMMANDS, str(tmp_path / "publisher"), "ncen_updater.publisher.cli.main", "psycopg")
 
 
-def test_two_builds_give_the_same_bytes(wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_builds_are_reproducible(wheels: dict[str, Path], tmp_path: Path) -> None:
     """From a checkout elsewhere, whose files have other times and rights."""
     source = tmp_path / "elsewhere"
     source.mkdir()

@@ -43,7 +43,7 @@ def run(work: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_packages_are_verified_with_their_commit(work: Path) -> None:
+def test_packages_are_verified_against_their_commit(work: Path) -> None:
     made = run(work, "builder.pem", *SOURCE)
     assert (made.returncode, made.stdout) == (0, "dist/provenance.intoto.json\n"), made.stderr
     head = ["git", "-C", str(work / "checkout"), "rev-parse", "HEAD"]
@@ -55,7 +55,7 @@ def test_packages_are_verified_with_their_commit(work: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["changed", "added", "key"])
-def test_another_package_or_builder_is_refused(work: Path, other: str) -> None:
+def test_foreign_package_or_builder_is_refused(work: Path, other: str) -> None:
     assert run(work, "builder.pem", *SOURCE).returncode == 0
     if other == "key":
         create_key(work, "stranger", "many secret words", cost=16)
@@ -67,7 +67,7 @@ def test_another_package_or_builder_is_refused(work: Path, other: str) -> None:
     assert (refused.returncode, name in refused.stderr) == (1, True)
 
 
-def test_what_is_in_no_commit_is_not_signed_for(work: Path) -> None:
+def test_uncommitted_content_is_not_signed(work: Path) -> None:
     with (work / "checkout/script/provenance").open("a", encoding="utf-8") as program:
         program.write("\n")
     assert run(work, "builder.pem", *SOURCE).returncode == 1

@@ -135,7 +135,7 @@ def signer() -> Iterator[Signer]:
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[Signer]:
+def foreign_signer() -> Iterator[Signer]:
     yield from make_signer()
 
 
@@ -195,7 +195,7 @@ def machine(repository: Path, tmp_path: Path) -> Machine:
     return set_up(repository, tmp_path / "machine")
 
 
-def test_apt_installs_from_it(machine: Machine, repository: Path) -> None:
+def test_apt_installs_from_the_repository(machine: Machine, repository: Path) -> None:
     ended = machine.run("update")
     assert ended.returncode == 0, ended.stderr
     assert "W:" not in ended.stderr
@@ -206,7 +206,7 @@ def test_apt_installs_from_it(machine: Machine, repository: Path) -> None:
     assert "ncen-updater_0.1.0~deb13_amd64.deb" in planned.stdout
 
 
-def test_next_debian_is_another_suite(repository: Path, tmp_path: Path) -> None:
+def test_next_debian_release_is_another_suite(repository: Path, tmp_path: Path) -> None:
     """The package of the next Debian release is newer, so that its upgrade takes it."""
     machine = set_up(repository, tmp_path / "old", "bookworm")
     assert machine.updates()
@@ -264,10 +264,10 @@ def test_changed_release_file_is_refused(machine: Machine, repository: Path, nam
 
 
 def test_foreign_key_is_refused(
-    machine: Machine, repository: Path, stranger: Signer, tmp_path: Path
+    machine: Machine, repository: Path, foreign_signer: Signer, tmp_path: Path
 ) -> None:
     assert machine.updates()
-    stranger.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
+    foreign_signer.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
     assert not machine.updates()
 
 
@@ -286,7 +286,7 @@ def test_expired_repository_is_refused(machine: Machine, repository: Path, signe
     assert machine.updates()
 
 
-def test_older_repository_is_not_taken_for_a_newer_one(
+def test_older_repository_does_not_replace_a_newer_one(
     machine: Machine, repository: Path, signer: Signer, tmp_path: Path
 ) -> None:
     signer.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
@@ -312,7 +312,7 @@ def test_later_package_keeps_the_earlier_one(
 
 
 @pytest.mark.parametrize(("version", "text"), [("0.1.0~deb13", "another"), ("0.3.0", "x")])
-def test_refused_package_changes_nothing(
+def test_rejected_package_changes_nothing(
     repository: Path, signer: Signer, tmp_path: Path, version: str, text: str
 ) -> None:
     """Another build of a published version, and one that names no Debian release."""
@@ -326,7 +326,7 @@ def test_refused_package_changes_nothing(
     }  # fmt: skip
 
 
-def test_two_runs_differ_in_their_signatures_alone(tmp_path: Path, signer: Signer) -> None:
+def test_two_runs_differ_only_in_their_signatures(tmp_path: Path, signer: Signer) -> None:
     package = make_package(tmp_path, "0.1.0~deb13")
     trees = [tmp_path / "one", tmp_path / "two"]
     for tree in trees:
@@ -343,7 +343,7 @@ def test_two_runs_differ_in_their_signatures_alone(tmp_path: Path, signer: Signe
     assert files[0] == files[1]
 
 
-def test_private_keys_come_into_no_keyring(tmp_path: Path, signer: Signer) -> None:
+def test_private_keys_are_not_added_to_a_keyring(tmp_path: Path, signer: Signer) -> None:
     keys = tmp_path / "keys.pgp"
     gpg = ["gpg", "--homedir", signer.home, "--batch", "--output", str(keys)]
     subprocess.run([*gpg, "--export-secret-keys", signer.fingerprint], check=True)
@@ -353,7 +353,7 @@ def test_private_keys_come_into_no_keyring(tmp_path: Path, signer: Signer) -> No
     assert not (tmp_path / "made").exists()
 
 
-def test_apt_works_at_each_moment_of_an_upload(
+def test_apt_works_during_an_upload(
     machine: Machine, repository: Path, signer: Signer, tmp_path: Path
 ) -> None:
     """Also while the indexes of a later publication are written over the earlier ones."""
@@ -393,7 +393,7 @@ def test_apt_installs_from_an_object_store(
         assert new.read_bytes() == package.read_bytes()
 
 
-def test_caches_ask_again_for_what_changes_under_its_name(made: Path) -> None:
+def test_mutable_files_are_revalidated_by_caches(made: Path) -> None:
     root = (made / "packages").resolve()
     names = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
     lasting = {name for name in names if get_cache_control(name) == IMMUTABLE_CACHE_CONTROL}

@@ -72,21 +72,21 @@ def checked(place: Path, signers: Path) -> bool:
     return all(line.returncode == 0 for line in lines)
 
 
-def test_every_guide_says_the_same() -> None:
+def test_guides_have_the_same_verification_commands() -> None:
     said = {CHECK.findall((ROOT / guide).read_text("utf-8"))[0] for guide in GUIDES}
     assert len(said) == 1
     guide = (ROOT / GUIDES[0]).read_text("utf-8")
     assert guide.index("ssh-keygen -Y verify") < guide.index("apt install")
 
 
-def test_what_was_signed_is_taken(place: Path, keys: Keys) -> None:
+def test_signed_package_is_accepted(place: Path, keys: Keys) -> None:
     done = script(place, keys.private, keys.signers)
     assert done.returncode == 0, done.stderr
     assert NAME in done.stdout
     assert checked(place, keys.signers)
 
 
-def test_an_officer_is_told_how_to_sign(place: Path, keys: Keys) -> None:
+def test_signer_is_told_how_to_sign(place: Path, keys: Keys) -> None:
     done = script(place)
     assert done.returncode == 0
     told = re.search(r"^    (ssh-keygen -Y sign .*)$", done.stderr, re.MULTILINE)
@@ -98,7 +98,7 @@ def test_an_officer_is_told_how_to_sign(place: Path, keys: Keys) -> None:
     assert checked(place, keys.signers)
 
 
-def test_an_altered_package_is_refused(place: Path, keys: Keys) -> None:
+def test_altered_package_is_refused(place: Path, keys: Keys) -> None:
     script(place, keys.private, keys.signers)
     (place / NAME).write_bytes(b"another package")
     assert not checked(place, keys.signers)
@@ -113,22 +113,20 @@ def test_altered_sums_are_refused(place: Path, keys: Keys) -> None:
     assert (place / "SHA256SUMS.sig").is_file()
 
 
-def test_a_package_that_was_not_signed_for_is_refused(place: Path, keys: Keys) -> None:
+def test_unsigned_package_is_refused(place: Path, keys: Keys) -> None:
     script(place, keys.private, keys.signers)
     (place / NAME).rename(place / "ncen-updater_0.2.0~deb13_amd64.deb")
     assert not checked(place, keys.signers)
 
 
-def test_an_unknown_signer_is_refused(place: Path, keys: Keys, tmp_path: Path) -> None:
+def test_unknown_signer_is_refused(place: Path, keys: Keys, tmp_path: Path) -> None:
     stranger = make_keys(tmp_path / "stranger")
     assert script(place, stranger.private, stranger.signers).returncode == 0
     assert not checked(place, keys.signers)
     assert not checked(place, ROOT / "keys/allowed_signers"), "no key is there yet"
 
 
-def test_no_signature_is_left_that_no_site_would_take(
-    place: Path, keys: Keys, tmp_path: Path
-) -> None:
+def test_unaccepted_signature_is_removed(place: Path, keys: Keys, tmp_path: Path) -> None:
     stranger = make_keys(tmp_path / "stranger")
     done = script(place, stranger.private, keys.signers)
     assert done.returncode == 1
@@ -136,14 +134,14 @@ def test_no_signature_is_left_that_no_site_would_take(
     assert not (place / "SHA256SUMS.sig").exists()
 
 
-def test_a_signature_of_other_sums_goes(place: Path, keys: Keys) -> None:
+def test_outdated_signature_is_removed(place: Path, keys: Keys) -> None:
     script(place, keys.private, keys.signers)
     (place / NAME).write_bytes(b"built anew")
     assert script(place).returncode == 0
     assert not (place / "SHA256SUMS.sig").exists()
 
 
-def test_without_a_package_nothing_is_written(tmp_path: Path) -> None:
+def test_nothing_is_written_without_a_package(tmp_path: Path) -> None:
     done = script(tmp_path)
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []

@@ -52,7 +52,7 @@ def ids(path: Path) -> str:
     return path.name
 
 
-def test_every_unit_is_judged() -> None:
+def test_every_unit_is_covered() -> None:
     assert {path.name for path in SERVICES} >= {
         "ncen-updater.service",
         "ncen-updater-fetch@.service",
@@ -71,7 +71,7 @@ def test_every_unit_is_judged() -> None:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
-def test_little_is_exposed(path: Path) -> None:
+def test_exposure_is_low(path: Path) -> None:
     ended = subprocess.run(
         [
             program("systemd-analyze"), "security", "--offline=true", "--no-pager",
@@ -84,7 +84,7 @@ def test_little_is_exposed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=ids)
-def test_systemd_understands_every_line(path: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_every_line(path: Path, tmp_path: Path) -> None:
     """The programs of a unit are not on this machine; everything else is as handed out."""
     for unit in path.parent.iterdir():
         if unit.suffix in (".service", ".socket", ".timer"):
@@ -126,7 +126,7 @@ def calls_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
-def test_what_is_to_become_somebody_keeps_the_right_to(path: Path) -> None:
+def test_unit_that_changes_users_keeps_the_capability(path: Path) -> None:
     """Of a named user whose filter lets it change capabilities, systemd takes CAP_SETUID."""
     capabilities = " ".join(settings(path, "CapabilityBoundingSet")).split()
     calls = calls_of(path)
@@ -137,12 +137,12 @@ def test_what_is_to_become_somebody_keeps_the_right_to(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
-def test_nothing_of_root_writes_below_run_but_what_it_names(path: Path) -> None:
+def test_root_units_write_below_run_only_named_paths(path: Path) -> None:
     if settings(path, "User") == ["root"]:
         assert "/run" in settings(path, "ReadOnlyPaths")
 
 
-def test_what_root_recovers_by_is_written_by_the_work_alone() -> None:
+def test_recovery_inputs_are_writable_only_by_apply_units() -> None:
     """A service that was taken over would name the commands that resume runs as root."""
     state = f"/{DEFAULT_PATHS['state']}"
     kept = f"{state}/{Path(VALID).parent}"
@@ -157,7 +157,7 @@ def test_what_root_recovers_by_is_written_by_the_work_alone() -> None:
     assert ["d", kept, "0700", "root", "root", "-"] in [line.split() for line in tmpfiles]
 
 
-def test_sockets_are_where_the_agent_looks() -> None:
+def test_socket_paths_match_the_defaults() -> None:
     where, names = PACKAGING / "systemd", ServiceSettings.model_fields
     for unit in ("fetch", "apply", "renew", "send"):
         name = f"{unit}_socket"
@@ -181,7 +181,7 @@ STARTED_BY_NAME = frozenset(
 )
 
 
-def test_names_of_modules_that_a_site_starts_stay() -> None:
+def test_modules_started_by_name_exist() -> None:
     package = (PACKAGING.parent / "script/debian").read_text("utf-8")
     texts = (path.read_text("utf-8") for path in SERVICES)
     started = {
@@ -193,7 +193,7 @@ def test_names_of_modules_that_a_site_starts_stay() -> None:
     assert [name for name in STARTED_BY_NAME if find_spec(name) is None] == []
 
 
-def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> None:
+def test_console_finds_the_login_helper_and_the_helper_the_service() -> None:
     where = PACKAGING / "systemd"
     [login] = settings(where / "ncen-updater-login.socket", "ListenStream")
     console, helper = (
@@ -211,7 +211,7 @@ def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> 
     assert set(re.findall(r"proxy_pass (\S+);", nginx)) == {f"http://unix:{web}"}
 
 
-def test_the_console_reaches_nothing_of_the_site() -> None:
+def test_console_has_no_access_to_the_site() -> None:
     """A user of its own, in no group of ours, on no network, and without its socket."""
     where = PACKAGING / "systemd"
     unit = where / "ncen-updater-console.service"
@@ -228,7 +228,7 @@ def test_the_console_reaches_nothing_of_the_site() -> None:
     assert not [line for line in members if "console" in line]
 
 
-def test_the_console_speaks_the_languages_of_the_country() -> None:
+def test_console_reads_site_catalogues() -> None:
     """Seen: the catalogue of a site "is left out: Permission denied", and its language with it."""
     unit = PACKAGING / "systemd/ncen-updater-console.service"
     [configuration] = settings(unit, "TemporaryFileSystem")
@@ -238,7 +238,7 @@ def test_the_console_speaks_the_languages_of_the_country() -> None:
     assert not [place for place in hidden if SITE_LOCALE_DIR.startswith(place)]
 
 
-def test_the_console_waits_until_a_site_wants_it() -> None:
+def test_console_is_disabled_by_default() -> None:
     postinst = (PACKAGING / "debian/postinst").read_text("utf-8")
     (units,) = re.findall(r'^units="(.*)"$', postinst, re.MULTILINE)
     assert "login" not in units and "console" not in units
@@ -248,12 +248,12 @@ WORKERS = [unit for unit in SERVICES if unit.stem.endswith("@")]
 
 
 @pytest.mark.parametrize("path", WORKERS, ids=ids)
-def test_worker_is_started_by_its_socket_alone(path: Path) -> None:
+def test_worker_is_started_only_by_its_socket(path: Path) -> None:
     """Seen: needrestart restarted one in the middle of an exchange, and the service stayed deaf."""
     assert settings(path, "RefuseManualStart") == ["yes"]
 
 
-def test_starts_of_workers_fill_no_log() -> None:
+def test_worker_starts_are_not_logged() -> None:
     """What comes by stderr, such as a trace, counts as what was done; who logs in is told."""
     quiet = {path.name for path in WORKERS if settings(path, "LogLevelMax") == ["notice"]}
     assert quiet == {path.name for path in WORKERS} - {"ncen-updater-login@.service"}
@@ -262,7 +262,7 @@ def test_starts_of_workers_fill_no_log() -> None:
     )
 
 
-def test_silent_work_is_ended_before_the_service_gives_it_up() -> None:
+def test_silent_worker_is_ended_before_the_service_watchdog() -> None:
     unit = PACKAGING / "systemd/ncen-updater-apply@.service"
     [watchdog] = settings(unit, "WatchdogSec")
     assert ORDER_LIMITS.silence_timeout_s is not None
@@ -278,7 +278,7 @@ def test_postgresql_stops_after_the_agent() -> None:
     assert settings(order, "Before") == ["ncen-updater.service"]
 
 
-def test_needrestart_leaves_our_units_alone(tmp_path: Path) -> None:
+def test_needrestart_ignores_our_units(tmp_path: Path) -> None:
     code = """our %nrconf = (override_rc => {}); do $ARGV[0]; die $@ if $@;
     print join ",", grep { my $u = $_; grep { $u =~ /$_/ && !$nrconf{override_rc}{$_} }
     keys %{$nrconf{override_rc}} } @ARGV[1..$#ARGV]"""
@@ -291,14 +291,14 @@ def test_needrestart_leaves_our_units_alone(tmp_path: Path) -> None:
     assert said.stdout.split(",") == units
 
 
-def test_what_the_service_asks_at_once_never_fills_the_socket_of_work() -> None:
+def test_concurrent_service_requests_fit_the_apply_socket() -> None:
     """It works on one thing, inspects two, and looks for its interface and for its messages."""
     (most,) = settings(PACKAGING / "systemd/ncen-updater-apply.socket", "MaxConnections")
     at_once = 1 + 2 + 2
     assert int(most) >= 2 * at_once, "some end late, and must not keep work out"
 
 
-def test_who_has_the_network_cannot_reach_the_databases() -> None:
+def test_network_units_cannot_reach_the_databases() -> None:
     where = PACKAGING / "systemd"
     fetch, apply = where / "ncen-updater-fetch@.service", where / "ncen-updater-apply@.service"
     assert settings(fetch, "User") == ["ncen-updater-fetch"]
@@ -317,7 +317,7 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
 
 
 @pytest.mark.parametrize("unit", ["apply@", "resume"])
-def test_who_works_on_the_databases_sees_how_much_room_they_have(unit: str) -> None:
+def test_database_units_see_free_disk_space(unit: str) -> None:
     """Seen: every site of the package was told that the room cannot be seen (NU-4125)."""
     where = PACKAGING / f"systemd/ncen-updater-{unit}.service"
     assert not [line for line in settings(where, "InaccessiblePaths") if "postgresql" in line]
@@ -326,7 +326,7 @@ def test_who_works_on_the_databases_sees_how_much_room_they_have(unit: str) -> N
     assert "postgresql" not in writes
 
 
-def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> None:
+def test_feed_reader_has_a_timeout_and_no_local_network() -> None:
     where = PACKAGING / "systemd"
     fetch, send = where / "ncen-updater-fetch@.service", where / "ncen-updater-send@.service"
     assert settings(fetch, "IPAddressDeny") == ["localhost link-local multicast"]
@@ -340,7 +340,7 @@ def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> 
     assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
 
 
-def test_the_example_of_a_file_system_of_its_own(tmp_path: Path) -> None:
+def test_received_mount_example_is_valid(tmp_path: Path) -> None:
     example = PACKAGING / "examples" / "received.mount"
     received = PACKAGING / "systemd" / "ncen-updater-fetch@.service"
     assert settings(example, "Where") == settings(received, "ReadWritePaths")
@@ -374,7 +374,7 @@ def hidden_by(path: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
-def test_nothing_of_root_reads_how_people_log_in(path: Path) -> None:
+def test_root_units_cannot_read_login_credentials(path: Path) -> None:
     """Root owns these files, so that no capability is needed to read them; PAM alone has to."""
     if settings(path, "DynamicUser") == ["yes"] or settings(path, "User") not in ([], ["root"]):
         return
@@ -384,9 +384,7 @@ def test_nothing_of_root_reads_how_people_log_in(path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["apply@", "resume"])
-def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
-    unit: str, tmp_path: Path
-) -> None:
+def test_change_to_the_application_user_needs_no_hidden_file(unit: str, tmp_path: Path) -> None:
     """Tried with all of it covered, as systemd does it."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes somebody")
@@ -428,12 +426,12 @@ with SupervisedProcess(
     assert ended.returncode == 0, ended.stderr
 
 
-def test_what_works_on_databases_makes_nothing_that_others_read() -> None:
+def test_database_units_create_private_files() -> None:
     for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
         assert settings(PACKAGING / "systemd" / name, "UMask") == ["0077"]
 
 
-def test_the_service_itself_is_on_no_network() -> None:
+def test_service_has_no_network() -> None:
     service = PACKAGING / "systemd" / "ncen-updater.service"
     assert settings(service, "PrivateNetwork") == ["yes"]
     assert f"{RUNNER_VARIABLE}=systemd" in settings(service, "Environment")
@@ -441,14 +439,14 @@ def test_the_service_itself_is_on_no_network() -> None:
     assert "ncen-updater-send.socket" in settings(service, "Wants")[0].split()
 
 
-def test_the_package_knows_every_socket() -> None:
+def test_package_knows_every_socket() -> None:
     names = {path.name for path in (PACKAGING / "systemd").glob("*.socket")}
     for script in ("postinst", "prerm", "postrm"):
         words = (PACKAGING / "debian" / script).read_text("utf-8")
         assert {name for name in names if name not in words} == set()
 
 
-def test_what_a_unit_that_works_writes_to_is_what_the_configuration_names() -> None:
+def test_writable_paths_match_the_configuration_defaults() -> None:
     """The start of the machine renews no agent."""
     paths = PathSettings()
     site = (paths.state, paths.slots, paths.current)
@@ -464,7 +462,7 @@ def test_what_a_unit_that_works_writes_to_is_what_the_configuration_names() -> N
             )
 
 
-def test_no_agent_on_trial_stands_before_the_application() -> None:
+def test_agent_on_trial_does_not_delay_the_application_at_boot() -> None:
     where = PACKAGING / "systemd"
     [resumes] = settings(where / "ncen-updater-resume.service", "ExecStart")
     [serves] = settings(where / "ncen-updater.service", "ExecStart")
@@ -472,7 +470,7 @@ def test_no_agent_on_trial_stands_before_the_application() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
-def test_users_and_directories(tmp_path: Path) -> None:
+def test_users_and_directories_are_declared(tmp_path: Path) -> None:
     where = PACKAGING / "systemd"
     config = tmp_path / "etc/ncen-updater/agent.toml"
     config.parent.mkdir(parents=True)
@@ -538,7 +536,7 @@ def started(root: Path, *files: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 @pytest.mark.parametrize("guide", ["docs", "docs/fr"])
-def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -> None:
+def test_site_groups_survive_a_reboot(tmp_path: Path, guide: str) -> None:
     """Seen: of another viewer_group or operator_group, given by the guide, nothing was left."""
     config, state, inbox = installed(tmp_path)
     text = (PACKAGING.parent / guide / "how-to/install-agent.md").read_text("utf-8")
@@ -555,7 +553,7 @@ def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
-def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) -> None:
+def test_copied_configuration_is_readable_by_viewers(tmp_path: Path) -> None:
     """The lines of the package with groups of this machine: a list takes no others."""
     config, _, _ = installed(tmp_path / "root")
     own = tmp_path / "own.conf"
@@ -573,7 +571,7 @@ def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
-def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
+def test_access_list_of_the_import_directory_is_preserved(tmp_path: Path) -> None:
     """As the guide had it before: a line of tmpfiles.d for another operator_group."""
     own, root = tmp_path / "own.conf", tmp_path / "root"
     own.write_text("a+ /var/lib/ncen-updater/inbox - - - - group:daemon:rwx\n")
@@ -585,7 +583,7 @@ def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
     assert inbox.stat().st_mode & 0o7777 == 0o1770
 
 
-def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:
+def test_logrotate_rotates_only_the_log(tmp_path: Path) -> None:
     log, state = tmp_path / "log/ncen-updater", tmp_path / "lib/ncen-updater"
     log.mkdir(parents=True)
     state.mkdir(parents=True)
@@ -612,7 +610,7 @@ def test_every_unit_is_documented() -> None:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
-def test_no_more_is_exposed_than_documented(path: Path) -> None:
+def test_exposure_is_not_above_the_documented_value(path: Path) -> None:
     """The reckoning differs a little from one version of systemd to the next."""
     ended = subprocess.run(
         [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(path)],
@@ -622,7 +620,7 @@ def test_no_more_is_exposed_than_documented(path: Path) -> None:
     assert float(figure) <= REFERENCE["EXPOSURES"][path.name] + 0.3
 
 
-def test_only_what_installs_agents_may_write_to_their_code() -> None:
+def test_only_install_units_may_write_agent_code() -> None:
     """Not the service, nor work on the site: Landlock would keep neither from chown and chmod.
 
     Landlock gives up reading PostgreSQL's files, and what a release brings writes nothing else.

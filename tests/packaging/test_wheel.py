@@ -14,7 +14,7 @@ SOURCE = "messages.toml"
 ASIDE = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
-def test_every_file_of_the_package_is_in_the_wheel(tmp_path: Path) -> None:
+def test_wheel_contains_every_package_file(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(ROOT / "ncen_updater", source / "ncen_updater", ignore=ASIDE)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

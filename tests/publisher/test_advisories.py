@@ -81,11 +81,11 @@ def about(
         ({"id": "X-1"}, "1.0", False),
     ],
 )  # fmt: skip
-def test_rule(document: dict[str, Any], version: str, hit: bool) -> None:
+def test_affected_versions_are_matched(document: dict[str, Any], version: str, hit: bool) -> None:
     assert (match_advisory(document, LockedPackage("zope-interface", version)) is not None) is hit
 
 
-def test_what_is_told() -> None:
+def test_advisory_is_summarised() -> None:
     found = match_advisory(REQUESTS, LockedPackage("requests", "2.19.1"))
     assert found is not None
     assert found.aliases == ("CVE-2018-18074", "GHSA-x84v-xcm2-53pg")
@@ -93,7 +93,7 @@ def test_what_is_told() -> None:
     assert found.summary.endswith("header on.")
 
 
-def test_what_a_terminal_would_do_is_not_told(
+def test_control_characters_are_removed(
     locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = {**REQUESTS, "summary": "\x1b]0;owned\x07\x1b[2J\u202ebad\nline"}
@@ -105,7 +105,7 @@ def test_what_a_terminal_would_do_is_not_told(
     assert len(said.splitlines()) == 2
 
 
-def test_a_document_of_another_form_leaves_it_unknown(
+def test_unknown_document_form_is_reported(
     locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
@@ -114,18 +114,18 @@ def test_a_document_of_another_form_leaves_it_unknown(
     assert "not known" in capsys.readouterr().err
 
 
-def test_only_of_this_ecosystem() -> None:
+def test_other_ecosystems_are_ignored() -> None:
     document = json.loads(json.dumps(REQUESTS).replace("PyPI", "Debian:12"))
     assert match_advisory(document, LockedPackage("requests", "2.19.1")) is None
 
 
 @given(data=st.dictionaries(st.sampled_from(["affected", "id", "aliases"]), json_values()))
-def test_any_document(data: dict[str, Any]) -> None:
+def test_arbitrary_documents_are_handled(data: dict[str, Any]) -> None:
     with contextlib.suppress(AdvisoryLookupError):
         match_advisory(data, LockedPackage("requests", "2.19.1"))
 
 
-def test_locks_are_read_whole() -> None:
+def test_lock_files_are_parsed() -> None:
     for path in LOCKS.glob("*.txt"):
         text = path.read_text("utf-8")
         pinned = [line for line in text.splitlines() if "==" in line and not line.startswith(" ")]
@@ -207,7 +207,9 @@ def words(locks: Path, *more: str) -> list[str]:
     return ["--directory", str(locks), "--locks", "agent", "build", *more]
 
 
-def test_asked_on_the_network(osv: str, locks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advisories_are_requested_over_the_network(
+    osv: str, locks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words(locks, "--api", osv)) == 1
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("requests 2.19.1 (agent): PYSEC-2018-28 CVE-2018-18074 ")
@@ -217,7 +219,7 @@ def test_asked_on_the_network(osv: str, locks: Path, capsys: pytest.CaptureFixtu
     assert told == {"package", "version", "page_token"}
 
 
-def test_without_a_network(
+def test_advisories_are_read_from_a_database_offline(
     osv: str, locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = tmp_path / "PyPI.zip"
@@ -233,12 +235,12 @@ def test_without_a_network(
 
 
 @pytest.mark.parametrize("broken", ["short", "list"])
-def test_what_cannot_be_understood_is_not_nothing(osv: str, locks: Path, broken: str) -> None:
+def test_malformed_answer_is_an_error(osv: str, locks: Path, broken: str) -> None:
     Osv.broken = broken
     assert main(words(locks, "--api", osv)) == 2
 
 
-def test_nobody_answers(locks: Path, tmp_path: Path, osv: str) -> None:
+def test_unreachable_service_is_an_error(locks: Path, tmp_path: Path, osv: str) -> None:
     assert main(words(locks, "--api", "http://127.0.0.1:1")) == 2
     assert main(words(locks, "--database", str(tmp_path / "none.zip"))) == 2
     Osv.broken = "zip"

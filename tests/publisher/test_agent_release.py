@@ -14,7 +14,7 @@ from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.publisher.build.agent_release import make_agent_release, parse_lock
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
-from tests.agent.self_update.making import agent_wheel, wheel
+from tests.agent.self_update.factories import agent_wheel, wheel
 from tests.support.errors import refused
 
 HELPER = wheel("some_helper", "1.4", {"some_helper.py": "x = 1\n"})
@@ -40,14 +40,14 @@ def wheels(tmp_path: Path) -> Path:
     return place
 
 
-def test_a_lock_is_read_with_its_markers() -> None:
+def test_lock_is_parsed_with_its_markers() -> None:
     locked = parse_lock(LOCK)
     assert locked["some-helper"].is_needed
     assert locked["some-helper"].digests == {DIGEST, "0" * 64}
     assert not locked["for-windows"].is_needed
 
 
-def test_it_is_a_release_that_can_be_built(
+def test_agent_release_is_buildable(
     wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     units = tmp_path / "units"
@@ -81,7 +81,7 @@ def test_it_is_a_release_that_can_be_built(
         ("ncen_updater-0.9.0-py3-none-any.whl", None, "0 wheels of ncen-updater"),
     ],
 )
-def test_what_the_lock_does_not_name_is_refused(
+def test_unlocked_package_is_refused(
     wheels: Path, tmp_path: Path, name: str, content: bytes | None, reason: str
 ) -> None:
     if content is None:
@@ -97,7 +97,7 @@ def test_what_the_lock_does_not_name_is_refused(
 @pytest.mark.parametrize(
     "text", ["some-helper>=1 --hash=sha256:00\n", "some-helper==1\n", "-r x\n"]
 )
-def test_a_lock_that_does_not_pin_is_refused(wheels: Path, tmp_path: Path, text: str) -> None:
+def test_unpinned_lock_is_refused(wheels: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "lock.txt").write_text(text)
     with refused(WHEELS_UNUSABLE):
         make_agent_release(wheels, tmp_path / "lock.txt", tmp_path / "release")

@@ -101,11 +101,11 @@ EXPECTED = [
 ]
 
 
-def test_what_names_itself_is_found(release: Path) -> None:
+def test_components_are_detected(release: Path) -> None:
     assert find_components(release, scan_release(release)) == EXPECTED
 
 
-def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) -> None:
+def test_attachments_are_reproducible(release: Path, builder: Signer, tmp_path: Path) -> None:
     from cyclonedx.validation.json import JsonStrictValidator  # a second of importing
 
     maker = AttachmentBuilder("auto", SOURCE, builder)
@@ -137,7 +137,7 @@ def feed(tmp_path: Path, keys: FeedKeys) -> Path:
     return tmp_path / "feed"
 
 
-def test_from_the_build_to_the_auditor(
+def test_attachments_are_verified_from_build_to_audit(
     release: Path, builder: Signer, feed: Path, keys: FeedKeys, tmp_path: Path
 ) -> None:
     staging = tmp_path / "staging"
@@ -168,7 +168,7 @@ def test_from_the_build_to_the_auditor(
         check_published_attachments(FeedDirectory(feed), "ncen", "3.3.0", builder.public_key)
 
 
-def test_an_officer_compares_the_files_with_what_is_to_be_signed(
+def test_signer_compares_files_with_the_draft(
     release: Path, builder: Signer, feed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     staging = tmp_path / "staging"
@@ -196,7 +196,9 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     assert "ncen-3.3.0.tar.gz" in error["title"]
 
 
-def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_path: Path) -> None:
+def test_document_contradicting_the_metadata_is_refused(
+    release: Path, feed: Path, tmp_path: Path
+) -> None:
     """Sites would refuse it; a signer is told before signing."""
     staging = tmp_path / "staging"
     build_release(release, staging)
@@ -209,7 +211,7 @@ def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_pat
         compare_staged_files(event, staging, None)
 
 
-def test_a_paper_that_no_release_names(release: Path, feed: Path, tmp_path: Path) -> None:
+def test_unreferenced_attachment_is_refused(release: Path, feed: Path, tmp_path: Path) -> None:
     build_release(release, tmp_path / "s")
     stray = tmp_path / "s/targets" / SBOM
     stray.parent.mkdir(parents=True)
@@ -234,7 +236,7 @@ Change = Callable[[dict[str, Any]], None]
         lambda s: s.update(metadata="x"),
     ],
 )
-def test_lists_of_parts_that_are_refused(change: Change, release: Path, tmp_path: Path) -> None:
+def test_invalid_sboms_are_refused(change: Change, release: Path, tmp_path: Path) -> None:
     build_release(release, tmp_path / "s", attachments=AttachmentBuilder("auto"))
     document = json.loads((tmp_path / "s/targets" / SBOM).read_bytes())
     handed = tmp_path / "handed.json"
@@ -249,7 +251,7 @@ def test_lists_of_parts_that_are_refused(change: Change, release: Path, tmp_path
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"\xff{", b"{" * 100_000, b'{"specVersion": 1e999}']
 )
-def test_files_that_are_no_list(content: bytes, release: Path, tmp_path: Path) -> None:
+def test_non_sbom_files_are_refused(content: bytes, release: Path, tmp_path: Path) -> None:
     handed = tmp_path / "handed.json"
     handed.write_bytes(content)
     for path in (handed, tmp_path / "nowhere"):
@@ -269,7 +271,7 @@ def test_files_that_are_no_list(content: bytes, release: Path, tmp_path: Path) -
         lambda e: e.update(signatures=None),
     ],
 )
-def test_statements_that_are_refused(
+def test_invalid_provenance_is_refused(
     change: Change, release: Path, builder: Signer, feed: Path, tmp_path: Path
 ) -> None:
     staging = tmp_path / "s"
@@ -282,7 +284,7 @@ def test_statements_that_are_refused(
         draft_releases(FeedDirectory(feed).read_state(), staging, NOW, builder=builder.public_key)
 
 
-def test_a_statement_about_another_archive(
+def test_provenance_of_another_archive_is_refused(
     release: Path, builder: Signer, feed: Path, tmp_path: Path
 ) -> None:
     """The builder signed it, but over other bytes than those that are about to be published."""

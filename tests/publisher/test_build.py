@@ -43,7 +43,7 @@ def build_in_process(release: Path, staging: Path, cwd: Path, umask: int, **env:
     )
 
 
-def test_the_same_bytes_under_other_settings(tmp_path: Path) -> None:
+def test_build_is_reproducible_under_other_settings(tmp_path: Path) -> None:
     one = write_release(tmp_path / "one")
     two = tmp_path / "elsewhere" / "two"
     shutil.copytree(one, two, symlinks=True)
@@ -58,7 +58,7 @@ def test_the_same_bytes_under_other_settings(tmp_path: Path) -> None:
     assert len(digests(tmp_path / "s1")) == 3
 
 
-def test_archive_and_tree_say_the_same(tmp_path: Path) -> None:
+def test_archive_and_tree_agree(tmp_path: Path) -> None:
     built = build_release(write_release(tmp_path / "r"), tmp_path / "s")
     targets = tmp_path / "s" / "targets"
     packed = (targets / "trees/ncen/3.3.0.json.zst").read_bytes()
@@ -83,7 +83,7 @@ def test_archive_and_tree_say_the_same(tmp_path: Path) -> None:
     }
 
 
-def test_a_migration_file_that_is_missing(tmp_path: Path) -> None:
+def test_missing_migration_file_is_refused(tmp_path: Path) -> None:
     extra = (
         '[[databases]]\nname = "cases"\n[[databases.migrations]]\nid = "001"\n'
         'up = "migrations/{engine}/001.up.sql"\nirreversible = "nothing to go back to"\n'
@@ -98,7 +98,7 @@ def test_a_migration_file_that_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "outward link", "absolute link", "undecodable name"])
-def test_what_no_release_may_hold(tmp_path: Path, kind: str) -> None:
+def test_forbidden_content_is_refused(tmp_path: Path, kind: str) -> None:
     release = write_release(tmp_path / "r")
     if kind == "fifo":
         os.mkfifo(release / "pipe")
@@ -111,7 +111,7 @@ def test_what_no_release_may_hold(tmp_path: Path, kind: str) -> None:
     assert not list((tmp_path / "s").rglob("*.tar.gz"))
 
 
-def test_memory_does_not_grow_with_the_tree(tmp_path: Path) -> None:
+def test_memory_is_independent_of_the_tree_size(tmp_path: Path) -> None:
     """A file of 300 MB is packed in a process that may not have as much memory."""
     release = write_release(tmp_path / "r")
     with (release / "large").open("wb") as stream:

@@ -35,12 +35,12 @@ MIB = 1 << 20
         (10**10, 512 * MIB),
     ],
 )
-def test_there_are_at_most_32_parts_of_at_least_4_mib(length: int, size: int) -> None:
+def test_chunk_count_and_size_are_bounded(length: int, size: int) -> None:
     assert compute_chunk_bytes(length) == size
     assert -(-length // size) <= 32
 
 
-def test_a_small_file_has_no_parts_and_a_large_one_all(tmp_path: Path) -> None:
+def test_only_large_files_are_chunked(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(4 * MIB))
     assert compute_chunk_digests(path, 4 * MIB) is None
@@ -55,7 +55,7 @@ def test_a_small_file_has_no_parts_and_a_large_one_all(tmp_path: Path) -> None:
     ]
 
 
-def test_a_wrong_byte_of_a_mirror_costs_a_part_of_the_archive(tmp_path: Path) -> None:
+def test_wrong_byte_of_a_mirror_costs_one_chunk(tmp_path: Path) -> None:
     feed, keys = tmp_path / "feed", create_keys(tmp_path / "keys", PASSPHRASE)
     feed.mkdir()
     source = write_release(tmp_path / "release", "3.3.0")

@@ -19,7 +19,7 @@ from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.reference import list_undocumented_keys
 
 
-class Officer:
+class SignerCli:
     """Runs commands; returns exit code, output and errors."""
 
     def __init__(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,8 +70,8 @@ class Officer:
 
 
 @pytest.fixture
-def officer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Officer:
-    person = Officer(tmp_path, capsys)
+def signer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> SignerCli:
+    person = SignerCli(tmp_path, capsys)
     for name in ("amina", "bo", "chen", "snapshot", "timestamp"):
         person.json("keys", "new", name, "--directory", tmp_path / "keys", *person.pass_file)
     officers = [f"keys/{name}.pub.json" for name in ("amina", "bo", "chen")]
@@ -86,31 +86,31 @@ def officer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Officer:
     return person
 
 
-def test_from_init_to_withdraw(officer: Officer) -> None:
-    work, feed = officer.work, officer.work / "feed"
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
+def test_feed_lifecycle_from_init_to_withdrawal(signer: SignerCli) -> None:
+    work, feed = signer.work, signer.work / "feed"
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
     extra = '[[health]]\nname = "answers"\npath = "/"\n'
     release = write_release(work / "r", extra=extra)
-    assert officer.json("lint", release, "--feed", feed)["findings"] == []
-    assert officer.json("build", release, "--staging", work / "s")["version"] == "3.3.0"
-    shown = officer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
+    assert signer.json("lint", release, "--feed", feed)["findings"] == []
+    assert signer.json("build", release, "--staging", work / "s")["version"] == "3.3.0"
+    shown = signer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
     assert {change["role"] for change in shown["changes"]} == {"", "ncen"}
-    code, out, err = officer.run("publish", feed, "--event", work / "e2", *officer.online)
+    code, out, err = signer.run("publish", feed, "--event", work / "e2", *signer.online)
     assert (code, out) == (4, "")
     assert all(word in err for word in ("NU-7011", "0 of 2", "amina, bo, chen"))
-    officer.sign_and_publish(work / "e2", "--staging", work / "s")
-    officer.json("refresh", feed, *officer.online)
+    signer.sign_and_publish(work / "e2", "--staging", work / "s")
+    signer.json("refresh", feed, *signer.online)
     reason = ("--reason", "loses cases", "--advice", "go back.", "--feed", feed)
-    code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
+    code, out, _ = signer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
     assert code == 0
     assert "WITHDRAWN: ncen 3.3.0: loses cases. Advice: go back." in out
-    officer.sign_and_publish(work / "e3")
-    status = officer.json("status", feed)
+    signer.sign_and_publish(work / "e3")
+    status = signer.json("status", feed)
     assert [release["withdrawn"] for release in status["releases"]] == ["loses cases"]
     assert {role["role"]: role["version"] for role in status["roles"]}["ncen"] == 3
     assert {role["due"] for role in status["roles"]} == {False}
-    code, out, _ = officer.run("status", feed)
+    code, out, _ = signer.run("status", feed)
     rows = [line.split() for line in out.splitlines()]
     assert rows[0][:3] == ["role", "version", "signatures"]
     assert rows[1][:5] == ["root", "1", "2", "of", "2"]
@@ -118,17 +118,17 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
 
 
-def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Officer) -> None:
-    work, feed = officer.work, officer.work / "feed"
+def test_signing_status_is_reported(signer: SignerCli) -> None:
+    work, feed = signer.work, signer.work / "feed"
     event = work / "e1"
-    digest = officer.json("init", work / "ceremony.toml", "--event", event)["digest"]
+    digest = signer.json("init", work / "ceremony.toml", "--event", event)["digest"]
     lines = []
     for name in ("amina", "bo"):
-        _, out, _ = officer.run("show", event)
+        _, out, _ = signer.run("show", event)
         lines += [line for line in out.splitlines() if line.startswith("root version 1: ")]
-        officer.json("sign", event, "--key", work / "keys" / f"{name}.pem", "--digest", digest,
-                     "--yes", *officer.pass_file)  # fmt: skip
-    _, out, _ = officer.run("merge", event)
+        signer.json("sign", event, "--key", work / "keys" / f"{name}.pem", "--digest", digest,
+                     "--yes", *signer.pass_file)  # fmt: skip
+    _, out, _ = signer.run("merge", event)
     lines += [line for line in out.splitlines() if line.startswith("root version 1: ")]
     assert lines == [
         "root version 1: signed by nobody yet; missing: 2 of 2; can sign: amina, bo, chen",
@@ -136,14 +136,14 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
         "root version 1: signed by amina, bo; threshold reached",
     ]
     assert "status FEED --signing-history" in out
-    officer.json("publish", feed, "--event", event, *officer.online)
-    officer.json("renew", "ncen", "--feed", feed, "--event", work / "e2")
-    officer.sign_and_publish(work / "e2")
-    found = officer.json("status", feed, "--signing-history")["metadata"]
+    signer.json("publish", feed, "--event", event, *signer.online)
+    signer.json("renew", "ncen", "--feed", feed, "--event", work / "e2")
+    signer.sign_and_publish(work / "e2")
+    found = signer.json("status", feed, "--signing-history")["metadata"]
     assert [(one["role"], one["version"]) for one in found[:2]] == [("ncen", 2), ("targets", 1)]
     assert len(found) == 5
     assert {tuple(one["signed"]) for one in found} == {("amina", "bo")}
-    _, out, _ = officer.run("status", feed, "--signing-history")
+    _, out, _ = signer.run("status", feed, "--signing-history")
     assert out.splitlines()[0].split() == ["role", "version", "drafted", "signed", "by"]
     # Who only put a signature there signed nothing.
     path = feed / "metadata/2.ncen.json"
@@ -151,17 +151,17 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
     one, other = (item["sig"] for item in forged["signatures"])
     forged["signatures"][0]["sig"] = other
     path.write_text(json.dumps(forged))
-    (newest, *_) = officer.json("status", feed, "--signing-history")["metadata"]
+    (newest, *_) = signer.json("status", feed, "--signing-history")["metadata"]
     assert len(newest["signed"]) == 1 and one != other
 
 
-def test_keys_are_read_out_in_groups(officer: Officer) -> None:
+def test_fingerprints_are_shown_in_groups(signer: SignerCli) -> None:
     """The same fingerprint from a public file, from the root, and from the key itself."""
-    work = officer.work
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
+    work = signer.work
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
     public, root = work / "keys/amina.pub.json", work / "feed/metadata/1.root.json"
-    shown, trusted = officer.json("keys", "show", public, root)["files"]
+    shown, trusted = signer.json("keys", "show", public, root)["files"]
     raw = bytes.fromhex(json.loads(public.read_bytes())["key"]["keyval"]["public"])
     # What the standard puts before the bytes of an Ed25519 key (RFC 8410).
     mark = hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + raw).hexdigest()
@@ -172,31 +172,31 @@ def test_keys_are_read_out_in_groups(officer: Officer) -> None:
     )
     assert {**shown["keys"][0], "role": "root"} in trusted["keys"]
     assert len(trusted["keys"]) == 3 + 3 + 1 + 1
-    _, out, _ = officer.run("keys", "show", public, root)
+    _, out, _ = signer.run("keys", "show", public, root)
     groups = " ".join(mark[at : at + 8] for at in range(0, 64, 8))
     assert f"  amina: ed25519 key {groups}\n" in out
     assert f"  root, amina: ed25519 key {groups}\n" in out
 
 
 @pytest.mark.parametrize("name", ["x.pub.json", "1.root.json"])
-def test_what_is_no_key_has_no_fingerprint(officer: Officer, name: str) -> None:
-    (officer.work / name).write_text("{}")
-    code, out, err = officer.run("keys", "show", officer.work / name)
+def test_invalid_key_file_is_reported(signer: SignerCli, name: str) -> None:
+    (signer.work / name).write_text("{}")
+    code, out, err = signer.run("keys", "show", signer.work / name)
     assert (code, out) == (1, "")
     assert name in err
 
 
-def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> None:
+def test_published_files_are_readable_by_the_web_server(signer: SignerCli) -> None:
     """Whatever the mask of the signer who publishes."""
-    work, feed = officer.work, officer.work / "feed"
-    officer.json("build", write_release(work / "r"), "--staging", work / "s")
+    work, feed = signer.work, signer.work / "feed"
+    signer.json("build", write_release(work / "r"), "--staging", work / "s")
     before = os.umask(0o077)
     try:
-        officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-        officer.sign_and_publish(work / "e1")
-        officer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
-        officer.sign_and_publish(work / "e2", "--staging", work / "s")
-        officer.json("upload", feed, work / "place")
+        signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+        signer.sign_and_publish(work / "e1")
+        signer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
+        signer.sign_and_publish(work / "e2", "--staging", work / "s")
+        signer.json("upload", feed, work / "place")
     finally:
         os.umask(before)
     for place in (feed, work / "place"):
@@ -205,37 +205,37 @@ def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> No
         assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
 
 
-def test_exit_codes_and_errors(officer: Officer) -> None:
-    work = officer.work
+def test_errors_have_exit_codes(signer: SignerCli) -> None:
+    work = signer.work
     bad = write_release(work / "r")
     (bad / "manifest.toml").write_text("schema = 1")
-    code, out, _ = officer.run("lint", bad)
+    code, out, _ = signer.run("lint", bad)
     assert (code, "NU-7101" in out) == (3, True)
-    code, out, _ = officer.run("status", work / "nowhere", "--json")
+    code, out, _ = signer.run("status", work / "nowhere", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (2, "NU-7084")
-    assert officer.run("sign")[0] == 2
-    code, out, _ = officer.run("lint", bad, "--json")
+    assert signer.run("sign")[0] == 2
+    code, out, _ = signer.run("lint", bad, "--json")
     assert (code, len(json.loads(out)["findings"])) == (3, 1)
-    assert officer.run("--nonsense")[0] == 2
-    officer.secret.chmod(0o640)
-    code, _, err = officer.run("keys", "new", "x", "--directory", work, *officer.pass_file)
+    assert signer.run("--nonsense")[0] == 2
+    signer.secret.chmod(0o640)
+    code, _, err = signer.run("keys", "new", "x", "--directory", work, *signer.pass_file)
     assert (code, "NU-7022" in err) == (2, True)
     assert not (work / "x.pem").exists()
 
 
-def test_a_passphrase_from_a_descriptor(officer: Officer) -> None:
+def test_passphrase_is_read_from_a_descriptor(signer: SignerCli) -> None:
     read, write = os.pipe()
     os.write(write, f"{PASSPHRASE}\n".encode())
     os.close(write)
-    made = officer.json("keys", "new", "y", "--directory", officer.work, "--passphrase-fd", read)
+    made = signer.json("keys", "new", "y", "--directory", signer.work, "--passphrase-fd", read)
     os.close(read)
     assert Path(made["private"]).exists()
 
 
-def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None:
-    work = officer.work
-    officer.run("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
+def test_draft_text_cannot_control_the_terminal(signer: SignerCli) -> None:
+    work = signer.work
+    signer.run("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
     reason = (
         "--reason",
         "loses\r\u202ecases\nncen: nothing",
@@ -245,29 +245,29 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
         work / "feed",
     )
     release = write_release(work / "r")
-    officer.json("build", release, "--staging", work / "s")
-    officer.run("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
-    officer.sign_and_publish(work / "e2", "--staging", work / "s")
-    code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
+    signer.json("build", release, "--staging", work / "s")
+    signer.run("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
+    signer.sign_and_publish(work / "e2", "--staging", work / "s")
+    code, out, _ = signer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
     assert code == 0
     assert "WITHDRAWN" in out
     assert not {"\r", "\u202e"} & set(out)
     assert "\nncen: nothing" not in out
 
 
-def test_help_and_options_on_either_side(officer: Officer) -> None:
-    assert officer.run("--lang", "fr", "publish", "--help") == officer.run(
+def test_help_and_options_are_accepted_in_any_order(signer: SignerCli) -> None:
+    assert signer.run("--lang", "fr", "publish", "--help") == signer.run(
         "publish", "--lang", "fr", "--help"
     )
-    code, out, _ = officer.run("publish", "--help", "--lang", "fr")
+    code, out, _ = signer.run("publish", "--help", "--lang", "fr")
     assert code == 0
     assert "Publier un événement signé" in out
-    code, out, err = officer.run("--json", "status", officer.work / "nowhere")
+    code, out, err = signer.run("--json", "status", signer.work / "nowhere")
     assert (code, json.loads(out)["error"]["code"], err) == (2, "NU-7084", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_word_of_the_help_is_french(name: str) -> None:
+def test_help_is_completely_translated_to_french(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     words = [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]
@@ -276,7 +276,7 @@ def test_every_word_of_the_help_is_french(name: str) -> None:
         assert translate(text, "fr") != text
 
 
-def test_the_program_starts_light() -> None:
+def test_program_imports_nothing_heavy_for_help() -> None:
     """Nothing heavy is imported to show the help."""
     code = (
         "import sys; from ncen_updater.publisher.cli.main import COMMANDS, run; run(['--help']);"
@@ -287,31 +287,31 @@ def test_the_program_starts_light() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_building_and_publishing_say_what_they_do(officer: Officer) -> None:
-    work = officer.work
+def test_build_and_publish_report_progress(signer: SignerCli) -> None:
+    work = signer.work
     release = write_release(work / "r")
-    _, _, err = officer.run("build", release, "--staging", work / "s")
+    _, _, err = signer.run("build", release, "--staging", work / "s")
     assert "packing" in err
-    _, _, err = officer.run("build", release, "--staging", work / "s2", "--quiet")
+    _, _, err = signer.run("build", release, "--staging", work / "s2", "--quiet")
     assert err == ""
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    _, _, err = officer.run("publish", work / "feed", "--event", work / "e1", *officer.online)
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    _, _, err = signer.run("publish", work / "feed", "--event", work / "e1", *signer.online)
     assert "verifying the signatures" in err
 
 
-def test_signing_needs_a_root_of_ones_own(officer: Officer) -> None:
-    work, feed = officer.work, officer.work / "feed"
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
-    assert officer.json("renew", "root", "--feed", feed, "--event", work / "e2")["anchored"]
-    digest = officer.json("show", work / "e2")["digest"]
+def test_signing_needs_an_own_trusted_root(signer: SignerCli) -> None:
+    work, feed = signer.work, signer.work / "feed"
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
+    assert signer.json("renew", "root", "--feed", feed, "--event", work / "e2")["anchored"]
+    digest = signer.json("show", work / "e2")["digest"]
     sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest, "--yes")
-    code, _, err = officer.run(*sign, *officer.pass_file)
+    code, _, err = signer.run(*sign, *signer.pass_file)
     assert (code, "NU-7042" in err) == (6, True)
-    code, out, _ = officer.run("show", work / "e2")
+    code, out, _ = signer.run("show", work / "e2")
     assert "WARNING: not compared with your own root" in out
     root = ("--root", feed / "metadata" / "1.root.json")
-    code, out, _ = officer.run("show", work / "e2", *root)
+    code, out, _ = signer.run("show", work / "e2", *root)
     assert "WARNING" not in out
-    assert officer.run(*sign, *root, *officer.pass_file)[0] == 0
-    assert officer.run(*sign[:2], "--digest", digest)[0] == 2
+    assert signer.run(*sign, *root, *signer.pass_file)[0] == 0
+    assert signer.run(*sign[:2], "--digest", digest)[0] == 2

@@ -72,7 +72,7 @@ OFFERS = [*(offer(f"3.{n}") for n in range(1, 9)), offer("3.9", withdrawn=True),
         (">=3", ["3.2", "3.1", "3.2"], ["3.2", "3.1"]),
     ],
 )
-def test_the_newest_five_that_it_may_be_installed_over(
+def test_newest_five_installable_bases_are_chosen(
     upgrade_from: str, wanted: list[str] | None, expected: list[str]
 ) -> None:
     assert [
@@ -81,19 +81,17 @@ def test_the_newest_five_that_it_may_be_installed_over(
 
 
 @pytest.mark.parametrize("version", ["2.0", "3.9"])
-def test_a_release_that_is_not_on_offer_is_refused(version: str) -> None:
+def test_unoffered_base_is_refused(version: str) -> None:
     with refused(UNKNOWN_RELEASE):
         choose_base_releases(OFFERS, manifest(">=3"), [version])
 
 
-def test_a_release_that_may_not_be_upgraded_from_is_refused() -> None:
+def test_excluded_base_is_refused() -> None:
     with pytest.raises(BuildError):
         choose_base_releases(OFFERS, manifest(">=3.5"), ["3.2"])
 
 
-def test_each_earlier_release_gets_a_pack_straight_to_the_new_one(
-    tmp_path: Path, feed: PackFeed
-) -> None:
+def test_each_earlier_release_gets_a_direct_pack(tmp_path: Path, feed: PackFeed) -> None:
     release, maker = built(tmp_path, feed)
     assert [ref.from_version for ref in release.document.deltas] == [SECOND, FIRST]
     assert not maker.dropped
@@ -111,13 +109,13 @@ def test_each_earlier_release_gets_a_pack_straight_to_the_new_one(
     assert not list(tmp_path.glob("nu-delta-*"))
 
 
-def test_twice_the_same_bytes(tmp_path: Path, feed: PackFeed) -> None:
+def test_delta_packs_are_reproducible(tmp_path: Path, feed: PackFeed) -> None:
     first, _ = built(tmp_path, feed)
     again, _ = built(tmp_path, feed)
     assert first.targets == again.targets
 
 
-def test_a_pack_that_saves_too_little_is_not_kept(tmp_path: Path, feed: PackFeed) -> None:
+def test_unprofitable_pack_is_dropped(tmp_path: Path, feed: PackFeed) -> None:
     source = write_large(tmp_path / "third", THIRD)
     (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
     release, maker = built(tmp_path, feed)
@@ -127,7 +125,7 @@ def test_a_pack_that_saves_too_little_is_not_kept(tmp_path: Path, feed: PackFeed
     assert not list((tmp_path / "staging" / "targets" / "deltas").rglob("*--*"))
 
 
-def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: PackFeed) -> None:
+def test_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: PackFeed) -> None:
     archive = feed.served(f"ncen-{FIRST}.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-1] + b"?")
     with refused(FEED_BROKEN) as caught:
@@ -135,7 +133,7 @@ def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: Pack
     assert f"ncen-{FIRST}.tar.gz" in str(caught.value)
 
 
-def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFeed) -> None:
+def test_signers_see_the_delta_packs(tmp_path: Path, feed: PackFeed) -> None:
     release, _ = built(tmp_path, feed)
     state = FeedDirectory(feed.directory).read_state()
     draft = draft_releases(state, tmp_path / "staging", datetime.now(UTC))
@@ -149,7 +147,7 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
     assert "set to {}" not in words
 
 
-def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: PackFeed) -> None:
+def test_draft_title_names_only_the_new_release(tmp_path: Path, feed: PackFeed) -> None:
     """A staging directory keeps what was published before; signers are not asked about it."""
     for version in (FIRST, THIRD):
         source = write_large(tmp_path / f"again-{version}", version)
@@ -159,7 +157,7 @@ def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: Pack
     assert draft.title == f"Release of ncen {THIRD}"
 
 
-def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackFeed) -> None:
+def test_unreferenced_pack_is_not_signed(tmp_path: Path, feed: PackFeed) -> None:
     built(tmp_path, feed)
     stray = tmp_path / "staging" / "targets" / "deltas" / "ncen" / f"1.0--{THIRD}"
     stray.write_bytes(b"anything")
@@ -174,7 +172,7 @@ def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackF
         draft_releases(state, tmp_path / "staging", datetime.now(UTC))
 
 
-def test_a_document_without_packs_can_still_be_read(tmp_path: Path) -> None:
+def test_document_without_packs_is_readable(tmp_path: Path) -> None:
     """Documents of before there were packs have no such field."""
     release = build_release(write_large(tmp_path / "r", FIRST), tmp_path / "staging")
     data = json.loads(release.document.to_canonical_json())
@@ -182,7 +180,7 @@ def test_a_document_without_packs_can_still_be_read(tmp_path: Path) -> None:
     assert type(release.document).model_validate(data) == release.document
 
 
-def test_the_program_makes_packs_and_says_which_it_did_not_keep(
+def test_dropped_packs_are_reported(
     tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_large(tmp_path / "third", THIRD)
@@ -202,7 +200,7 @@ def test_the_program_makes_packs_and_says_which_it_did_not_keep(
     assert f"no delta pack from {FIRST}: " in capsys.readouterr().out
 
 
-def test_a_release_that_no_pack_can_lead_to_is_built_without(
+def test_release_without_a_possible_pack_is_built(
     tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_large(tmp_path / "third", THIRD)
@@ -217,7 +215,7 @@ def test_a_release_that_no_pack_can_lead_to_is_built_without(
     assert not [ref for ref in made["targets"] if ref["target"].startswith("deltas/")]
 
 
-def test_a_pack_that_does_not_give_the_release_stops_the_build(
+def test_pack_that_fails_verification_stops_the_build(
     tmp_path: Path, feed: PackFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make, "apply_pack", lambda *_: Tree(entries=()))

@@ -26,7 +26,7 @@ def words(place: Path, drafts: Mapping[str, Metadata[Any]], feed: Path | None) -
     return [line.text.render("en") for line in describe_event(event)]
 
 
-def test_a_first_event_is_said_whole(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
+def test_first_event_is_described_completely(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
     state = FeedDirectory(made[0] / "feed").read_state()
     roles: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets}
     first = {
@@ -44,7 +44,7 @@ def test_a_first_event_is_said_whole(made: tuple[Path, FeedKeys], tmp_path: Path
     assert not [line for line in said if "before:" in line]  # there was nothing
 
 
-def test_another_period_is_said(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
+def test_changed_period_is_described(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
     root = deepcopy(FeedDirectory(made[0] / "feed").read_state().root.signed)
     root.version += 1
     root.unrecognized_fields[POLICY_FIELD]["expiry_days"]["timestamp"] = 30
@@ -55,6 +55,6 @@ def test_another_period_is_said(made: tuple[Path, FeedKeys], tmp_path: Path) -> 
     assert not [line for line in said if line.startswith("root: valid for")]
 
 
-def test_what_a_machine_signs_is_not_drafted(made: tuple[Path, FeedKeys]) -> None:
+def test_online_roles_are_not_drafted(made: tuple[Path, FeedKeys]) -> None:
     with refused(NOTHING_TO_DO, match="refresh"):
         draft_renewal(FeedDirectory(made[0] / "feed").read_state(), ["ncen", "snapshot"], NOW)

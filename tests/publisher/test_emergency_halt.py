@@ -56,7 +56,7 @@ class Country:
 
     place: Path
     keys: FeedKeys
-    brakes: dict[str, Signer]
+    halt_keys: dict[str, Signer]
     server: WebServer
     moment: datetime = START
     memory: str = "root"
@@ -70,7 +70,7 @@ class Country:
     def publisher(self) -> Publisher:
         return Publisher(self.feed, lambda: self.moment)
 
-    def brake(
+    def halt(
         self,
         who: str = "amina",
         version: str = "3.4.0",
@@ -78,14 +78,16 @@ class Country:
         reason: str = "loses cases",
     ) -> None:
         def sign(state: Any, now: datetime) -> EmergencyHaltStatement:
-            return sign_emergency_halt(state, self.brakes[who], "ncen", version, reason, now, hours)
+            return sign_emergency_halt(
+                state, self.halt_keys[who], "ncen", version, reason, now, hours
+            )
 
         self.publisher.publish_emergency_halt(sign, self.keys.online)
 
     def lift(self, who: str = "amina") -> None:
         self.publisher.publish_emergency_halt(
             lambda state, now: sign_emergency_halt_end(
-                state, self.brakes[who], "ncen", "3.4.0", now
+                state, self.halt_keys[who], "ncen", "3.4.0", now
             ),
             self.keys.online,
         )
@@ -135,13 +137,13 @@ class Country:
 @pytest.fixture
 def country(tmp_path: Path) -> Iterator[Country]:
     keys = ring(tmp_path)
-    brakes = {}
+    halt_keys = {}
     for name in ("amina", "bo"):
-        create_key(tmp_path / "keys", f"{name}-brake", PASSPHRASE)
-        brakes[name] = open_signer(tmp_path / f"keys/{name}-brake.pem", lambda _: PASSPHRASE)
+        create_key(tmp_path / "keys", f"{name}-halt", PASSPHRASE)
+        halt_keys[name] = open_signer(tmp_path / f"keys/{name}-halt.pem", lambda _: PASSPHRASE)
     ceremony = replace(
         ceremony_of(keys.signers, {name: held[0] for name, held in keys.online.items()}),
-        emergency_halt_keys=tuple(signer.public_key for signer in brakes.values()),
+        emergency_halt_keys=tuple(signer.public_key for signer in halt_keys.values()),
     )
     feed = tmp_path / "feed"
     publish_draft(feed, draft_initial_roles(ceremony, START), keys, lambda: START)
@@ -150,7 +152,7 @@ def country(tmp_path: Path) -> Iterator[Country]:
         publish_release(feed, [release], keys, lambda: START)
     (tmp_path / "root.json").write_bytes((feed / "metadata/1.root.json").read_bytes())
     with serving(feed) as server:
-        made = Country(tmp_path, keys, brakes, server)
+        made = Country(tmp_path, keys, halt_keys, server)
         yield made
         for source in made.sources:
             source.close()
@@ -160,21 +162,21 @@ def goes(path: UpgradePath | NoUpgradePath) -> bool:
     return isinstance(path, UpgradePath) and path.target.version == "3.4.0"
 
 
-def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
+def test_one_signer_halts_a_release_for_three_days(country: Country) -> None:
     """It begins at the next look, is told with its end, names no other release, ends by itself."""
     assert goes(country.path())
-    country.brake()
+    country.halt()
     found = country.path()
     assert isinstance(found, NoUpgradePath)
     (row,) = [row for row in found.rejected if row.offer.version == "3.4.0"]
     ends = f"{START + timedelta(hours=72):%Y-%m-%d %H:%M} UTC"
-    assert row.text.render() == (f"halted by the Secretariat: loses cases [amina-brake, -> {ends}]")
+    assert row.text.render() == (f"halted by the Secretariat: loses cases [amina-halt, -> {ends}]")
     with refused(UpgradePathError) as caught:
         country.path("3.4.0")
     assert caught.value.message is TARGET_HALTED
-    (brake,) = country.look().emergency_halts
-    assert (brake.owner, brake.version, brake.ends) == (
-        "amina-brake", "3.4.0", START + timedelta(hours=72),
+    (halt,) = country.look().emergency_halts
+    assert (halt.owner, halt.version, halt.ends) == (
+        "amina-halt", "3.4.0", START + timedelta(hours=72),
     )  # fmt: skip
     for hours in (30, 40):
         country.pass_hours(hours)
@@ -184,9 +186,9 @@ def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
     assert country.look().emergency_halts == ()
 
 
-def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Country) -> None:
+def test_halt_expires_by_the_local_clock(country: Country) -> None:
     """A site whose line is down is not held for ever by what it read last."""
-    country.brake()
+    country.halt()
     assert not goes(country.path())
     country.moment += timedelta(hours=72)
     view = country.source(proves=True).load_last_view()
@@ -194,8 +196,8 @@ def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Count
     assert all(offer.halted is None for offer in view.offers)
 
 
-def test_lifted_by_who_set_it(country: Country) -> None:
-    country.brake()
+def test_halt_is_lifted_by_its_signer(country: Country) -> None:
+    country.halt()
     assert not goes(country.path())
     with refused(EMERGENCY_HALT_INVALID):
         country.lift("bo")
@@ -204,25 +206,25 @@ def test_lifted_by_who_set_it(country: Country) -> None:
     assert goes(country.path())
     # The older word is played again, by the holder of the online keys: it was lifted here.
     with refused(EMERGENCY_HALT_ALREADY_USED):
-        country.brake()
+        country.halt()
 
 
-def test_one_brake_a_key_and_release(country: Country) -> None:
-    country.brake(hours=5)
+def test_each_key_has_one_halt_per_release(country: Country) -> None:
+    country.halt(hours=5)
     assert not goes(country.path())
     country.pass_hours(6)
     assert goes(country.path())
     with refused(EMERGENCY_HALT_ALREADY_USED):
-        country.brake()
-    country.brake("bo")
+        country.halt()
+    country.halt("bo")
     assert not goes(country.path())
     country.pass_hours(73)
     assert goes(country.path())
 
 
-def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
+def test_repeated_halts_of_one_key_do_not_extend_it(country: Country) -> None:
     """A thief does not ask ours: with key and online keys they sign every day. Three days it is."""
-    country.brake()
+    country.halt()
     held = 0
     for day in range(14):
         assert country.moment == START + timedelta(days=day)
@@ -236,10 +238,10 @@ def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
 
 def another(country: Country, since: datetime, **changes: str) -> dict[str, Any]:
     """An emergency halt as the key of amina signs it, whatever was signed before."""
-    from ncen_updater.publisher.distribute import emergency_halts as brakes
+    from ncen_updater.publisher.distribute import emergency_halts
 
-    made = brakes._sign_statement(
-        country.brakes["amina"], "ncen", "3.4.0", since, since + timedelta(hours=72), "again"
+    made = emergency_halts._sign_statement(
+        country.halt_keys["amina"], "ncen", "3.4.0", since, since + timedelta(hours=72), "again"
     )
     return {**made.model_dump(mode="json"), **changes}
 
@@ -250,36 +252,36 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
     "another product": lambda c: [another(c, START, product="ncen-updater")],
     "another reason": lambda c: [another(c, START, reason="none")],
     "a field more": lambda c: [another(c, START, more="x")],
-    "another's name on it": lambda c: [another(c, START, keyid=c.brakes["bo"].public_key.keyid)],
+    "another's name on it": lambda c: [another(c, START, keyid=c.halt_keys["bo"].public_key.keyid)],
     "a key of nobody": lambda c: [another(c, START, keyid="0" * 64)],
-    "an officer's key that may not brake": lambda c: [
+    "a signer's key that may not halt": lambda c: [
         another(c, START, keyid=c.keys.signers[0].public_key.keyid)
     ],
     "no signature": lambda c: [another(c, START, sig="")],
-    "a text": lambda _: ["brake"],
+    "a text": lambda _: ["halt"],
     "nothing": lambda _: [None, {}, [], 3],
-    "no list": lambda _: "brakes",  # type: ignore[dict-item,return-value]
+    "no list": lambda _: "halts",  # type: ignore[dict-item,return-value]
     "deep": lambda _: [{"product": [[[[[]]]]]}],
 }
 
 
 @pytest.mark.parametrize("how", FORGERIES)
-def test_what_no_brake_key_signed_is_passed_over(country: Country, how: str) -> None:
+def test_forged_halts_are_ignored(country: Country, how: str) -> None:
     """The holder of the online keys can set no emergency halt, and block no list with a bad one."""
     country.carry(lambda _: FORGERIES[how](country))
     assert goes(country.path())
     assert country.look().emergency_halts == ()
 
 
-def test_a_broken_one_does_not_hide_a_true_one(country: Country) -> None:
-    country.brake()
+def test_malformed_halt_does_not_hide_a_valid_one(country: Country) -> None:
+    country.halt()
     country.carry(lambda carried: [{"product": "ncen"}, *carried])
     assert not goes(country.path())
 
 
-def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) -> None:
+def test_feed_reader_can_neither_set_nor_lift_a_halt(country: Country) -> None:
     """What it leaves for others is not believed: the offers are read out of the lists."""
-    country.brake()
+    country.halt()
     assert not goes(country.path())
     stored = country.place / "state/feed/ncen.json"
     view = json.loads(stored.read_bytes())
@@ -292,9 +294,9 @@ def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) 
     assert [offer.version for offer in again.offers if offer.halted] == ["3.4.0"]
 
 
-def test_a_root_without_brake_keys(country: Country) -> None:
+def test_root_without_halt_keys_permits_no_halt(country: Country) -> None:
     """A feed of before, or one whose signers took the keys away: nobody may set one."""
-    country.brake()
+    country.halt()
     assert not goes(country.path())
     ceremony = ceremony_of(
         country.keys.signers, {name: held[0] for name, held in country.keys.online.items()}
@@ -304,24 +306,24 @@ def test_a_root_without_brake_keys(country: Country) -> None:
     publish_draft(country.place / "feed", draft, country.keys, lambda: country.moment)
     assert goes(country.path())
     with refused(KEY_NOT_ALLOWED):
-        country.brake("bo")
+        country.halt("bo")
 
 
-def test_whose_key_may_not(country: Country) -> None:
-    country.brakes["chen"] = country.keys.signers[2]
+def test_unauthorised_key_and_unknown_release_are_refused(country: Country) -> None:
+    country.halt_keys["chen"] = country.keys.signers[2]
     with refused(KEY_NOT_ALLOWED):
-        country.brake("chen")
+        country.halt("chen")
     with refused(EMERGENCY_HALT_INVALID):
-        country.brake(version="9.9.9")
+        country.halt(version="9.9.9")
 
 
-def test_one_key_takes_no_place_of_another(country: Country) -> None:
+def test_halts_of_one_key_do_not_displace_another(country: Country) -> None:
     """Seen: twelve emergency halts of one key on old releases, none of another on the bad one."""
     for version in ("3.3.1", "3.3.2", "3.3.3"):
         release = write_release(country.place / version, version)
         publish_release(country.place / "feed", [release], country.keys, lambda: START)
-        country.brake("bo", version)
-    country.brake("amina")
+        country.halt("bo", version)
+    country.halt("amina")
     assert not goes(country.path())
     state = country.feed.read_state()
     assert state.timestamp
@@ -330,24 +332,24 @@ def test_one_key_takes_no_place_of_another(country: Country) -> None:
         ("3.3.2", "bo"), ("3.3.3", "bo"), ("3.4.0", "am"),
     ]  # fmt: skip
     with refused(TOO_MANY_EMERGENCY_HALTS):  # an older one gets no place of a newer one
-        country.brake("bo", "3.3.0")
-    country.brake("bo")
+        country.halt("bo", "3.3.0")
+    country.halt("bo")
     country.pass_hours(80)
-    country.brake("bo", "3.3.0")  # in the place of one that is over
+    country.halt("bo", "3.3.0")  # in the place of one that is over
 
 
-def test_a_reason_too_long_for_a_timestamp_is_refused(country: Country) -> None:
+def test_overlong_reason_is_refused(country: Country) -> None:
     with refused(EMERGENCY_HALT_INVALID, match="too long"):
-        country.brake(reason="é" * 300)
+        country.halt(reason="é" * 300)
 
 
-def test_an_older_program_passes_over_it(country: Country) -> None:
+def test_older_program_ignores_halts(country: Country) -> None:
     """Plain tuf reads the feed as before."""
     from tuf.ngclient import Updater  # type: ignore[attr-defined]
 
     from tests.publisher.feeds import FeedFiles
 
-    country.brake()
+    country.halt()
     site = country.place / "plain"
     (site / "metadata").mkdir(parents=True)
     (site / "metadata/root.json").write_bytes((country.place / "root.json").read_bytes())
@@ -362,14 +364,16 @@ def test_an_older_program_passes_over_it(country: Country) -> None:
     assert updater.get_targetinfo("releases/ncen/3.4.0.json") is not None
 
 
-def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
+def test_halt_is_set_shown_and_lifted_by_commands(
+    country: Country, capsys: pytest.CaptureFixture[str]
+) -> None:
     """'halt --emergency' asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
     place = country.place
     secret = place / "secret"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
     officer = place / "signer.toml"
-    officer.write_text('emergency_halt_key = "keys/amina-brake.pem"\n')
+    officer.write_text('emergency_halt_key = "keys/amina-halt.pem"\n')
     officer.chmod(0o600)
     base = [
         "halt", "3.4.0", "--emergency", "--feed", str(place / "feed"), "--signer", str(officer),
@@ -382,7 +386,7 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     assert country.look().emergency_halts == ()
     assert run([*base, "--reason", "loses cases", "--yes", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["owner"], said["lifted"], said["reason"]) == ("amina-brake", False, "loses cases")
+    assert (said["owner"], said["lifted"], said["reason"]) == ("amina-halt", False, "loses cases")
     assert run(["status", str(place / "feed"), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["emergency_halts"]
     assert row["until"] == said["until"]
@@ -390,7 +394,7 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     run([*monitor, "--json"])
     assert json.loads(capsys.readouterr().out)["emergency_halts"] == [row]
     run(monitor)
-    told = f"Emergency halt of ncen 3.4.0 by amina-brake until {format_signed_time(said['until'])}"
+    told = f"Emergency halt of ncen 3.4.0 by amina-halt until {format_signed_time(said['until'])}"
     assert told in capsys.readouterr().out
     assert len(country.look().emergency_halts) == 1
     assert run([*base, "--lift", "--yes"]) == 0

@@ -70,7 +70,7 @@ def _foreign_id(drafts: Roles) -> None:
     root.add_key(key, "root")
 
 
-def _online_officer(drafts: Roles) -> None:
+def _online_signer(drafts: Roles) -> None:
     root = drafts["root"].signed
     root.roles["root"].keyids += root.roles["timestamp"].keyids
 
@@ -134,7 +134,7 @@ def _named(name: str) -> Callable[[Roles], None]:
     [
         (_twin, ("root",), DUPLICATE_KEY),
         (_foreign_id, ("root",), UNSOUND_DRAFT),
-        (_online_officer, ("root",), KEY_NOT_ALLOWED),
+        (_online_signer, ("root",), KEY_NOT_ALLOWED),
         (_too_high, ("root",), UNSOUND_DRAFT),
         (_no_such_key, ("root",), UNSOUND_DRAFT),
         (_inconsistent, ("root",), UNSOUND_DRAFT),
@@ -152,7 +152,7 @@ def _named(name: str) -> Callable[[Roles], None]:
         (_named("ncen-updater-9.tar.gz"), ("ncen",), UNSOUND_DRAFT),
     ],
 )
-def test_a_draft_that_no_officer_should_judge(
+def test_implausible_draft_is_refused(
     feed: Path,
     tmp_path: Path,
     change: Callable[[Roles], None],
@@ -163,7 +163,7 @@ def test_a_draft_that_no_officer_should_judge(
         event_with(feed, tmp_path / "event", change, *roles)
 
 
-def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_future_issue_time_is_refused(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """It would become the least time of every site's clock, and shut them all out."""
 
     def ahead(drafts: Roles) -> None:
@@ -181,7 +181,7 @@ def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: FeedKeys)
 
 
 @pytest.mark.parametrize("hidden", ["scheme", "unused key", "field", "second digest", "beside"])
-def test_nothing_is_signed_unseen(feed: Path, tmp_path: Path, hidden: str) -> None:
+def test_unknown_fields_are_shown(feed: Path, tmp_path: Path, hidden: str) -> None:
     """Fields without a sentence of their own are listed by their place."""
 
     def change(drafts: Roles) -> None:
@@ -205,9 +205,7 @@ def test_nothing_is_signed_unseen(feed: Path, tmp_path: Path, hidden: str) -> No
     assert "HIDDEN" in "\n".join(line.text.render() for line in describe_event(event))
 
 
-def test_a_withdrawal_that_is_taken_back_is_said(
-    feed: Path, tmp_path: Path, keys: FeedKeys
-) -> None:
+def test_end_of_a_withdrawal_is_shown(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="loses cases"), keys, clock)
 
     def change(drafts: Roles) -> None:
@@ -218,13 +216,13 @@ def test_a_withdrawal_that_is_taken_back_is_said(
     assert "WARNING: ncen 3.3.0: withdrawal ends" in words
 
 
-def test_a_renewal_says_that_nothing_else_changes(feed: Path, tmp_path: Path) -> None:
+def test_renewal_states_that_nothing_else_changes(feed: Path, tmp_path: Path) -> None:
     event = event_with(feed, tmp_path / "event", lambda _: None, "root", "targets", "ncen")
     said = [line.text.render() for line in describe_event(event)]
     assert said.count("no other changes") == 3
 
 
-def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_foreign_base_is_refused(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """The drafter shows the difference to a feed of their own, where their keys are in already."""
     own = tuple(fresh_signer(tmp_path / "own", name) for name in ("mallory", "eve"))
     fake = FeedKeys((*own, keys.signers[0]), keys.online, 2)
@@ -260,7 +258,7 @@ def _rewrite(event: Path, folder: str, role: str, change: Callable[[Metadata[Any
     (event / "event.json").write_text(json.dumps(record))
 
 
-def test_a_base_that_was_changed(feed: Path, tmp_path: Path) -> None:
+def test_altered_base_is_refused(feed: Path, tmp_path: Path) -> None:
     drafted_renewal(feed, tmp_path / "event")
 
     def other_digest(metadata: Metadata[Any]) -> None:
@@ -271,7 +269,7 @@ def test_a_base_that_was_changed(feed: Path, tmp_path: Path) -> None:
         SigningEvent.load(tmp_path / "event")
 
 
-def test_the_title_belongs_to_the_digest(feed: Path, tmp_path: Path) -> None:
+def test_title_is_part_of_the_digest(feed: Path, tmp_path: Path) -> None:
     event = drafted_renewal(feed, tmp_path / "event")
     record = json.loads((event.directory / "event.json").read_bytes())
     record["title"] = "Another thing"
@@ -282,7 +280,7 @@ def test_the_title_belongs_to_the_digest(feed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["link", "pipe", "device", "huge", "folder link", "gap", "swapped"]
 )
-def test_media_that_bite(feed: Path, tmp_path: Path, kind: str) -> None:
+def test_hostile_media_are_refused(feed: Path, tmp_path: Path, kind: str) -> None:
     place = tmp_path / "event"
     drafted_renewal(feed, place)
     draft = place / "draft" / "ncen.json"
@@ -348,7 +346,7 @@ def pristine(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_no_file_of_an_event_breaks_the_program(
+def test_altered_event_files_cause_only_typed_errors(
     pristine: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Any field of any file replaced: an error of ours, or an event that can be shown whole."""
@@ -393,5 +391,5 @@ def _correct_digest(directory: Path, name: str, changed: bytes) -> None:
     (directory / "event.json").write_text(json.dumps(record))
 
 
-def test_a_good_release_is_sound(feed: Path, staged: Path, tmp_path: Path) -> None:
+def test_valid_release_is_accepted(feed: Path, staged: Path, tmp_path: Path) -> None:
     assert drafted(feed, staged, tmp_path / "event").drafts.keys() == {"ncen"}

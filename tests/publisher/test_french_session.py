@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ncen_updater.publisher.cli.main import COMMANDS
 from tests.publisher.releases import write_release
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 from tests.support.french import DETAIL, foreign
 
-__all__ = ["officer"]
+__all__ = ["signer"]
 
 #: Roles, signers and directories of the trial, files and fields of its release, by their names.
 NAMES = (
@@ -21,37 +21,37 @@ NAMES = (
 )
 
 
-def test_every_command_in_order(officer: Officer) -> None:
-    work, feed = officer.work, officer.work / "feed"
+def test_every_command_is_in_french(signer: SignerCli) -> None:
+    work, feed = signer.work, signer.work / "feed"
     said: dict[str, str] = {}
 
     def run(*words: object) -> str:
-        _, out, err = officer.run("--lang", "fr", *words)
+        _, out, err = signer.run("--lang", "fr", *words)
         line = " ".join(str(word).replace(str(work), "") for word in words)
         # Digests as words are of no language.
         said[line] = re.sub(r"(?:\b[a-z]{5}\b[\s-]*){8}", " ", out + err)
         return out
 
     def signed(event: Path, *more: object) -> None:
-        digest = officer.json("show", event)["digest"]
+        digest = signer.json("show", event)["digest"]
         first = feed / "metadata" / "1.root.json"
         told = (
             "--digest",
             digest,
             *(("--root", first) if first.exists() else ()),
-            *officer.pass_file,
+            *signer.pass_file,
         )
-        run("publish", feed, "--event", event, *more, *officer.online)
+        run("publish", feed, "--event", event, *more, *signer.online)
         for name in ("amina", "bo"):
             key = ("--key", work / f"keys/{name}.pem")
             run("sign", event, *key, *told)
             run("sign", event, *key, *told, "--yes")
             run("sign", event, *key, *told, "--yes")
         run("show", event)
-        run("publish", feed, "--event", event, *more, *officer.online)
+        run("publish", feed, "--event", event, *more, *signer.online)
 
     run("keys", "show", work / "keys/amina.pub.json", work / "nowhere.json")
-    run("keys", "new", "amina", "--directory", work / "keys", *officer.pass_file)
+    run("keys", "new", "amina", "--directory", work / "keys", *signer.pass_file)
     run("init", work / "nowhere.toml", "--event", work / "e0")
     run("init", work / "ceremony.toml", "--event", work / "e1")
     signed(work / "e1")
@@ -68,7 +68,7 @@ def test_every_command_in_order(officer: Officer) -> None:
     wave = ("--wave", "2020-01-01T00:00:00Z=20")
     run("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2", *wave)
     signed(work / "e2", "--staging", work / "s")
-    run("refresh", feed, *officer.online)
+    run("refresh", feed, *signer.online)
     run("status", feed)
     target = ("3.3.0", "--feed", feed, "--event")
     run("wave", *target, work / "e3", "2020-01-01T00:00:00Z=50:KE,ZZ")
@@ -91,7 +91,7 @@ def test_every_command_in_order(officer: Officer) -> None:
         "essai",
         "--key",
         work / "keys/amina.pem",
-        *officer.online,
+        *signer.online,
     )
     run("inspect", feed, "3.3.0")
     run("upload", feed, work / "served")

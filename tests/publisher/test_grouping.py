@@ -154,7 +154,7 @@ def found_in(case: Case) -> GroupedMarks:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_groups(case: Case) -> None:
+def test_marks_are_grouped(case: Case) -> None:
     found = found_in(case)
     for lines, expected in ((found.critical, case.grave), (found.warnings, case.usual)):
         said = [line.render() for line in lines]
@@ -164,7 +164,7 @@ def test_groups(case: Case) -> None:
     assert found.info_count == case.harmless
 
 
-def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
+def test_demo_release_has_its_critical_marks_first(tmp_path: Path) -> None:
     """Of 76 statements thirty marks are left, and the five grave ones come first.
 
     Eleven of the others are its new checks and its map; the grave ones are what it, or its
@@ -197,7 +197,7 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     assert not [line.render() for line in page.releases[0].rollback if "entered" in line.render()]
 
 
-def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:
+def test_first_event_is_summarised_correctly(tmp_path: Path) -> None:
     """Nothing stays as it is where nothing was."""
     keys = ring(tmp_path)
     ceremony = ceremony_of(keys.signers, {name: held[0] for name, held in keys.online.items()})

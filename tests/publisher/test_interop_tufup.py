@@ -73,7 +73,9 @@ def now() -> Any:
     return datetime.now(UTC)
 
 
-def test_updates_through_a_required_release(served: tuple[Path, str], tmp_path: Path) -> None:
+def test_tufup_client_updates_through_a_required_release(
+    served: tuple[Path, str], tmp_path: Path
+) -> None:
     feed, url = served
     keys = create_keys(tmp_path / "keys", PASSPHRASE)
     create_feed(feed, keys, now, plain_tufup=("ncen",))
@@ -99,7 +101,7 @@ def test_updates_through_a_required_release(served: tuple[Path, str], tmp_path: 
     assert client(feed, url, tmp_path / "site", "3.4.0").check_for_updates() is None
 
 
-def test_delta_packs_do_not_disturb_it(served: tuple[Path, str], tmp_path: Path) -> None:
+def test_delta_packs_are_ignored_by_tufup(served: tuple[Path, str], tmp_path: Path) -> None:
     """They are targets with names that it does not know; it takes the archive."""
     feed, url = served
     keys = create_keys(tmp_path / "keys", PASSPHRASE)
@@ -114,7 +116,9 @@ def test_delta_packs_do_not_disturb_it(served: tuple[Path, str], tmp_path: Path)
     assert "3.3.0" in (tmp_path / "site" / "install" / "app" / "run").read_text()
 
 
-def test_a_withdrawn_release_is_not_seen(served: tuple[Path, str], tmp_path: Path) -> None:
+def test_withdrawn_release_is_not_offered_to_tufup(
+    served: tuple[Path, str], tmp_path: Path
+) -> None:
     feed, url = served
     keys = create_keys(tmp_path / "keys", PASSPHRASE)
     create_feed(feed, keys, now, plain_tufup=("ncen",))
@@ -124,7 +128,9 @@ def test_a_withdrawn_release_is_not_seen(served: tuple[Path, str], tmp_path: Pat
     assert client(feed, url, tmp_path / "two", "3.2.4").check_for_updates() is None
 
 
-def test_without_the_option_it_lists_nothing(served: tuple[Path, str], tmp_path: Path) -> None:
+def test_tufup_listing_is_empty_without_the_option(
+    served: tuple[Path, str], tmp_path: Path
+) -> None:
     """What the option is for: the archive is there, and only a listing of the role shows it."""
     feed, url = served
     keys = create_keys(tmp_path / "keys", PASSPHRASE)

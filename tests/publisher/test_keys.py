@@ -46,7 +46,7 @@ REAL_COST = key_files.SCRYPT_COST
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
+def test_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
     pair = create_key(tmp_path / "k", "amina", PASSPHRASE, algorithm)
     assert pair.private.stat().st_mode & 0o777 == 0o600
     assert b"ENCRYPTED PRIVATE KEY" in pair.private.read_bytes()
@@ -59,7 +59,7 @@ def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
     assert wrong.value.exit_code is ExitCode.USAGE, "as docs/reference/commands.md says; it was 6"
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_invalid_keys_are_refused(tmp_path: Path) -> None:
     one = create_key(tmp_path, "one", PASSPHRASE)
     two = create_key(tmp_path, "two", PASSPHRASE)
     with refused(KEY_EXISTS, match="already"):
@@ -85,7 +85,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "roles = 1", "[roles.root]\nkeys = []\nthreshold = 0", "\0"])
-def test_a_bad_ceremony(tmp_path: Path, text: str) -> None:
+def test_invalid_ceremony_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ceremony.toml"
     path.write_text(text)
     with refused(BAD_CEREMONY):
@@ -93,7 +93,7 @@ def test_a_bad_ceremony(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o700])
-def test_a_key_that_others_may_read_is_not_used(tmp_path: Path, mode: int) -> None:
+def test_key_readable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
     pair = create_key(tmp_path, "amina", PASSPHRASE)
     pair.private.chmod(mode)
     with refused(KEY_READABLE, match=f"{mode:04o}"):
@@ -103,7 +103,7 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path, mode: int) -> No
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_a_try_costs_128_mebibytes(
+def test_passphrase_attempt_costs_128_mebibytes(
     tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As anybody's tools read the file, not as we say."""
@@ -118,7 +118,7 @@ def test_a_try_costs_128_mebibytes(
     open_signer(pair.private, lambda _: PASSPHRASE)
 
 
-def test_a_key_file_of_before_opens(tmp_path: Path) -> None:
+def test_earlier_key_file_format_is_readable(tmp_path: Path) -> None:
     """What the version before wrote: PBES2 with PBKDF2."""
     pair = create_key(tmp_path, "amina", PASSPHRASE)
     opened = load_pem_private_key(pair.private.read_bytes(), PASSPHRASE.encode())
@@ -130,7 +130,7 @@ def test_a_key_file_of_before_opens(tmp_path: Path) -> None:
     load_public_key(pair.public).verify_signature(signer.sign(b"data"), b"data")
 
 
-def test_a_passphrase_is_made_and_said_once(
+def test_generated_passphrase_is_shown_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["keys", "new", "amina", "--directory", str(tmp_path), "--generate"]) == 0
@@ -151,7 +151,7 @@ def test_a_passphrase_is_made_and_said_once(
 
 
 @pytest.mark.parametrize("text", ["", "0000", "babad babad", "7f00 0001 dead beef"])
-def test_words_for_digests(text: str) -> None:
+def test_digest_words_round_trip(text: str) -> None:
     digest = compute_sha256(text.encode())
     words = encode_as_words(digest)
     assert len(words.split()) == 8
@@ -160,7 +160,7 @@ def test_words_for_digests(text: str) -> None:
     assert parse_digest("lusab babad") == "7f000001", "as everybody else writes these words"
 
 
-def test_two_keys_under_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_keys_of_one_owner_are_distinguished(tmp_path: Path) -> None:
     keys = []
     for place, name in (("a", "chidi"), ("b", "chidi"), ("a", "amina")):
         (tmp_path / place).mkdir(exist_ok=True)

@@ -27,7 +27,7 @@ def renewal(feed: Path, place: Path, roles: list[str], minutes: int) -> SigningE
     return SigningEvent.create(place, draft.title, draft.roles, state)
 
 
-def test_a_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) -> None:
+def test_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) -> None:
     ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
     first = renewal(feed, tmp_path / "a", ["ncen"], 0)
     both = renewal(feed, tmp_path / "b", ["ncen", "targets"], 1)
@@ -47,7 +47,7 @@ def test_a_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) ->
     ledger.refuse_second_draft(both, ["ncen"])
 
 
-def test_another_feed_has_numbers_of_its_own(
+def test_ledger_is_separate_for_each_feed(
     feed: Path, tmp_path: Path, made: tuple[Path, FeedKeys]
 ) -> None:
     ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
@@ -59,7 +59,7 @@ def test_another_feed_has_numbers_of_its_own(
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]\n", b"\xff", b'{"role": "ncen"}\n'])
-def test_a_broken_ledger_is_no_empty_one(feed: Path, tmp_path: Path, content: bytes) -> None:
+def test_damaged_ledger_is_an_error(feed: Path, tmp_path: Path, content: bytes) -> None:
     ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
     ledger.path.write_bytes(content)
     event = renewal(feed, tmp_path / "a", ["ncen"], 0)
@@ -71,7 +71,7 @@ def test_a_broken_ledger_is_no_empty_one(feed: Path, tmp_path: Path, content: by
 
 
 @dataclass
-class Officer:
+class LedgerSigner:
     place: Path
     feed: Path
 
@@ -84,10 +84,10 @@ class Officer:
                     "--root", str(self.feed / "metadata/1.root.json"), *more])  # fmt: skip
 
 
-def test_as_it_is_typed(
+def test_ledger_is_used_by_commands(
     feed: Path, keys: FeedKeys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    officer = Officer(tmp_path, feed)
+    officer = LedgerSigner(tmp_path, feed)
     first = renewal(feed, tmp_path / "a", ["ncen"], 0)
     second = renewal(feed, tmp_path / "b", ["ncen"], 1)
     assert officer.sign(first) == 0

@@ -53,17 +53,17 @@ def codes(release: Path, severity: str | None = None) -> set[str]:
     return {f.code[3:] for f in found if severity in (None, f.severity.value)}
 
 
-def test_a_good_release(tmp_path: Path) -> None:
+def test_valid_release_has_no_findings(tmp_path: Path) -> None:
     assert lint_release(good(tmp_path / "r")) == []
 
 
-def test_an_agent_is_not_asked_for_a_probe(tmp_path: Path) -> None:
+def test_agent_release_needs_no_health_probe(tmp_path: Path) -> None:
     for product, expected in (("ncen", {"7120"}), ("ncen-updater", set())):
         release = write_release(tmp_path / product, product=product)
         assert codes(release) & {"7120"} == expected
 
 
-def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
+def test_unmatched_version_range_is_reported(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     text = (release / "manifest.toml").read_text()
     kept = [line for line in text.splitlines() if not line.startswith("upgrade_from")]
@@ -84,7 +84,7 @@ def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
         ("7188", "[[health]]\n", '[smoke]\nargv = ["bin/none"]\n\n[[health]]\n'),
     ],
 )
-def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: str) -> None:
+def test_manifest_mistakes_are_found(tmp_path: Path, expected: str, old: str, new: str) -> None:
     release = good(tmp_path / "r")
     manifest = release / "manifest.toml"
     text = manifest.read_text()
@@ -104,7 +104,7 @@ def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: 
         ("7125", "SELEC 1"),
     ],
 )
-def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> None:
+def test_migration_mistakes_are_found(tmp_path: Path, expected: str, sql: str) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     assert codes(release, "critical") == {expected}
@@ -131,7 +131,7 @@ def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> Non
         ("WITH d AS (DELETE FROM a RETURNING 1) SELECT 1", "", {"7127 critical a"}),
     ],
 )
-def test_a_way_down_keeps_what_was_entered_or_says_so(
+def test_undeclared_data_loss_is_found(
     tmp_path: Path, down: str, loses: str, expected: set[str]
 ) -> None:
     release = good(tmp_path / "r", GOOD.replace("verify =", f"{loses}\nverify ="))
@@ -147,7 +147,7 @@ def test_a_way_down_keeps_what_was_entered_or_says_so(
     assert found == expected
 
 
-def test_what_no_way_down_loses_is_not_declared(tmp_path: Path) -> None:
+def test_loss_without_a_down_migration_is_not_declared(tmp_path: Path) -> None:
     text = GOOD.replace('down = "m/001.down.sql"', 'irreversible = "gone for good"\nloses = ["a"]')
     assert codes(good(tmp_path / "r", text)) == {"7101"}
 
@@ -162,20 +162,20 @@ def test_what_no_way_down_loses_is_not_declared(tmp_path: Path) -> None:
         ("ALTER TABLE a ALTER b TYPE text USING lower(b)", None),
     ],
 )
-def test_an_update_of_every_row_is_named(tmp_path: Path, sql: str, table: str | None) -> None:
+def test_unconditional_update_is_reported(tmp_path: Path, sql: str, table: str | None) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     found = [f.figures for f in lint_release(release) if f.code == "NU-7183"]
     assert [f["table"] for f in found] == ([table] if table else [])
 
 
-def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> None:
+def test_empty_migration_file_is_a_warning(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text("-- nothing")
     assert (codes(release), codes(release, "critical")) == ({"7114"}, set())
 
 
-def test_mistakes_in_the_tree(tmp_path: Path) -> None:
+def test_tree_mistakes_are_found(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "BIN").mkdir()
     assert codes(release) == {"7110"}
@@ -194,7 +194,7 @@ def test_mistakes_in_the_tree(tmp_path: Path) -> None:
         (".env", "SECRET=1", True),
     ],
 )
-def test_what_is_in_a_file_says_whether_it_is_secret(
+def test_secrets_are_recognised_by_content(
     tmp_path: Path, name: str, content: str, warned: bool
 ) -> None:
     release = good(tmp_path / "r")
@@ -211,7 +211,9 @@ def test_what_is_in_a_file_says_whether_it_is_secret(
         ("", {"7141 critical None"}),
     ],
 )
-def test_notes_in_one_language_do(tmp_path: Path, kept: str, expected: set[str]) -> None:
+def test_notes_in_one_language_are_sufficient(
+    tmp_path: Path, kept: str, expected: set[str]
+) -> None:
     release = good(tmp_path / "r")
     manifest = release / "manifest.toml"
     head, _, rest = manifest.read_text().partition("[notes.en]")
@@ -234,21 +236,21 @@ def test_notes_in_one_language_do(tmp_path: Path, kept: str, expected: set[str])
         ("3.3.1", {"7160"}),
     ],
 )
-def test_what_the_application_reports(tmp_path: Path, reports: str, expected: set[str]) -> None:
+def test_reported_version_is_checked(tmp_path: Path, reports: str, expected: set[str]) -> None:
     release = good(tmp_path / "r")
     manifest = release / "manifest.toml"
     manifest.write_text(f'reports = "{reports}"\n{manifest.read_text()}')
     assert codes(release) == expected
 
 
-def test_names_that_differ_in_how_accents_are_written(tmp_path: Path) -> None:
+def test_names_differing_in_unicode_normalisation_are_found(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "pie\u0300ce").write_text("x")
     (release / "pi\u00e8ce").write_text("x")
     assert codes(release) == {"7110"}
 
 
-def test_a_class_that_no_migration_maps(tmp_path: Path) -> None:
+def test_unmapped_class_is_found(tmp_path: Path) -> None:
     mapped = GOOD + (
         '[[reference_maps]]\nname = "classes"\ndatabase = "cases"\nstrict = true\n'
         "unmapped = \"SELECT code, count(*) FROM a WHERE code = '' GROUP BY code\"\n"
@@ -261,7 +263,7 @@ def test_a_class_that_no_migration_maps(tmp_path: Path) -> None:
     assert codes(release, "critical") == {"7123"}
 
 
-def test_what_is_published_counts_though_it_was_withdrawn(
+def test_withdrawn_release_counts_as_the_previous_one(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
@@ -270,7 +272,7 @@ def test_what_is_published_counts_though_it_was_withdrawn(
     assert last.manifest.version == "3.3.0"
 
 
-def test_nothing_of_a_withdrawn_release_has_to_stay_where_no_site_comes_from_it(
+def test_unreachable_withdrawn_release_imposes_no_requirements(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     # Seen: its migration failed at every site, and lint wanted it kept as it was, for ever.
@@ -285,13 +287,13 @@ def test_nothing_of_a_withdrawn_release_has_to_stay_where_no_site_comes_from_it(
     assert last is not None and last.manifest.version == "3.3.0", "its number is used"
 
 
-def test_a_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
+def test_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
     (feed / "metadata" / "1.root.json").rename(feed / "metadata" / "2.root.json")
     with refused(FEED_BROKEN, match="roots 1 to N"):
         find_previous_release(FeedDirectory(feed), write_release(tmp_path / "next", "3.4.0"))
 
 
-def test_history_against_the_published_release(tmp_path: Path) -> None:
+def test_history_is_compared_with_the_published_release(tmp_path: Path) -> None:
     published = build_release(good(tmp_path / "r"), tmp_path / "s").document
 
     def found(release: Path) -> set[str]:

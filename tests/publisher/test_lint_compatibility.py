@@ -127,7 +127,7 @@ ROWS: dict[str, tuple[Side, Side, set[str]]] = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_against_the_release_before(name: str, tmp_path: Path) -> None:
+def test_compatibility_is_compared_with_the_previous_release(name: str, tmp_path: Path) -> None:
     before, after, expected = ROWS[name]
     old = before.write(tmp_path / "old", "3.3.0")
     new = after.write(tmp_path / "new", "3.4.0")
@@ -139,7 +139,7 @@ def test_against_the_release_before(name: str, tmp_path: Path) -> None:
     assert {f.code for f in lint_release(new)} & OWN <= {"NU-7180"}
 
 
-def test_the_feed_has_the_files_of_before(
+def test_previous_files_are_read_from_the_feed(
     feed: Path, tmp_path: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where the release is built, and nothing is written then."""

@@ -23,13 +23,13 @@ from ncen_updater.publisher.lint.sql_rules import find_syntax_errors
         ("CREATE TRIGGER x.t AFTER INSERT ON a BEGIN DELETE FROM b; END", None),
     ],
 )  # fmt: skip
-def test_sqlite(sql: str, mistake: str | None) -> None:
+def test_sqlite_syntax_errors_are_found(sql: str, mistake: str | None) -> None:
     assert find_syntax_errors("sqlite", [(sql, False)]) == (
         {(sql, False): mistake} if mistake else {}
     )
 
 
-def test_postgresql() -> None:
+def test_postgresql_syntax_errors_are_found() -> None:
     bad, good = "SELECT 1;\n\nSELEC 2;\nSELEC 3", "CREATE INDEX ON nothing_there (a); DROP TABLE b"
     found = find_syntax_errors(
         "postgresql",

@@ -16,9 +16,9 @@ from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.review.statement_marks import StatementKind, find_marks
 from ncen_updater.publisher.review.weakened_protection import check_waves, find_release_warnings
 from tests.publisher.releases import clock, write_release
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 
-__all__ = ["officer"]
+__all__ = ["signer"]
 
 DRAFTED = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -44,7 +44,7 @@ def wave(day: str, percent: int, *countries: str) -> dict[str, Any]:
         ([wave("2026-12-01", 100, "MU"), wave("2026-12-01", 30, "SN")], ["end at 30 %"]),
     ],
 )
-def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[str]) -> None:
+def test_unusual_schedules_are_marked(waves: list[dict[str, Any]], expected: list[str]) -> None:
     found = [text.render() for text in check_waves("ncen 3.4.0", waves, DRAFTED)]
     assert len(found) == len(expected), found
     assert all(part in line for part, line in zip(expected, found, strict=True)), found
@@ -92,60 +92,60 @@ def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[s
         ("NOTIFY x", [StatementKind.OTHER]),
     ],
 )  # fmt: skip
-def test_what_a_statement_does(sql: str, expected: list[StatementKind]) -> None:
+def test_statement_effects_are_classified(sql: str, expected: list[StatementKind]) -> None:
     found = find_marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
     assert [kind for mark in found for kind in mark.kinds] == expected
 
 
-def test_a_text_that_two_engines_read_otherwise_is_marked_for_both() -> None:
+def test_text_read_differently_by_two_engines_is_marked_for_both() -> None:
     hidden = "CREATE TABLE a (`x; UPDATE b SET c = 1; --` int)"
     assert find_marks(hidden, ["sqlite"]) == []
     found = find_marks(hidden, ["postgresql", "sqlite"])
     assert StatementKind.CHANGES in {kind for mark in found for kind in mark.kinds}
 
 
-def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
-    officer.json("keys", "new", "amina", "--directory", officer.work / "other", *officer.pass_file)
-    ceremony = officer.work / "ceremony.toml"
+def test_several_keys_of_one_owner_are_reported(signer: SignerCli) -> None:
+    signer.json("keys", "new", "amina", "--directory", signer.work / "other", *signer.pass_file)
+    ceremony = signer.work / "ceremony.toml"
     head, roles, rest = ceremony.read_text().partition("[roles.ncen]")
-    whole = officer.json("init", ceremony, "--event", officer.work / "one")
+    whole = signer.json("init", ceremony, "--event", signer.work / "one")
     assert not whole["grave"]
-    brakes = '[emergency_halt_keys]\nkeys = ["{}/amina.pub.json"]\n'
+    halt_keys = '[emergency_halt_keys]\nkeys = ["{}/amina.pub.json"]\n'
     another = [head + roles + rest.replace("keys/amina", "other/amina", 1)]
-    another.append(ceremony.read_text() + brakes.format("other"))
+    another.append(ceremony.read_text() + halt_keys.format("other"))
     for number, text in enumerate(another):
         ceremony.write_text(text)
-        (said,) = officer.json("init", ceremony, "--event", officer.work / str(number))["grave"]
+        (said,) = signer.json("init", ceremony, "--event", signer.work / str(number))["grave"]
         assert "amina has several keys: " in said
 
 
 @pytest.mark.parametrize("role", ["root", "targets", "ncen"])
-def test_one_signature_is_refused_unless_it_is_said(officer: Officer, role: str) -> None:
-    ceremony = officer.work / "ceremony.toml"
+def test_threshold_of_one_needs_consent(signer: SignerCli, role: str) -> None:
+    ceremony = signer.work / "ceremony.toml"
     text = ceremony.read_text()
     at = text.index("threshold = 2", text.index(f"[roles.{role}]"))
     ceremony.write_text(f"{text[:at]}threshold = 1{text[at + 13 :]}")
-    event = officer.work / "event"
-    code, out, err = officer.run("init", ceremony, "--event", event)
+    event = signer.work / "event"
+    code, out, err = signer.run("init", ceremony, "--event", event)
     assert (code, out, event.exists()) == (3, "", False)
     assert "NU-7028" in err
     assert role in err
-    code, out, _ = officer.run("init", ceremony, "--event", event, "--one-signature")
+    code, out, _ = signer.run("init", ceremony, "--event", event, "--one-signature")
     assert code == 0
     assert "WARNING: " in out
 
 
-def test_lint_is_asked_before_anything_is_built_or_drafted(
-    officer: Officer, monkeypatch: pytest.MonkeyPatch
+def test_lint_runs_before_build_and_draft(
+    signer: SignerCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = officer.work
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
+    work = signer.work
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
     release = write_release(work / "r")
     manifest = release / "manifest.toml"
     manifest.write_text('countries = ["XX"]\n' + manifest.read_text())
     build = ("build", release, "--staging", work / "s")
-    code, _, err = officer.run(*build)
+    code, _, err = signer.run(*build)
     assert code == 3
     assert "NU-7027" in err
     assert "NU-7140" in err
@@ -154,10 +154,10 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
     monkeypatch.setattr(
         "ncen_updater.publisher.lint.release_lint.refuse_critical_findings", lambda *_: None
     )
-    officer.json(*build)
+    signer.json(*build)
     monkeypatch.undo()
     draft = ("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
-    code, _, err = officer.run(*draft)
+    code, _, err = signer.run(*draft)
     assert code == 3
     assert "NU-7140" in err
     assert not (work / "e2").exists()
@@ -171,7 +171,7 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
         (("cargo", "crew"), 2, "cargo, crew"),
     ],
 )
-def test_the_only_product_is_meant(
+def test_only_product_is_the_default(
     tmp_path: Path,
     made: tuple[Path, FeedKeys],
     products: tuple[str, ...],
@@ -191,11 +191,11 @@ def test_the_only_product_is_meant(
     assert run([*halt, "--event", str(tmp_path / "e3"), "--product", "cargo"]) == 0
 
 
-def said_of(manifest: Manifest, before: Manifest | None) -> str:
+def warning_text(manifest: Manifest, before: Manifest | None) -> str:
     return " ".join(str(text) for text in find_release_warnings(manifest, before))
 
 
-def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() -> None:
+def test_declared_compatibility_and_its_reversibility_are_described() -> None:
     def made(version: str, *numbers: int) -> Manifest:
         data: dict[str, Any] = {
             "schema": 1, "product": "ncen", "version": version,
@@ -208,45 +208,45 @@ def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() ->
     silent, old, new = made("1.0"), made("1.0", 93, 84), made("2.0", 94, 84)
     far = made("3.0", 95, 95)
     vouches, one_way = "compatible down to schema number 84", "loses records"
-    assert vouches in said_of(new, None) and one_way in said_of(new, None)
-    assert vouches in said_of(new, silent) and one_way in said_of(new, silent)
-    assert vouches in said_of(new, old) and one_way not in said_of(new, old)
+    assert vouches in warning_text(new, None) and one_way in warning_text(new, None)
+    assert vouches in warning_text(new, silent) and one_way in warning_text(new, silent)
+    assert vouches in warning_text(new, old) and one_way not in warning_text(new, old)
     same = made("2.1", 94, 84)
-    assert vouches not in said_of(same, new) and one_way not in said_of(same, new)
-    assert "number 95" in said_of(far, new) and one_way in said_of(far, new)
+    assert vouches not in warning_text(same, new) and one_way not in warning_text(same, new)
+    assert "number 95" in warning_text(far, new) and one_way in warning_text(far, new)
 
 
 @pytest.mark.parametrize(("expand", "migrator"), [(True, True), (True, False), (False, True)])
-def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migrator: bool) -> None:
+def test_expand_program_needs_a_signer_decision(expand: bool, migrator: bool) -> None:
     data: dict[str, Any] = {
         "schema": 1, "product": "ncen", "version": "1.0",
         "compatibility": {"schema_number": 2, "compatible_down_to": 1, "expand": expand},
     }  # fmt: skip
     if migrator:
         data["migrator"] = {"argv": ["bin/migrate"]}
-    said = said_of(parse_manifest(data, "release"), None)
+    said = warning_text(parse_manifest(data, "release"), None)
     assert ("before the downtime" in said) is (expand and migrator)
 
 
 @pytest.mark.parametrize("later", [True, False])
-def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> None:
+def test_contract_program_needs_a_signer_decision(later: bool) -> None:
     data: dict[str, Any] = {"schema": 1, "product": "ncen", "version": "1.0"}
     data["migrator"] = {"argv": ["bin/migrate"]}
     if later:
         data["migrator"]["contract"] = {"argv": ["bin/finish", "--all"]}
-    said = said_of(parse_manifest(data, "release"), None)
+    said = warning_text(parse_manifest(data, "release"), None)
     assert ("cannot be undone: bin/finish --all" in said) is later
 
 
 @pytest.mark.parametrize("kinds", [["indexes", "indexes"], ["functions"], ["triggers"], ["all"]])
-def test_code_cannot_be_declared(kinds: list[str]) -> None:
+def test_code_only_cannot_be_declared(kinds: list[str]) -> None:
     databases = [{"name": "synapse", "self_managed": kinds}]
     data = {"schema": 1, "product": "synapse", "version": "1.0", "databases": databases}
     with pytest.raises(ManifestError, match="databases"):
         parse_manifest(data, "release")
 
 
-def test_a_release_promises_no_more_than_it_is() -> None:
+def test_inconsistent_compatibility_is_refused() -> None:
     data = {
         "schema": 1, "product": "ncen", "version": "1.0",
         "compatibility": {"schema_number": 1, "compatible_down_to": 2},

@@ -67,7 +67,7 @@ def _fields(model: type[BaseModel], value: Any, seen: dict[type, set[str]]) -> I
                 yield from _fields(type(item), data, seen)
 
 
-def test_no_field_is_forgotten() -> None:
+def test_every_manifest_field_is_compared() -> None:
     """The samples have every field that there is, and the page shows each of them."""
     seen: dict[type, set[str]] = {}
     for sample in (WHOLE, MIGRATOR):
@@ -102,7 +102,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("path", [path for path, _ in _leaves(WHOLE)])
-def test_a_field_that_is_gone_is_shown(path: str) -> None:
+def test_removed_field_is_shown(path: str) -> None:
     """Each is taken away, or its value, one at a time."""
     data = json.loads(json.dumps(WHOLE))
     place: Any = data
@@ -117,13 +117,13 @@ def test_a_field_that_is_gone_is_shown(path: str) -> None:
     assert manifest_changes(other, made(WHOLE)), path
 
 
-def test_an_order_is_a_difference() -> None:
+def test_changed_order_is_a_difference() -> None:
     data = json.loads(json.dumps(WHOLE))
     data["checks"].reverse()
     assert [change.path for change in manifest_changes(made(data), made(WHOLE))] == ["checks[]"]
 
 
-def test_of_a_long_list_those_are_told_that_differ() -> None:
+def test_only_differing_items_of_a_long_list_are_shown() -> None:
     data, more = (json.loads(json.dumps(WHOLE)) for _ in "ab")
     data["reference_maps"][0]["codes"] = [f"c{number}" for number in range(3000)]
     more["reference_maps"][0]["codes"] = [*data["reference_maps"][0]["codes"][1:], "new"]

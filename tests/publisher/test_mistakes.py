@@ -12,9 +12,9 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.cli.main import run
 from tests.publisher.releases import PASSPHRASE
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 
-__all__ = ["officer"]
+__all__ = ["signer"]
 
 
 @pytest.mark.parametrize(
@@ -48,65 +48,65 @@ def test_command_is_suggested_by_meaning(
         ("", PASSPHRASE, "NU-7038", "the name of the owner alone"),
     ],
 )
-def test_a_key_that_cannot_be_made(
-    officer: Officer, name: str, secret: str, code: str, words: str
+def test_failed_key_creation_leaves_nothing(
+    signer: SignerCli, name: str, secret: str, code: str, words: str
 ) -> None:
-    place = officer.work / "passphrase"
+    place = signer.work / "passphrase"
     place.write_text(f"{secret}\n")
     place.chmod(0o600)
-    keys = officer.work / "keys"
+    keys = signer.work / "keys"
     before = sorted(keys.iterdir())
     told = ("--directory", keys, "--passphrase-file", place)
-    exit_code, _, err = officer.run("keys", "new", name, *told)
+    exit_code, _, err = signer.run("keys", "new", name, *told)
     assert (exit_code, code in err, words in " ".join(err.split())) == (2, True, True), err
     assert sorted(keys.iterdir()) == before
 
 
 @pytest.mark.parametrize("command", [("keys", "new", "dana"), ("sign",)])
-def test_a_passphrase_is_not_asked_for_where_nobody_can_answer(
-    officer: Officer, command: tuple[str, ...]
+def test_passphrase_is_not_requested_without_a_terminal(
+    signer: SignerCli, command: tuple[str, ...]
 ) -> None:
     """Seen: a warning of Python's, and then "the command was stopped"."""
     words: tuple[object, ...] = command
     if command == ("sign",):
-        officer.json("init", officer.work / "ceremony.toml", "--event", officer.work / "e")
-        digest = officer.json("show", officer.work / "e")["digest"]
-        key = officer.work / "keys/amina.pem"
-        words = ("sign", officer.work / "e", "--key", key, "--digest", digest, "--yes")
+        signer.json("init", signer.work / "ceremony.toml", "--event", signer.work / "e")
+        digest = signer.json("show", signer.work / "e")["digest"]
+        key = signer.work / "keys/amina.pem"
+        words = ("sign", signer.work / "e", "--key", key, "--digest", digest, "--yes")
     done = subprocess.run(
         [sys.executable, "-m", "ncen_updater.publisher.cli.main", *map(str, words)],
-        cwd=officer.work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        cwd=signer.work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         start_new_session=True, check=False,
     )  # fmt: skip
     assert (done.returncode, "NU-7039" in done.stderr) == (2, True), done.stderr
     assert "--passphrase-file" in done.stderr
     assert "Warning" not in done.stderr and "characters" not in done.stderr
-    assert not (officer.work / "dana.pem").exists()
+    assert not (signer.work / "dana.pem").exists()
 
 
-def test_which_product(officer: Officer, tmp_path: Path) -> None:
+def test_missing_product_is_resolved_or_named(signer: SignerCli, tmp_path: Path) -> None:
     """With one product besides the agent nobody has to name it; one that is not there is named."""
-    officer.json("init", tmp_path / "ceremony.toml", "--event", tmp_path / "e")
-    officer.sign_and_publish(tmp_path / "e")
+    signer.json("init", tmp_path / "ceremony.toml", "--event", tmp_path / "e")
+    signer.sign_and_publish(tmp_path / "e")
     told = ("--reason", "x", "--feed", tmp_path / "feed", "--event", tmp_path / "halt")
     for product in ((), ("--product", "ncen")):
-        exit_code, _, err = officer.run("halt", "9.9.9", *product, *told)
+        exit_code, _, err = signer.run("halt", "9.9.9", *product, *told)
         assert exit_code == 2 and "9.9.9" in err, err
         assert "ceremony" not in err and not (tmp_path / "halt").exists()
-    exit_code, _, err = officer.run("halt", "9.9.9", "--product", "ncne", *told)
+    exit_code, _, err = signer.run("halt", "9.9.9", "--product", "ncne", *told)
     assert exit_code != 0 and "ncne" in err, err
 
 
-def test_what_a_missing_option_is_for_is_said(officer: Officer) -> None:
+def test_missing_option_includes_its_help(signer: SignerCli) -> None:
     """Nobody can write an advice without knowing who reads it."""
-    told = ("--reason", "x", "--feed", officer.work, "--event", officer.work / "e")
-    exit_code, _, err = officer.run("withdraw", "3.3.0", *told)
+    told = ("--reason", "x", "--feed", signer.work, "--event", signer.work / "e")
+    exit_code, _, err = signer.run("withdraw", "3.3.0", *told)
     assert exit_code == 2
     said = " ".join(err.split())
     assert "Missing option '--advice'. Advice to sites" in said, err
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_where_nothing_is_to_be_drafted_it_is_said_in_a_whole_sentence(language: str) -> None:
+def test_nothing_to_draft_is_reported_in_a_sentence(language: str) -> None:
     told = UpdaterError(NOTHING_TO_DO, reason="no role given").title_text.render(language)
     assert told.count(".") == 0

@@ -70,7 +70,7 @@ def public(
         yield Public(tmp_path, made[1], capsys, server)
 
 
-def test_a_feed_that_is_well(public: Public) -> None:
+def test_healthy_feed_has_no_findings(public: Public) -> None:
     public.make()
     before = sorted(public.work.rglob("*"))
     code, said, strict = public.look("--feed", public.feed, "--deep")
@@ -98,7 +98,9 @@ def test_a_feed_that_is_well(public: Public) -> None:
         ("ncen", 62, None),
     ],
 )
-def test_a_role_that_will_lapse(public: Public, role: str, days: int, refused: str | None) -> None:
+def test_soon_expiring_role_is_reported(
+    public: Public, role: str, days: int, refused: str | None
+) -> None:
     public.make({role: days}, release=False)
     code, said, strict = public.look()
     assert strict == ({refused} if refused else set()), said
@@ -111,7 +113,7 @@ def test_a_role_that_will_lapse(public: Public, role: str, days: int, refused: s
 
 
 @pytest.mark.parametrize("role", ["timestamp", "targets", "ncen"])
-def test_a_role_that_has_lapsed(public: Public, role: str) -> None:
+def test_expired_role_is_reported(public: Public, role: str) -> None:
     public.make({role: 3}, lambda: _now() - timedelta(days=4), release=False)
     if role != "timestamp":
         Publisher(FeedDirectory(public.feed), _now).refresh_online_roles(public.keys.online)
@@ -119,7 +121,7 @@ def test_a_role_that_has_lapsed(public: Public, role: str) -> None:
     assert (code, strict, said["roles"]) == (14, {"NU-7201"}, [])
 
 
-def test_what_is_due_is_said_before_it_is_urgent(public: Public) -> None:
+def test_due_renewal_is_reported_early(public: Public) -> None:
     public.make({"ncen": 120}, lambda: _now() - timedelta(days=61), release=False)
     Publisher(FeedDirectory(public.feed), _now).refresh_online_roles(public.keys.online)
     code, said, _ = public.look("--offline-ahead", 30)
@@ -127,7 +129,7 @@ def test_what_is_due_is_said_before_it_is_urgent(public: Public) -> None:
     assert (code, [f["figures"]["role"] for f in due]) == (0, ["ncen"])
 
 
-def test_a_public_copy_that_is_behind(public: Public) -> None:
+def test_outdated_public_copy_is_reported(public: Public) -> None:
     """A cache keeps the old timestamp; the site is well, and the Secretariat's feed is newer."""
     public.make()
     old = (public.feed / "metadata" / "timestamp.json").read_bytes()
@@ -157,7 +159,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "code", "deep"), FAULTS)
-def test_what_a_server_or_a_cache_does(public: Public, fault: Fault, code: str, deep: bool) -> None:
+def test_server_and_cache_faults_are_reported(
+    public: Public, fault: Fault, code: str, deep: bool
+) -> None:
     public.make()
     assert public.look("--deep")[2] == set()
     public.server.faults.append(fault)
@@ -167,7 +171,7 @@ def test_what_a_server_or_a_cache_does(public: Public, fault: Fault, code: str, 
         assert public.look()[2] == set()
 
 
-def test_an_altered_file_of_the_right_length(public: Public) -> None:
+def test_altered_file_of_equal_length_is_found(public: Public) -> None:
     public.make()
     archive = next((public.feed / "targets").glob("*.tar.gz"))
     content = bytearray(archive.read_bytes())
@@ -180,13 +184,13 @@ def test_an_altered_file_of_the_right_length(public: Public) -> None:
 @pytest.mark.parametrize(
     "fault", [Fault("metadata", status=500), Fault("", body=PORTAL, content_type="text/html")]
 )
-def test_a_server_that_is_no_feed(public: Public, fault: Fault) -> None:
+def test_non_feed_server_is_reported(public: Public, fault: Fault) -> None:
     public.make(release=False)
     public.server.faults.append(fault)
     assert public.look()[::2] == (14, {"NU-7201"})
 
 
-def test_a_server_that_does_not_answer_is_no_feed_that_is_wrong(
+def test_unreachable_server_is_not_a_broken_feed(
     public: Public, capsys: pytest.CaptureFixture[str]
 ) -> None:
     public.make(release=False)
@@ -201,7 +205,7 @@ def test_a_server_that_does_not_answer_is_no_feed_that_is_wrong(
     assert public.look("--ahead", 8, "--also", nobody)[::2] == (14, {"NU-7202", "NU-7208"})
 
 
-def test_a_server_without_parts_of_files(
+def test_server_without_range_support_is_reported(
     tmp_path: Path, made: tuple[Path, FeedKeys], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "public").mkdir()
@@ -214,7 +218,7 @@ def test_a_server_without_parts_of_files(
     assert [f["figures"]["count"] for f in found] == [3]
 
 
-def test_words_for_people(public: Public, capsys: pytest.CaptureFixture[str]) -> None:
+def test_monitor_output_is_readable(public: Public, capsys: pytest.CaptureFixture[str]) -> None:
     public.make({"timestamp": 2}, release=False)
     words = ["monitor", public.server.url, "--root", str(public.root), "--lang", "fr"]
     assert run(words) == 14
@@ -226,7 +230,7 @@ def test_words_for_people(public: Public, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("unit", sorted(PACKAGING.glob("*.service")), ids=lambda p: p.stem)
-def test_units_call_what_is_there(unit: Path) -> None:
+def test_example_units_call_existing_commands(unit: Path) -> None:
     """Every option in the example units exists, and every one that is required is given."""
     text = unit.read_text().replace("\\\n", " ")
     for line in (row for row in text.splitlines() if row.startswith("ExecStart=")):

@@ -113,7 +113,7 @@ def lay(directory: Path, files: Mapping[str, str]) -> Path:
         ("2.0.post7", ("--reports", "2.0"), "2.0"),
     ],
 )
-def test_a_build_number(
+def test_build_number_is_declared(
     tmp_path: Path, version: str, words: tuple[str, ...], reports: str | None
 ) -> None:
     words = ("--product", "shop", "--release", version, "--yes", "--migrator", "none", *words)
@@ -130,7 +130,7 @@ def made(directory: Path, *words: str) -> Manifest:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_what_a_tree_tells(tmp_path: Path, name: str) -> None:
+def test_manifest_is_proposed_from_the_tree(tmp_path: Path, name: str) -> None:
     files, kind, argv = TREES[name]
     directory = lay(tmp_path / "r", files)
     assert detect_migrations(directory).kind is kind
@@ -145,7 +145,7 @@ def test_what_a_tree_tells(tmp_path: Path, name: str) -> None:
         assert os.access(program, os.X_OK)
 
 
-def test_django_that_pip_installed_whole(tmp_path: Path) -> None:
+def test_django_installed_by_pip_is_detected(tmp_path: Path) -> None:
     """As Nautobot: no manage.py of its own, and one of a library's samples."""
     files = {"app/site/django/__init__.py": "", "app/site/a/manage.py": SAMPLE,
              "app/site/a-1.0.dist-info/RECORD": "a/manage.py,,\n"}  # fmt: skip
@@ -154,7 +154,7 @@ def test_django_that_pip_installed_whole(tmp_path: Path) -> None:
     assert list(migrator.argv[2:]) == ["--database", "shop=default", "--path", "app/site"]
 
 
-def test_plain_sql_of_two_engines_and_databases(tmp_path: Path) -> None:
+def test_plain_sql_is_detected_for_two_engines_and_databases(tmp_path: Path) -> None:
     files = {}
     for engine in ("postgresql", "sqlite"):
         for database in ("cases", "people"):
@@ -176,7 +176,7 @@ def test_plain_sql_of_two_engines_and_databases(tmp_path: Path) -> None:
     assert not [f for f in lint_release(directory) if f.severity == "critical"]
 
 
-def test_what_is_given_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_options_prevail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = lay(tmp_path / "r", {"manage.py": MANAGE, "alembic.ini": INI})
     assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--json",
                 "--database", "cases", "--database", "people", "--migrator", "alembic",
@@ -198,7 +198,7 @@ INSTALLED = {
 }
 
 
-def test_migrations_among_installed_packages(
+def test_migrations_in_installed_packages_are_detected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen with MLflow: what was written did not run, and nothing said that it has a command."""
@@ -229,7 +229,7 @@ def test_migrations_among_installed_packages(
         ("knex", "server.js", ""),  # a library that only asks
     ],
 )
-def test_a_migrator_of_node_is_proposed(
+def test_node_migrator_is_proposed(
     tmp_path: Path, tool: str, file: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = lay(tmp_path / "r", {f"node_modules/.bin/{tool}": "", file: ""})
@@ -243,7 +243,7 @@ def test_a_migrator_of_node_is_proposed(
     capsys.readouterr()
 
 
-def test_its_own_command_is_asked_for_at_a_terminal(tmp_path: Path) -> None:
+def test_migrator_command_is_requested_at_a_terminal(tmp_path: Path) -> None:
     directory = lay(tmp_path / "3.1", INSTALLED)
     ours, theirs = pty.openpty()
     os.write(ours, b"shop db upgrade {url}\nshop\n\n>=3.0,<3.1\nshop\n/up\nOf spring\n")
@@ -259,7 +259,7 @@ def test_its_own_command_is_asked_for_at_a_terminal(tmp_path: Path) -> None:
     assert manifest.migrator.argv[-1] == "shop db upgrade {url}"
 
 
-def test_it_asks_at_a_terminal(tmp_path: Path) -> None:
+def test_missing_answers_are_requested_at_a_terminal(tmp_path: Path) -> None:
     directory = lay(tmp_path / "3.1", {"manage.py": MANAGE})
     ours, theirs = pty.openpty()
     os.write(ours, b"shop\n\n>=3.0,<3.1\ncases, people\n/up\nOf spring\n")
@@ -277,7 +277,7 @@ def test_it_asks_at_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_a_manifest_that_is_there_stays(
+def test_existing_manifest_is_preserved(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = lay(tmp_path / "r", {"manage.py": MANAGE})
@@ -298,7 +298,7 @@ def test_a_manifest_that_is_there_stays(
         (["--release", "1"], "NU-1101"),
     ],
 )
-def test_what_no_manifest_may_say_writes_nothing(
+def test_invalid_answers_write_nothing(
     tmp_path: Path, words: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = lay(tmp_path / "r", {"manage.py": MANAGE})
@@ -307,7 +307,7 @@ def test_what_no_manifest_may_say_writes_nothing(
     assert [path.name for path in directory.iterdir()] == ["manage.py"]
 
 
-def test_an_answer_is_no_toml() -> None:
+def test_answers_cannot_inject_toml() -> None:
     found = DetectedMigrations(MigratorKind.NONE)
     evil = 'x"\n[migrator]\nargv = ["/bin/sh"]\n# \x7f\x00'
     with pytest.raises(ManifestError):
@@ -376,7 +376,7 @@ def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-def test_django_is_given_the_copies_alone(tmp_path: Path) -> None:
+def test_django_gets_only_the_copies(tmp_path: Path) -> None:
     words = ["django", "--settings", "shop.settings", "--database"]
     ended = migrate(tmp_path, *words, "shop=default", NCEN_DB_SHOP_URL=POSTGRES)
     command, more, database, settings, looks = json.loads(ended.stdout)
@@ -400,7 +400,7 @@ def test_django_is_given_the_copies_alone(tmp_path: Path) -> None:
     assert "default" in ended.stderr
 
 
-def test_alembic_is_given_the_copies_alone(tmp_path: Path) -> None:
+def test_alembic_gets_only_the_copies(tmp_path: Path) -> None:
     words = ["alembic", "--config", "app/alembic.ini", "--database", "a", "--database", "b"]
     lay(tmp_path / "slot/app", {"alembic.ini": INI})
     ended = migrate(tmp_path, *words, NCEN_DB_A_URL=POSTGRES, NCEN_DB_B_URL="sqlite:////b")
@@ -417,7 +417,7 @@ def test_alembic_is_given_the_copies_alone(tmp_path: Path) -> None:
     [("app/pack/db/a1.ini", "app"), ("app/pack/db/a2.ini", "lib"), ("app/pack/db/a3.ini",
      "app/pack/db"), ("app/pack/db/a.ini", "app/pack/db")],
 )  # fmt: skip
-def test_alembic_runs_where_the_migrations_are_meant(tmp_path: Path, file: str, place: str) -> None:
+def test_alembic_runs_in_its_intended_directory(tmp_path: Path, file: str, place: str) -> None:
     """Seen with MLflow: alembic.ini lies within the package, and speaks of it from outside."""
     lay(tmp_path / "slot", {file: "", "app/pack/db/env.py": ""})
     words = ["alembic", "--config", file, "--database", "a"]
@@ -425,7 +425,7 @@ def test_alembic_runs_where_the_migrations_are_meant(tmp_path: Path, file: str, 
     assert json.loads(ended.stdout)[2] == str(tmp_path / "slot" / place)
 
 
-def test_its_own_command_is_given_the_copies_alone(tmp_path: Path) -> None:
+def test_custom_command_gets_only_the_copies(tmp_path: Path) -> None:
     words = ["command", "--database", "a", "--database", "b", "--run", "shop db 'up to' {url}"]
     urls = {"NCEN_DB_A_URL": POSTGRES, "NCEN_DB_B_URL": "sqlite:////b"}
     ended = migrate(tmp_path, *words, **urls)
@@ -443,7 +443,7 @@ def test_its_own_command_is_given_the_copies_alone(tmp_path: Path) -> None:
     assert ended.stdout.splitlines() == [url, "sqlite:////b"]
 
 
-def test_an_address_stays_as_it_is_without_sqlalchemy(
+def test_address_is_unchanged_without_sqlalchemy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(STAND_INS, "lib/sqlalchemy.py")
@@ -461,7 +461,7 @@ def test_an_address_stays_as_it_is_without_sqlalchemy(
                                 "--username=upd", "--changelog-file=c.xml", "update"]),
     ],
 )  # fmt: skip
-def test_java_is_given_the_copies_alone(
+def test_java_gets_only_the_copies(
     tmp_path: Path, tool: str, config: str, expected: list[str]
 ) -> None:
     words = [tool, "--database", "shop", "--config", config, "--program", "lib/tool"]
@@ -474,7 +474,7 @@ def test_java_is_given_the_copies_alone(
     assert "Java opens no socket" in ended.stderr
 
 
-def test_a_database_that_the_agent_did_not_name(tmp_path: Path) -> None:
+def test_unnamed_database_is_refused(tmp_path: Path) -> None:
     ended = migrate(tmp_path, "alembic", "--config", "a.ini", "--database", "shop")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "NCEN_DB_SHOP_URL is not set" in ended.stderr

@@ -172,7 +172,7 @@ def read(paths: Iterable[Path]) -> list[str]:
     return [statement for cut in found for statement in cut]
 
 
-def test_files_of_the_servers() -> None:
+def test_server_files_are_split_as_by_postgresql() -> None:
     found = read(files())
     assert len(found) > SAMPLE
     for statement in random.Random(seed()).sample(found, SAMPLE):
@@ -180,14 +180,14 @@ def test_files_of_the_servers() -> None:
 
 
 @pytest.mark.skipif(REGRESSION is None, reason="NCEN_TEST_REGRESSION names no directory: see above")
-def test_regression_files() -> None:
+def test_regression_files_are_split_as_by_postgresql() -> None:
     found = read(sorted(Path(REGRESSION or "").rglob("*.sql")))
     assert len(found) > SAMPLE
     for statement in found:
         judge(statement)
 
 
-def test_file_that_is_read_as_fewer_statements_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missed_statements_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a quotation mark in a comment would do to a reader that takes it for a text."""
     reader = "tests.publisher.test_postgresql_parser.split_statements"
     monkeypatch.setattr(reader, lambda text, _: text.split("'")[0].split(";"))
@@ -196,7 +196,7 @@ def test_file_that_is_read_as_fewer_statements_is_found(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("text", ["SELECT 'x'::evil", "SELECT evil 'x'", "SELECT c.wipe FROM c"])
-def test_what_runs_code_is_seen(text: str) -> None:
+def test_code_execution_is_detected(text: str) -> None:
     (parsed,) = pglast.parse_sql(text)
     assert len(unseen(parsed.stmt, frozenset())) == 2, "beside that it is a question"
 
@@ -227,11 +227,13 @@ CLAUSES = (
     st.integers(0, 40),
     st.integers(0, 3),
 )
-def test_clauses_in_harmless_statements(made: tuple[str, str], place: int, taken: int) -> None:
+def test_clauses_in_harmless_statements_are_judged(
+    made: tuple[str, str], place: int, taken: int
+) -> None:
     words = made[0].split()
     judge(" ".join([*words[:place], made[1], *words[place + taken :]]))
 
 
 @pytest.mark.parametrize("statement", HARMLESS_STATEMENTS)
-def test_these_are_harmless(statement: str) -> None:
+def test_harmless_statements_are_not_marked(statement: str) -> None:
     assert find_marks(statement, ["postgresql"]) == []

@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.feed.http_session import BoundedHttpSession, ReadDeadline, make_bounded_session
 from ncen_updater.publisher.distribute.server_probe import ServerProbe
 from tests.badinput.hostile import bounded
-from tests.feed.test_wire import (
+from tests.feed.test_hostile_servers import (
     CHUNKED,
     CONTENT,
     ENDLESS,
@@ -35,7 +35,7 @@ def session() -> Iterator[BoundedHttpSession]:
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_never_ends_is_told(session: BoundedHttpSession, name: str) -> None:
+def test_endless_answer_is_reported(session: BoundedHttpSession, name: str) -> None:
     tracemalloc.start()
     try:
         with Hostile(ENDLESS[name]) as bad, bounded(60):
@@ -58,9 +58,7 @@ def test_what_never_ends_is_told(session: BoundedHttpSession, name: str) -> None
     ],
     ids=range(len(HEADERS) + len(PLACES) + 2),
 )
-def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
-    session: BoundedHttpSession, answer: bytes
-) -> None:
+def test_arbitrary_answer_yields_findings_only(session: BoundedHttpSession, answer: bytes) -> None:
     with Hostile(once(answer)) as bad, bounded(60):
         probe = ServerProbe(bad.url, session)
         for deep in (True, False):
@@ -68,7 +66,7 @@ def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
         assert isinstance(probe.check_metadata("metadata/", 1, ["timestamp.json"]), list)
 
 
-def test_a_feed_that_moved_to_another_server_is_a_finding(
+def test_feed_redirected_to_another_server_is_a_finding(
     session: BoundedHttpSession, tmp_path: Path
 ) -> None:
     """Sites do not follow there either."""

@@ -19,7 +19,7 @@ from ncen_updater.publisher.review.review_files import quote_forms
 WORDS = "WARNING: other programs than before: {paths}"
 
 
-def told(*paths: str) -> list[str]:
+def describe_programs(*paths: str) -> list[str]:
     return [text.render().removeprefix("WARNING: ") for text in format_programs(paths, WORDS)]
 
 
@@ -30,12 +30,12 @@ def told(*paths: str) -> list[str]:
      "x.php7", "web.xml", "x.yaml", "x.beam", "x.j2", "x.html", "x.svg", "Makefile", "libx.so.1a",
      "x.unknown", "package.json", "x.png.js"],
 )  # fmt: skip
-def test_whatever_is_not_data_may_run(path: str) -> None:
+def test_possibly_executable_files_are_recognised(path: str) -> None:
     assert may_run(path)
 
 
 @pytest.mark.parametrize("path", ["x.txt", "x.PNG", "i18n/fr.po", "a/b.css", "LICENSE", "x.woff2"])
-def test_data(path: str) -> None:
+def test_data_files_are_recognised(path: str) -> None:
     assert not may_run(path)
 
 
@@ -57,21 +57,21 @@ def entry(path: str, mode: int = 0o644, target: str | None = None) -> TreeEntry:
         (entry("a.txt"), None, False, False),
     ],
 )
-def test_what_takes_the_place_of_a_program_is_one(
+def test_replacement_of_a_program_is_a_program(
     before: TreeEntry | None, after: TreeEntry | None, program: bool, new: bool
 ) -> None:
     change = FileChange("x", before, after)
     assert (change.is_program, change.is_new_program) == (program, new)
 
 
-def test_few_are_told_by_name() -> None:
-    assert told() == []
-    assert told("b.py", "lib/a.py") == ["other programs than before: b.py, lib/a.py"]
+def test_few_changed_programs_are_named() -> None:
+    assert describe_programs() == []
+    assert describe_programs("b.py", "lib/a.py") == ["other programs than before: b.py, lib/a.py"]
 
 
-def test_many_are_counted_where_they_lie_and_none_is_left_out() -> None:
+def test_many_changed_programs_are_counted_by_directory() -> None:
     paths = [f"app/lib/m{number:03}.py" for number in range(300)]
-    said = told(*paths, "app/beacon.py", "start.sh", "stop.sh")
+    said = describe_programs(*paths, "app/beacon.py", "start.sh", "stop.sh")
     assert said == [
         "other programs than before: app/beacon.py",
         "other programs than before: 300 in app/lib/, such as m000.py, m001.py, m002.py",
@@ -79,15 +79,18 @@ def test_many_are_counted_where_they_lie_and_none_is_left_out() -> None:
     ]
 
 
-def test_many_places_become_few() -> None:
+def test_many_directories_are_summarised() -> None:
     paths = [f"app/{place}/deep/{name}.py" for place in range(40) for name in "ab"]
-    assert told(*paths) == [
+    assert describe_programs(*paths) == [
         "other programs than before: 80 in app/, such as 0/deep/a.py, 0/deep/b.py, 1/deep/a.py"
     ]
-    assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MAX_DIRECTORIES
+    assert (
+        len(describe_programs(*paths, *(f"x{place}/a.py" for place in range(40))))
+        <= MAX_DIRECTORIES
+    )
 
 
-def test_what_a_place_in_a_path_stands_for_is_said() -> None:
+def test_placeholder_in_a_path_is_explained() -> None:
     rule = LintRule(7150, Severity.INFO, "{path}: x", "-")
     found = rule.report(path="lang/{lang}.json", names="a {lang}")
     assert found.title.render() == "lang/{lang}.json (per language): x"
@@ -98,7 +101,7 @@ def test_what_a_place_in_a_path_stands_for_is_said() -> None:
     assert describe_path("plain.json") == "plain.json"
 
 
-def test_texts_are_quoted_as_their_reader_quotes() -> None:
+def test_texts_are_quoted_by_language() -> None:
     said = quote_forms(("a", "b"))
     assert said.render("en") == "“a” / “b”"
     assert said.render("fr") == "« a » / « b »"

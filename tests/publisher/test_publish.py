@@ -42,7 +42,9 @@ from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
 
-def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_one_of_two_signatures_is_insufficient(
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     before = contents(feed)
     publisher = Publisher(FeedDirectory(feed), clock)
@@ -58,7 +60,7 @@ def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: F
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.4.0"
 
 
-def test_signatures_that_do_not_count(
+def test_invalid_signatures_do_not_count(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
@@ -102,9 +104,7 @@ def test_signatures_that_do_not_count(
     assert contents(feed) == before
 
 
-def test_a_draft_changed_after_it_was_made(
-    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
-) -> None:
+def test_altered_draft_is_refused(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.signers[:2]:
         event.sign_drafts(officer, event.digest)
@@ -114,7 +114,7 @@ def test_a_draft_changed_after_it_was_made(
         SigningEvent.load(event.directory)
 
 
-def test_an_event_that_the_feed_has_left_behind(
+def test_outdated_event_is_refused(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
@@ -142,7 +142,7 @@ def test_target_files_are_hashed_again(
     assert contents(feed) == before
 
 
-def test_a_target_that_changes_while_it_is_copied(
+def test_target_changed_during_the_copy_is_detected(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     """After the look at the staging directory, before the copy."""
@@ -162,7 +162,7 @@ def test_a_target_that_changes_while_it_is_copied(
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "1.root.json"])
-def test_a_pipe_in_a_copy_of_the_feed_is_refused(feed: Path, name: str) -> None:
+def test_fifo_in_a_feed_copy_is_refused(feed: Path, name: str) -> None:
     """Reading it would wait for ever."""
     path = feed / "metadata" / name
     path.unlink()
@@ -175,12 +175,12 @@ def test_a_pipe_in_a_copy_of_the_feed_is_refused(feed: Path, name: str) -> None:
         signal.alarm(0)
 
 
-def test_a_root_with_a_number_of_another_kind_is_no_root(feed: Path) -> None:
+def test_root_file_with_another_number_is_ignored(feed: Path) -> None:
     (feed / "metadata" / "\u00b2.root.json").write_bytes(b"{}")
     assert len(FeedDirectory(feed).read_roots()) == 1
 
 
-def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: FeedKeys) -> None:
+def test_expired_role_and_second_publisher_are_refused(feed: Path, keys: FeedKeys) -> None:
     state = FeedDirectory(feed).read_state()
     late = NOW + timedelta(days=366)
     with refused(PUBLISHER_ROLE_EXPIRED):
@@ -216,7 +216,7 @@ def test_refresh_signs_what_is_due(
         publisher.refresh_online_roles(wrong)
 
 
-def test_periods_are_signed(tmp_path: Path, keys: FeedKeys) -> None:
+def test_validity_periods_are_signed(tmp_path: Path, keys: FeedKeys) -> None:
     create_feed(tmp_path / "own", keys, clock, expiry_days={"timestamp": 3, "snapshot": 9})
     policy = FeedDirectory(tmp_path / "own").read_state().policy
     assert policy.expiry_days["timestamp"] == 3

@@ -23,7 +23,7 @@ from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
 
-def test_the_same_key_under_two_ids(tmp_path: Path, keys: FeedKeys) -> None:
+def test_same_key_under_two_ids_is_refused(tmp_path: Path, keys: FeedKeys) -> None:
     first = keys.signers[0].public_key
     data = first.to_dict() | {"x-ncen-keyowner": "twin"}
     twin = type(first).from_dict("f" * 64, data)
@@ -33,7 +33,7 @@ def test_the_same_key_under_two_ids(tmp_path: Path, keys: FeedKeys) -> None:
         Ceremony({"root": officers, "targets": officers, "ncen": officers, **online})
 
 
-def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_new_root_needs_the_previous_signers(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """A root that only its own new signers signed, though enough of them, is not published."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
@@ -48,7 +48,9 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Fee
     assert contents(feed) == before
 
 
-def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_role_change_needs_the_previous_root_signers(
+    feed: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     """Everything else verifies: the new signers hold the root alone, and they all signed it."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
@@ -71,7 +73,7 @@ def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
 
 
-def test_one_role_in_the_place_of_another(tmp_path: Path, keys: FeedKeys) -> None:
+def test_role_in_place_of_another_is_refused(tmp_path: Path, keys: FeedKeys) -> None:
     """The same signers hold both, so the signatures alone would fit."""
     feed = tmp_path / "feed"
     create_feed(feed, keys, clock)

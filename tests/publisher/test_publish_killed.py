@@ -35,7 +35,9 @@ from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
 
-def test_killed_at_every_write(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_kill_at_every_write_leaves_a_valid_feed(
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     """Before each write: the old feed. After the last: the new one. The same call completes."""
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.signers[:2]:
@@ -60,7 +62,7 @@ def test_killed_at_every_write(feed: Path, staged: Path, tmp_path: Path, keys: F
     assert seen == ["3.3.0"] * 6 + ["3.4.0"]  # three targets, role, snapshot, timestamp
 
 
-def test_killed_at_random_system_calls(
+def test_kill_at_random_system_calls_leaves_a_valid_feed(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     """SIGKILL wherever a line of the writing code happens to be; seeded."""
@@ -101,7 +103,7 @@ def test_killed_at_random_system_calls(
     assert ("3.3.0", True) in outcomes
 
 
-def test_what_was_left_half_written_is_removed(
+def test_incomplete_files_are_removed(
     feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     """Large files that are copied again and again, each time from the beginning, fill a disk."""
@@ -116,7 +118,7 @@ def test_what_was_left_half_written_is_removed(
     assert [path for path in (*left, other) if path.exists()] == [other]
 
 
-def test_a_first_publication_that_was_killed(tmp_path: Path, keys: FeedKeys) -> None:
+def test_killed_first_publication_is_completed(tmp_path: Path, keys: FeedKeys) -> None:
     feed = tmp_path / "feed"
     public = tuple(s.public_key for s in keys.signers)
     roles = {n: RoleHolders(public, 2, 365) for n in ("root", "targets", "ncen")}
@@ -144,7 +146,9 @@ def test_a_first_publication_that_was_killed(tmp_path: Path, keys: FeedKeys) -> 
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "none"
 
 
-def test_a_full_disk(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_full_disk_leaves_the_old_feed(
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")
 
@@ -159,7 +163,7 @@ def test_a_full_disk(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
 
 
-def test_other_online_keys_with_and_without_the_old(
+def test_kill_while_changing_online_keys_leaves_a_valid_feed(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     """Killed at every write while the online keys change, a client always finds a valid feed."""

@@ -17,7 +17,7 @@ from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import NOW
 
 
-def test_a_timer_opens_what_is_due_once(
+def test_timer_drafts_a_due_renewal_once(
     feed: Path,
     keys: FeedKeys,
     tmp_path: Path,
@@ -51,7 +51,7 @@ def test_a_timer_opens_what_is_due_once(
 
 
 @pytest.mark.parametrize("words", [[], ["root", "--due"]])
-def test_roles_are_named_or_what_is_due(feed: Path, tmp_path: Path, words: list[str]) -> None:
+def test_roles_and_due_exclude_each_other(feed: Path, tmp_path: Path, words: list[str]) -> None:
     event = tmp_path / "event"
     assert run(["renew", *words, "--feed", str(feed), "--event", str(event)]) == 2
     assert not event.exists()

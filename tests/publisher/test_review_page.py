@@ -116,7 +116,7 @@ def desk(tmp_path: Path, published: Desk) -> Desk:
     return replace(published, place=tmp_path)
 
 
-def said(page: EventReview, language: str = "en") -> list[str]:
+def render_lines(page: EventReview, language: str = "en") -> list[str]:
     lines = [*format_summary(page), *format_details(page, language), *format_annex(page)]
     return [line if isinstance(line, str) else line.render(language) for line in lines]
 
@@ -210,7 +210,7 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
 }
 
 
-def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
+def test_harmless_release_has_no_marks(desk: Desk) -> None:
     page = build_review(desk.event(desk.next()), complete=True)
     assert warnings(page) == []
     assert [text.render() for text in page.sentences] == [
@@ -218,7 +218,7 @@ def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
     ]
 
 
-def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
+def test_replaced_program_is_a_warning(desk: Desk) -> None:
     page = build_review(program(desk), complete=True)
     assert [text.render() for text in page.critical] == []
     assert [text.render() for text in page.warnings] == [
@@ -236,7 +236,7 @@ def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
     ],
 )
 @pytest.mark.parametrize("was", ["nothing", "words"])
-def test_what_becomes_a_program_is_grave(
+def test_new_program_is_critical(
     desk: Desk, was: str, content: bytes, mode: int, seen: str
 ) -> None:
     """New, or no program until now: by its mode, and by its content where that is at hand."""
@@ -256,7 +256,7 @@ def test_what_becomes_a_program_is_grave(
         assert found == (words if expected else []), places
 
 
-def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
+def test_implicitly_loaded_file_is_marked(desk: Desk) -> None:
     """A new one is grave, a changed one is usual; many are counted, and each stands in the list."""
     first = desk.place / "again"
     create_feed(first / "feed", desk.keys, clock)
@@ -282,13 +282,13 @@ def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     assert [text.render() for text in page.warnings] == [
         "WARNING: changed executable files: app.php"
     ]
-    lines = said(page)
+    lines = render_lines(page)
     assert "  added: lib/m17.py, 14 B (executable)" in lines
     assert "  added: plugin.so, link to data.txt (executable)" in lines
     assert "  changed: app.php, 12 B to 16 B (executable)" in lines
 
 
-def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_marks_fit_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     up = HARMLESS + f"DELETE FROM cases WHERE note = '{'word ' * 40}';"
     event = desk.event(desk.next(up=up))
     root = desk.place / "feed/metadata/1.root.json"
@@ -301,14 +301,14 @@ def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str
     assert [line for line in lines if line.startswith("    4 > DELETE") and len(line) > 200]
 
 
-def test_a_key_is_told_whole_once(desk: Desk) -> None:
+def test_each_key_is_shown_completely_once(desk: Desk) -> None:
     """The same signers sign four lists: one fingerprint each is what is compared."""
     held = ceremony_of(
         desk.keys.signers, {name: held[0] for name, held in desk.keys.online.items()}
     )
     draft = draft_initial_roles(held, NOW)
     event = SigningEvent.create(desk.place / "event", draft.title, draft.roles, None)
-    lines = said(build_review(event))
+    lines = render_lines(build_review(event))
     told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
     marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
     assert len(marks) == len(set(marks)) == len(desk.keys.signers) + len(desk.keys.online)
@@ -327,14 +327,14 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     assert found[0] in [text.render() for text in page.critical], "not among the grave"
     (_, first), *_ = group_marked_lines(page)
     assert list(first) == list(page.critical), "the grave do not stand first"
-    shown = "\n".join(said(page))
+    shown = "\n".join(render_lines(page))
     assert found[0] in shown
     html = render_html(page).decode()
     assert "To decide before signing" in html
     assert "<script" not in html
 
 
-def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
+def test_each_of_many_dangers_is_marked(desk: Desk) -> None:
     """All that one release can hold at once: none is lost among the others, in either form."""
     together = [
         "silent UPDATE", "GRANT", "function", "trigger", "dropped column",
@@ -366,13 +366,13 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
     assert len(beside) == 2 and len(grave) == len(together) + 2, grave
 
 
-def test_the_page_shows_a_release_whole(desk: Desk) -> None:
+def test_page_shows_the_whole_release(desk: Desk) -> None:
     """Notes, files with their lines, SQL in full, the rollback, and digests at the end only."""
     release = desk.next(up=HARMLESS + "UPDATE cases\nSET country = 'MU';\n")
     (release / "bin/app").write_text("#!/bin/sh\necho another\necho more\n")
     event = desk.event(release)
     page = build_review(event, desk.place / "staging", desk.place / "feed", complete=True)
-    lines = said(page)
+    lines = render_lines(page)
     assert "  Words." in lines
     assert "  changed: bin/app, lines +2 -1 (executable)" in lines
     assert "  Rollback keeps all records, with the SQL files below." in lines
@@ -389,11 +389,11 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
     assert [line for line in lines[annex:] if "Event digest: " in line]
     # Without the archives nobody counts lines, and the file is named all the same.
-    shown = said(build_review(event, complete=True))
+    shown = render_lines(build_review(event, complete=True))
     assert [line for line in shown if line.startswith("  changed: bin/app, 24 B to 3")]
 
 
-def test_what_going_back_loses(desk: Desk) -> None:
+def test_rollback_loss_is_shown(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = build_review(desk.event(release), complete=True)
@@ -403,7 +403,7 @@ def test_what_going_back_loses(desk: Desk) -> None:
     ]
 
 
-def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
+def test_side_effects_of_a_rollback_are_marked(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text(f"{DOWN};\nGRANT ALL ON cases TO PUBLIC;")
     found = warnings(build_review(desk.event(release), complete=True))
@@ -416,7 +416,7 @@ def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: str) -> None:
+def test_changed_file_of_an_earlier_migration_is_shown(desk: Desk, direction: str) -> None:
     """The published one may lie beside it, as it was."""
     release = desk.next()
     manifest, evil = release / "manifest.toml", f"m/other.{direction}.sql"
@@ -428,7 +428,7 @@ def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: 
 
 
 @pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
-def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
+def test_unshown_content_cannot_be_signed(desk: Desk, which: str) -> None:
     """A drafter could leave out of the event what is not to be seen."""
     event = desk.event(desk.next())
     document = json.loads((desk.place / "staging/targets/releases/ncen/3.4.0.json").read_bytes())
@@ -449,7 +449,7 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
     ]
 
 
-def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
+def test_two_spellings_of_a_version_are_two_releases(desk: Desk) -> None:
     """A drafter could hide one of them behind the other."""
     first = ["CREATE TABLE cases (id int);"]
     hidden = desk.release(desk.place / "hidden", "3.4.0", [*first, "DELETE FROM cases;"])
@@ -459,7 +459,7 @@ def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
     assert [line for line in warnings(page) if "deletes records" in line]
 
 
-def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
+def test_replaced_release_is_shown(desk: Desk) -> None:
     """The program that drafts refuses it; a drafter may use another one."""
     build_release(
         desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
@@ -476,14 +476,14 @@ def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
     assert [line for line in warnings(page) if "replaced: releases/ncen/3.3.0.json" in line]
 
 
-def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
+def test_lint_is_repeated_for_the_signer(desk: Desk) -> None:
     """A drafter may not have asked it."""
     page = build_review(desk.event(desk.next(up="COMMIT;")), complete=True)
     assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
     assert [line for line in warnings(page) if "blocked by lint (NU-7111)" in line]
 
 
-def test_a_release_cannot_write_into_the_page(desk: Desk) -> None:
+def test_release_content_is_escaped(desk: Desk) -> None:
     evil = "-- <script>alert(1)</script>\x1b[2J\u202e\n" + HARMLESS
     html = render_html(build_review(desk.event(desk.next(up=evil)), complete=True)).decode()
     assert "<script" not in html
@@ -493,7 +493,7 @@ def test_a_release_cannot_write_into_the_page(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_as_it_is_typed(
+def test_page_is_shown_and_confirmed_by_commands(
     desk: Desk, language: str, capsys: pytest.CaptureFixture[str], published: Desk
 ) -> None:
     """'show' prints the page and writes it; 'sign' says the marks and asks by name."""

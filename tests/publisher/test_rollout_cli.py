@@ -8,19 +8,19 @@ import pytest
 
 from ncen_updater.publisher.signing.value_format import format_signed_time
 from tests.publisher.releases import write_release
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 
-__all__ = ["officer"]
+__all__ = ["signer"]
 
 
 @pytest.fixture
-def at_work(officer: Officer) -> Officer:
+def at_work(signer: SignerCli) -> SignerCli:
     """A signer of a feed with one release, drafted with its first wave."""
-    work = officer.work
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
-    officer.json("build", write_release(work / "r"), "--staging", work / "s")
-    shown = officer.json(
+    work = signer.work
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
+    signer.json("build", write_release(work / "r"), "--staging", work / "s")
+    shown = signer.json(
         "draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2",
         "--wave", "2026-12-01T08:00:00Z=10",
     )  # fmt: skip
@@ -28,17 +28,17 @@ def at_work(officer: Officer) -> Officer:
     assert (
         f"ncen 3.3.0: 10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in texts
     )
-    officer.sign_and_publish(work / "e2", "--staging", work / "s")
-    return officer
+    signer.sign_and_publish(work / "e2", "--staging", work / "s")
+    return signer
 
 
-def drafted(officer: Officer, place: Path, *arguments: object) -> str:
-    code, out, err = officer.run(*arguments, "--feed", officer.work / "feed", "--event", place)
+def drafted(signer: SignerCli, place: Path, *arguments: object) -> str:
+    code, out, err = signer.run(*arguments, "--feed", signer.work / "feed", "--event", place)
     assert code == 0, err
     return out
 
 
-def test_every_command_drafts_an_event(at_work: Officer) -> None:
+def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     work = at_work.work
     first = "2026-12-01T08:00:00Z=10"
     out = drafted(at_work, work / "a", "wave", "3.3.0", "--add", "2026-12-03T08:00:00Z=100:SN,MU")
@@ -80,7 +80,7 @@ def test_every_command_drafts_an_event(at_work: Officer) -> None:
         ("halt", "9.9.9", "--reason", "x"),
     ],
 )
-def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Officer) -> None:
+def test_usage_mistakes_draft_nothing(arguments: tuple[str, ...], at_work: SignerCli) -> None:
     place = at_work.work / "bad"
     code, out, err = at_work.run(
         *arguments, "--feed", at_work.work / "feed", "--event", place
@@ -89,31 +89,31 @@ def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Of
     assert not place.exists()
 
 
-def test_papers_and_a_copy_as_they_are_typed(officer: Officer) -> None:
-    work, feed = officer.work, officer.work / "feed"
-    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
-    officer.json("keys", "new", "builder", "--directory", work / "keys", *officer.pass_file)
-    statement = ("--provenance", work / "keys/builder.pem", *officer.pass_file)
+def test_attachment_and_copy_options_work(signer: SignerCli) -> None:
+    work, feed = signer.work, signer.work / "feed"
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
+    signer.json("keys", "new", "builder", "--directory", work / "keys", *signer.pass_file)
+    statement = ("--provenance", work / "keys/builder.pem", *signer.pass_file)
     build = ("build", write_release(work / "r"), "--staging", work / "s", "--sbom", "auto")
-    assert officer.run(*build, *statement)[0] == 2
+    assert signer.run(*build, *statement)[0] == 2
     where = ("--builder", "https://build.example.org", "--source", "git+https://git.example.org/x")
-    built = officer.json(*build, *statement, *where, "--commit", "4f2a")
+    built = signer.json(*build, *statement, *where, "--commit", "4f2a")
     names = {target["target"] for target in built["targets"]}
     assert {"sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"} <= names
     draft = ("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
-    code, _, err = officer.run(*draft)
+    code, _, err = signer.run(*draft)
     assert (code, "NU-7072" in err) == (2, True)
     public = ("--builder-key", work / "keys/builder.pub.json")
-    officer.json(*draft, *public)
-    officer.sign_and_publish(work / "e2", "--staging", work / "s")
-    code, out, _ = officer.run("inspect", feed, "3.3.0", *public)
+    signer.json(*draft, *public)
+    signer.sign_and_publish(work / "e2", "--staging", work / "s")
+    code, out, _ = signer.run("inspect", feed, "3.3.0", *public)
     assert code == 0
     assert "Built by https://build.example.org from git+https://git.example.org/x" in out
-    assert officer.json("inspect", feed, "3.3.0", *public)["parts"] == 0
-    assert officer.run("inspect", feed, "3.3.0")[0] == 2
-    copied = officer.json("upload", feed, work / "copy")
+    assert signer.json("inspect", feed, "3.3.0", *public)["parts"] == 0
+    assert signer.run("inspect", feed, "3.3.0")[0] == 2
+    copied = signer.json("upload", feed, work / "copy")
     assert copied["written"][-1] == "metadata/timestamp.json"
     assert (work / "copy/metadata/timestamp.json").exists()
-    code, _, err = officer.run("upload", feed, "ftp://example.org/feed")
+    code, _, err = signer.run("upload", feed, "ftp://example.org/feed")
     assert (code, "NU-7060" in err) == (2, True)

@@ -132,7 +132,7 @@ ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_officers_come_and_go(
+def test_signers_are_replaced(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer], act: str
 ) -> None:
     """Published only with the old threshold and the new one; every client goes along."""
@@ -157,7 +157,7 @@ def test_officers_come_and_go(
             publish_signed(feed, renewal, gone, keys.online, tmp_path / "event")
 
 
-def test_a_role_that_would_be_short_of_signatures_is_drafted_as_well(
+def test_role_short_of_signatures_is_drafted_as_well(
     feed: Path, people: Mapping[str, Signer]
 ) -> None:
     state = FeedDirectory(feed).read_state()
@@ -193,7 +193,7 @@ def _fast_forward(feed: Path, evil: Path, roles: Mapping[str, Sequence[Signer]])
         (evil / "metadata" / name).write_bytes(metadata.to_bytes())
 
 
-def test_stolen_online_keys_and_recovery_from_a_fast_forward(
+def test_site_recovers_from_stolen_online_keys_and_a_fast_forward(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     _fast_forward(feed, tmp_path / "evil", keys.online)
@@ -216,7 +216,7 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
         site.look(tmp_path / "evil")
 
 
-def test_a_stolen_threshold_of_a_product(
+def test_stolen_product_threshold_is_replaced(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     """Two signers' keys and the online keys are stolen, the root's threshold holds."""
@@ -235,7 +235,7 @@ def test_a_stolen_threshold_of_a_product(
         site.look(tmp_path / "evil")
 
 
-def test_a_product_is_taken_out_and_cannot_return(
+def test_removed_product_cannot_return(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     draft = draft_key_change(
@@ -251,7 +251,7 @@ def test_a_product_is_taken_out_and_cannot_return(
         draft_key_change(state, ceremony(people), NOW)
 
 
-def test_a_lapsed_feed_comes_back_in_one_event(
+def test_expired_feed_is_renewed_by_one_event(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys
 ) -> None:
     later = NOW + timedelta(days=400)
@@ -266,7 +266,7 @@ def test_a_lapsed_feed_comes_back_in_one_event(
     assert site.look(now=later)["root"] == 2
 
 
-def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
+def test_interrupted_online_key_change_is_completed_by_refresh(
     feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     """The new root is out, the timestamp is still that of the old key."""
@@ -289,7 +289,7 @@ def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
         Publisher(FeedDirectory(feed), clock).refresh_online_roles(new)
 
 
-def test_a_timestamp_that_does_not_name_the_newest_root_is_due(feed: Path, keys: FeedKeys) -> None:
+def test_timestamp_without_the_newest_root_is_due(feed: Path, keys: FeedKeys) -> None:
     """Killed between the new root and the timestamp: both verify, and a mirror could hide one."""
     timestamp = feed / "metadata" / "timestamp.json"
     old = timestamp.read_bytes()
@@ -301,7 +301,7 @@ def test_a_timestamp_that_does_not_name_the_newest_root_is_due(feed: Path, keys:
     assert b'"x-ncen-root":2' in timestamp.read_bytes()
 
 
-def test_no_root_is_missing(feed: Path, keys: FeedKeys) -> None:
+def test_missing_root_is_an_error(feed: Path, keys: FeedKeys) -> None:
     for _ in range(2):
         publish_draft(
             feed, draft_renewal(FeedDirectory(feed).read_state(), ["root"], NOW), keys, clock
@@ -313,7 +313,9 @@ def test_no_root_is_missing(feed: Path, keys: FeedKeys) -> None:
         Publisher(FeedDirectory(feed), clock).refresh_online_roles(keys.online)
 
 
-def test_a_root_signed_by_a_stranger_is_no_root(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
+def test_root_signed_by_a_foreign_key_is_ignored(
+    feed: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     """A root that somebody put into the directory counts as damage, never as the newest root."""
     stranger = fresh_signer(tmp_path / "own", "mallory")
     root = FeedDirectory(feed).read_roots()[0]

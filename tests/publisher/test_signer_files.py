@@ -71,13 +71,13 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_what_is_refused(bad: Bad, tmp_path: Path) -> None:
+def test_invalid_signer_settings_are_refused(bad: Bad, tmp_path: Path) -> None:
     with refused(bad.code, match=re.escape(bad.words)):
         load_signer_settings(written(tmp_path, bad.content, bad.mode))
 
 
 @pytest.mark.parametrize("name", ["root", "builder_key", "module"])
-def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> None:
+def test_trusted_root_writable_by_others_is_refused(name: str, tmp_path: Path) -> None:
     """Seen: the signer's own root lay where all of the office could put another one."""
     other = tmp_path / "believed"
     other.write_text("{}")
@@ -95,7 +95,9 @@ def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize(("uid", "gid", "mode"), [(65534, 0, 0o600), (0, 65534, 0o660)])
-def test_nor_to_another_user_or_group(uid: int, gid: int, mode: int, tmp_path: Path) -> None:
+def test_settings_writable_by_another_user_or_group_are_refused(
+    uid: int, gid: int, mode: int, tmp_path: Path
+) -> None:
     other = tmp_path / "believed"
     other.write_text("{}")
     os.chown(other, uid, gid)
@@ -105,7 +107,7 @@ def test_nor_to_another_user_or_group(uid: int, gid: int, mode: int, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe"])
-def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
+def test_special_file_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "signer.toml"
     if kind == "directory":
         path.mkdir()
@@ -115,7 +117,7 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
         load_signer_settings(path)
 
 
-def test_where_it_is_found(tmp_path: Path) -> None:
+def test_settings_file_is_found(tmp_path: Path) -> None:
     """The command line, the environment, the usual place; none is no mistake."""
     home = {"HOME": str(tmp_path)}
     assert find_settings_path(None, home) is None
@@ -128,7 +130,7 @@ def test_where_it_is_found(tmp_path: Path) -> None:
     assert find_settings_path(Path("/b"), {**home, "NCEN_SIGNER": "/a"}) == Path("/b")
 
 
-def test_paths_are_from_the_file(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     text = 'name = "amina"\ntoken = "t"\nkey_id = 3\nroot = "1.root.json"\nstaging = "/s"\n'
     found = load_signer_settings(written(tmp_path, text))
     assert (found.name, found.token, found.key_id, found.key) == ("amina", "t", 3, None)
@@ -162,7 +164,9 @@ def desk(tmp_path: Path, keys: FeedKeys, feed: Path, staged: Path) -> Remembered
     return RememberedDesk(event, officer, secret, made.digest, made.directory)
 
 
-def test_one_file_in_one_file_out(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_event_is_one_file_in_and_one_file_out(
+    desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
     """'sign EVENT' needs nothing else but the digest and the answer; 'merge' takes what came."""
     remembered = ("--signer", str(desk.signer))
     assert run(["show", str(desk.event), *remembered, "--json"]) == 0
@@ -183,7 +187,7 @@ def test_one_file_in_one_file_out(desk: RememberedDesk, capsys: pytest.CaptureFi
     assert row["signed"] == ["amina"]
 
 
-def test_keys_show_says_what_is_remembered(
+def test_keys_show_lists_remembered_settings(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["keys", "show", "--signer", str(desk.signer), "--json"]) == 0
@@ -192,7 +196,9 @@ def test_keys_show_says_what_is_remembered(
     assert run(["keys", "show"]) == 2
 
 
-def test_a_key_of_somebody_else(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_key_of_another_signer_is_refused(
+    desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
     sign = ["sign", str(desk.event), "--signer", str(desk.signer), "--digest", desk.digest,
             "--key", str(desk.signer.parent / "keys/bo.pem"), "--yes",
             "--passphrase-file", str(desk.secret)]  # fmt: skip
@@ -201,7 +207,7 @@ def test_a_key_of_somebody_else(desk: RememberedDesk, capsys: pytest.CaptureFixt
     assert not list(desk.event.parent.glob("*.sig"))
 
 
-def test_a_root_that_is_remembered_is_always_compared(
+def test_remembered_root_is_always_compared(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A drafter could begin a feed of their own: it does not lead from the signer's root."""
@@ -219,7 +225,7 @@ def test_a_root_that_is_remembered_is_always_compared(
     assert "NU-7042" in capsys.readouterr().err
 
 
-def test_one_event_is_one_file(desk: RememberedDesk, tmp_path: Path) -> None:
+def test_event_file_is_reproducible(desk: RememberedDesk, tmp_path: Path) -> None:
     """The same bytes each time, the same event when it is laid out."""
     before = (tmp_path / "release-3.4.0.event").read_bytes()
     assert pack_event(desk.directory).read_bytes() == before
@@ -258,7 +264,7 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_a_file_that_is_no_event(
+def test_non_event_file_is_refused(
     how: str, desk: RememberedDesk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is told as that, nothing is written anywhere, nothing is signed."""
@@ -271,7 +277,7 @@ def test_a_file_that_is_no_event(
     assert sorted(path for path in tmp_path.rglob("*")) == there
 
 
-def test_an_own_root_that_is_not_there_is_never_asked_of_the_drafter(
+def test_missing_own_root_is_not_requested_from_the_drafter(
     desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: "Copy it again from the person who drafted it", of what they are compared with."""

@@ -86,7 +86,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def told(sql: str, engines: tuple[str, ...]) -> list[str]:
+def describe_marks(sql: str, engines: tuple[str, ...]) -> list[str]:
     found = find_marks(sql, engines)
     said = group_marks([LocatedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
     lines = [text.render() for text in (*said.critical, *said.warnings)]
@@ -94,11 +94,11 @@ def told(sql: str, engines: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_program_is_one_mark(case: Case) -> None:
-    assert told(case.sql, BOTH) == list(case.said)
+def test_sql_program_is_one_mark(case: Case) -> None:
+    assert describe_marks(case.sql, BOTH) == list(case.said)
 
 
-def test_what_stands_in_it_is_said_at_its_first_line() -> None:
+def test_statements_of_a_program_body_are_described_at_its_first_line() -> None:
     (mark,) = find_marks(CASES[0].sql, BOTH)
     assert (mark.line, mark.last_line) == (1, 7)
     assert [text.render() for text in mark.descriptions] == [
@@ -120,7 +120,7 @@ def test_what_stands_in_it_is_said_at_its_first_line() -> None:
         "DELETE FROM cases;",
     ],
 )
-def test_nothing_hides_in_what_one_engine_reads_as_a_body(sql: str) -> None:
+def test_nothing_hides_in_engine_specific_bodies(sql: str) -> None:
     """What one of them would run is marked, whatever the other reads."""
 
     def deletes(mark: StatementMark) -> bool:

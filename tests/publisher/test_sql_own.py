@@ -128,7 +128,7 @@ CASES = [
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_own(case: Case, engine: str) -> None:
+def test_statements_on_own_objects_are_recognised(case: Case, engine: str) -> None:
     assert fills_own(case.up, engine) == [found is N for found in case.found]
     assert len(case.found) == len(split_statements(case.up, engine))
 
@@ -138,17 +138,17 @@ def test_own(case: Case, engine: str) -> None:
     'ALTER TABLE cases ADD COLUMN "KG" int; UPDATE cases SET kg = 0',
     'ALTER TABLE cases ADD COLUMN U&"k\\0067" int; UPDATE cases SET kg = 0',
 ])  # fmt: skip
-def test_what_postgresql_keeps_apart_by_case(up: str) -> None:
+def test_quoted_names_are_case_sensitive_on_postgresql(up: str) -> None:
     assert fills_own(up, "postgresql") == [False, False]
 
 
-def test_quoted_names_in_lower_case_are_plain() -> None:
+def test_quoted_lower_case_names_equal_plain_ones() -> None:
     up = 'ALTER TABLE "cases" ADD COLUMN "country" text; UPDATE "cases" SET "country" = 1'
     assert fills_own(up, "postgresql") == [False, True]
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
-def test_emptying_what_was_parked_is_told(engine: str) -> None:
+def test_emptying_parked_data_is_marked(engine: str) -> None:
     up = ADD + BACK + "DROP TABLE ncen_kept.cases; DELETE FROM ncen_kept.b WHERE id IN (SELECT 1)"
     text = up if engine == "postgresql" else up.replace("ncen_kept.", "ncen_kept__")
     found = find_marks(text, [engine], names={"ID"})

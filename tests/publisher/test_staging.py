@@ -23,7 +23,7 @@ from tests.publisher.releases import NOW
 from tests.support.errors import refused
 
 
-def test_what_a_killed_build_left_is_no_file_of_the_release(feed: Path, staged: Path) -> None:
+def test_leftovers_of_a_killed_build_are_ignored(feed: Path, staged: Path) -> None:
     (staged / "targets/.ncen-3.4.0.tar.gz.partial-0011aabb").write_bytes(b"half")
     draft = draft_releases(FeedDirectory(feed).read_state(), staged, NOW)
     assert not [name for name in draft.roles["ncen"].signed.targets if "partial" in name]
@@ -43,7 +43,7 @@ def huge(place: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [link, loop, huge])
-def test_what_no_build_writes_is_refused(feed: Path, staged: Path, make: object) -> None:
+def test_foreign_files_in_staging_are_refused(feed: Path, staged: Path, make: object) -> None:
     assert callable(make)
     make(staged / "targets/releases/ncen/3.5.0.json")
     with pytest.raises(BuildError):
@@ -51,7 +51,7 @@ def test_what_no_build_writes_is_refused(feed: Path, staged: Path, make: object)
 
 
 @pytest.mark.parametrize(("days", "is_refused"), [(1, False), (3, True), (4000, True)])
-def test_a_drafter_whose_clock_is_behind(
+def test_draft_with_a_clock_behind_is_refused(
     feed: Path, tmp_path: Path, days: int, is_refused: bool
 ) -> None:
     """What is drafted would lapse as much earlier; each signer's program refuses it."""
@@ -65,12 +65,12 @@ def test_a_drafter_whose_clock_is_behind(
 
 
 @pytest.mark.parametrize(("days", "is_refused"), [(1, False), (3, True), (4000, True)])
-def test_a_publishing_machine_whose_clock_is_behind(
+def test_publishing_with_a_clock_behind_is_refused(
     feed: Path, keys: FeedKeys, days: int, is_refused: bool
 ) -> None:
     """It would sign lists that have lapsed for every site."""
     (feed / "metadata/timestamp.json").write_bytes(
-        _signed_anew(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
+        _renewed_timestamp(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
     )
     before = contents(feed)
     publisher = Publisher(FeedDirectory(feed), lambda: NOW - timedelta(days=days))
@@ -82,7 +82,7 @@ def test_a_publishing_machine_whose_clock_is_behind(
         publisher.refresh_online_roles(keys.online)
 
 
-def _signed_anew(feed: Path, signer: Signer, expires: datetime) -> bytes:
+def _renewed_timestamp(feed: Path, signer: Signer, expires: datetime) -> bytes:
     """A timestamp that is due: it lapses just now."""
     timestamp = Metadata.from_file(str(feed / "metadata/timestamp.json"))
     timestamp.signed.expires = expires

@@ -124,7 +124,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "here")
 
 
-def test_a_token_and_a_file_reach_the_threshold(
+def test_token_and_file_keys_reach_the_threshold(
     tokens: Tokens, tmp_path: Path, keys: FeedKeys
 ) -> None:
     tokens.add("wco-b")  # a second token is plugged in; the label chooses
@@ -144,7 +144,7 @@ def test_a_token_and_a_file_reach_the_threshold(
     assert FeedDirectory(tmp_path / "own").read_state().root.signed.version == 1
 
 
-def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: FeedKeys) -> None:
+def test_wrong_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: FeedKeys) -> None:
     """Three drafts wait for a signature; the wrong PIN still reaches the token only once."""
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     event = _event(tmp_path / "event", keys, Path(made["public"]))
@@ -163,7 +163,7 @@ def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: FeedKeys) -> 
     ("label", "number", "kind"),
     [("nobody", 2, None), ("wco-a", 3, None), ("wco-a", 4, "rsa:2048"), ("wco-a", 2, "twice")],
 )
-def test_a_token_that_cannot_be_used(
+def test_unusable_token_is_refused(
     tokens: Tokens, tmp_path: Path, label: str, number: int, kind: str | None
 ) -> None:
     if kind == "twice":
@@ -190,7 +190,7 @@ def test_a_token_that_cannot_be_used(
         ("CKR_PIN_LOCKED (0x000000A4)", TOKEN_LOCKED, None),
     ],
 )
-def test_what_a_driver_says_is_told_in_our_words(
+def test_driver_errors_are_described(
     monkeypatch: pytest.MonkeyPatch, said: str, message: ErrorMessage, told: str | None
 ) -> None:
     def refuse(*_: object) -> None:
@@ -205,7 +205,7 @@ def test_what_a_driver_says_is_told_in_our_words(
     assert "Found" not in str(caught.value)
 
 
-def test_a_key_of_no_officer_is_not_asked_for_its_pin(
+def test_pin_is_not_requested_for_a_foreign_key(
     tokens: Tokens, tmp_path: Path, keys: FeedKeys
 ) -> None:
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
@@ -228,9 +228,7 @@ def test_a_key_of_no_officer_is_not_asked_for_its_pin(
     assert "user PIN count low" not in slots
 
 
-def test_only_drivers_of_the_system_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_system_drivers_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DRIVER is not None
     own = tmp_path / "evil.so"
     shutil.copy(DRIVER, own)

@@ -39,7 +39,7 @@ def desk(tmp_path: Path) -> Iterator[DemoSite]:
         yield site
 
 
-def tried(
+def run_trial(
     desk: DemoSite, tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str], *more: str
 ) -> tuple[int, Said, str]:
     for name in ("3.2.4", version):
@@ -54,12 +54,12 @@ def tried(
 
 @in_turns("up")
 @pytest.mark.parametrize("up", [True, False])
-def test_over_and_back(
+def test_release_is_upgraded_and_rolled_back_in_the_sandbox(
     desk: DemoSite, tmp_path: Path, up: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if up:
         desk.start_app()
-    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, told = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["passed"]) == (0, True), told
     assert [stage["name"] for stage in said["stages"]] == [
         "adopt", "check", "plan", "rehearse", "upgrade", "verify", "rollback", "verify again",
@@ -67,14 +67,14 @@ def test_over_and_back(
     assert said["downtime_s"] > 0
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running(), "what was started for the trial is stopped after it"
-    again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    again, refusal, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (again, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code), "no fresh copy any more"
 
 
-def test_a_release_that_fails_says_why(
+def test_failing_release_reports_its_reason(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said, told = tried(desk, tmp_path, "3.3.1", capsys, "--yes")
+    code, said, told = run_trial(desk, tmp_path, "3.3.1", capsys, "--yes")
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
@@ -84,36 +84,36 @@ def test_a_release_that_fails_says_why(
     assert not desk.app_running()
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_built(
+def test_occupied_port_is_reported_before_the_build(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = urllib.parse.urlsplit(desk.options.feed_urls[0]).port
     with socket.create_server(("127.0.0.1", port or 0)):
-        code, refusal, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+        code, refusal, told = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert "building" not in told
 
 
-def test_a_trial_goes_on_from_the_stage_that_failed(
+def test_trial_continues_from_the_failed_stage(
     desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = ["--yes", "--keep", str(tmp_path / "kept")]
-    _, first, _ = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    _, first, _ = run_trial(desk, tmp_path, "3.3.1", capsys, *kept)
     failed = first["stages"][-1]["name"]
     built = {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
-    code, again, told = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    code, again, told = run_trial(desk, tmp_path, "3.3.1", capsys, *kept)
     assert (code, [stage["name"] for stage in again["stages"]]) == (ExitCode.BLOCKED, [failed])
     assert built == {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
 
-    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, *kept)  # one more release
+    code, said, told = run_trial(desk, tmp_path, "3.3.0", capsys, *kept)  # one more release
     assert (code, said["passed"]) == (0, True), told
     assert [stage["name"] for stage in said["stages"]][:2] == ["check", "plan"]
     assert not desk.app_running()
 
     (tmp_path / "3.3.0/more").write_text("x")
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *kept)
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, *kept)
     assert (code, said["error"]["code"]) == (1, ALREADY_PUBLISHED.code)
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert said["error"]["code"] == SANDBOX_UNUSABLE.code, "another feed is not its own"
 
 
@@ -144,7 +144,7 @@ sys.exit(4)
 """
 
 
-def test_a_release_finds_none_of_our_libraries(
+def test_release_does_not_see_our_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With our virtual environment on the path ``python3`` in a release would be the one in it."""
@@ -164,7 +164,7 @@ def test_a_release_finds_none_of_our_libraries(
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_what_a_person_has_to_say_is_said(tmp_path: Path, start: int) -> None:
+def test_trial_gives_the_consent_that_a_rollback_needs(tmp_path: Path, start: int) -> None:
     """Seen: no application with a migrator of its own ever went back on the desk."""
     program = tmp_path / "agent.py"
     program.write_text(STUBBORN.replace("START", str(start)), "utf-8")
@@ -189,7 +189,7 @@ sys.exit(3)
 """
 
 
-def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
+def test_blocked_plan_names_its_blockers(tmp_path: Path) -> None:
     """Seen: 'look over the site: FAILED (3)', 'the stage that failed says why', and no word why."""
     program = tmp_path / "agent.py"
     program.write_text(BLOCKED, "utf-8")
@@ -228,7 +228,7 @@ sys.exit(12)
         ([], None),
     ],
 )
-def test_a_changed_schema_names_the_declaration_that_would_cover_it(
+def test_changed_schema_names_the_missing_declaration(
     tmp_path: Path, kinds: list[str], hint: str | None
 ) -> None:
     """Seen: 'Do not upgrade', to who had made the release and knew what it was."""
@@ -249,7 +249,7 @@ def test_a_changed_schema_names_the_declaration_that_would_cover_it(
         )
 
 
-def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
+def test_application_with_token_health_is_started(tmp_path: Path) -> None:
     """The desk asks as the site does, and gives the token to nobody who is redirected to."""
     heard: list[str | None] = []
 
@@ -290,7 +290,7 @@ def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
         ("[site]", "[site", "line"),
     ],
 )
-def test_what_may_be_a_site_in_use_is_refused(
+def test_possible_production_site_is_refused(
     desk: DemoSite,
     tmp_path: Path,
     old: str,
@@ -301,14 +301,14 @@ def test_what_may_be_a_site_in_use_is_refused(
     text = desk.config_path.read_text()
     assert old in text
     desk.config_path.write_text(text.replace(old, new, 1))
-    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    code, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert why in said["error"]["title"]
     assert not desk.trusted_root.exists()
 
 
 @pytest.mark.parametrize("what", ["state", "root", "nobody agrees", "port"])
-def test_nothing_is_done_to_what_is_there(
+def test_existing_files_are_not_touched(
     desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, expected, more = 1, SANDBOX_UNUSABLE.code, ["--yes"]
@@ -324,7 +324,7 @@ def test_nothing_is_done_to_what_is_there(
     else:
         code, expected, more = 2, "NU-1102", []
     with taken:
-        got, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *more)
+        got, said, _ = run_trial(desk, tmp_path, "3.3.0", capsys, *more)
     assert (got, said["error"]["code"]) == (code, expected)
     assert desk.trusted_root.exists() == (what == "root")
     there = {p.relative_to(desk.state).as_posix() for p in desk.state.rglob("*")}

@@ -117,7 +117,7 @@ class Breaks:
             raise UpdaterError(STORAGE_FAILED, place=self.name, detail="the line broke")
 
 
-def test_a_store_interrupted_at_each_object(
+def test_upload_interrupted_at_each_object_is_completed(
     feed: Path, keys: FeedKeys, tmp_path: Path, store: str
 ) -> None:
     place, url = ObjectStorage("s3://releases/ncen", store), f"{store}/releases/ncen"
@@ -152,7 +152,7 @@ def _new(place: FeedStorage, feed: Path) -> list[str]:
     return [name] if place.read_object(name) == (feed / name).read_bytes() else []
 
 
-def test_a_store_stopped_once_at_every_object(
+def test_clients_see_a_valid_feed_after_each_object(
     feed: Path, keys: FeedKeys, tmp_path: Path, store: str
 ) -> None:
     """From the same beginning each time, so that every prefix of the order is seen by a client."""
@@ -169,7 +169,7 @@ def test_a_store_stopped_once_at_every_object(
         assert seen == ("3.4.0" if at == fresh else "3.3.0")
 
 
-def test_headers_of_a_store(feed: Path, store: str) -> None:
+def test_objects_have_their_headers(feed: Path, store: str) -> None:
     upload_feed(FeedDirectory(feed), ObjectStorage("s3://releases/ncen", store), SilentProgress())
 
     def headers(name: str) -> dict[str, str]:
@@ -190,7 +190,7 @@ def test_headers_of_a_store(feed: Path, store: str) -> None:
         assert answer.code == 404
 
 
-def test_a_store_that_is_not_there(feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_store_is_reported(feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_store(monkeypatch) as url:
         nowhere = ObjectStorage("s3://no-such-bucket/ncen", url)
         with refused(STORAGE_FAILED) as caught:
@@ -198,7 +198,7 @@ def test_a_store_that_is_not_there(feed: Path, monkeypatch: pytest.MonkeyPatch) 
         assert "no-such-bucket" in str(caught.value)
 
 
-def test_a_store_for_which_there_are_no_credentials(
+def test_missing_credentials_are_reported(
     feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch) as url:
@@ -213,7 +213,7 @@ def test_a_store_for_which_there_are_no_credentials(
     assert caught.value.detail is None
 
 
-def test_what_the_system_says_is_told_without_its_number(feed: Path, tmp_path: Path) -> None:
+def test_system_error_is_reported_without_its_number(feed: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with refused(STORAGE_FAILED) as caught:
         upload_feed(
@@ -224,7 +224,7 @@ def test_what_the_system_says_is_told_without_its_number(feed: Path, tmp_path: P
     assert detail.endswith(": File exists")
 
 
-def test_a_directory(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_feed_is_copied_to_a_directory(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     place = DirectoryStorage(mirror)
     upload_feed(FeedDirectory(feed), place, SilentProgress())
@@ -239,7 +239,9 @@ def test_a_directory(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     assert done.timestamp == 3
 
 
-def test_what_must_not_be_written_over(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_newer_or_diverged_copy_is_not_overwritten(
+    feed: Path, keys: FeedKeys, tmp_path: Path
+) -> None:
     place = DirectoryStorage(tmp_path / "mirror")
     upload_feed(FeedDirectory(feed), place, SilentProgress())
     old = tmp_path / "old"
@@ -270,7 +272,7 @@ def test_what_must_not_be_written_over(feed: Path, keys: FeedKeys, tmp_path: Pat
     assert {name: place.read_object(name) for name in place.list_sizes()} == before
 
 
-def test_a_place_that_changes_what_it_is_given(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_altering_storage_is_detected(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     place = DirectoryStorage(tmp_path / "mirror")
     upload_feed(FeedDirectory(feed), place, SilentProgress())
     publish_next(feed, keys, tmp_path)
@@ -290,7 +292,9 @@ def test_a_place_that_changes_what_it_is_given(feed: Path, keys: FeedKeys, tmp_p
         assert site_sees(tmp_path, feed, server.url) == "3.4.0"
 
 
-def test_keys_of_the_online_roles_change(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
+def test_changed_online_keys_are_uploaded_in_a_safe_order(
+    feed: Path, keys: FeedKeys, tmp_path: Path
+) -> None:
     """Both keys have signed: the timestamp goes before the root. One has not: nothing is safe."""
     from ncen_updater.publisher.new.trial import create_keys, publish_draft
     from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
@@ -326,7 +330,7 @@ def test_keys_of_the_online_roles_change(feed: Path, keys: FeedKeys, tmp_path: P
     upload_feed(FeedDirectory(feed), behind, SilentProgress(), accept_interruption=True)
 
 
-def test_the_order() -> None:
+def test_upload_order_is_safe() -> None:
     names = [
         "metadata/timestamp.json", "metadata/10.root.json", "metadata/2.root.json",
         "metadata/3.snapshot.json", "metadata/4.targets.json", "metadata/7.ncen.json",
@@ -346,12 +350,12 @@ def test_the_order() -> None:
 @pytest.mark.parametrize(
     "address", ["", "s3://", "s3:///", "s3:/wco/ncen", "s3:wco", "ftp://host/x", "https://host/x"]
 )
-def test_addresses_that_are_none(address: str) -> None:
+def test_invalid_addresses_are_refused(address: str) -> None:
     with refused(STORAGE_INVALID):
         open_storage(address)
 
 
-def test_a_feed_whose_name_was_typed_wrong_is_not_made(tmp_path: Path) -> None:
+def test_mistyped_feed_path_is_not_created(tmp_path: Path) -> None:
     """Seen: an empty directory, which every later command called a feed that is not whole."""
     feed = FeedDirectory(tmp_path / "fed")
     with refused(FEED_DIRECTORY_MISSING):

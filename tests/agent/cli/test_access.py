@@ -35,13 +35,15 @@ GROUP = "ncen-updater"
         ([GROUP], [], MEMBER_NEEDS_ROOT),
     ],
 )
-def test_what_is_told(now: list[str], listed: list[str], message: ErrorMessage) -> None:
+def test_access_error_names_group_and_command(
+    now: list[str], listed: list[str], message: ErrorMessage
+) -> None:
     error = build_access_error("/var/x", "bruno", GROUP, current_groups=now, group_members=listed)
     assert error.message is message
     assert GROUP in str(error) and "bruno" in str(error) and "/var/x" in str(error)
 
 
-def test_a_configuration_whose_group_was_lost_is_told_as_that() -> None:
+def test_lost_configuration_group_is_reported_as_such() -> None:
     """Seen: "which only the agent itself reads", and to look whether the service ran; it did."""
     error = build_access_error(
         "/etc/a.toml",
@@ -78,12 +80,12 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )
-def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> None:
+def test_denied_path_is_found_in_the_error(error: Exception, path: str | None) -> None:
     assert find_denied_path(error) == path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_a_member_where_no_service_runs(tmp_path: Path) -> None:
+def test_status_of_a_member_without_a_service_names_the_service(tmp_path: Path) -> None:
     """``status`` names the service and sudo, and no lock file that the member may not read."""
     site = make_site(tmp_path / "site")
     for directory in (tmp_path, *tmp_path.parents):
@@ -107,7 +109,9 @@ def test_a_member_where_no_service_runs(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("closed", ["state", "config"])
 @pytest.mark.parametrize("command", ["status", "doctor", "plan", "history", "verify"])
-def test_who_is_in_no_group(tmp_path: Path, command: str, closed: str) -> None:
+def test_user_in_no_group_is_told_which_group_to_join(
+    tmp_path: Path, command: str, closed: str
+) -> None:
     site = make_site(tmp_path / "site")
     place = site.state if closed == "state" else site.root
     for directory in (tmp_path, *tmp_path.parents):

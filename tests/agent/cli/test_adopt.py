@@ -30,7 +30,7 @@ def code_of(live: LiveSite, *arguments: str) -> tuple[int, str | None]:
     return done.returncode, (json.loads(done.stdout).get("error") or {}).get("code")
 
 
-def test_a_version_that_was_typed_wrong(tmp_path: Path) -> None:
+def test_mistyped_version_is_not_adopted(tmp_path: Path) -> None:
     with live_site(tmp_path, (OLD, NEW), soak_s=0.1) as live:
         demo, before = live.demo, live.facts()
         assert code_of(live, "adopt", NEW) == (3, "NU-6063")  # 'current' leads elsewhere
@@ -62,7 +62,7 @@ def test_a_version_that_was_typed_wrong(tmp_path: Path) -> None:
         assert live.run("verify").returncode == 0
 
 
-def test_what_the_application_says_and_a_lost_journal(tmp_path: Path) -> None:
+def test_adoption_uses_the_reported_version_and_restores_a_lost_journal(tmp_path: Path) -> None:
     with live_site(tmp_path, (OLD, NEW), soak_s=0.1) as live:
         done = live.run("adopt", f"v{OLD}.0", "--dry-run")
         assert f"Version reported by the application: {OLD}" in done.stdout, done.stderr
@@ -100,7 +100,7 @@ def newer(tmp_path: Path) -> Iterator[LiveSite]:
             yield LiveSite(demo, feed.directory)
 
 
-def test_a_mistake_is_corrected_while_nothing_followed(newer: LiveSite) -> None:
+def test_mistaken_adoption_is_correctable_before_the_first_change(newer: LiveSite) -> None:
     demo = newer.demo
     mistaken = newer.run("adopt", OLD, DOWN)  # its checks cannot tell, and a person said so
     assert mistaken.returncode == 0, mistaken.stderr

@@ -84,7 +84,7 @@ def desk(newcomer: Desk) -> Desk:
     return newcomer
 
 
-def test_release_that_failed_here_has_a_dossier_for_its_retry(desk: Desk) -> None:
+def test_failed_release_has_a_dossier_for_its_retry(desk: Desk) -> None:
     """Seen: "3.3.0 must be approved", and "No release to approve" in place of what to decide on."""
     desk.json("rehearse")
     with Journal.open(desk.state / JOURNAL_FILE) as journal:
@@ -92,7 +92,7 @@ def test_release_that_failed_here_has_a_dossier_for_its_retry(desk: Desk) -> Non
     assert desk.json("dossier", "--output", str(desk.state / "page.html"))["version"] == "3.3.0"
 
 
-def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
+def test_nothing_newer_is_claimed_before_the_feed_was_read(
     newcomer: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be(monkeypatch, "amina", 1001)
@@ -158,7 +158,7 @@ def the_dossier_of_it(desk: Desk, directory: Path, binding: str) -> None:
     assert "mise à niveau" in out
 
 
-def test_two_people_approve_what_was_rehearsed(
+def test_two_approvers_approve_what_was_rehearsed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as somebody:
@@ -186,7 +186,7 @@ def test_two_people_approve_what_was_rehearsed(
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])
-    assert begins(seen) == ("not-automatic", "approval")
+    assert read_start(seen) == ("not-automatic", "approval")
     first = desk.json("approve", "--yes")
     assert [a["actor"] for a in first["approvals"]] == ["amina"]
     the_dossier_of_it(desk, tmp_path, first["binding"])
@@ -202,7 +202,7 @@ def test_two_people_approve_what_was_rehearsed(
     out = desk.run("approve", "--yes")[1]
     assert "You had approved it before" not in out
     last = desk.json("approve", "--dry-run")
-    assert (last["missing"], begins(last)) == (0, ("not-automatic", "not-scheduled"))
+    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "not-scheduled"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
@@ -210,11 +210,11 @@ def test_two_people_approve_what_was_rehearsed(
     assert desk.json("approve", "--yes", code=1)["error"]["code"] == "NU-6027"
 
 
-def begins(said: Any) -> tuple[str, str | None]:
+def read_start(said: Any) -> tuple[str, str | None]:
     return said["starts_at"]["kind"], said["starts_at"]["wait_reason"]
 
 
-def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again(
+def test_insufficient_rights_skip_the_prompt_and_a_new_rehearsal_needs_new_approvals(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "Upgrade now?", and after the yes that two people have to approve it first.
@@ -243,7 +243,7 @@ def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves
     assert again["binding"] != first["binding"]
 
 
-def test_a_yes_is_taken_back_where_nothing_is_on_offer(
+def test_approval_is_withdrawn_although_no_release_is_offered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.json("rehearse")
@@ -265,7 +265,7 @@ def test_a_yes_is_taken_back_where_nothing_is_on_offer(
     assert desk.json("approve", "--dry-run")["approvals"] == []
 
 
-def test_a_chosen_time(desk: Desk) -> None:
+def test_upgrade_is_scheduled_and_cancelled(desk: Desk) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
     assert desk.json("schedule", later, code=13)["error"]["code"] == "NU-6024"
     code, out, _ = desk.run("schedule", "--cancel")
@@ -292,7 +292,7 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert (said["cancelled"], said["scheduled"]) == (0, None)
 
 
-def test_a_time_is_reckoned_with_before_it_is_chosen(
+def test_proposed_time_is_considered_before_it_is_chosen(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: nothing begins "before somebody types ... schedule TIME", said of that very time."""
@@ -308,7 +308,7 @@ def test_a_time_is_reckoned_with_before_it_is_chosen(
     assert last.startswith("With this schedule: "), last
 
 
-def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
+def test_dossier_of_a_failed_release_is_written(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Seen: NU-2207 in the log of the service at each event, for it may be approved once more."""

@@ -51,21 +51,21 @@ def _kinds(module: str, node: ast.expr) -> Iterator[str]:
         assert ast.unparse(node) in HANDED_ON, f"{module}: {ast.unparse(node)}"
 
 
-def test_every_kind_that_is_written_has_words() -> None:
+def test_every_event_kind_has_a_label() -> None:
     written = {kind for module, call in _calls() for kind in _kinds(module, call.args[0])}
     written |= CAUSE_BY_START_EVENT.keys() | END_EVENTS  # of ``cause``
     assert len(written) > 40
     assert written - EVENT_LABELS.keys() == set()
 
 
-def test_every_name_of_what_is_written_has_words() -> None:
+def test_every_event_field_has_a_label() -> None:
     written = {word.arg for _, call in _calls() for word in call.keywords if word.arg}
     assert len(written) > 30
     assert written - EVENT_FIELD_LABELS.keys() == set()
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_LABELS))
-def test_every_kind_is_told_in_words(kind: str) -> None:
+def test_every_event_kind_is_described(kind: str) -> None:
     data = {"error": "Permission denied", "step": "fence", "held": True, "low_s": 0.29}
     said = format_event(AT.isoformat(), kind, data, "fr")
     assert foreign(said) == []
@@ -81,7 +81,7 @@ def test_every_kind_is_told_in_words(kind: str) -> None:
     )
 
 
-def test_what_events_hold_is_told_in_french() -> None:
+def test_event_values_are_translated_to_french() -> None:
     data: dict[str, object] = dict.fromkeys(EVENT_FIELD_LABELS, "x-1")
     data |= {"step": StepName.CUT_OVER.value, "action": "upgrade", "mode": "migrate", "uid": 7}
     data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "reasons": []}

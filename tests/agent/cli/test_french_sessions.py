@@ -64,7 +64,7 @@ def text_of(page: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", bare))
 
 
-def test_a_digest_is_no_word() -> None:
+def test_digest_is_not_taken_for_a_word() -> None:
     """Once in a hundred runs a group of a digest had letters only, and the session failed."""
     digest = "0123456789abcdef" * 3 + "abcdefaf" + "cafebabe"
     assert foreign(f"Empreinte : {group_digest(digest)}") == []
@@ -75,7 +75,7 @@ def ask(site: LiveSite, words: Sequence[str]) -> subprocess.CompletedProcess[str
     return site.run(*words, LANGUAGE="fr")
 
 
-def test_a_whole_session(tmp_path: Path) -> None:
+def test_whole_session_is_in_french(tmp_path: Path) -> None:
     assert {words[0] for words in SESSION} == set(COMMANDS)
     said: list[tuple[str, str]] = []
     with live_site(tmp_path, ("3.2.4", "3.3.0", "3.3.1", "3.3.8"), soak_s=0.3) as site:
@@ -107,14 +107,14 @@ def test_a_whole_session(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", [row[0] for row in TYPED], ids=" ".join)
-def test_what_people_type_wrongly(tmp_path: Path, typed: list[str]) -> None:
+def test_errors_about_mistyped_commands_are_in_french(tmp_path: Path, typed: list[str]) -> None:
     done = make_site(tmp_path / "site").run(*typed, LANGUAGE="fr")
     assert done.returncode == 2
     assert foreign(done.stdout + done.stderr, *COMMANDS, *typed) == []
 
 
 @pytest.mark.parametrize(("before", "after"), [row[:2] for row in MISCONFIGURED])
-def test_what_people_write_wrongly_into_the_configuration(
+def test_errors_about_configuration_mistakes_are_in_french(
     tmp_path: Path, before: str, after: str
 ) -> None:
     site = make_site(tmp_path / "site")

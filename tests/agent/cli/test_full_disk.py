@@ -19,7 +19,7 @@ UNSHARE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-use
 MOUNT = 'mount -t tmpfs -o size=4k,mode=0700 tmpfs "$1" && shift && exec "$@"'
 
 
-def test_exit_code_8_and_nothing_changed(tmp_path: Path) -> None:
+def test_full_disk_exits_with_8_and_changes_nothing(tmp_path: Path) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("there is no 'unshare' to mount a small disk with")
     place = tmp_path / "trial"
@@ -61,7 +61,7 @@ def small_disk_at(place: Path) -> Iterator[None]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_the_agents_own_disk_is_full(tmp_path: Path) -> None:
+def test_full_agent_disk_stops_writers_but_not_readers(tmp_path: Path) -> None:
     """Typed words and exit code 8 for what has to write; who only reads still answers."""
     with live_site(tmp_path, ("3.2.4", "3.3.0"), soak_s=0.1) as site:
         assert site.run("adopt", "3.2.4").returncode == 0

@@ -36,7 +36,7 @@ def test_every_command_is_in_one_group_and_has_an_example(program: str) -> None:
 
 
 @pytest.mark.parametrize(("program", "name", "line"), ROWS, ids=[row[2] for row in ROWS])
-def test_every_example_can_be_typed(
+def test_every_example_is_a_valid_command(
     program: str, name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = shlex.split(line)
@@ -74,7 +74,7 @@ def test_every_exit_code_of_the_agent_has_a_meaning() -> None:
         ("fr", ("Exemples\N{NO-BREAK SPACE}:", "Codes de sortie\N{NO-BREAK SPACE}:")),
     ],
 )
-def test_help_shows_them(
+def test_help_shows_groups_examples_and_exit_codes(
     program: str, language: str, words: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "rollback" if program == "ncen-updater" else "lint"
@@ -92,5 +92,5 @@ def test_help_shows_them(
      ("1" + ".1" * (1 << 19) + " ", False)],
     ids=range(6),
 )  # fmt: skip
-def test_a_version_is_known_in_one_pass(word: str, is_one: bool) -> None:
+def test_version_pattern_matches_in_linear_time(word: str, is_one: bool) -> None:
     assert bool(VERSION_PATTERN.fullmatch(word)) is is_one

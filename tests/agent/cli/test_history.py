@@ -96,7 +96,7 @@ def undone(journal: Journal) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-4201")
 
 
-def torn(journal: Journal) -> None:
+def interrupt_migration(journal: Journal) -> None:
     """The machine fell in the migration, and what starts first undid it."""
     journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH, StepName.MAINTENANCE_ON, StepName.COPY)
@@ -116,7 +116,7 @@ def interrupted(journal: Journal) -> None:
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-6010")
 
 
-def taken_back(journal: Journal) -> None:
+def record_rollback(journal: Journal) -> None:
     committed(journal, ChangeFacts(soak_error=LazyText("status 503")))
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
     journal.begin_change(BACK, ChangeFacts(undone_upgrade=UPGRADE.id))
@@ -156,7 +156,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
         "  reverted; no data loss",
     ]),
-    "torn": (torn, [
+    "torn": (interrupt_migration, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: <long>",
@@ -173,7 +173,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  failed <at> (copying the databases): NU-9999 it is gone",
         "  reverted; no data loss",
     ]),
-    "reverted": (taken_back, [
+    "reverted": (record_rollback, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, finished",
         "  failed in the soak period: status 503",
         "  rolled back by change bbbbbbbb",
@@ -187,7 +187,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
+def test_change_is_summarised_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     make, expected = CHANGES[name]
     with Journal.open(site.journal, now=Clock()) as journal:
         make(journal)
@@ -207,7 +207,7 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     assert list(format_change(report, "fr"))
 
 
-def test_open_change_is_interrupted_unless_somebody_works_on_it(site: TrialSite) -> None:
+def test_open_change_is_interrupted_unless_a_process_runs_it(site: TrialSite) -> None:
     with Journal.open(site.journal, now=Clock()) as journal:
         opened(journal)
     assert re.search(r"abcdefgh +upgrade .* interrupted ", site.run("history").stdout)
@@ -215,7 +215,7 @@ def test_open_change_is_interrupted_unless_somebody_works_on_it(site: TrialSite)
         assert re.search(r"abcdefgh +upgrade .* running ", site.run("history").stdout)
 
 
-def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
+def test_cause_is_translated_to_french(site: TrialSite) -> None:
     with Journal.open(site.journal, now=Clock()) as journal:
         undone(journal)
         report = to_json_value(build_change_report(journal, UPGRADE.id), "fr")
@@ -226,7 +226,7 @@ def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
     assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 
 
-def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
+def test_events_are_shown_on_request(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         undone(journal)
     short, long = site.run("history", UPGRADE.id), site.run("history", UPGRADE.id, "--events")
@@ -238,7 +238,7 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     assert document["failure"]["step"] == "migrate"
 
 
-def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
+def test_failed_change_in_the_list_names_its_details(site: TrialSite) -> None:
     """Seen: a code in a row, and no word of where its meaning stands."""
     with Journal.open(site.journal, now=Clock()) as journal:
         undone(journal)
@@ -246,7 +246,7 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
     assert f"For the last failure, run: ncen-updater history {UPGRADE.id}" in said
 
 
-def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: TrialSite) -> None:
+def test_list_shows_the_soak_failure_and_who_rolled_back(site: TrialSite) -> None:
     """Seen: "finished", without a code, and the rollback "started by" who ordered the upgrade."""
     with Journal.open(site.journal, now=Clock()) as journal:
         committed(journal, ChangeFacts(soak_error=LazyText("status 503")))
@@ -266,7 +266,7 @@ def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: Tria
     assert "started by" not in said
 
 
-def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site: TrialSite) -> None:
+def test_list_shows_failed_rehearsals_and_imports(site: TrialSite) -> None:
     """Seen: "No change was ever begun here."."""
     with Journal.open(site.journal, now=Clock()) as journal:
         rehearsals = RehearsalStore(journal)
@@ -283,7 +283,7 @@ def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site:
     assert "3.3.1 imported from ke.ncen by yves" in said
 
 
-def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_began(
+def test_emergency_rollback_shows_actor_and_reason(
     site: TrialSite,
 ) -> None:
     with Journal.open(site.journal) as journal:
@@ -307,7 +307,7 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
     ("kind", "words"),
     [("upgrade", "downloading and verifying the release"), ("rollback", "verifying the release")],
 )
-def test_the_way_back_downloads_nothing(kind: str, words: str) -> None:
+def test_rollback_reports_no_download(kind: str, words: str) -> None:
     """Seen: a rollback was "downloading and verifying the release", which it has here."""
     assert translate_step_label("fetch", kind, "en") == words
     assert translate_step_label("copy", kind, "en") == "copying the databases"

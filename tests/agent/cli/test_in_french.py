@@ -12,17 +12,17 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import BundlePa
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_UNREACHABLE
-from tests.agent.cli.test_parts import SITE
+from tests.agent.cli.test_rendering import SITE
 
 
-def test_the_parts_of_a_bundle() -> None:
+def test_bundle_parts_are_in_french() -> None:
     bundle = SupportBundle(parts=(BundlePart("site.json", "x" * 1500),), leaks=(), unread={})
     line = format_support_bundle(bundle, (), None).lines[0]
     assert isinstance(line, LazyText), "a size in a bare string has the unit of English"
     assert line.render("fr") == "  site.json : 1,5 ko"
 
 
-def test_a_journal_that_may_not_be_read() -> None:
+def test_unreadable_journal_is_reported_in_french() -> None:
     said = format_site_state(
         dataclasses.replace(SITE, journal=JournalPermissionError(path="/x")), None
     )
@@ -31,7 +31,7 @@ def test_a_journal_that_may_not_be_read() -> None:
     ]
 
 
-def test_what_could_not_be_found_out() -> None:
+def test_unavailable_facts_are_reported_in_french() -> None:
     error = UpdaterError(DATABASE_UNREACHABLE, database="main", detail="Connection refused")
     said = format_site_state(dataclasses.replace(SITE, observed_state=error), None)[-1].render("fr")
     assert "NU-4002" in said and "Connexion impossible" in said

@@ -65,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["nonsense"], 2, "NU-1101"),
     ],
 )
-def test_refusals(
+def test_refused_commands_have_an_exit_code_and_a_document(
     site: LiveSite,
     arguments: list[str],
     exit_code: int,
@@ -105,7 +105,7 @@ def test_refusals(
         (["--version"], 0, {"version"}),
     ],
 )
-def test_documents(
+def test_json_documents_have_their_keys(
     site: LiveSite, arguments: list[str], exit_code: int, keys: set[str]
 ) -> None:  # fmt: skip
     done = site.run(*arguments, "--json", "--quiet")
@@ -114,7 +114,7 @@ def test_documents(
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_help_in_french(site: LiveSite, name: str) -> None:
+def test_help_is_in_french(site: LiveSite, name: str) -> None:
     done = site.run("--lang", "fr", *filter(None, [name]), "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Utilisation :")
@@ -122,13 +122,13 @@ def test_help_in_french(site: LiveSite, name: str) -> None:
     assert not re.search(r"\bprogress\b", done.stdout)
 
 
-def test_plan_sql_is_nothing_but_sql(site: LiveSite) -> None:
+def test_plan_sql_prints_only_sql(site: LiveSite) -> None:
     out = site.run("plan", "3.3.0", "--sql").stdout
     assert out.startswith("-- 3.2.4 -> 3.3.0\n")
     assert "CREATE TABLE" in out
 
 
-def test_a_hold_forbids_and_is_enforced_below_the_command_line(site: LiveSite) -> None:
+def test_hold_is_enforced_below_the_command_line(site: LiveSite) -> None:
     before = site.facts()
     assert site.run("hold", "--reason", "fair").returncode == 0
     try:
@@ -142,7 +142,7 @@ def test_a_hold_forbids_and_is_enforced_below_the_command_line(site: LiveSite) -
         assert "Removed: 1 hold" in site.run("unhold").stdout
 
 
-def test_a_bad_release_is_undone_and_remembered(site: LiveSite) -> None:
+def test_bad_release_is_reverted_and_marked_bad(site: LiveSite) -> None:
     before = site.facts()
     done = site.run("upgrade", "3.3.1", "--yes", "--json")
     assert done.returncode == 11
@@ -157,7 +157,7 @@ def test_a_bad_release_is_undone_and_remembered(site: LiveSite) -> None:
     assert "Marked bad: 3.3.1" in site.run("status").stdout
 
 
-def test_a_release_that_turns_bad_is_rolled_back_and_says_why(site: LiveSite) -> None:
+def test_release_that_fails_its_soak_is_rolled_back_with_a_reason(site: LiveSite) -> None:
     config = site.demo.config_path
     text = config.read_text()
     config.write_text(text.replace("seconds = 0.3", "seconds = 30.0"))
@@ -172,7 +172,9 @@ def test_a_release_that_turns_bad_is_rolled_back_and_says_why(site: LiveSite) ->
     assert site.facts()[0] == "3.2.4"
 
 
-def test_no_line_and_an_altered_list(site: LiveSite, tmp_path: Path) -> None:
+def test_unreachable_feed_and_altered_metadata_change_nothing(
+    site: LiveSite, tmp_path: Path
+) -> None:
     before = site.facts()
     away = tmp_path / "agent.toml"
     away.write_text(re.sub(r"urls = .*", 'urls = ["http://127.0.0.1:9/"]', site.config()))
@@ -193,7 +195,9 @@ def test_no_line_and_an_altered_list(site: LiveSite, tmp_path: Path) -> None:
 
 @in_turns("number")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signals) -> None:
+def test_signal_during_an_upgrade_leaves_the_site_consistent(
+    site: LiveSite, number: signal.Signals
+) -> None:
     before = site.facts()
     with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
         wait_for(process, "migrating the databases")
@@ -205,7 +209,7 @@ def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signal
     assert site.demo.app_running()
 
 
-def test_a_killed_upgrade_is_resumed_at_boot_and_by_hand(site: LiveSite) -> None:
+def test_killed_upgrade_is_resumed_at_boot_and_by_command(site: LiveSite) -> None:
     before = site.facts()
     with site.started("upgrade", "3.3.0", "--yes") as process:
         wait_for(process, "migrating the databases")
@@ -223,7 +227,7 @@ def test_a_killed_upgrade_is_resumed_at_boot_and_by_hand(site: LiveSite) -> None
 
 
 @pytest.mark.parametrize("broken_off", [False, True])
-def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> None:
+def test_upgrade_and_rollback_are_confirmed_at_a_terminal(site: LiveSite, broken_off: bool) -> None:
     before = site.facts()
     config = site.demo.config_path
     text = config.read_text()
@@ -280,7 +284,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
         assert told[-1].number + 1 == begun.number, "written down before anything is done"
 
 
-def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
+def test_closed_output_pipe_changes_nothing(site: LiveSite) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "plan", "3.3.0", "--json"],
         env=site.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -293,7 +297,7 @@ def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
     assert "Traceback" not in err and "BrokenPipe" not in err
 
 
-def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
+def test_progress_is_redrawn_only_on_a_terminal(site: LiveSite) -> None:
     command = [*PROGRAM, "check"]
     exit_code, shown = run_on_terminal(command, site.environment())
     assert exit_code == 0
@@ -317,7 +321,7 @@ def test_plan_fits_a_terminal_and_lists_its_steps_on_request(site: LiveSite) -> 
     assert "copie des bases de données" in french
 
 
-def test_severity_is_in_colour_on_a_terminal_only(site: LiveSite) -> None:
+def test_severity_is_coloured_only_on_a_terminal(site: LiveSite) -> None:
     command = [*PROGRAM, "plan", "3.3.0"]
     shown = run_on_terminal(command, site.environment())[1]
     assert "\x1b[33m[warning]\x1b[0m NU-" in shown
@@ -327,9 +331,7 @@ def test_severity_is_in_colour_on_a_terminal_only(site: LiveSite) -> None:
 
 @in_turns("answer", "language")
 @pytest.mark.parametrize(("answer", "language"), [("no", "en"), ("", "en"), ("non", "fr")])
-def test_a_question_that_is_not_agreed_to_begins_nothing(
-    site: LiveSite, answer: str, language: str
-) -> None:
+def test_declined_prompt_starts_nothing(site: LiveSite, answer: str, language: str) -> None:
     before, history = site.facts(), site.run("history", "--json").stdout
     question = {"en": "Upgrade ncen to", "fr": "Mettre ncen"}[language]
     exit_code, shown = run_on_terminal(
@@ -341,7 +343,7 @@ def test_a_question_that_is_not_agreed_to_begins_nothing(
     assert site.run("history", "--json").stdout == history
 
 
-def test_a_question_that_is_agreed_to(site: LiveSite) -> None:
+def test_accepted_prompt_is_carried_out(site: LiveSite) -> None:
     before = site.facts()
     exit_code, shown = run_on_terminal(
         [*PROGRAM, "upgrade", "3.3.1", "--retry", "--lang", "fr"],

@@ -32,7 +32,7 @@ from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.agent.cli.site import CONFIG, TrialSite
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -58,12 +58,12 @@ TYPED: list[tuple[list[str], int, str, str]] = [
 
 
 @pytest.mark.parametrize(("typed", "exit_code", "code", "words"), TYPED)
-def test_typed(
+def test_mistyped_command_has_a_helpful_error(
     site: TrialSite, typed: list[str], exit_code: int, code: str, words: str
 ) -> None:  # fmt: skip
     done = site.run(*typed)
     assert (done.returncode, code in done.stderr) == (exit_code, True), done.stderr
-    assert words in said(done)
+    assert words in output_of(done)
 
 
 #: Word to the command that is suggested for it; None for words that only look like one.
@@ -89,7 +89,7 @@ def test_command_is_suggested_by_meaning(
 
 
 @pytest.mark.parametrize("program", [main, publisher_main])
-def test_synonyms_lead_to_commands_and_are_none(program: ModuleType) -> None:
+def test_synonyms_lead_to_commands_without_being_commands(program: ModuleType) -> None:
     words = " ".join(program.SYNONYMS.values()).split()
     assert set(program.SYNONYMS) <= set(program.COMMANDS)
     assert not set(words) & set(program.COMMANDS)
@@ -97,7 +97,7 @@ def test_synonyms_lead_to_commands_and_are_none(program: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("typed", ["--to", "--at"])
-def test_nothing_is_offered_that_was_hardly_meant(site: TrialSite, typed: str) -> None:
+def test_no_suggestion_is_made_for_distant_words(site: TrialSite, typed: str) -> None:
     done = site.run("rollback", typed, "3.2.4")
     assert f"No such option '{typed}'" in done.stderr
     assert "Did you mean" not in done.stderr
@@ -129,14 +129,14 @@ def misconfigured(site: TrialSite, before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(("before", "after", "code", "words"), MISCONFIGURED)
-def test_misconfigured(
+def test_configuration_mistake_has_a_helpful_error(
     site: TrialSite, before: str, after: str, code: str, words: str
 ) -> None:  # fmt: skip
     misconfigured(site, before, after)
     done = site.run("doctor")
-    assert code in done.stdout and words in said(done), done.stdout
+    assert code in done.stdout and words in output_of(done), done.stdout
     for never in ("is empty", "isoformat", "Cannot overwrite", "Traceback"):
-        assert never not in said(done)
+        assert never not in output_of(done)
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_misconfigured(
         ("slots", "slot", "NU-3201", "Check current and slots in [paths]"),
     ],
 )
-def test_places_that_are_not_there(
+def test_missing_paths_are_reported(
     site: TrialSite, setting: str, value: str, code: str, words: str
 ) -> None:
     text = CONFIG.format(root=site.root)
     site.config.write_text(text.replace(f'{setting} = "{setting}"', f'{setting} = "{value}"'))
     done = site.run("doctor")
-    assert code in done.stdout and words in said(done), done.stdout
-    assert "Do not upgrade" not in said(done)
+    assert code in done.stdout and words in output_of(done), done.stdout
+    assert "Do not upgrade" not in output_of(done)
 
 
 POSTGRESQL = """engine = "postgresql"
@@ -173,12 +173,12 @@ def at_a_server(site: TrialSite, *lines: str) -> None:
     site.config.write_text(text[:begin] + POSTGRESQL + "".join(lines) + text[end:])
 
 
-def test_a_server_that_is_not_there(site: TrialSite) -> None:
+def test_unreachable_database_server_is_reported(site: TrialSite) -> None:
     at_a_server(site)
     done = site.run("doctor")
     assert done.returncode == 3, done.stderr
     for words in ("NU-4002", "Connection refused", "systemctl status postgresql"):
-        assert words in said(done)
+        assert words in output_of(done)
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ def test_a_server_that_is_not_there(site: TrialSite) -> None:
         (None, "file not found"),
     ],
 )
-def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
+def test_password_file_mistakes_are_reported(site: TrialSite, mode: int | None, words: str) -> None:
     path = site.root / "password"
     if mode is not None:
         path.write_text("*:*:*:agent:secret\n")
         path.chmod(mode)
     at_a_server(site, f'password_file = "{path}"\n')
     done = site.run("doctor")
-    assert words.format(path=path) in said(done), done.stdout
+    assert words.format(path=path) in output_of(done), done.stdout
     assert "secret" not in done.stdout
 
 
@@ -211,7 +211,9 @@ def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
         (None, "connection refused. Is the server running on that host", None),
     ],
 )
-def test_why_a_server_refuses(code: str | None, words: str, message: ErrorMessage | None) -> None:
+def test_refused_connection_is_classified(
+    code: str | None, words: str, message: ErrorMessage | None
+) -> None:
     assert classify_refusal(code, words) is message
 
 
@@ -228,7 +230,7 @@ def test_why_a_server_refuses(code: str | None, words: str, message: ErrorMessag
         (None, False),
     ],
 )
-def test_only_a_person_mends_a_refused_login(code: str | None, refused: bool) -> None:
+def test_refused_login_needs_an_operator(code: str | None, refused: bool) -> None:
     error = UpdaterError()
     error.__cause__ = DatabaseUnreachableError(database="x", sqlstate=code)
     assert find_away(error) is error.__cause__
@@ -238,7 +240,7 @@ def test_only_a_person_mends_a_refused_login(code: str | None, refused: bool) ->
 
 
 @NEWEST
-def test_names_that_a_server_does_not_know(postgres: EmbeddedPostgres) -> None:
+def test_unknown_database_and_role_are_named(postgres: EmbeddedPostgres) -> None:
     for user, database, message in (
         ("nobody_here", "postgres", ROLE_UNKNOWN),
         (postgres.user, "nowhere", DATABASE_UNKNOWN),
@@ -254,7 +256,7 @@ def test_names_that_a_server_does_not_know(postgres: EmbeddedPostgres) -> None:
     ("typed", "command"),
     [("update", "upgrade"), ("downgrade", "rollback"), ("revert", "rollback")],
 )
-def test_name_of_another_program_is_an_alias_that_is_not_shown(
+def test_foreign_command_name_is_a_hidden_alias(
     typed: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([typed, "--help"]) == 0

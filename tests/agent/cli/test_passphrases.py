@@ -12,7 +12,7 @@ from ncen_updater.publisher.cli.options import make_passphrase_prompt
 from tests.support.errors import refused
 
 
-def asked(path: Path) -> str:
+def read_secret(path: Path) -> str:
     return make_passphrase_prompt(CliSession("ncen-publisher", language="en"), None, path)(
         Path("a.pem")
     )
@@ -38,7 +38,7 @@ def secret(tmp_path: Path) -> Path:
         (0o444, True, False),
     ],
 )
-def test_what_others_may_read_is_not_taken(
+def test_passphrase_file_readable_by_others_is_rejected(
     secret: Path, monkeypatch: pytest.MonkeyPatch, mode: int, as_credential: bool, taken: bool
 ) -> None:
     secret.chmod(mode)
@@ -46,7 +46,7 @@ def test_what_others_may_read_is_not_taken(
         "CREDENTIALS_DIRECTORY", str(secret.parent if as_credential else secret.parent.parent)
     )
     if taken:
-        assert asked(secret) == "correct horse"
+        assert read_secret(secret) == "correct horse"
     else:
         with refused(BAD_PASSPHRASE_SOURCE):
-            asked(secret)
+            read_secret(secret)

@@ -45,7 +45,7 @@ HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["history"], ["--help"]])
-def test_imports_nothing_heavy(site: TrialSite, arguments: list[str]) -> None:
+def test_status_imports_nothing_heavy(site: TrialSite, arguments: list[str]) -> None:
     site.run("status")  # which checks the configuration, and notes it
     code = (
         "import sys; from ncen_updater.agent.cli.main import run; rc = run(sys.argv[1:]);"
@@ -58,7 +58,7 @@ def test_imports_nothing_heavy(site: TrialSite, arguments: list[str]) -> None:
     assert done.stderr == "[] 0\n"
 
 
-def test_a_site_at_rest(site: TrialSite) -> None:
+def test_idle_site_is_described(site: TrialSite) -> None:
     done = site.run("status")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -78,7 +78,7 @@ def test_unhealthy_application_is_shown_with_the_next_command(site: TrialSite) -
 
 
 @pytest.mark.parametrize("state", ["state", None])
-def test_a_new_site_is_told_what_to_type_next(site: TrialSite, state: str | None) -> None:
+def test_new_site_names_the_next_command(site: TrialSite, state: str | None) -> None:
     """Whether its state directory was made already, or not."""
     (site.root / "current").unlink()
     site.journal.unlink()
@@ -94,7 +94,7 @@ def test_a_new_site_is_told_what_to_type_next(site: TrialSite, state: str | None
     assert site.run("status").returncode == 12, "a journal that is lost is another matter"
 
 
-def test_a_closed_door_is_said(site: TrialSite) -> None:
+def test_maintenance_is_reported(site: TrialSite) -> None:
     (site.root / "door").touch()
     assert "Status: maintenance page shown" in site.run("status").stdout
     document = json.loads(site.run("status", "--json").stdout)
@@ -103,7 +103,7 @@ def test_a_closed_door_is_said(site: TrialSite) -> None:
     assert running["availability"]["state"] == "maintenance"
 
 
-def test_another_process_at_work(site: TrialSite) -> None:
+def test_running_operation_of_another_process_is_shown(site: TrialSite) -> None:
     site.open_change(StepName.FETCH, StepName.COPY)
     with hold_change_lock(site.state / "change.lock", "upgrade"):
         done = site.run("status")
@@ -115,7 +115,7 @@ def test_another_process_at_work(site: TrialSite) -> None:
     assert document["journal"]["open_change"]["step"] == "copy"
 
 
-def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
+def test_interrupted_change_names_the_resume_command(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     assert "Run: sudo ncen-updater resume" in site.run("status").stdout
 
@@ -129,7 +129,7 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
         (ChangeState.STUCK, False),
     ],
 )
-def test_where_a_service_runs_it_is_no_persons_task(
+def test_interrupted_change_of_a_running_service_needs_no_operator(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch, state: ChangeState, by_itself: bool
 ) -> None:
     """Seen: "run 'ncen-updater resume'", and below it that the service did so just then."""
@@ -145,7 +145,7 @@ def test_where_a_service_runs_it_is_no_persons_task(
     assert ("ncen-updater resume" in told) is not by_itself
 
 
-def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
+def test_service_operation_excludes_the_interrupted_message(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "nobody works on it", and below it "Now: a rollback"; its command had just begun."""
@@ -158,7 +158,7 @@ def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
     assert "nobody works on it" not in " ".join(str(text) for text in shown)
 
 
-def test_what_is_used_up_and_confirmed_is_said(
+def test_consumed_approvals_and_confirmations_are_reported(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = json.loads(site.run("status", "--json").stdout)
@@ -173,7 +173,7 @@ def test_what_is_used_up_and_confirmed_is_said(
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
+def test_confirmation_without_a_service_names_the_resume_command(
     site: TrialSite, *, served: bool
 ) -> None:
     site.open_change(StepName.FETCH, StepName.COMMIT)
@@ -201,9 +201,7 @@ def _write_view(site: TrialSite, expires: datetime) -> None:
     path.write_text(json.dumps(view))
 
 
-def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
-    site: TrialSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_named_as_the_cause(site: TrialSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen: the recovery on a full disk said that a database cannot be reached, and no more."""
     assert "full_disk" not in json.loads(site.run("status", "--json").stdout)["running"]
     looked = read_status(load_essential_settings(site.config), datetime.now(UTC), SITE_REPORT_PARTS)
@@ -217,7 +215,7 @@ def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
     assert "Free at least 16.8 MB there." in said
 
 
-def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:
+def test_expired_metadata_is_reported(site: TrialSite) -> None:
     _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
     done = site.run("status", TZ="Africa/Nairobi")
     assert done.returncode == 0
@@ -226,7 +224,7 @@ def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:
     assert json.loads(site.run("status", "--json").stdout)["feed"]["stale"] is True
 
 
-def test_the_name_alone_is_answered_with_the_help(site: TrialSite) -> None:
+def test_bare_program_name_shows_the_help(site: TrialSite) -> None:
     """Seen: the whole help within "The command line cannot be understood"."""
     done = site.run()
     assert (done.returncode, done.stdout) == (2, "")
@@ -234,14 +232,14 @@ def test_the_name_alone_is_answered_with_the_help(site: TrialSite) -> None:
     assert "NU-1101" not in done.stderr
 
 
-def test_a_fresh_list(site: TrialSite) -> None:
+def test_fresh_metadata_is_reported(site: TrialSite) -> None:
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     assert "expired" not in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
     assert (feed["stale"], feed["checked_at"]) == (False, "2026-01-01T00:00:00Z")
 
 
-def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -> None:
+def test_offered_release_is_named_before_it_is_prepared(site: TrialSite) -> None:
     """The list is of every country: what of it is for this site, the service found."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     assert "Available" not in site.run("status").stdout
@@ -259,7 +257,7 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     assert "Available" not in site.run("status").stdout
 
 
-def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: TrialSite) -> None:
+def test_release_halted_by_the_signers_is_shown_to_viewers(site: TrialSite) -> None:
     """Seen: "On the signed list: up to 3.3.1" and no more, of a release halted for good."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     (site.state / "service").mkdir(exist_ok=True)
@@ -296,7 +294,7 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
     }  # fmt: skip
 
 
-def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> None:
+def test_advice_for_a_withdrawn_release_is_shown(site: TrialSite) -> None:
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     path = site.state / "feed" / "ncen.json"
     view = json.loads(path.read_bytes())
@@ -314,7 +312,7 @@ def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> No
     assert "NU-2017" in site.run("status").stderr
 
 
-def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
+def test_emergency_halt_is_shown_until_it_expires(site: TrialSite) -> None:
     """Out of what was proved, and not out of what the process that reads the feed left."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     now = datetime.now(UTC).replace(microsecond=0)
@@ -342,7 +340,7 @@ def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
     ("damage", "code"),
     [(b"not a journal at all" * 100, "NU-6002"), (b"", "NU-6002"), (None, "NU-6001")],
 )
-def test_an_unusable_journal_is_said_and_the_rest_too(
+def test_unreadable_journal_does_not_hide_the_rest(
     site: TrialSite, damage: bytes | None, code: str
 ) -> None:
     site.journal.unlink()
@@ -358,7 +356,7 @@ def test_an_unusable_journal_is_said_and_the_rest_too(
     assert document["running"]["version"] == "3.2.4"
 
 
-def test_a_damaged_list_is_said_and_the_rest_too(site: TrialSite) -> None:
+def test_damaged_metadata_does_not_hide_the_rest(site: TrialSite) -> None:
     _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
     (site.state / "feed" / "ncen.json").write_text("{")
     done = site.run("status")
@@ -367,7 +365,7 @@ def test_a_damaged_list_is_said_and_the_rest_too(site: TrialSite) -> None:
     assert "Installed: ncen 3.2.4" in done.stdout
 
 
-def test_a_link_astray(site: TrialSite) -> None:
+def test_dangling_current_link_is_reported(site: TrialSite) -> None:
     (site.root / "current").unlink()
     (site.root / "current").symlink_to("/elsewhere/3.3.0")
     done = site.run("status")
@@ -390,7 +388,7 @@ def test_a_link_astray(site: TrialSite) -> None:
         ('maintenance_file = "door"', 'maintenance_file = "no/door"', "NU-1005", "not found"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_said_and_the_rest_too(
+def test_configuration_mistake_does_not_hide_the_rest(
     site: TrialSite, before: str, after: str, code: str, words: str
 ) -> None:
     site.run("status")  # found without a mistake, and noted
@@ -409,7 +407,7 @@ def test_a_mistake_in_the_configuration_is_said_and_the_rest_too(
     assert site.run("status").returncode == 0
 
 
-def test_what_may_not_be_looked_at_is_no_mistake(
+def test_unreadable_paths_are_not_reported_as_missing(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A member of the group is not told that files are missing that only root sees."""
@@ -422,7 +420,7 @@ def test_what_may_not_be_looked_at_is_no_mistake(
     assert noted_check.check_config(site.config, site.state) is None
 
 
-def test_no_configuration(tmp_path: Path) -> None:
+def test_missing_configuration_is_reported(tmp_path: Path) -> None:
     site = make_site(tmp_path / "s")
     site.config.unlink()
     done = site.run("status")
@@ -435,7 +433,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert "Set --config to the file" in " ".join(named.stderr.split())
 
 
-def test_holds_and_bad_releases(site: TrialSite) -> None:
+def test_holds_and_bad_releases_are_shown(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).add_hold("fair next week", "wanjiru", None)
         SiteHistory(journal).mark_bad("ncen", "3.3.1", "NU-6007", None)
@@ -446,7 +444,7 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
     assert document["journal"]["holds"][0]["actor"] == "wanjiru"
 
 
-def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
+def test_hold_shows_its_end_and_no_start_time(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: no word of the end, and below the hold "waits for the window: 2026-11-28 22:00"."""
@@ -470,7 +468,7 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
     assert len(shown) == 2
 
 
-def test_a_failure_of_a_release_that_was_installed_well_since_is_over(site: TrialSite) -> None:
+def test_failure_is_hidden_after_a_later_success(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     with Journal.open(site.journal) as journal:
         change = journal.find_open_change()
@@ -488,7 +486,7 @@ def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     assert "\x1b" not in site.run("status").stdout
 
 
-def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
+def test_last_step_is_omitted_before_the_first_step(site: TrialSite) -> None:
     """Seen: "last step: - (-)"."""
     site.open_change()
     said = site.run("status").stdout
@@ -496,7 +494,7 @@ def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
     assert "Last step" not in said
 
 
-def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
+def test_interrupted_step_is_described(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     with Journal.open(site.journal) as journal:
         journal.record_step("abcdefgh", StepName.COPY, StepState.INTENDED)
@@ -534,12 +532,12 @@ APPROVED = {
         ({"next": False, "unavailable": True, "holds": False}, None, "no longer available"),
     ],
 )
-def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
+def test_approval_state_is_described(row: dict[str, object], first: str | None, words: str) -> None:
     document = {**APPROVED, "holds": True, **row}
     assert words in _format_approval(document, {"version": first} if first else None).render("en")
 
 
-def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
+def test_adoption_of_restored_databases_names_the_second_approver_command() -> None:
     """Seen: "restored 3.3.10 was approved by ada; people who have yet to approve: 1"."""
     row = {"version": "restored 3.3.10", "approvers": ["ada"], "missing": 1}
     assert _format_approval(row, None).render("en") == (
@@ -548,7 +546,7 @@ def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     )
 
 
-def test_schedule_is_shown_while_the_service_does_not_answer(site: TrialSite) -> None:
+def test_schedule_is_shown_while_the_service_is_down(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         ApprovalStore(journal).set_schedule(
             "ab" * 32, "3.3.0", datetime(2030, 1, 2, 22, tzinfo=UTC), Actor("amina", 1001)
@@ -560,7 +558,7 @@ def test_schedule_is_shown_while_the_service_does_not_answer(site: TrialSite) ->
     )
 
 
-def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site: TrialSite) -> None:
+def test_approved_rollback_is_shown_until_the_next_event(site: TrialSite) -> None:
     """Seen: after the last yes status knew of nothing, and the next step stood in a scroll."""
     site.open_change(StepName.FETCH)
     site.use("3.3.0")
@@ -592,7 +590,7 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
     assert "Rollback" not in site.run("status").stdout
 
 
-def test_a_yes_to_undo_an_upgrade_is_none_to_undo_the_next(site: TrialSite) -> None:
+def test_rollback_approval_does_not_apply_to_the_next_upgrade(site: TrialSite) -> None:
     site.use("3.3.0")
     for number, change in enumerate((CHANGE, dataclasses.replace(CHANGE, id="bcdefghi"))):
         with Journal.open(site.journal) as journal:

@@ -40,7 +40,9 @@ NU = "NU-"
         ("status", "<&-", 0, ""),
     ],
 )
-def test_streams(site: TrialSite, words: str, redirections: str, exit_code: int, said: str) -> None:
+def test_closed_or_full_streams_give_the_right_exit_code(
+    site: TrialSite, words: str, redirections: str, exit_code: int, said: str
+) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f'"$@" {words} {redirections}', "sh", *PROGRAM],
         env=site.environment(), capture_output=True, text=True, check=False,
@@ -54,9 +56,7 @@ def test_streams(site: TrialSite, words: str, redirections: str, exit_code: int,
     ("words", "exit_code"),
     [("--help", 0), ("upgrade --help", 0), ("status", 0), ("doctor", 3), ("nonsense", 2)],
 )
-def test_pipe_that_nobody_reads_ends_it_quietly(
-    site: TrialSite, words: str, exit_code: int
-) -> None:
+def test_closed_pipe_ends_the_command_quietly(site: TrialSite, words: str, exit_code: int) -> None:
     """As with ``| true``: what the command came to is told, and nothing else."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -71,7 +71,9 @@ def test_pipe_that_nobody_reads_ends_it_quietly(
 
 
 @pytest.mark.parametrize("mask", [0o777, 0o077, 0o022])
-def test_what_was_written_can_be_read_by_who_wrote_it(tmp_path: Path, mask: int) -> None:
+def test_written_file_is_readable_by_its_owner_whatever_the_umask(
+    tmp_path: Path, mask: int
+) -> None:
     before = os.umask(mask)
     try:
         atomic_files.write_file(tmp_path / "a", b"x", 0o640)

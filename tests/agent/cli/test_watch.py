@@ -73,7 +73,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     ("options", "written"),
     [((), ""), (("--events",), "step started"), (("--json",), "step-intended")],
 )
-def test_events_are_written_where_they_are_asked_for(
+def test_events_are_written_on_request(
     service: Service, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], written: str
 ) -> None:
     config = str(service.counter.site.config)
@@ -83,7 +83,7 @@ def test_events_are_written_where_they_are_asked_for(
     assert kinds == [written] * bool(written)
 
 
-def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
+def test_late_watcher_sees_earlier_progress_and_the_result(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
@@ -102,7 +102,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
         ("check", ""),
     ],
 )
-def test_what_is_no_change_ends_with_its_result(
+def test_operation_without_a_change_ends_with_its_result(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     work: str, said: str,
 ) -> None:  # fmt: skip
@@ -128,7 +128,7 @@ def test_what_is_no_change_ends_with_its_result(
     assert ("NU-4150" in "".join(lines)) is (work == "rehearse")
 
 
-def test_an_order_ends_with_what_it_came_to(
+def test_job_ends_with_its_result(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal.open(service.counter.site.journal) as journal:
@@ -147,7 +147,7 @@ def test_an_order_ends_with_what_it_came_to(
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_an_order_that_failed_ends_with_its_own_code(
+def test_failed_job_ends_with_its_exit_code(
     service: Service, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
     """Seen: 0, which told a script that the upgrade had gone well."""
@@ -165,7 +165,7 @@ def test_an_order_that_failed_ends_with_its_own_code(
     assert run([*words, *(["--json"] if as_json else [])]) == 7
 
 
-def test_who_looks_too_early_is_told_when_it_begins(
+def test_early_watcher_is_told_the_start_time(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
@@ -188,7 +188,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     assert "The upgrade starts on Saturday 2099-01-03" in capsys.readouterr().out
 
 
-def test_an_order_that_was_never_given_is_told_by_its_number(
+def test_unknown_job_is_reported_by_its_number(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: "The service knows nothing at /v1/jobs/999"."""
@@ -197,7 +197,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     assert (error["code"], error["title"]) == ("NU-9337", "Job 999 not found")
 
 
-def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(
+def test_invalid_part_of_a_support_bundle_lists_the_valid_ones(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen: what the service's reader says of a pattern."""
@@ -207,7 +207,7 @@ def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(
     assert (error["code"], "events.json" in error["remedy"]) == ("NU-9654", True)
 
 
-def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:
+def test_progress_lines_are_stored_once_with_their_time_and_bounded() -> None:
     running = RunningCommand(("upgrade",), NOW)
     for number, sentence in enumerate(("one", "two", "two", "one", "three")):
         at = NOW + timedelta(seconds=number)

@@ -36,7 +36,7 @@ def section(text: str, table: str) -> str:
 @pytest.mark.parametrize(
     ("table", "name", "default"), SETTINGS, ids=[f"{t}.{n}" for t, n, _ in SETTINGS]
 )
-def test_every_setting_is_explained_with_its_default(
+def test_every_setting_is_documented_with_its_default(
     table: str, name: str, default: object
 ) -> None:
     text = (ROOT / "docs/reference/configuration.md").read_text()
@@ -73,5 +73,5 @@ def test_every_setting_is_in_the_example(table: str, name: str) -> None:
     )
 
 
-def test_nothing_is_left_out_of_the_walk() -> None:
+def test_walk_covers_all_settings() -> None:
     assert len(SETTINGS) > 45

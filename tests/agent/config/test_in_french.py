@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.agent.cli.site import make_site
 
 
-def test_every_mistake_is_told_in_the_language_of_the_run(tmp_path: Path) -> None:
+def test_every_mistake_is_in_the_language_of_the_run(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     site.config.write_text(site.config.read_text().replace('country = "KE"', 'country = "Kenya"'))
     for command in ("check", "doctor"):
@@ -17,7 +17,7 @@ def test_every_mistake_is_told_in_the_language_of_the_run(tmp_path: Path) -> Non
         assert "line" not in said and "ISO" in said
 
 
-def test_where_a_file_is_no_toml(tmp_path: Path) -> None:
+def test_syntax_error_is_located(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     site.config.write_text("schema = 1\n[paths\n")
     assert "(ligne 2, colonne 7)" in site.run("check", "--lang", "fr").stderr

@@ -67,7 +67,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
+def test_valid_file_is_loaded_with_absolute_paths(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.site.id == "ke"
     assert config.application.maintenance_file == tmp_path / "door"
@@ -78,7 +78,7 @@ def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("commented", [False, True], ids=["as shipped", "every setting shown"])
-def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
+def test_example_is_accepted(tmp_path: Path, commented: bool) -> None:
     (tmp_path / "run/ncen").mkdir(parents=True)
     (tmp_path / "etc/ncen-updater").mkdir(parents=True)
     for name in ("pgpass", "feed-ca.pem", "feed-client.pem"):
@@ -106,7 +106,7 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
         assert config.databases.model_dump()["sqlite"] is not None
 
 
-def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
+def test_path_without_a_default_may_be_omitted(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.paths.feed_state is None
     assert config.paths.feed_state_directory == tmp_path / "var/lib/ncen-updater"
@@ -155,7 +155,7 @@ MISTAKES: dict[str, ROW] = {
 
 
 @pytest.mark.parametrize("urls", ["", "urls = []\n", 'urls = ["https://example.org/"]\n'])
-def test_a_site_without_a_network_needs_no_address(tmp_path: Path, urls: str) -> None:
+def test_offline_site_needs_no_feed_address(tmp_path: Path, urls: str) -> None:
     text = GOOD.replace('urls = ["https://example.org/"]\n', f"offline = true\n{urls}")
     feed = load_config(write(tmp_path, text)).feed
     assert feed.offline
@@ -177,7 +177,7 @@ def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -
     json.dumps(caught.value.values["mistakes"])
 
 
-def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_in_file_order(tmp_path: Path) -> None:
     text = GOOD.replace('"KE"', '"Kenya"').replace('"door"', '"no/door"').replace("5433", "0")
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, text))
@@ -187,13 +187,13 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("contact", ["", "two\nlines", "a" * 201])
-def test_whom_to_ask_is_one_line(contact: str) -> None:
+def test_contact_is_one_line(contact: str) -> None:
     SiteSettings(id="ke", country="KE", contact=contact.replace("\n", " ")[:200] or "é")
     with pytest.raises(ValueError, match="contact"):
         SiteSettings(id="ke", country="KE", contact=contact)
 
 
-def test_no_pattern_counts_a_class_of_unicode() -> None:
+def test_no_pattern_repeats_a_unicode_class() -> None:
     """It is compiled as often as it may stand there: 15 MB in each process, for one setting."""
     counted = re.compile(r"\\[pP]\{\w+\}\{\d")
     assert counted.search(r"^\P{C}{1,200}$")
@@ -202,7 +202,7 @@ def test_no_pattern_counts_a_class_of_unicode() -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
-def test_a_password_file_for_all_to_read_is_a_mistake(tmp_path: Path, mode: int) -> None:
+def test_world_readable_password_file_is_a_mistake(tmp_path: Path, mode: int) -> None:
     path = write(tmp_path, GOOD.replace("port = 5433", 'password_file = "pgpass"'))
     secret = tmp_path / "pgpass"
     secret.touch(0o600)
@@ -230,7 +230,7 @@ OWN_WORDS = {b"a = 1\na = 2\n": CONFIG_DUPLICATE_KEY, b"a = 1\nb = '\xff'\n": CO
     ],
     ids=["no value", "no end", "twice", "not UTF-8", "deep", "zero"],
 )
-def test_what_is_not_toml_is_refused_with_its_place(
+def test_invalid_toml_is_rejected_with_its_position(
     tmp_path: Path, content: bytes, place: str
 ) -> None:
     path = tmp_path / "agent.toml"
@@ -241,7 +241,7 @@ def test_what_is_not_toml_is_refused_with_its_place(
         assert str(caught.value.values["place"]) == place
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_unsuitable_files_are_rejected(tmp_path: Path) -> None:
     big, pipe = tmp_path / "big", tmp_path / "pipe"
     big.write_bytes(b"#" * 1_000_001)
     os.mkfifo(pipe)
@@ -256,7 +256,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             load(big)
 
 
-def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
+def test_root_rejects_a_world_writable_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     path.chmod(0o646)
     with refused(CONFIG_EXPOSED):
@@ -266,20 +266,20 @@ def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
     load_config(path, euid=0)
 
 
-def test_an_empty_file_names_everything_that_is_missing(tmp_path: Path) -> None:
+def test_empty_file_names_all_missing_settings(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, ""))
     missing = {name for name, field in AgentConfig.model_fields.items() if field.is_required()}
     assert {m.setting for m in caught.value.invalid_settings} == missing - {"schema_"} | {"schema"}
 
 
-def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+def test_windows_line_endings_and_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert load_config(path).site.id == "ke"
 
 
-def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
+def test_essential_settings_agree_with_the_whole_configuration(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     config, places = load_config(path), load_essential_settings(path)
     assert (places.state, places.slots, places.current) == (
@@ -290,7 +290,7 @@ def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
     assert (places.site_id, places.country, places.product) == ("ke", "KE", "ncen")
 
 
-def test_places_have_the_defaults_and_forms_of_the_model() -> None:
+def test_essential_settings_have_the_defaults_and_patterns_of_the_model() -> None:
     for name, default in DEFAULT_PATHS.items():
         assert str(PathSettings.model_fields[name].default) == default
     assert SiteSettings.model_fields["product"].default == DEFAULT_PRODUCT
@@ -304,19 +304,19 @@ def test_places_have_the_defaults_and_forms_of_the_model() -> None:
     "name",
     ["missing", "country form", "text expected", "relative root"],
 )
-def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
+def test_essential_settings_are_validated(tmp_path: Path, name: str) -> None:
     old, new, line, setting, _ = MISTAKES[name]
     with pytest.raises(InvalidConfigError) as caught:
         load_essential_settings(write(tmp_path, GOOD.replace(old, new)))
     assert [(m.line, m.setting) for m in caught.value.invalid_settings] == [(line, setting)]
 
 
-def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
+def test_essential_settings_reject_tables_of_other_types(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match="site is invalid"):
         load_essential_settings(write(tmp_path, "site = 3\npaths = 4\n"))
 
 
-def test_places_need_no_models(tmp_path: Path) -> None:
+def test_essential_settings_do_not_import_pydantic(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from ncen_updater.agent.config import essential_settings; "
         "found = essential_settings.load_essential_settings(pathlib.Path(sys.argv[1])); "
@@ -345,15 +345,13 @@ def test_places_need_no_models(tmp_path: Path) -> None:
         ('[files]\nname = "a"\n', "files"),
     ],
 )
-def test_a_mistake_in_files_is_told_with_its_place(
-    tmp_path: Path, table: str, setting: str
-) -> None:
+def test_mistake_in_site_files_is_located(tmp_path: Path, table: str, setting: str) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}\n{table}"))
     assert [mistake.setting for mistake in caught.value.invalid_settings] == [setting]
 
 
-def test_directories_of_files_are_below_the_root(tmp_path: Path) -> None:
+def test_directories_of_site_files_are_below_the_root(tmp_path: Path) -> None:
     table = '[[files]]\nname = "photographs"\ndirectory = "srv/photos"\n'
     config = load_config(write(tmp_path, f"{GOOD}\n{table}"))
     assert config.files[0].directory == tmp_path / "srv/photos"

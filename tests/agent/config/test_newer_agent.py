@@ -32,7 +32,7 @@ def chosen(tmp_path: Path, sequence: AgentSelection) -> None:
         AgentSelection("0.1", "99.0"),
     ],
 )
-def test_what_only_the_newer_agent_knows_is_passed_over(
+def test_settings_of_a_newer_agent_are_ignored(
     tmp_path: Path, sequence: AgentSelection, caplog: pytest.LogCaptureFixture
 ) -> None:
     chosen(tmp_path, sequence)
@@ -45,7 +45,7 @@ def test_what_only_the_newer_agent_knows_is_passed_over(
 @pytest.mark.parametrize(
     "sequence", [None, AgentSelection("0.1"), AgentSelection("0.0.1", "0.0.2")]
 )
-def test_a_slip_of_the_pen_is_refused(tmp_path: Path, sequence: AgentSelection | None) -> None:
+def test_misspelt_setting_is_rejected(tmp_path: Path, sequence: AgentSelection | None) -> None:
     if sequence is not None:
         chosen(tmp_path, sequence)
     with pytest.raises(InvalidConfigError) as caught:
@@ -53,14 +53,14 @@ def test_a_slip_of_the_pen_is_refused(tmp_path: Path, sequence: AgentSelection |
     assert [m.setting for m in caught.value.invalid_settings] == ["site.region", "sealing"]
 
 
-def test_other_mistakes_are_told_all_the_same(tmp_path: Path) -> None:
+def test_other_mistakes_are_still_reported(tmp_path: Path) -> None:
     chosen(tmp_path, AgentSelection("0.1", failed=GIVEN_UP))
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, NEWER.replace("port = 5433", "port = 'x'")))
     assert [m.setting for m in caught.value.invalid_settings] == ["databases.postgresql.port"]
 
 
-def test_a_damaged_record_of_agents_excuses_nothing(tmp_path: Path) -> None:
+def test_damaged_agent_record_excuses_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "opt/ncen-updater"
     directory.mkdir(parents=True)
     (directory / "sequence.json").write_text("{")

@@ -13,7 +13,7 @@ from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 from tests.agent.config.test_loader import GOOD, write
 
 
-def test_without_the_table_people_are_asked(tmp_path: Path) -> None:
+def test_default_mode_requires_approval(tmp_path: Path) -> None:
     service = load_config(write(tmp_path, GOOD)).service
     assert (service.mode, service.required_approvals, service.rehearse) == ("approve", 1, True)
     assert service.windows == ()
@@ -51,7 +51,7 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
         ('windows = [{days = [], start = "22:00", end = "04:00"}]', "windows"),
     ],
 )
-def test_each_mistake_is_named(tmp_path: Path, table: str, setting: str) -> None:
+def test_each_service_mistake_is_named(tmp_path: Path, table: str, setting: str) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}[service]\n{table}\n"))
     settings = [mistake.setting for mistake in caught.value.invalid_settings]

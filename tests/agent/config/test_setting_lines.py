@@ -67,22 +67,22 @@ LINES: dict[SettingPath, int] = {
 
 
 @pytest.mark.parametrize("path", LINES, ids=str)
-def test_each_name_is_found_on_its_line(path: SettingPath) -> None:
+def test_each_setting_is_located(path: SettingPath) -> None:
     tomllib.loads(TEXT)  # the sample is TOML
     assert locate_settings(TEXT)[path] == LINES[path]
 
 
-def test_a_name_that_is_not_there_is_placed_at_its_table() -> None:
+def test_missing_setting_is_located_at_its_table() -> None:
     lines = locate_settings(TEXT)
     assert find_line(lines, ("site", "country")) == 4
     assert find_line(lines, ("nothing", "here")) is None
 
 
-def test_no_name_is_found_inside_a_text() -> None:
+def test_setting_names_inside_strings_are_ignored() -> None:
     assert not any("not" in path for path in locate_settings(TEXT))
 
 
 @given(st.text(alphabet="abc.[]{}\"'=#\n ,1\\", max_size=60))
-def test_any_text_is_survived(text: str) -> None:
+def test_arbitrary_text_is_tolerated(text: str) -> None:
     for line in locate_settings(text).values():
         assert 1 <= line <= text.count("\n") + 1

@@ -16,7 +16,7 @@ from ncen_updater.agent.config.raw_config import format_start_command
         (None, None, None, None),
     ],
 )
-def test_start_command_hides_values_of_variables(
+def test_start_command_hides_variable_values(
     unit: object, start: object, environment: object, shown: str | None
 ) -> None:
     assert format_start_command(unit, start, environment) == shown

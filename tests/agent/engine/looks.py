@@ -48,7 +48,7 @@ def numbers(demo: DemoSite) -> list[object]:
     return [Path(database.physical_name).stat().st_ino for database in engine.describe_databases()]
 
 
-def found(demo: DemoSite) -> list[Finding]:
+def list_findings(demo: DemoSite) -> list[Finding]:
     """What ``verify`` finds."""
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
@@ -57,7 +57,7 @@ def found(demo: DemoSite) -> list[Finding]:
 
 def strict(demo: DemoSite) -> set[str]:
     """Whether the journal does not know a schema: NU-6106, or nothing."""
-    return {finding.code for finding in found(demo)} & {"NU-6106"}
+    return {finding.code for finding in list_findings(demo)} & {"NU-6106"}
 
 
 def enter(demo: DemoSite) -> None:

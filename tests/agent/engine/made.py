@@ -230,7 +230,7 @@ def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
     return record.report.hops[-1].to_json()
 
 
-def said(demo: DemoSite, *words: str) -> str:
+def run_text(demo: DemoSite, *words: str) -> str:
     """What a command says to people."""
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",

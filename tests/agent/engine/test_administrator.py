@@ -33,7 +33,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import REVERT_FAILED
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.made import said
+from tests.agent.engine.made import run_text
 from tests.support.errors import refused
 
 NEW = Version("3.3.0")
@@ -120,7 +120,7 @@ BEFORE_CUT_OVER = (StepName.CUT_OVER, StepPhase.BEFORE_EFFECT)
 
 @POSTGRESQL
 @pytest.mark.parametrize("opens", [False, True])
-def test_renamed_database_is_opened_once_it_is_back(
+def test_renamed_database_is_opened_after_it_was_renamed_back(
     demo: DemoSite, site: Site, impatient: None, opens: bool
 ) -> None:
     dba, before = Administrator(demo), database_digests(demo.databases)
@@ -144,7 +144,7 @@ def test_renamed_database_is_opened_once_it_is_back(
     [(StepName.PREFLIGHT, StepPhase.BEFORE_EFFECT), (StepName.STOP, StepPhase.AFTER_RECORD)],
     ids=["before the stop", "before the fence"],
 )
-def test_database_that_somebody_closed_is_named_and_not_left_closed(
+def test_database_closed_by_an_administrator_is_named_and_reopened(
     demo: DemoSite, site: Site, instant: At
 ) -> None:
     dba, running = Administrator(demo), instant[0] is StepName.PREFLIGHT
@@ -165,7 +165,7 @@ def test_database_that_somebody_closed_is_named_and_not_left_closed(
 
 
 @POSTGRESQL
-def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
+def test_revert_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
     with pytest.raises(ChangeFailedError):
@@ -174,7 +174,7 @@ def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> 
 
 
 @POSTGRESQL
-def test_database_that_was_dropped_and_restored_is_told(
+def test_dropped_and_restored_database_is_reported(
     demo: DemoSite, site: Site, impatient: None
 ) -> None:
     dba, before = Administrator(demo), database_digests(demo.databases)
@@ -192,13 +192,13 @@ def test_database_that_was_dropped_and_restored_is_told(
     assert (dba.closed(), dba.fences()) == (set(), 0)
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
-    told = said(demo, "status")
+    told = run_text(demo, "status")
     assert f"reverted, except {dba.name} (replaced meanwhile)" in told
     assert "reverted; no data loss" not in told
 
 
 @POSTGRESQL
-def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) -> None:
+def test_leftover_fence_of_a_finished_change_is_removed(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
 
     def fail() -> None:
@@ -220,7 +220,7 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
 
 
 @POSTGRESQL
-def test_going_back_waits_for_a_server_that_is_away(
+def test_revert_waits_for_an_unreachable_server(
     demo: DemoSite, site: Site, server: EmbeddedPostgres
 ) -> None:
     with pytest.raises(ChangeFailedError):
@@ -229,7 +229,7 @@ def test_going_back_waits_for_a_server_that_is_away(
 
 
 @POSTGRESQL
-def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site: Site) -> None:
+def test_revert_waits_for_a_free_connection(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     limit = f'ALTER ROLE "{dba.place.agent}" CONNECTION LIMIT'
 
@@ -243,7 +243,7 @@ def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site
 
 
 @POSTGRESQL
-def test_resume_that_nobody_typed_waits_for_the_databases(
+def test_automatic_resume_waits_for_the_databases(
     demo: DemoSite, site: Site, impatient: None
 ) -> None:
     dba = Administrator(demo)
@@ -255,14 +255,14 @@ def test_resume_that_nobody_typed_waits_for_the_databases(
 
 
 @POSTGRESQL
-def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
+def test_automatic_resume_waits_two_minutes_for_a_refused_login(
     demo: DemoSite, site: Site, impatient: None
 ) -> None:
     dba = Administrator(demo)
     role = f'ALTER ROLE "{dba.place.agent}"'
     ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename ="
     end = f"{ends} '{dba.place.agent}'"
-    with mended(f"{role} LOGIN", dba=dba):
+    with restored_afterwards(f"{role} LOGIN", dba=dba):
         with refused(REVERT_FAILED):
             upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN", end))
         with pytest.raises(DatabaseUnreachableError, match="not permitted to log in"):
@@ -272,11 +272,11 @@ def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
 
 
 @POSTGRESQL
-def test_a_change_goes_on_with_the_sessions_that_it_has(demo: DemoSite, site: Site) -> None:
+def test_change_continues_with_its_existing_sessions(demo: DemoSite, site: Site) -> None:
     """A login that is refused meanwhile is found by what needs a new one, once users are in."""
     dba = Administrator(demo)
     role = f'ALTER ROLE "{dba.place.agent}"'
-    with mended(f"{role} LOGIN", dba=dba):
+    with restored_afterwards(f"{role} LOGIN", dba=dba):
         with pytest.raises(DatabaseUnreachableError, match="login"):
             upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
         assert not demo.maintenance_file.exists(), "users are in"
@@ -303,7 +303,7 @@ START = (StepName.START, StepPhase.BEFORE_EFFECT)
 
 
 @POSTGRESQL
-def test_release_is_not_bad_where_connect_was_revoked(demo: DemoSite, site: Site) -> None:
+def test_release_is_not_marked_bad_when_connect_was_revoked(demo: DemoSite, site: Site) -> None:
     dba, short = Administrator(demo), quick(site)
     revoke = f'REVOKE CONNECT ON DATABASE "{dba.name}" FROM "{dba.place.owner}"'
     with pytest.raises(ChangeFailedError) as caught:
@@ -315,7 +315,7 @@ def test_release_is_not_bad_where_connect_was_revoked(demo: DemoSite, site: Site
 
 
 @contextlib.contextmanager
-def mended(*statements: str, dba: Administrator) -> Iterator[None]:
+def restored_afterwards(*statements: str, dba: Administrator) -> Iterator[None]:
     """Undo in the end what would spoil the server for the next test."""
     try:
         yield
@@ -324,11 +324,11 @@ def mended(*statements: str, dba: Administrator) -> Iterator[None]:
 
 
 @POSTGRESQL
-def test_going_back_names_the_role_that_may_not_log_in(demo: DemoSite, site: Site) -> None:
+def test_revert_names_the_role_without_login(demo: DemoSite, site: Site) -> None:
     dba, short = Administrator(demo), quick(site)
     role = f'ALTER ROLE "{dba.place.owner}"'
     with (
-        mended(f"{role} LOGIN", dba=dba),
+        restored_afterwards(f"{role} LOGIN", dba=dba),
         refused(REVERT_FAILED, match=f"{dba.place.owner}.* can log in"),
     ):
         upgrade(short, START, lambda: dba.sql(f"{role} NOLOGIN"))
@@ -339,7 +339,7 @@ def test_going_back_names_the_role_that_may_not_log_in(demo: DemoSite, site: Sit
 
 
 @POSTGRESQL
-def test_release_is_not_bad_where_the_one_before_it_fails_too(
+def test_release_is_not_marked_bad_when_the_previous_one_fails_too(
     demo: DemoSite, site: Site, server: EmbeddedPostgres
 ) -> None:
     """What no catalogue says: pg_hba.conf refuses the application, whatever its rights."""
@@ -366,7 +366,7 @@ def test_release_is_not_bad_where_the_one_before_it_fails_too(
 
 
 @POSTGRESQL
-def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
+def test_terminated_sessions_are_named(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     dba.sql("CREATE ROLE backup LOGIN IN ROLE pg_read_all_data")
     dba.sql(f'GRANT CONNECT ON DATABASE "{dba.name}" TO backup')
@@ -379,7 +379,9 @@ def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
     try:
         upgrade(site, (StepName.STOP, StepPhase.AFTER_RECORD), come)
         words = f"pg_dump of backup ({dba.name})"
-        assert words in said(demo, "status") and words in said(demo, "history", _latest(site))
+        assert words in run_text(demo, "status") and words in run_text(
+            demo, "history", _latest(site)
+        )
     finally:
         held[0].close()
         dba.sql(f'REVOKE ALL ON DATABASE "{dba.name}" FROM backup')
@@ -391,7 +393,7 @@ def _latest(site: Site) -> str:
 
 
 @pytest.mark.parametrize("demo", ["sqlite"], indirect=True)
-def test_file_that_is_away_is_not_passed_over(demo: DemoSite, site: Site, impatient: None) -> None:
+def test_missing_database_file_is_not_ignored(demo: DemoSite, site: Site, impatient: None) -> None:
     before = database_digests(demo.databases)
     assert isinstance(demo.databases, SqlitePlace)
     path = Path(demo.databases.address("seizures")).resolve()

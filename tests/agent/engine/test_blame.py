@@ -41,8 +41,8 @@ from ncen_updater.common.messages import (
     ErrorMessage,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import CHANGE as MIGRATED
-from tests.agent.adapters.databases.migrations.making import make
+from tests.agent.adapters.databases.migrations.factories import CHANGE as MIGRATED
+from tests.agent.adapters.databases.migrations.factories import make
 from tests.agent.engine.test_runner import CHANGE, Trial
 from tests.support.errors import refused, says
 
@@ -76,20 +76,18 @@ def barred(trial: Trial) -> bool:
 
 @pytest.mark.parametrize("step", STEPS_BEFORE_COMMIT)
 @pytest.mark.parametrize("error", [*NOBODYS, *ITS_OWN], ids=lambda e: type(e).__name__)
-def test_who_is_blamed_at_each_step(step: StepName, error: Exception) -> None:
+def test_blame_depends_on_error_and_step(step: StepName, error: Exception) -> None:
     assert is_release_at_fault(error, step) is (error in ITS_OWN)
 
 
-def test_a_start_that_its_own_command_refuses_is_its_own() -> None:
+def test_failed_start_command_is_blamed_on_the_release() -> None:
     assert is_release_at_fault(CommandError(), StepName.START)
     assert not is_release_at_fault(CommandError(), StepName.STOP)
 
 
 @pytest.mark.parametrize("name", signal_names := ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("step", [s for s in STEPS_BEFORE_COMMIT if s not in UNINTERRUPTIBLE_STEPS])
-def test_a_signal_that_a_library_turns_into_its_own_error(
-    trial: Trial, step: StepName, name: str
-) -> None:
+def test_signal_wrapped_by_a_library_is_recognised(trial: Trial, step: StepName, name: str) -> None:
     """The rollback of a transaction fails as well, and that is what comes out."""
     interruption = SignalHandler()
 
@@ -109,7 +107,7 @@ def test_a_signal_that_a_library_turns_into_its_own_error(
     assert not barred(trial)
 
 
-def test_a_signal_of_which_nothing_came_out_ends_the_next_step(trial: Trial) -> None:
+def test_swallowed_signal_ends_the_next_step(trial: Trial) -> None:
     interruption = SignalHandler()
     plain = trial.steps[StepName.COPY].do
 
@@ -139,7 +137,7 @@ def runner_on(path: Path, prepare: Callable[[sqlite3.Connection], object]) -> Mi
 
 
 @pytest.mark.parametrize("name", signal_names)
-def test_a_signal_ends_a_statement_of_sqlite(tmp_path: Path, name: str) -> None:
+def test_signal_interrupts_a_sqlite_statement(tmp_path: Path, name: str) -> None:
     """It is raised inside the library's own callback, which makes a time-out of it."""
     begun = threading.Event()
 
@@ -161,7 +159,7 @@ def test_a_signal_ends_a_statement_of_sqlite(tmp_path: Path, name: str) -> None:
     assert runner.read_ledger() == ()
 
 
-def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
+def test_full_disk_below_sqlite_is_not_blamed_on_the_release(tmp_path: Path) -> None:
     path = tmp_path / "main.sqlite"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (x)")
@@ -194,7 +192,7 @@ def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
         ("25006", True, None),
     ],
 )
-def test_by_the_code_of_the_server(
+def test_sqlstate_is_classified(
     state: str | None, closed: bool, message: ErrorMessage | None
 ) -> None:
     assert classify_sqlstate(state, closed=closed) is message

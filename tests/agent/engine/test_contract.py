@@ -102,7 +102,7 @@ def expect_whole(demo: DemoSite, version: str) -> None:
         assert verify_site(site, journal, SilentProgress()) == ()
 
 
-def test_up_and_down(site: DemoSite) -> None:
+def test_upgrade_and_rollback_keep_records(site: DemoSite) -> None:
     before = digests(site)
     promised = plan(site, NEW).hops[-1].keeps_records
     operations(site).upgrade(Version(NEW))
@@ -121,7 +121,7 @@ def test_up_and_down(site: DemoSite) -> None:
     expect_whole(site, NEW)
 
 
-def test_restore(site: DemoSite) -> None:
+def test_restore_needs_accepted_loss(site: DemoSite) -> None:
     before = digests(site)
     promised = plan(site, ONE_WAY).hops[-1].keeps_records
     operations(site).upgrade(Version(ONE_WAY))

@@ -46,9 +46,9 @@ from tests.agent.engine.looks import (
     came,
     enter,
     facts,
-    found,
     is_there,
     latest,
+    list_findings,
     numbers,
     strict,
 )
@@ -57,8 +57,8 @@ from tests.agent.engine.made import (
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -138,7 +138,7 @@ def kill() -> None:
 
 @not_as_root
 @pytest.mark.parametrize("version", [COPIES, EXPANDS])
-def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> None:
+def test_contract_phase_runs_after_the_soak(demo: DemoSite, version: str) -> None:
     seen: list[object] = []
 
     def look(step: StepName, phase: StepPhase) -> None:
@@ -151,19 +151,19 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
                 enter(demo)
 
     later = describe_contract(["bin/contract.py"])
-    assert later is not None and str(later) in " ".join(said(demo, "plan", version).split())
+    assert later is not None and str(later) in " ".join(run_text(demo, "plan", version).split())
     operations(demo, look).upgrade(Version(version))
     assert seen == [(True, set()), numbers(demo), (True, ALL)]
     assert runs(demo) == version and is_there(demo) and strict(demo) == set()
     change, known = latest(demo)
     assert known.contract_started and known.contract_s is not None and known.contract_failed is None
     assert known.databases_unchanged is False
-    assert "final migrations completed" in said(demo, "history", change.id)
+    assert "final migrations completed" in run_text(demo, "history", change.id)
 
     way = operations(demo).plan_rollback(accept_loss=1)
     assert way.code_only is (version == EXPANDS)
     told = "including rows written by the program of 3.2.6"
-    assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
+    assert (told in run_text(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
     assert runs(demo) == OLD and is_there(demo) is way.code_only
     assert came(demo, "came_later") == (ALL if way.code_only else set())
@@ -173,7 +173,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
 
 
 @not_as_root
-def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None:
+def test_rehearsal_runs_the_contract_phase_and_predicts_its_duration(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(EXPANDS))
     for version in (COPIES, EXPANDS):
         hop = rehearse(demo, version)
@@ -182,48 +182,48 @@ def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None
             name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
         }
         assert not hop["unchanged"] and came(demo, "came_later") == set()
-    assert "final migrations: " in said(demo, "rehearse", COPIES)
+    assert "final migrations: " in run_text(demo, "rehearse", COPIES)
 
 
 @not_as_root
-def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: DemoSite) -> None:
+def test_failed_contract_phase_is_reported_and_retried_or_confirmed(demo: DemoSite) -> None:
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
     change, known = latest(demo)
     assert change.is_soaking and known.contract_failed == "NU-4203"
     assert runs(demo) == WAITS and came(demo, "came_later") == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
-    assert "Final migrations pending" in " ".join(said(demo, "status").split())
+    assert "Final migrations pending" in " ".join(run_text(demo, "status").split())
     with refused(OPEN_CHANGE):
         operations(demo).upgrade(Version(NEXT))
     with refused(CONTRACT_FAILED):
         operations(demo).resume(by_operator=False)
-    assert "final migrations failed: " in said(demo, "history", change.id)
+    assert "final migrations failed: " in run_text(demo, "history", change.id)
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and facts(demo).contract_abandoned
-    assert "skipped by an operator" in said(demo, "history", change.id)
+    assert "skipped by an operator" in run_text(demo, "history", change.id)
     operations(demo).upgrade(Version(NEXT))
     assert runs(demo) == NEXT and strict(demo) == set()
 
 
 @not_as_root
-def test_what_a_second_try_left_is_written_down_when_a_person_leaves_it(demo: DemoSite) -> None:
+def test_partial_result_of_a_second_attempt_is_recorded_at_confirmation(demo: DemoSite) -> None:
     """The second try was killed after it made a table; then somebody confirms."""
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
-    assert "NU-4208" in said(demo, "doctor")
+    assert "NU-4208" in run_text(demo, "doctor")
     execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and strict(demo) == set()
-    told = " ".join(said(demo, "status").split())
+    told = " ".join(run_text(demo, "status").split())
     assert "final migrations not finished" in told
     assert "the release is good" not in told
 
 
 @not_as_root
-def test_what_failed_comes_to_its_end_when_it_can(demo: DemoSite) -> None:
+def test_failed_contract_phase_completes_later(demo: DemoSite) -> None:
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
     enter(demo)
@@ -236,7 +236,7 @@ def test_what_failed_comes_to_its_end_when_it_can(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_going_back_from_the_middle_keeps_every_record(demo: DemoSite) -> None:
+def test_rollback_during_the_contract_phase_keeps_records(demo: DemoSite) -> None:
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
     enter(demo)
@@ -246,14 +246,14 @@ def test_going_back_from_the_middle_keeps_every_record(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: DemoSite) -> None:
+def test_rollback_after_a_kill_in_the_contract_phase_records_the_schemas(demo: DemoSite) -> None:
     """By the rollback that people order then; the program itself goes with its agent."""
     with pytest.raises(Killed):
         acting(demo, kill).upgrade(Version(EXPANDS))
     with operations(demo).lock_site("trial") as journal:
         journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(contract_started=True))
     execute(demo.databases.address("suspects"), "CREATE TABLE came_later (id integer)")
-    assert strict(demo) == set() and "NU-6144" in {finding.code for finding in found(demo)}
+    assert strict(demo) == set() and "NU-6144" in {finding.code for finding in list_findings(demo)}
     operations(demo).rollback()
     assert runs(demo) == OLD and came(demo, "came_later") == {"suspects"}
     assert strict(demo) == set()
@@ -269,7 +269,7 @@ INSTANTS = [
 @not_as_root
 @pytest.mark.parametrize("instant", part(INSTANTS, 3, "contract"), ids=".".join)
 @pytest.mark.parametrize("by_operator", [True, False])
-def test_killed_around_it_the_change_comes_to_its_end(
+def test_kill_around_the_contract_phase_is_completed(
     demo: DemoSite, instant: tuple[StepName, StepPhase], by_operator: bool
 ) -> None:
     def strike(step: StepName, phase: StepPhase) -> None:
@@ -285,7 +285,7 @@ def test_killed_around_it_the_change_comes_to_its_end(
 
 
 @not_as_root
-def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
+def test_kill_at_the_start_of_the_contract_phase_restarts_it(demo: DemoSite) -> None:
     with pytest.raises(Killed):
         acting(demo, kill).upgrade(Version(COPIES))
     assert latest(demo)[0].is_soaking and came(demo, "came_later") == set()
@@ -294,7 +294,7 @@ def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_of_one_that_is_late_nothing_is_left_in_the_server(
+def test_timed_out_contract_phase_leaves_no_server_activity(
     demo: DemoSite, server: EmbeddedPostgres
 ) -> None:
     with refused(CONTRACT_FAILED):
@@ -304,7 +304,7 @@ def test_of_one_that_is_late_nothing_is_left_in_the_server(
 
 @not_as_root
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
+def test_terminated_contract_phase_is_restarted_by_the_service(
     demo: DemoSite, server: EmbeddedPostgres, number: signal.Signals
 ) -> None:
     """A real signal to a real process, while the program waits in the server."""
@@ -334,7 +334,7 @@ def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
 
 
 @not_as_root
-def test_one_that_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
+def test_leftover_contract_program_of_a_killed_agent_is_awaited(demo: DemoSite) -> None:
     descriptor = os.open(demo.state / EXPAND_LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     passed = [0.0]
@@ -352,7 +352,7 @@ def test_one_that_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> N
 
 
 @not_as_root
-def test_what_the_server_still_does_for_one_that_is_gone_is_ended(demo: DemoSite) -> None:
+def test_server_activity_of_a_dead_contract_program_is_terminated(demo: DemoSite) -> None:
     with psycopg.connect(
         demo.databases.address("suspects"), application_name="ncen-updater-migrator"
     ) as left:
@@ -365,7 +365,7 @@ def test_what_the_server_still_does_for_one_that_is_gone_is_ended(demo: DemoSite
 
 
 @not_as_root
-def test_a_lock_that_cannot_be_made_is_told(demo: DemoSite) -> None:
+def test_unavailable_lock_is_reported(demo: DemoSite) -> None:
     (demo.state / EXPAND_LOCK).mkdir()
     with pytest.raises(LockUnusableError):
         operations(demo).upgrade(Version(EXPANDS))
@@ -373,7 +373,7 @@ def test_a_lock_that_cannot_be_made_is_told(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_what_somebody_else_changed_is_not_taken_for_its_own(demo: DemoSite) -> None:
+def test_foreign_schema_change_during_the_contract_phase_is_reported(demo: DemoSite) -> None:
     def plant() -> None:
         execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
 
@@ -382,7 +382,7 @@ def test_what_somebody_else_changed_is_not_taken_for_its_own(demo: DemoSite) -> 
 
 
 @not_as_root
-def test_a_release_that_is_not_well_after_it_is_taken_back(demo: DemoSite) -> None:
+def test_unhealthy_release_after_the_contract_phase_is_rolled_back(demo: DemoSite) -> None:
     def break_it() -> None:
         enter(demo)
         demo.stop_app()
@@ -394,11 +394,11 @@ def test_a_release_that_is_not_well_after_it_is_taken_back(demo: DemoSite) -> No
 
 
 @not_as_root
-def test_where_files_have_one_writer_it_runs_in_the_stop(files: DemoSite) -> None:
+def test_contract_phase_on_single_writer_files_runs_in_the_downtime(files: DemoSite) -> None:
     operations(files).upgrade(Version(COPIES))
     assert runs(files) == COPIES and came(files, "came_later") == ALL
     assert facts(files).contract_started is None and strict(files) == set()
-    assert "after the soak period" not in said(files, "plan", EXPANDS)
+    assert "after the soak period" not in run_text(files, "plan", EXPANDS)
 
 
 PROGRAM = DatabaseProgram(argv=("bin/contract.py",))
@@ -425,7 +425,7 @@ CHANGE = Change(
         (ChangeKind.ROLLBACK, PROGRAM, ChangeFacts(), True, False),
     ],
 )
-def test_when_it_is_still_to_come(
+def test_pending_contract_phase_is_detected(
     kind: ChangeKind,
     program: DatabaseProgram | None,
     known: ChangeFacts,

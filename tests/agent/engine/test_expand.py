@@ -25,14 +25,23 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import EXPAND_FAILED, PREFLIGHT_BLOCKED, ExitCode
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import Killed, came, enter, found, is_there, latest, numbers, strict
+from tests.agent.engine.looks import (
+    Killed,
+    came,
+    enter,
+    is_there,
+    latest,
+    list_findings,
+    numbers,
+    strict,
+)
 from tests.agent.engine.made import (
     execute,
     operations,
     rehearse,
     release,
+    run_text,
     runs,
-    said,
     served_feed,
     site_on,
 )
@@ -71,7 +80,7 @@ def demo(
 ALL = {"seizures", "suspects", "companies"}
 
 
-def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSite) -> None:
+def test_expand_program_runs_before_the_downtime_without_copies(demo: DemoSite) -> None:
     before, seen = numbers(demo), []
 
     def look(step: StepName, phase: StepPhase) -> None:
@@ -80,7 +89,7 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
             seen.append((application.is_running(), application.is_in_maintenance(), came(demo)))
             enter(demo)
 
-    assert str(EXPAND_TEXT) in said(demo, "plan", NEW)
+    assert str(EXPAND_TEXT) in run_text(demo, "plan", NEW)
     operations(demo, look).upgrade(Version(NEW))
     assert seen == [(True, False, ALL)]
     assert runs(demo) == NEW and numbers(demo) == before and is_there(demo)
@@ -95,18 +104,18 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
     assert strict(demo) == set()
 
 
-def test_it_waits_for_no_lock_for_long_unless_it_says_so(demo: DemoSite) -> None:
+def test_expand_program_has_a_lock_timeout_unless_declared_otherwise(demo: DemoSite) -> None:
     """A session that waits for one makes all users wait behind it."""
     operations(demo).upgrade(Version(GIVES_UP))
     assert runs(demo) == GIVES_UP and came(demo) == ALL
 
 
-def test_the_plan_has_it_after_those_who_have_to_agree() -> None:
+def test_plan_lists_the_expand_program_after_the_approvals() -> None:
     order = [step.name for step in list_planned_steps(expands=True)]
     assert order.index("wait") < order.index("expand") < order.index(StepName.MAINTENANCE_ON)
 
 
-def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:
+def test_rehearsal_runs_the_expand_program_and_predicts_the_downtime(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(NEW))  # reads the feed
     hop = rehearse(demo, NEW)
     assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["rollback_path"] == "keeps"
@@ -114,14 +123,14 @@ def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> 
     assert not hop["unchanged"] and came(demo) == set()
 
 
-def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
+def test_expand_program_that_fails_midway_causes_no_downtime(demo: DemoSite) -> None:
     with refused(EXPAND_FAILED) as caught:
         operations(demo).upgrade(Version(HALF))
     assert caught.value.exit_code is ExitCode.ROLLED_BACK  # as of any change that was undone
     change, facts = latest(demo)
     assert facts.downtime_started is None and change.error_code == EXPAND_FAILED.code
     for words in (["status"], ["history", change.id]):
-        told = " ".join(said(demo, *words).split())
+        told = " ".join(run_text(demo, *words).split())
         assert f"except additions of {HALF} made before the downtime" in told
         assert "reverted; no data loss" not in told
     assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
@@ -152,7 +161,9 @@ OTHERS = [instant for instant in (*THERE, *BACK) if instant not in AROUND]
 
 
 @pytest.mark.parametrize("instant", [*AROUND, *part(OTHERS, 23, "expand")], ids=".".join)
-def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: Instant) -> None:
+def test_kill_at_any_instant_leaves_one_consistent_version(
+    demo: DemoSite, instant: Instant
+) -> None:
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
             raise Killed
@@ -174,7 +185,7 @@ def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: I
         assert runs(demo) == NEW and is_there(demo) is let_in and strict(demo) == set()
 
 
-def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
+def test_leftover_expand_program_of_a_killed_agent_is_awaited(demo: DemoSite) -> None:
     """Until it is gone, nobody can say what the schemas are."""
 
     def strike(step: StepName, phase: StepPhase) -> None:
@@ -197,19 +208,19 @@ def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
     assert left == [] and runs(demo) == OLD and strict(demo) == set()
 
 
-def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> None:
+def test_verify_attributes_a_partial_expansion_to_the_release(demo: DemoSite) -> None:
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == (StepName.PREFLIGHT, StepPhase.AFTER_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(NEW))
-    seen = {finding.code: finding for finding in found(demo)}
+    seen = {finding.code: finding for finding in list_findings(demo)}
     assert {code for code in seen if seen[code].severity is Severity.CRITICAL} == set()
     assert NEW in str(seen["NU-6144"].title)
 
 
-def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:
+def test_added_objects_of_a_reverted_expansion_remain_and_are_known(demo: DemoSite) -> None:
     def fails(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             raise RuntimeError("after its start")
@@ -219,7 +230,7 @@ def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) 
     assert runs(demo) == OLD and came(demo) == ALL and strict(demo) == set()
 
 
-def test_what_somebody_else_changed_is_refused_before_it_runs(demo: DemoSite) -> None:
+def test_foreign_schema_change_is_refused_before_the_expand_program(demo: DemoSite) -> None:
     execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
     with refused(PREFLIGHT_BLOCKED, match="NU-6106"):
         operations(demo).upgrade(Version(HALF))

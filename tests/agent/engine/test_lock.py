@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "change.lock"
 
 
-def test_one_at_a_time(path: Path) -> None:
+def test_one_change_at_a_time(path: Path) -> None:
     with hold_change_lock(path, "upgrade"):
         assert f"upgrade, process {os.getpid()}" == read_lock_holder(path)
         with (
@@ -33,7 +33,7 @@ def test_one_at_a_time(path: Path) -> None:
         pass
 
 
-def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_probe_is_not_a_lock_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = fcntl.flock
     refused: list[int] = []
 
@@ -48,20 +48,20 @@ def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch
         assert len(refused) == 2
 
 
-def test_a_deleted_file_lets_no_second_one_in(path: Path) -> None:
+def test_deleted_lock_file_admits_no_second_change(path: Path) -> None:
     with hold_change_lock(path, "upgrade"):
         path.unlink()
         with pytest.raises(SiteBusyError), hold_change_lock(path, "other"):
             pass
 
 
-def test_a_directory_that_takes_no_lock_is_told_plainly(path: Path) -> None:
+def test_directory_without_lock_support_is_reported(path: Path) -> None:
     path.parent.write_text("a file where the state directory belongs")
     with pytest.raises(LockUnusableError), hold_change_lock(path, "upgrade"):
         pass
 
 
-def test_a_full_disk_is_told_plainly(path: Path) -> None:
+def test_full_disk_is_reported(path: Path) -> None:
     path.parent.mkdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -74,12 +74,12 @@ def test_a_full_disk_is_told_plainly(path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_what_fails_under_the_lock_is_told_as_it_is(path: Path) -> None:
+def test_error_under_the_lock_is_reported_unchanged(path: Path) -> None:
     with pytest.raises(OSError, match="mine"), hold_change_lock(path, "upgrade"):
         raise OSError("mine")
 
 
-def test_a_disk_that_was_filled_up_since_is_no_obstacle(
+def test_disk_filled_later_does_not_block_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As root, on a disk that somebody keeps full: the lock's holder gives no room away."""

@@ -166,11 +166,11 @@ EXPECTED = [
 @pytest.mark.parametrize(
     ("situation", "action"), [row[1:] for row in EXPECTED], ids=[row[0] for row in EXPECTED]
 )
-def test_the_table(situation: ObservedState, action: RecoveryAction) -> None:
+def test_recovery_table_decides(situation: ObservedState, action: RecoveryAction) -> None:
     assert decide_recovery(situation).action is action
 
 
-def test_recovery_by_itself_tries_five_times_and_counts_from_nothing() -> None:
+def test_automatic_recovery_has_five_attempts() -> None:
     assert ObservedState(RUNNING).attempts == 0
     assert [decide_recovery(ObservedState(RUNNING, attempts=n)).action for n in (4, 5)] == [
         RecoveryAction.REVERT,
@@ -178,7 +178,7 @@ def test_recovery_by_itself_tries_five_times_and_counts_from_nothing() -> None:
     ]
 
 
-def test_every_row_is_reached_by_the_examples() -> None:
+def test_every_rule_is_reached_by_the_examples() -> None:
     assert {decide_recovery(situation).rule for _, situation, _ in EXPECTED} == {
         row.name for row in RECOVERY_TABLE
     }
@@ -197,7 +197,7 @@ def _all_situations() -> list[ObservedState]:
     ]  # fmt: skip
 
 
-def test_total_and_safe_over_every_situation() -> None:
+def test_table_is_total_and_safe() -> None:
     for situation in _all_situations():
         decision = decide_recovery(situation)
         if decision.action is RecoveryAction.FINISH:
@@ -215,7 +215,7 @@ def test_total_and_safe_over_every_situation() -> None:
             assert not situation.fenced
 
 
-def test_going_back_converges() -> None:
+def test_reverting_converges() -> None:
     """Undoing from the last step to the first never leaves the table's rollback."""
     situation = ObservedState(
         RUNNING, fence=DONE, cut_over=DONE, switch=DONE, cut_over_done=True, fenced=False, slot=NEW

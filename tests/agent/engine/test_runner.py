@@ -119,13 +119,13 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
         yield Trial(journal)
 
 
-def test_runs_every_step_in_order(trial: Trial) -> None:
+def test_every_step_runs_in_order(trial: Trial) -> None:
     trial.runner().run_change(CHANGE.id)
     assert trial.calls == list(StepName)
     assert trial.state() is ChangeState.FINISHED
 
 
-def test_a_step_that_prepares_nothing_is_intended_with_the_record_before_it(trial: Trial) -> None:
+def test_step_without_preparation_is_recorded_as_intended(trial: Trial) -> None:
     class Unprepared(Noted):
         prepare = Step.prepare
 
@@ -158,11 +158,11 @@ def test_a_step_that_prepares_nothing_is_intended_with_the_record_before_it(tria
     assert trial.state() is ChangeState.REVERTED
 
 
-def test_the_registry_has_every_step_in_order() -> None:
+def test_registry_has_every_step_in_order() -> None:
     assert list(make_steps()) == list(StepName)
 
 
-def test_a_step_says_what_its_way_back_does_where_it_has_one() -> None:
+def test_step_with_an_undo_describes_it() -> None:
     for name, step in make_steps().items():
         undoes, says_so = (
             type(step).undo is not Step.undo,
@@ -172,7 +172,7 @@ def test_a_step_says_what_its_way_back_does_where_it_has_one() -> None:
 
 
 @pytest.mark.parametrize("failing", STEPS_BEFORE_COMMIT)
-def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: StepName) -> None:
+def test_failure_undoes_intended_steps_in_reverse_order(trial: Trial, failing: StepName) -> None:
     trial.steps[failing].do_error = MigrationFailedError(database="x", migration="1")
     with pytest.raises(UpdaterError):
         trial.runner().run_change(CHANGE.id)
@@ -182,7 +182,7 @@ def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: St
     assert trial.journal.read_change(CHANGE.id).error_code == "NU-4006"
 
 
-def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
+def test_bug_is_handled_as_a_failure(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = ZeroDivisionError("no one foresaw this")
     with pytest.raises(ChangeFailedError, match="no one foresaw this") as caught:
         trial.runner().run_change(CHANGE.id)
@@ -190,13 +190,13 @@ def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
     assert trial.state() is ChangeState.REVERTED
 
 
-def test_before_officers_are_out_the_cause_itself_is_told(trial: Trial) -> None:
+def test_cause_is_raised_unwrapped_before_the_downtime(trial: Trial) -> None:
     trial.steps[StepName.PREFLIGHT].do_error = UpdaterError(INTERRUPTED, signal="SIGTERM")
     with refused(INTERRUPTED):
         trial.runner().run_change(CHANGE.id)
 
 
-def test_an_effect_that_is_not_there_counts_as_failed(trial: Trial) -> None:
+def test_missing_effect_counts_as_failed(trial: Trial) -> None:
     trial.steps[StepName.SWITCH].holds = False
     with pytest.raises(ChangeFailedError) as caught:
         trial.runner().run_change(CHANGE.id)
@@ -205,7 +205,7 @@ def test_an_effect_that_is_not_there_counts_as_failed(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("how", ["raises", "leaves something"])
-def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str) -> None:
+def test_failed_undo_stops_and_is_resumed(trial: Trial, how: str) -> None:
     trial.steps[StepName.HEALTH].do_error = RuntimeError()
     stop = trial.steps[StepName.STOP]
     stop.undo_error = OSError("cannot start") if how == "raises" else None
@@ -223,7 +223,7 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
 
 
 @pytest.mark.parametrize("stands", [False, True])
-def test_what_stands_again_after_its_undo_is_undone_once_more(
+def test_reestablished_effect_is_undone_again(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, stands: bool
 ) -> None:
     """What is there counts, and not that it was recorded: of the fence and of the stop."""
@@ -240,7 +240,7 @@ def test_what_stands_again_after_its_undo_is_undone_once_more(
     assert trial.state() is ChangeState.REVERTED
 
 
-def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
+def test_nothing_runs_without_a_writable_journal(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = JournalUnwritableError(path="x", reason="full")
 
     def lose_the_reserve(step: StepName, phase: StepPhase) -> None:
@@ -252,7 +252,7 @@ def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
     assert trial.state() is ChangeState.RUNNING
 
 
-def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
+def test_nothing_is_undone_after_the_commit(trial: Trial) -> None:
     trial.steps[StepName.MAINTENANCE_OFF].do_error = OSError("full")
     with pytest.raises(OSError, match="full"):
         trial.runner().run_change(CHANGE.id)
@@ -273,9 +273,7 @@ def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
         (UpdaterError(INTERRUPTED, signal="SIGTERM"), False),
     ],
 )
-def test_only_the_releases_own_faults_are_remembered(
-    trial: Trial, error: Exception, bad: bool
-) -> None:
+def test_only_faults_of_the_release_mark_it_bad(trial: Trial, error: Exception, bad: bool) -> None:
     trial.steps[StepName.MIGRATE].do_error = error
     with pytest.raises(ChangeFailedError):
         trial.runner().run_change(CHANGE.id)
@@ -286,7 +284,7 @@ def test_only_the_releases_own_faults_are_remembered(
     ("step", "bad"),
     [(StepName.START, True), (StepName.STOP, False), (StepName.MAINTENANCE_ON, False)],
 )
-def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
+def test_failed_start_is_blamed_on_the_release_but_not_a_failed_stop(
     trial: Trial, step: StepName, bad: bool
 ) -> None:
     trial.steps[step].do_error = CommandError(action="x", reason="status 1", command="ctl")
@@ -296,9 +294,7 @@ def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
 
 
 @pytest.mark.parametrize("phase", [StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD])
-def test_what_fails_once_the_commit_is_written_never_goes_back(
-    trial: Trial, phase: StepPhase
-) -> None:
+def test_failure_after_the_commit_record_is_not_reverted(trial: Trial, phase: StepPhase) -> None:
     def strike(step: StepName, at: StepPhase) -> None:
         if (step, at) == (StepName.COMMIT, phase):
             raise RuntimeError
@@ -308,7 +304,7 @@ def test_what_fails_once_the_commit_is_written_never_goes_back(
     assert trial.state() is ChangeState.FINISHED
 
 
-def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
+def test_signal_cannot_interrupt_the_commit(trial: Trial) -> None:
     interruption = SignalHandler()
     commit = trial.steps[StepName.COMMIT]
     plain = commit.do
@@ -323,7 +319,7 @@ def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
     assert trial.state() is ChangeState.COMMITTED
 
 
-def test_a_bad_soak_leaves_the_change_open(trial: Trial) -> None:
+def test_failed_soak_leaves_the_change_open(trial: Trial) -> None:
     trial.steps[StepName.SOAK].do_error = SoakFailedError(product="p", version="v", problems="x")
     with pytest.raises(SoakFailedError):
         trial.runner().run_change(CHANGE.id)
@@ -348,7 +344,7 @@ def test_every_instant_passes_the_checkpoint(trial: Trial) -> None:
     ]
 
 
-def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
+def test_signal_ends_a_step_and_reverts_the_change(trial: Trial) -> None:
     interruption = SignalHandler()
 
     def signalled(step: StepName, phase: StepPhase) -> None:
@@ -362,7 +358,7 @@ def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
     assert "undo fence" in trial.calls
 
 
-class Heard:
+class RecordingProgress:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -379,7 +375,7 @@ class Heard:
         (ChangeKind.ROLLBACK, "reverting the rollback: a step"),
     ],
 )
-def test_what_is_undone_is_named(
+def test_reverted_operation_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
     """Seen: "rolling back", where the newer release was left in use."""
@@ -389,7 +385,7 @@ def test_what_is_undone_is_named(
     trial.journal.record_step(change.id, StepName.FETCH, StepState.INTENDED)
     monkeypatch.setattr(Noted, "describe_undo", lambda self, context: self.title)
     monkeypatch.setattr(Noted, "undo", lambda self, context: None)
-    heard = Heard()
+    heard = RecordingProgress()
     runner = trial.runner()
     monkeypatch.setattr(runner, "_progress", heard)
     runner.revert(change.id)
@@ -404,7 +400,7 @@ def test_what_is_undone_is_named(
                        "unpacking the release"]),
     ],
 )  # fmt: skip
-def test_nothing_is_said_to_be_downloaded_or_built_that_is_here(
+def test_present_release_is_not_reported_as_downloaded_or_built(
     *, here: bool, fetched: bool, words: list[str | None]
 ) -> None:
     """Seen: a rollback that "downloads and verifies" the release that stands beside."""

@@ -35,7 +35,7 @@ def second(site: Site, tmp_path: Path) -> Site:
     return dataclasses.replace(site, state_directory=state)
 
 
-def test_the_second_is_refused_while_the_first_is_at_work(site: Site, tmp_path: Path) -> None:
+def test_second_agent_is_refused_while_the_first_works(site: Site, tmp_path: Path) -> None:
     other = second(site, tmp_path)
     with (
         Operations(site, SilentProgress()).lock_site("first"),
@@ -47,7 +47,7 @@ def test_the_second_is_refused_while_the_first_is_at_work(site: Site, tmp_path: 
 
 @in_turns("step")
 @pytest.mark.parametrize("step", [StepName.STOP, StepName.COPY, StepName.START])
-def test_the_second_does_not_begin_while_the_first_is_torn(
+def test_second_agent_does_not_start_while_the_first_is_interrupted(
     demo: DemoSite, site: Site, tmp_path: Path, step: StepName
 ) -> None:
     """Seen: the second took the first one's maintenance page for an operator's, and left it on."""
@@ -72,7 +72,7 @@ def test_the_second_does_not_begin_while_the_first_is_torn(
     assert not site.application.is_in_maintenance()
 
 
-def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site) -> None:
+def test_maintenance_of_an_unknown_change_blocks(demo: DemoSite, site: Site) -> None:
     door = site.config.application.maintenance_file
     door.write_text('{"change": "zzzzzzzz", "since": "2026-01-01"}\n')
     assert site.application.read_maintenance_change() == "zzzzzzzz"
@@ -86,7 +86,7 @@ def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site)
     assert site.application.is_in_maintenance(), "it stays as people wanted it"
 
 
-def test_the_lock_beside_the_door_makes_its_directory(tmp_path: Path) -> None:
+def test_application_lock_creates_its_directory(tmp_path: Path) -> None:
     """What lies below /run is gone after each start of the machine."""
     with (
         hold_change_lock(tmp_path / "change.lock", "state"),
@@ -97,7 +97,7 @@ def test_the_lock_beside_the_door_makes_its_directory(tmp_path: Path) -> None:
         assert (tmp_path / "nowhere" / "door.lock").exists()
 
 
-def test_a_lock_that_cannot_be_made_keeps_nobody_out(tmp_path: Path) -> None:
+def test_unavailable_application_lock_does_not_block_a_resume(tmp_path: Path) -> None:
     """On a full disk a resume has to be possible: a directory in its place stands for that."""
     (tmp_path / "door.lock").mkdir()
     with hold_application_lock(tmp_path / "door", "resume"):

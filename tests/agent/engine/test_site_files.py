@@ -71,7 +71,7 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
         (None, False, None),
     ],
 )
-def test_the_plan_says_what_becomes_of_files(
+def test_plan_states_the_effect_on_site_files(
     manifest: Manifest, effect: str | None, covered: bool, words: str | None
 ) -> None:
     own = ["photographs"] if covered else []
@@ -88,7 +88,7 @@ def test_the_plan_says_what_becomes_of_files(
     }  # fmt: skip
 
 
-def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
+def test_stand_in_declares_its_effect_on_site_files(manifest: Manifest) -> None:
     assert [(item.name, item.effect) for item in manifest.files] == [
         ("photographs", SiteFileEffect.MOVES)
     ]
@@ -103,12 +103,12 @@ def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
         {"name": "photographs", "effect": "moves", "description": "hides \x1b[2K this line"},
     ],
 )
-def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:
+def test_empty_declaration_is_rejected(table: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         SiteFilesManifest.model_validate(table)
 
 
-def test_an_agent_of_before_passes_over_what_it_does_not_know(manifest: Manifest) -> None:
+def test_older_agent_ignores_unknown_declarations(manifest: Manifest) -> None:
     written = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
     written["of_a_newer_agent"] = [{"name": "x"}]
     assert parse_leniently(Manifest, written) == manifest
@@ -116,7 +116,7 @@ def test_an_agent_of_before_passes_over_what_it_does_not_know(manifest: Manifest
     assert parse_leniently(Manifest, written).files == ()
 
 
-def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> None:
+def test_doctor_reports_set_aside_and_written_files(tmp_path: Path) -> None:
     with DemoSite(tmp_path, None, SiteOptions(cases=0)) as demo:
         Journal.create(demo.state / JOURNAL_FILE).close()
         picture = demo.photos / "a.jpg"
@@ -140,7 +140,7 @@ def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> No
         assert "NU-6328" in codes()
 
 
-def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> None:
+def test_changes_of_older_agents_have_no_snapshots(tmp_path: Path) -> None:
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
         assert find_remaining_snapshots(journal, {"abcdefgh"}) == set()
 
@@ -153,9 +153,7 @@ CHANGE = Change(
 
 
 @pytest.mark.parametrize("way", ["link", "somebody else's"])
-def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
-    tmp_path: Path, way: str
-) -> None:
+def test_inaccessible_snapshot_does_not_block_pruning(tmp_path: Path, way: str) -> None:
     """Their disk was replaced by a link since, or somebody took the place for their own."""
     photos = tmp_path / "srv" / "photos"
     photos.mkdir(parents=True)
@@ -175,7 +173,7 @@ def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
     assert get_snapshot_directory(photos).is_dir()
 
 
-def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
+def test_unremovable_snapshot_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tmp_path / "photos"
@@ -196,7 +194,7 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
 
 
 @pytest.mark.parametrize("back", [True, False])
-def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, back: bool) -> None:
+def test_manually_ended_change_leaves_no_snapshot(tmp_path: Path, back: bool) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"as it was")

@@ -42,7 +42,7 @@ def site(engine: Engine) -> Site:
     return cast("Site", SimpleNamespace(database_engine=cast("Any", engine), clock=SystemClock()))
 
 
-def test_what_was_done_is_told() -> None:
+def test_analyzed_tables_are_reported() -> None:
     engine = Engine()
     with refresh_in_background(site(engine), SilentProgress(), WATCHING) as beside:
         pass
@@ -51,7 +51,7 @@ def test_what_was_done_is_told() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_goes_on_is_said_of_it_all_the_time(fails: bool) -> None:
+def test_progress_keeps_naming_the_soak(fails: bool) -> None:
     """It is watched for an hour; what took a second of that is not what is done now."""
 
     class Told:
@@ -68,13 +68,13 @@ def test_what_goes_on_is_said_of_it_all_the_time(fails: bool) -> None:
     assert told.said[-1] == "soak period"
 
 
-def test_a_failure_of_it_is_told_and_nothing_else() -> None:
+def test_failure_of_statistics_is_only_reported() -> None:
     with refresh_in_background(site(Engine(fails=True)), SilentProgress(), WATCHING) as beside:
         pass
     assert beside.result["failed"] == DatabaseError.message.code
 
 
-def test_where_the_soak_fails_it_is_ended() -> None:
+def test_failed_soak_ends_the_statistics() -> None:
     engine = Engine(hangs=True)
     with (
         pytest.raises(ValueError, match="bad"),

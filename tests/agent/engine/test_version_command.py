@@ -31,7 +31,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import latest
-from tests.agent.engine.made import said
+from tests.agent.engine.made import run_text
 from tests.support.errors import refused
 from tests.support.sites import running_site, site_in_process
 
@@ -67,19 +67,19 @@ def _set(demo: DemoSite, lines: str) -> None:
     demo.config_path.write_text("\n".join(kept).replace("[application]", f"[application]\n{lines}"))
 
 
-def test_there_and_back(demo: DemoSite) -> None:
-    assert "Status: running" in said(demo, "status")
+def test_upgrade_and_rollback_use_the_version_command(demo: DemoSite) -> None:
+    assert "Status: running" in run_text(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     site = site_in_process(demo)
     assert site.slots.read_current() == Version(NEW)
-    assert "Status: running" in said(demo, "status")
+    assert "Status: running" in run_text(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert site_in_process(demo).slots.read_current() == Version(OLD)
     kept = [path for path in demo.state.rglob("*") if path.is_file()]
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
 
 
-def test_a_command_that_says_another_version_lets_nobody_in(demo: DemoSite) -> None:
+def test_wrong_version_of_the_command_lets_no_users_in(demo: DemoSite) -> None:
     """What answers is the new release; who would say so says that the old one runs."""
     text = demo.config_path.read_text()
     line = next(line for line in text.splitlines() if line.startswith("version_command"))
@@ -114,7 +114,7 @@ def refusing() -> Iterator[str]:
             thread.join()
 
 
-def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) -> None:
+def test_refused_token_is_found_before_the_downtime(demo: DemoSite) -> None:
     text = demo.config_path.read_text()
     with refusing() as url:
         there = re.sub(r"(?m)^health_url = .*$", f'health_url = "{url}"', text)
@@ -122,7 +122,7 @@ def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) 
         demo.config_path.write_text(there)
         with refused(PREFLIGHT_BLOCKED, match="NU-5094 .*health_token_file"):
             Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
-        told = said(demo, "doctor")
+        told = run_text(demo, "doctor")
     assert "NU-5094" in told and "NU-6310" not in told
     change, facts = latest(demo)
     assert facts.downtime_started is None and not change.is_committed
@@ -172,17 +172,17 @@ def in_front(demo: DemoSite) -> Iterator[threading.Event]:
             thread.join()
 
 
-def test_a_token_that_lapses_in_the_stop_takes_the_site_back_and_blames_nobody(
+def test_token_expiring_in_the_downtime_reverts_without_blame(
     demo: DemoSite,
 ) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: StepPhase) -> None:
+        def expire(step: StepName, phase: StepPhase) -> None:
             if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
         with pytest.raises(ChangeFailedError, match="access denied"):
-            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=expire).upgrade(
                 Version(NEW)
             )
         application = site_in_process(demo).application
@@ -194,15 +194,15 @@ def test_a_token_that_lapses_in_the_stop_takes_the_site_back_and_blames_nobody(
         Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
 
 
-def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: DemoSite) -> None:
+def test_token_expiring_during_the_soak_is_no_verdict(demo: DemoSite) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: StepPhase) -> None:
+        def expire(step: StepName, phase: StepPhase) -> None:
             if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
         with refused(HEALTH_ACCESS_DENIED):
-            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=expire).upgrade(
                 Version(NEW)
             )
         change, facts = latest(demo)
@@ -222,7 +222,7 @@ def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: Demo
         assert site.application.is_running() and not site.application.is_in_maintenance()
 
 
-def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_path: Path) -> None:
+def test_token_missing_in_the_downtime_does_not_prolong_it(demo: DemoSite, tmp_path: Path) -> None:
     text = demo.config_path.read_text()
     text = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", text)
     demo.config_path.write_text(text)
@@ -238,7 +238,7 @@ def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_p
     assert site_in_process(demo).slots.read_current() == Version(OLD)
 
 
-def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:
+def test_adopt_names_the_source_of_the_version(demo: DemoSite, tmp_path: Path) -> None:
     site = site_in_process(demo)
     document = site.slots.read_document(Version(OLD))
     nothing = MigrationSet(OLD, tmp_path, {})

@@ -126,7 +126,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_choice(row: Row) -> None:
+def test_start_choice_is_decided(row: Row) -> None:
     choice = decide_start(row.state, row.link, row.usable, NOW)
     assert (choice.version, choice.selection) == (row.start, row.after)
     assert bool(choice.reason) == (row.start is None or row.state is None or row.start != "2.0"
@@ -175,11 +175,11 @@ LIVES = (
 
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
-def test_power_cut_is_no_crash(life: Life) -> None:
+def test_power_cut_is_not_counted_as_a_crash(life: Life) -> None:
     assert lead_through(life.state, life.events)[-1] == life.last
 
 
-def test_start_told_to_end_is_taken_back_once() -> None:
+def test_terminated_start_is_uncounted_once() -> None:
     """By the agent; another boot takes back no second one, whose crash is known."""
     crashed = AgentSelection("2.0", "1.0", attempts=3, boot="boot 1")
     left = uncount_start(crashed, "2.0")
@@ -188,7 +188,7 @@ def test_start_told_to_end_is_taken_back_once() -> None:
     assert choice.selection is not None and choice.selection.attempts == 3
 
 
-def test_it_imports_the_standard_library_alone() -> None:
+def test_failsafe_imports_only_the_standard_library() -> None:
     tree = ast.parse(read_failsafe())
     names = set()
     for node in ast.walk(tree):
@@ -244,7 +244,7 @@ def place(tmp_path: Path) -> Place:
     return made
 
 
-def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: Place) -> None:
+def test_previous_agent_returns_after_two_failed_starts(place: Place) -> None:
     place.choose(TRIED)
     ended = [place.run() for _ in range(4)]
     assert place.started == ["2.0 serve", "2.0 serve", "1.0 serve", "1.0 serve"]
@@ -256,27 +256,27 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert "returning to agent 1.0" in ended[2].stderr
 
 
-def test_the_file_is_replaced_and_never_written_into(place: Place) -> None:
+def test_selection_file_is_replaced_and_not_rewritten(place: Place) -> None:
     place.choose(TRIED)
     with (place.directory / "sequence.json").open("rb") as before:
         place.choose(SlotSelection("1.0"))
         assert json.load(before)["current"] == "2.0"
 
 
-def test_words_go_to_the_agent(place: Place) -> None:
+def test_arguments_are_passed_to_the_agent(place: Place) -> None:
     place.choose(SlotSelection("1.0"))
     place.run("--config", "/etc/x", "serve")
     assert place.started == ["1.0 --config /etc/x serve"]
 
 
-def test_the_agent_is_told_where_its_choice_is(place: Place) -> None:
+def test_agent_learns_its_selection_directory(place: Place) -> None:
     place.slot("3.0", '#!/bin/sh\necho "$NCEN_FAILSAFE_DIRECTORY" >> {s}\n')
     place.choose(SlotSelection("3.0"))
     place.run()
     assert place.started == [str(place.directory)]
 
 
-def test_the_link_follows_what_was_chosen(place: Place) -> None:
+def test_link_follows_the_selection(place: Place) -> None:
     (place.directory / "current").symlink_to("1.0")
     place.choose(TRIED)
     place.run()
@@ -295,9 +295,7 @@ def test_the_link_follows_what_was_chosen(place: Place) -> None:
                     "failed": {}}).encode(),
     ],
 )  # fmt: skip
-def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
-    place: Place, content: bytes
-) -> None:
+def test_damaged_selection_starts_the_linked_agent_on_trial(place: Place, content: bytes) -> None:
     (place.directory / "sequence.json").write_bytes(content)
     (place.directory / "current").symlink_to("1.0")
     ended = place.run()
@@ -307,7 +305,7 @@ def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
     assert "missing or damaged" in ended.stderr
 
 
-def test_slot_that_others_may_write_is_not_started_by_root(place: Place) -> None:
+def test_root_does_not_start_a_slot_writable_by_others(place: Place) -> None:
     """A process with the agent's rights may give such a file away, and another would fill it."""
     if os.geteuid() != 0:
         pytest.skip("the rule is root's: others start what is their own")
@@ -321,7 +319,7 @@ def test_slot_that_others_may_write_is_not_started_by_root(place: Place) -> None
     assert place.started == ["1.0 serve"] * 2
 
 
-def test_copy_that_a_package_keeps_is_the_slot_until_it_is_gone(place: Place) -> None:
+def test_packaged_copy_serves_as_the_slot_until_removed(place: Place) -> None:
     place.choose(SlotSelection("1.0"))
     (place.directory / "1.0").rename(place.directory / ".kept-1.0")
     place.run()
@@ -332,14 +330,14 @@ def test_copy_that_a_package_keeps_is_the_slot_until_it_is_gone(place: Place) ->
     assert (place.directory / "current").readlink() == Path("1.0")
 
 
-def test_start_is_counted_apart_for_who_may_not_write(place: Place) -> None:
+def test_start_is_counted_by_a_separate_call(place: Place) -> None:
     place.choose(TRIED)
     assert place.run("--count").returncode == 0
     assert place.started == []
     assert place.state is not None and place.state.attempts == 1
 
 
-def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
+def test_unusable_program_is_skipped(place: Place) -> None:
     place.slot("3.0", "#!/no/such/interpreter\n")
     place.choose(SlotSelection("3.0", "2.0", ON_TRIAL))
     ended = place.run()
@@ -349,7 +347,7 @@ def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
     assert "3.0" in place.state.failed
 
 
-def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:
+def test_slot_with_a_missing_interpreter_is_skipped(place: Place) -> None:
     (place.directory / "2.0/bin/python").unlink()
     (place.directory / "2.0/bin/python").symlink_to("/usr/bin/python-of-yesterday")
     place.choose(TRIED)
@@ -357,14 +355,14 @@ def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:
     assert place.started == ["1.0 serve"]
 
 
-def test_what_was_not_finished_is_no_slot(place: Place) -> None:
+def test_unfinished_directory_is_not_a_slot(place: Place) -> None:
     place.slot("3.0.partial")
     place.choose(SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS))
     place.run()
     assert place.started == ["1.0 serve"]
 
 
-def test_where_nothing_can_be_started_it_says_what_to_do(place: Place) -> None:
+def test_missing_slots_are_reported_with_a_remedy(place: Place) -> None:
     place.choose(TRIED)
     shutil.rmtree(place.directory / "1.0")
     shutil.rmtree(place.directory / "2.0")
@@ -374,7 +372,7 @@ def test_where_nothing_can_be_started_it_says_what_to_do(place: Place) -> None:
     assert place.state == TRIED
 
 
-def test_a_start_that_cannot_be_counted_is_made_with_the_previous_agent(place: Place) -> None:
+def test_uncountable_start_uses_the_previous_agent(place: Place) -> None:
     place.choose(TRIED)
 
     def full() -> None:
@@ -398,7 +396,7 @@ os.execv(sys.executable, [sys.executable, "-I", sys.argv[1]])
 """
 
 
-def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> None:
+def test_check_reports_the_choice_and_changes_nothing(place: Place) -> None:
     place.choose(SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS))
     before = (place.directory / "sequence.json").read_bytes()
     ended = place.run("--check")
@@ -424,7 +422,7 @@ def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> N
         (TRIED, "2.0", (), []),
     ],
 )
-def test_who_is_asked_to_resume(
+def test_resume_candidates_are_ordered(
     state: SlotSelection | None, link: str | None, usable: tuple[str, ...], wanted: list[str]
 ) -> None:
     assert order_for_resume(state, link, usable) == wanted
@@ -443,7 +441,7 @@ SAYS = '#!/bin/sh\necho {{v}} "$@" >> {{s}}\n{end}\n'
         ("kill -SEGV $$", 0, ["3.0", "2.0"]),
     ],
 )
-def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
+def test_confirmed_agent_resumes_and_the_other_one_on_failure(
     place: Place, end: str, status: int, started: list[str]
 ) -> None:
     place.slot("3.0", SAYS.format(end=end))
@@ -455,7 +453,7 @@ def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
     assert place.state == chosen
 
 
-def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -> None:
+def test_agent_on_trial_does_not_delay_the_application(place: Place) -> None:
     place.slot("3.0", SAYS.format(end="exec sleep 1000"))
     chosen = SlotSelection("3.0", "2.0", ON_TRIAL, 1)
     place.choose(chosen)
@@ -464,7 +462,7 @@ def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -
     assert place.state == chosen
 
 
-def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
+def test_missing_resume_candidate_is_reported(place: Place) -> None:
     for version in ("3.0", "4.0"):
         place.slot(version, SAYS.format(end="exit 1"))
     place.choose(SlotSelection("4.0", "3.0"))
@@ -477,7 +475,7 @@ def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
 
 
 @pytest.mark.parametrize("status", [12, 1])
-def test_told_to_end_it_waits_for_the_agent_and_asks_no_other(place: Place, status: int) -> None:
+def test_termination_during_a_resume_tries_no_other_agent(place: Place, status: int) -> None:
     place.slot("3.0", f"#!/bin/sh\ntrap 'exit {status}' TERM\necho ready\nwhile :; do :; done\n")
     place.choose(SlotSelection("3.0", "2.0"))
     words = [sys.executable, "-I", str(place.directory / "failsafe.py"), "resume"]

@@ -377,7 +377,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_decide(row: Row) -> None:
+def test_next_action_is_decided(row: Row) -> None:
     act = decide_next_action(row.facts)
     assert (act.action, act.until) == (row.action, row.until)
     assert "{" not in act.reason.render("en")
@@ -421,7 +421,7 @@ all_facts = st.builds(
 
 
 @given(all_facts)
-def test_what_never_happens(facts: AutomationInputs) -> None:
+def test_invariants_hold_for_all_inputs(facts: AutomationInputs) -> None:
     act = decide_next_action(facts)
     if act.action is ServiceAction.UPGRADE:
         assert facts.hold_reason is None
@@ -466,8 +466,6 @@ SCHEDULED = (
 
 
 @pytest.mark.parametrize(("facts", "why"), SCHEDULED)
-def test_a_chosen_time_is_told_with_all_that_it_waits_for(
-    facts: AutomationInputs, why: str
-) -> None:
+def test_scheduled_upgrade_lists_all_wait_reasons(facts: AutomationInputs, why: str) -> None:
     """Seen: a time outside of the window stood there as if it began then, or stood nowhere."""
     assert decide_next_action(facts).reason.render() == why

@@ -80,14 +80,14 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_what_officers_meet(name: str) -> None:
+def test_availability_is_judged(name: str) -> None:
     row = TABLE[name]
     found = judge_availability(row.door, row.process, HealthProbe(row.answer, "detail"))
     assert (found.state, found.since, str(found.unknown_because)) == (row.state, row.since, row.why)
     assert Availability.from_json(found.to_json()) == found
 
 
-def test_what_was_not_seen_is_never_said() -> None:
+def test_unobserved_state_is_unknown() -> None:
     doors: tuple[MaintenanceProbe | LazyText, ...] = (OPEN, CLOSED, LazyText("hidden"))
     processes: tuple[ProcessState | LazyText, ...] = (UP, DOWN, HIDDEN)
     for door, process, answer in product(doors, processes, HealthAnswer):

@@ -40,12 +40,12 @@ def at(text: str) -> datetime:
         ("2026-01-14T11:00", (), 5000),
     ],
 )
-def test_the_cap_holds_outside_the_windows(
+def test_rate_limit_applies_outside_the_windows(
     now: str, windows: tuple[WeeklyWindow, ...], expected: int | None
 ) -> None:
     assert compute_rate_limit(5000, windows, at(now), ROME) == expected
 
 
-def test_without_a_cap_nothing_is_limited() -> None:
+def test_without_a_rate_limit_nothing_is_limited() -> None:
     assert compute_rate_limit(None, (), at("2026-01-14T11:00"), ROME) is None
     assert compute_rate_limit(None, (NIGHT,), at("2026-01-14T11:00"), ROME) is None

@@ -32,7 +32,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
         (NOW + DAY, NOW + 2 * DAY, False),
     ],
 )
-def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
+def test_hold_expires(until: datetime | None, at: datetime, active: bool) -> None:
     hold = HoldRecord(1, "budget week", "amina", NOW, until)
     assert hold.active_at(at) is active
 
@@ -41,12 +41,12 @@ def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
     ("times", "delay"),
     [(1, HOUR), (2, 6 * HOUR), (3, DAY), (4, 3 * DAY), (5, 7 * DAY), (6, 7 * DAY), (99, 7 * DAY)],
 )
-def test_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
+def test_retry_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
     assert compute_retry_at(times, NOW) == NOW + delay
 
 
 @given(st.integers(1, 1000))
-def test_delays_never_shrink(times: int) -> None:
+def test_retry_delays_never_shrink(times: int) -> None:
     one, more = compute_retry_at(times, NOW), compute_retry_at(times + 1, NOW)
     assert NOW + BAD_RELEASE_DELAYS[0] <= one <= more <= NOW + BAD_RELEASE_DELAYS[-1]
 
@@ -71,7 +71,7 @@ SLOT_ROWS: dict[str, tuple[str, str | None, str | None, str, int, str]] = {
 
 
 @pytest.mark.parametrize("name", SLOT_ROWS)
-def test_which_slots_go(name: str) -> None:
+def test_prunable_slots_are_found(name: str) -> None:
     slots, current, came_from, named, keep, goes = SLOT_ROWS[name]
     result = find_prunable_slots(
         slots=v(*slots.split()),
@@ -97,7 +97,7 @@ def test_which_slots_go(name: str) -> None:
         (400 * DAY, 365, False, True),
     ],
 )
-def test_which_databases_go(age: timedelta, days: float, named: bool, goes: bool) -> None:
+def test_prunable_databases_are_found(age: timedelta, days: float, named: bool, goes: bool) -> None:
     result = find_prunable_slots(
         slots=(),
         current=Version("3"),
@@ -110,7 +110,7 @@ def test_which_databases_go(age: timedelta, days: float, named: bool, goes: bool
     assert result.changes == (("abc",) if goes else ())
 
 
-def test_a_slot_stays_as_long_as_its_databases() -> None:
+def test_slot_is_retained_as_long_as_its_databases() -> None:
     def collect(days: float) -> PrunableItems:
         return find_prunable_slots(
             slots=v("1", "2", "3"),
@@ -144,7 +144,7 @@ SETS = st.builds(
     named_changes=st.frozensets(st.sampled_from("abcd"), max_size=2),
     keep=st.builds(RetentionRule, previous_days=st.integers(0, 10), slots=st.integers(1, 3)),
 )
-def test_what_is_needed_never_goes(
+def test_required_slots_and_databases_are_retained(
     slots: set[Version],
     current: Version | None,
     came_from: Version | None,
@@ -179,7 +179,7 @@ def test_what_is_needed_never_goes(
     assert collect(NOW, slots - gone, kept_sets) == PrunableItems()
 
 
-def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
+def test_databases_of_one_change_are_pruned_together() -> None:
     result = find_prunable_slots(
         slots=(),
         current=Version("3"),

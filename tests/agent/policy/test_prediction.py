@@ -20,7 +20,7 @@ from ncen_updater.agent.policy.downtime_prediction import (
 STEPS = {step: likely for step, (likely, _) in DEFAULT_STEP_SECONDS.items()}
 
 
-def test_without_history_the_guesses_count() -> None:
+def test_defaults_apply_without_history() -> None:
     found = predict_downtime(RehearsedDurations(10, 5), [], [])
     assert found.likely_s == pytest.approx(15 + sum(STEPS.values()))
     assert 4 + 2.5 - SLACK_S < found.low_s < 15
@@ -29,14 +29,14 @@ def test_without_history_the_guesses_count() -> None:
     assert not found.from_history
 
 
-def test_parts_are_neither_strangers_nor_all_slow_at_once() -> None:
+def test_durations_are_neither_independent_nor_fully_correlated() -> None:
     found = predict_downtime(RehearsedDurations(30, 40), [dict.fromkeys(STEPS, 0.0)], [])
     assert found.likely_s == 70
     assert found.high_s == pytest.approx(70 + (30 + 40 + 50) / 2 + SLACK_S)
     assert found.low_s == pytest.approx(70 - (18 + 20 + (18**2 + 20**2) ** 0.5) / 2 - SLACK_S)
 
 
-def test_history_takes_the_place_of_guesses() -> None:
+def test_history_replaces_defaults() -> None:
     found = predict_downtime(
         RehearsedDurations(0, 0), [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], []
     )
@@ -44,7 +44,7 @@ def test_history_takes_the_place_of_guesses() -> None:
     assert found.high_s > 150
 
 
-def test_earlier_errors_narrow_the_range() -> None:
+def test_past_errors_narrow_the_range() -> None:
     wide = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
     narrow = predict_downtime(
         RehearsedDurations(100, 100), [STEPS], [PastDowntime(10, 10.5)] * MIN_COMPARISONS
@@ -56,7 +56,7 @@ def test_earlier_errors_narrow_the_range() -> None:
     ).from_history
 
 
-def test_one_odd_night_does_not_spoil_the_next_range() -> None:
+def test_outlier_does_not_widen_the_next_range() -> None:
     plain = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
     odd = predict_downtime(
         RehearsedDurations(100, 100),
@@ -75,7 +75,7 @@ seconds = st.floats(0, 1e5)
     st.lists(st.dictionaries(st.sampled_from(list(DEFAULT_STEP_SECONDS)), seconds), max_size=5),
     st.lists(st.builds(PastDowntime, seconds, seconds), max_size=8),
 )
-def test_a_range_is_a_range(
+def test_range_contains_the_likely_value(
     copy: float, migrate: float, history: list[dict[str, float]], past: list[PastDowntime]
 ) -> None:
     found = predict_downtime(RehearsedDurations(copy, migrate), history, past)
@@ -83,7 +83,7 @@ def test_a_range_is_a_range(
     assert sum(found.step_seconds.values()) == pytest.approx(found.likely_s)
 
 
-def test_it_holds_on_sites_that_scatter_as_servers_do() -> None:
+def test_nine_of_ten_downtimes_are_in_the_range() -> None:
     """A site whose steps scatter by a third: nine of ten stops lie in their range."""
     chance = random.Random(3)
     history: list[dict[str, float]] = []

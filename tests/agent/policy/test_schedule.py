@@ -33,7 +33,7 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(  # noqa:
     hours=st.floats(0.25, 168),
     site=st.text(min_size=1, max_size=20),
 )
-def test_never_in_the_past_and_never_beyond_one_interval(
+def test_next_check_is_never_in_the_past_nor_beyond_one_interval(
     now: datetime, last: datetime | None, hours: float, site: str
 ) -> None:
     interval = timedelta(hours=hours)
@@ -43,7 +43,7 @@ def test_never_in_the_past_and_never_beyond_one_interval(
 
 
 @given(site=st.text(min_size=1, max_size=20), hours=st.integers(1, 48))
-def test_a_site_that_keeps_up_asks_once_an_interval(site: str, hours: int) -> None:
+def test_site_checks_once_per_interval(site: str, hours: int) -> None:
     interval = hours * HOUR
     times = [compute_next_check(NOW, NOW, interval, site)]
     for _ in range(20):
@@ -53,7 +53,7 @@ def test_a_site_that_keeps_up_asks_once_an_interval(site: str, hours: int) -> No
     assert steps == {1.0}
 
 
-def test_sites_are_spread_over_the_interval() -> None:
+def test_checks_are_spread_over_the_interval() -> None:
     minutes = Counter(
         int((compute_next_check(NOW, NOW, 6 * HOUR, site) - NOW) / (HOUR / 6)) for site in SITES
     )
@@ -61,7 +61,7 @@ def test_sites_are_spread_over_the_interval() -> None:
     assert max(minutes.values()) < 2 * len(SITES) / 36
 
 
-def test_sites_that_come_back_together_do_not_ask_together() -> None:
+def test_missed_checks_are_spread() -> None:
     long_ago = NOW - timedelta(days=9)
     times = [compute_next_check(NOW, long_ago, 6 * HOUR, site) for site in SITES]
     assert len(set(times)) == len(SITES)
@@ -70,19 +70,19 @@ def test_sites_that_come_back_together_do_not_ask_together() -> None:
     assert max(seconds.values()) < 12
 
 
-def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
+def test_clock_set_back_does_not_stop_the_checks() -> None:
     year = timedelta(days=365)
     assert compute_next_check(NOW, NOW + year, 6 * HOUR, "dakar") == compute_next_check(
         NOW, NOW, 6 * HOUR, "dakar"
     )
 
 
-def test_an_interval_of_nothing_is_a_mistake() -> None:
+def test_empty_interval_is_rejected() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         compute_next_check(NOW, None, timedelta(0), "dakar")
 
 
-def test_a_site_keeps_its_place_whatever_agent_it_runs() -> None:
+def test_check_times_are_stable_across_agent_versions() -> None:
     assert (
         compute_next_check(NOW, NOW, 6 * HOUR, "dakar").isoformat()
         == "2026-12-01T08:40:53.547891+00:00"
@@ -107,7 +107,7 @@ DUE = [
 
 
 @pytest.mark.parametrize("row", DUE, ids=lambda row: row[0])
-def test_a_site_looks_more_often_while_a_release_is_open_to_it(
+def test_checks_are_more_frequent_while_a_release_is_open(
     row: tuple[str, datetime | None, datetime | None, bool, timedelta, datetime | None],
 ) -> None:
     _, planned, asked, closely, interval, expected = row

@@ -148,7 +148,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_next_opening(row: Row) -> None:
+def test_next_opening_is_found(row: Row) -> None:
     wanted = None if row.opening is None else WindowOpening(at(row.opening[0]), at(row.opening[1]))
     assert find_next_opening(row.windows, at(row.now), row.zone) == wanted
 
@@ -160,7 +160,7 @@ def test_next_opening(row: Row) -> None:
     st.sets(st.sampled_from(Weekday), min_size=1).map(frozenset),
     st.sampled_from(["Europe/Paris", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kolkata"]),
 )
-def test_an_opening_is_ahead_and_open_where_it_says(
+def test_next_opening_is_in_the_future_and_open(
     seconds: int, start: time, end: time, days: frozenset[Weekday], name: str
 ) -> None:
     now, zone = datetime.fromtimestamp(seconds, UTC), ZoneInfo(name)
@@ -176,7 +176,7 @@ def test_an_opening_is_ahead_and_open_where_it_says(
         assert find_open_window(known, now, zone) is None
 
 
-def test_a_skipped_minute_is_the_instant_of_the_change() -> None:
+def test_skipped_local_time_is_the_instant_of_the_change() -> None:
     # Lord Howe moves by half an hour: 2026-10-04 02:00 -> 02:30.
     zone = ZoneInfo("Australia/Lord_Howe")
     assert resolve_wall_time(date(2026, 10, 4), time(2, 10), zone) == at("2026-10-03T15:30")

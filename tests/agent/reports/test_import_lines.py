@@ -15,7 +15,7 @@ AT = datetime(2026, 11, 30, tzinfo=UTC)
 
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_every_place_of_a_line_is_filled(dry_run: bool, language: str) -> None:
+def test_every_placeholder_of_an_import_line_is_filled(dry_run: bool, language: str) -> None:
     """Seen: "Run: ncen-updater plan {reaches}"."""
     record = ImportRecord(AT, AT, 3, "ncen", ("3.3.0",), "3.3.0", "ke.bundle", ("0.2.0",), "0.2.0")
     lines = [

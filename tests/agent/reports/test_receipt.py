@@ -74,9 +74,7 @@ def write(run: Run, medium: Path) -> Receipt:
     return read_receipt(Path(found["path"]).read_bytes()).receipt
 
 
-def test_the_life_of_a_site_as_the_secretariat_is_told_it(
-    demo: DemoSite, run: Run, tmp_path: Path
-) -> None:
+def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path: Path) -> None:
     # Nobody agreed to anything: it is shown, and none is written.
     shown = ask(run, "receipt")
     assert (shown["level"], shown["receipt"]["level"]) == ("none", "version")
@@ -128,7 +126,9 @@ def test_the_life_of_a_site_as_the_secretariat_is_told_it(
     assert ask(run, "receipt", "--level", "none")["level"] == "none"
 
 
-def test_a_receipt_names_nobody_and_no_hour(demo: DemoSite, run: Run, tmp_path: Path) -> None:
+def test_receipt_contains_no_person_and_no_time_of_day(
+    demo: DemoSite, run: Run, tmp_path: Path
+) -> None:
     ask(run, "receipt", "--level", "figures", "--yes")
     found = ask(run, "receipt", "--to", str(tmp_path))
     text = " ".join(str(value) for value in found["receipt"].values())
@@ -138,7 +138,7 @@ def test_a_receipt_names_nobody_and_no_hour(demo: DemoSite, run: Run, tmp_path: 
     assert [len(day) for day in days] == [len("2026-11-30")] * 2
 
 
-def test_the_secretariat_imports_it_and_writes_the_board(
+def test_publisher_imports_the_receipt_and_writes_the_board(
     feed: TrialFeed, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both programs, with the feed that signed the release and a stick between them."""
@@ -167,7 +167,7 @@ def test_the_secretariat_imports_it_and_writes_the_board(
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NU-9812"
 
 
-def test_a_medium_that_is_full_costs_no_number(run: Run, tmp_path: Path) -> None:
+def test_full_medium_uses_no_receipt_number(run: Run, tmp_path: Path) -> None:
     ask(run, "receipt", "--level", "version", "--yes")
     before = ask(run, "receipt")["receipt"]["number"]
     failed = json.loads(run("--json", "receipt", "--to", "/proc").stdout)
@@ -175,7 +175,7 @@ def test_a_medium_that_is_full_costs_no_number(run: Run, tmp_path: Path) -> None
     assert ask(run, "receipt")["receipt"]["number"] == before
 
 
-def test_two_commands_at_once_use_no_number_twice(
+def test_concurrent_commands_use_different_receipt_numbers(
     demo: DemoSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, level = site_in_process(demo), ReceiptLevel.VERSION
@@ -196,7 +196,7 @@ def test_two_commands_at_once_use_no_number_twice(
     assert len([*tmp_path.iterdir()]) == 1
 
 
-def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
+def test_blame_is_the_last_valid_code(tmp_path: Path) -> None:
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
         journal.begin_change(CHANGE)
         history = SiteHistory(journal)
@@ -209,9 +209,7 @@ def test_blame_is_the_code_that_nobody_took_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("confirmed_by", [None, "amina"])
-def test_a_soak_period_that_a_person_ended_is_not_completed(
-    tmp_path: Path, confirmed_by: str | None
-) -> None:
+def test_manually_ended_soak_is_not_completed(tmp_path: Path, confirmed_by: str | None) -> None:
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
         journal.begin_change(CHANGE)
         journal.commit_change(CHANGE.id)
@@ -222,7 +220,7 @@ def test_a_soak_period_that_a_person_ended_is_not_completed(
     assert found["soaked"] is (confirmed_by is None)
 
 
-def test_a_key_that_is_none_is_an_error_and_stays(demo: DemoSite, run: Run, tmp_path: Path) -> None:
+def test_invalid_key_is_an_error_and_preserved(demo: DemoSite, run: Run, tmp_path: Path) -> None:
     key = demo.state / KEY_FILE
     ask(run, "receipt", "--level", "version", "--yes")
     kept = key.read_bytes()
@@ -253,7 +251,7 @@ BACK = replace(UPGRADE, kind=ChangeKind.ROLLBACK)
         (replace(BACK, state=ChangeState.REVERTED), NO_FACTS, Outcome.REVERTED),
     ],
 )
-def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
+def test_outcomes_are_classified(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
     assert classify_outcome(change, facts) is outcome
 
 
@@ -276,11 +274,13 @@ def test_outcomes(change: Any, facts: ChangeFacts, outcome: Outcome) -> None:
         (Outcome.SOAK_FAILED, "NU-6067", False, Fault.INTERRUPTED),
     ],
 )
-def test_faults(outcome: Outcome, code: str | None, blamed: bool, fault: Fault | None) -> None:
+def test_faults_are_chosen(
+    outcome: Outcome, code: str | None, blamed: bool, fault: Fault | None
+) -> None:
     assert choose_fault(outcome, code, blamed=blamed) is fault
 
 
-def test_an_open_change_has_an_outcome_once_its_soak_period_failed(tmp_path: Path) -> None:
+def test_open_change_has_an_outcome_after_a_failed_soak(tmp_path: Path) -> None:
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
         journal.begin_change(CHANGE)
         assert receipts._collect_change_facts(journal) == {}

@@ -102,7 +102,7 @@ def fail(run: Run, *words: str) -> str:
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_person_sends_the_first_and_the_service_the_next_ones(
+def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     demo: DemoSite, run: Run, office: Office
 ) -> None:
     hook, outgoing = office.hook, demo.state / OUTGOING_DIRECTORY
@@ -168,7 +168,7 @@ def record_sent(journal: Journal, level: ReceiptLevel, *, scheduled: bool = Fals
     )  # fmt: skip
 
 
-def test_when_a_receipt_is_due(tmp_path: Path) -> None:
+def test_due_receipt_is_found(tmp_path: Path) -> None:
     clock = Clock()
     with Journal.create(tmp_path / JOURNAL_FILE, now=clock) as journal:
         assert find_due_receipt(journal) is None
@@ -214,7 +214,7 @@ def test_when_a_receipt_is_due(tmp_path: Path) -> None:
         (ReceiptLevel.OUTCOME, False, DAY),
     ],
 )
-def test_a_release_that_failed_by_its_own_fault_is_told_soon(
+def test_failure_by_the_release_is_reported_soon(
     tmp_path: Path, level: ReceiptLevel, blamed: bool, most: timedelta
 ) -> None:
     clock, delays = Clock(), []
@@ -241,7 +241,7 @@ def test_a_release_that_failed_by_its_own_fault_is_told_soon(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 404, 413, 500, 503])
-def test_no_redirection_is_followed_and_no_refusal_passed_over(office: Office, status: int) -> None:
+def test_redirection_is_not_followed_and_refusal_is_reported(office: Office, status: int) -> None:
     office.hook.status = status
     with pytest.raises(UpdaterError) as refused:
         send_worker.put_receipt(Reporter("ke-1", "KE").write(), office.address, office.settings)
@@ -249,9 +249,7 @@ def test_no_redirection_is_followed_and_no_refusal_passed_over(office: Office, s
     assert len(office.hook.posts) == 1
 
 
-def test_a_server_that_never_answers_is_left(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_server_is_abandoned(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.hook.silent = True
     monkeypatch.setattr(send_worker, "RECEIPT_TIMEOUT_S", 0.2)
     with pytest.raises(UpdaterError) as refused:
@@ -282,7 +280,7 @@ def put_into_namespace(unit: str, *words: str) -> list[str]:
 
 @pytest.mark.skipif(os.geteuid() != 0 or ACTIVATOR is None, reason="root, with systemd's activator")
 @pytest.mark.usefixtures("trusting")
-def test_the_units_that_work_and_that_send_bring_a_receipt_out(
+def test_apply_and_send_units_deliver_a_receipt(
     demo: DemoSite, office: Office, tmp_path: Path
 ) -> None:
     """Work orders `receipt --scheduled`, and has no network; what sends has no state."""
@@ -311,7 +309,7 @@ def test_the_units_that_work_and_that_send_bring_a_receipt_out(
     assert [body for _, body in office.hook.posts] == [signed.content]
 
 
-def test_the_sender_takes_nothing_but_a_receipt(demo: DemoSite) -> None:
+def test_sender_accepts_only_a_receipt(demo: DemoSite) -> None:
     request = {"way": "receipt", "address": "https://127.0.0.1:9/", "content": '{"case": 1}'}
     with pytest.raises(UpdaterError) as refused:
         send_worker.deliver_message(demo.config_path, request)
@@ -324,7 +322,7 @@ def test_the_sender_takes_nothing_but_a_receipt(demo: DemoSite) -> None:
         assert refused.value.message is RECEIPT_NOT_DELIVERED
 
 
-def test_a_mail_carries_the_receipt_alone() -> None:
+def test_mail_contains_only_the_receipt() -> None:
     signed = Reporter("ke-1", "KE").write()
     with mail_server() as box:
         settings = MailSettings(
@@ -344,7 +342,7 @@ def test_a_mail_carries_the_receipt_alone() -> None:
     assert body is not None and body.get_content().strip() == ""
 
 
-def test_the_qr_code_is_that_of_the_receipt(run: Run, tmp_path: Path) -> None:
+def test_qr_code_encodes_the_receipt(run: Run, tmp_path: Path) -> None:
     ask(run, "receipt", "--level", "figures", "--yes")
     shown = run("receipt", "--qr", "--to", str(tmp_path))
     assert shown.returncode == 0, shown.stderr
@@ -374,7 +372,7 @@ def bundle(demo: DemoSite, feed: TrialFeed, tmp_path: Path) -> Path:
     return bundle
 
 
-def test_an_import_says_how_a_receipt_goes_back_with_the_stick(run: Run, bundle: Path) -> None:
+def test_import_explains_how_to_return_a_receipt(run: Run, bundle: Path) -> None:
     command, given = f"ncen-updater receipt --to {bundle.parent}", ("import", str(bundle))
     ask(run, "receipt", "--level", "none")
     assert command not in run(*given).stdout
@@ -394,7 +392,7 @@ def test_an_import_says_how_a_receipt_goes_back_with_the_stick(run: Run, bundle:
     assert read_receipt(path.read_bytes()).receipt.level is ReceiptLevel.OUTCOME
 
 
-def test_an_import_at_a_terminal_asks_whether_a_receipt_goes_back(
+def test_import_at_a_terminal_offers_to_return_a_receipt(
     demo: DemoSite, run: Run, bundle: Path
 ) -> None:
     environment = {

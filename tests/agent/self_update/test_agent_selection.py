@@ -48,12 +48,12 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
 
 
 @given(SEQUENCES)
-def test_the_failsafe_reads_the_same(found: AgentSelection) -> None:
+def test_failsafe_reads_the_same_selection(found: AgentSelection) -> None:
     assert AgentSelection.from_json(found.to_json()) == found
 
 
 @given(SEQUENCES)
-def test_both_programs_read_and_write_the_same_file(
+def test_agent_and_failsafe_share_the_selection_file(
     tmp_path_factory: pytest.TempPathFactory, found: AgentSelection
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "both"
@@ -85,7 +85,7 @@ WRITTEN = b"""{
 }"""
 
 
-def test_the_form_of_the_file_stays(tmp_path: Path) -> None:
+def test_selection_file_format_is_stable(tmp_path: Path) -> None:
     file = AgentSelectionFile(tmp_path)
     file.path.write_bytes(WRITTEN)
     found = file.load()
@@ -120,11 +120,11 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_confirming(row: Row) -> None:
+def test_confirmation_changes_the_selection(row: Row) -> None:
     assert agent_selection.confirm_agent(row.before, row.change) == row.after
 
 
-def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
+def test_trial_keeps_the_previous_agent_and_bad_versions() -> None:
     before = AgentSelection("1.0", "0.9", TrialState.CONFIRMED, 3, {"1.5": FailedAgent(1, NOW)})
     begun = agent_selection.begin_trial(before, "2.0")
     assert begun == AgentSelection(
@@ -132,7 +132,7 @@ def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
     )
 
 
-def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
+def test_unconfirmed_agent_is_not_a_fallback() -> None:
     assert agent_selection.begin_trial(TRYING, "3.0") == AgentSelection(
         "3.0", "1.0", TrialState.ON_TRIAL
     )
@@ -142,21 +142,21 @@ def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
     )
 
 
-def test_one_start_is_taken_back() -> None:
+def test_one_start_is_uncounted() -> None:
     begun = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 2)
     assert agent_selection.uncount_start(begun, "2.0") == replace(begun, attempts=1)
     assert agent_selection.uncount_start(replace(begun, attempts=0), "2.0").attempts == 0
     assert agent_selection.uncount_start(begun, "1.0") == begun
 
 
-def test_only_a_confirmed_agent_is_steady() -> None:
+def test_attempts_are_reset_only_for_a_confirmed_agent() -> None:
     good = AgentSelection("1.0", None, TrialState.CONFIRMED, 3)
     assert agent_selection.reset_attempts(good, "1.0").attempts == 0
     assert agent_selection.reset_attempts(good, "0.9") == good
     assert agent_selection.reset_attempts(TRYING, "2.0") == TRYING
 
 
-def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
+def test_previous_agent_records_its_return() -> None:
     back = agent_selection.revert_to_previous(
         replace(TRYING, failed={"2.0": FailedAgent(1, NOW)}), "1.0", NOW
     )
@@ -169,7 +169,7 @@ def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one(
     ) == AgentSelection("2.0", "1.0")
 
 
-def test_what_a_person_installs() -> None:
+def test_manual_installation_selects_the_agent() -> None:
     assert agent_selection.select_installed(None, "1.0") == AgentSelection("1.0")
     bad = replace(AgentSelection("1.0"), failed={"2.0": FailedAgent(1, NOW)})
     assert agent_selection.select_installed(bad, "1.0") == bad
@@ -178,7 +178,7 @@ def test_what_a_person_installs() -> None:
     )
 
 
-def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
+def test_link_is_repaired_although_the_file_is_right(tmp_path: Path) -> None:
     file = AgentSelectionFile(tmp_path)
     file.update(lambda _: AgentSelection("1.0"))
     (tmp_path / "current").unlink()
@@ -186,7 +186,7 @@ def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
     assert (tmp_path / "current").readlink() == Path("1.0")
 
 
-def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+def test_selection_file_is_replaced_and_not_rewritten(tmp_path: Path) -> None:
     file = AgentSelectionFile(tmp_path)
     file.update(lambda _: AgentSelection("1.0"))
     with file.path.open("rb") as before:
@@ -194,7 +194,7 @@ def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
         assert json.load(before)["current"] == "1.0"
 
 
-def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
+def test_missing_and_damaged_selections_are_distinguished(tmp_path: Path) -> None:
     file = AgentSelectionFile(tmp_path)
     assert file.load() is None
     file.path.write_text('{"current": "../x"}')
@@ -206,7 +206,7 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "failed"])
-def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
+def test_missing_fields_have_no_default(part: str, tmp_path: Path) -> None:
     """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
     whole = AgentSelection(
         "2.0", "1.0", TrialState.ON_TRIAL, 3, {"1.5": FailedAgent(1, NOW)}
@@ -219,7 +219,7 @@ def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
     assert failsafe.read_selection(tmp_path) is None
 
 
-def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with refused(SEQUENCE_UNWRITABLE):

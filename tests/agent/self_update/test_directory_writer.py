@@ -45,13 +45,13 @@ def unit(agent: Path) -> list[str]:
     return ["/usr/bin/env", *variables, sys.executable, "-I", "-m", MODULE, "/no/agent.toml"]
 
 
-def test_who_may_write_there_does_it(agent: Path, tmp_path: Path) -> None:
+def test_privileged_caller_writes_the_directory_itself(agent: Path, tmp_path: Path) -> None:
     doer(agent, tmp_path / "none")(DirectoryAction.CONFIRM)
     assert AgentSelectionFile(agent).load() == AgentSelection("2.0", "1.0")
 
 
 @needs_activator
-def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
+def test_unit_performs_directory_actions_of_the_service(
     agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the configuration is what is wrong: it is not read."""
@@ -84,7 +84,7 @@ def test_unit_does_no_other_work(agent: Path, tmp_path: Path, words: list[str]) 
 
 
 @needs_activator
-def test_where_the_unit_says_nothing_the_choice_stays(
+def test_silent_unit_leaves_the_selection_unchanged(
     agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at the end of the machine, where systemd starts nothing any more."""
@@ -95,7 +95,7 @@ def test_where_the_unit_says_nothing_the_choice_stays(
     assert AgentSelectionFile(agent).load() == TRYING
 
 
-def test_everything_but_one_directory(tmp_path: Path) -> None:
+def test_paths_outside_one_directory_are_listed(tmp_path: Path) -> None:
     agent = tmp_path / "opt" / "agent"
     agent.mkdir(parents=True)
     beside = tmp_path / "opt" / "beside"

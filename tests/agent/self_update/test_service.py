@@ -79,7 +79,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(demo)
 
 
-def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
+def test_agent_confirms_itself_and_is_replaced_later(place: Place) -> None:
     other = place.file.directory / "9.9"
     other.mkdir()
     (other / "slot.json").write_text("{}")
@@ -100,7 +100,7 @@ def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
         assert process.wait(DEADLINE_S) == ExitCode.OK
 
 
-def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
+def test_agent_without_its_databases_gives_up(place: Place) -> None:
     for path in place.demo.root.glob("srv/ncen/databases/**/*.sqlite"):
         path.unlink()
     with place.service() as process:
@@ -109,7 +109,7 @@ def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("end", "left"), [(signal.SIGTERM, 2), (signal.SIGKILL, 3)])
-def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, left: int) -> None:
+def test_termination_is_not_an_early_exit(place: Place, end: signal.Signals, left: int) -> None:
     """Or a person who restarts the service a few times would have lost a good agent."""
     place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
     before = AgentSelection(MINE, "0.0.1", TrialState.CONFIRMED, 3)
@@ -122,7 +122,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
     assert place.sequence == replace(before, attempts=left)
 
 
-def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
+def test_offline_unit_with_an_online_configuration_is_not_blamed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = replace(TRYING, state=TrialState.CONFIRMED, attempts=4)
@@ -140,7 +140,7 @@ def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
 
 
 @pytest.mark.parametrize("state", TrialState)
-def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
+def test_configuration_mistake_is_not_blamed_on_a_confirmed_agent(
     place: Place, state: TrialState
 ) -> None:
     before = replace(TRYING, state=state, attempts=4)
@@ -153,7 +153,7 @@ def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
     assert place.sequence == replace(before, attempts=left)
 
 
-def test_another_service_is_no_fault_either(place: Place) -> None:
+def test_second_service_is_not_blamed(place: Place) -> None:
     before = replace(TRYING, state=TrialState.CONFIRMED, attempts=4)
     place.file.update(lambda _: before)
     lock = place.demo.state / "service/service.lock"
@@ -162,5 +162,5 @@ def test_another_service_is_no_fault_either(place: Place) -> None:
     assert place.sequence == replace(before, attempts=0)
 
 
-def test_both_programs_call_the_variable_the_same() -> None:
+def test_agent_and_failsafe_share_the_variable_name() -> None:
     assert failsafe.DIRECTORY_VARIABLE == STARTED_BY

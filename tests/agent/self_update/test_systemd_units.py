@@ -46,7 +46,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_what_is_meant_to_start_by_itself_does_and_no_more(calls: Path, tmp_path: Path) -> None:
+def test_only_intended_units_are_enabled(calls: Path, tmp_path: Path) -> None:
     units = sorted(UNITS.iterdir())
     assert len(create_missing(installing.build_enable_parts(units), SilentProgress())) == len(
         STARTED

@@ -35,7 +35,9 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
         (replace(TRYING, state=TrialState.CONFIRMED), "1.0", TrialDuty.NOTHING),
     ],
 )
-def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: TrialDuty) -> None:
+def test_duty_of_an_agent_is_decided(
+    found: AgentSelection | None, version: str, duty: TrialDuty
+) -> None:
     assert decide_duty(found, version) is duty
 
 
@@ -91,7 +93,7 @@ def trial(tmp_path: Path) -> Trial:
     return Trial(tmp_path, TRYING)
 
 
-def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
+def test_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert trial.probation.on_trial
     assert trial.step(10) == TrialVerdict(retry_after_s=50.0)
     assert trial.said == []
@@ -101,7 +103,7 @@ def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert not trial.probation.on_trial
 
 
-def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
+def test_agent_that_reaches_nothing_gives_up(trial: Trial) -> None:
     trial.reached = False
     assert trial.step(60) == TrialVerdict(retry_after_s=60.0)
     assert trial.step(539.9) == TrialVerdict(retry_after_s=60.0)
@@ -110,7 +112,7 @@ def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     assert trial.state is TrialState.ON_TRIAL
 
 
-def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
+def test_agent_that_reaches_the_site_late_is_confirmed(trial: Trial) -> None:
     trial.reached = False
     trial.step(60)
     trial.reached = True
@@ -118,13 +120,13 @@ def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
     assert trial.state is TrialState.CONFIRMED
 
 
-def test_a_journal_that_takes_no_record_is_no_confirmation(trial: Trial) -> None:
+def test_unwritable_journal_prevents_confirmation(trial: Trial) -> None:
     trial.journal_full = True
     assert trial.step(60).retry_after_s == 60.0
     assert trial.state is TrialState.ON_TRIAL
 
 
-def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> None:
+def test_unwritable_selection_prevents_confirmation(trial: Trial) -> None:
     partial_taken = trial.file.path
     content = partial_taken.read_bytes()
     lock = trial.file.directory / "sequence.lock"
@@ -141,7 +143,7 @@ def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> Non
     assert trial.state is TrialState.CONFIRMED
 
 
-def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> None:
+def test_agent_that_filled_the_disk_gives_up(trial: Trial) -> None:
     lock = trial.file.directory / "sequence.lock"
     lock.unlink()
     lock.mkdir()
@@ -152,19 +154,19 @@ def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> N
 
 
 @pytest.mark.parametrize("state", TrialState)
-def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: TrialState) -> None:
+def test_termination_is_not_held_against_the_agent(tmp_path: Path, state: TrialState) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=state, attempts=2))
     trial.probation.uncount_start()
     assert trial.file.load() == replace(TRYING, state=state, attempts=1)
 
 
-def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path) -> None:
+def test_agent_outside_a_slot_selects_none(tmp_path: Path) -> None:
     trial = Trial(tmp_path, None)
     trial.probation.uncount_start()
     assert trial.file.load() is None
 
 
-def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
+def test_confirmed_agent_resets_its_starts(
     tmp_path: Path,
 ) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=TrialState.CONFIRMED, attempts=3))
@@ -177,14 +179,14 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
     assert trial.said == []
 
 
-def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
+def test_service_exits_for_a_newly_selected_agent(tmp_path: Path) -> None:
     trial = Trial(tmp_path, AgentSelection("2.0"))
     assert trial.step(1) == TrialVerdict()
     trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.ON_TRIAL))
     assert trial.step(1) == TrialVerdict(should_exit=True)
 
 
-def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
+def test_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
     trial = Trial(tmp_path, TRYING, version="1.0")
     assert not trial.probation.on_trial
     assert trial.step(0) == TrialVerdict()
@@ -197,12 +199,12 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
     )
 
 
-def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:
+def test_agent_without_slots_has_no_duty(tmp_path: Path) -> None:
     trial = Trial(tmp_path, None)
     assert trial.step(10_000) == TrialVerdict()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_choice_that_is_damaged_meanwhile_ends_no_service(trial: Trial) -> None:
+def test_selection_damaged_later_does_not_end_the_service(trial: Trial) -> None:
     trial.file.path.write_text("{")
     assert trial.step(60) == TrialVerdict()

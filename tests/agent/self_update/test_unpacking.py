@@ -16,7 +16,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import get_abi_version
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.self_update.making import agent_release, agent_wheel, wheel
+from tests.agent.self_update.factories import agent_release, agent_wheel, wheel
 from tests.support.errors import refused
 
 HOSTILE = """
@@ -59,7 +59,7 @@ def filling(version: str, content: bytes) -> Callable[[Path], None]:
 
 
 @pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
-def test_agent_before_its_trial_writes_nothing(agent: Path) -> None:
+def test_unconfirmed_agent_writes_nothing(agent: Path) -> None:
     """Seen: one that wrote the failsafe, chose itself, and removed the agent in use."""
     content = agent_wheel("2.0", agent=HOSTILE.format(agent=str(agent)))
     AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
@@ -70,7 +70,7 @@ def test_agent_before_its_trial_writes_nothing(agent: Path) -> None:
     assert (agent / "2.0/bin/python").exists()
 
 
-def test_agent_whose_libraries_want_temporary_files_is_made(agent: Path) -> None:
+def test_agent_whose_libraries_need_temporary_files_is_built(agent: Path) -> None:
     """Seen on a packaged site: no agent was ever renewed, since tufup asks for it when imported."""
     imports = "import tempfile; tempfile.TemporaryFile().close()\n"
     content = agent_wheel("2.0", imports=imports)
@@ -79,16 +79,14 @@ def test_agent_whose_libraries_want_temporary_files_is_made(agent: Path) -> None
     assert not list(agent.glob("*.partial"))
 
 
-def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
+def test_release_may_not_contain_python_startup_files(agent: Path) -> None:
     content = wheel("ncen_updater", "2.0", {"x.pth": "import os; os.system('true')\n"})
     with refused(AGENT_RELEASE_UNUSABLE, match=r"x\.pth"):
         AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
     assert not (agent / "2.0.partial").exists()
 
 
-def test_release_that_unpacks_to_more_than_its_limit_is_refused(
-    agent: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_oversized_release_is_refused(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "MOST_BYTES", 1_000_000)
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
@@ -97,12 +95,12 @@ def test_release_that_unpacks_to_more_than_its_limit_is_refused(
         AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), SilentProgress())
 
 
-def test_wheel_that_is_none_is_refused(agent: Path) -> None:
+def test_invalid_wheel_is_refused(agent: Path) -> None:
     with refused(AGENT_RELEASE_UNUSABLE, match="zip"):
         AgentSlots(agent).build("2.0", "digest", filling("2.0", b"PK"), SilentProgress())
 
 
-def test_slot_leads_nowhere_else(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slot_symlinks_are_rejected(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a link whose end somebody else may write."""
 
     def installed(_: AgentSlots, partial: Path, *__: object) -> None:

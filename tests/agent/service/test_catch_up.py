@@ -26,19 +26,19 @@ def site(name: str) -> AgentConfig:
 
 
 @pytest.mark.parametrize("at", [None, NOW + timedelta(minutes=1)])
-def test_what_was_not_missed_stays(at: datetime | None) -> None:
+def test_future_check_is_unchanged(at: datetime | None) -> None:
     service_state = ServiceState(next_check=at)
     assert delay_missed_check(service_state, site("dakar"), NOW) == service_state
 
 
-def test_what_was_missed_is_spread() -> None:
+def test_missed_checks_are_spread() -> None:
     missed = ServiceState(next_check=NOW - timedelta(hours=14))
     times = [delay_missed_check(missed, site(f"site-{n}"), NOW).next_check for n in range(500)]
     assert len(set(times)) == 500
     assert all(at and NOW <= at <= NOW + timedelta(minutes=18) for at in times)
 
 
-def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
+def test_repeatedly_restarted_service_checks_eventually() -> None:
     service_state = delay_missed_check(
         ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW
     )
@@ -46,7 +46,7 @@ def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
     assert later.next_check == service_state.next_check
 
 
-def test_a_feed_that_is_away_is_asked_less_and_less() -> None:
+def test_unreachable_feed_is_checked_less_often() -> None:
     schedule = create_check_scheduler(site("dakar"))
     regular = schedule(NOW, None)
     waits = [schedule(NOW, ActionFailure(NOW, times)) - NOW for times in (1, 2, 3, 9)]

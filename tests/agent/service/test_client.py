@@ -71,13 +71,13 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_answer_is_told_as_that(tmp_path: Path, name: str) -> None:
+def test_unexpected_answer_is_reported(tmp_path: Path, name: str) -> None:
     path = tmp_path / "api.sock"
     with answering(path, ODD[name]), pytest.raises(ServiceUnresponsiveError):
         SiteServiceClient(path, "en").get("/v1/status")
 
 
-def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
+def test_missing_field_in_an_answer_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with answering(path, http(b'{"service": {}}')):
         found = SiteServiceClient(path, "en").get("/v1/status")
@@ -91,7 +91,7 @@ def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
     "error",
     [{}, {"code": 7, "title": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
 )
-def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: object) -> None:
+def test_error_answer_of_any_form_is_an_error_with_text(tmp_path: Path, error: object) -> None:
     path = tmp_path / "api.sock"
     body = json.dumps({"error": error}).encode()
     with answering(path, http(body, "409 Conflict")), pytest.raises(UpdaterError) as caught:
@@ -100,7 +100,7 @@ def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: obj
     assert caught.value.exit_code is ExitCode.ERROR
 
 
-def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+def test_broken_stream_is_retried_and_then_abandoned(tmp_path: Path) -> None:
     path, slept = tmp_path / "api.sock", list[float]()
     stream = b'event: service\ndata: {"reason": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
     client = SiteServiceClient(path, "en", sleep=slept.append)
@@ -116,9 +116,7 @@ def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path
     assert len(slept) > 100
 
 
-def test_service_that_starts_again_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restarting_service_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen: a renewal that went well ended with "The service no longer answers"."""
     answers: list[object] = [
         ServiceUnresponsiveError(reason="away"),
@@ -141,7 +139,7 @@ def test_service_that_starts_again_is_waited_for(
     assert len(waits) == 1
 
 
-def test_whoever_renews_the_agent_waits_for_the_new_one() -> None:
+def test_agent_update_waits_for_the_new_agent() -> None:
     """The service ends with the order, and starts again as the new agent."""
 
     class Renewed:

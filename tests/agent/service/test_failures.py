@@ -109,7 +109,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_what_is_over_is_not_told(name: str) -> None:
+def test_resolved_failure_is_not_reported(name: str) -> None:
     row = TABLE[name]
     status = SiteStatus(LATER, PLACES, journal=row.journal, feed_view=row.view)
     told = dict(list_unresolved_failures({row.deed: ActionFailure(AT, 3)}, row.found, status))
@@ -121,7 +121,7 @@ def site(tmp_path: Path) -> TrialSite:
     return make_site(tmp_path / "site")
 
 
-def told_of(site: TrialSite, version: str) -> bool:
+def is_reported(site: TrialSite, version: str) -> bool:
     places = load_essential_settings(site.config)
     document, _ = build_site_report(read_status(places, LATER, SITE_REPORT_PARTS), "en")
     journal = document["journal"]
@@ -144,25 +144,23 @@ def install(journal: Journal, change: Change, facts: ChangeFacts = NO_FACTS) -> 
         (ChangeFacts(soak_error=LazyText("status 503"), confirmed_by="amina"), True),
     ],
 )
-def test_a_failure_stays_over_whatever_came_later(
-    site: TrialSite, facts: ChangeFacts, over: bool
-) -> None:
+def test_resolved_failure_stays_resolved(site: TrialSite, facts: ChangeFacts, over: bool) -> None:
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
         install(journal, replace(CHANGE, id="aaaaaaaa"), facts)
-    assert told_of(site, "3.3.0") is not over
+    assert is_reported(site, "3.3.0") is not over
     with Journal.open(site.journal) as journal:
         install(journal, replace(CHANGE, id="bbbbbbbb", to_version="3.2.4", from_version="3.3.0"))
-    assert told_of(site, "3.3.0") is not over
+    assert is_reported(site, "3.3.0") is not over
 
 
-def test_of_a_release_that_was_passed_over_nothing_is_told(site: TrialSite) -> None:
+def test_failure_of_a_skipped_release_is_not_reported(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         for version in ("3.2.3", "3.3.0"):
             SiteHistory(journal).mark_bad("ncen", version, "NU-6008", None)
-    assert not told_of(site, "3.2.3")
-    assert told_of(site, "3.3.0")
+    assert not is_reported(site, "3.2.3")
+    assert is_reported(site, "3.3.0")
     (site.root / "current").unlink()
     (site.root / "slots" / "3.10.0").mkdir()
     Path(site.root / "current").symlink_to("slots/3.10.0")
-    assert not told_of(site, "3.3.0")
+    assert not is_reported(site, "3.3.0")

@@ -99,7 +99,7 @@ def lies(service: Served) -> list[str]:
     return sorted(path.name for path in (service.demo.state / "inbox").iterdir())
 
 
-def told(service: Served) -> list[tuple[str, object]]:
+def import_events(service: Served) -> list[tuple[str, object]]:
     """What the journal tells of imports: each event, and whose."""
     with Journal.open(service.demo.state / JOURNAL_FILE, read_only=True) as journal:
         return [
@@ -128,7 +128,7 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "imported_at"}
 
 
-def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: Path) -> None:
+def test_import_by_service_and_by_command_agree(service: Served, bundle: Path) -> None:
     """What is kept, what is only verified, and what is refused."""
     name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
@@ -144,7 +144,7 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
     error = json.loads(alone.stdout)["error"]
     assert there["exit_code"] == alone.returncode == 6
     assert there["document"]["error"]["code"] == error["code"]
-    kinds = [kind for kind, _ in told(service)]
+    kinds = [kind for kind, _ in import_events(service)]
     assert kinds == ["import-started", "imported"] * 2 + ["import-started", "import-rejected"] * 2
     history = service.client.get("/v1/history")["imports"]
     assert [one["kind"] for one in history] == ["import-rejected"] * 2 + ["imported"] * 2
@@ -152,7 +152,7 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
 
 
 @needs_people
-def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle: Path) -> None:
+def test_unprivileged_user_imports_from_any_path(service: Served, bundle: Path) -> None:
     """What they cannot reach themselves is done for them; the import directory stays empty."""
     groups = (READER, OPERATOR)
     dry = service.run("import", str(bundle), "--dry-run", "--json", user=OPERATOR, groups=groups)
@@ -161,7 +161,7 @@ def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle:
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout and "Importé" in done.stdout
     assert lies(service) == []
-    assert told(service) == [("import-started", OPERATOR), ("imported", OPERATOR)]
+    assert import_events(service) == [("import-started", OPERATOR), ("imported", OPERATOR)]
     half = bundle.with_name("half.ncen")
     half.write_bytes(bundle.read_bytes()[:20_000])
     half.chmod(0o644)
@@ -241,7 +241,7 @@ def cut_off(service: Served, bundle: Path, instant: str) -> None:
 
 
 @pytest.mark.parametrize("instant", ["while it is copied", "before the order", "after it"])
-def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
+def test_killed_import_leaves_a_file_its_owner_can_continue_with(
     service: Served, bundle: Path, instant: str
 ) -> None:
     """A copy in the import directory that the order does not name is seen, and no more."""
@@ -260,7 +260,9 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
         assert service.client.get(f"/v1/jobs/{number}")["result"]["exit_code"] == 0
         assert lies(service) == [bundle.name], "nobody is there to take them away"
     else:
-        assert told(service) == [], "nothing was begun that somebody would have to bring to its end"
+        assert import_events(service) == [], (
+            "nothing was begun that somebody would have to bring to its end"
+        )
     if ROOT:  # the very line again takes the place of what was left, and takes all of it away
         words = ("import", str(bundle), "--json")
         done = service.run(*words, user=OPERATOR, groups=(READER, OPERATOR))
@@ -269,17 +271,17 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
 
 
 @needs_people
-def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path) -> None:
+def test_partial_copy_is_not_accepted_as_a_bundle(service: Served, bundle: Path) -> None:
     """Anyone who presses the button for what was left is told that it is cut."""
     cut_off(service, bundle, "while it is copied")
     os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]
     assert refused == "NU-2303"
-    assert [kind for kind, _ in told(service)] == ["import-started", "import-rejected"]
+    assert [kind for kind, _ in import_events(service)] == ["import-started", "import-rejected"]
 
 
 @needs_people
-def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Path) -> None:
+def test_import_reads_only_files_of_the_requester(service: Served, bundle: Path) -> None:
     """Anyone who exchanges a file between the order and the work only has it refused."""
     name = lay(service, bundle, OPERATOR)
     with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
@@ -292,11 +294,14 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Pa
             break
     result = service.client.get(f"/v1/jobs/{number}")["result"]
     assert result["document"]["error"]["code"] == "NU-9334"
-    assert told(service) == [("import-started", "somebody"), ("import-rejected", "somebody")]
+    assert import_events(service) == [
+        ("import-started", "somebody"),
+        ("import-rejected", "somebody"),
+    ]
 
 
 @pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
-def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Path) -> None:
+def test_import_works_in_a_confined_process(service: Served, bundle: Path) -> None:
     """As its unit has it: nothing that an import needs to write is among what was given up."""
     name, me = lay(service, bundle), os.geteuid()
     service.stop()
@@ -308,10 +313,10 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
     result = call_worker(worker, {"command": ["import", "--job", str(number)]})
     assert result["exit_code"] == 0, result
-    assert told(service) == [("import-started", "me"), ("imported", "me")]
+    assert import_events(service) == [("import-started", "me"), ("imported", "me")]
 
 
-def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: Path) -> None:
+def test_file_that_changed_its_size_is_refused(service: Served, bundle: Path) -> None:
     name = lay(service, bundle)
     there = service.demo.state / "inbox" / name
     there.write_bytes(there.read_bytes()[:-10])
@@ -320,7 +325,7 @@ def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: P
     assert ordered(service, name)["document"]["error"]["code"] == "NU-2303"
 
 
-def test_a_tray_that_is_gone_by_the_time(service: Served, bundle: Path) -> None:
+def test_import_directory_removed_meanwhile_is_reported(service: Served, bundle: Path) -> None:
     (service.demo.state / "inbox").rename(service.demo.state / "gone")
     with pytest.raises(UpdaterError, match="NU-9333"):
         service.client.get("/v1/inbox")

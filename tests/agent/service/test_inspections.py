@@ -87,13 +87,13 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
          "support-bundle --in-document --leave-out log.txt --show site.json"),
     ],
 )  # fmt: skip
-def test_what_looks(order: InspectionRequest, words: str) -> None:
+def test_inspection_commands_are_parsed(order: InspectionRequest, words: str) -> None:
     asked = build_inspection_command(order)
     assert asked == tuple(words.split())
     assert applying.parse_command({"command": list(asked), "inspect": LIMITS}) == asked
 
 
-def test_every_kind_is_a_command_that_only_reads() -> None:
+def test_every_inspection_kind_is_a_read_only_command() -> None:
     asked = {build_inspection_command(InspectionRequest(kind))[0] for kind in InspectionKind}
     assert asked == set(REQUIRED_INSPECTION_OPTIONS)
 
@@ -109,7 +109,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
         "plan --prepared --sql -- x",
     ],
 )  # fmt: skip
-def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
+def test_other_commands_are_not_run_as_inspections(words: str) -> None:
     with pytest.raises(BadRequestError):
         applying.parse_command({"command": words.split(), "inspect": LIMITS})
 
@@ -117,7 +117,7 @@ def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
 @pytest.mark.parametrize(
     "words", ["doctor", "verify", "dossier --prepared", "support-bundle", "plan --prepared"]
 )
-def test_an_inspection_has_limits(words: str) -> None:
+def test_inspection_needs_limits(words: str) -> None:
     with pytest.raises(BadRequestError):
         applying.parse_command({"command": words.split()})
 
@@ -136,7 +136,7 @@ def test_an_inspection_has_limits(words: str) -> None:
         (True, BadRequestError),
     ],
 )
-def test_limits(said: object, limits: object) -> None:
+def test_inspection_limits_are_parsed(said: object, limits: object) -> None:
     if limits is BadRequestError:
         with pytest.raises(BadRequestError):
             parse_limits({"inspect": said})
@@ -147,7 +147,7 @@ def test_limits(said: object, limits: object) -> None:
 # ---- one after the other -------------------------------------------------------------------------
 
 
-def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None:
+def test_identical_requests_share_one_inspection(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
     first = inspections.submit(FINDINGS, AMINA)
@@ -164,7 +164,7 @@ def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None
     inspections.close()
 
 
-def test_one_at_a_time(inspector: PlayedInspector) -> None:
+def test_one_inspection_runs_at_a_time(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections, busy = made(inspector), threading.Event()
     inspector.told = ProgressUpdate("reading", {}, None, None)
@@ -189,7 +189,7 @@ def test_one_at_a_time(inspector: PlayedInspector) -> None:
     inspections.close()
 
 
-def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
+def test_one_user_cannot_fill_the_queue(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
     orders = kinds(10)
@@ -210,7 +210,7 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
     inspections.close()
 
 
-def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> None:
+def test_long_inspection_does_not_block_others(inspector: PlayedInspector) -> None:
     """Seen: two of them by one member, and anyone who had to decide waited an hour."""
     inspections = made(inspector)
     reading, let_go = threading.Event(), threading.Event()
@@ -236,7 +236,9 @@ def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> Non
     inspections.close()
 
 
-def test_root_is_first_and_then_who_had_least(inspector: PlayedInspector) -> None:
+def test_root_is_served_first_then_the_user_with_the_fewest_requests(
+    inspector: PlayedInspector,
+) -> None:
     inspections = made(inspector)
     orders = kinds(6)
     inspections.wait(inspections.submit(orders[0], AMINA), 30)
@@ -265,7 +267,7 @@ def test_root_is_first_and_then_who_had_least(inspector: PlayedInspector) -> Non
     inspections.close()
 
 
-def test_what_was_found_is_forgotten(inspector: PlayedInspector) -> None:
+def test_old_results_are_forgotten(inspector: PlayedInspector) -> None:
     clock = Clock()
     inspections = made(inspector, monotonic=clock)
     first = inspections.submit(FINDINGS, AMINA)
@@ -283,7 +285,7 @@ def test_what_was_found_is_forgotten(inspector: PlayedInspector) -> None:
     inspections.close()
 
 
-def test_what_is_kept_does_not_fill_memory(
+def test_stored_results_are_bounded(
     inspector: PlayedInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_RETAINED_BYTES", 2500)
@@ -308,7 +310,7 @@ def test_what_is_kept_does_not_fill_memory(
         (BadRequestError(reason="older"), "NU-9312"),
     ],
 )
-def test_one_that_finds_nothing_says_why(
+def test_failed_inspection_reports_its_reason(
     inspector: PlayedInspector, found: WorkerResult | Exception, code: str
 ) -> None:
     inspector.found = found
@@ -324,7 +326,7 @@ def test_one_that_finds_nothing_says_why(
     inspections.close()
 
 
-def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector) -> None:
+def test_starting_operation_ends_running_and_queued_inspections(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     begun = False
     inspections = made(inspector, is_blocked=lambda: begun)
@@ -336,7 +338,7 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
     inspections.close()
 
 
-def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
+def test_journal_inspection_continues_during_operations(inspector: PlayedInspector) -> None:
     inspections = made(inspector, is_blocked=lambda: True)
     proof = inspections.submit(InspectionRequest(InspectionKind.AUDIT_LOG), AMINA)
     inspections.wait(proof, 30)
@@ -344,7 +346,7 @@ def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInsp
     inspections.close()
 
 
-def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
+def test_shutdown_ends_the_inspection(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
     one = inspections.submit(FINDINGS, AMINA)
@@ -358,7 +360,7 @@ def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
 # ---- in the way ----------------------------------------------------------------------------------
 
 
-def test_what_is_in_the_way(tmp_path: Path) -> None:
+def test_blocking_operation_is_recognised(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     snapshots = SnapshotStore(ServiceSettings(timezone="UTC"), lambda: NOW)
     in_the_way = _create_blocking_check(snapshots, site.journal)
@@ -410,7 +412,7 @@ def look(
     return runner(site).inspect(words, lambda _: None, ending, timeout_s=seconds, max_bytes=most)
 
 
-def test_a_process_looks(site: TrialSite) -> None:
+def test_inspection_runs_in_a_process(site: TrialSite) -> None:
     found = look(site, ["doctor"])
     assert found.exit_code == 3
     assert found.document["healthy"] is False and found.document["lines"]
@@ -419,17 +421,17 @@ def test_a_process_looks(site: TrialSite) -> None:
     assert proved.document["findings"][0]["code"] == "NU-6108"  # type: ignore[index]
 
 
-def test_a_process_that_takes_too_long_is_ended(site: TrialSite) -> None:
+def test_slow_inspection_process_is_killed(site: TrialSite) -> None:
     with pytest.raises(TimeoutError):
         look(site, ["doctor"], seconds=0.001)
 
 
-def test_a_process_that_finds_too_much_says_so(site: TrialSite) -> None:
+def test_oversized_inspection_result_is_reported(site: TrialSite) -> None:
     with pytest.raises(OverflowError):
         look(site, ["doctor"], most=20)
 
 
-def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: TrialSite) -> None:
+def test_inspection_process_is_the_first_oom_victim(site: TrialSite) -> None:
     text, said = site.config.read_text("utf-8"), site.state / "said"
     tell = f'["sh", "-c", "cat /proc/self/oom_score_adj > {said}; exit 3"]'
     site.config.write_text(text.replace('["sh", "-c", "exit 3"]', tell))
@@ -437,9 +439,7 @@ def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: Tr
     assert int(said.read_text()) == applying.OOM_SCORE_ADJ
 
 
-def test_what_is_not_english_may_be_as_much(
-    site: TrialSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_result_limit_counts_characters(site: TrialSite, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 1_000_000
     document = f"{{'done': True, 'exit_code': 0, 'document': {{'a': 'é' * {most // 2}}}}}"
     words = [sys.executable, "-I", "-c", f"import json; print(json.dumps({document}))"]
@@ -447,7 +447,7 @@ def test_what_is_not_english_may_be_as_much(
     assert look(site, ["doctor"], most=most).document == {"a": "é" * (most // 2)}
 
 
-def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
+def test_inspection_process_ends_on_request(site: TrialSite) -> None:
     """The application's own command stands still; the inspection does not wait for it.
 
     Nor does it take that for one more thing that it found, and go on to the databases.
@@ -459,7 +459,7 @@ def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
     assert found.document["error"]["code"] == "NU-1108"  # type: ignore[index]
 
 
-def test_what_a_unit_gives_up_is_kept_by_a_service_that_works_itself(site: TrialSite) -> None:
+def test_inspection_without_units_may_use_sudo(site: TrialSite) -> None:
     """Its application may be behind 'sudo', which takes no right after that."""
     text = site.config.read_text("utf-8")
     tell = f"""["sh", "-c", "grep NoNewPrivs /proc/self/status > {site.state}/said; exit 3"]"""
@@ -469,7 +469,7 @@ def test_what_a_unit_gives_up_is_kept_by_a_service_that_works_itself(site: Trial
 
 
 @pytest.mark.parametrize("words", [["plan"], ["upgrade", "--yes"], ["doctor", "--config", "/x"]])
-def test_a_process_refuses_other_work(site: TrialSite, words: list[str]) -> None:
+def test_inspection_process_refuses_other_work(site: TrialSite, words: list[str]) -> None:
     with pytest.raises(UpdaterError) as refused:
         look(site, words)
     assert refused.value.code == BadRequestError.message.code

@@ -68,7 +68,7 @@ def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
-def torn(demo: DemoSite, at: StepName) -> None:
+def interrupted_upgrade(demo: DemoSite, at: StepName) -> None:
     """An upgrade whose machine died in a step."""
     strike = Strike(at, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     killed = subprocess.run(
@@ -80,7 +80,7 @@ def torn(demo: DemoSite, at: StepName) -> None:
     demo.stop_app()
 
 
-def test_with_nothing_open_no_server_and_no_configuration_keeps_the_application_off(
+def test_resume_without_an_open_change_leaves_the_application_stopped(
     demo: DemoSite, server: EmbeddedPostgres
 ) -> None:
     demo.stop_app()
@@ -94,10 +94,10 @@ def test_with_nothing_open_no_server_and_no_configuration_keeps_the_application_
     assert (resume.returncode, demo.app_running()) == (0, False)
 
 
-def test_an_open_change_waits_for_the_server_and_is_undone_then(
+def test_open_change_waits_for_the_server_and_is_reverted(
     demo: DemoSite, server: EmbeddedPostgres
 ) -> None:
-    torn(demo, StepName.MIGRATE)
+    interrupted_upgrade(demo, StepName.MIGRATE)
     server.stop()
     with command(demo, "resume", "--boot") as resume:
         assert resume.stderr is not None
@@ -122,7 +122,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     assert demo.app_running()
 
 
-def test_a_stop_on_purpose_is_told_and_stays(demo: DemoSite) -> None:
+def test_deliberate_stop_is_reported_and_respected(demo: DemoSite) -> None:
     demo.stop_app()
     resume = ended(demo, "resume")
     assert resume.returncode == 0
@@ -130,10 +130,10 @@ def test_a_stop_on_purpose_is_told_and_stays(demo: DemoSite) -> None:
     assert not demo.app_running()
 
 
-def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
+def test_revert_with_a_pending_start_is_completed_by_an_operator(
     demo: DemoSite,
 ) -> None:
-    torn(demo, StepName.MIGRATE)
+    interrupted_upgrade(demo, StepName.MIGRATE)
     strike = Strike(StepName.MAINTENANCE_ON, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
     subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "resume-boot",
@@ -150,7 +150,7 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
     assert not demo.maintenance_file.exists()
 
 
-def test_officers_are_back_by_themselves_when_the_server_is(
+def test_users_return_automatically_with_the_server(
     demo: DemoSite, server: EmbeddedPostgres
 ) -> None:
     served = ServedSite(demo)

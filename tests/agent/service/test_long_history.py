@@ -107,7 +107,7 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_it_costs_the_same(
+def test_status_cost_is_independent_of_the_history(
     journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     costs = []
@@ -119,7 +119,7 @@ def test_it_costs_the_same(
     assert costs[0].statements < 150
 
 
-def test_the_facts_of_a_change_are_asked_once(
+def test_facts_of_a_change_are_read_once(
     journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -136,7 +136,7 @@ def test_the_facts_of_a_change_are_asked_once(
     assert len(asked) == len(set(asked)) == len(told)
 
 
-def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
+def test_each_rollback_costs_one_more_value(
     journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = []
@@ -149,7 +149,7 @@ def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
     assert costs[1].values - costs[0].values == (MANY - FEW) // 2
 
 
-def carried_out(path: Path, checks: int) -> None:
+def record_jobs(path: Path, checks: int) -> None:
     """Orders, one after the other; a change begins while the one of ``amina`` is carried out."""
     clock = [AT]
     Journal.create(path).close()
@@ -170,20 +170,20 @@ def carried_out(path: Path, checks: int) -> None:
         orders.enqueue(JobKind.UPGRADE, {}, Actor("joao", 1001))
 
 
-def test_who_ordered_a_change_costs_the_same_for_any_number_of_orders(
+def test_requester_lookup_is_independent_of_the_number_of_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = []
     for checks in (1, 20):
         path = tmp_path / f"{checks}.sqlite"
-        carried_out(path, checks)
+        record_jobs(path, checks)
         with counted(path, monkeypatch) as (journal, cost):
             assert build_change_report(journal, CHANGE.id)["ordered_by"] == "amina"
             costs.append(cost)
     assert costs[0] == costs[1]
 
 
-def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> None:
+def test_history_pages_contain_each_change_once(journals: dict[int, Path]) -> None:
     seen: list[str] = []
     with Journal.open(journals[FEW], read_only=True) as journal:
         before = None
@@ -198,7 +198,7 @@ def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> 
     assert seen == ids(FEW)[::-1]
 
 
-def test_what_brought_a_release_is_what_it_always_was(journals: dict[int, Path]) -> None:
+def test_installing_upgrade_is_found(journals: dict[int, Path]) -> None:
     with Journal.open(journals[FEW], read_only=True) as journal:
         for version in ("3.3.0", "3.2.4", "9.9.9"):
             expected = find_last_upgrade(journal.list_changes(), Version(version))

@@ -68,7 +68,7 @@ def trial() -> Trial:
     return Trial(SimulatedSite(MORNING, offered=["1.1"]))
 
 
-def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: Trial) -> None:
+def test_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: Trial) -> None:
     trial.until(MORNING + timedelta(days=1, hours=12))
     assert trial.done("check") == ["plan", "rehearse"]
     trial.until(MORNING + timedelta(days=2))
@@ -82,7 +82,7 @@ def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: 
     assert trial.site.current == "1.1"
 
 
-def test_what_an_upgrade_kept_is_dropped_days_later(trial: Trial) -> None:
+def test_previous_databases_are_pruned_days_later(trial: Trial) -> None:
     trial.site.keep_for = timedelta(days=7)
     trial.until(MORNING + timedelta(days=12))
     assert trial.done("check") == ["plan", "rehearse", "upgrade", "prune"]
@@ -92,27 +92,27 @@ def test_what_an_upgrade_kept_is_dropped_days_later(trial: Trial) -> None:
     assert timedelta(days=7) <= dropped - installed < timedelta(days=7, minutes=5)
 
 
-def test_without_approval_nothing_is_installed(trial: Trial) -> None:
+def test_nothing_is_installed_without_approval(trial: Trial) -> None:
     trial.site.approve_after = None
     trial.until(MORNING + timedelta(days=30))
     assert trial.done("check") == ["plan", "rehearse"]
     assert trial.kinds().count("available") == 1
 
 
-def test_without_windows_nothing_begins_at_an_hour_that_nobody_chose(trial: Trial) -> None:
+def test_nothing_starts_without_windows_or_a_schedule(trial: Trial) -> None:
     for mode in ("approve", "automatic"):
         trial.service.reload(SETTINGS.model_copy(update={"mode": mode, "windows": ()}))
         trial.until(trial.site.now + timedelta(days=9))
         assert trial.done("check") == ["plan", "rehearse"]
 
 
-def test_only_told(trial: Trial) -> None:
+def test_notify_mode_only_checks(trial: Trial) -> None:
     trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
     trial.until(MORNING + timedelta(days=3))
     assert set(trial.done()) == {"check"}
 
 
-def test_a_release_that_fails_is_tried_again_after_growing_delays(trial: Trial) -> None:
+def test_failed_release_is_retried_after_growing_delays(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=20))
@@ -125,7 +125,7 @@ def test_a_release_that_fails_is_tried_again_after_growing_delays(trial: Trial) 
     assert "--retry" not in tries[0].words
 
 
-def test_a_newer_release_goes_around_one_that_failed(trial: Trial) -> None:
+def test_newer_release_bypasses_a_failed_one(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic"}))
     trial.until(MORNING + timedelta(days=1))
@@ -144,7 +144,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     assert trial.site.current == "1.2"
 
 
-def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial) -> None:
+def test_open_change_is_resumed_first(trial: Trial) -> None:
     trial.site.open_change, trial.site.held = True, "audit"
     act = trial.service.run_once()
     assert act.action is ServiceAction.RESUME
@@ -152,7 +152,7 @@ def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
 
-def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial: Trial) -> None:
+def test_next_action_is_reported_after_each_action(trial: Trial) -> None:
     """What was told before is out of date by then, and is not shown any more."""
     trial.site.open_change = True
     for _ in range(2):
@@ -162,7 +162,7 @@ def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial:
     assert told == ["a change is not finished"] * 2
 
 
-def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
+def test_job_is_run_once(trial: Trial) -> None:
     trial.until(MORNING + timedelta(minutes=5))
     trial.site.order = Job(7, JobKind.CHECK, {}, Actor("amina", 1001), trial.site.now)
     trial.site.event += 1
@@ -206,11 +206,13 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
         (JobKind.CONFIRM, {}, ("confirm",)),
     ],
 )
-def test_words_of_orders(kind: JobKind, data: dict[str, object], words: tuple[str, ...]) -> None:
+def test_job_commands_are_built(
+    kind: JobKind, data: dict[str, object], words: tuple[str, ...]
+) -> None:
     assert build_job_command(Job(1, kind, data, Actor("amina", 1001), MORNING)) == words
 
 
-def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: Trial) -> None:
+def test_feed_is_checked_at_the_first_start_while_the_clock_advances(trial: Trial) -> None:
     class Ticking(SimulatedSite):
         @property
         def now(self) -> datetime:
@@ -225,7 +227,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
     assert ticking.service.run_once().action is ServiceAction.CHECK_FEED
 
 
-def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
+def test_unreachable_feed_is_checked_again(trial: Trial) -> None:
     trial.site.feed_up = False
     trial.until(MORNING + timedelta(hours=5))
     checks = [e for e in trial.site.diary if e.words == ("check",)]
@@ -236,7 +238,7 @@ def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> 
     assert trial.site.current == "1.1"
 
 
-def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
+def test_killed_service_continues(trial: Trial) -> None:
     """Started again before every step, it does the same."""
     other = Trial(SimulatedSite(MORNING, offered=["1.1"]))
     end = MORNING + timedelta(days=3)
@@ -249,7 +251,7 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
     assert list(other.site.diary) == trial.site.diary
 
 
-def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> None:
+def test_damaged_journal_stops_everything_and_is_reported_once(trial: Trial) -> None:
     class Broken(SimulatedSite):
         def look(self) -> SiteStatus:
             error = JournalUnreadableError(path="journal", reason="altered")
@@ -261,7 +263,7 @@ def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> No
     assert blind.kinds() == ["intervention-required"]
 
 
-def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
+def test_manual_changes_are_noticed(trial: Trial) -> None:
     trial.until(MORNING + timedelta(hours=3))
     trial.site.current = "1.1"
     trial.site.event += 5
@@ -271,7 +273,7 @@ def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
     assert assessment.target is None
 
 
-def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) -> None:
+def test_unreadable_assessment_permits_only_feed_checks(trial: Trial) -> None:
     class Mute(SimulatedSite):
         def assess(self) -> object:  # type: ignore[override]
             return replace(super().assess(), document={"error": {}}, exit_code=1)
@@ -281,7 +283,7 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
     assert set(mute.done()) == {"check"}
 
 
-def test_what_is_known_survives_its_form() -> None:
+def test_service_state_survives_serialisation() -> None:
     service_state = (
         ServiceState(next_check=MORNING)
         .with_failure(ServiceAction.CHECK_FEED, MORNING)
@@ -293,32 +295,32 @@ def test_what_is_known_survives_its_form() -> None:
     assert again.without_failures(ServiceAction.CHECK_FEED).failures == {}
 
 
-def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
+def test_agent_is_updated_before_the_application(trial: Trial) -> None:
     trial.site.agent, trial.site.held = "0.2.0", "audit"
     trial.until(MORNING + timedelta(hours=1))
     assert trial.done("check") == ["self-update"]
 
 
-def test_an_agent_that_cannot_be_made_keeps_no_release_away(trial: Trial) -> None:
+def test_failed_agent_update_does_not_block_releases(trial: Trial) -> None:
     trial.site.agent, trial.site.agent_fails = "0.2.0", True
     trial.until(MORNING + timedelta(hours=2))
     assert trial.done("check") == ["self-update", "plan", "rehearse", "self-update", "self-update"]
 
 
-def test_a_site_may_renew_its_agent_by_hand_alone() -> None:
+def test_agent_updates_may_be_manual_only() -> None:
     site = SimulatedSite(MORNING, agent="0.2.0")
     trial = Trial(site, SETTINGS.model_copy(update={"self_update": False}))
     trial.until(MORNING + timedelta(hours=1))
     assert trial.done() == ["check"]
 
 
-def test_a_full_disk_keeps_the_service_from_nothing(trial: Trial) -> None:
+def test_full_disk_does_not_stop_the_service(trial: Trial) -> None:
     trial.site.full = True
     trial.until(MORNING + timedelta(days=2))
     assert trial.done("check") == ["plan", "rehearse", "upgrade"]
 
 
-def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) -> None:
+def test_clock_set_back_does_not_stop_the_service(trial: Trial) -> None:
     trial.site.now = MORNING + timedelta(days=3000)
     trial.service.run_once()
     trial.site.feed_up = False
@@ -329,7 +331,7 @@ def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) ->
     assert trial.done("check") == ["plan", "rehearse", "upgrade"]
 
 
-def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Trial) -> None:
+def test_outdated_job_is_not_run(trial: Trial) -> None:
     trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
     person = Actor("amina", 1001)
     trial.site.order = Job(1, JobKind.UPGRADE, {}, person, MORNING - timedelta(hours=13))
@@ -338,7 +340,7 @@ def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Tria
     assert "upgrade" not in trial.done()
 
 
-def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
+def test_end_of_a_hold_wakes_the_service(trial: Trial) -> None:
     trial.until(MORNING + timedelta(days=1, hours=12))
     trial.site.held, trial.site.hold_until = "audit", MORNING + timedelta(days=1, hours=17)
     trial.site.event += 1
@@ -357,7 +359,7 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize(("offered", "least", "most"), [(["1.1"], 11, 13), ([], 2, 3)])
-def test_the_feed_is_asked_more_often_while_a_release_is_open(
+def test_feed_is_checked_more_often_while_a_release_is_open(
     offered: list[str], least: int, most: int
 ) -> None:
     """What is halted has to reach a site before it begins; else it asks as often as it was told."""
@@ -367,7 +369,7 @@ def test_the_feed_is_asked_more_often_while_a_release_is_open(
     assert least <= trial.done().count("check") <= most
 
 
-def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial: Trial) -> None:
+def test_killed_assessment_is_repeated_soon_and_starts_nothing(trial: Trial) -> None:
     """Seen: an approved release was "not on offer" for minutes, and the second approver refused."""
     trial.until(MORNING + timedelta(hours=12))
     known, assess = trial.service.state.assessment, trial.site.assess
@@ -392,7 +394,7 @@ def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial:
     assert trial.done("check")[len([one for one in before if one != "check"]) :] == ["upgrade"]
 
 
-def test_feed_that_answers_again_lets_begin_what_it_had_failed(trial: Trial) -> None:
+def test_successful_feed_check_clears_earlier_failures(trial: Trial) -> None:
     """Seen: an approved upgrade waited ten minutes although a 'check' had succeeded since."""
     trial.until(MORNING + timedelta(hours=12))
     act, way = trial.site._act, [ExitCode.NETWORK, ExitCode.OK]
@@ -411,7 +413,7 @@ def test_feed_that_answers_again_lets_begin_what_it_had_failed(trial: Trial) -> 
     assert trial.site.current == "1.1"
 
 
-def test_a_receipt_leaves_at_its_time_and_again_after_a_failure(trial: Trial) -> None:
+def test_receipt_is_sent_on_schedule_and_retried_after_a_failure(trial: Trial) -> None:
     trial.site.approve_after = None
     due = trial.receipt_due = MORNING + timedelta(hours=7, minutes=13)
     trial.site.failing.add("receipt")
@@ -425,7 +427,7 @@ def test_a_receipt_leaves_at_its_time_and_again_after_a_failure(trial: Trial) ->
     assert trial.done("check", "plan", "rehearse") == ["receipt"] * 3
 
 
-def test_no_receipt_leaves_while_a_change_is_at_work(trial: Trial) -> None:
+def test_no_receipt_is_sent_during_a_change(trial: Trial) -> None:
     trial.site.open_change, trial.receipt_due = True, MORNING
     trial.service.run_once()
     assert "receipt" not in trial.done()

@@ -25,8 +25,8 @@ from tests.agent.service.test_serving import (
     READER,
     code_of,
     needs_other_users,
+    run_as_member,
     settings,
-    somebody,
 )
 from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve
@@ -79,7 +79,7 @@ def alone(service: Served, *words: str) -> tuple[int, Any]:
 
 
 def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
-    done = somebody(service, user, "--text", *words)
+    done = run_as_member(service, user, "--text", *words)
     return done.returncode, plain(done.stdout)
 
 
@@ -110,23 +110,25 @@ def test_members_see_what_root_sees(service: Served, user: str, command: str) ->
     assert there == here
 
 
-def test_an_operator_writes_a_support_bundle_with_their_own_rights(
+def test_operator_writes_a_support_bundle_with_their_own_rights(
     service: Served,
 ) -> None:
     needs_other_users()
     place = Path(tempfile.mkdtemp(dir=service.root.parent))
     shutil.chown(place, OPERATOR)
     for user in (READER, APPROVER):
-        refused = somebody(service, user, "support-bundle", "--yes")
+        refused = run_as_member(service, user, "support-bundle", "--yes")
         assert code_of(refused.stdout) == "NU-9314", refused.stdout
     path = place / "bundle.tar.gz"
-    done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(path))
+    done = run_as_member(service, OPERATOR, "support-bundle", "--yes", "--output", str(path))
     assert done.returncode == 0, done.stdout
     assert (path.owner(), path.stat().st_mode & 0o777) == (OPERATOR, 0o600)
     with tarfile.open(path) as archive:
         assert "support-bundle/contents.json" in archive.getnames()
     for forbidden in (service.root / "etc", service.demo.state / "known"):
-        done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(forbidden))
+        done = run_as_member(
+            service, OPERATOR, "support-bundle", "--yes", "--output", str(forbidden)
+        )
         assert done.returncode != 0 and not forbidden.is_file()
 
 
@@ -147,9 +149,7 @@ def test_outsiders_see_nothing(service: Served) -> None:
         ("/v1/audit-log", "verify --journal"),
     ],
 )
-def test_each_address_says_what_its_command_says(
-    service: Served, address: str, command: str
-) -> None:
+def test_each_address_agrees_with_its_command(service: Served, address: str, command: str) -> None:
     """Anyone who runs the tests; what the description says of it, too."""
     found = service.client.get(address)
     code, said = alone(service, *command.split())
@@ -178,7 +178,7 @@ def validated(address: str, found: Mapping[str, Any]) -> None:
     assert errors == [], errors[:3]
 
 
-def test_notes_and_the_agent(service: Served) -> None:
+def test_notes_and_agent_are_served(service: Served) -> None:
     found = service.client.get("/v1/notes")
     assert found["version"] == "3.3.0" and found["notes"]["en"]["title"]
     validated("/v1/notes", found)
@@ -191,7 +191,7 @@ def test_notes_and_the_agent(service: Served) -> None:
     validated("/v1/agent", agent)
 
 
-def test_a_bundle_crosses_whole(service: Served) -> None:
+def test_support_bundle_is_transferred_completely(service: Served) -> None:
     form = {"kind": "support-bundle", "show": ["versions.json"], "leave_out": ["log.txt"]}
     number = service.client.call("POST", "/v1/inspections", form)["id"]
     result = None
@@ -204,7 +204,7 @@ def test_a_bundle_crosses_whole(service: Served) -> None:
     assert document["parts"]["log.txt"] == {"missing": "left out on demand"}
 
 
-def test_the_page_of_a_dossier(service: Served) -> None:
+def test_dossier_page_is_served(service: Served) -> None:
     import http.client
 
     from ncen_updater.common.unix_http import connect_unix_socket as connected
@@ -222,13 +222,13 @@ def test_the_page_of_a_dossier(service: Served) -> None:
     connection.close()
 
 
-def test_nothing_of_it_stands_in_the_journal(service: Served) -> None:
+def test_read_requests_leave_no_journal_entry(service: Served) -> None:
     before = service.client.get("/v1/status")["journal"]["chain_head"]
     for address in ("/v1/plan", "/v1/findings", "/v1/audit-log"):
         service.client.get(address)
     assert service.client.get("/v1/status")["journal"]["chain_head"] == before
 
 
-def test_who_was_asked_is_whom_the_kernel_named(service: Served) -> None:
+def test_requester_is_identified_by_the_kernel(service: Served) -> None:
     made = service.client.call("POST", "/v1/inspections", {"kind": "audit-log"})
     assert made["uid"] == os.getuid()

@@ -67,7 +67,7 @@ def dossiers(served: ServedSite) -> list[str]:
     return [path.read_text("utf-8") for path in (served.demo.state / "dossiers").iterdir()]
 
 
-def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None:
+def test_release_is_offered_installed_and_retained(served: ServedSite) -> None:
     before, began = served.records(), datetime.now(UTC)
     served.start()
     served.until("rehearsed", lambda: rehearsed(served))
@@ -108,7 +108,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     assert served.stop() == 0
 
 
-def test_people_choose_a_release_that_is_not_the_newest(
+def test_older_release_is_chosen_rehearsed_approved_and_installed(
     served: ServedSite, feed: TrialFeed
 ) -> None:
     """A director goes to 3.3.0 while a newer release is out: rehearsed, approved, and installed."""
@@ -135,12 +135,12 @@ def test_people_choose_a_release_that_is_not_the_newest(
     served.approve(AMINA, "3.3.0")
     served.tell(signal.SIGHUP)
 
-    def looked() -> bool:
+    def has_new_assessment() -> bool:
         found = served.service_state().assessment
         with served.journal() as journal:
             return found is not None and found.last_event == journal.read_last_event_number() > seen
 
-    served.until("looked", looked)
+    served.until("assessed", has_new_assessment)
     found = served.service_state().assessment
     assert found is not None
     assert (found.target, found.approved) == ("3.3.4", ()), "one of two holds nothing up"
@@ -157,9 +157,7 @@ def test_people_choose_a_release_that_is_not_the_newest(
     assert served.stop() == 0
 
 
-def test_a_release_that_fails_is_taken_back_and_remembered(
-    served: ServedSite, feed: TrialFeed
-) -> None:
+def test_failed_release_is_rolled_back_and_marked_bad(served: ServedSite, feed: TrialFeed) -> None:
     feed.publish(["3.3.4"])
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
@@ -172,7 +170,7 @@ def test_a_release_that_fails_is_taken_back_and_remembered(
     assert served.judge(before, "3.2.4") == []
 
 
-def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
+def test_machine_crash_during_an_upgrade_leaves_one_consistent_version(
     served: ServedSite,
 ) -> None:
     """The stand-in for a power cut: service, child and application are killed together."""
@@ -197,7 +195,7 @@ def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
     assert served.judge(before, "3.2.4") == []
 
 
-def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
+def test_unreachable_feed_causes_no_notification(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()

@@ -18,7 +18,7 @@ from ncen_updater.common.workers import BEAT_S, Worker
 NOBODY = SnapshotStore(ServiceSettings(), lambda: datetime.now(UTC))
 
 
-def test_a_variable_that_nobody_named_does_not_reach_it(
+def test_unlisted_variables_are_not_inherited(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given: list[dict[str, str]] = []
@@ -37,13 +37,11 @@ def test_a_variable_that_nobody_named_does_not_reach_it(
     assert given[0]["PGSSLROOTCERT"] == "/etc/ssl/national.pem"
 
 
-def test_what_the_application_and_its_migrator_inherit_reaches_it() -> None:
+def test_variables_of_application_and_migrator_are_inherited() -> None:
     assert {*process.INHERITED_VARIABLES, *command.INHERITED_VARIABLES} <= set(WORK_VARIABLES)
 
 
-def test_an_order_that_says_nothing_is_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_silent_job_is_terminated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A thread that held the interpreter kept the application out until a person ended it."""
     given: list[Worker] = []
 

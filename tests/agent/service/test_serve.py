@@ -26,7 +26,7 @@ from ncen_updater.common.i18n import LazyText
 MOST_SLICES = 200
 
 
-class Torn:
+class UnwritableEndService:
     """A service that begins the order and finds no room to say that it ended, once."""
 
     def __init__(self, recorder: JournalJobRecorder) -> None:
@@ -39,14 +39,14 @@ class Torn:
         return ServiceDecision(ServiceAction.WAIT, LazyText("nothing"))
 
 
-def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
+def test_unrecorded_end_of_a_job_is_recorded_once_space_is_available(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
         JobQueue(journal).enqueue(JobKind.REHEARSE, {}, Actor("amina", 1))
     recorder = JournalJobRecorder(path)
-    service = Torn(recorder)
+    service = UnwritableEndService(recorder)
 
     def refused(self: JobQueue, number: int, result: object) -> None:
         raise JournalUnwritableError(path=path, reason="full")
@@ -96,7 +96,7 @@ class Steady:
         pass
 
 
-def test_an_order_that_comes_between_the_look_and_the_sleep_is_not_slept_through(
+def test_job_queued_between_check_and_sleep_wakes_the_service(
     tmp_path: Path,
 ) -> None:
     """Seen: a check that somebody ordered while the agent changed waited for over five minutes."""

@@ -66,7 +66,7 @@ def needs_other_users() -> None:
             pytest.skip(f"this machine has no user '{user}'")
 
 
-def somebody(service: Served, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_as_member(service: Served, user: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user whose session is in the group of the socket."""
     return service.run(*words, "--json", user=user, groups=(READER,))
 
@@ -77,13 +77,13 @@ def code_of(out: str) -> str:
     return out if code == "NU-1000" else code
 
 
-def test_people_without_any_right_to_the_journal(service: Served) -> None:
+def test_users_without_journal_access_upgrade_through_the_service(service: Served) -> None:
     """An operator and an approver bring a release in; nobody of them can read the journal."""
     needs_other_users()
     service.demo.state.chmod(0o700)
     seen = service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     reader, operator, approver = (
-        functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
+        functools.partial(run_as_member, service, user) for user in (READER, OPERATOR, APPROVER)
     )
     assert json.loads(reader("history").stdout)["changes"] == []
     alone = reader("--local", "history").stdout
@@ -122,7 +122,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     assert lines[0].startswith("Installed: ncen 3.3.0")
 
 
-def test_killed_in_the_middle_of_an_order(service: Served) -> None:
+def test_job_of_a_killed_service_is_completed_by_the_next(service: Served) -> None:
     """The next start brings it to its end, and anyone who follows it is told."""
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     with service.started("upgrade", "--yes", "--json") as person:
@@ -138,7 +138,7 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
     assert service.client.get("/v1/status")["journal"]["open_change"] is None
 
 
-def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
+def test_terminated_job_is_reverted_where_possible(service: Served) -> None:
     """SIGTERM lets the work go back where that is free, and the order ends with it."""
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     given = service.client.call("POST", "/v1/jobs", {"kind": "upgrade"})
@@ -150,7 +150,7 @@ def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
     assert version_of(service.demo).whole == "3.2.4"
 
 
-def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> None:
+def test_sighup_loads_a_valid_configuration_or_keeps_the_old_one(service: Served) -> None:
     text = service.config.read_text("utf-8")
     service.config.write_text(text.replace("[service]\n", '[service]\nmode = "notify"\n'), "utf-8")
     service.send(signal.SIGHUP)
@@ -163,7 +163,7 @@ def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> N
     assert service.client.get("/v1/status")["service"]["mode"] == "notify"
 
 
-def test_watching(service: Served) -> None:
+def test_watch_follows_a_job(service: Served) -> None:
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     idle = service.run("watch", "--json")
     given = service.client.call("POST", "/v1/jobs", {"kind": "check"})
@@ -177,7 +177,7 @@ def test_watching(service: Served) -> None:
     assert service.run("check").returncode == 0  # alone
 
 
-def test_a_second_service_for_the_same_site(service: Served) -> None:
+def test_second_service_of_a_site_is_refused(service: Served) -> None:
     second = service.run("serve", "--json")
     assert (second.returncode, code_of(second.stdout)) == (9, "NU-6004")
     assert service.client.is_reachable()

@@ -65,7 +65,9 @@ needs_activator = pytest.mark.skipif(
         ({}, None),
     ],
 )
-def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None) -> None:
+def test_worker_commands_are_parsed(
+    order: dict[str, object], words: tuple[str, ...] | None
+) -> None:
     if words is None:
         with pytest.raises(BadRequestError):
             applying.parse_command(order)
@@ -73,7 +75,7 @@ def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None)
         assert applying.parse_command(order) == words
 
 
-def test_everything_that_the_service_asks_for_is_known() -> None:
+def test_commands_of_the_service_are_allowed() -> None:
     asked = set()
     for action in ServiceAction:
         with contextlib.suppress(ValueError):  # an action that runs nothing
@@ -83,7 +85,7 @@ def test_everything_that_the_service_asks_for_is_known() -> None:
     assert not ALLOWED_COMMANDS & PROBES
 
 
-def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
+def test_options_of_the_service_are_allowed() -> None:
     again, data = NOW, {
         "version": "3.3.0", "retry": True, "language": "fr", "accept_loss": 3,
         "undoes": "aaaaaaaa",
@@ -115,7 +117,7 @@ def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> Appl
 
 
 @needs_activator
-def test_a_command_with_its_result(tmp_path: Path) -> None:
+def test_unit_runs_a_command_and_returns_its_result(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         finished = runner(path).run(["check"])
     assert finished.exit_code == 1
@@ -123,14 +125,14 @@ def test_a_command_with_its_result(tmp_path: Path) -> None:
 
 
 @needs_activator
-def test_looks(tmp_path: Path) -> None:
+def test_unit_probes_reachability(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         assert runner(path).assess().exit_code != 0
         assert not runner(path).check_reachability()
 
 
 @needs_activator
-def test_renewal_of_the_agent_is_asked_of_its_own_unit(tmp_path: Path) -> None:
+def test_agent_update_uses_its_own_unit(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         away = ApplyRunner(
             tmp_path / "agent.toml", tmp_path / "none", lambda: None, lambda: False,
@@ -140,7 +142,7 @@ def test_renewal_of_the_agent_is_asked_of_its_own_unit(tmp_path: Path) -> None:
         assert away.run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
-def test_nobody_waits(tmp_path: Path) -> None:
+def test_missing_unit_is_reported(tmp_path: Path) -> None:
     assert runner(tmp_path / "apply.sock").run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
@@ -155,13 +157,13 @@ def test_nobody_waits(tmp_path: Path) -> None:
         ("sh", "-c", """echo '{"exit_code": 0, "document": {}}'"""),
     ],
 )
-def test_a_unit_without_a_result(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_unit_without_a_result_is_reported(tmp_path: Path, words: tuple[str, ...]) -> None:
     with unit(tmp_path, *words) as path:
         assert runner(path).run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
 @needs_activator
-def test_the_request_to_end_arrives(tmp_path: Path) -> None:
+def test_termination_request_reaches_the_unit(tmp_path: Path) -> None:
     answer = """read order; read line
     printf '{"done": true, "exit_code": 11, "document": %s}' "$line" """
     with unit(tmp_path, "sh", "-c", answer) as path:
@@ -169,13 +171,13 @@ def test_the_request_to_end_arrives(tmp_path: Path) -> None:
     assert finished == WorkerResult(11, {"act": "end"})
 
 
-def test_a_command_as_a_child_with_its_result() -> None:
+def test_child_runs_a_command_and_returns_its_result() -> None:
     finished = runner(None).run(["check"])
     assert (finished.exit_code, finished.error_code) == (1, "NU-1011")
     assert not runner(None).check_reachability()
 
 
-def test_a_command_that_is_killed_and_one_that_is_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_child_and_invalid_request_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runner(None).run(["adopt"]) == WorkerResult(EXIT_CANNOT_RUN, {})
     code = "import os; os.kill(os.getpid(), 9)"
     monkeypatch.setattr(Worker, "build_command", lambda _self: [sys.executable, "-Sc", code])
@@ -198,7 +200,7 @@ sys.exit(applying.main())
 """
 
 
-def test_a_second_line_asks_the_work_to_end() -> None:
+def test_second_line_requests_termination() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as answers, subprocess.Popen(
         [sys.executable, "-c", WAITING, "agent.toml"],
@@ -213,7 +215,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
     assert answer == {"done": True, "exit_code": 11, "document": {"signal": signal.SIGTERM}}
 
 
-def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
+def test_operation_continues_after_the_service_died(tmp_path: Path) -> None:
     """And ends well, with nobody to tell of it."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -258,7 +260,7 @@ sys.exit(applying.main())
 @pytest.mark.parametrize(
     ("word", "ends"), [("availability", True), ("in-reach", True), ("assess", False)]
 )
-def test_a_look_ends_with_who_asked(word: str, ends: bool) -> None:
+def test_probe_ends_with_its_caller(word: str, ends: bool) -> None:
     """It would keep a place at the socket; but what leaves something behind comes to its end."""
     assert applying.is_bound_to_requester({"command": [word]}) is ends
     if not ends:

@@ -26,14 +26,14 @@ def sleeper(clock: Clock) -> WakeupPipe:
     return WakeupPipe(lambda: None, lambda: 0, max_sleep_s=0.01, wall=clock)
 
 
-def test_a_clock_that_is_set_ends_it() -> None:
+def test_clock_change_wakes_the_service() -> None:
     for jump_s in (3600.0, -3600.0):
         waker = sleeper(Clock(jump_s))
         waker.sleep(86_400.0)  # would outlast the limit of every test
         waker.close()
 
 
-def test_a_clock_that_is_right_does_not() -> None:
+def test_steady_clock_does_not_wake_the_service() -> None:
     clock = Clock(0.0)
     waker = sleeper(clock)
     waker.sleep(0.05)
@@ -41,7 +41,7 @@ def test_a_clock_that_is_right_does_not() -> None:
     assert clock.looks > 2
 
 
-def test_a_signal_and_a_word_end_it() -> None:
+def test_signal_and_message_wake_the_service() -> None:
     waker = sleeper(Clock(0.0))
     waker.wake()
     waker.sleep(86_400.0)
@@ -53,7 +53,7 @@ def test_a_signal_and_a_word_end_it() -> None:
     waker.close()
 
 
-def test_an_end_that_was_swallowed_while_the_service_began_ends_it() -> None:
+def test_termination_swallowed_during_startup_is_honoured() -> None:
     """A library that was imported just then took what was raised in it for its own affair."""
     before = signal.signal(signal.SIGTERM, TerminationHandler())
     try:
@@ -68,7 +68,7 @@ def test_an_end_that_was_swallowed_while_the_service_began_ends_it() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_what_was_written_between_the_look_and_the_sleep_ends_it() -> None:
+def test_message_between_check_and_sleep_wakes_the_service() -> None:
     written = [1]
     waker = WakeupPipe(lambda: None, lambda: written[0], max_sleep_s=0.01)
     looked = waker.read_journal_mtime()

@@ -29,7 +29,7 @@ def undo(place: Path) -> None:
     _make_plain(place / "live", place / "sets/base")
 
 
-def test_files_are_there_at_every_instant_of_an_undo(tmp_path: Path) -> None:
+def test_files_exist_at_every_instant_of_an_undo(tmp_path: Path) -> None:
     lay_out(tmp_path / "counted")
     last = changes_of(lambda: undo(tmp_path / "counted"))
     assert last > 0
@@ -45,7 +45,9 @@ def test_files_are_there_at_every_instant_of_an_undo(tmp_path: Path) -> None:
         assert not (place / "sets/base").exists()
 
 
-def test_file_system_that_cannot_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_rename_exchange_is_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(atomic_files, "RENAME_EXCHANGE", 1 << 20)  # no such flag
     lay_out(tmp_path)
     undo(tmp_path)
@@ -53,7 +55,7 @@ def test_file_system_that_cannot_exchange(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "live").is_symlink()
 
 
-def test_server_that_does_not_run_is_named() -> None:
+def test_stopped_server_is_named() -> None:
     with refused(SETUP_DATABASE_REFUSED) as caught:
         _ask(PostgresSettings(host="/nowhere"), "postgres", "SELECT 1")
     assert "not running" in str(caught.value.detail)

@@ -12,7 +12,7 @@ from ncen_updater.agent.setup.answers import load_answers
 EXAMPLE = Path(__file__).parents[3] / "packaging/examples/setup.toml"
 
 
-def test_example_is_read_with_every_comment_taken_away(tmp_path: Path) -> None:
+def test_example_is_valid_without_its_comments(tmp_path: Path) -> None:
     assert load_answers(EXAMPLE).site.country == "KE"
     text = "\n".join(
         line.removeprefix("# ") if " = " in line or line.startswith("# [") else line

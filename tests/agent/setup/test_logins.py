@@ -77,7 +77,7 @@ def answer(server: ServerAddress, role: str, user: str | None) -> str | None:
 
 
 @root_alone
-def test_everybody_comes_in_as_before_and_root_as_both_roles(
+def test_logins_keep_working_and_root_gains_both_roles(
     server: ServerAddress, tmp_path: Path
 ) -> None:
     cluster = survey_cluster(server)
@@ -124,7 +124,7 @@ def test_reload_that_breaks_a_login_is_reverted(
     assert answer(server, OWNER, OWNER) == "00000"
 
 
-def test_login_that_differs_from_database_to_database_is_refused(server: ServerAddress) -> None:
+def test_login_method_differing_between_databases_is_refused(server: ServerAddress) -> None:
     cluster = survey_cluster(server)
     other = dataclasses.replace(cluster.databases[0], name="ncen_mail")
     rule = HbaRule(0, "local", ("ncen_mail",), ("all",), "scram-sha-256")
@@ -136,7 +136,7 @@ def test_login_that_differs_from_database_to_database_is_refused(server: ServerA
     assert caught.value.values["databases"] == "ncen_cases (peer), ncen_mail (scram-sha-256)"
 
 
-def test_undo_reloads_the_restored_files_whoever_may_log_in(server: ServerAddress) -> None:
+def test_undo_restores_and_reloads_the_server_files(server: ServerAddress) -> None:
     loaded = "SELECT pg_conf_load_time()"
     machine, nobody = Machine(Path("/nowhere")), [["nobody", None, "postgres", "00000"]]
     for before_files in (False, True):
@@ -183,7 +183,7 @@ def test_line_that_the_server_cannot_read_is_reverted(
     assert look(server, cluster) == before
 
 
-def test_role_and_grants_that_were_there_stay(server: ServerAddress) -> None:
+def test_existing_role_and_grants_are_preserved(server: ServerAddress) -> None:
     server.query([f"CREATE ROLE {AGENT} LOGIN", f"GRANT pg_signal_backend TO {AGENT}"])
     try:
         before = server.query(CATALOGUE)
@@ -203,7 +203,7 @@ def test_role_and_grants_that_were_there_stay(server: ServerAddress) -> None:
 
 
 @root_alone
-def test_file_of_another_user_cannot_lead_root_elsewhere(open_directory: Path) -> None:
+def test_file_of_another_user_cannot_redirect_root(open_directory: Path) -> None:
     secret, place = open_directory / "secret", open_directory / "theirs"
     secret.write_text("root's alone")
     secret.chmod(0o600)
@@ -227,7 +227,7 @@ def test_file_of_another_user_cannot_lead_root_elsewhere(open_directory: Path) -
 
 
 @root_alone
-def test_members_are_added_and_only_they_are_taken_away(tmp_path: Path) -> None:
+def test_only_added_members_are_removed(tmp_path: Path) -> None:
     with made_users({"nu-setup-a": "nu-setup", "nu-setup-b": "nu-setup"}):
         machine = Machine(tmp_path)
         machine.require(("gpasswd", "--add", "nu-setup-a", "nu-setup"))

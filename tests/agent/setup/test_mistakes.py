@@ -82,7 +82,7 @@ def open_password_file(site: BareSite, answers: Answers) -> None:
     answers["databases"]["password_file"] = str(path)
 
 
-def health_of_nobody(_: BareSite, answers: Answers) -> None:
+def unused_health_address(_: BareSite, answers: Answers) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         answers["application"]["health_url"] = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -197,7 +197,7 @@ MISTAKES = (
     Mistake("no password file", put("databases.password_file", NOWHERE), "NU-1005", NOWHERE),
     Mistake("password file that all can read", open_password_file, "NU-1005", "chmod 600"),
     Mistake("no pg_dump", put("databases.bin_directory", "/etc"), "NU-4108", "client programs"),
-    Mistake("health URL of nobody", health_of_nobody, "NU-1226", "health URL"),
+    Mistake("health URL of nobody", unused_health_address, "NU-1226", "health URL"),
     Mistake("health URL without a scheme", put("application.health_url", "127.0.0.1:8080"),
             "NU-1005", "Begin with http"),
     Mistake("health path that is not there", put("application.health_path", "/nowhere"),
@@ -252,7 +252,7 @@ def test_mistake_changes_nothing(site: BareSite, mistake: Mistake) -> None:
 
 
 @pytest.mark.parametrize("mistake", OF_UNITS, ids=lambda mistake: mistake.what)
-def test_mistake_with_units_changes_nothing(machine: BareSite, mistake: Mistake) -> None:
+def test_unit_mistake_changes_nothing(machine: BareSite, mistake: Mistake) -> None:
     require_harmless(machine, mistake)
 
 

@@ -89,14 +89,14 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_decision(row: Row) -> None:
+def test_proposal_is_decided(row: Row) -> None:
     found = make_proposal(row.facts, "ncen")
     assert (found.engine, found.owner, found.unit) == (row.engine, row.owner, row.unit)
     assert (found.parts, found.health, dict(found.names)) == (row.parts, row.health, row.names)
     assert tuple(guess.certainty for guess in found.guesses) == row.certainties
 
 
-def test_answer_of_a_person_counts() -> None:
+def test_given_answers_prevail() -> None:
     facts = SiteFacts(clusters=(USED,), units=(UNIT, WIKI))
     found = make_proposal(facts, "ncen", owner="wiki", unit="wiki.service")
     assert (found.owner, found.unit, dict(found.names)) == (
@@ -116,7 +116,7 @@ def test_answer_of_a_person_counts() -> None:
         (["own_a", "b"], {"own_a": "own_a", "b": "b"}),
     ],
 )
-def test_logical_names(names: list[str], expected: dict[str, str]) -> None:
+def test_logical_names_are_derived(names: list[str], expected: dict[str, str]) -> None:
     assert make_logical_names(names, "ncen", "own") == expected
 
 
@@ -144,7 +144,7 @@ RULES = (
         ("ncen", "old_1", 7),
     ],
 )
-def test_first_rule_that_meets_a_role(role: str, database: str, line: int) -> None:
+def test_first_matching_rule_is_found(role: str, database: str, line: int) -> None:
     members = {"member": frozenset({"staff"}), "below": frozenset({"member"})}
     cluster = replace(ONE, rules=RULES, members=members)
     found = find_first_rule(cluster, role, database)

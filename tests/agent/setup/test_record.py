@@ -97,7 +97,7 @@ class Ground:
         )
 
 
-def test_killed_at_every_instant_there(tmp_path: Path) -> None:
+def test_kill_at_every_instant_of_a_setup_is_recovered(tmp_path: Path) -> None:
     last = changes_of(Ground(tmp_path / "counted").apply)
     assert last > 30
     for instant in range(1, last + 1):
@@ -111,7 +111,7 @@ def test_killed_at_every_instant_there(tmp_path: Path) -> None:
             assert ground.look() == ground.before, instant
 
 
-def test_killed_at_every_instant_back(tmp_path: Path) -> None:
+def test_kill_at_every_instant_of_an_undo_is_recovered(tmp_path: Path) -> None:
     counted = Ground(tmp_path / "counted")
     counted.apply()
     last = changes_of(counted.undo)
@@ -126,7 +126,7 @@ def test_killed_at_every_instant_back(tmp_path: Path) -> None:
         assert ground.look() == ground.before, instant
 
 
-def test_step_that_fails_undoes_all(tmp_path: Path) -> None:
+def test_failed_step_undoes_all(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.broken = ("member",)
     with refused(SETUP_STEP_FAILED) as caught:
@@ -136,7 +136,7 @@ def test_step_that_fails_undoes_all(tmp_path: Path) -> None:
     assert ground.look() == ground.before
 
 
-def test_undo_that_fails_says_so_and_goes_on_later(tmp_path: Path) -> None:
+def test_failed_undo_is_reported_and_resumable(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     ground.broken = ("loner",)
@@ -148,7 +148,7 @@ def test_undo_that_fails_says_so_and_goes_on_later(tmp_path: Path) -> None:
     assert ground.look() == ground.before
 
 
-def test_file_that_somebody_changed_since_is_not_overwritten(tmp_path: Path) -> None:
+def test_file_changed_since_is_not_overwritten(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     ground.hba.write_text("theirs")
@@ -159,7 +159,7 @@ def test_file_that_somebody_changed_since_is_not_overwritten(tmp_path: Path) -> 
     assert ground.hba.read_text() == "theirs"
 
 
-def test_undo_after_an_adoption_by_hand_changes_nothing(tmp_path: Path) -> None:
+def test_undo_after_a_manual_adoption_changes_nothing(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     journal = ground.state / JOURNAL_FILE
@@ -169,7 +169,7 @@ def test_undo_after_an_adoption_by_hand_changes_nothing(tmp_path: Path) -> None:
     assert ground.is_done()
 
 
-def test_file_that_could_not_be_written_is_not_written_to_undo(tmp_path: Path) -> None:
+def test_unwritable_file_is_not_written_by_the_undo(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text(OLD)
     step, written = FileStep(str(file), "new", OLD), file.stat().st_ino
@@ -177,7 +177,7 @@ def test_file_that_could_not_be_written_is_not_written_to_undo(tmp_path: Path) -
     assert (file.read_text(), file.stat().st_ino) == (OLD, written)
 
 
-def test_file_that_changed_after_the_plan_stays(tmp_path: Path) -> None:
+def test_file_changed_after_planning_is_preserved(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     record = SetupRecord(ground.machine, ground.state)
     ground.hba.write_text("theirs")
@@ -187,14 +187,14 @@ def test_file_that_changed_after_the_plan_stays(tmp_path: Path) -> None:
     assert ground.hba.read_text() == "theirs"
 
 
-def test_previous_files_are_kept_beside_the_record(tmp_path: Path) -> None:
+def test_previous_files_are_stored_beside_the_record(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     kept = ground.state / "setup/01-pg_hba.conf.before"
     assert (kept.read_text(), kept.stat().st_mode & 0o777) == (OLD, 0o600)
 
 
-def test_two_at_a_time_are_one_too_many(tmp_path: Path) -> None:
+def test_concurrent_setup_is_refused(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     early = SetupRecord(ground.machine, ground.state)
     ground.apply()
@@ -233,7 +233,9 @@ def test_damaged_record_is_refused(tmp_path: Path, content: bytes) -> None:
         ("config", 1),
     ],
 )
-def test_foreign_record_is_refused_and_stays(tmp_path: Path, name: str, value: object) -> None:
+def test_record_of_another_site_is_refused_and_preserved(
+    tmp_path: Path, name: str, value: object
+) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     record = ground.state / "setup/record.json"
@@ -244,7 +246,7 @@ def test_foreign_record_is_refused_and_stays(tmp_path: Path, name: str, value: o
     assert ground.look() == there
 
 
-def test_record_of_a_newer_agent_is_refused_and_stays(tmp_path: Path) -> None:
+def test_record_of_a_newer_agent_is_refused_and_preserved(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.apply()
     record = ground.state / "setup/record.json"
@@ -255,7 +257,7 @@ def test_record_of_a_newer_agent_is_refused_and_stays(tmp_path: Path) -> None:
     assert ground.look() == there
 
 
-def test_nothing_is_done_or_undone_while_a_change_is_open(tmp_path: Path) -> None:
+def test_setup_and_undo_are_refused_during_a_change(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     ground.broken = ("member",)
     with refused(SETUP_STEP_FAILED):
@@ -273,7 +275,7 @@ def test_nothing_is_done_or_undone_while_a_change_is_open(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["mode", "name", "link"])
-def test_file_of_which_others_decide_is_refused(tmp_path: Path, how: str) -> None:
+def test_file_controlled_by_others_is_refused(tmp_path: Path, how: str) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     if how == "mode":
@@ -287,6 +289,6 @@ def test_file_of_which_others_decide_is_refused(tmp_path: Path, how: str) -> Non
         FileStep(str(file), "y").read()
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_masked() -> None:
     shown = FileStep("/x", 'password = "very secret"\n', hidden=["very secret"]).preview()
     assert '+password = "***"' in shown

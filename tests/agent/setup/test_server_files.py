@@ -27,7 +27,7 @@ AGENTS = "local all ncen_updater peer map="
          (f"{AGENTS}ncen_updater", "local all ncen peer map=ncen_updater")),
     ],
 )  # fmt: skip
-def test_lines_for_the_way_in_that_the_application_has(
+def test_login_lines_match_the_application_method(
     method: str, options: tuple[str, ...], ident: tuple[str, ...], hba: tuple[str, ...]
 ) -> None:
     lines = make_login_lines("ncen_updater", "ncen", method, options)
@@ -43,7 +43,7 @@ def test_lines_for_the_way_in_that_the_application_has(
         ("local a\nhost b", f"{MARK}\nnew\nlocal a\nhost b\n"),
     ],
 )
-def test_lines_come_before_all_others(text: str, expected: str) -> None:
+def test_login_lines_precede_all_others(text: str, expected: str) -> None:
     assert insert_before_rules(text, ["new"]) == expected
 
 

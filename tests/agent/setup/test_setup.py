@@ -62,7 +62,7 @@ def is_set_up(site: BareSite) -> bool:
     )
 
 
-def test_command_there_and_back(site: BareSite) -> None:
+def test_setup_and_undo_restore_the_site(site: BareSite) -> None:
     before = site.look()
     answers = str(site.write_answers())
     shown = run(site, "--answers", answers, "--dry-run")
@@ -94,7 +94,7 @@ def test_command_there_and_back(site: BareSite) -> None:
     assert json.loads(nothing.stdout)["error"]["code"] == "NU-1213"
 
 
-def test_undo_leaves_the_slots_directory_of_the_package_empty(site: BareSite) -> None:
+def test_undo_empties_the_packaged_slots_directory(site: BareSite) -> None:
     slots = site.demo.root / "opt/ncen/slots"
     slots.mkdir(parents=True)
     site.apply()
@@ -103,7 +103,7 @@ def test_undo_leaves_the_slots_directory_of_the_package_empty(site: BareSite) ->
     assert list(slots.iterdir()) == []
 
 
-def test_killed_on_real_servers(site: BareSite) -> None:
+def test_killed_setup_is_recovered_on_real_servers(site: BareSite) -> None:
     before = site.look()
     chance = random.Random(seed())
     last = changes_of(site.apply)
@@ -122,7 +122,7 @@ def test_killed_on_real_servers(site: BareSite) -> None:
         assert differences(site, before) == set()
 
 
-def test_continued_setup_says_what_is_left_to_a_person(site: BareSite) -> None:
+def test_continued_setup_lists_manual_steps(site: BareSite) -> None:
     left = [line.render() for line in site.plan().by_hand]
     assert left
     last = changes_of(site.apply)
@@ -146,7 +146,7 @@ def test_dry_run_of_an_interrupted_setup_changes_nothing(site: BareSite) -> None
     assert differences(site, before) == set()
 
 
-def test_interrupted_setup_keeps_its_configuration(site: BareSite) -> None:
+def test_interrupted_setup_preserves_its_configuration(site: BareSite) -> None:
     before = site.look()
     last = changes_of(site.apply)
     site.undo()
@@ -162,7 +162,7 @@ def test_interrupted_setup_keeps_its_configuration(site: BareSite) -> None:
     assert differences(site, before) == set()
 
 
-def test_configuration_of_another_name_is_found_again(site: BareSite) -> None:
+def test_configuration_under_another_name_is_found_again(site: BareSite) -> None:
     before = site.look()
     config = site.demo.root / "etc/other.toml"
     done = run(site, "--answers", str(site.write_answers()), "--yes", "--json", config=config)
@@ -175,7 +175,7 @@ def test_configuration_of_another_name_is_found_again(site: BareSite) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--undo",), ("--dry-run",)])
-def test_setup_of_the_machine_itself_is_for_root(
+def test_setup_of_the_running_machine_needs_root(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ncen_updater.agent.cli.setup.os.geteuid", lambda: 1000)
@@ -194,7 +194,7 @@ def _undo(site: BareSite) -> None:
     assert undone.returncode == 0 or "NU-1213" in undone.stderr, undone.stderr
 
 
-def test_release_that_the_feed_has_not(site: BareSite) -> None:
+def test_release_missing_in_the_feed_is_reported(site: BareSite) -> None:
     before = site.look()
     answers = str(site.write_answers('version = "9.9"'))
     failed = run(site, "--answers", answers, "--yes", "--json")
@@ -203,7 +203,7 @@ def test_release_that_the_feed_has_not(site: BareSite) -> None:
     assert differences(site, before) == set()
 
 
-def test_reload_that_keeps_the_application_out_is_reverted(
+def test_reload_that_locks_out_the_application_is_reverted(
     site: BareSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if site.server is None:
@@ -235,7 +235,7 @@ def test_reload_that_keeps_the_application_out_is_reverted(
         ("root = ", 'root = "/nowhere/root.json"#', "NU-1223", ""),
     ],
 )
-def test_mistake_in_the_answers_is_named_and_changes_nothing(
+def test_mistaken_answers_are_named_and_change_nothing(
     site: BareSite, line: str, changed: str, code: str, place: str
 ) -> None:
     before = site.look()
@@ -251,7 +251,7 @@ def test_mistake_in_the_answers_is_named_and_changes_nothing(
     assert differences(site, before) == set()
 
 
-def test_secret_of_the_configuration_is_not_shown(site: BareSite) -> None:
+def test_configuration_secrets_are_masked(site: BareSite) -> None:
     answers = site.write_answers()
     text = answers.read_text("utf-8").replace(
         "[feed]", '[feed]\nproxy = "http://user:very-secret@proxy:3128"', 1
@@ -267,7 +267,7 @@ def test_secret_of_the_configuration_is_not_shown(site: BareSite) -> None:
     assert "@proxy:3128" in shown.stdout
 
 
-def test_directory_of_files_is_as_before(tmp_path: Path) -> None:
+def test_site_files_directory_is_unchanged(tmp_path: Path) -> None:
     with bare_site(tmp_path, with_postgres=False, plain=True) as site:
         in_use = site.look()
         failed = run(site, "--answers", str(site.write_answers()), "--yes", "--json")
@@ -287,7 +287,7 @@ def test_directory_of_files_is_as_before(tmp_path: Path) -> None:
             assert differences(site, before) == set(), instant
 
 
-def test_undo_never_removes_the_databases_that_adopting_moved(tmp_path: Path) -> None:
+def test_undo_never_removes_adopted_databases(tmp_path: Path) -> None:
     with bare_site(tmp_path, with_postgres=False, plain=True) as site:
         site.demo.stop_app()
         site.apply(site.write_answers(f'version = "{VERSION}"'))

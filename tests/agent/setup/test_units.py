@@ -202,7 +202,7 @@ def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> Non
 
 @pytest.mark.parametrize("plain", [True])
 @pytest.mark.parametrize("keep_unit", [False, True])
-def test_files_in_use_are_adopted_in_one_stop(site: BareSite, keep_unit: bool) -> None:
+def test_files_in_use_are_adopted_in_one_downtime(site: BareSite, keep_unit: bool) -> None:
     before, live = site.look(), site.demo.root / "srv/ncen/databases/live"
     answers, root = site.write_answers(), str(site.demo.root)
     words = ("setup", "--root", root, "--answers", str(answers), "--yes")
@@ -222,7 +222,7 @@ def test_files_in_use_are_adopted_in_one_stop(site: BareSite, keep_unit: bool) -
 
 
 @pytest.mark.parametrize("plain", [True])
-def test_killed_around_the_stop(site: BareSite) -> None:
+def test_kill_around_the_downtime_is_recovered(site: BareSite) -> None:
     """Killed, then undone or continued: the application runs, on files that are whole."""
     chance, before = random.Random(seed()), site.look()
     last = changes_of(site.apply)
@@ -243,7 +243,7 @@ def test_killed_around_the_stop(site: BareSite) -> None:
     assert (site.look() == before, site.demo.app_running()) == (True, True)
 
 
-def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:
+def test_manual_steps_are_listed_last(site: BareSite) -> None:
     answers, root = site.write_answers(), site.demo.root
     words = ("setup", "--root", str(root), "--answers", str(answers), "--keep-unit", "--yes")
     done = run_agent(*words, environment={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
@@ -252,7 +252,7 @@ def test_what_is_left_to_a_person_is_said_last(site: BareSite) -> None:
     assert f"By hand: Let ncen.service start {root}/opt/ncen/current" in last
 
 
-def test_release_without_what_the_unit_starts(site: BareSite) -> None:
+def test_release_without_the_program_of_the_unit_is_refused(site: BareSite) -> None:
     unit = site.demo.root / "etc/systemd/system/ncen.service"
     unit.write_text(unit.read_text().replace("ncenctl start", "of-theirs"))
     before = site.look()
@@ -264,7 +264,7 @@ def test_release_without_what_the_unit_starts(site: BareSite) -> None:
     assert not [order for order in orders(site) if order.startswith("restart")]
 
 
-def test_undo_restores_the_files_of_an_application_that_is_sick(site: BareSite) -> None:
+def test_undo_restores_the_files_of_an_unhealthy_application(site: BareSite) -> None:
     before = site.look()
     site.apply()
     old = site.demo.root / "srv/old/current/app/bin/ncenctl"
@@ -277,7 +277,7 @@ def test_undo_restores_the_files_of_an_application_that_is_sick(site: BareSite) 
     old.with_name("away").rename(old)
 
 
-def test_step_that_fails_tells_of_a_sick_application_too(site: BareSite) -> None:
+def test_failed_step_reports_an_unhealthy_application(site: BareSite) -> None:
     before = site.look()
     old = site.demo.root / "srv/old/current/app/bin/ncenctl"
     plan = site.plan()
@@ -290,7 +290,7 @@ def test_step_that_fails_tells_of_a_sick_application_too(site: BareSite) -> None
     old.with_name("away").rename(old)
 
 
-def test_setup_killed_before_its_restart_does_not_return_from_an_upgrade(site: BareSite) -> None:
+def test_setup_killed_before_its_restart_is_not_continued_after_an_upgrade(site: BareSite) -> None:
     root = site.demo.root
     drop_in = root / "etc/systemd/system/ncen.service.d/50-ncen-updater.conf"
     site.apply()
@@ -309,7 +309,7 @@ def test_setup_killed_before_its_restart_does_not_return_from_an_upgrade(site: B
         assert site.record().phase is SetupPhase.DOING
 
 
-def test_web_server_that_refuses_its_file(site: BareSite) -> None:
+def test_web_server_that_rejects_its_file_is_reverted(site: BareSite) -> None:
     (site.demo.root / "broken").touch()
     before = site.look()
     with refused(SETUP_STEP_FAILED) as caught:
@@ -320,7 +320,7 @@ def test_web_server_that_refuses_its_file(site: BareSite) -> None:
     assert orders(site)[-1] == "systemctl daemon-reload"
 
 
-def test_page_that_the_web_server_does_not_show(
+def test_maintenance_page_that_is_not_shown_is_reverted(
     site: BareSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof_steps, "PAGE_LIMIT_S", 0.5)
@@ -334,7 +334,7 @@ def test_page_that_the_web_server_does_not_show(
     assert not Path(f"{site.demo.maintenance_file}{CHECK_ENDING}").exists()
 
 
-def test_seven_questions_are_enough(site: BareSite) -> None:
+def test_seven_answers_are_sufficient(site: BareSite) -> None:
     before, trust = site.look(), site.answers["trust"]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/"}
     replies = {
@@ -400,7 +400,7 @@ Description=nCEN
         ("Type=oneshot", None),
     ],
 )  # fmt: skip
-def test_addition_to_a_unit(lines: str, expected: list[str] | None) -> None:
+def test_unit_drop_in_is_generated(lines: str, expected: list[str] | None) -> None:
     made = make_unit_drop_in(UNIT.format(lines=lines), CURRENT)
     if expected is None:
         assert made is None

@@ -66,9 +66,7 @@ IN_LOCATION = '<Location "/">\n      ProxyPass "http://localhost:8080/"\n    </L
         ("unix:/run/app.sock", 8080, False),
     ],
 )
-def test_page_goes_into_the_location_that_hands_on(
-    target: str, port: int, is_understood: bool
-) -> None:
+def test_page_is_added_to_the_proxied_location(target: str, port: int, is_understood: bool) -> None:
     changed = NGINX.add_maintenance_page(SITE.replace("TARGET", target), port, FILE)
     assert (changed is not None) is is_understood
     if changed is not None:
@@ -91,7 +89,9 @@ def test_page_goes_into_the_location_that_hands_on(
         ("ServerName", "ErrorDocument 503 /own.html\nServerName", False),
     ],
 )
-def test_page_goes_to_the_end_of_the_virtual_host(old: str, new: str, is_understood: bool) -> None:
+def test_page_is_added_at_the_end_of_the_virtual_host(
+    old: str, new: str, is_understood: bool
+) -> None:
     text = HOST.replace(old, new)
     changed = APACHE.add_maintenance_page(text, 8080, FILE)
     assert (changed is not None) is is_understood
@@ -109,7 +109,9 @@ def test_page_goes_to_the_end_of_the_virtual_host(old: str, new: str, is_underst
         (APACHE, HOST + HOST.replace("*:80", "*:81")),
     ],
 )
-def test_other_pages_and_second_sites_are_left_to_a_person(server: WebServer, text: str) -> None:
+def test_existing_pages_and_several_sites_are_left_to_the_operator(
+    server: WebServer, text: str
+) -> None:
     assert server.add_maintenance_page(text, 8080, FILE) is None
 
 
@@ -126,7 +128,7 @@ def test_other_pages_and_second_sites_are_left_to_a_person(server: WebServer, te
         ("listen unix:/run/n.sock;", None),
     ],
 )  # fmt: skip
-def test_front_of_nginx(lines: str, expected: Front | None) -> None:
+def test_nginx_front_end_is_found(lines: str, expected: Front | None) -> None:
     other = "server { listen 99; server_name other.example.org; location / { return 404; } }\n"
     text = other + SITE.replace("TARGET", "app").replace("listen 80;", lines)
     assert NGINX.find_front(text, 8080) == expected
@@ -142,7 +144,7 @@ def test_front_of_nginx(lines: str, expected: Front | None) -> None:
         ("*", "", None),
     ],
 )  # fmt: skip
-def test_front_of_apache(address: str, line: str, expected: Front | None) -> None:
+def test_apache_front_end_is_found(address: str, line: str, expected: Front | None) -> None:
     text = HOST.replace("*:80", address).replace("ServerName", f"{line}\n    ServerName")
     assert APACHE.find_front(HOST.replace("8080", "8099") + text, 8080) == expected
 
@@ -171,7 +173,7 @@ def prove(front: Front | None, directory: Path, file: Path) -> None:
 
 @needs_nginx
 @pytest.mark.parametrize("tls", [False, True])
-def test_nginx_shows_the_page_to_who_checks_it_alone(tmp_path: Path, tls: bool) -> None:
+def test_nginx_shows_the_page_to_the_check_only(tmp_path: Path, tls: bool) -> None:
     tmp_path.chmod(0o755)
     file = tmp_path / "run/maintenance"
     site, other = SITE.replace("TARGET", "app"), ""
@@ -271,7 +273,7 @@ def test_apache_shows_the_page(tmp_path: Path, place: str) -> None:
 
 
 @needs_apache
-def test_apache_of_debian_loads_what_is_missing_once(tmp_path: Path) -> None:
+def test_missing_apache_modules_are_loaded_once(tmp_path: Path) -> None:
     (_, common), _ = APACHE.added
     whole = tmp_path / "apache.conf"
     modules = "/usr/lib/apache2/modules"

@@ -75,7 +75,7 @@ def agents_of(site: OfflineSite) -> OfflineSite:
     return replace(site, product=AGENT)
 
 
-def test_one_medium_brings_the_release_and_the_agent_that_it_needs(
+def test_one_medium_contains_the_release_and_its_required_agent(
     both: Path, ours: OfflineSite
 ) -> None:
     record = ours.take(both)
@@ -90,7 +90,7 @@ def test_one_medium_brings_the_release_and_the_agent_that_it_needs(
     assert read_import_record(ours.state) == record
 
 
-def test_without_the_agent_the_release_that_needs_it_is_not_exported(
+def test_release_is_not_exported_without_its_required_agent(
     stocked: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "old.ncen", order())
@@ -98,7 +98,7 @@ def test_without_the_agent_the_release_that_needs_it_is_not_exported(
     assert done.agents == ()
 
 
-def test_a_bundle_of_agents_alone(
+def test_bundle_may_contain_agents_only(
     stocked: Publication, ours: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     stocked.export(tmp_path / "a.ncen", order(product=AGENT, origin=Version("0.1.0")))
@@ -111,7 +111,7 @@ def test_a_bundle_of_agents_alone(
     assert agents_of(ours).refresh().offers[-1].version == "0.3.0"
 
 
-def test_a_later_bundle_without_agents_leaves_those_that_came(
+def test_later_bundle_without_agents_keeps_imported_agents(
     both: Path, bundle_of_today: Path, ours: OfflineSite
 ) -> None:
     ours.take(both)
@@ -120,7 +120,7 @@ def test_a_later_bundle_without_agents_leaves_those_that_came(
     assert agents_of(ours).source().find_downloaded_release(offer) is not None
 
 
-def test_agents_come_whole_though_there_is_a_pack(
+def test_agents_are_exported_as_archives_despite_packs(
     publication: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     for version in ("0.2.0", "0.3.0"):
@@ -131,7 +131,7 @@ def test_agents_come_whole_though_there_is_a_pack(
 
 
 @pytest.mark.parametrize("forged", [False, True])
-def test_a_later_bundle_without_agents_brings_their_newer_list(
+def test_later_bundle_without_agents_updates_their_metadata(
     publication: Publication, order: Callable[..., ExportRequest], tmp_path: Path, forged: bool
 ) -> None:
     """The older one counts no more by then, and what came before could not be chosen any longer."""
@@ -164,15 +164,13 @@ def bundle_of_today(
     return tmp_path / "today.ncen"
 
 
-def test_a_site_that_got_no_agent_by_bundle_is_told(
-    bundle_of_today: Path, ours: OfflineSite
-) -> None:
+def test_missing_agents_are_reported(bundle_of_today: Path, ours: OfflineSite) -> None:
     ours.take(bundle_of_today)
     with refused(NOTHING_IMPORTED):
         agents_of(ours).refresh()
 
 
-def test_nobody_needs_a_newer_one(
+def test_sufficient_agent_is_not_exported(
     stocked: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "x.ncen", order(with_agent=True, agent=Version("0.3.0")))
@@ -208,7 +206,7 @@ def _forged(contents: dict[str, bytes]) -> None:
     ("change", "refusal"),
     [(_altered, BUNDLE_ALTERED), (_missing, BUNDLE_INCOMPLETE), (_forged, BUNDLE_NOT_SIGNED)],
 )
-def test_an_agent_that_is_not_what_was_signed(
+def test_altered_agent_rejects_the_whole_bundle(
     both: Path,
     ours: OfflineSite,
     tmp_path: Path,

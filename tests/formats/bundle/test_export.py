@@ -12,7 +12,7 @@ from tests.formats.bundle.conftest import Publication
 from tests.support.errors import refused
 
 
-def test_what_is_there_is_not_written_over(shared: Publication, tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(shared: Publication, tmp_path: Path) -> None:
     place = tmp_path / "ke.ncen"
     place.write_bytes(b"something else")
     with refused(PUBLISHER_BUNDLE_EXISTS):
@@ -31,7 +31,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_system_without_large_files(shared: Publication, tmp_path: Path) -> None:
+def test_bundle_is_split_for_fat32(shared: Publication, tmp_path: Path) -> None:
     """A stick is sold with FAT32, which holds no file of 4 GB."""
     with no_file_larger_than(20_000), refused(FILE_TOO_LARGE, match="File system") as caught:
         shared.export(tmp_path / "ke.ncen")

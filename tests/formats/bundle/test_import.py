@@ -36,7 +36,7 @@ from tests.support.http_server import serving
 NOBODY = "http://127.0.0.1:9/"
 
 
-def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: OfflineSite) -> None:
+def test_bundle_contains_the_path_and_needs_no_network(bundle: Path, site: OfflineSite) -> None:
     record = site.take(bundle)
     assert record.releases == ("3.3.0", "3.4.0")
     assert record.reachable_release == "3.4.0"
@@ -48,20 +48,18 @@ def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: Offli
     assert not list(site.state.glob("import.*"))
 
 
-def test_any_unzip_program_opens_it(bundle: Path) -> None:
+def test_bundle_is_an_ordinary_zip_file(bundle: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
         assert archive.testzip() is None
         assert "index.json" in archive.namelist()
 
 
-def test_the_same_feed_gives_the_same_bytes(
-    bundle: Path, shared: Publication, tmp_path: Path
-) -> None:
+def test_export_is_reproducible(bundle: Path, shared: Publication, tmp_path: Path) -> None:
     shared.export(tmp_path / "again.ncen")
     assert (tmp_path / "again.ncen").read_bytes() == bundle.read_bytes()
 
 
-def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed(shared: Publication, tmp_path: Path) -> None:
     """Gigabytes each time, under hidden names; what belongs to somebody else stays."""
     for name in (".ke.ncen.partial-a1b2c3", ".ke-of-mine"):
         (tmp_path / name).mkdir()
@@ -70,7 +68,7 @@ def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ke-of-mine", "ke.ncen"]
 
 
-def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
+def test_delta_pack_from_the_installed_release_is_used(
     publication: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", data_of="3.4.0", packs=True)
@@ -105,9 +103,7 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     )
 
 
-def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
-    bundle: Path, site: OfflineSite
-) -> None:
+def test_unreachable_feed_keeps_the_imported_metadata(bundle: Path, site: OfflineSite) -> None:
     cut_off = replace(site, urls=(NOBODY,))
     with refused(FEED_UNREACHABLE):
         cut_off.refresh()
@@ -117,7 +113,7 @@ def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
     assert view.checked_at == site.at  # it is no fresher than the import
 
 
-def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
+def test_newer_downloaded_metadata_ends_the_grace_of_imported_metadata(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
     bundle = publication.export(tmp_path / "ke.ncen").file
@@ -132,12 +128,12 @@ def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
         replace(ours, at=publication.at).refresh()
 
 
-def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
+def test_site_without_feed_and_import_has_no_metadata(site: OfflineSite) -> None:
     with refused(NOTHING_IMPORTED):
         site.refresh()
 
 
-def test_a_site_that_was_not_taken_over_keeps_all_of_it(
+def test_import_before_adoption_keeps_everything(
     shared: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "whole.ncen", order(with_origin=True))
@@ -150,7 +146,7 @@ def test_a_site_that_was_not_taken_over_keeps_all_of_it(
     )
 
 
-def test_what_was_imported_is_proved_over_all_roots(
+def test_imported_metadata_is_verified_from_the_installed_root(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
     """Who uses an imported release begins at the installed root, as with one that was fetched."""

@@ -30,7 +30,7 @@ def bundles(publication: Publication, tmp_path: Path) -> tuple[Path, Path]:
 
 @in_turns("share")
 @pytest.mark.parametrize("share", range(3))
-def test_killed_before_its_changes_to_the_disk(
+def test_kill_before_each_disk_change_leaves_old_or_new_metadata(
     bundles: tuple[Path, Path],
     publication: Publication,
     site: OfflineSite,
@@ -70,7 +70,7 @@ def test_killed_before_its_changes_to_the_disk(
     assert seen == {"3.4.0", "3.5.0"}
 
 
-def test_a_look_at_the_feed_waits_for_no_import(
+def test_feed_check_does_not_wait_for_an_import(
     bundle: Path, site: OfflineSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_store, "LOCK_WAIT_S", 0.0)
@@ -83,7 +83,7 @@ def test_a_look_at_the_feed_waits_for_no_import(
             site.take(bundle)
 
 
-def test_import_waits_until_others_have_read_the_feed(
+def test_import_waits_for_a_feed_check(
     bundle: Path, site: OfflineSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: NU-2321 where the service looked at the feed in that moment."""

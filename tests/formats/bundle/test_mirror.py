@@ -104,7 +104,7 @@ def reader(home: Home, site: OfflineSite) -> Callable[[], str]:
     return read
 
 
-def test_a_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], str]) -> None:
+def test_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], str]) -> None:
     report = home.from_feed()
     assert report.releases == {"ncen": ("3.2.0", "3.3.0", "3.4.0"), "ncen-updater": ()}
     assert reader() == "3.4.0"
@@ -115,7 +115,7 @@ def test_a_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], st
     assert not list(home.state.glob("mirror-*"))
 
 
-def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: Path) -> None:
+def test_mirror_contains_every_signed_file_of_a_release(home: Home, tmp_path: Path) -> None:
     """Auditors read the attachments of a release in any copy of the feed."""
     feed, at = home.publication.directory, home.publication.clock
     release, staging = tmp_path / "3.5.0", tmp_path / "staging"
@@ -135,19 +135,19 @@ def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: 
     assert checked.provenance is not None
 
 
-def test_a_second_run_brings_nothing(home: Home) -> None:
+def test_second_run_changes_nothing(home: Home) -> None:
     home.from_feed()
     before = contents(home.served)
     assert home.from_feed().downloaded_bytes == 0
     assert contents(home.served) == before
 
 
-def test_a_dry_run_writes_nothing(home: Home) -> None:
+def test_dry_run_writes_nothing(home: Home) -> None:
     assert home.from_feed(dry_run=True).downloaded_bytes > 50_000
     assert not home.served.exists()
 
 
-def test_a_site_follows_a_mirror_of_a_bundle(
+def test_site_follows_a_mirror_of_a_bundle(
     home: Home, reader: Callable[[], str], tmp_path: Path
 ) -> None:
     bundle = home.publication.export(tmp_path / "ke.ncen")
@@ -155,7 +155,7 @@ def test_a_site_follows_a_mirror_of_a_bundle(
     assert reader() == "3.4.0"
 
 
-def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -> None:
+def test_older_metadata_is_refused_and_changes_nothing(home: Home, tmp_path: Path) -> None:
     old = home.publication.export(tmp_path / "old.ncen").file
     home.publication.at += DAYS
     home.publication.publish("3.5.0")
@@ -173,7 +173,7 @@ def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -
     assert contents(home.served) == before
 
 
-def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: Path) -> None:
+def test_altered_file_is_not_served(home: Home, tmp_path: Path) -> None:
     good = home.publication.export(tmp_path / "good.ncen").file
     altered = members(good)
     name = next(key for key in altered if key.endswith("ncen-3.4.0.tar.gz"))
@@ -184,7 +184,7 @@ def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: P
     assert name not in contents(home.served)
 
 
-def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None:
+def test_metadata_expires_without_a_grace(home: Home, tmp_path: Path) -> None:
     bundle = home.publication.export(tmp_path / "ke.ncen").file
     home.publication.at += 20 * DAYS
     with pytest.raises(UpdaterError, match="expired"):
@@ -197,7 +197,7 @@ def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None
         home.from_feed()
 
 
-def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
+def test_readers_of_bundle_mirrors_may_have_a_grace(
     home: Home, site: OfflineSite, tmp_path: Path
 ) -> None:
     home.from_bundle(home.publication.export(tmp_path / "ke.ncen").file)
@@ -222,7 +222,7 @@ def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
             source.close()
 
 
-def test_keep_removes_older_releases_but_no_required_stop(
+def test_keep_removes_older_releases_except_required_ones(
     home: Home, reader: Callable[[], str]
 ) -> None:
     home.publication.publish("3.5.0")
@@ -237,7 +237,7 @@ def test_keep_removes_older_releases_but_no_required_stop(
     assert {"metadata/1.root.json", "metadata/timestamp.json"} <= lists
 
 
-def test_every_root_is_there_for_servers_that_were_off(
+def test_every_root_is_kept_for_long_offline_sites(
     home: Home, reader: Callable[[], str], tmp_path: Path
 ) -> None:
     for _ in range(2):
@@ -262,7 +262,7 @@ def test_every_root_is_there_for_servers_that_were_off(
         assert contents(second.served)[name] == contents(home.publication.directory)[name]
 
 
-def test_a_first_root_that_is_not_of_the_chain_is_not_served(
+def test_first_root_outside_the_chain_is_not_served(
     home: Home, publication: Publication, shared: Publication, tmp_path: Path
 ) -> None:
     state = FeedDirectory(publication.directory).read_state()
@@ -282,7 +282,7 @@ def test_a_first_root_that_is_not_of_the_chain_is_not_served(
 
 
 @pytest.mark.parametrize("name", ["index.html", "metadata.old"])
-def test_a_directory_with_something_else_is_left_alone(home: Home, name: str) -> None:
+def test_directory_with_other_files_is_refused(home: Home, name: str) -> None:
     home.served.mkdir(parents=True)
     (home.served / name).write_text("hello")
     with refused(MIRROR_NOT_OURS):
@@ -298,7 +298,7 @@ def test_one_run_at_a_time(home: Home) -> None:
 
 @in_turns("share")
 @pytest.mark.parametrize("share", range(3))
-def test_killed_before_every_change(
+def test_kill_before_every_change_leaves_a_usable_mirror(
     home: Home, reader: Callable[[], str], tmp_path: Path, site: OfflineSite, share: int
 ) -> None:
     publication = home.publication

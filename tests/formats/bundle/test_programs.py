@@ -55,7 +55,7 @@ def records_of(live: LiveSite) -> dict[str, str]:
     return {name: text for name, text in live.facts()[1].items() if ".ncen_" not in name}
 
 
-def test_taken_over_upgraded_and_rolled_back_without_a_network(
+def test_site_is_adopted_upgraded_and_rolled_back_offline(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:
     live.demo.start_app()
@@ -82,7 +82,7 @@ def test_taken_over_upgraded_and_rolled_back_without_a_network(
     assert records_of(live) == records
 
 
-def test_an_offline_site_is_told_what_it_lacks(
+def test_incomplete_bundle_is_reported_at_an_offline_site(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:
     config = live.demo.config_path
@@ -95,7 +95,7 @@ def test_an_offline_site_is_told_what_it_lacks(
     assert json.loads(lacking.stdout)["error"]["code"] == "NU-2319"
 
 
-def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+def test_rejected_import_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
     Journal.create(live.demo.state / JOURNAL_FILE).close()
     bad = tmp_path / "bad.ncen"
     export(feed, bad)
@@ -111,13 +111,13 @@ def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: 
     assert "bad.ncen" in live.run("history").stdout
 
 
-def test_reasons_are_in_the_language_of_the_operator(live: LiveSite, tmp_path: Path) -> None:
+def test_rejection_is_in_the_language_of_the_operator(live: LiveSite, tmp_path: Path) -> None:
     bad = odd(tmp_path / "bad.ncen", {}, add("targets/x", compressed=True))
     refused = live.run("import", str(bad), "--lang", "fr")
     assert "compressé" in refused.stderr
 
 
-def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+def test_mirror_command_works(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
     export(feed, tmp_path / "mu.ncen", "--with-origin")
     served = tmp_path / "www"
     order = ("mirror", str(served), "--from-bundle", str(tmp_path / "mu.ncen"), "--json")
@@ -133,7 +133,9 @@ def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path
     assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "NU-2325")
 
 
-def test_a_mirror_of_an_old_bundle_is_no_attack(live: LiveSite, tmp_path: Path) -> None:
+def test_mirror_of_an_old_bundle_is_not_reported_as_an_attack(
+    live: LiveSite, tmp_path: Path
+) -> None:
     """Seen: "have this server examined", of a stick that somebody had kept."""
     growing, old, new = TrialFeed(tmp_path / "own"), tmp_path / "old.ncen", tmp_path / "new.ncen"
     growing.publish(["3.2.4", "3.3.0"])
@@ -147,7 +149,7 @@ def test_a_mirror_of_an_old_bundle_is_no_attack(live: LiveSite, tmp_path: Path) 
     assert made.returncode == 6
 
 
-def test_the_agent_opens_the_files_that_a_person_names(
+def test_agent_opens_files_with_the_rights_of_the_caller(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:
     """A stick may be readable by its owner alone; the process that reads it has few rights.
@@ -168,7 +170,7 @@ def test_the_agent_opens_the_files_that_a_person_names(
     assert report["reachable_release"] == "3.3.0"
 
 
-def test_a_mirror_is_made_for_the_web_server(
+def test_mirror_is_readable_by_the_web_server(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:
     """Whatever the mask of the person who makes it."""
@@ -186,15 +188,13 @@ def test_a_mirror_is_made_for_the_web_server(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_mirror_that_its_writer_may_not_write_to(
-    live: LiveSite, feed: TrialFeed, tmp_path: Path
-) -> None:
+def test_unwritable_mirror_is_reported(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
     export(feed, tmp_path / "mu.ncen")
     config = load_config(live.demo.config_path)
     order: dict[str, object] = {"directory": str(tmp_path / "www"), "file": None, "keep": None}
     (tmp_path / "www").mkdir()
 
-    def as_nobody() -> None:
+    def run_as_nobody() -> None:
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
             ACTS["mirror"](config, order, SilentProgress())
@@ -204,7 +204,7 @@ def test_a_mirror_that_its_writer_may_not_write_to(
 
     pid = os.fork()
     if pid == 0:
-        as_nobody()
+        run_as_nobody()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
@@ -220,7 +220,7 @@ def test_a_mirror_that_its_writer_may_not_write_to(
         (["--agent", "0.0.1"], 3, "NU-7051"),
     ],
 )
-def test_what_export_refuses(
+def test_impossible_exports_are_refused(
     feed: TrialFeed, tmp_path: Path, more: list[str], code: int, number: str
 ) -> None:
     usual = {"--for-site": "MU/mu-national", "--from": "3.2.4", "--output": str(tmp_path / "x")}
@@ -232,7 +232,7 @@ def test_what_export_refuses(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_of_export_leaves_nothing(feed: TrialFeed, tmp_path: Path) -> None:
+def test_dry_run_of_export_writes_nothing(feed: TrialFeed, tmp_path: Path) -> None:
     report = export(feed, tmp_path / "x.ncen", "--dry-run")
     assert report["written"] is False
     assert not list(tmp_path.iterdir())

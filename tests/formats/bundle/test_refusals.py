@@ -172,7 +172,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_each_refusal_has_its_code_and_changes_nothing(
+def test_invalid_bundle_is_refused_with_its_code_and_changes_nothing(
     name: str, bundle: Path, site: OfflineSite, tmp_path: Path
 ) -> None:
     row = ROWS[name]
@@ -188,7 +188,9 @@ def test_each_refusal_has_its_code_and_changes_nothing(
     assert [offer.version for offer in site.refresh().offers] == ["3.2.0", "3.3.0", "3.4.0"]
 
 
-def test_two_members_of_one_name(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+def test_duplicate_member_names_are_refused(
+    bundle: Path, site: OfflineSite, tmp_path: Path
+) -> None:
     def twice(archive: zipfile.ZipFile) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             add("metadata/timestamp.json")(archive)
@@ -198,7 +200,7 @@ def test_two_members_of_one_name(bundle: Path, site: OfflineSite, tmp_path: Path
     assert site.contents() == {}
 
 
-def test_altered_payload_under_its_signed_name(
+def test_altered_payload_under_its_signed_name_is_refused(
     bundle: Path, site: OfflineSite, tmp_path: Path
 ) -> None:
     contents = members(bundle)
@@ -209,7 +211,9 @@ def test_altered_payload_under_its_signed_name(
     assert site.contents() == {}
 
 
-def test_cut_at_every_4096_bytes(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+def test_truncation_at_any_block_is_refused(
+    bundle: Path, site: OfflineSite, tmp_path: Path
+) -> None:
     content = bundle.read_bytes()
     cuts = range(0, len(content), 4096)
     assert len(cuts) > 5
@@ -243,7 +247,7 @@ def test_any_flipped_bit_is_found(bundle: Path, site: OfflineSite, tmp_path: Pat
     assert site.contents() == {}
 
 
-def test_for_another_country(
+def test_bundle_for_another_country_is_refused(
     publication: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", extra="# only there\n")
@@ -264,14 +268,14 @@ def test_for_another_country(
     assert ours.contents() == {}
 
 
-def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
+def test_bundle_for_another_product_is_refused(bundle: Path, site: OfflineSite) -> None:
     ours = replace(site, product="ncen-updater")
     with refused(BUNDLE_OTHER_PRODUCT, match="for ncen, not for ncen-updater"):
         ours.take(bundle)
     assert ours.contents() == {}
 
 
-def test_from_another_release(
+def test_bundle_from_another_installed_release_is_refused(
     shared: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "late.ncen", order(origin=Version("3.3.0")))
@@ -286,14 +290,18 @@ def test_from_another_release(
     )  # the missing one is here now
 
 
-def test_of_another_feed(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
+def test_bundle_of_another_feed_is_refused(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
     publication.export(tmp_path / "foreign.ncen")
     with refused(BUNDLE_NOT_SIGNED):
         site.take(tmp_path / "foreign.ncen")
     assert site.contents() == {}
 
 
-def test_older_after_newer(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
+def test_older_bundle_after_a_newer_one_is_refused(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
     publication.export(tmp_path / "old.ncen")
     publication.at += 5 * DAYS
     publication.refresh()
@@ -307,7 +315,7 @@ def test_older_after_newer(publication: Publication, site: OfflineSite, tmp_path
     ours.take(tmp_path / "new.ncen")  # the same once more is no older one
 
 
-def test_grace_is_bounded_and_for_the_short_lived_lists_only(
+def test_grace_is_bounded_and_only_for_short_lived_roles(
     bundle: Path, site: OfflineSite, tmp_path: Path
 ) -> None:
     late = replace(site, at=site.at + 90 * DAYS)
@@ -323,14 +331,14 @@ def test_grace_is_bounded_and_for_the_short_lived_lists_only(
     assert site.contents() == {}
 
 
-def test_what_was_imported_lapses_as_well(bundle: Path, site: OfflineSite) -> None:
+def test_imported_metadata_expires(bundle: Path, site: OfflineSite) -> None:
     site.take(bundle)
     replace(site, at=site.at + 90 * DAYS).refresh()
     with pytest.raises(RoleExpiredError, match="timestamp"):
         replace(site, at=site.at + 98 * DAYS).refresh()
 
 
-def test_a_clock_behind_is_held_up_by_the_signed_time(
+def test_clock_behind_is_raised_to_the_signed_time(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
     old = publication.export(tmp_path / "old.ncen").file
@@ -348,7 +356,7 @@ def test_a_clock_behind_is_held_up_by_the_signed_time(
     assert behind.contents() == before
 
 
-def test_a_gap_in_the_roots(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+def test_gap_in_the_roots_is_refused(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
     contents = members(bundle)
     root = contents["metadata/1.root.json"]
     holed = {**contents, "metadata/3.root.json": root}
@@ -357,7 +365,7 @@ def test_a_gap_in_the_roots(bundle: Path, site: OfflineSite, tmp_path: Path) -> 
     assert site.contents() == {}
 
 
-def test_the_newest_root_left_out(
+def test_missing_newest_root_is_refused(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -376,7 +384,7 @@ def test_the_newest_root_left_out(
     assert ours.contents() == {}
 
 
-def test_a_release_that_the_feed_has_not(publication: Publication, tmp_path: Path) -> None:
+def test_release_missing_in_the_feed_is_reported(publication: Publication, tmp_path: Path) -> None:
     """A publisher is told of the feed's releases, and of no command of a site."""
     order = replace(ORDER, target=Version("9.9.9"))
     with refused(UNKNOWN_RELEASE) as caught:

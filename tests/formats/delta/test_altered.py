@@ -16,7 +16,7 @@ from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_builder import build_pack
 from ncen_updater.formats.delta.pack_plan import DeltaError, DeltaLimits, FileReference, LinkMode
 from ncen_updater.formats.tree import Tree
-from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
+from tests.formats.delta.factories import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused
 
 
@@ -28,7 +28,7 @@ def forge(tmp_path: Path) -> Forge:
 # ---- another base -----------------------------------------------------------------------------
 
 
-def test_a_pack_for_another_base(forge: Forge) -> None:
+def test_pack_for_another_base_is_refused(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     for change in ({"from_tree": "2" * 64}, {"to_tree": "2" * 64}):
         with refused(DELTA_FOR_ANOTHER_BASE) as caught:
@@ -71,9 +71,7 @@ def _pipe(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("used", ["kept", "referred"])
-def test_an_old_file_that_was_altered_is_named(
-    forge: Forge, alter: Callable[[Path], None], used: str
-) -> None:
+def test_altered_old_file_is_named(forge: Forge, alter: Callable[[Path], None], used: str) -> None:
     if used == "kept":
         forge.plan([0, 1, 2])
     else:
@@ -120,7 +118,9 @@ def _outcome(
         return None
 
 
-def test_cut_anywhere(tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, bytes]) -> None:
+def test_truncated_pack_is_refused(
+    tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, bytes]
+) -> None:
     content = honest[3]
     (tmp_path / "whole").mkdir()
     assert _outcome(honest, content, tmp_path / "whole") == honest[2].to_tree
@@ -130,7 +130,7 @@ def test_cut_anywhere(tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, byt
         assert _outcome(honest, content[:length], place) is None
 
 
-def test_bits_turned_everywhere(
+def test_flipped_bits_never_yield_another_tree(
     tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, bytes]
 ) -> None:
     content = honest[3]
@@ -144,7 +144,7 @@ def test_bits_turned_everywhere(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_pieces_altered(
+def test_altered_bytes_never_yield_another_tree(
     tmp_path_factory: pytest.TempPathFactory,
     honest: tuple[Path, Tree, DeltaLimits, bytes],
     data: st.DataObject,
@@ -159,7 +159,7 @@ def test_pieces_altered(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=120), st.booleans())
-def test_any_index(
+def test_arbitrary_index_is_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, in_columns: bool
 ) -> None:
     forge = Forge(tmp_path_factory.mktemp("any") / "site")

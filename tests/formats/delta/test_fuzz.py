@@ -50,7 +50,7 @@ from ncen_updater.formats.delta.pack_plan import (
 from ncen_updater.formats.delta.zip_archive import NotAnArchiveError, ZipTable, inflate_member
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
-from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.formats.delta.factories import Files, Forge, Link, Mode, facts, fresh, group, jar, write
 from tests.support.errors import refused
 
 MANY = settings(FEW, max_examples=150)
@@ -169,7 +169,9 @@ LIKELY = st.integers(0, 300) | st.sampled_from(
 
 @MANY
 @given(data=st.data())
-def test_an_index_with_another_number(honest: Honest, data: st.DataObject) -> None:
+def test_altered_index_number_never_yields_another_tree(
+    honest: Honest, data: st.DataObject
+) -> None:
     index, streams = honest.parts()
     columns = _columns(index)
     for _ in range(data.draw(st.integers(1, 2))):
@@ -184,7 +186,7 @@ def test_an_index_with_another_number(honest: Honest, data: st.DataObject) -> No
 
 @MANY
 @given(data=st.data())
-def test_columns_cut_swapped_and_doubled(honest: Honest, data: st.DataObject) -> None:
+def test_altered_columns_never_yield_another_tree(honest: Honest, data: st.DataObject) -> None:
     index, streams = honest.parts()
     columns = _columns(index)
     one, two = data.draw(st.tuples(*[st.integers(0, len(columns) - 1)] * 2))
@@ -205,7 +207,9 @@ def test_columns_cut_swapped_and_doubled(honest: Honest, data: st.DataObject) ->
 
 @MANY
 @given(st.data())
-def test_splices_of_two_packs(honest: Honest, other: Honest, data: st.DataObject) -> None:
+def test_spliced_packs_never_yield_another_tree(
+    honest: Honest, other: Honest, data: st.DataObject
+) -> None:
     """Index of one and streams of the other, or one to somewhere and then the other."""
     (index, streams), (index2, streams2) = honest.parts(), other.parts()
     place = data.draw(st.integers(0, len(honest.content)))
@@ -225,7 +229,7 @@ def test_splices_of_two_packs(honest: Honest, other: Honest, data: st.DataObject
     assert spliced == honest.content or outcome != honest.limits.to_tree
 
 
-def test_thousands_of_millions_of_covers_of_nothing(tmp_path: Path) -> None:
+def test_billions_of_empty_covers_are_refused(tmp_path: Path) -> None:
     """Some megabytes of pack that would keep a machine busy for hours."""
     forge = Forge(tmp_path / "site")
     covers = 1 << 31
@@ -243,7 +247,7 @@ def test_thousands_of_millions_of_covers_of_nothing(tmp_path: Path) -> None:
 
 @MANY
 @given(st.lists(st.integers(0, 2**63 - 1)), st.lists(st.integers(-(2**62), 2**62 - 1)))
-def test_numbers_come_back(plain: list[int], signed: list[int]) -> None:
+def test_numbers_round_trip(plain: list[int], signed: list[int]) -> None:
     column = bytearray()
     for value in plain:
         put_number(column, value)
@@ -259,7 +263,7 @@ def test_numbers_come_back(plain: list[int], signed: list[int]) -> None:
 
 @MANY
 @given(st.binary(max_size=40), st.lists(st.sampled_from(["number", "signed", "text", "take"])))
-def test_any_column(content: bytes, calls: list[str]) -> None:
+def test_arbitrary_columns_are_read_within_bounds(content: bytes, calls: list[str]) -> None:
     reader, took = ColumnReader(content), 0
     with contextlib.suppress(MalformedColumnError, UnicodeDecodeError):
         for call in calls:
@@ -285,7 +289,7 @@ def test_any_column(content: bytes, calls: list[str]) -> None:
         max_size=5,
     )
 )
-def test_any_paths(paths: list[list[str]]) -> None:
+def test_arbitrary_paths_stay_below_the_directory(paths: list[list[str]]) -> None:
     """Whatever is let through lies below the directory, in one that was named, once."""
     rules, seen, folded = PathChecker(), set[str](), set[str]()
     for parts in paths:
@@ -307,7 +311,7 @@ def test_any_paths(paths: list[list[str]]) -> None:
 @given(
     st.lists(st.sampled_from(["a", "b", "..", ".", "", "\\", "\0"]), max_size=6), st.integers(0, 3)
 )
-def test_any_link(parts: list[str], depth: int) -> None:
+def test_arbitrary_symlinks_stay_below_the_root(parts: list[str], depth: int) -> None:
     path, target = "/".join(["d"] * depth + ["link"]), "/".join(parts)
     with contextlib.suppress(PathRefusedError):
         check_link(path, target)
@@ -317,7 +321,7 @@ def test_any_link(parts: list[str], depth: int) -> None:
 
 @MANY
 @given(st.text(max_size=6))
-def test_any_name(name: str) -> None:
+def test_arbitrary_names_contain_no_separator(name: str) -> None:
     with contextlib.suppress(PathRefusedError):
         check_name(name)
         assert name not in ("", ".", "..")
@@ -342,7 +346,9 @@ def _file(content: bytes) -> Iterator[int]:
     plain=st.integers(0, 5000),
     reads=st.lists(st.integers(0, 3000), max_size=4),
 )  # fmt: skip
-def test_any_stream(content: bytes, plain: int, reads: list[int]) -> None:
+def test_arbitrary_streams_are_read_within_bounds(
+    content: bytes, plain: int, reads: list[int]
+) -> None:
     with _file(content) as descriptor:
         reader, have = LzmaReader(descriptor, Extent(0, len(content), plain)), 0
         with contextlib.suppress(MalformedColumnError):
@@ -361,7 +367,9 @@ ARCHIVE = jar({"a": b"a" * 500, "b": b"b", "c": b""})
     at=st.integers(0, len(ARCHIVE)), length=st.integers(0, 8), put=st.binary(max_size=8),
     cut=st.integers(0, len(ARCHIVE)),
 )  # fmt: skip
-def test_any_archive(at: int, length: int, put: bytes, cut: int) -> None:
+def test_arbitrary_archives_are_read_within_bounds(
+    at: int, length: int, put: bytes, cut: int
+) -> None:
     """Members never reach out of the file, and never give more than they say."""
     for content in (ARCHIVE[:at] + put + ARCHIVE[at + length :], ARCHIVE[:cut]):
         with _file(content) as descriptor, contextlib.suppress(NotAnArchiveError), bounded(60):
@@ -374,7 +382,7 @@ def test_any_archive(at: int, length: int, put: bytes, cut: int) -> None:
                 assert sum(map(len, inflate_member(descriptor, member))) == member.plain
 
 
-def test_no_archive_takes_memory_for_what_it_only_says() -> None:
+def test_claimed_archive_size_allocates_no_memory() -> None:
     """A directory of a million members in a file that has three."""
     content = bytearray(ARCHIVE)
     end = content.rindex(b"PK\5\6")

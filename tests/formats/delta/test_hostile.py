@@ -35,7 +35,7 @@ from ncen_updater.formats.delta.pack_plan import (
     NewEntry,
 )
 from ncen_updater.formats.tree import EntryType, scan_tree
-from tests.formats.delta.making import Forge, fresh, group, jar, planes
+from tests.formats.delta.factories import Forge, fresh, group, jar, planes
 from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")
@@ -67,7 +67,7 @@ def _named(*names: bytes, step: IndexStep = IndexStep.NEW, depths: tuple[int, ..
     return columns.to_bytes()
 
 
-def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
+def test_forge_can_make_valid_packs(forge: Forge) -> None:
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     tree = forge.apply()
@@ -86,7 +86,7 @@ def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [IndexStep.NEW, IndexStep.DIRECTORY, IndexStep.LINK])
-def test_names_that_lead_out(forge: Forge, name: bytes, step: IndexStep) -> None:
+def test_path_traversal_names_are_refused(forge: Forge, name: bytes, step: IndexStep) -> None:
     forge.index(_named(name, step=step))
     with refused(DELTA_PATH_REFUSED) as caught:
         forge.apply()
@@ -95,7 +95,7 @@ def test_names_that_lead_out(forge: Forge, name: bytes, step: IndexStep) -> None
 
 
 @pytest.mark.parametrize("what", ["pipe", "directory"])
-def test_what_is_no_file_is_not_waited_for(forge: Forge, what: str) -> None:
+def test_special_file_as_pack_is_refused_without_waiting(forge: Forge, what: str) -> None:
     """Seen: a pipe in the place of a pack that was verified held root up in opening it."""
     forge.path.unlink(missing_ok=True)
     if what == "pipe":
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_not_waited_for(forge: Forge, what: str) -> None:
         forge.apply()
 
 
-def test_names_that_are_not_text(forge: Forge) -> None:
+def test_non_utf8_names_are_refused(forge: Forge) -> None:
     for name in (b"\xff", b"\xed\xa0\x80", b"a\xc0\xaf"):
         forge.index(_named(name))
         with refused(DELTA_DAMAGED):
@@ -122,7 +122,7 @@ def test_names_that_are_not_text(forge: Forge) -> None:
         ((b"STRASSE", "straße".encode()), (0, 0)),
     ],
 )
-def test_paths_that_collide(
+def test_colliding_paths_are_refused(
     forge: Forge, names: tuple[bytes, ...], depths: tuple[int, ...]
 ) -> None:
     forge.index(_named(*names, step=IndexStep.DIRECTORY, depths=depths))
@@ -131,7 +131,7 @@ def test_paths_that_collide(
 
 
 @pytest.mark.parametrize("above", [IndexStep.NEW, IndexStep.LINK])
-def test_paths_below_a_file_or_a_link(forge: Forge, above: IndexStep) -> None:
+def test_paths_below_a_file_or_symlink_are_refused(forge: Forge, above: IndexStep) -> None:
     forge.index(_named(b"a", b"b", step=above, depths=(0, 1)))
     with refused(DELTA_DAMAGED):  # only a directory can be gone into
         forge.apply()
@@ -148,13 +148,13 @@ def test_paths_below_a_file_or_a_link(forge: Forge, above: IndexStep) -> None:
     "target",
     ["/etc/passwd", "..", "../x", "d/../../x", "d/..", "x/../y", "a\\b", "a\0b", "", "n" * 1001],
 )
-def test_links_that_lead_out(forge: Forge, target: str) -> None:
+def test_escaping_symlinks_are_refused(forge: Forge, target: str) -> None:
     forge.plan([0, 1, 2, NewEntry("lost", EntryType.SYMLINK, 0o777, target=target)])
     with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
-def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
+def test_symlinks_are_created_last_and_never_followed(forge: Forge) -> None:
     entries: list[int | NewEntry] = [
         NewEntry("a", EntryType.SYMLINK, 0o777, target="dir/new"),
         0,
@@ -183,7 +183,7 @@ def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
         ([FileReference(0, ())], [ArchiveOperation(ArchiveOperationKind.DEFLATE, 1 << 40, 6)]),
     ],
 )
-def test_archives_from_members_that_are_not_there(
+def test_archives_from_missing_members_are_refused(
     tmp_path: Path, refs: list[FileReference], ops: list[ArchiveOperation]
 ) -> None:
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900, "n": b"n"}), "b": b"plain"})
@@ -195,7 +195,7 @@ def test_archives_from_members_that_are_not_there(
         forge.apply()
 
 
-def test_deflating_must_be_signed(tmp_path: Path) -> None:
+def test_deflate_capability_must_be_signed(tmp_path: Path) -> None:
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900})})
     part, streams = group(b"ab", refs=[FileReference(0, ())])
     recipe = ArchiveRecipe(0, 0, (ArchiveOperation(ArchiveOperationKind.DEFLATE, 2, 6),))
@@ -214,7 +214,7 @@ def _copy(path: str, size: int, copy_of: int) -> NewEntry:
     return NewEntry(path, EntryType.FILE, 0o640, size, copy_of=copy_of)
 
 
-def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
+def test_file_built_by_the_pack_may_be_copied(forge: Forge) -> None:
     made, streams = group(b"abc", files=2)
     entries = [fresh("a", 1), fresh("b", 2), _copy("c", 2, 1), _copy("d", 1, 0)]
     forge.plan(entries, made, streams=streams)
@@ -229,7 +229,7 @@ def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("back", [0, 1, 2, 1 << 40])
-def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
+def test_copy_of_an_unbuilt_file_is_refused(forge: Forge, back: int) -> None:
     """Of an old file, of one that comes later, of itself: there is no way to say it."""
     columns = IndexColumns()
     for number in (3, IndexStep.KEEP, 2, IndexStep.DROP, 1, IndexStep.COPY):
@@ -245,7 +245,7 @@ def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
     assert list(forge.out.iterdir()) == []
 
 
-def test_copies_need_room_as_well(forge: Forge) -> None:
+def test_copies_count_into_the_needed_space(forge: Forge) -> None:
     size = 1 << 59
     made, _ = group(b"ab")
     vast = replace(made, view=size, literals=Extent(0, 9, size))
@@ -270,7 +270,7 @@ def _two_groups(*refs: FileReference, place: int = 0) -> tuple[list[FileGroup], 
     return [first, second], streams + more
 
 
-def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
+def test_group_may_refer_to_earlier_output(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1), FileReference(1, is_built=True), place=21)
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     tree = forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
@@ -281,7 +281,7 @@ def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None:
+def test_group_cannot_refer_to_later_output(forge: Forge, at: int) -> None:
     """To itself, or to one that comes later: there is no number for it."""
     groups, streams = _two_groups(FileReference(2, is_built=True))
     if at == 1:
@@ -292,14 +292,16 @@ def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None
     assert list(forge.out.iterdir()) == []
 
 
-def test_what_was_built_is_no_archive_with_members(forge: Forge) -> None:
+def test_built_files_offer_no_archive_members(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1, (), is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
         forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
 
 
-def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_file_is_hashed_again_before_reuse(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody else may have written there meanwhile."""
     groups, streams = _two_groups(FileReference(1, is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
@@ -315,7 +317,7 @@ def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.Mo
         forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
 
 
-def test_what_this_machine_cannot_do(forge: Forge) -> None:
+def test_unsupported_capability_is_reported(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     needs = ("brotli-11", "deflate-zlib-6.8")
     with refused(DELTA_UNSUPPORTED) as caught:
@@ -328,7 +330,7 @@ def test_what_this_machine_cannot_do(forge: Forge) -> None:
 # ---- the disk ----------------------------------------------------------------------------------
 
 
-def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge) -> None:
+def test_missing_space_is_reported_before_writing(forge: Forge) -> None:
     """As signed as it may be, there is no such disk."""
     size = 1 << 60
     made, _ = group(b"ab")
@@ -342,7 +344,7 @@ def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge)
 
 
 @pytest.mark.parametrize("spare", [-1, 0])
-def test_members_of_old_archives_need_room_beside_what_is_built(
+def test_old_archive_members_count_into_the_needed_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
 ) -> None:
     content = bytes(5 << 20)

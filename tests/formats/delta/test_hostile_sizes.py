@@ -22,7 +22,7 @@ from ncen_updater.formats.delta.pack_plan import (
     MAX_INDEX_BYTES,
     FileReference,
 )
-from tests.formats.delta.making import Forge, fresh, group, planes
+from tests.formats.delta.factories import Forge, fresh, group, planes
 from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")
@@ -41,7 +41,7 @@ def forge(tmp_path: Path) -> Forge:
         {"max_memory_bytes": 1 << 20},
     ],
 )
-def test_more_than_was_signed(forge: Forge, change: dict[str, int]) -> None:
+def test_output_beyond_the_signed_size_is_refused(forge: Forge, change: dict[str, int]) -> None:
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     with refused(DELTA_OVER_LIMIT) as caught:
@@ -50,7 +50,7 @@ def test_more_than_was_signed(forge: Forge, change: dict[str, int]) -> None:
     assert list(forge.out.iterdir()) == []
 
 
-def test_an_index_that_unpacks_to_more_than_it_says(forge: Forge) -> None:
+def test_index_larger_than_declared_is_refused(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     head = bytearray(forge.path.read_bytes())
     _, origin, result, packed, plain = HEADER_STRUCT.unpack_from(head)
@@ -65,7 +65,7 @@ def test_an_index_that_unpacks_to_more_than_it_says(forge: Forge) -> None:
             forge.apply()
 
 
-def test_a_bomb_costs_nothing(forge: Forge) -> None:
+def test_decompression_bomb_uses_little_memory(forge: Forge) -> None:
     bomb = compress_stream(bytes(30 << 20))
     made, _ = group(b"")
     lying = replace(made, view=2, literals=Extent(0, len(bomb), 2))
@@ -81,7 +81,7 @@ def test_a_bomb_costs_nothing(forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 0])
-def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
+def test_wrong_output_size_is_refused(forge: Forge, size: int) -> None:
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", size)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED):
@@ -101,7 +101,9 @@ def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
         (2 * 100 - 1, 100, 1),  # back again after a gap that the new file has no room for
     ],
 )
-def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
+def test_covers_outside_the_old_file_are_refused(
+    forge: Forge, numbers: tuple[int, int, int]
+) -> None:
     made, streams = group(
         b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(23)
     )
@@ -112,7 +114,7 @@ def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 22), (2 * 21, 0, 1), (1, 0, 1)])
-def test_covers_are_compared_with_the_old_file_before_it_is_read(
+def test_covers_are_checked_before_reading_the_old_file(
     forge: Forge, numbers: tuple[int, int, int]
 ) -> None:
     size = numbers[2]
@@ -124,7 +126,7 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
         forge.apply()
 
 
-def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
+def test_cover_of_the_whole_old_file_is_accepted(forge: Forge) -> None:
     made, streams = group(
         b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), differences=b"\1" + bytes(19)
     )
@@ -135,7 +137,7 @@ def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
 
 @pytest.mark.parametrize("part", STREAMS)
 @pytest.mark.parametrize("packed", [b"\0", bytes(9), b"\1", b"\xe0" * 40, b"\1\0\0a"])
-def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
+def test_invalid_streams_are_refused(forge: Forge, part: str, packed: bytes) -> None:
     made, streams = group(
         b"a", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes((3, 16)),
         differences=bytes(4), view=21,
@@ -163,7 +165,7 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
         ([(1, 2), (0, 3)], b"a" * 15),  # as unusual as it is, it adds up
     ],
 )
-def test_runs_of_zeros_that_are_good(
+def test_valid_zero_runs_are_accepted(
     forge: Forge, runs: list[tuple[int, int]], differences: bytes
 ) -> None:
     made, streams = group(
@@ -195,7 +197,7 @@ def test_runs_of_zeros_that_are_good(
         [(3, 0)] * 16 + [(0, 16)],  # more runs than bytes
     ],
 )
-def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, int]]) -> None:
+def test_inconsistent_zero_runs_are_refused(forge: Forge, runs: list[tuple[int, int]]) -> None:
     made, streams = group(
         b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
         differences=b"abcd", view=21,
@@ -205,7 +207,7 @@ def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, in
         forge.apply()
 
 
-def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) -> None:
+def test_excessive_zero_runs_are_refused_before_writing(forge: Forge) -> None:
     made, streams = group(
         b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes(*[(0, 1)] * 17),
         differences=b"abcd", view=21,
@@ -216,7 +218,7 @@ def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) 
     assert list(forge.out.iterdir()) == []
 
 
-def test_covers_of_more_bytes_than_there_are_differences(forge: Forge) -> None:
+def test_covers_beyond_the_differences_are_refused(forge: Forge) -> None:
     made, streams = group(
         b"!!", refs=[FileReference(1)], control=planes((0, 0, 20)), differences=bytes(19)
     )
@@ -225,7 +227,7 @@ def test_covers_of_more_bytes_than_there_are_differences(forge: Forge) -> None:
         forge.apply()
 
 
-def test_covers_all_over_a_large_old_file(tmp_path: Path) -> None:
+def test_scattered_covers_of_a_large_old_file_are_applied(tmp_path: Path) -> None:
     """What was read last is kept by its place; no place is taken for another."""
     old = random.Random(5).randbytes(9 << 20)
     forge = Forge(tmp_path / "site", {"old": old})
@@ -246,7 +248,7 @@ def test_covers_all_over_a_large_old_file(tmp_path: Path) -> None:
     assert (forge.out / "new").read_bytes() == expected
 
 
-def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
+def test_long_zero_run_uses_little_memory(tmp_path: Path) -> None:
     size = 30 << 20
     forge = Forge(tmp_path / "site", {"old": bytes(size)})
     made, streams = group(
@@ -267,7 +269,7 @@ def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
     assert (forge.out / "new").read_bytes() == bytes(size)
 
 
-def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
+def test_streams_with_trailing_bytes_are_refused(forge: Forge) -> None:
     made, streams = group(b"ab")
     extent = Extent(0, made.literals.packed_bytes + 3, 2)
     longer = replace(made, literals=extent)
@@ -276,7 +278,7 @@ def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
         forge.apply()
 
 
-def test_lengths_that_do_not_add_up(forge: Forge) -> None:
+def test_inconsistent_lengths_are_refused(forge: Forge) -> None:
     made, streams = group(b"ab", view=3)
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED):
@@ -294,7 +296,7 @@ def test_lengths_that_do_not_add_up(forge: Forge) -> None:
         forge.apply()
 
 
-def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
+def test_overlong_number_is_refused(forge: Forge) -> None:
     part, content = group(b"a", refs=[FileReference(1)])
     groups = [part] * 8
     entries = [fresh(f"dir/{n}", 1) for n in range(8)]
@@ -313,7 +315,7 @@ def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
         b"\x01\x05" + bytes(8), b"\x01\x00" * 9,
     ],
 )  # fmt: skip
-def test_columns_that_are_none(forge: Forge, content: bytes) -> None:
+def test_invalid_columns_are_refused(forge: Forge, content: bytes) -> None:
     forge.index(content)
     with refused(DELTA_DAMAGED, DELTA_RANGE_REFUSED):
         forge.apply()

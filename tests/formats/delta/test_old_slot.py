@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ncen_updater.formats.delta.apply import GroupReference, OldSlot
 from ncen_updater.formats.delta.pack_plan import FileReference
-from tests.formats.delta.making import jar, write
+from tests.formats.delta.factories import jar, write
 
 
-def test_large_members_of_archives_wait_on_the_disk(tmp_path: Path) -> None:
+def test_large_archive_members_are_buffered_on_disk(tmp_path: Path) -> None:
     tree = write(tmp_path / "old", {"a.jar": jar({"large": bytes(64 << 20)})})
     (tmp_path / "new").mkdir()
     tracemalloc.start()

@@ -21,7 +21,7 @@ from ncen_updater.formats.delta.cover_finder import is_finder_installed
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
 from ncen_updater.formats.delta.pack_plan import COPIES, DeltaVerificationError, list_capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
-from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
+from tests.formats.delta.factories import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
 
 NOISE = random.Random(7).randbytes(200_000)
@@ -55,12 +55,12 @@ CLASSES = {f"org/a/C{n}.class": NOISE[n * 50 : n * 50 + 900] + CODE[:4000] for n
         ({"s": b""}, {"s": b"", "t": b""}, 150),
     ],
 )
-def test_gives_the_new_release(tmp_path: Path, old: Files, new: Files, most: int) -> None:
+def test_pack_yields_the_new_release(tmp_path: Path, old: Files, new: Files, most: int) -> None:
     info, _ = there(tmp_path, old, new)
     assert info.pack_bytes <= most + 100
 
 
-def test_moves_and_renames_cost_only_their_names(tmp_path: Path) -> None:
+def test_moved_and_renamed_files_cost_only_their_names(tmp_path: Path) -> None:
     old = {f"dist-1.0/{n:032x}.js": CODE + b"%d" % n for n in range(50)}
     new = {f"dist-1.1/{n:032x}.js": CODE + b"%d" % n for n in range(50)}
     info, _ = there(tmp_path, old, new)
@@ -68,13 +68,13 @@ def test_moves_and_renames_cost_only_their_names(tmp_path: Path) -> None:
     assert info.pack_bytes < 200
 
 
-def test_code_that_went_to_another_file_is_found(tmp_path: Path) -> None:
+def test_moved_code_is_found(tmp_path: Path) -> None:
     new = {"z": NOISE[100_000:] + b"1", "a": NOISE[:100_000] + b"2"}
     info, _ = there(tmp_path, {"m": NOISE}, new)
     assert info.pack_bytes < 400
 
 
-def test_the_same_trees_give_the_same_pack(tmp_path: Path) -> None:
+def test_packs_are_reproducible(tmp_path: Path) -> None:
     old: Files = {"a": CODE, "x.jar": jar(CLASSES), "b": NOISE}
     new: Files = {"a": CODE[100:], "x.jar": jar({**CLASSES, "new": CODE}), "b": NOISE[1:]}
     there(tmp_path / "1", old, new)
@@ -82,7 +82,7 @@ def test_the_same_trees_give_the_same_pack(tmp_path: Path) -> None:
     assert (tmp_path / "1/pack").read_bytes() == (tmp_path / "2/pack").read_bytes()
 
 
-def test_large_trees_are_cut_into_groups_and_windows(tmp_path: Path) -> None:
+def test_large_trees_are_split_into_groups_and_windows(tmp_path: Path) -> None:
     old = {f"f{n}": NOISE[n * 1000 : n * 1000 + 30_000] for n in range(40)}
     new = {name: content[:200] + b"-" + content[200:] for name, content in old.items()}
     options = PackOptions(group_bytes=100_000, window_bytes=50_000)
@@ -90,7 +90,7 @@ def test_large_trees_are_cut_into_groups_and_windows(tmp_path: Path) -> None:
     assert info.pack_bytes < 12_000
 
 
-def test_a_file_larger_than_the_window(tmp_path: Path) -> None:
+def test_file_larger_than_the_window_is_packed(tmp_path: Path) -> None:
     big = random.Random(1).randbytes(1_000_000)
     options = PackOptions(group_bytes=100_000, window_bytes=100_000)
     info, _ = there(tmp_path, {"a": big}, {"a": big[:333_333] + b"x" + big[333_333:]}, options)
@@ -111,7 +111,7 @@ def _hashed(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("window", [60_000, 200_000])
-def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window: int) -> None:
+def test_files_with_hashed_names_are_paired(tmp_path: Path, window: int) -> None:
     old = {_hashed(content): content for content in map(_bundle, range(40))}
     edited = [content[:5000] + b"edit()" + content[5000:] for content in old.values()]
     new = {_hashed(content): content for content in edited}
@@ -121,7 +121,7 @@ def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window:
     assert info.pack_bytes < 4_000
 
 
-def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
+def test_repeated_new_content_is_packed_once(tmp_path: Path) -> None:
     """Of other modes, and over what was there before; a small one is packed beside the first."""
     old: Files = {"c": b"what was there"}
     new: Files = {"a/data": NOISE, "b/other": Mode(NOISE, 0o755), "c": NOISE}
@@ -145,14 +145,14 @@ def test_archives_are_rebuilt_from_their_members(tmp_path: Path, level: int) -> 
     assert info.pack_bytes < 2000
 
 
-def test_two_archives_from_one(tmp_path: Path) -> None:
+def test_two_archives_are_rebuilt_from_one(tmp_path: Path) -> None:
     other = {**CLASSES, "org/a/C9.class": CODE}
     new = {"a-2.jar": jar(CLASSES, year=2026), "a-3.jar": jar(other)}
     info, _ = there(tmp_path, {"a-1.jar": jar(CLASSES)}, new)
     assert info.rebuilt_archives == 2
 
 
-def test_what_cannot_be_deflated_alike_is_sent_as_it_is(tmp_path: Path) -> None:
+def test_irreproducible_deflate_is_packed_as_bytes(tmp_path: Path) -> None:
     new = {**CLASSES, "org/a/C1.class": CODE * 2}
     info, _ = there(tmp_path, {"a.jar": jar(CLASSES, 6)}, {"a.jar": jar(new, 3)})
     assert info.required_capabilities == ()
@@ -169,20 +169,20 @@ def test_what_cannot_be_deflated_alike_is_sent_as_it_is(tmp_path: Path) -> None:
         lambda raw: raw[:60],
     ],
 )
-def test_archives_that_are_none_are_only_bytes(tmp_path: Path, spoil: object) -> None:
+def test_invalid_archives_are_packed_as_bytes(tmp_path: Path, spoil: object) -> None:
     assert callable(spoil)
     old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
     there(tmp_path / "1", {"a.jar": spoil(old)}, {"a.jar": new})
     there(tmp_path / "2", {"a.jar": old}, {"a.jar": spoil(new)})
 
 
-def test_archives_can_be_left_alone(tmp_path: Path) -> None:
+def test_archive_rebuilding_may_be_disabled(tmp_path: Path) -> None:
     old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
     info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(rebuild_archives=False))
     assert (info.required_capabilities, info.rebuilt_archives) == ((), 0)
 
 
-def test_without_the_match_finder_packs_are_larger_but_right(
+def test_packs_without_the_match_finder_are_larger_but_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_finder_installed()
@@ -212,7 +212,7 @@ def test_without_the_match_finder_packs_are_larger_but_right(
         {"back\\slash": b"1"},
     ],
 )
-def test_refuses_releases_with_paths_that_no_pack_may_name(tmp_path: Path, new: Files) -> None:
+def test_unsupported_paths_are_refused(tmp_path: Path, new: Files) -> None:
     old_tree = write(tmp_path / "old", {})
     for name, content in new.items():
         path = tmp_path / "new" / name
@@ -249,9 +249,7 @@ def _entries(root: Path, name: str) -> list[TreeEntry]:  # the scan refuses some
     return made
 
 
-def test_a_pack_that_does_not_prove_itself_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unverified_pack_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing._ArchiveComparison, "_is_equal", lambda *_: True)
     forged = bytearray(jar(CLASSES, 0))
     place = forged.index(CLASSES["org/a/C5.class"][:40])
@@ -262,7 +260,7 @@ def test_a_pack_that_does_not_prove_itself_is_not_kept(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old"]
 
 
-def test_a_new_release_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+def test_release_changed_during_packing_is_detected(tmp_path: Path) -> None:
     old_tree = write(tmp_path / "old", {"a": CODE})
     new_tree = write(tmp_path / "new", {"a": CODE + b"1"})
     (tmp_path / "new/a").write_bytes(CODE + b"2")
@@ -309,7 +307,7 @@ RELEASES = st.dictionaries(PATHS, CONTENTS, max_size=12).map(_consistent)
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(old=RELEASES, new=RELEASES, keep=st.booleans())
-def test_any_release_from_any_other(
+def test_arbitrary_releases_round_trip(
     old: dict[str, Content], new: dict[str, Content], keep: bool
 ) -> None:
     if keep:

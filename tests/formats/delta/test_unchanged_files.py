@@ -18,7 +18,7 @@ from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.apply import FileSharing, OldSlot, apply_pack, is_link_safe
 from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.tree import Tree
-from tests.formats.delta.making import Files, Mode, write
+from tests.formats.delta.factories import Files, Mode, write
 from tests.support.errors import refused
 
 USER, OTHER = 1000, 1001
@@ -46,7 +46,9 @@ def _info(mode: int, owner: int) -> os.stat_result:
         (PIPE | 0o444, 0, 0o644, LinkMode.SEALED, False),
     ],
 )
-def test_may_link(there: int, owner: int, mode: int, linking: LinkMode, answer: bool) -> None:
+def test_safe_links_are_decided(
+    there: int, owner: int, mode: int, linking: LinkMode, answer: bool
+) -> None:
     assert is_link_safe(_info(there, owner), mode, USER, linking) is answer
 
 
@@ -89,7 +91,7 @@ def _no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.ioctl", refuse)
 
 
-def test_read_only_files_are_linked_where_the_site_allows_it(
+def test_read_only_files_are_linked_where_permitted(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_clones(monkeypatch)
@@ -97,21 +99,19 @@ def test_read_only_files_are_linked_where_the_site_allows_it(
     assert os.path.samestat(old, new)
 
 
-def test_files_that_may_be_written_to_are_copied(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writable_files_are_copied(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     _no_clones(monkeypatch)
     old, new = place.take(LinkMode.SEALED, index=2)
     assert not os.path.samestat(old, new)
     assert stat.S_IMODE(new.st_mode) == 0o644
 
 
-def test_copies_are_copies(place: Place) -> None:
+def test_copies_are_independent(place: Place) -> None:
     old, new = place.take(LinkMode.COPY)
     assert not os.path.samestat(old, new)
 
 
-def test_without_links_on_the_file_system_it_is_a_copy(
+def test_file_system_without_links_uses_copies(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_clones(monkeypatch)
@@ -124,7 +124,7 @@ def test_without_links_on_the_file_system_it_is_a_copy(
     assert not os.path.samestat(old, new)
 
 
-def test_a_file_put_in_the_place_of_the_one_that_was_hashed_is_not_linked(
+def test_file_replaced_after_hashing_is_not_linked(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_clones(monkeypatch)
@@ -144,7 +144,7 @@ def test_a_file_put_in_the_place_of_the_one_that_was_hashed_is_not_linked(
 
 
 @pytest.mark.parametrize("linking", list(LinkMode))
-def test_an_altered_file_never_comes_over(place: Place, linking: LinkMode) -> None:
+def test_altered_file_is_refused(place: Place, linking: LinkMode) -> None:
     path = place.old / "d/a"
     path.chmod(0o644)
     path.write_bytes(b"b" * 3000)
@@ -153,7 +153,7 @@ def test_an_altered_file_never_comes_over(place: Place, linking: LinkMode) -> No
         place.take(linking)
 
 
-def test_the_publishers_proof_shares_what_is_read_only(
+def test_publisher_verification_links_read_only_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_clones(monkeypatch)

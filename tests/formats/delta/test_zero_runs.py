@@ -47,7 +47,7 @@ BLOCKS = st.lists(
 
 
 @given(BLOCKS)
-def test_any_bytes_come_back(blocks: list[bytes]) -> None:
+def test_arbitrary_bytes_round_trip(blocks: list[bytes]) -> None:
     squeezer = ZeroRunRemover()
     pieces = list(map(squeezer.remove_runs, blocks))
     whole = b"".join(blocks)
@@ -55,7 +55,7 @@ def test_any_bytes_come_back(blocks: list[bytes]) -> None:
     assert not any(b"\0" * 16 in piece for piece in pieces)  # what is shorter stays in its block
 
 
-def test_a_run_goes_on_over_the_ends_of_blocks() -> None:
+def test_zero_run_continues_across_blocks() -> None:
     squeezer = ZeroRunRemover()
     kept = b"".join(map(squeezer.remove_runs, [b"a" + bytes(20), bytes(50), bytes(3) + b"b"]))
     assert (kept, len(squeezer)) == (b"ab", 1)
@@ -63,7 +63,7 @@ def test_a_run_goes_on_over_the_ends_of_blocks() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16384])
-def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+def test_many_long_zero_runs_round_trip(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(byte_transforms, "BATCH_NUMBERS", batch)
     chance = random.Random(3)
     parts = []
@@ -81,7 +81,7 @@ def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) ->
     assert _back(squeezer, kept, len(whole)) == whole
 
 
-def test_no_piece_is_longer_than_a_block() -> None:
+def test_pieces_are_no_longer_than_a_block() -> None:
     squeezer = ZeroRunRemover()
     kept = squeezer.remove_runs(b"a" * 300_000 + bytes(500_000) + b"b")
     content = b"".join(squeezer.encode_runs())
@@ -90,7 +90,7 @@ def test_no_piece_is_longer_than_a_block() -> None:
     assert sum(map(len, pieces)) == 800_001
 
 
-def test_runs_that_are_longer_than_what_they_are_for() -> None:
+def test_overlong_zero_runs_are_refused() -> None:
     squeezer = ZeroRunRemover()
     kept = squeezer.remove_runs(b"a" + bytes(20))
     with pytest.raises(ReferenceOutOfRangeError):

@@ -26,11 +26,11 @@ from ncen_updater.formats.texts.catalog import compare_placeholders, count_place
         ("1 < 2 > 0, { }", set()),
     ],
 )
-def test_what_a_program_fills_in_is_found(text: str, found: set[str]) -> None:
+def test_placeholders_are_found(text: str, found: set[str]) -> None:
     assert count_placeholders(text) == found
 
 
-def test_a_doubled_brace_of_gettext_stands_for_itself() -> None:
+def test_doubled_brace_in_gettext_is_literal() -> None:
     assert count_placeholders("{{name}} {{{0}}}", gettext=True) == {"{0}"}
 
 
@@ -56,7 +56,7 @@ def test_a_doubled_brace_of_gettext_stands_for_itself() -> None:
         (["%*d"], ["%d"], ("%1$d",), ("%2$d",)),
     ],
 )
-def test_a_translation_neither_loses_nor_invents_a_place(
+def test_missing_and_unknown_placeholders_are_found(
     own: list[str], theirs: list[str], missing: tuple[str, ...], unknown: tuple[str, ...]
 ) -> None:
     assert compare_placeholders(own, theirs) == (missing, unknown)
@@ -89,13 +89,13 @@ CATALOGUE = [
 
 
 @pytest.mark.parametrize(("flag", "source", "own", "fits"), CATALOGUE)
-def test_a_catalogue_of_gettext_is_judged_as_gettext_does(
+def test_gettext_flags_are_judged_as_by_gettext(
     flag: str, source: str, own: str, fits: bool
 ) -> None:
     assert (compare_placeholders([own], [source], [flag] if flag else []) == ((), ())) is fits
 
 
-def test_a_catalogue_without_flags_does_not_invent_a_place_in_its_own_notation() -> None:
+def test_unflagged_gettext_text_needs_equal_placeholders() -> None:
     """gettext looks at none of these; a program that fills one in would end at the other."""
     assert compare_placeholders(["Affaire {cas}"], ["Case {case}"], []) == (("{case}",), ("{cas}",))
     assert compare_placeholders(["Affaire {cas}"], ["Case {case}"], ["no-python-brace-format"]) == (

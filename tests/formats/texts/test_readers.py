@@ -45,7 +45,7 @@ def declared(form: OverlayFormat, encoding: str = "utf-8") -> OverlayManifest:
     )  # fmt: skip
 
 
-def test_po_has_contexts_plurals_and_what_its_translator_was_not_sure_of() -> None:
+def test_po_contexts_plurals_and_fuzzy_entries_are_read() -> None:
     found = read_catalog(PO.encode(), declared(OverlayFormat.PO))
     assert list(found) == [("menu", "Open"), ("", "Open"), ("", "%d seizure")]
     assert found.entries["menu", "Open"].fuzzy
@@ -58,7 +58,7 @@ def test_po_has_contexts_plurals_and_what_its_translator_was_not_sure_of() -> No
     assert "fuzzy" not in written  # gettext would not show it
 
 
-def test_po_is_compiled_as_the_standard_library_reads_it(tmp_path: object) -> None:
+def test_compiled_po_is_readable_by_the_standard_library(tmp_path: object) -> None:
     import gettext
     import io
 
@@ -79,7 +79,7 @@ def test_po_is_compiled_as_the_standard_library_reads_it(tmp_path: object) -> No
         (OverlayFormat.INI, "[A]\nx = 1 ; y\nKey: %(z)s\n", {"A.x": "1 ; y", "A.Key": "%(z)s"}),
     ],
 )  # fmt: skip
-def test_each_format_is_read_as_its_programs_read_it(
+def test_each_format_is_read_as_by_its_programs(
     form: OverlayFormat, text: str, entries: dict[str, object]
 ) -> None:
     found = read_catalog(text.encode(), declared(form))
@@ -108,7 +108,7 @@ def test_each_format_is_read_as_its_programs_read_it(
         (OverlayFormat.PROPERTIES, b"a=1\nb=\xff\n", "not encoded in utf-8", 2),
     ],
 )
-def test_what_would_lose_something_is_refused_with_its_line(
+def test_lossy_content_is_refused_with_its_line(
     form: OverlayFormat, content: bytes, why: str, line: int | None
 ) -> None:
     with pytest.raises(UnusableFileError) as error:
@@ -117,7 +117,7 @@ def test_what_would_lose_something_is_refused_with_its_line(
     assert line is None or error.value.line == line
 
 
-def test_latin_1_is_read_as_declared_and_a_mark_at_the_beginning_is_no_text() -> None:
+def test_declared_latin_1_is_read_and_a_byte_order_mark_ignored() -> None:
     found = read_catalog("a=é\n".encode("latin-1"), declared(OverlayFormat.PROPERTIES, "latin-1"))
     assert found.entries["a",].value == "é"
     found = read_catalog(b"\xef\xbb\xbfa=1\n", declared(OverlayFormat.PROPERTIES))
@@ -125,7 +125,7 @@ def test_latin_1_is_read_as_declared_and_a_mark_at_the_beginning_is_no_text() ->
 
 
 @given(content=st.binary(max_size=300), form=st.sampled_from(list(OverlayFormat)))
-def test_whatever_people_write_is_read_or_refused(content: bytes, form: OverlayFormat) -> None:
+def test_arbitrary_content_is_read_or_refused(content: bytes, form: OverlayFormat) -> None:
     try:
         found = read_catalog(content, declared(form))
     except UnusableFileError as error:
@@ -144,7 +144,7 @@ def test_whatever_people_write_is_read_or_refused(content: bytes, form: OverlayF
     ),
     st.sampled_from([OverlayFormat.PROPERTIES, OverlayFormat.JSON, OverlayFormat.PO]),
 )
-def test_what_is_written_is_read_back(texts: dict[str, str], form: OverlayFormat) -> None:
+def test_written_content_round_trips(texts: dict[str, str], form: OverlayFormat) -> None:
     key = (lambda name: ("", name)) if form is OverlayFormat.PO else (lambda name: (name,))
     source = (lambda name: name) if form is OverlayFormat.PO else (lambda _: None)
     made = TextCatalog(

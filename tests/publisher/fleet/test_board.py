@@ -69,7 +69,7 @@ def board_of(tmp_path: Path, *sites: tuple[Reporter, dict[str, Any], int]) -> Bo
         return build_board(store.list_sites(), REGIONS, TODAY)
 
 
-def test_one_country_is_looked_at_and_two_propose_a_halt(tmp_path: Path) -> None:
+def test_halt_is_proposed_when_two_countries_fail(tmp_path: Path) -> None:
     kenya, tanzania, france = (
         Reporter("ke-1", "KE"), Reporter("tz-1", "TZ"), Reporter("fr-1", "FR"),
     )  # fmt: skip
@@ -91,13 +91,13 @@ def test_one_country_is_looked_at_and_two_propose_a_halt(tmp_path: Path) -> None
     assert two.attention[0].contact == "KE: A. Otieno, +254 20 1; TZ: -"
 
 
-def test_two_sites_of_one_country_propose_nothing(tmp_path: Path) -> None:
+def test_two_sites_of_one_country_propose_no_halt(tmp_path: Path) -> None:
     first, second = Reporter("ke-1", "KE"), Reporter("ke-2", "KE")
     found = board_of(tmp_path, (first, failed(first), 1), (second, failed(second), 1))
     assert not found.releases[0].is_halt_proposed
 
 
-def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
+def test_unconfirmed_key_does_not_count(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
     for country in ("KE", "TZ", "MU"):
@@ -114,7 +114,7 @@ def test_a_key_that_nobody_confirmed_counts_for_nothing(tmp_path: Path) -> None:
     }
 
 
-def test_attention_says_whom_to_call_and_what_a_silent_site_can_run(tmp_path: Path) -> None:
+def test_attention_lists_contact_and_command(tmp_path: Path) -> None:
     names = ("ke-1", "ke-2", "fr-1")
     board = board_of(tmp_path, *((Reporter(one, one[:2].upper()), {}, 41) for one in names))
     assert [(item.contact, item.command) for item in board.attention] == [
@@ -130,7 +130,7 @@ def test_attention_says_whom_to_call_and_what_a_silent_site_can_run(tmp_path: Pa
 @pytest.mark.parametrize(
     ("ago", "reporting"), [(0, Reporting.CURRENT), (40, Reporting.CURRENT), (41, Reporting.SILENT)]
 )
-def test_a_site_that_says_nothing_is_silent(tmp_path: Path, ago: int, reporting: Reporting) -> None:
+def test_site_without_receipts_is_silent(tmp_path: Path, ago: int, reporting: Reporting) -> None:
     found = board_of(tmp_path, (Reporter("ke-1", "KE"), {}, ago))
     (row,) = found.sites
     assert (row.reporting, row.days) == (reporting, ago)
@@ -139,7 +139,7 @@ def test_a_site_that_says_nothing_is_silent(tmp_path: Path, ago: int, reporting:
     ]  # fmt: skip
 
 
-def test_since_is_the_day_of_the_change_that_installed_what_runs(tmp_path: Path) -> None:
+def test_installation_date_is_that_of_the_installing_change(tmp_path: Path) -> None:
     kenya, spool = Reporter("ke-1", "KE"), tmp_path / "spool"
     spool.mkdir()
     day = [TODAY - timedelta(days=ago) for ago in range(9)]
@@ -167,7 +167,7 @@ def test_since_is_the_day_of_the_change_that_installed_what_runs(tmp_path: Path)
     assert look("3.3.0", "rolled-back", ["3.3.1", "3.3.0"], 4) == day[4]
 
 
-def test_silence_has_its_days_and_a_country_without_a_receipt_its_name(tmp_path: Path) -> None:
+def test_silent_sites_and_countries_are_listed(tmp_path: Path) -> None:
     board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 41))
     (tmp_path / "regions.toml").write_text(
         '[ESA]\nname = "East"\nleader = "KE"\ncountries = { KE = "Kenya", TZ = "Tanzania" }\n'
@@ -183,7 +183,7 @@ def test_silence_has_its_days_and_a_country_without_a_receipt_its_name(tmp_path:
         assert [word for word in words if word not in page] == []
 
 
-def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:
+def test_clock_far_ahead_does_not_keep_a_site_current(tmp_path: Path) -> None:
     site = Reporter("ke-1", "KE")
     board_of(tmp_path, (site, {}, -1000))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
@@ -212,7 +212,7 @@ def test_a_clock_far_ahead_keeps_nobody_current(tmp_path: Path) -> None:
         ([("3.3.0", "KE"), ("3.3.0", "KE"), ("3.3.0", "TZ")], ()),
     ],
 )  # fmt: skip
-def test_no_group_of_fewer_than_three_is_given_back(
+def test_groups_smaller_than_three_are_merged(
     pairs: list[tuple[str, str]], shown: tuple[tuple[str, int], ...]
 ) -> None:
     assert merge_small_groups(pairs) == shown
@@ -232,7 +232,7 @@ def test_no_group_of_fewer_than_three_is_given_back(
         ({}, {"3.2.4": 3}, True),
     ],
 )
-def test_editions_for_all_countries_differ_by_three_countries_or_not_at_all(
+def test_edition_changes_by_three_countries_or_not_at_all(
     former: dict[str, int], counts: dict[str, int], *, changes: bool
 ) -> None:
     old = Edition(TODAY, tuple(former.items()))
@@ -242,7 +242,7 @@ def test_editions_for_all_countries_differ_by_three_countries_or_not_at_all(
     assert choose_edition(None, later, old.counts) == Edition(later, old.counts)
 
 
-def test_the_former_edition_is_remembered(tmp_path: Path) -> None:
+def test_previous_edition_is_remembered(tmp_path: Path) -> None:
     board = board_of(tmp_path, *((Reporter(f"s-{n}", f"A{n:c}"), {}, 1) for n in range(65, 70)))
     assert board.given_back == Edition(TODAY, (("3.2.4", 5),))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
@@ -259,7 +259,7 @@ def test_the_former_edition_is_remembered(tmp_path: Path) -> None:
     assert "<td>5</td>" in page
 
 
-def test_sums_are_shown_by_month_with_small_groups_merged(tmp_path: Path) -> None:
+def test_monthly_sums_merge_small_groups(tmp_path: Path) -> None:
     board = board_of(tmp_path, (Reporter("ke-1", "KE"), {}, 1))
     sums: tuple[Mapping[str, str | int], ...] = tuple(
         {"month": month, "country": country, "release": "3.3.0", "outcome": word, "receipts": 2}
@@ -280,7 +280,7 @@ def test_sums_are_shown_by_month_with_small_groups_merged(tmp_path: Path) -> Non
     assert json.loads(render_board(board, "en")["fleet.json"])["sums"][0]["country"] == "KE"
 
 
-def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> None:
+def test_pages_agree_and_escape_markup(tmp_path: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     found = board_of(tmp_path, (kenya, failed(kenya), 1), (Reporter("fr-1", "FR"), {}, 90))
     for language in ("en", "fr"):
@@ -305,7 +305,7 @@ def test_pages_show_the_same_and_nothing_can_become_markup(tmp_path: Path) -> No
     assert document["releases"][0]["failed_countries"] == ["KE"]
 
 
-def test_two_years_of_fifty_sites_against_what_they_did(tmp_path: Path) -> None:
+def test_board_matches_two_simulated_years(tmp_path: Path) -> None:
     """Outages, restored backups, silent countries, one bad release: the board says what was."""
     fleet = Fleet(tmp_path, 50)
     assert fleet.play() == []
@@ -317,7 +317,7 @@ def test_two_years_of_fifty_sites_against_what_they_did(tmp_path: Path) -> None:
     assert second <= fleet.halted["3.3.1"] <= second + 60
 
 
-def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_path: Path) -> None:
+def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> None:
     kenya, tanzania, mauritius, france = (
         Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")
     )
@@ -353,7 +353,7 @@ def test_a_release_shows_leaders_first_who_is_awaited_and_who_did_not_wait(tmp_p
     assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
 
 
-def test_trust_names_each_unusual_site_and_what_its_mark_means(tmp_path: Path) -> None:
+def test_trust_page_names_unusual_sites_and_explains_marks(tmp_path: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     board = board_of(tmp_path, (kenya, {}, -1000), (Reporter("fr-1", "FR"), {}, 1))
     page = render_board(board, "en")["trust.html"].decode()
@@ -375,7 +375,7 @@ leader = "FR"
 """
 
 
-def test_the_example_has_six_regions_and_each_country_once() -> None:
+def test_example_lists_each_country_in_one_region() -> None:
     regions = read_regions(Path(__file__).parents[3] / "packaging/examples/regions.toml")
     countries = [country for region in regions.values() for country in region.countries]
     assert (len(regions), len(countries)) == (6, len(set(countries)))
@@ -383,7 +383,7 @@ def test_the_example_has_six_regions_and_each_country_once() -> None:
     assert all(region.names[region.leader] for region in regions.values())
 
 
-def test_regions(tmp_path: Path) -> None:
+def test_contacts_are_found_by_region(tmp_path: Path) -> None:
     path = tmp_path / "regions.toml"
     path.write_text(TEXT)
     regions = read_regions(path)
@@ -405,7 +405,7 @@ def test_regions(tmp_path: Path) -> None:
         TEXT.replace("C. Moshi, +255 22 3", ""),
     ][1:],
 )  # fmt: skip
-def test_regions_that_are_none(tmp_path: Path, text: str) -> None:
+def test_invalid_regions_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "regions.toml"
     path.write_text(text)
     with pytest.raises(UpdaterError) as refused:

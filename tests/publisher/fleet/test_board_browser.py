@@ -19,7 +19,7 @@ LACKS = missing()
 pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 
 
-def test_every_page_of_the_board(tmp_path: Path) -> None:
+def test_board_pages_are_accessible(tmp_path: Path) -> None:
     axe = fetch_axe()
     sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "FR")]
     good = {

@@ -59,9 +59,7 @@ def only(store: FleetStore) -> FleetSite:
     return site
 
 
-def test_receipts_in_any_order_of_files_are_stored_as_they_were_made(
-    store: FleetStore, spool: Path
-) -> None:
+def test_receipts_are_stored_in_order_of_creation(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     lay(spool, *(kenya.write(TODAY + timedelta(days=n), running="3.3.0") for n in range(5)))
     found = take(store, spool, TODAY + timedelta(days=5))
@@ -72,7 +70,7 @@ def test_receipts_in_any_order_of_files_are_stored_as_they_were_made(
     assert [*spool.iterdir()] == []
 
 
-def test_what_comes_twice_is_stored_once(store: FleetStore, spool: Path) -> None:
+def test_duplicate_receipt_is_stored_once(store: FleetStore, spool: Path) -> None:
     signed = Reporter("ke-1", "KE").write()
     for known in (0, 1, 1):
         lay(spool, signed)
@@ -80,7 +78,7 @@ def test_what_comes_twice_is_stored_once(store: FleetStore, spool: Path) -> None
     assert len(only(store).receipts) == 1
 
 
-def test_a_replayed_number_and_a_contradictory_one(store: FleetStore, spool: Path) -> None:
+def test_replayed_and_contradictory_numbers_are_detected(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     first = kenya.write()
     lay(spool, first, kenya.write())
@@ -99,9 +97,7 @@ def test_a_replayed_number_and_a_contradictory_one(store: FleetStore, spool: Pat
     assert take(store, spool).codes == {"NU-9805": 1}
 
 
-def test_gaps_restored_sites_and_wrong_clocks_are_stored_and_marked(
-    store: FleetStore, spool: Path
-) -> None:
+def test_gaps_restored_sites_and_wrong_clocks_are_marked(store: FleetStore, spool: Path) -> None:
     sites = [Reporter(name, "KE") for name in ("ke-gap", "ke-lost", "ke-clock")]
     gap, restored, clock = sites
     lay(spool, *(site.write() for site in sites))
@@ -117,7 +113,7 @@ def test_gaps_restored_sites_and_wrong_clocks_are_stored_and_marked(
     }
 
 
-def test_a_confirmed_key_keeps_every_other_out(store: FleetStore, spool: Path) -> None:
+def test_confirmed_key_excludes_others(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     forger = Reporter("ke-1", "KE")
     lay(spool, kenya.write(), forger.write())
@@ -136,7 +132,7 @@ def test_a_confirmed_key_keeps_every_other_out(store: FleetStore, spool: Path) -
 
 
 @pytest.mark.parametrize("facts", [{"running": "9.9.9"}, {"product": "other"}])
-def test_a_release_that_the_feed_never_signed(
+def test_receipt_for_an_unsigned_release_is_refused(
     store: FleetStore, spool: Path, facts: dict[str, Any]
 ) -> None:
     lay(spool, Reporter("ke-1", "KE").write(**facts))
@@ -144,7 +140,7 @@ def test_a_release_that_the_feed_never_signed(
     assert store.list_sites() == ()
 
 
-def test_files_that_are_no_receipts(store: FleetStore, spool: Path, tmp_path: Path) -> None:
+def test_non_receipts_are_refused(store: FleetStore, spool: Path, tmp_path: Path) -> None:
     genuine = Reporter("ke-1", "KE").write().content
     outside = tmp_path / "outside"
     outside.write_bytes(genuine)
@@ -165,7 +161,7 @@ def test_files_that_are_no_receipts(store: FleetStore, spool: Path, tmp_path: Pa
     assert take(store, spool).codes == {}
 
 
-def test_refused_files_fill_no_disk_and_what_people_laid_there_stays(
+def test_rejected_files_are_limited_and_other_files_preserved(
     store: FleetStore, spool: Path
 ) -> None:
     refused = spool / REFUSED_DIRECTORY
@@ -188,7 +184,7 @@ def test_refused_files_fill_no_disk_and_what_people_laid_there_stays(
     assert [*spool.iterdir()] == []
 
 
-def test_who_writes_into_the_spool_does_not_choose_where_refused_files_go(
+def test_rejected_directory_symlink_is_not_followed(
     store: FleetStore, spool: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -200,7 +196,7 @@ def test_who_writes_into_the_spool_does_not_choose_where_refused_files_go(
     assert [*(tmp_path / "elsewhere").iterdir()] == []
 
 
-def test_names_of_files_in_any_bytes(store: FleetStore, spool: Path) -> None:
+def test_non_utf8_file_names_are_accepted(store: FleetStore, spool: Path) -> None:
     long, odd = b"x" * 255, b"\xff\xfe\n;"
     for name in (long, odd):
         (spool / os.fsdecode(name)).write_bytes(b"x")
@@ -209,7 +205,7 @@ def test_names_of_files_in_any_bytes(store: FleetStore, spool: Path) -> None:
     assert len([*(spool / REFUSED_DIRECTORY).iterdir()]) == 2
 
 
-def test_a_refusal_that_names_a_site_is_named_before_noise(store: FleetStore, spool: Path) -> None:
+def test_named_rejections_precede_noise(store: FleetStore, spool: Path) -> None:
     for number in range(2 * MOST_NAMED):
         (spool / f"{number}").write_bytes(b"x")
     lay(spool, Reporter("ke-1", "KE").write(running="9.9.9"))
@@ -219,7 +215,7 @@ def test_a_refusal_that_names_a_site_is_named_before_noise(store: FleetStore, sp
     assert str(found.named[0][1]).startswith("NU-9808: Receipt of ke-1 names a release")
 
 
-def test_files_of_a_spool_are_not_in_memory_together(store: FleetStore, spool: Path) -> None:
+def test_spool_is_processed_in_bounded_memory(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     lay(spool, *(kenya.write() for _ in range(1000)))
     files = sum(path.stat().st_size for path in spool.iterdir())
@@ -234,7 +230,7 @@ def test_files_of_a_spool_are_not_in_memory_together(store: FleetStore, spool: P
     assert peak < files / 2
 
 
-def test_hostile_receipts_by_the_thousand(store: FleetStore, spool: Path) -> None:
+def test_thousands_of_hostile_receipts_are_refused(store: FleetStore, spool: Path) -> None:
     """Cut, changed, replayed, of foreign keys: nothing of it is stored, nothing ends the import."""
     chance, kenya = random.Random(11), Reporter("ke-1", "KE")
     genuine = [kenya.write() for _ in range(20)]
@@ -287,7 +283,7 @@ with store.FleetStore.open(Path(record)) as opened:
     [("_take", 0, 0), ("_take", 9, 0), ("_sum_up_old", 0, 0), ("unlink", 0, 10), ("unlink", 5, 10),
      ("rename", 0, 10), ("rename", 2, 10)],
 )  # fmt: skip
-def test_a_killed_import_loses_and_doubles_nothing(
+def test_killed_import_loses_and_duplicates_nothing(
     tmp_path: Path, spool: Path, what: str, after: int, stored: int
 ) -> None:
     record, kenya = tmp_path / "fleet.sqlite", Reporter("ke-1", "KE")
@@ -308,7 +304,7 @@ def test_a_killed_import_loses_and_doubles_nothing(
     }
 
 
-def test_no_kill_leaves_a_site_without_its_confirmed_key(store: FleetStore, spool: Path) -> None:
+def test_kill_during_key_replacement_leaves_a_confirmed_key(store: FleetStore, spool: Path) -> None:
     """One statement takes the old key's place."""
     old, new = Reporter("ke-1", "KE"), Reporter("ke-1", "KE")
     lay(spool, old.write(), new.write())
@@ -321,7 +317,7 @@ def test_no_kill_leaves_a_site_without_its_confirmed_key(store: FleetStore, spoo
     assert only(store).key == encode_public_key(new.private)
 
 
-def test_after_13_months_receipts_become_sums_by_month(store: FleetStore, spool: Path) -> None:
+def test_receipts_become_monthly_sums_after_13_months(store: FleetStore, spool: Path) -> None:
     sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")]
     stranger, day = Reporter("de-1", "DE"), TODAY.replace(day=3)
     back = {"change": ["3.3.0", "3.2.4"], "outcome": "soak-rollback", "fault": "release"}
@@ -348,7 +344,7 @@ def test_after_13_months_receipts_become_sums_by_month(store: FleetStore, spool:
     assert "FR" not in [row["country"] for row in store.list_sums()]
 
 
-def test_after_13_months_the_last_receipt_stays(store: FleetStore, spool: Path) -> None:
+def test_last_receipt_is_kept_after_13_months(store: FleetStore, spool: Path) -> None:
     kenya = Reporter("ke-1", "KE")
     for months in range(16):
         day = TODAY + timedelta(days=30 * months)
@@ -362,7 +358,7 @@ def test_after_13_months_the_last_receipt_stays(store: FleetStore, spool: Path) 
     assert [one.receipt.number for one in only(store).receipts] == [16]
 
 
-def test_what_a_site_told_is_forgotten_on_request(store: FleetStore, spool: Path) -> None:
+def test_site_data_is_deleted_on_request(store: FleetStore, spool: Path) -> None:
     kenya, tanzania = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
     lay(spool, kenya.write(), tanzania.write())
     take(store, spool)
@@ -375,7 +371,7 @@ def test_what_a_site_told_is_forgotten_on_request(store: FleetStore, spool: Path
         assert refused.value.message is FLEET_SITE_UNKNOWN
 
 
-def test_refused_receipts_of_a_site_are_forgotten_too(store: FleetStore, spool: Path) -> None:
+def test_rejected_receipts_of_a_site_are_deleted_too(store: FleetStore, spool: Path) -> None:
     assert remove_refused(spool, "ke-1") == 0
     (spool / "letter").write_bytes(b"ke-1")
     lay(spool, *(Reporter(name, name[:2].upper()).write(running="9.9.9") for name in
@@ -394,7 +390,7 @@ def _mail(*attachments: bytes, text: str = "Good morning") -> bytes:
     return mail.as_bytes()
 
 
-def test_a_mail_brings_the_receipt_that_is_attached(store: FleetStore, spool: Path) -> None:
+def test_attached_receipt_of_a_mail_is_imported(store: FleetStore, spool: Path) -> None:
     first, second = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
     (spool / "1.eml").write_bytes(_mail(first.write().content))
     by_hand = EmailMessage()
@@ -412,7 +408,7 @@ def test_a_mail_brings_the_receipt_that_is_attached(store: FleetStore, spool: Pa
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"y" * 5000])
-def test_a_record_that_is_none_is_an_error_and_stays(tmp_path: Path, content: bytes) -> None:
+def test_invalid_record_is_an_error_and_preserved(tmp_path: Path, content: bytes) -> None:
     record = tmp_path / "fleet.sqlite"
     record.write_bytes(content)
     with pytest.raises(UpdaterError) as refused, FleetStore.open(record) as store:
@@ -421,7 +417,7 @@ def test_a_record_that_is_none_is_an_error_and_stays(tmp_path: Path, content: by
     assert record.read_bytes() == content
 
 
-def test_a_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+def test_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     record = tmp_path / "fleet.sqlite"
     with closing(sqlite3.connect(record)) as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -430,6 +426,6 @@ def test_a_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     assert refused.value.message is FLEET_UNUSABLE
 
 
-def test_a_fingerprint_is_of_the_key_alone() -> None:
+def test_fingerprint_depends_only_on_the_key() -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     assert len(compute_fingerprint(encode_public_key(key))) == 64

@@ -18,10 +18,10 @@ from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.releases import list_soaked_countries
 from ncen_updater.publisher.fleet.store import FleetStore
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 from tests.publisher.test_rollout_cli import at_work
 
-__all__ = ["at_work", "officer"]
+__all__ = ["at_work", "signer"]
 
 REGIONS = """
 [ESA]
@@ -50,7 +50,7 @@ def import_all(
             store.confirm(site.site, encode_public_key(site.private), TODAY)
 
 
-def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Officer) -> None:
+def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerCli) -> None:
     work = at_work.work
     (work / "regions.toml").write_text(REGIONS)
     record, event = work / "fleet.db", work / "gated"
@@ -118,7 +118,7 @@ def test_signed_waves_wait_for_the_leaders_and_a_waiver_is_recorded(at_work: Off
     assert list_waived() == [(today, waiver)]
 
 
-def test_the_unit_imports_and_writes_the_board(at_work: Officer, tmp_path: Path) -> None:
+def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -> None:
     packaging, state = Path(__file__).parents[3] / "packaging", tmp_path / "state"
     unit = (packaging / "publisher/ncen-publisher-fleet.service").read_text().replace("\\\n", "")
     commands = [line.split()[1:] for line in unit.splitlines() if line.startswith("ExecStart=")]
@@ -133,7 +133,7 @@ def test_the_unit_imports_and_writes_the_board(at_work: Officer, tmp_path: Path)
     assert "Kenya" in (state / "board/index.html").read_text()
 
 
-def test_enough_receipts_publish_it(at_work: Officer) -> None:
+def test_sufficient_receipts_permit_publication(at_work: SignerCli) -> None:
     work = at_work.work
     at_work.json(
         "wave", "3.3.0", WAVE, "--after", "1:KE,FR", "--feed", work / "feed",
@@ -145,7 +145,7 @@ def test_enough_receipts_publish_it(at_work: Officer) -> None:
 
 
 @pytest.mark.parametrize("after", ["4", "x:KE", "0:KE", "3:KE,FR", "1:@leaders", "1:XX", "1:"])
-def test_a_condition_that_cannot_be_met_is_refused(at_work: Officer, after: str) -> None:
+def test_impossible_condition_is_refused(at_work: SignerCli, after: str) -> None:
     work = at_work.work
     code, _, _ = at_work.run(
         "wave", "3.3.0", WAVE, "--after", after, "--feed", work / "feed", "--event", work / "no",
@@ -154,7 +154,7 @@ def test_a_condition_that_cannot_be_met_is_refused(at_work: Officer, after: str)
 
 
 @pytest.mark.parametrize("value", [{"count": 1}, "x", {**CONDITION.model_dump(), "product": "b"}])
-def test_a_draft_whose_condition_nobody_can_read_is_refused(at_work: Officer, value: Any) -> None:
+def test_draft_with_an_unreadable_condition_is_refused(at_work: SignerCli, value: Any) -> None:
     from ncen_updater.publisher.signing.draft import draft_waves
     from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
     from tests.publisher.releases import clock
@@ -180,7 +180,7 @@ def test_a_draft_whose_condition_nobody_can_read_is_refused(at_work: Officer, va
         ({**GOOD, "key": "not confirmed"}, False),
     ],
 )
-def test_a_country_counts_by_its_last_word(
+def test_latest_receipt_of_a_country_counts(
     tmp_path: Path, facts: dict[str, Any], counts: bool
 ) -> None:
     record = tmp_path / "fleet.db"
@@ -190,7 +190,7 @@ def test_a_country_counts_by_its_last_word(
         assert list_soaked_countries(store.list_sites(), CONDITION) == (("KE",) if counts else ())
 
 
-def test_a_country_with_one_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
+def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
     good, bad, twice = Reporter("ke-1", "KE"), Reporter("ke-2", "KE"), Reporter("fr-1", "FR")
     failed = {**GOOD, "outcome": "soak-rollback", "fault": "release", "change": ["3.3.0", "3.2.4"]}
     record = tmp_path / "fleet.db"

@@ -7,33 +7,33 @@ import json
 import pytest
 
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, read_receipt_addresses
-from tests.publisher.test_cli import Officer, officer
+from tests.publisher.test_cli import SignerCli, signer
 
-__all__ = ["officer"]
+__all__ = ["signer"]
 
 ADDRESSES = ["https://receipts.example.org/spool/", "mailto:receipts@example.org"]
 
 
-def test_the_root_names_them_and_its_signers_see_each_change(officer: Officer) -> None:
-    work, ceremony = officer.work, officer.work / "ceremony.toml"
+def test_root_names_receipt_addresses_and_changes_are_shown(signer: SignerCli) -> None:
+    work, ceremony = signer.work, signer.work / "ceremony.toml"
     roles = ceremony.read_text()
     ceremony.write_text(f"receipts = {json.dumps(ADDRESSES[:1])}\n{roles}")
-    officer.json("init", ceremony, "--event", work / "e1")
-    officer.sign_and_publish(work / "e1")
+    signer.json("init", ceremony, "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
     root = json.loads((work / "feed/metadata/1.root.json").read_text())["signed"]
     assert read_receipt_addresses(root) == (ADDRESSES[0],)
 
     ceremony.write_text(f"receipts = {json.dumps(ADDRESSES)}\n{roles}")
-    shown = officer.json(
+    shown = signer.json(
         "rekey", ceremony, "--feed", work / "feed", "--event", work / "e2",
     )  # fmt: skip
     assert "Changes where sites may send receipts." in shown["sentences"]
     assert [c["text"] for c in shown["changes"] if ADDRESSES[1] in c["text"]]
-    officer.sign_and_publish(work / "e2")
+    signer.sign_and_publish(work / "e2")
 
     ceremony.write_text(roles)
-    officer.json("rekey", ceremony, "--feed", work / "feed", "--event", work / "e3")
-    officer.sign_and_publish(work / "e3")
+    signer.json("rekey", ceremony, "--feed", work / "feed", "--event", work / "e3")
+    signer.sign_and_publish(work / "e3")
     root = json.loads((work / "feed/metadata/3.root.json").read_text())["signed"]
     assert RECEIPT_ADDRESSES_FIELD not in root
 
@@ -47,6 +47,6 @@ def test_the_root_names_them_and_its_signers_see_each_change(officer: Officer) -
         f"https://example.org/{'a' * 200}", 1,
     ],
 )  # fmt: skip
-def test_what_is_no_address(address: object) -> None:
+def test_invalid_receipt_addresses_are_refused(address: object) -> None:
     with pytest.raises(ValueError, match="validation error"):
         read_receipt_addresses({RECEIPT_ADDRESSES_FIELD: [address]})

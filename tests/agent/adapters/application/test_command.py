@@ -95,7 +95,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_start_and_stop_and_again(site: Site) -> None:
+def test_start_and_stop_are_repeatable(site: Site) -> None:
     application = site.application()
     assert not application.is_running()
     application.stop()
@@ -108,7 +108,7 @@ def test_start_and_stop_and_again(site: Site) -> None:
     assert not application.is_running()
 
 
-def test_what_was_started_is_not_our_child_and_lives_on(site: Site) -> None:
+def test_started_application_is_not_a_child_and_keeps_running(site: Site) -> None:
     site.application().start()
     pid = int((site.root / "pid").read_text())
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
@@ -116,9 +116,7 @@ def test_what_was_started_is_not_our_child_and_lives_on(site: Site) -> None:
     assert int(fields[3]) not in (os.getsid(0), os.getpid())
 
 
-def test_commands_get_little_but_what_they_need(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_get_a_minimal_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     site.application().start()
@@ -130,27 +128,27 @@ def test_commands_get_little_but_what_they_need(
     assert build_minimal_environment({"X": "1"})["PATH"]
 
 
-def test_a_command_that_fails_says_why(site: Site) -> None:
+def test_failed_command_reports_its_output(site: Site) -> None:
     application = site.application(start=("sh", "-c", "echo no licence; exit 4"))
     with pytest.raises(CommandError, match=r"status 4.*no licence"):
         application.start()
 
 
 @pytest.mark.parametrize("argv", [("/no/such/program",), ("/etc/passwd",)])
-def test_a_command_that_is_not_there_is_named(site: Site, argv: tuple[str, ...]) -> None:
+def test_missing_command_is_named(site: Site, argv: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match=argv[0]):
         site.application(start=argv).start()
 
 
 @pytest.mark.parametrize("status", [1, 2, 4, 127])
-def test_an_unclear_status_is_never_taken_for_stopped(site: Site, status: int) -> None:
+def test_unclear_status_is_not_taken_for_stopped(site: Site, status: int) -> None:
     application = site.application(status=("sh", "-c", f"echo huh; exit {status}"))
     for act in (application.is_running, application.stop, application.start):
         with refused(STATE_UNKNOWN, match="huh"):
             act()
 
 
-def test_an_application_that_stays_is_an_error(site: Site) -> None:
+def test_application_that_does_not_stop_is_an_error(site: Site) -> None:
     times = itertools.count()
     application = CommandApplication(
         site.settings(stop=("true",), stop_timeout_s=5),
@@ -163,14 +161,14 @@ def test_an_application_that_stays_is_an_error(site: Site) -> None:
         application.stop()
 
 
-def test_a_stop_command_that_fails_while_it_runs_on_is_an_error(site: Site) -> None:
+def test_failed_stop_command_of_a_running_application_is_an_error(site: Site) -> None:
     application = site.application(stop=("sh", "-c", "echo not allowed; exit 1"))
     application.start()
     with pytest.raises(StopError, match="not allowed"):
         application.stop()
 
 
-def test_a_late_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
+def test_timed_out_command_is_killed_with_its_children(tmp_path: Path) -> None:
     script = f"sleep 1000 & echo $! > {tmp_path}/child; echo waiting; wait"
     ended = run_command(("sh", "-c", script), build_minimal_environment(), 2.0)
     assert ended.status is None
@@ -188,7 +186,7 @@ def test_a_late_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
         os.close(process)
 
 
-def test_only_the_end_of_a_long_output_is_kept() -> None:
+def test_only_the_end_of_long_output_is_stored() -> None:
     script = "import sys; sys.stdout.write('x' * 1_000_000 + '\\xe9 the end')"
     ended = run_command(
         (sys.executable, "-c", script), {**build_minimal_environment(), "LC_ALL": "C"}, 30.0
@@ -198,12 +196,12 @@ def test_only_the_end_of_a_long_output_is_kept() -> None:
     assert len(ended.output) <= TAIL_BYTES
 
 
-def test_a_command_ended_by_a_signal_says_so(site: Site) -> None:
+def test_command_killed_by_a_signal_names_the_signal(site: Site) -> None:
     with pytest.raises(CommandError, match="signal 9"):
         site.application(start=("sh", "-c", "kill -9 $$")).start()
 
 
-def test_the_door_tells_why_and_since_when(site: Site) -> None:
+def test_maintenance_file_states_reason_and_start(site: Site) -> None:
     notes = iter([MaintenanceNote(change="abc", version="3.3.0"), MaintenanceNote(change="abd")])
     application = CommandApplication(
         site.settings(), site.root / "current", make_note=lambda: next(notes)
@@ -228,7 +226,7 @@ def test_the_door_tells_why_and_since_when(site: Site) -> None:
     assert [p.name for p in site.root.iterdir()] == ["control.py"]
 
 
-def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
+def test_maintenance_file_is_readable_by_everyone(site: Site) -> None:
     application = CommandApplication(site.settings(), site.root / "current")
     before = os.umask(0o077)
     try:
@@ -239,7 +237,7 @@ def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"since": 3}'])
-def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str) -> None:
+def test_maintenance_file_of_any_content_means_maintenance(site: Site, content: str) -> None:
     application = site.application()
     (site.root / "door").write_text(content)
     assert application.is_in_maintenance()
@@ -249,7 +247,7 @@ def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str
     assert not application.is_in_maintenance()
 
 
-def test_a_door_that_cannot_be_moved_is_an_error(site: Site) -> None:
+def test_maintenance_file_that_cannot_be_moved_is_an_error(site: Site) -> None:
     application = site.application(maintenance_file=site.root / "no" / "door")
     with refused(MAINTENANCE_FILE_STUCK):
         application.enable_maintenance()
@@ -301,7 +299,7 @@ def calls(tmp_path: Path) -> list[str]:
     return [line for line in lines if not line.startswith("show")]
 
 
-def test_a_unit_is_started_without_waiting_and_stopped(
+def test_unit_is_started_without_waiting_and_stopped(
     unit: SystemdApplication, tmp_path: Path
 ) -> None:
     unit.stop()
@@ -313,7 +311,7 @@ def test_a_unit_is_started_without_waiting_and_stopped(
     assert calls(tmp_path) == ["start --no-block -- ncen.service", "stop -- ncen.service"]
 
 
-def test_a_failed_unit_is_reset_before_its_start(unit: SystemdApplication, tmp_path: Path) -> None:
+def test_failed_unit_is_reset_before_its_start(unit: SystemdApplication, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("failed\n")
     unit.start()
     assert calls(tmp_path)[0] == "reset-failed -- ncen.service"
@@ -331,7 +329,7 @@ def test_a_failed_unit_is_reset_before_its_start(unit: SystemdApplication, tmp_p
         ("failed", False),
     ],
 )
-def test_a_unit_on_its_way_counts_as_running(
+def test_unit_in_transition_counts_as_running(
     unit: SystemdApplication, tmp_path: Path, state: str, running: bool
 ) -> None:
     (tmp_path / "state").write_text(f"{state}\n")
@@ -348,7 +346,7 @@ def test_a_unit_on_its_way_counts_as_running(
         ("Result=timeout\nExecMainStatus=9\n", False),
     ],
 )
-def test_who_stopped_a_unit_does_not_see_it_started_again(
+def test_stopped_unit_is_not_restarted_by_systemd(
     unit: SystemdApplication, tmp_path: Path, more: str, failed: bool
 ) -> None:
     """A program of Java ends with 143 when it is told to; systemd calls that a failure."""
@@ -395,7 +393,7 @@ DEAD = "ExecMainExitTimestampMonotonic={dead}\nActiveExitTimestampMonotonic={lef
         ("activating", STARTED, False),
     ],
 )
-def test_orderly_stop_is_told_from_an_end_by_itself(
+def test_orderly_stop_is_distinguished_from_an_unexpected_exit(
     unit: SystemdApplication, tmp_path: Path, state: str, more: str, on_purpose: bool
 ) -> None:
     (tmp_path / "state").write_text(f"{state}\n")
@@ -404,7 +402,7 @@ def test_orderly_stop_is_told_from_an_end_by_itself(
 
 
 @pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])
-def test_an_unclear_unit_is_never_taken_for_stopped(
+def test_unclear_unit_state_is_not_taken_for_stopped(
     unit: SystemdApplication, tmp_path: Path, load: str, state: str
 ) -> None:
     (tmp_path / "load").write_text(f"{load}\n")
@@ -414,7 +412,7 @@ def test_an_unclear_unit_is_never_taken_for_stopped(
             act()
 
 
-def test_the_factory_makes_what_is_asked_for(site: Site, tmp_path: Path) -> None:
+def test_factory_creates_the_configured_adapter(site: Site, tmp_path: Path) -> None:
     assert isinstance(make_application(site.settings(), tmp_path / "c"), CommandApplication)
     settings = site.settings(adapter="systemd", unit="x.service")
     assert isinstance(make_application(settings, tmp_path / "c"), SystemdApplication)
@@ -422,7 +420,7 @@ def test_the_factory_makes_what_is_asked_for(site: Site, tmp_path: Path) -> None
         make_application(site.settings(health_url="http://h:99999"), tmp_path / "c")
 
 
-def test_a_door_closed_again_keeps_the_time_of_its_first_closing(tmp_path: Path) -> None:
+def test_maintenance_enabled_again_keeps_its_first_start_time(tmp_path: Path) -> None:
     times = iter([datetime(2026, 11, 24, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)])
     door = MaintenanceFile(tmp_path / "door", now=lambda: next(times))
     for _ in range(2):
@@ -430,9 +428,7 @@ def test_a_door_closed_again_keeps_the_time_of_its_first_closing(tmp_path: Path)
         assert json.loads((tmp_path / "door").read_text())["since"].startswith("2026-11-24")
 
 
-def test_a_start_in_the_queue_of_systemd_is_withdrawn(
-    unit: SystemdApplication, tmp_path: Path
-) -> None:
+def test_queued_start_of_systemd_is_cancelled(unit: SystemdApplication, tmp_path: Path) -> None:
     """The agent that ordered it was killed; systemd would start the unit some time later."""
     (tmp_path / "job").write_text("1234\n")
     assert not unit.is_running()
@@ -440,9 +436,7 @@ def test_a_start_in_the_queue_of_systemd_is_withdrawn(
     assert calls(tmp_path) == ["stop -- ncen.service"]
 
 
-def test_a_start_that_waits_in_the_queue_is_on_its_way(
-    unit: SystemdApplication, tmp_path: Path
-) -> None:
+def test_queued_start_counts_as_starting(unit: SystemdApplication, tmp_path: Path) -> None:
     """Such as behind our own unit that resumes, which the start pulled in."""
     (tmp_path / "job").write_text("1234\n")
     assert not unit.is_running()
@@ -452,7 +446,7 @@ def test_a_start_that_waits_in_the_queue_is_on_its_way(
     assert str(unit.why_down()) == "ncen.service not running: success"
 
 
-def test_unit_that_did_not_start_for_another_names_that(
+def test_unit_blocked_by_a_failed_dependency_names_it(
     unit: SystemdApplication, tmp_path: Path
 ) -> None:
     program = tmp_path / "systemctl"
@@ -475,7 +469,7 @@ def test_unit_that_did_not_start_for_another_names_that(
         ("ExecStart=/srv/a/bin/a\nExecStart=/srv/a/bin/b", ""),
     ],
 )
-def test_unit_that_starts_another_installation_is_found(
+def test_unit_of_another_installation_is_found(
     unit: SystemdApplication, tmp_path: Path, lines: str, directory: str
 ) -> None:
     text = lines.format(current=tmp_path / "current", above=tmp_path)
@@ -502,7 +496,7 @@ def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
     return SystemdApplication(settings, tmp_path / "current", systemctl=str(tmp_path / "systemctl"))
 
 
-def test_units_are_started_in_order_and_stopped_the_other_way_round(
+def test_units_start_in_order_and_stop_in_reverse_order(
     units: SystemdApplication, tmp_path: Path
 ) -> None:
     units.start()
@@ -521,13 +515,13 @@ def test_units_are_started_in_order_and_stopped_the_other_way_round(
     ]
 
 
-def test_it_runs_while_any_unit_runs(units: SystemdApplication, tmp_path: Path) -> None:
+def test_application_runs_while_any_unit_runs(units: SystemdApplication, tmp_path: Path) -> None:
     assert not units.is_running()
     (tmp_path / "state.mail.service").write_text("deactivating\n")
     assert units.is_running()
 
 
-def test_a_part_that_does_not_run_is_named_once_it_should(
+def test_missing_part_is_named_once_it_should_run(
     units: SystemdApplication, tmp_path: Path
 ) -> None:
     assert units.find_missing_parts(include_deferred=False) == ("import",)
@@ -539,9 +533,7 @@ def test_a_part_that_does_not_run_is_named_once_it_should(
     assert units.find_missing_parts(include_deferred=True) == ("mail",)
 
 
-def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
-    units: SystemdApplication, tmp_path: Path
-) -> None:
+def test_restart_loop_counts_as_not_running(units: SystemdApplication, tmp_path: Path) -> None:
     """A worker that dies at each start is up for an instant each time."""
     units.start()
     restarts = tmp_path / "restarts.import.service"
@@ -553,9 +545,7 @@ def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
     assert units.find_missing_parts(include_deferred=False) == ("import",)
 
 
-def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
-    units: SystemdApplication, tmp_path: Path
-) -> None:
+def test_single_restart_is_one_failed_check(units: SystemdApplication, tmp_path: Path) -> None:
     """The soak wants several in a row; one end in an hour must not take a release back."""
     units.start()
     for name in ("state", "state.import.service", "state.mail.service"):
@@ -586,14 +576,14 @@ def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
         ),
     ],
 )
-def test_parts_that_cannot_be_controlled_are_refused(
+def test_uncontrollable_parts_are_rejected(
     site: Site, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         site.settings(**changes)
 
 
-def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
+def test_command_waits_for_that_of_a_killed_agent(site: Site) -> None:
     theirs = os.open(site.root / "door.order", os.O_RDWR | os.O_CREAT)
     fcntl.flock(theirs, fcntl.LOCK_EX)
     times = itertools.count()
@@ -609,7 +599,7 @@ def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
     application.stop()
 
 
-def test_a_door_in_the_directory_of_the_state_does_not_bar_orders(site: Site) -> None:
+def test_maintenance_file_in_the_state_directory_does_not_block_commands(site: Site) -> None:
     """The agent that holds the lock of changes, the directory's too, is the one that orders."""
     times = itertools.count()
     application = CommandApplication(

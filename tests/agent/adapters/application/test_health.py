@@ -88,7 +88,7 @@ def reply(value: object, status: int = 200) -> Reply:
     return status, json.dumps(value).encode()
 
 
-def test_a_healthy_application(server: Server) -> None:
+def test_healthy_application_passes(server: Server) -> None:
     server.replies["/healthz"] = reply({"version": "3.3.0", "schema": "3.3.0", "writable": True})
     health = ask(server.url, schema_field="schema", write_probe_field="writable")
     assert health
@@ -97,7 +97,7 @@ def test_a_healthy_application(server: Server) -> None:
     assert "no-store" in server.seen[0]["Cache-Control"]
 
 
-def test_another_spelling_of_its_version(server: Server) -> None:
+def test_version_field_is_configurable(server: Server) -> None:
     server.replies["/healthz"] = reply({"version": "v3.3", "schema": "3.3.0.0"})
     assert ask(server.url, schema_field="schema")
 
@@ -116,7 +116,7 @@ def test_another_spelling_of_its_version(server: Server) -> None:
         (b"-" * 70_000 + b"3.3.0", r"(\d\S+)", "no version in the response"),
     ],
 )
-def test_an_answer_that_is_no_json(
+def test_plain_text_answer_is_matched_by_a_pattern(
     server: Server, body: bytes, pattern: str, problem: str | None
 ) -> None:
     """Seen: an application that tells its version as text needed a program to say it as JSON."""
@@ -140,7 +140,9 @@ def test_an_answer_that_is_no_json(
         ({"version_pattern": "(" + "x" * 200 + ")"}, "200 characters"),
     ],
 )
-def test_patterns_that_cannot_find_a_version(changes: dict[str, object], words: str) -> None:
+def test_pattern_that_cannot_match_a_version_is_rejected(
+    changes: dict[str, object], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         settings("http://127.0.0.1:1", **changes)
 
@@ -166,7 +168,7 @@ UNHEALTHY: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize("name", UNHEALTHY)
-def test_an_unhealthy_application_is_told_and_never_raised(server: Server, name: str) -> None:
+def test_unhealthy_application_is_reported_without_raising(server: Server, name: str) -> None:
     server.replies["/healthz"], words = UNHEALTHY[name]
     health = ask(server.url)
     assert not health
@@ -184,7 +186,7 @@ def test_an_unhealthy_application_is_told_and_never_raised(server: Server, name:
         ({"writable": True}, "'schema' missing"),
     ],
 )
-def test_schema_and_write_probe_count_where_configured(
+def test_schema_and_write_probe_are_checked_where_configured(
     server: Server, fields: dict[str, object], words: str
 ) -> None:
     server.replies["/healthz"] = reply({"version": "3.3.0", **fields})
@@ -193,7 +195,7 @@ def test_schema_and_write_probe_count_where_configured(
     assert ask(server.url)
 
 
-def test_probes_of_the_manifest(server: Server) -> None:
+def test_manifest_probes_are_checked(server: Server) -> None:
     server.replies["/healthz"] = reply({"version": "3.3.0"})
     server.replies["/search?q=1"] = reply({"hits": 1, "exact": True}, 201)
     good = HealthProbe(name="search", path="/search?q=1", status=201, expect={"hits": 1})
@@ -207,21 +209,19 @@ def test_probes_of_the_manifest(server: Server) -> None:
     assert "statut HTTP 404, attendu 200" in health.problems[1].render("fr")
 
 
-def test_a_base_address_with_a_path(server: Server) -> None:
+def test_base_address_may_have_a_path(server: Server) -> None:
     server.replies["/app/healthz"] = reply({"version": "3.3.0"})
     assert ask(f"{server.url}/app/")
 
 
-def test_the_environments_proxy_is_not_asked(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_proxy_is_ignored(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     server.replies["/healthz"] = reply({"version": "3.3.0"})
     assert ask(server.url)
 
 
-def test_nobody_there() -> None:
+def test_refused_connection_is_reported() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         health = ask(f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -260,7 +260,7 @@ def _nonsense(connection: socket.socket, late: threading.Event) -> None:
     ],
     ids=["silent", "drips headers", "drips the body", "hangs up", "nonsense"],
 )
-def test_a_server_in_bad_manners_is_given_up(
+def test_misbehaving_server_is_abandoned(
     behave: Callable[[socket.socket, threading.Event], None], words: str
 ) -> None:
     late = threading.Event()
@@ -287,7 +287,7 @@ def test_a_server_in_bad_manners_is_given_up(
     "url",
     ["http://h:99999", "http://h:x", "http:///x", "http://[::1", "http://u:p@h", "http://h?x=1"],
 )
-def test_an_address_that_is_none_is_an_error(url: str) -> None:
+def test_invalid_address_is_an_error(url: str) -> None:
     with refused(HEALTH_SETTINGS_WRONG):
         HealthProber(settings(url))
 
@@ -340,19 +340,19 @@ def test_waiting_until_healthy(
     assert bool(waited.health) is (looks[number - 1] == "+")
 
 
-def test_slow_looks_count_into_the_time() -> None:
+def test_slow_checks_count_into_the_waiting_time() -> None:
     time = Time("----", look_s=4)
     waited = wait_until_healthy(time.look, timeout_s=8.2, clock=time.clock, wait=time.wait)
     assert (waited.checks, round(waited.seconds, 3)) == (2, 8.4)
 
 
-def test_the_first_looks_are_close_to_each_other() -> None:
+def test_first_checks_follow_each_other_closely() -> None:
     time = Time("-----++")
     wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
     assert time.waits == [0.05, 0.05, 0.05, 0.05, 0.05, 0.1]
 
 
-def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
+def test_no_interval_adds_more_than_a_tenth_to_a_start() -> None:
     time = Time("-" * 80 + "++")
     wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
     so_far = 0.0
@@ -376,11 +376,11 @@ def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
         (SoakState(9, 5, inconclusive=True), 60, SoakVerdict.CONTINUE),
     ],
 )
-def test_the_verdict(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
+def test_soak_is_judged(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
     assert judge_soak(state, elapsed_s=elapsed, seconds=60, max_failures=3) is verdict
 
 
-def test_looks_are_counted() -> None:
+def test_soak_checks_are_counted() -> None:
     state = SoakState()
     for healthy in (True, False, False, True, False):
         state = count_check(state, healthy=healthy)
@@ -392,7 +392,7 @@ def test_looks_are_counted() -> None:
     )
 
 
-def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
+def test_inconclusive_checks_do_not_advance_the_soak() -> None:
     """Bad, twice without databases, bad, well: none of it is a row, and the time is seen whole."""
     time, looks = Time(""), iter("-??-++++")
     said: list[str] = []
@@ -422,7 +422,7 @@ def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
         ("", 0, 0, SoakVerdict.PASSED, 0, 0),
     ],
 )
-def test_a_soak(
+def test_soak_ends_with_its_verdict(
     looks: str, seconds: float, elapsed: float, verdict: SoakVerdict, number: int, end: float
 ) -> None:
     time = Time(looks)
@@ -440,7 +440,7 @@ def test_a_soak(
 
 
 @pytest.mark.parametrize(("looks", "number"), [("+-", 2), ("--", 2), ("", 0)])
-def test_a_person_ends_a_soak(looks: str, number: int) -> None:
+def test_operator_ends_the_soak(looks: str, number: int) -> None:
     time = Time(looks)
     answers = iter([False] * number + [True])
     result = run_soak(

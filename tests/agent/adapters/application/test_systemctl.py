@@ -26,14 +26,14 @@ SAID = [
 
 
 @pytest.mark.parametrize(("status", "said", "away"), SAID)
-def test_manager_away_is_told_from_a_unit_that_failed(
+def test_unreachable_manager_is_distinguished_from_a_failed_unit(
     status: int | None, said: str, away: bool
 ) -> None:
     assert is_manager_away(CommandResult(status, said)) is away
 
 
 @pytest.mark.parametrize(("failing", "status"), [(3, 0), (1000, 1)])
-def test_asked_again_while_the_manager_starts_again(
+def test_command_is_repeated_while_the_manager_restarts(
     tmp_path: Path, failing: int, status: int
 ) -> None:
     count, program = tmp_path / "count", tmp_path / "systemctl"

@@ -34,26 +34,26 @@ def postgresql() -> DatabaseSettings:
     ("root", "directory", "expected"),
     [("/srv", "db", "/srv/db"), ("/srv", "/var/db", "/var/db"), (None, "/var/db", "/var/db")],
 )
-def test_sqlite(root: str | None, directory: str, expected: str) -> None:
+def test_sqlite_engine_is_created(root: str | None, directory: str, expected: str) -> None:
     engine = make_engine(sqlite(directory), Path(root) if root else None)
     assert isinstance(engine, SqliteEngine)
     assert engine.names == ("cases",)
     assert str(engine._layout.directory) == expected
 
 
-def test_postgresql() -> None:
+def test_postgresql_engine_is_created() -> None:
     engine = make_engine(postgresql(), Path("/srv"))
     assert isinstance(engine, PostgresEngine)
     assert engine.names == ("a",)
 
 
-def test_an_engine_without_its_table() -> None:
+def test_engine_without_its_table_is_rejected() -> None:
     broken = sqlite("db").model_copy(update={"sqlite": None})
     with pytest.raises(DatabaseError, match="unsupported database engine"):
         make_engine(broken)
 
 
-def test_a_site_is_put_together_below_its_root(tmp_path: Path) -> None:
+def test_site_paths_are_below_its_root(tmp_path: Path) -> None:
     example = tomllib.loads((ROOT / "packaging" / "agent.toml.example").read_text())
     example["paths"] = {"root": str(tmp_path)}
     example["databases"] = sqlite("var/db").model_dump(exclude_none=True)

@@ -38,7 +38,7 @@ NOBODY: tuple[str, ...] = ()
         (False, (INDEXES, RULES), ("indexes",), SchemaDrift((INDEXES, RULES))),
     ],
 )
-def test_who_changed_a_schema(
+def test_schema_drift_is_attributed(
     same: bool,
     kinds: tuple[SchemaKind, ...] | None,
     declared: tuple[str, ...],
@@ -47,14 +47,14 @@ def test_who_changed_a_schema(
     assert judge_drift(same=same, kinds=kinds, declared=declared) == expected
 
 
-def test_kinds_that_can_be_declared_are_those_that_hold_data() -> None:
+def test_declarable_kinds_hold_no_data() -> None:
     assert [kind.value for kind in SchemaKind][:5] == [kind.value for kind in SelfManagedObject]
     assert not {kind.value for kind in KINDS_OUTSIDE_FINGERPRINT} & {
         kind.value for kind in SelfManagedObject
     }
 
 
-def test_what_is_gone_is_changed_too_and_another_form_is_not_compared() -> None:
+def test_removed_objects_count_as_changed_and_other_formats_are_not_compared() -> None:
     two = build_schema_digest([(INDEXES, "a"), (COLUMNS, "b")], ["a", "b"])
     one = build_schema_digest([(COLUMNS, "b")], ["b"])
     assert (
@@ -66,7 +66,7 @@ def test_what_is_gone_is_changed_too_and_another_form_is_not_compared() -> None:
     assert find_changed_kinds({**two.kinds, FORMAT_KEY: "0"}, one.kinds) is None
 
 
-def test_kinds_are_named_in_the_language_of_the_reader() -> None:
+def test_kinds_are_translated() -> None:
     words = format_kinds([FUNCTIONS, INDEXES])
     assert words.render("en") == "indexes, functions"
     assert words.render("fr") == "index, fonctions"

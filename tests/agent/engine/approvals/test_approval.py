@@ -69,7 +69,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_voids(row: Row) -> None:
+def test_changed_facts_void_an_approval(row: Row) -> None:
     found = find_void_reasons(
         THEN, row.now, now=row.time, max_growth_percent=20.0, max_age=timedelta(days=14)
     )
@@ -77,7 +77,7 @@ def test_voids(row: Row) -> None:
     assert all("{" not in void.text.render("en") for void in found)
 
 
-def test_growth_is_said_in_percent() -> None:
+def test_growth_is_shown_in_percent() -> None:
     (void,) = find_void_reasons(
         THEN,
         replace(THEN, sizes={"seizures": 1500}),
@@ -88,7 +88,7 @@ def test_growth_is_said_in_percent() -> None:
     assert void.text.render("en") == "database 'seizures' grew by 50 % since the rehearsal"
 
 
-def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
+def test_binding_covers_everything_except_sizes_and_time() -> None:
     parts = {
         replace(THEN, plan="q").compute_binding(),
         replace(THEN, schemas={}).compute_binding(),
@@ -101,7 +101,7 @@ def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
     assert replace(THEN, plan="ps", configuration="").compute_binding() != THEN.compute_binding()
 
 
-def yes(who: str, uid: int, binding: str = "b") -> Approval:
+def make_approval(who: str, uid: int, binding: str = "b") -> Approval:
     return Approval(binding, who, uid, NOW)
 
 
@@ -109,16 +109,18 @@ def yes(who: str, uid: int, binding: str = "b") -> Approval:
     ("approvals", "needed", "missing"),
     [
         ((), 1, 1),
-        ((yes("amina", 1001),), 1, 0),
-        ((yes("amina", 1001),), 2, 1),
-        ((yes("amina", 1001), yes("amina", 1001)), 2, 1),
-        ((yes("amina", 1001), yes("root-alias", 1001)), 2, 1),
-        ((yes("amina", 1001), yes("bo", 1002)), 2, 0),
-        ((yes("amina", 1001), yes("bo", 1002, "other")), 2, 1),
-        ((yes("amina", 1001), yes("bo", 1002)), 1, 0),
+        ((make_approval("amina", 1001),), 1, 0),
+        ((make_approval("amina", 1001),), 2, 1),
+        ((make_approval("amina", 1001), make_approval("amina", 1001)), 2, 1),
+        ((make_approval("amina", 1001), make_approval("root-alias", 1001)), 2, 1),
+        ((make_approval("amina", 1001), make_approval("bo", 1002)), 2, 0),
+        ((make_approval("amina", 1001), make_approval("bo", 1002, "other")), 2, 1),
+        ((make_approval("amina", 1001), make_approval("bo", 1002)), 1, 0),
     ],
 )
-def test_who_counts(approvals: tuple[Approval, ...], needed: int, missing: int) -> None:
+def test_counting_approvers_decide(
+    approvals: tuple[Approval, ...], needed: int, missing: int
+) -> None:
     standing = count_approvals(approvals, "b", needed)
     assert standing.missing == missing
     assert bool(standing) is (missing == 0)

@@ -25,7 +25,7 @@ def digest(directory: Path, *more: tuple[str, str]) -> str:
     return compute_configuration_digest(cast("Site", site))
 
 
-def test_whom_to_ask_voids_nothing(tmp_path: Path) -> None:
+def test_contact_does_not_void_an_approval(tmp_path: Path) -> None:
     contact = ("[site]", 'contact = "Secretariat, +32 2 000 00 00"')
     assert digest(tmp_path, contact) == digest(tmp_path)
 
@@ -40,5 +40,5 @@ def test_whom_to_ask_voids_nothing(tmp_path: Path) -> None:
      ("[application]", 'health_token_file = "etc/t"\nhealth_token_scheme = "Token"'),
      ("[site]", 'channel = "preview"')],
 )  # fmt: skip
-def test_what_an_upgrade_depends_on_voids_it(tmp_path: Path, table: str, line: str) -> None:
+def test_relevant_settings_void_an_approval(tmp_path: Path, table: str, line: str) -> None:
     assert digest(tmp_path, (table, line)) != digest(tmp_path)

@@ -42,7 +42,7 @@ from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import HEALTH_TOKEN_MISSING, PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
-from tests.agent.storage.slots.making import document_for, make_release
+from tests.agent.storage.slots.factories import document_for, make_release
 from tests.support.errors import refused
 from tests.support.ground import other_than
 
@@ -176,7 +176,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_a_site_in_order_has_no_findings_but_facts(world: World) -> None:
+def test_healthy_site_has_only_informational_findings(world: World) -> None:
     report = world.report()
     assert report
     assert report.strict == report.advisory == ()
@@ -380,7 +380,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> None:
+def test_each_problem_is_found_with_code_and_remedy(world: World, name: str) -> None:
     act, code, severity, words = ROWS[name]
     act(world)
     report = world.report()
@@ -394,25 +394,25 @@ def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["old candidates", "old partial slot"])
-def test_what_an_open_change_needs_is_not_left_behind(world: World, name: str) -> None:
+def test_databases_of_an_open_change_are_not_leftovers(world: World, name: str) -> None:
     ROWS[name][0](world)
     world.change(open_change="zzzzzzzz")
     assert "NU-6317" not in {item.code for item in world.report().findings}
 
 
-def test_copies_of_a_rehearsal_are_no_changes(world: World) -> None:
+def test_rehearsal_copies_are_not_leftovers(world: World) -> None:
     _leftover(DatabaseRole.CANDIDATE)(world)
     world.change(known_changes=frozenset())
     assert "NU-6317" not in {item.code for item in world.report().findings}
 
 
-def test_a_failure_that_has_no_name_is_not_swallowed(world: World) -> None:
+def test_unexpected_exception_is_not_swallowed(world: World) -> None:
     world.engine.find_blockers.side_effect = ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
         world.report()
 
 
-def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
+def test_leftovers_of_this_change_are_ignored(world: World) -> None:
     world.engine.list_leftovers.return_value = (
         (world.context.change.id, DatabaseRole.CANDIDATE, "cases"),
     )
@@ -434,7 +434,7 @@ def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
         ({"state": 1, "slots": 1}, {1: 2500}, []),
     ],
 )
-def test_space_is_counted_by_file_system(
+def test_space_is_counted_per_file_system(
     world: World, disks: dict[str, int], free: dict[int, int], blocked: list[int]
 ) -> None:
     (world.root / "state").mkdir()
@@ -456,7 +456,7 @@ def test_space_is_counted_by_file_system(
     assert [device(Path(str(item.figures["path"]))) for item in short] == blocked
 
 
-def test_the_engine_is_told_what_else_a_disk_has_to_take(world: World) -> None:
+def test_engine_learns_of_other_space_on_its_disk(world: World) -> None:
     for name in ("state", "data", "elsewhere"):
         (world.root / name).mkdir()
     world.manifest(needs={"disk_bytes": 2 * GB})
@@ -467,7 +467,7 @@ def test_the_engine_is_told_what_else_a_disk_has_to_take(world: World) -> None:
     assert told(world.root / "data") == told(world.root / "slots") > 2 * GB
 
 
-def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> None:
+def test_existing_files_are_not_counted_again(world: World) -> None:
     document = world.context.document
     archive = document.archive.model_copy(update={"length": 200 * GB})
     world.change(document=document.model_copy(update={"archive": archive}))
@@ -476,7 +476,7 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
     assert world.report()
 
 
-def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_checks_cannot_have_one_position(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({check.__name__ for check in list_checks()}) == len(list_checks())
     assert set(list_checks(upgrade=False)) < set(list_checks())
     # Nothing is the safer for keeping a site from rolling back.
@@ -488,7 +488,7 @@ def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> No
         list_checks()
 
 
-def test_every_code_is_used_once_only_and_tested() -> None:
+def test_every_code_is_used_once_and_tested() -> None:
     folder = Path(sys.modules["ncen_updater.agent.engine.preflight.base"].__file__ or "").parent
     source = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
     tested = {row[1] for row in ROWS.values()} | {"NU-6302"}
@@ -500,13 +500,13 @@ def test_every_code_is_used_once_only_and_tested() -> None:
 # ---- files -------------------------------------------------------------------------------------
 
 
-def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
+def snapshot_settings(root: Path, keep: str = "auto") -> AgentConfig:
     files = [{"name": "photographs", "directory": root / "photos", "snapshot_method": keep}]
     return AgentConfig.model_validate({**settings(root).model_dump(by_alias=True), "files": files})
 
 
-def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> None:
-    config = kept_settings(tmp_path)
+def test_site_files_that_cannot_be_preserved_are_reported(tmp_path: Path) -> None:
+    config = snapshot_settings(tmp_path)
     (missing,) = inspect_site_files(config, {})
     assert (missing.code, missing.severity) == ("NU-6328", Severity.CRITICAL)
     (tmp_path / "real").mkdir()
@@ -523,7 +523,7 @@ def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> N
     assert list(inspect_site_files(settings(tmp_path), {})) == []
 
 
-def test_another_file_system_cannot_be_kept_beside() -> None:
+def test_snapshot_on_another_file_system_is_reported() -> None:
     shared = Path("/dev/shm")
     if not shared.is_dir() or shared.stat().st_dev == shared.parent.stat().st_dev:
         pytest.skip("needs a file system that is mounted somewhere")
@@ -549,11 +549,11 @@ def test_another_file_system_cannot_be_kept_beside() -> None:
         ("copy", None, 10**9, 10**6, 100, ["NU-6329"]),
     ],
 )
-def test_room_for_files_and_what_is_not_undone(
+def test_space_for_site_files_is_checked(
     tmp_path: Path, method: str, effect: str | None, size: int, free: int, inodes: int | None,
     codes: list[str],
 ) -> None:  # fmt: skip
-    item = kept_settings(tmp_path).files[0]
+    item = snapshot_settings(tmp_path).files[0]
     said = None
     if effect:
         said = SiteFilesManifest(
@@ -566,9 +566,7 @@ def test_room_for_files_and_what_is_not_undone(
 
 
 @pytest.mark.parametrize("where", ["state", "state/photos", ".", "slots/3.2.4", "current"])
-def test_what_goes_back_must_not_hold_what_brings_a_change_about(
-    tmp_path: Path, where: str
-) -> None:
+def test_site_files_cannot_contain_agent_directories(tmp_path: Path, where: str) -> None:
     files = [{"name": "photographs", "directory": tmp_path / where}]
     with pytest.raises(ValueError, match="are nested"):
         AgentConfig.model_validate({**settings(tmp_path).model_dump(by_alias=True), "files": files})

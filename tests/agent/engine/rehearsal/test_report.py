@@ -60,7 +60,7 @@ def store(journal: Journal, state: RehearsalState, stored: object) -> RehearsalS
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_what_was_stored_is_written_as_it_was(name: str) -> None:
+def test_stored_report_is_written_unchanged(name: str) -> None:
     record = KINDS[name].from_json(STORED[name])
     assert json.dumps(record.to_json(), sort_keys=True) == json.dumps(STORED[name], sort_keys=True)
 
@@ -72,14 +72,14 @@ def test_what_was_stored_is_written_as_it_was(name: str) -> None:
         {"release_at_fault": False, "missing_objects": {"cases": ["extension a"]}},
     ],
 )
-def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> None:
+def test_absent_fields_of_a_report_stay_absent(left: dict[str, object]) -> None:
     assert RehearsalFailure.from_json(left).to_json() == left
     whole = {"plan": "p", "backup_s": 1.0, "sizes": {}, "hops": [], **left}
     del whole["release_at_fault"]
     assert RehearsalReport.from_json(whole).to_json() == whole
 
 
-def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) -> None:
+def test_unknown_fields_of_a_newer_agent_are_sent_and_bound(journal: Journal) -> None:
     newer = {**FOUND, "of_a_newer_agent": 1}
     record = store(journal, RehearsalState.PASSED, newer).find_last("3.2.4", "3.3.0")
     assert record is not None
@@ -88,7 +88,7 @@ def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) 
     assert record.identity != replace(record, stored_result=FOUND).identity
 
 
-def test_each_state_left_something_of_its_own(journal: Journal) -> None:
+def test_each_state_has_its_own_outcome(journal: Journal) -> None:
     copies = STORED["where the copies are, SQLite"]
     (record,) = store(journal, RehearsalState.RUNNING, copies).list_newest()
     assert record.copies == RehearsalCopyPlans.from_json(copies)
@@ -110,7 +110,7 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
         (RehearsalState.RUNNING, {"copy": 7}),
     ],
 )
-def test_what_is_no_report_makes_the_journal_unreadable_to_who_needs_it(
+def test_invalid_report_makes_the_journal_unreadable_to_its_reader(
     journal: Journal, state: RehearsalState, stored: object
 ) -> None:
     (record,) = store(journal, state, stored).list_newest()

@@ -65,7 +65,7 @@ def demo(
         yield site
 
 
-def test_release_that_works_passes_and_one_that_does_not_fails(demo: DemoSite) -> None:
+def test_smoke_test_distinguishes_working_from_broken_releases(demo: DemoSite) -> None:
     operations(demo)  # reads the feed
     before = digests(demo)
     assert rehearse(demo, WELL)["to_version"] == WELL

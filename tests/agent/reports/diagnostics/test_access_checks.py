@@ -58,7 +58,7 @@ OURS = frozenset({0})
         (FILE, FilePermissions(STATE.path, 0, stat.S_IFDIR | 0o771), SEEN, {}, ["NU-6131"]),
     ],
 )
-def test_rule(
+def test_trust_state_access_is_judged(
     file: FilePermissions | None,
     directory: FilePermissions,
     proved: TrustState | None,
@@ -73,7 +73,7 @@ def test_rule(
         assert finding.title.render("en") and finding.remedy.render("fr")
 
 
-def test_nothing_was_ever_remembered() -> None:
+def test_missing_trust_state_of_a_new_site_is_accepted() -> None:
     assert not list(
         list_trust_state_findings(None, STATE, OURS, None, {"ncen": 7}, was_present=False)
     )
@@ -117,16 +117,16 @@ def both(trial: Trial) -> tuple[set[str], set[str]]:
     return found & {"NU-2045", "NU-6130", "NU-6131", "NU-6132"}, verified(trial)
 
 
-def test_whole(trial: Trial, state: Path) -> None:
+def test_intact_trust_state_has_no_finding(trial: Trial, state: Path) -> None:
     assert both(trial) == (set(), set())
 
 
-def test_missing(trial: Trial, state: Path) -> None:
+def test_missing_trust_state_is_reported(trial: Trial, state: Path) -> None:
     (state / TRUST_STATE_NAME).unlink()
     assert both(trial) == ({"NU-6130"}, {"NU-6130"})
 
 
-def test_damaged(trial: Trial, state: Path) -> None:
+def test_damaged_trust_state_is_reported(trial: Trial, state: Path) -> None:
     path = state / TRUST_STATE_NAME
     path.write_bytes(path.read_bytes().replace(b'"version":7', b'"version":1'))
     found = {f.code for f in diagnose(trial.demo.config_path, SilentProgress())}
@@ -136,17 +136,17 @@ def test_damaged(trial: Trial, state: Path) -> None:
     assert caught.value.code == "NU-2045"
 
 
-def test_others_may_write(trial: Trial, state: Path) -> None:
+def test_trust_state_writable_by_others_is_reported(trial: Trial, state: Path) -> None:
     (state / TRUST_STATE_NAME).chmod(0o666)
     assert both(trial) == ({"NU-6131"}, {"NU-6131"})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
-def test_it_belongs_to_somebody_else(trial: Trial, state: Path) -> None:
+def test_trust_state_of_another_owner_is_reported(trial: Trial, state: Path) -> None:
     os.chown(state / TRUST_STATE_NAME, 65534, 65534)
     assert both(trial) == ({"NU-6131"}, {"NU-6131"})
 
 
-def test_newer_than_the_list(trial: Trial, state: Path) -> None:
+def test_trust_state_newer_than_the_metadata_is_reported(trial: Trial, state: Path) -> None:
     TrustStateStore(state).update(lambda _: TrustState(roles={"ncen": VerifiedRole(9)}))
     assert both(trial) == ({"NU-6132"}, {"NU-6132"})

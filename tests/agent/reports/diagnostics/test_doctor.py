@@ -70,7 +70,7 @@ def with_current(trial: Trial, target: Path | None) -> set[str]:
         link.symlink_to(before)
 
 
-def with_closed_door(trial: Trial) -> set[str]:
+def with_maintenance(trial: Trial) -> set[str]:
     trial.demo.maintenance_file.write_text("x")
     try:
         return codes(trial)
@@ -167,7 +167,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
     assert all(path.relative_to(slot).as_posix() in said for path in files)
 
 
-def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
+def test_changed_schema_asks_first_who_changed_it(trial: Trial) -> None:
     """A database administrator who added an index was told to call the Secretariat, and no more."""
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change = journal.list_changes(1)[0].id
@@ -185,14 +185,12 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     assert "ncen-updater adopt --restored 3." in remedy
 
 
-def test_full_disk_of_any_part_bars_an_upgrade(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_blocks_an_upgrade(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncen_updater.common.disk_space.MARGIN_BYTES", 1 << 60)
     assert "NU-6127" in codes(trial)
 
 
-def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
+def test_import_directory_writable_by_others_is_reported(trial: Trial) -> None:
     inbox = trial.demo.state / "inbox"
     assert "NU-9333" not in codes(trial), "nobody but who works here needs one"
     inbox.mkdir()
@@ -205,7 +203,7 @@ def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
         inbox.rmdir()
 
 
-def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Trial) -> None:
+def test_import_directory_of_another_group_is_reported(trial: Trial) -> None:
     """Operators were refused by their own copying, and 'doctor' said nothing."""
     config, inbox = trial.demo.config_path, trial.demo.state / "inbox"
     before = config.read_text("utf-8")
@@ -228,7 +226,7 @@ def operated_by(text: str, group: str) -> str:
     return f"{text}\n[service]\n{line}\n"
 
 
-def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
+def test_open_change_is_listed_first_and_suppresses_its_consequences(trial: Trial) -> None:
     from tests.faults.cells import Fault, Strike
 
     cut = Strike(StepName.MIGRATE, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
@@ -245,21 +243,19 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
     assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)
 
 
-def test_copies_of_a_rehearsal_are_no_strangers(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rehearsal_copies_are_not_foreign(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen: "If you know where it comes from and nobody needs it, drop it", while it rehearsed."""
     trial.reset(OLD)
     site = site_in_process(trial.demo)
     seen: list[set[str]] = []
 
-    def torn(self: Rehearser, *_: object) -> None:
+    def interrupt(self: Rehearser, *_: object) -> None:
         seen.append(codes(trial))
         raise KeyboardInterrupt
 
     try:
         with monkeypatch.context() as cut:
-            cut.setattr(Rehearser, "_rehearse_upgrade", torn)
+            cut.setattr(Rehearser, "_rehearse_upgrade", interrupt)
             cut.setattr(Rehearser, "_drop_copies", lambda *_: None)
             cut.setattr(RehearsalStore, "record_end", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
@@ -276,13 +272,13 @@ def test_copies_of_a_rehearsal_are_no_strangers(
     assert "NU-6123" not in after
 
 
-def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
+def test_denied_probe_does_not_claim_that_the_application_is_down(trial: Trial) -> None:
     line = '[application]\nhealth_token_file = "/no/such/token"'
     found = with_setting(trial, "[application]", line)
     assert "NU-5090" in found and not found & {"NU-6310", "NU-6128"}
 
 
-def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
+def test_failing_application_blocks_an_upgrade(trial: Trial) -> None:
     """Seen: users got 503 and "Nothing stands in the way of an upgrade."."""
     config = trial.demo.config_path
     before = config.read_text("utf-8")
@@ -300,7 +296,7 @@ def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
     ("look", "expected"),
     [
         (codes, {}),
-        (with_closed_door, {"NU-6122": Severity.WARNING}),
+        (with_maintenance, {"NU-6122": Severity.WARNING}),
         (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311": Severity.CRITICAL}),
         (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312": Severity.WARNING}),
         (while_at_work, {"NU-6121": Severity.INFO}),
@@ -316,7 +312,7 @@ def test_application_that_does_not_work_bars_an_upgrade(trial: Trial) -> None:
         ),
     ],
 )
-def test_findings(
+def test_tampering_is_found(
     trial: Trial,
     look: Callable[[Trial], set[str]],
     expected: Mapping[str, Severity],
@@ -337,7 +333,7 @@ def test_findings(
     assert {code: severities[code] for code in expected} == expected
 
 
-def test_application_that_was_stopped_on_purpose_bars_no_upgrade(
+def test_deliberately_stopped_application_does_not_block_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a planned maintenance; only the system can tell that, not the demo's commands."""
@@ -352,7 +348,7 @@ def test_application_that_was_stopped_on_purpose_bars_no_upgrade(
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_login_that_is_not_admitted_bars_an_upgrade_where_the_application_is_down(
+def test_refused_login_blocks_an_upgrade_where_the_application_is_down(
     trial: Trial, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubt = LOGIN_UNKNOWN.make_finding(role="ncen", reason="Peer authentication failed")
@@ -370,7 +366,7 @@ def test_login_that_is_not_admitted_bars_an_upgrade_where_the_application_is_dow
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root closes a directory to a process")
 @pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
-def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> None:
+def test_root_learns_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> None:
     """Root may write everywhere; the unit that does the work may not, and is asked."""
     demo, socket = trial.demo, tmp_path / "apply.sock"
     config, closed, before = demo.config_path, demo.slots, demo.options.settings or {}
@@ -393,7 +389,7 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
         demo.configure(before)
 
 
-def test_unit_that_starts_another_installation_is_named(
+def test_unit_of_another_installation_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "Ready for an upgrade" of a site that had been adopted by hand."""

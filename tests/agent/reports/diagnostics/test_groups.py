@@ -61,7 +61,7 @@ def mask(given: int) -> tuple[int, int, int]:
         (0o640, OURS, listed(OWNER, of_its_group(0), of_ours(4), mask(4), OTHER), "r", True),
     ],
 )
-def test_who_may_use_it(
+def test_group_access_is_judged(
     mode: int, its_group: int, access_list: bytes | None, rights: str, may: bool
 ) -> None:
     assert is_accessible_to_group(mode, its_group, access_list, OURS, rights) is may
@@ -94,11 +94,11 @@ def commands(finding: Finding) -> str:
     return finding.remedy.render("en")
 
 
-def test_as_the_package_has_it_there_is_nothing_to_say(tmp_path: Path) -> None:
+def test_packaged_groups_have_no_finding(tmp_path: Path) -> None:
     assert found(site(tmp_path, "systemd"), {}) == []
 
 
-def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) -> None:
+def test_operate_group_without_the_import_directory_is_reported(tmp_path: Path) -> None:
     config = site(tmp_path, "process")
     (finding,) = found(config, {"ncen-operator": NOBODYS})
     inbox = finding.figures["path"]
@@ -111,7 +111,7 @@ def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) 
     assert "ncen-operator" in finding.title.render("fr") != said
 
 
-def test_another_read_group_reads_no_configuration_and_reaches_no_service(tmp_path: Path) -> None:
+def test_read_group_without_access_is_reported(tmp_path: Path) -> None:
     config = site(tmp_path, "systemd")
     read, reached = found(config, {"ncen-updater": NOBODYS})
     assert (read.code, reached.code) == ("NU-6139", "NU-6140")
@@ -119,7 +119,7 @@ def test_another_read_group_reads_no_configuration_and_reaches_no_service(tmp_pa
     assert "sudo systemctl restart ncen-updater.service" in commands(reached)
 
 
-def test_what_the_command_gives_is_enough(tmp_path: Path) -> None:
+def test_proposed_command_is_sufficient(tmp_path: Path) -> None:
     config = site(tmp_path, "systemd")
     config.chmod(0o600)
     (finding,) = found(config, {})
@@ -128,7 +128,7 @@ def test_what_the_command_gives_is_enough(tmp_path: Path) -> None:
     assert found(config, {}) == []
 
 
-def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
+def test_unknown_group_is_reported(tmp_path: Path) -> None:
     config = site(tmp_path, "systemd")
     unknown = found(config, {"ncen-operator": None, "ncen-approver": None})
     assert [(one.code, one.figures["setting"]) for one in unknown] == [
@@ -137,7 +137,7 @@ def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
     assert "run: sudo groupadd --system ncen-operator && " in commands(unknown[0])
 
 
-def test_where_nobody_else_comes_in_nothing_is_asked_for(tmp_path: Path) -> None:
+def test_group_without_members_has_no_finding(tmp_path: Path) -> None:
     config = site(tmp_path, "process")
     loaded = load_config(config)
     (loaded.paths.resolve(loaded.paths.state) / "inbox").rmdir()

@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     yield path
 
 
-def said(path: Path, *heads: ChainHead) -> list[str]:
+def finding_codes(path: Path, *heads: ChainHead) -> list[str]:
     """Codes of what is found; the chain itself closes."""
     with Journal.open(path, read_only=True) as journal:
         assert journal.verify_chain() > 0
@@ -69,7 +69,7 @@ def alter(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def chain_anew(path: Path) -> None:
+def rebuild_chain(path: Path) -> None:
     """What somebody does who knows how it is made."""
     with closing(sqlite3.connect(path)) as connection, connection:
         previous = FIRST_HASH
@@ -81,30 +81,30 @@ def chain_anew(path: Path) -> None:
             connection.execute("UPDATE events SET hash = ? WHERE number = ?", (previous, number))
 
 
-def test_what_was_written_by_the_agent_is_as_told(path: Path) -> None:
+def test_unaltered_journal_is_consistent(path: Path) -> None:
     kept = head(path)
-    assert said(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
+    assert finding_codes(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
     with Journal.open(path) as journal:
         journal.record_event("more")
-    assert said(path, kept) == []
+    assert finding_codes(path, kept) == []
 
 
-def test_the_last_events_are_gone(path: Path) -> None:
+def test_truncated_events_are_detected_by_the_chain_head(path: Path) -> None:
     """The chain closes; only who kept the head knows."""
     kept = head(path)
     alter(path, f"DELETE FROM events WHERE number = {kept.number}")
-    assert "NU-6108" in said(path, kept)
+    assert "NU-6108" in finding_codes(path, kept)
 
 
-def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
+def test_rewritten_event_with_a_rebuilt_chain_is_detected(path: Path) -> None:
     kept = head(path)
     alter(path, "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE number = 4")
-    chain_anew(path)
-    assert said(path) == [], "that alone cannot be seen"
-    assert said(path, kept) == ["NU-6109"]
+    rebuild_chain(path)
+    assert finding_codes(path) == [], "that alone cannot be seen"
+    assert finding_codes(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
         journal.record_event("more")
-    assert said(path, kept) == ["NU-6109"]
+    assert finding_codes(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
         (found,) = _check_chain_heads(journal, [kept])
     assert str(found.remedy).startswith("Check the chain head"), "a slip of the hand comes first"
@@ -131,29 +131,29 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
         " VALUES ('rollback', '{}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
     ],
 )
-def test_a_record_without_its_event(path: Path, statement: str) -> None:
+def test_record_without_its_event_is_detected(path: Path, statement: str) -> None:
     alter(path, statement)
-    found = said(path)
+    found = finding_codes(path)
     assert set(found) == {"NU-6110"}, found
 
 
-def test_an_event_without_its_record(path: Path) -> None:
+def test_event_without_its_record_is_detected(path: Path) -> None:
     """As somebody would who only makes the chain again."""
     alter(path, "DELETE FROM events WHERE kind IN ('change-started', 'job-queued')")
     with closing(sqlite3.connect(path)) as connection, connection:
         numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()
         for new, (old,) in enumerate(numbers, 1):
             connection.execute("UPDATE events SET number = ? WHERE number = ?", (new, old))
-    chain_anew(path)
-    assert said(path) == ["NU-6110"] * 3
+    rebuild_chain(path)
+    assert finding_codes(path) == ["NU-6110"] * 3
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:xyz", "0:" + "a" * 64, "5:abc", "x:" + "a" * 64])
-def test_what_is_no_head(text: str) -> None:
+def test_invalid_chain_head_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="no NUMBER:HASH"):
         ChainHead.parse(text)
 
 
-def test_a_head_is_read_as_it_is_told(path: Path) -> None:
+def test_displayed_chain_head_is_parsed(path: Path) -> None:
     kept = head(path)
     assert ChainHead.parse(f" {kept}\n".upper()) == kept

@@ -40,14 +40,14 @@ def blocking(config: Path, begins: str, line: str) -> list[Finding]:
         config.write_text(text)
 
 
-def test_an_owner_that_the_server_does_not_know(config: Path) -> None:
+def test_unknown_owner_role_is_reported(config: Path) -> None:
     found = blocking(config, "owner =", 'owner = "ownner"')
     assert [one.code for one in found] == ["NU-4136"]
     assert "ownner" in str(found[0].title)
     assert "Correct 'owner' in [databases.postgresql]." in str(found[0].remedy)
 
 
-def test_a_database_that_the_server_does_not_know(config: Path) -> None:
+def test_unknown_database_is_reported(config: Path) -> None:
     """Seen: "the databases do not belong together, do not start the application" for a typo."""
     found = blocking(config, "suspects =", 'suspects = "suspcts"')
     assert [one.code for one in found] == ["NU-4065"]
@@ -65,7 +65,7 @@ def test_a_database_that_the_server_does_not_know(config: Path) -> None:
         (None, None),
     ],
 )
-def test_what_a_command_is_refused_for(config: Path, detail: str | None, code: str | None) -> None:
+def test_refused_command_is_explained(config: Path, detail: str | None, code: str | None) -> None:
     """Where the server tells it while something else is asked, as in ``plan``."""
     from ncen_updater.agent.model.errors import DatabaseError
 
@@ -77,7 +77,7 @@ def test_what_a_command_is_refused_for(config: Path, detail: str | None, code: s
         assert told.detail == detail
 
 
-def test_a_role_of_the_agent_that_has_the_server() -> None:
+def test_superuser_agent_role_is_reported() -> None:
     """Told before there is a release to upgrade to."""
     with prepared("postgresql") as trial:
         trial.reset()

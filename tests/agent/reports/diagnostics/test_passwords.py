@@ -25,11 +25,11 @@ ME = pwd.getpwuid(os.getuid()).pw_name
         (PasswordLoginSetup(on=True, rules=False, groups=("x",)), ["NU-6135", "NU-6136"]),
     ],
 )
-def test_what_is_said(parts: PasswordLoginSetup, codes: list[str]) -> None:
+def test_password_login_findings_are_reported(parts: PasswordLoginSetup, codes: list[str]) -> None:
     assert [finding.code for finding in check_password_login(parts)] == codes
 
 
-def test_what_is_seen(tmp_path: Path) -> None:
+def test_password_login_setup_is_detected(tmp_path: Path) -> None:
     place, rules = tmp_path / "login.sock", tmp_path / "rules"
     assert PasswordLoginSetup.detect(place, rules, ME) == PasswordLoginSetup(on=False)
     with socket.socket(socket.AF_UNIX) as listener:

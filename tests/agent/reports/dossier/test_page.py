@@ -162,7 +162,7 @@ def chosen(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_hostile_values_stay_text(language: str) -> None:
+def test_hostile_values_are_escaped(language: str) -> None:
     content = render_dossier(hostile(DOSSIER), language)
     read = Reader(content)
     assert read.tags == TAGS
@@ -177,7 +177,7 @@ def test_hostile_values_stay_text(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
+def test_page_is_self_contained_and_runs_nothing(language: str) -> None:
     content = render_dossier(DOSSIER, language).decode()
     assert "<script" not in content
     assert list(chosen(content)) == []
@@ -185,7 +185,7 @@ def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
     assert "@page { size: A4" in content
 
 
-def test_it_says_what_a_director_has_to_know() -> None:
+def test_page_contains_what_an_approver_needs() -> None:
     text = Reader(render_dossier(DOSSIER)).text
     for words in (
         "ncen: upgrade from 3.2.4 to 3.3.0",
@@ -212,7 +212,7 @@ def test_it_says_what_a_director_has_to_know() -> None:
     assert "New CITES classes" not in french
 
 
-def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
+def test_digest_is_beside_the_signatures_and_on_each_page() -> None:
     content = render_dossier(DOSSIER).decode()
     digest = DOSSIER.basis.compute_binding()
     sheet = content[content.index(">Decision<") : content.index('class="annex"')]
@@ -228,7 +228,7 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
         ("fr", "conservées 12, rétablies par le retour arrière 3"),
     ],
 )
-def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
+def test_round_trip_result_is_described(language: str, words: str) -> None:
     tried = RoundTripResult(
         (
             ColumnRoundTrip("seizures.items.code", preserved=12, restored=3),
@@ -246,7 +246,7 @@ def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> 
     assert words not in Reader(render_dossier(DOSSIER, language)).text
 
 
-def test_figures_and_dates_are_those_of_the_language() -> None:
+def test_numbers_and_dates_use_the_format_of_the_language() -> None:
     text = Reader(render_dossier(DOSSIER, "fr")).text
     for words in ("5,0 s à 1 min 15 s", "7,0 Mo", "24/11/2026 à 22:00:00 UTC"):
         assert words in text, words
@@ -254,7 +254,7 @@ def test_figures_and_dates_are_those_of_the_language() -> None:
         assert words not in text, words
 
 
-def test_the_parts_of_the_stop_are_one_bar() -> None:
+def test_downtime_parts_form_one_bar() -> None:
     parts = build_downtime_bars(DOSSIER.hops)
     assert [(bar.figure, bar.left, bar.width) for bar in parts] == [
         ("2.0 s", 0.0, 22.22), ("4.0 s", 22.22, 44.44), ("3.0 s", 66.67, 33.33),
@@ -263,7 +263,7 @@ def test_the_parts_of_the_stop_are_one_bar() -> None:
     assert build_downtime_bars(()) == ()
 
 
-def test_predictions_are_drawn_with_what_they_came_to() -> None:
+def test_predictions_are_drawn_beside_measured_downtimes() -> None:
     drawn = build_downtime_ranges(DOSSIER)
     assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
         ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
@@ -280,20 +280,20 @@ def test_predictions_are_drawn_with_what_they_came_to() -> None:
     )
 
 
-def test_room_is_drawn_before_during_and_after() -> None:
+def test_disk_space_is_drawn_before_during_and_after() -> None:
     assert [(str(bar.figure), bar.width) for bar in build_disk_space_bars(DOSSIER)] == [
         ("7.0 MB", 30.43), ("23.0 MB", 100.0), ("16.0 MB", 69.57),
     ]  # fmt: skip
     assert build_disk_space_bars(replace(DOSSIER, sizes={})) == ()
 
 
-def test_a_stop_without_a_lower_end() -> None:
+def test_downtime_without_a_lower_bound_is_described() -> None:
     stop = replace(REPORT.downtime, low=0.4)
     facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, downtime=stop)),))
     assert "about 9.0 s (at most 1 min 15 s)" in Reader(render_dossier(facts)).text
 
 
-def test_french_has_no_english_sentence_left() -> None:
+def test_french_page_has_no_english_sentence() -> None:
     """Every sentence of the page differs, but for names, digests and commands."""
     both = [Reader(render_dossier(DOSSIER, language)).words for language in ("en", "fr")]
     english, french = ({words.strip() for words in found} for found in both)
@@ -324,7 +324,7 @@ def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
     assert render_dossier(facts)
 
 
-def test_the_verdict_is_one_line() -> None:
+def test_verdict_is_one_line() -> None:
     blocker = Finding("NU-6301", Severity.CRITICAL, LazyText("No room."), LazyText(""))
     unknown = replace(DOSSIER, rehearsed_at=None, hops=(replace(HOP, report=None),))
     for facts, verdict in (
@@ -336,7 +336,7 @@ def test_the_verdict_is_one_line() -> None:
         assert verdict in Reader(render_dossier(facts)).text
 
 
-def test_a_calm_upgrade_has_no_risks() -> None:
+def test_harmless_upgrade_has_no_risks() -> None:
     calm = replace(REPORT, code_maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
 
@@ -344,7 +344,7 @@ def test_a_calm_upgrade_has_no_risks() -> None:
 @pytest.mark.parametrize(
     ("language", "name"), [("en", "CITES class"), ("fr", "Classe CITES"), ("pt", "CITES class")]
 )
-def test_names_of_maps_are_in_the_language_of_the_reader(language: str, name: str) -> None:
+def test_reference_map_names_are_in_the_language_of_the_reader(language: str, name: str) -> None:
     """A stored rehearsal knows the name that the release is written in."""
     item = {
         "name": "CITES class", "names": {"fr": "Classe CITES"}, "database": "seizures",
@@ -375,7 +375,7 @@ def test_names_of_maps_are_in_the_language_of_the_reader(language: str, name: st
         "upgrade and retention ({days} days)",
     ],
 )
-def test_labels_end_before_their_bar(language: str, label: str) -> None:
+def test_labels_fit_their_bar(language: str, label: str) -> None:
     """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
     assert label in Path(render_dossier.__code__.co_filename).read_text("utf-8")
     assert len(LazyText(label, {"days": "14"}).render(language)) <= 44

@@ -19,7 +19,7 @@ class Clock:
         return self.now
 
 
-def test_many_at_once_and_then_slowly() -> None:
+def test_burst_is_allowed_then_limited() -> None:
     clock = Clock()
     limits = RateLimiter({0}, clock)
     assert [limits.try_acquire(7) for _ in range(BURST + 1)] == [True] * BURST + [False]
@@ -31,7 +31,7 @@ def test_many_at_once_and_then_slowly() -> None:
     assert all(limits.try_acquire(7) for _ in range(BURST))
 
 
-def test_who_is_refused_does_not_wait_longer_for_it() -> None:
+def test_refused_action_does_not_prolong_the_wait() -> None:
     clock = Clock()
     limits = RateLimiter((), clock)
     for _ in range(BURST):
@@ -42,7 +42,7 @@ def test_who_is_refused_does_not_wait_longer_for_it() -> None:
     assert limits.try_acquire(7)
 
 
-def test_nothing_is_remembered_for_ever() -> None:
+def test_idle_callers_are_forgotten() -> None:
     clock = Clock()
     limits = RateLimiter((), clock)
     for uid in range(100):
@@ -52,7 +52,7 @@ def test_nothing_is_remembered_for_ever() -> None:
     assert len(limits._spent) == 1
 
 
-def test_an_operator_does_not_fill_the_journal(
+def test_action_limit_protects_the_journal(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop of holds and ends of holds could fill the journal."""
@@ -67,7 +67,7 @@ def test_an_operator_does_not_fill_the_journal(
     assert counter.ask("DELETE", "/v1/holds", user=READER).status == 403
 
 
-def test_looking_is_not_counted(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_requests_are_not_limited(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "BURST", 0)
     for address in itertools.repeat("/v1/holds", 5):
         assert counter.ask("GET", address, user=OPERATOR).status == 200

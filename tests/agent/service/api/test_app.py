@@ -46,7 +46,7 @@ HOLD = {"reason": "customs fair"}
 TIME = {"binding": BINDING, "not_before": LATER}
 
 
-def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
+def test_viewers_see_the_site(counter: Counter) -> None:
     counter.know(NEXT)
     for user in (READER, OPERATOR, APPROVER):
         seen = counter.ask("GET", "/v1/status", user=user).document
@@ -56,7 +56,7 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
         assert counter.ask("GET", "/v1/next-upgrade", user=user).document["binding"] == BINDING
 
 
-def test_what_the_service_does_and_the_site_are_of_one_moment(
+def test_service_activity_and_site_state_are_of_one_moment(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "nobody works on it" beside "going back", read seconds apart."""
@@ -74,7 +74,7 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
     assert [work is not None for work in works] == [False, True]
 
 
-def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) -> None:
+def test_finished_command_is_not_reported_as_running(counter: Counter) -> None:
     """Seen: "undone" beside "a change is not finished", until the service had looked."""
     why = LazyText("a change is not finished")
     counter.snapshots.handle_event(ServiceEvent("next", {"action": "resume", "reason": why}))
@@ -84,7 +84,7 @@ def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) ->
     assert (seen["running"], seen["action"], seen["reason"]) == (None, None, None)
 
 
-def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
+def test_older_release_is_approved_by_version_or_binding(
     counter: Counter,
 ) -> None:
     counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
@@ -109,7 +109,7 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert (seen["missing"], seen["scheduled"]["actor"]) == (1, OPERATOR)
 
 
-def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:
+def test_permissions_are_reported_in_advance(counter: Counter) -> None:
     """As what takes it is refused, with who has it; root is nobody where two have to approve."""
     for user, role, status in (
         (READER, "operate", 403), (READER, "approve", 403), (OPERATOR, "operate", 200),
@@ -130,7 +130,7 @@ def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:
 @pytest.mark.parametrize(
     "address", ["/v1/status", "/v1/next-upgrade", "/v1/events", "/v1/openapi.json"]
 )
-def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> None:
+def test_user_in_no_group_sees_nothing(counter: Counter, address: str) -> None:
     for user in (NOBODY, 987_654_321):
         answer = counter.ask("GET", address, user=user)
         assert (answer.status, answer.code) == (403, "NU-9314")
@@ -155,7 +155,7 @@ def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> 
         ("POST", "/v1/confirmation", None, READER),
     ],
 )
-def test_the_wrong_person(
+def test_insufficient_role_is_refused(
     counter: Counter, method: str, path: str, body: object, user: str
 ) -> None:
     counter.know(NEXT)
@@ -242,7 +242,7 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
         ("POST", "/v1/confirmation", {"by": "me"}, 400, "NU-9312"),
     ],
 )  # fmt: skip
-def test_what_is_refused_changes_nothing(
+def test_refused_request_changes_nothing(
     counter: Counter, method: str, path: str, body: object, status: int, code: str
 ) -> None:
     counter.know(NEXT)
@@ -265,7 +265,7 @@ def test_what_is_refused_changes_nothing(
         ({"HTTP_TRANSFER_ENCODING": "chunked"}, "NU-9312"),
     ],
 )
-def test_bodies_that_lie_about_themselves(
+def test_inconsistent_bodies_are_refused(
     counter: Counter, environ: dict[str, Any], code: str
 ) -> None:
     before = counter.rows()
@@ -273,7 +273,7 @@ def test_bodies_that_lie_about_themselves(
     assert counter.rows() == before
 
 
-def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> None:
+def test_unsupported_method_lists_the_supported_ones(counter: Counter) -> None:
     assert counter.ask("PATCH", "/v1/holds").headers["Allow"] == "GET, POST, DELETE"
 
 
@@ -286,19 +286,19 @@ def test_service_of_another_configuration_refuses(counter: Counter, meant: str) 
     assert counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=mine).status == 200
 
 
-def test_refusals_in_french(counter: Counter) -> None:
+def test_refusals_are_translated_to_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
     assert answer.document["error"]["title"].startswith("Chemin d'API inconnu")
 
 
-def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
+def test_service_activity_is_in_the_requested_language(counter: Counter) -> None:
     why = LazyText(N_("upgrades on hold: {reason}"), {"reason": "salon"})
     counter.snapshots.handle_event(ServiceEvent("next", {"action": "wait", "reason": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["reason"]
     assert told == why.render("fr") != why.render("en")
 
 
-def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
+def test_two_approvers_approve_and_one_withdraws(counter: Counter) -> None:
     counter.know(NEXT)
     assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
     again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
@@ -339,10 +339,10 @@ def test_rejection_holds_upgrades_with_its_reason(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/rejections", NO, APPROVER).code == "NU-6005"
 
 
-def test_job_names_the_change_that_it_began(counter: Counter) -> None:
+def test_job_names_the_change_that_it_started(counter: Counter) -> None:
     """By the order of the events, whatever the clock says; another change is none of it."""
 
-    def begin(kind: str) -> int:
+    def start_job(kind: str) -> int:
         number = int(counter.ask("POST", "/v1/jobs", {"kind": kind}).document["id"])
         assert change_of(number) is None
         with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(days=number)) as found:
@@ -357,21 +357,21 @@ def test_job_names_the_change_that_it_began(counter: Counter) -> None:
     def change_of(number: int) -> object:
         return counter.ask("GET", f"/v1/jobs/{number}").document["change"]
 
-    first = begin("upgrade")
+    first = start_job("upgrade")
     counter.site.open_change(StepName.FETCH)
     assert change_of(first) == CHANGE.id
     end(first)
-    again = begin("resume")
+    again = start_job("resume")
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     assert change_of(again) == CHANGE.id, "what is resumed is its change"
     end(again)
-    idle = begin("upgrade")
+    idle = start_job("upgrade")
     end(idle)
     assert [change_of(number) for number in (first, again, idle)] == [CHANGE.id, CHANGE.id, None]
 
 
-def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counter) -> None:
+def test_withdrawal_needs_no_offered_release(counter: Counter) -> None:
     with Journal.open(counter.site.journal) as journal:
         store, mine = ApprovalStore(journal), Actor(APPROVER, uid_of(APPROVER))
         for binding, version in ((BINDING, "3.3.0"), (OTHER, "3.3.1")):
@@ -404,7 +404,7 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
         (Assessment(last_event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
     ],
 )
-def test_nothing_to_approve(
+def test_nothing_can_be_approved_without_an_offer(
     counter: Counter, known: Assessment | None, status: int, code: str
 ) -> None:
     counter.know(known)
@@ -415,7 +415,7 @@ def test_nothing_to_approve(
     assert counter.rows() == before
 
 
-def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> None:
+def test_absence_of_an_offer_is_claimed_only_after_a_feed_check(counter: Counter) -> None:
     counter.know(Assessment(last_event=0, current="3.2.4"))
     path = get_view_path(load_essential_settings(counter.site.config).feed_state, "ncen")
     path.parent.mkdir(parents=True)
@@ -423,7 +423,7 @@ def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> N
     assert counter.ask("POST", "/v1/approvals", YES).code == "NU-6027"
 
 
-def test_while_a_change_is_open(counter: Counter) -> None:
+def test_requests_during_an_open_change_are_limited(counter: Counter) -> None:
     counter.know(NEXT)
     counter.site.open_change(StepName.FETCH)
     before = counter.rows()
@@ -444,7 +444,7 @@ def test_while_a_change_is_open(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/jobs", {"kind": "rollback"}).status == 202
 
 
-def test_confirm(counter: Counter) -> None:
+def test_soak_is_confirmed(counter: Counter) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
         journal.commit_change(CHANGE.id)
@@ -456,7 +456,7 @@ def test_confirm(counter: Counter) -> None:
         assert journal.read_facts(CHANGE.id).confirmed_by == OPERATOR
 
 
-def test_holds(counter: Counter) -> None:
+def test_holds_are_set_and_removed(counter: Counter) -> None:
     given = counter.ask("POST", "/v1/holds", {**HOLD, "until": LATER}, OPERATOR)
     assert (given.status, given.document["actor"]) == (201, OPERATOR)
     assert counter.ask("GET", "/v1/holds").document["holds"][0]["reason"] == "customs fair"
@@ -468,7 +468,7 @@ def test_holds(counter: Counter) -> None:
         assert SiteHistory(journal).list_holds() == ()
 
 
-def test_a_time(counter: Counter) -> None:
+def test_upgrade_is_scheduled(counter: Counter) -> None:
     counter.know(NEXT)
     assert counter.ask("PUT", "/v1/schedule", TIME, OPERATOR).status == 200
     chosen = counter.ask("GET", "/v1/next-upgrade").document["scheduled"]
@@ -477,21 +477,21 @@ def test_a_time(counter: Counter) -> None:
     assert counter.ask("GET", "/v1/next-upgrade").document["scheduled"] is None
 
 
-def test_it_is_told_when_it_begins(counter: Counter) -> None:
-    def begins(part: str, user: str = READER) -> tuple[str, str | None]:
+def test_next_upgrade_states_its_start_time(counter: Counter) -> None:
+    def read_start(part: str, user: str = READER) -> tuple[str, str | None]:
         found = counter.ask("GET", "/v1/next-upgrade", user=user).document[part]
         return found["kind"], found["wait_reason"]
 
     counter.know(NEXT)
     counter.ask("POST", "/v1/approvals", YES, APPROVER)
-    assert begins("starts_at") == ("not-automatic", "approval")
-    assert begins("starts_at_if_approved") == ("not-automatic", "not-scheduled")
-    assert begins("starts_at_if_approved", APPROVER) == begins("starts_at"), (
+    assert read_start("starts_at") == ("not-automatic", "approval")
+    assert read_start("starts_at_if_approved") == ("not-automatic", "not-scheduled")
+    assert read_start("starts_at_if_approved", APPROVER) == read_start("starts_at"), (
         "theirs is counted already"
     )
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
-    assert begins("starts_at") == ("not-automatic", "not-scheduled")
+    assert read_start("starts_at") == ("not-automatic", "not-scheduled")
     chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
     asked = quote(chosen["not_before"], safe="")
     seen = counter.ask("GET", f"/v1/next-upgrade?not_before={asked}").document
@@ -499,12 +499,12 @@ def test_it_is_told_when_it_begins(counter: Counter) -> None:
     for wrong in ("tonight", "2026-11-25T06:00:00"):
         assert counter.ask("GET", f"/v1/next-upgrade?not_before={wrong}").status == 400
     assert counter.ask("PUT", "/v1/schedule", chosen, OPERATOR).status == 200
-    assert begins("starts_at") == ("at", None)
+    assert read_start("starts_at") == ("at", None)
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).status == 200
-    assert begins("starts_at") == ("not-automatic", "not-scheduled"), "taken back is not begun"
+    assert read_start("starts_at") == ("not-automatic", "not-scheduled"), "taken back is not begun"
 
 
-def test_an_order_is_written_down_once(counter: Counter) -> None:
+def test_repeated_job_is_queued_once(counter: Counter) -> None:
     given = counter.ask("POST", "/v1/jobs", {"kind": "check", "language": "fr"}, OPERATOR)
     assert given.status == 202
     assert given.document["data"] == {"language": "fr"}
@@ -526,7 +526,7 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/jobs", {"kind": "check"}).status == 202
 
 
-def test_who_may_not_approve_cannot_upgrade_alone(counter: Counter) -> None:
+def test_operator_without_approval_cannot_upgrade_alone(counter: Counter) -> None:
     counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}, OPERATOR)
     with Journal.open(counter.site.journal) as journal:
         order = JobQueue(journal).find_next()
@@ -539,7 +539,7 @@ def test_who_may_not_approve_cannot_upgrade_alone(counter: Counter) -> None:
         assert order.data["by_approver"] is True
 
 
-def test_history(counter: Counter) -> None:
+def test_history_is_listed(counter: Counter) -> None:
     counter.site.open_change(StepName.FETCH)
     assert [c["id"] for c in counter.ask("GET", "/v1/history?limit=1").document["changes"]] == [
         CHANGE.id
@@ -549,7 +549,7 @@ def test_history(counter: Counter) -> None:
     assert one["steps"][0]["name"] == "fetch"
 
 
-def test_a_journal_that_cannot_be_read(counter: Counter) -> None:
+def test_unreadable_journal_is_reported(counter: Counter) -> None:
     counter.site.journal.write_bytes(b"no journal")
     assert counter.ask("GET", "/v1/history").status == 503
     part = counter.ask("GET", "/v1/status").document["journal"]
@@ -557,16 +557,14 @@ def test_a_journal_that_cannot_be_read(counter: Counter) -> None:
     assert counter.ask("POST", "/v1/holds", HOLD).code == "NU-6002"
 
 
-def test_a_mistake_of_ours_is_an_answer_too(
-    counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_internal_error_is_an_answer(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "read_status", lambda *_: 1 / 0)
     answer = counter.ask("GET", "/v1/next-upgrade")
     assert (answer.status, answer.code) == (500, "NU-1000")
     assert b"division" not in answer.content
 
 
-def test_what_failed_is_told(counter: Counter) -> None:
+def test_failures_are_reported(counter: Counter) -> None:
     failure = ActionFailure(NOW, 2)
     counter.keeper.save(
         ServiceState(

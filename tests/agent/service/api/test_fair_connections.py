@@ -37,7 +37,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.comings)
-def test_who_is_inside(row: Row) -> None:
+def test_admission_is_fair(row: Row) -> None:
     fair: AdmissionController[str] = AdmissionController(EACH, TOGETHER, {0})
     inside: list[str] = []
     refused: list[str] = []
@@ -59,7 +59,7 @@ def test_who_is_inside(row: Row) -> None:
     assert all(fair.admit(9, f"9{number}").evicted is None for number in range(EACH))
 
 
-def test_one_that_was_answered_may_leave_again() -> None:
+def test_answered_connection_may_be_evicted() -> None:
     fair: AdmissionController[str] = AdmissionController(1, 5, ())
     assert fair.admit(1, "a")
     assert fair.mark_busy(1, "a")
@@ -77,7 +77,7 @@ def test_one_that_was_answered_may_leave_again() -> None:
         ([1, 2, 3, 4, 5, 6, 7, 0], {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 0: 1}),
     ],
 )
-def test_how_many_listeners_come_in(comings: list[int], held: dict[int, int]) -> None:
+def test_listeners_are_limited_per_user(comings: list[int], held: dict[int, int]) -> None:
     limits = ConnectionLimits(4, 6, {0})
     entered: dict[int, int] = {}
     for uid in comings:

@@ -30,7 +30,7 @@ def order(counter: Counter, file: object, user: str | int = ME, **more: object) 
     return answer.status, answer.code if answer.status >= 400 else ""
 
 
-def test_what_lies_there_is_shown_to_who_may_look(laid: Counter) -> None:
+def test_import_directory_is_shown_to_viewers(laid: Counter) -> None:
     (laid.site.state / "inbox/away.ncen").symlink_to("/etc/hostname")
     before = laid.rows()
     found = laid.ask("GET", "/v1/inbox", user=ME).document
@@ -49,13 +49,13 @@ def test_what_lies_there_is_shown_to_who_may_look(laid: Counter) -> None:
     assert (laid.rows(), laid.woken) == (before, [])
 
 
-def test_a_site_without_a_tray_says_so(counter: Counter) -> None:
+def test_site_without_an_import_directory_is_reported(counter: Counter) -> None:
     refused = counter.ask("GET", "/v1/inbox")
     assert (refused.status, refused.code) == (409, "NU-9333")
     assert order(counter, "ke.ncen") == (409, "NU-9333")
 
 
-def test_an_import_is_an_order(laid: Counter) -> None:
+def test_import_is_queued_as_a_job(laid: Counter) -> None:
     assert order(laid, "ke.ncen", dry_run=True) == (202, "")
     assert order(laid, "ke.ncen") == (409, "NU-9318")
     with Journal.open(laid.site.journal) as journal:
@@ -66,7 +66,7 @@ def test_an_import_is_an_order(laid: Counter) -> None:
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_everybody_orders_what_is_their_own(laid: Counter) -> None:
+def test_users_import_only_their_own_files(laid: Counter) -> None:
     inbox = laid.site.state / "inbox"
     (inbox / "of-reader.ncen").write_bytes(b"bundle")
     os.chown(inbox / "of-reader.ncen", uid_of(READER), -1)
@@ -103,7 +103,7 @@ def test_everybody_orders_what_is_their_own(laid: Counter) -> None:
         ({"file": "n" * 66_000}, 413, "NU-9313"),
     ],
 )
-def test_what_is_refused_is_written_nowhere(
+def test_refused_import_is_not_recorded(
     laid: Counter, body: dict[str, object], status: int, code: str
 ) -> None:
     before = laid.rows()
@@ -112,7 +112,7 @@ def test_what_is_refused_is_written_nowhere(
     assert (laid.rows(), laid.woken) == (before, [])
 
 
-def test_it_is_described() -> None:
+def test_import_job_is_described_in_the_api() -> None:
     described = build_openapi_document()
     assert "/v1/inbox" in described["paths"]
     form = described["components"]["schemas"]["JobForm"]["properties"]

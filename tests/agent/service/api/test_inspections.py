@@ -51,7 +51,7 @@ WHO_MAY: list[tuple[str, str, object, tuple[str | int, ...], tuple[int, ...]]] =
 @pytest.mark.parametrize(
     ("method", "path", "body", "who", "statuses"), WHO_MAY, ids=lambda value: str(value)[:40]
 )
-def test_who_may(
+def test_inspection_permissions_are_enforced(
     counter: Counter,
     method: str,
     path: str,
@@ -73,7 +73,7 @@ def test_who_may(
         assert (counter.rows(), counter.woken) == (before, []), "who looks leaves no trace"
 
 
-def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> None:
+def test_support_bundle_is_readable_only_by_users_who_may_create_it(counter: Counter) -> None:
     number = counter.ask("POST", "/v1/inspections", {"kind": "support-bundle"}, OPERATOR).document[
         "id"
     ]
@@ -150,7 +150,7 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("POST", "/v1/jobs", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
     ],
 )  # fmt: skip
-def test_what_is_refused_reaches_nobody(
+def test_refused_inspection_is_not_started(
     counter: Counter, method: str, path: str, body: object, status: int, code: str
 ) -> None:
     counter.know(NEXT)
@@ -164,7 +164,7 @@ def test_what_is_refused_reaches_nobody(
 # ---- while something goes on ---------------------------------------------------------------------
 
 
-def test_an_open_change_is_told_at_once(counter: Counter) -> None:
+def test_open_change_is_reported_at_once(counter: Counter) -> None:
     counter.site.open_change()
     counter.inspector.door.clear()  # whoever began would wait
     for address in ("/v1/plan", "/v1/dossier", "/v1/rollback-plan", "/v1/findings"):
@@ -177,14 +177,14 @@ def test_an_open_change_is_told_at_once(counter: Counter) -> None:
     counter.inspector.door.set()
 
 
-def test_a_change_that_is_stuck_waits_for_somebody_who_can_look(counter: Counter) -> None:
+def test_stuck_change_permits_findings(counter: Counter) -> None:
     counter.site.open_change()
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.STUCK)
     assert counter.ask("GET", "/v1/findings", user=READER).document["healthy"] is True
 
 
-def test_one_that_takes_longer_tells_its_number(
+def test_slow_inspection_returns_its_number(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "WAIT_S", 0.01)
@@ -212,7 +212,7 @@ def test_one_that_takes_longer_tells_its_number(
         ),
     ],
 )
-def test_one_that_finds_nothing_is_a_typed_refusal(
+def test_failed_inspection_is_a_typed_error(
     counter: Counter, found: WorkerResult | Exception, status: int, code: str
 ) -> None:
     counter.inspector.found = found
@@ -223,7 +223,7 @@ def test_one_that_finds_nothing_is_a_typed_refusal(
     assert result["document"]["error"]["code"] == code
 
 
-def test_many_ask_at_once_and_one_looks(counter: Counter) -> None:
+def test_concurrent_requests_share_one_inspection(counter: Counter) -> None:
     """Over the socket: they all get the one that is under way."""
     counter.inspector.door.clear()
     numbers: list[int] = []
@@ -246,7 +246,7 @@ def test_many_ask_at_once_and_one_looks(counter: Counter) -> None:
     assert counter.inspector.asked == [("doctor",)]
 
 
-def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> None:
+def test_waiting_for_an_inspection_does_not_delay_jobs(counter: Counter) -> None:
     """An upgrade can be ordered, approved and followed while somebody looks and others wait."""
     counter.know(NEXT)
     counter.inspector.door.clear()
@@ -273,7 +273,7 @@ def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> 
     assert codes == ["NU-9325"] * 6
 
 
-def test_who_reads_slowly_holds_up_nobody(counter: Counter) -> None:
+def test_slow_reader_does_not_delay_others(counter: Counter) -> None:
     large = {"available": False, "hops": [], "rejected": [], "sql": "-- x\n" * 1_000_000}
     counter.inspector.found = WorkerResult(0, large)
     with answering(counter) as path:
@@ -290,7 +290,7 @@ def test_who_reads_slowly_holds_up_nobody(counter: Counter) -> None:
             one.close()
 
 
-def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> None:
+def test_bundle_with_a_database_value_is_withheld(counter: Counter) -> None:
     """That the process gives none is held elsewhere; here, that it stays so."""
     leaking: dict[str, Any] = {
         "parts": {}, "shown": {}, "leaks": [{"part": "log.txt", "column": "cases: a.b"}],
@@ -302,7 +302,7 @@ def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> 
     assert (result["exit_code"], result["document"]["archive"]) == (3, None)
 
 
-def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
+def test_agent_update_is_queued_as_a_job(counter: Counter) -> None:
     given = counter.ask(
         "POST", "/v1/jobs", {"kind": "self-update", "version": "0.2"}, OPERATOR
     ).document
@@ -317,7 +317,7 @@ def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
     assert kinds == [JobKind.SELF_UPDATE, JobKind.CHECK]
 
 
-def test_after_the_end_nobody_looks(counter: Counter) -> None:
+def test_no_inspection_starts_after_shutdown(counter: Counter) -> None:
     counter.inspections.close()
     answer = counter.ask("GET", "/v1/audit-log", user=READER)
     assert (answer.status, answer.code) == (409, "NU-9325")

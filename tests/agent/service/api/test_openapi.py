@@ -83,7 +83,7 @@ def keeps_to_its_description(case: schemathesis.Case[Any], session: requests.Ses
 
 
 @pytest.fixture(scope="module")
-def kept() -> Mapping[str, Callable[..., None]]:
+def operation_tests() -> Mapping[str, Callable[..., None]]:
     """A test of each operation; its requests are made up here and not while tests are collected.
 
     ``SCHEMA.parametrize()`` would make them up in every worker of a run.
@@ -102,14 +102,16 @@ def kept() -> Mapping[str, Callable[..., None]]:
 @pytest.mark.parametrize(
     "operation", [f"{r.method} {r.path_template}" for r in ROUTES if r.path_template != EVENTS_PATH]
 )
-def test_the_server_keeps_to_its_description(
-    operation: str, kept: Mapping[str, Callable[..., None]], session: requests.Session
+def test_server_conforms_to_its_description(
+    operation: str, operation_tests: Mapping[str, Callable[..., None]], session: requests.Session
 ) -> None:
-    kept[operation](session=session)
+    operation_tests[operation](session=session)
 
 
-def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> None:
-    assert len(kept) == len([route for route in ROUTES if route.path_template != EVENTS_PATH])
+def test_every_operation_is_tested(operation_tests: Mapping[str, Callable[..., None]]) -> None:
+    assert len(operation_tests) == len(
+        [route for route in ROUTES if route.path_template != EVENTS_PATH]
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> No
      f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/jobs", "/v1/jobs/1",
      "/v1/openapi.json"],
 )  # fmt: skip
-def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:
+def test_non_empty_answers_conform(session: requests.Session, address: str) -> None:
     route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
     answer = session.get(f"http://localhost{address}")
     assert answer.status_code == 200
@@ -163,7 +165,7 @@ def answers_of(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
                     yield f"{method} {address} {status} {kind}", content["schema"]
 
 
-def test_nothing_is_anything() -> None:
+def test_no_schema_is_untyped() -> None:
     places = {**DOCUMENT["components"]["schemas"], **dict(answers_of(DOCUMENT))}
     del places["Description"]  # whose form is OpenAPI's own
     assert [found for name, schema in places.items() for found in untyped(schema, name)] == []
@@ -176,18 +178,18 @@ def test_nothing_is_anything() -> None:
      {"anyOf": [{"type": "string"}, {}]}, {"type": "array", "items": {"description": "it"}}],
     ids=str,
 )  # fmt: skip
-def test_the_judge_of_that_sees_it(schema: object) -> None:
+def test_untyped_schema_is_detected(schema: object) -> None:
     assert list(untyped(schema, "here"))
 
 
-def test_few_descriptions_are_open_to_more() -> None:
+def test_open_schemas_are_listed() -> None:
     schemas = {**DOCUMENT["components"]["schemas"], **dict(answers_of(DOCUMENT))}
     assert {
         name for name, schema in schemas.items() if str(make_reference("Value")) in str(schema)
     } == OPEN
 
 
-def test_what_events_hold_is_described_by_the_names_that_have_words() -> None:
+def test_described_event_fields_have_labels() -> None:
     assert EVENT_FIELD_LABELS.keys() - set(EVENT_FIELDS) == set()
 
 
@@ -196,13 +198,13 @@ def test_every_answer_is_described() -> None:
     assert wanted == set(RESPONSES)
 
 
-def test_the_documentation_lists_every_address() -> None:
+def test_documentation_lists_every_address() -> None:
     text = GUIDE.read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z]+) (\S+)` \| (\w+) \|", text, re.MULTILINE)
     assert rows == [(r.method, r.path_template, r.role.value) for r in ROUTES]
 
 
-def test_the_documentation_has_the_names_of_fields() -> None:
+def test_documentation_names_every_field() -> None:
     text = GUIDE.read_text("utf-8")
     schemas = DOCUMENT["components"]["schemas"]
     jobs, inspections = (
@@ -223,5 +225,5 @@ def test_the_documentation_has_the_names_of_fields() -> None:
     assert set(re.findall(r"`\?(\w+)=", text)) == queries
 
 
-def test_the_server_gives_its_description(session: requests.Session) -> None:
+def test_server_serves_its_description(session: requests.Session) -> None:
     assert session.get("http://localhost/v1/openapi.json").json() == DOCUMENT

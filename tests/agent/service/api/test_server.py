@@ -27,7 +27,7 @@ from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
 
 
-def say(path: Path, content: bytes) -> bytes:
+def send_raw(path: Path, content: bytes) -> bytes:
     """Send bytes and return everything that comes back."""
     with connect_unix_socket(path, 30) as connection:
         connection.sendall(content)
@@ -39,9 +39,9 @@ def say(path: Path, content: bytes) -> bytes:
         return said
 
 
-def test_the_kernel_says_who_asks(counter: Counter) -> None:
+def test_caller_is_identified_by_the_kernel(counter: Counter) -> None:
     with answering(counter) as path:
-        said = say(
+        said = send_raw(
             path,
             b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Remote-Uid: 8\r\n"
             b"X-Remote-User: mail\r\nNcen-Updater.Peer-Uid: 8\r\n\r\n",
@@ -64,16 +64,16 @@ def test_the_kernel_says_who_asks(counter: Counter) -> None:
         b"\x00\xff" * 100,
     ],
 )
-def test_what_is_no_request(counter: Counter, content: bytes) -> None:
+def test_malformed_request_is_rejected(counter: Counter, content: bytes) -> None:
     before = counter.rows()
     with answering(counter) as path:
-        said = say(path, content)
+        said = send_raw(path, content)
         assert b" 500 " not in said.split(b"\r\n", 1)[0]
         assert SiteServiceClient(path, "en").get("/v1/status")["site"] == "ke-1"
     assert counter.rows() == before
 
 
-def test_clients_that_say_nothing_hold_nobody_up(counter: Counter) -> None:
+def test_silent_clients_do_not_block_others(counter: Counter) -> None:
     with answering(counter) as path:
         idle = [connect_unix_socket(path, 30) for _ in range(30)]
         try:
@@ -129,7 +129,7 @@ print(answered)
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize("user", ["root", OPERATOR, READER])
-def test_nobody_who_drips_keeps_anybody_out(counter: Counter, user: str) -> None:
+def test_slow_client_does_not_block_others(counter: Counter, user: str) -> None:
     """Neither root, nor another member, nor other programs of the one who drips."""
     with answering(counter) as path:
         path.chmod(0o666)
@@ -150,9 +150,7 @@ def test_nobody_who_drips_keeps_anybody_out(counter: Counter, user: str) -> None
                 attacker.kill()
 
 
-def test_who_had_to_leave_is_not_carried_out(
-    counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evicted_request_is_not_executed(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that waits for the rest of its request makes place for a newer one, and hears so."""
     monkeypatch.setattr(
         server,
@@ -175,7 +173,7 @@ def test_who_had_to_leave_is_not_carried_out(
     assert counter.rows() == before
 
 
-def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_header_has_its_own_timeout(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has said the head may take longer for the rest; who has not is cut off."""
     monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     with answering(counter) as path:
@@ -195,9 +193,7 @@ def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.Mo
             assert b" 201 " in honest.recv(4096)
 
 
-def test_an_answer_that_nobody_reads_has_an_end(
-    counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_answer_times_out(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes too long is cut off, whoever waits for it."""
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.1)
     monkeypatch.setattr(http_server, "RESPONSE_TIMEOUT_S", 0.1)
@@ -211,7 +207,7 @@ def test_an_answer_that_nobody_reads_has_an_end(
             over.set()
 
 
-def test_streams_leave_room_for_requests(counter: Counter) -> None:
+def test_streams_leave_connections_for_requests(counter: Counter) -> None:
     with answering(counter) as path:
         client = SiteServiceClient(path, "en")
         streams = [client.stream(0) for _ in range(MAX_STREAMS)]
@@ -228,7 +224,7 @@ def test_streams_leave_room_for_requests(counter: Counter) -> None:
             stream.close()  # type: ignore[attr-defined]
 
 
-def test_many_write_at_once(counter: Counter) -> None:
+def test_concurrent_writes_are_serialised(counter: Counter) -> None:
     counter.know(NEXT)
     codes: list[str] = []
 
@@ -252,7 +248,7 @@ def test_many_write_at_once(counter: Counter) -> None:
         assert [event.kind for event in journal.list_events()] == ["job-queued"]
 
 
-def test_after_its_end_nobody_answers(counter: Counter) -> None:
+def test_stopped_server_does_not_answer(counter: Counter) -> None:
     with answering(counter) as path:
         client = SiteServiceClient(path, "en")
         assert client.is_reachable()
@@ -262,7 +258,7 @@ def test_after_its_end_nobody_answers(counter: Counter) -> None:
     assert not path.exists()
 
 
-def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
+def test_slow_senders_do_not_block_others(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.5)
@@ -297,7 +293,7 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
                 thread.join()
 
 
-def test_a_stream_outlasts_the_time_for_its_request(
+def test_stream_outlasts_the_request_timeout(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.2)
@@ -319,7 +315,7 @@ def test_a_stream_outlasts_the_time_for_its_request(
         assert next(event.kind for event in events if event.kind != "service") == "after-the-cut"
 
 
-def test_command_for_another_file_is_not_answered_by_this_service(counter: Counter) -> None:
+def test_command_with_another_configuration_is_not_answered(counter: Counter) -> None:
     other = counter.site.root / "other.toml"
     with answering(counter) as path:
         other.write_text(f'{counter.site.config.read_text()}[service]\napi_socket = "{path}"\n')

@@ -59,7 +59,7 @@ def note(counter: Counter, *kinds: str) -> None:
             journal.record_event(kind, None, word="é\n")
 
 
-def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
+def test_stream_starts_after_an_event_number_and_continues(counter: Counter) -> None:
     note(counter, "first", "second")
     stream = messages(EventStreams(counter.context).open_stream(request("1")))
     assert next(stream)[0] == "service"
@@ -69,7 +69,7 @@ def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
     assert next(stream)[0] == "third"
 
 
-def test_without_a_number_from_now_on(counter: Counter) -> None:
+def test_stream_without_a_number_starts_with_new_events(counter: Counter) -> None:
     note(counter, "old")
     stream = messages(EventStreams(counter.context).open_stream(request()))
     assert next(stream)[0] == "service"
@@ -77,7 +77,7 @@ def test_without_a_number_from_now_on(counter: Counter) -> None:
     assert next(stream)[0] == "new"
 
 
-def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
+def test_many_events_arrive_completely_and_in_order(counter: Counter) -> None:
     note(counter, *(f"k{number}" for number in range(EVENT_BATCH_SIZE + 5)))
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
     next(stream)
@@ -85,7 +85,7 @@ def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
     assert numbers == list(range(1, EVENT_BATCH_SIZE + 6))
 
 
-def test_progress_comes_as_it_is_told(counter: Counter) -> None:
+def test_progress_is_streamed(counter: Counter) -> None:
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
     nothing = {"action": None, "reason": None, "status_read_at": None, "running": None}
     assert next(stream) == ("service", nothing)
@@ -104,7 +104,7 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     assert next(stream)[1]["running"] is None
 
 
-def test_a_look_that_decides_the_same_again_is_told_all_the_same(counter: Counter) -> None:
+def test_repeated_decision_is_streamed(counter: Counter) -> None:
     """So that who gave an order meanwhile knows whether the reason is an answer to it."""
     snapshots = counter.snapshots
     snapshots.handle_event(ServiceEvent("next", {"action": "wait", "reason": LazyText("because")}))
@@ -116,7 +116,7 @@ def test_a_look_that_decides_the_same_again_is_told_all_the_same(counter: Counte
     assert (told["reason"], told["status_read_at"]) == ("because", "2026-11-27T08:00:00Z")
 
 
-def test_a_sign_of_life(counter: Counter) -> None:
+def test_idle_stream_sends_heartbeats(counter: Counter) -> None:
     clock = Clock()
     stream = EventStreams(counter.context, monotonic=clock).open_stream(request("0"))
     parts = [next(stream) for _ in range(3)]
@@ -124,14 +124,14 @@ def test_a_sign_of_life(counter: Counter) -> None:
     assert clock.now >= HEARTBEAT_S
 
 
-def test_a_service_that_ends_ends_its_streams(counter: Counter) -> None:
+def test_stopping_service_ends_its_streams(counter: Counter) -> None:
     stream = EventStreams(counter.context).open_stream(request("0"))
     next(stream)
     counter.snapshots.close()
     assert len(list(stream)) == 1
 
 
-def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None:
+def test_unreadable_journal_ends_the_stream_with_an_error(counter: Counter) -> None:
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
     next(stream)
     counter.site.journal.write_bytes(b"nonsense")
@@ -143,7 +143,7 @@ def by(user: str) -> ApiRequest:
     return ApiRequest(identify_caller(uid_of(user), SETTINGS), "/v1/events", query={"after": "0"})
 
 
-def test_nobody_takes_all_places(counter: Counter) -> None:
+def test_one_user_cannot_occupy_all_streams(counter: Counter) -> None:
     """Two members could take all of them, and root would hear nothing of an upgrade."""
     streams = EventStreams(counter.context)
     kept = []
@@ -158,7 +158,7 @@ def test_nobody_takes_all_places(counter: Counter) -> None:
     streams.open_stream(by(NOBODY))
 
 
-def test_few_places_and_each_is_given_back(counter: Counter) -> None:
+def test_closed_stream_frees_its_slot(counter: Counter) -> None:
     streams = EventStreams(counter.context, max_streams=2)
     first, second = streams.open_stream(by(READER)), streams.open_stream(by(OPERATOR))
     with refused(TOO_MANY_STREAMS):
@@ -173,7 +173,7 @@ def test_few_places_and_each_is_given_back(counter: Counter) -> None:
         streams.open_stream(by(OPERATOR))
 
 
-def test_over_http_it_says_what_it_is(counter: Counter) -> None:
+def test_stream_has_its_content_type(counter: Counter) -> None:
     counter.snapshots.close()
     answer = counter.ask("GET", "/v1/events")
     assert answer.headers["Content-Type"] == "text/event-stream"

@@ -123,13 +123,11 @@ DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY
         ),
     ],
 )
-def test_when_the_application_is_down_and_nobody_does_that(
-    status: SiteStatus, down: bool | None
-) -> None:
+def test_unplanned_outage_is_detected(status: SiteStatus, down: bool | None) -> None:
     assert is_unplanned_outage(status) is down
 
 
-def test_an_outage_is_told_once_and_its_end_once() -> None:
+def test_outage_and_its_end_are_reported_once() -> None:
     """Not of a restart; and whatever is done about it, it ends when users can work."""
     told: dict[str, str] = {}
     since: datetime | None = None
@@ -287,7 +285,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
+def test_condition_is_reported_once(row: Row) -> None:
     news, told = detect_new_conditions(row.now, row.limits, {})
     assert tuple(item.kind for item in news) == row.kinds
     again, still = detect_new_conditions(
@@ -301,7 +299,7 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
     assert len(detect_new_conditions(row.now, row.limits, ended)[0]) == len(row.kinds)
 
 
-def test_people_still_needed_are_told_as_they_become_fewer() -> None:
+def test_missing_approvals_are_reported_as_they_decrease() -> None:
     limits = AlertSettings(required_approvals=2)
     _, told = detect_new_conditions(awaiting(), limits, {})
     news, _ = detect_new_conditions(awaiting(status=at(approvals=(YES,))), limits, told)
@@ -310,7 +308,7 @@ def test_people_still_needed_are_told_as_they_become_fewer() -> None:
     ]
 
 
-def test_nobody_is_asked_to_approve_what_was_found_before_the_last_event() -> None:
+def test_outdated_assessment_requests_no_approval() -> None:
     # 3.3.0 was installed, or failed, a moment ago, and the service has not looked since.
     behind = replace(CALM, journal=JournalSnapshot(last_event=2))
     _, told = detect_new_conditions(awaiting(replace(NEXT, binding="")), AlertSettings(), {})
@@ -323,7 +321,7 @@ def test_nobody_is_asked_to_approve_what_was_found_before_the_last_event() -> No
     ]
 
 
-def test_a_disk_at_the_bound_is_not_told_again_and_again() -> None:
+def test_disk_space_at_the_threshold_is_not_reported_repeatedly() -> None:
     _, told = detect_new_conditions(replace(CALM, free_percent={"state": 9.9}), AlertSettings(), {})
     _, told = detect_new_conditions(
         replace(CALM, free_percent={"state": 10.5}), AlertSettings(), told
@@ -345,7 +343,7 @@ def test_a_disk_at_the_bound_is_not_told_again_and_again() -> None:
     )
 
 
-def test_a_second_agent_that_is_given_up_is_told_alone() -> None:
+def test_each_rejected_agent_is_reported_once() -> None:
     one = replace(CALM, agent=AgentSelection("1.0", failed={"1.1": FailedAgent(1, NOW)}))
     _, told = detect_new_conditions(one, AlertSettings(), {})
     two = replace(

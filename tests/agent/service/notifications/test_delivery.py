@@ -114,7 +114,7 @@ def send_by_process(site: TrialSite, what: dict[str, object], limit_s: float = 6
 # ---- mail ----------------------------------------------------------------------------------------
 
 
-def test_a_mail_arrives_with_words_and_figures(site: TrialSite) -> None:
+def test_mail_contains_text_and_numbers(site: TrialSite) -> None:
     with mail_server() as box:
         by_mail(site, box.port)
         assert send_by_process(site, order("mail", FAILED, UPGRADED, left_out=3)) is None
@@ -130,7 +130,7 @@ def test_a_mail_arrives_with_words_and_figures(site: TrialSite) -> None:
     assert "not delivered: 3" in text
 
 
-def test_a_mail_speaks_the_language_of_the_site(site: TrialSite) -> None:
+def test_mail_uses_the_language_of_the_site(site: TrialSite) -> None:
     with mail_server() as box:
         by_mail(site, box.port, language="fr")
         assert send(site, order("mail", UPGRADED)) is None
@@ -140,7 +140,9 @@ def test_a_mail_speaks_the_language_of_the_site(site: TrialSite) -> None:
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_a_password_goes_over_tls(site: TrialSite, authority: Authority, security: str) -> None:
+def test_password_is_sent_only_over_tls(
+    site: TrialSite, authority: Authority, security: str
+) -> None:
     tls = authority.server_context(authority.certify("mail"))
     with mail_server(tls, password=PASSWORD, at_once=security == "tls") as box:
         by_mail(site, box.port, security, ca=authority.file, login=True)
@@ -149,7 +151,7 @@ def test_a_password_goes_over_tls(site: TrialSite, authority: Authority, securit
     assert len(box.mails) == 1
 
 
-def test_a_wrong_password_is_told_as_one(
+def test_wrong_password_is_reported(
     site: TrialSite, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     tls = authority.server_context(authority.certify("mail"))
@@ -161,7 +163,7 @@ def test_a_wrong_password_is_told_as_one(
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_a_server_of_another_authority_gets_nothing(
+def test_mail_server_with_an_untrusted_certificate_gets_nothing(
     site: TrialSite, authority: Authority, tmp_path: Path, security: str
 ) -> None:
     other = Authority(tmp_path / "other", "other")
@@ -173,21 +175,21 @@ def test_a_server_of_another_authority_gets_nothing(
     assert not box.mails
 
 
-def test_a_server_that_offers_no_tls_gets_nothing(site: TrialSite) -> None:
+def test_mail_server_without_tls_gets_nothing(site: TrialSite) -> None:
     with mail_server() as box:
         by_mail(site, box.port, "starttls")
         assert send(site, order("mail", UPGRADED)) == "NU-9605"
     assert not box.mails
 
 
-def test_a_server_that_refuses_the_message(site: TrialSite) -> None:
+def test_refused_message_is_reported(site: TrialSite) -> None:
     with mail_server() as box:
         box.refuse = "451 come back later"
         by_mail(site, box.port)
         assert send(site, order("mail", UPGRADED)) == "NU-9603"
 
 
-def test_one_address_that_is_refused_does_not_keep_the_others_from_it(site: TrialSite) -> None:
+def test_refused_address_does_not_block_the_others(site: TrialSite) -> None:
     with mail_server() as box:
         box.refuse_to = frozenset({"gone@example.org"})
         by_mail(site, box.port, to="gone@example.org")
@@ -197,7 +199,7 @@ def test_one_address_that_is_refused_does_not_keep_the_others_from_it(site: Tria
     assert len(box.mails) == 1
 
 
-def test_a_mail_server_that_is_down_or_silent(site: TrialSite) -> None:
+def test_unreachable_or_silent_mail_server_is_reported(site: TrialSite) -> None:
     with dead_port() as port:
         by_mail(site, port, timeout=0.2)
         assert send(site, order("mail", UPGRADED)) == "NU-9602"
@@ -207,7 +209,7 @@ def test_a_mail_server_that_is_down_or_silent(site: TrialSite) -> None:
 # ---- webhook -------------------------------------------------------------------------------------
 
 
-def test_a_webhook_is_signed_and_holds_values_and_words(
+def test_webhook_is_signed_and_contains_values_and_text(
     site: TrialSite, authority: Authority
 ) -> None:
     with hook_server(authority.server_context(authority.certify("hook"))) as hook:
@@ -245,7 +247,7 @@ class Refusal:
     ],
     ids=lambda row: row.name,
 )
-def test_only_2xx_counts(site: TrialSite, row: Refusal) -> None:
+def test_only_2xx_counts_as_delivered(site: TrialSite, row: Refusal) -> None:
     with hook_server() as hook:
         hook.status = row.status
         by_hook(site, f"http://127.0.0.1:{hook.port}/x")
@@ -253,7 +255,7 @@ def test_only_2xx_counts(site: TrialSite, row: Refusal) -> None:
         assert len(hook.posts) == 1
 
 
-def test_a_receiver_of_another_authority_gets_nothing(
+def test_webhook_with_an_untrusted_certificate_gets_nothing(
     site: TrialSite, authority: Authority, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path / "other", "other")
@@ -263,7 +265,7 @@ def test_a_receiver_of_another_authority_gets_nothing(
         assert not hook.posts
 
 
-def test_a_receiver_that_never_answers_is_left_after_a_time(site: TrialSite) -> None:
+def test_silent_webhook_receiver_times_out(site: TrialSite) -> None:
     with hook_server() as hook:
         hook.silent = True
         by_hook(site, f"http://127.0.0.1:{hook.port}/x")
@@ -275,7 +277,7 @@ def test_a_receiver_that_never_answers_is_left_after_a_time(site: TrialSite) -> 
 @pytest.mark.parametrize(
     ("secret", "mode", "code"), [(SECRET, 0o640, "NU-9609"), ("short", 0o600, "NU-9608")]
 )
-def test_a_secret_that_is_none_signs_nothing(
+def test_invalid_webhook_secret_sends_nothing(
     site: TrialSite, secret: str, mode: int, code: str
 ) -> None:
     with hook_server() as hook:
@@ -286,7 +288,7 @@ def test_a_secret_that_is_none_signs_nothing(
     assert not hook.posts
 
 
-def test_a_credential_of_systemd_serves_as_the_secret(
+def test_systemd_credential_provides_the_webhook_secret(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = site.root / "credentials"
@@ -322,7 +324,7 @@ def test_a_credential_of_systemd_serves_as_the_secret(
         },
     ],
 )
-def test_an_order_that_is_none_is_refused(site: TrialSite, bad: dict[str, object]) -> None:
+def test_invalid_send_request_is_refused(site: TrialSite, bad: dict[str, object]) -> None:
     told = send(site, bad) if bad else send_by_process(site, bad)
     assert told == "NU-9611"
 
@@ -354,7 +356,7 @@ def in_units(site: TrialSite, path: Path) -> None:
 
 
 @needs_activator
-def test_a_unit_sends_and_says_what_came_of_it(site: TrialSite, tmp_path: Path) -> None:
+def test_send_unit_reports_the_result(site: TrialSite, tmp_path: Path) -> None:
     path = tmp_path / "send.sock"
     with mail_server() as box:
         by_mail(site, box.port)
@@ -367,7 +369,7 @@ def test_a_unit_sends_and_says_what_came_of_it(site: TrialSite, tmp_path: Path) 
 
 
 @needs_activator
-def test_a_unit_that_gives_no_answer_is_not_waited_for(
+def test_send_unit_without_an_answer_is_not_awaited(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "send.sock"
@@ -377,7 +379,7 @@ def test_a_unit_that_gives_no_answer_is_not_waited_for(
 
 
 @needs_activator
-def test_a_unit_ends_with_who_asked(site: TrialSite, tmp_path: Path) -> None:
+def test_send_unit_ends_with_its_caller(site: TrialSite, tmp_path: Path) -> None:
     """Nobody would write down that the message was taken."""
     path = tmp_path / "send.sock"
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -393,7 +395,7 @@ def test_a_unit_ends_with_who_asked(site: TrialSite, tmp_path: Path) -> None:
                 assert connection.recv(1) == b""
 
 
-def test_a_site_with_units_sends_by_one(
+def test_systemd_site_sends_through_its_unit(
     site: TrialSite, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "send.sock"

@@ -70,7 +70,7 @@ def read(site: TrialSite, now: SiteStatus) -> dict[tuple[str, tuple[tuple[str, s
     return found
 
 
-def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
+def test_every_metric_has_its_value(site: TrialSite) -> None:
     found = read(site, FULL)
     assert {name.removeprefix(PREFIX) for name, _ in found} == set(METRIC_FAMILIES)
 
@@ -90,7 +90,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("availability_state", state="available") == 0
 
 
-def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
+def test_unknown_values_are_omitted(site: TrialSite) -> None:
     names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
     assert PREFIX + "availability_state" not in names
@@ -105,7 +105,7 @@ def test_labels_are_escaped() -> None:
     assert family.samples[0].labels == {"site": odd}
 
 
-def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> None:
+def test_metrics_file_is_complete_and_readable_by_the_collector(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
     write_metrics(path, [MetricSample.create("hold", 1)])
     write_metrics(path, [MetricSample.create("hold", 0)])
@@ -114,20 +114,20 @@ def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> Non
     assert path.read_text().endswith("ncen_updater_hold 0.0\n")
 
 
-def test_every_figure_is_documented() -> None:
+def test_every_metric_is_documented() -> None:
     text = MONITORING.read_text("utf-8")
     for name, (kind, _) in METRIC_FAMILIES.items():
         assert f"| `{PREFIX}{name}` | {kind} |" in text
 
 
-def test_every_kind_of_notification_is_documented() -> None:
+def test_every_notification_kind_is_documented() -> None:
     text = MONITORING.read_text("utf-8").partition("### Kinds")[2].partition("###")[0]
     kinds = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
     assert sorted(kinds) == sorted(NotificationKind)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_has_nothing_to_say(site: TrialSite) -> None:
+def test_promtool_accepts_the_metrics(site: TrialSite) -> None:
     outbox = Outbox(1).with_notifications(1, {}, [], ("mail",))
     samples = collect_metrics(
         load_config(site.config),

@@ -114,7 +114,7 @@ def trial(site: TrialSite) -> Trial:
     return made
 
 
-def test_a_message_when_the_application_goes_down_and_one_when_it_is_back(
+def test_outage_and_recovery_are_notified(
     site: TrialSite,
 ) -> None:
     """Nobody changed anything, and nobody looks: they are told all the same."""
@@ -143,7 +143,7 @@ def some_news(trial: Trial, version: str = "3.3.0") -> None:
         ApprovalStore(journal).add("0" * 64, version, {}, Actor("amina", 1001))
 
 
-def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> None:
+def test_events_before_the_first_start_are_not_notified(site: TrialSite) -> None:
     trial = Trial(site)
     some_news(trial)
     trial.teller().run_round()
@@ -155,7 +155,7 @@ def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> No
     assert trial.kinds() == ["approved"]
 
 
-def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
+def test_whole_upgrade_is_notified(trial: Trial) -> None:
     teller = trial.teller()
     with trial.journal() as journal:
         rehearsals = RehearsalStore(journal)
@@ -182,7 +182,7 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
     assert "Amina" not in repr(trial.orders)
 
 
-def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
+def test_failure_is_notified_by_its_code_only(trial: Trial) -> None:
     trial.site.open_change(StepName.MAINTENANCE_ON)
     with trial.journal() as journal:
         journal.record_event(
@@ -199,7 +199,7 @@ def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
     }  # fmt: skip
 
 
-def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> None:
+def test_failed_rehearsal_and_schedule_are_notified(trial: Trial) -> None:
     with trial.journal() as journal:
         RehearsalStore(journal).record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
         RehearsalStore(journal).record_end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
@@ -213,7 +213,7 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
     assert items[2]["values"] == {"version": "3.3.0", "by": "dana"}
 
 
-def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
+def test_adoption_approval_is_notified_as_such(trial: Trial) -> None:
     """Seen: "Release ? was approved by amina"; the reason is in the journal alone."""
     with trial.journal() as journal:
         amina, why = Actor("amina", 1001), "restored after the disk failed"
@@ -228,7 +228,7 @@ def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
     assert item["values"] == {"version": "3.2.4", "by": "amina"}
 
 
-def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
+def test_rollback_notification_names_the_code(trial: Trial) -> None:
     with trial.journal() as journal:
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6030", None)
         back = CHANGE.__class__(
@@ -244,7 +244,7 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
     assert item["urgent"] is True
 
 
-def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> None:
+def test_reverted_rollback_is_not_notified_as_a_failed_upgrade(trial: Trial) -> None:
     with trial.journal() as journal:
         back = CHANGE.__class__(
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
@@ -259,7 +259,7 @@ def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> N
 
 
 @pytest.mark.parametrize("instant", ["before", "after"])
-def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
+def test_kill_while_sending_neither_loses_nor_renumbers_a_message(
     trial: Trial, instant: str
 ) -> None:
     some_news(trial)
@@ -279,7 +279,7 @@ def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
     assert trial.kinds() == ["approved"] * tries + ["agent-updated"]
 
 
-def test_a_kill_between_looking_and_keeping_tells_it_next_time(
+def test_kill_before_saving_repeats_the_notification(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some_news(trial)
@@ -294,7 +294,7 @@ def test_a_kill_between_looking_and_keeping_tells_it_next_time(
     assert trial.kinds() == ["approved"]
 
 
-def test_a_server_that_is_down_is_tried_again_and_nothing_is_lost(trial: Trial) -> None:
+def test_failed_delivery_is_retried_without_loss(trial: Trial) -> None:
     some_news(trial)
     trial.code = "NU-9602"
     teller = trial.teller()
@@ -311,7 +311,7 @@ def test_a_server_that_is_down_is_tried_again_and_nothing_is_lost(trial: Trial) 
     assert len({order["id"] for order in trial.orders}) == 1
 
 
-def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial) -> None:
+def test_clock_set_back_delays_a_retry_by_at_most_an_hour(trial: Trial) -> None:
     some_news(trial)
     trial.code = "NU-9602"
     teller = trial.teller()
@@ -320,7 +320,7 @@ def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial)
     assert teller.run_round() <= trial.now + timedelta(hours=1)
 
 
-def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
+def test_lasting_condition_is_notified_once_across_restarts(trial: Trial) -> None:
     found = Assessment(last_event=1, current="3.2.4", target="3.3.0")
     ServiceStateFile(trial.service_state).save(ServiceState(assessment=found))
     for _ in range(3):
@@ -328,7 +328,7 @@ def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> N
     assert trial.kinds() == ["available"]
 
 
-def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial: Trial) -> None:
+def test_unreadable_journal_is_notified_with_later_events(trial: Trial) -> None:
     some_news(trial)
     aside = trial.site.journal.with_name("aside")
     trial.site.journal.rename(aside)
@@ -340,7 +340,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial
     assert trial.kinds() == ["intervention-required", "approved"]
 
 
-def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial: Trial) -> None:
+def test_changed_configuration_applies_and_a_broken_one_does_not(trial: Trial) -> None:
     teller = trial.teller()
     whole = trial.site.config.read_text()
     trial.site.config.write_text(whole + "[nonsense]\n")
@@ -357,7 +357,7 @@ def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial
     assert trial.kinds() == ["approved", "agent-updated"]
 
 
-def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:
+def test_replaced_journal_notifies_nothing_old(trial: Trial) -> None:
     for number in range(3):
         with trial.journal() as journal:
             journal.record_event("x", None, number=number)
@@ -369,7 +369,7 @@ def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:
     assert trial.kinds() == []
 
 
-def test_nobody_is_told_where_nobody_is_named(trial: Trial) -> None:
+def test_site_without_recipients_notifies_nobody(trial: Trial) -> None:
     text = trial.site.config.read_text()
     trial.site.config.write_text(text.replace(NOTIFY, ""))
     some_news(trial)

@@ -28,7 +28,7 @@ def news(
     return Notification.create(f"event {number}", kind, at, version="3.3.0")
 
 
-def test_news_wait_on_each_way_until_they_were_told_there() -> None:
+def test_notifications_wait_per_channel_until_delivered() -> None:
     box = Outbox(0).with_notifications(3, {}, [news(1), news(2)], WAYS)
     box = box.start_delivery("mail", ("event 1", "event 2")).mark_sent("mail", AT)
     assert box.channels["mail"].pending == ()
@@ -37,7 +37,7 @@ def test_news_wait_on_each_way_until_they_were_told_there() -> None:
     assert box.notifications == {}
 
 
-def test_a_message_keeps_its_number_and_content_over_tries() -> None:
+def test_message_keeps_its_id_and_content_across_retries() -> None:
     box = Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
     again = box.mark_failed("mail", AT).with_notifications(2, {}, [news(2)], WAYS)
     assert again.channels["mail"].message == box.channels["mail"].message
@@ -50,7 +50,7 @@ def test_a_message_keeps_its_number_and_content_over_tries() -> None:
     assert other != box.channels["mail"].message
 
 
-def test_the_same_news_twice_is_one() -> None:
+def test_duplicate_notification_is_stored_once() -> None:
     box = (
         Outbox(0)
         .with_notifications(1, {}, [news(1)], WAYS)
@@ -59,7 +59,7 @@ def test_the_same_news_twice_is_one() -> None:
     assert box.channels["mail"].pending == ("event 1",)
 
 
-def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
+def test_removed_channel_is_dropped() -> None:
     box = (
         Outbox(0)
         .with_notifications(1, {}, [news(1)], WAYS)
@@ -68,7 +68,7 @@ def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
     assert set(box.channels) == {"mail"}
 
 
-def test_what_nobody_took_is_given_up_and_counted() -> None:
+def test_undelivered_notifications_expire_and_are_counted() -> None:
     old = AT - MAX_AGE
     box = (
         Outbox(0)
@@ -88,13 +88,13 @@ def test_what_nobody_took_is_given_up_and_counted() -> None:
     assert box.channels["mail"].dropped == 5
 
 
-def test_what_is_being_sent_is_not_given_up() -> None:
+def test_notification_being_sent_does_not_expire() -> None:
     box = Outbox(0).with_notifications(9, {}, [news(1, at=AT - MAX_AGE)], ("mail",))
     box = box.start_delivery("mail", ("event 1",)).without_expired(AT)
     assert box.channels["mail"].pending == ("event 1",)
 
 
-def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
+def test_outbox_file_round_trips(tmp_path: Path) -> None:
     file = OutboxFile(tmp_path / "outbox.json")
     assert file.load() is None
     box = Outbox(5).with_notifications(7, {"available": "3.3.0"}, [news(1), news(2)], WAYS)
@@ -119,7 +119,7 @@ STORED = """{"channels": {
  "reported": {"available": "3.3.0"}, "schema": 1}"""
 
 
-def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+def test_earlier_outbox_is_read_and_written_unchanged(tmp_path: Path) -> None:
     """An agent that goes back reads what the newer one wrote."""
     path = tmp_path / "outbox.json"
     path.write_text(STORED)
@@ -139,7 +139,7 @@ def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -
      b'{"schema": 1, "event": 1, "told": {}, "notifications": [{}], "ways": {}}',
      b'{"schema": 1, "event": 1, "told": {}, "notifications": [], "ways": {"mail": 3}}'],
 )  # fmt: skip
-def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
+def test_damaged_outbox_is_set_aside(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "outbox.json"
     path.write_bytes(content)
     assert OutboxFile(path).load() is None
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
     assert path.with_suffix(".damaged").read_bytes() == content
 
 
-def test_a_message_whose_news_are_gone_is_none(tmp_path: Path) -> None:
+def test_message_without_notifications_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "outbox.json"
     file = OutboxFile(path)
     file.save(

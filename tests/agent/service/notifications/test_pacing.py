@@ -103,12 +103,12 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_who_is_told_when(row: Row) -> None:
+def test_sending_is_decided(row: Row) -> None:
     limits = MessageLimits(row.per_hour, timedelta(minutes=5))
     assert decide_sending(row.waiting, map(ago, row.sent), NOW, limits) == row.expected
 
 
-def test_a_message_holds_so_much_and_the_urgent_first() -> None:
+def test_message_is_bounded_and_urgent_first() -> None:
     many = [calm(f"{n:03}", 100 - n) for n in range(MAX_PER_MESSAGE)] + [urgent("u", 0)]
     decided = decide_sending(many, (), NOW, MessageLimits(3, timedelta()))
     assert isinstance(decided, SendNow)
@@ -117,7 +117,7 @@ def test_a_message_holds_so_much_and_the_urgent_first() -> None:
     assert "049" not in decided.ids
 
 
-def test_never_more_than_so_many_in_any_hour() -> None:
+def test_hourly_limit_is_never_exceeded() -> None:
     kinds = (NotificationKind.AVAILABLE, NotificationKind.INTERVENTION_REQUIRED)
     sent: list[datetime] = []
     at = NOW
@@ -134,5 +134,5 @@ def test_never_more_than_so_many_in_any_hour() -> None:
 @pytest.mark.parametrize(
     ("failures", "minutes"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (5000, 60)]
 )
-def test_tries_grow_apart_to_an_hour(failures: int, minutes: int) -> None:
+def test_retry_delays_grow_to_an_hour(failures: int, minutes: int) -> None:
     assert compute_retry_at(NOW, failures) == NOW + timedelta(minutes=minutes)

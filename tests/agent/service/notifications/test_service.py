@@ -86,12 +86,12 @@ def subjects(box: MailBox) -> list[str]:
 
 
 @pytest.fixture
-def port_of_nobody() -> Iterator[int]:
+def unused_port() -> Iterator[int]:
     with dead_port() as port:
         yield port
 
 
-def test_news_arrive_once_over_a_kill(site: TrialSite) -> None:
+def test_notifications_arrive_once_despite_a_kill(site: TrialSite) -> None:
     with mail_server() as box:
         told = threading.Condition()
         take = box.handle_DATA
@@ -130,10 +130,8 @@ def test_news_arrive_once_over_a_kill(site: TrialSite) -> None:
     assert "ncen_updater_loop_timestamp_seconds" in metrics
 
 
-def test_what_cannot_be_told_keeps_nothing_from_going_on(
-    site: TrialSite, port_of_nobody: int
-) -> None:
-    configure(site, port_of_nobody)  # a mail server that says nothing
+def test_failed_notification_does_not_stop_the_service(site: TrialSite, unused_port: int) -> None:
+    configure(site, unused_port)  # a mail server that says nothing
     (site.root / "metrics.prom").mkdir()  # and metrics that cannot be written
     with running(site) as service:
         service.wait_for("service.loop wait")

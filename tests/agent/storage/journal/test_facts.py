@@ -80,7 +80,7 @@ STORED: dict[str, object] = {
 OF_A_NEWER_AGENT: dict[str, object] = {"of_a_newer_agent": {"x": [1, None]}}
 
 
-def test_every_fact_has_the_form_that_it_always_had() -> None:
+def test_stored_form_of_every_fact_is_stable() -> None:
     stored = {**STORED, **OF_A_NEWER_AGENT}
     facts = ChangeFacts.from_json(stored)
     assert json.dumps(facts.to_json(), sort_keys=True) == json.dumps(stored, sort_keys=True)
@@ -93,12 +93,12 @@ def test_every_fact_has_the_form_that_it_always_had() -> None:
     assert facts.unknown_facts == OF_A_NEWER_AGENT
 
 
-def test_what_was_never_kept_is_not_written() -> None:
+def test_unset_facts_are_not_written() -> None:
     assert NO_FACTS.to_json() == {}
     assert ChangeFacts.from_json({"soak_started_at": None}) == NO_FACTS
 
 
-def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
+def test_facts_are_merged_with_stored_ones(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
         journal.begin_change(CHANGE, ChangeFacts(unknown_facts=OF_A_NEWER_AGENT))
@@ -133,7 +133,7 @@ def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
         ("soak_started_at", "yesterday"),
     ],
 )
-def test_a_fact_of_another_kind_makes_the_journal_unreadable(
+def test_fact_of_another_type_makes_the_journal_unreadable(
     tmp_path: Path, name: str, odd: object
 ) -> None:
     path = tmp_path / "journal.sqlite"

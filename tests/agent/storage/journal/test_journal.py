@@ -55,7 +55,7 @@ def journal(path: Path) -> Iterator[Journal]:
         yield journal
 
 
-def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
+def test_change_is_stored_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
     journal.begin_change(CHANGE, ChangeFacts(lost_records=1))
     journal.record_step(
         CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy_plan={"x": {"oid": 5}})
@@ -74,7 +74,7 @@ def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -
         assert again.verify_chain() == 3
 
 
-def test_one_open_change_at_a_time(journal: Journal) -> None:
+def test_one_change_is_open_at_a_time(journal: Journal) -> None:
     journal.begin_change(CHANGE)
     with refused(OPEN_CHANGE, match="abcdefgh"):
         journal.begin_change(OTHER)
@@ -83,14 +83,14 @@ def test_one_open_change_at_a_time(journal: Journal) -> None:
     assert [change.id for change in journal.list_changes()] == ["zzzzzzzz", "abcdefgh"]
 
 
-def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
+def test_newest_change_is_the_last_record_despite_clock_changes(journal: Journal) -> None:
     journal.begin_change(OTHER)
     journal.set_change_state(OTHER.id, ChangeState.REVERTED)
     journal.begin_change(CHANGE)  # the clock was set back
     assert [change.id for change in journal.list_changes()] == [CHANGE.id, OTHER.id]
 
 
-def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path) -> None:
+def test_newest_rehearsal_is_the_last_record_despite_clock_changes(path: Path) -> None:
     times = [AT + timedelta(days=1), AT + timedelta(days=1)] * 2 + [AT] * 4
     with Journal.create(path, now=lambda: times.pop(0)) as journal:
         rehearsals = RehearsalStore(journal)
@@ -103,7 +103,7 @@ def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path
     assert found.id == "bbbbbbbb", "or it would be rehearsed again and again"
 
 
-def test_the_commit_is_one_record(journal: Journal) -> None:
+def test_commit_is_one_record(journal: Journal) -> None:
     journal.begin_change(CHANGE)
     journal.commit_change(CHANGE.id)
     change = journal.read_change(CHANGE.id)
@@ -112,7 +112,7 @@ def test_the_commit_is_one_record(journal: Journal) -> None:
     assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [CHANGE.id]
 
 
-def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
+def test_change_without_copies_has_no_previous_databases(journal: Journal) -> None:
     journal.begin_change(CHANGE, ChangeFacts(no_copy=True))
     journal.commit_change(CHANGE.id)
     assert not SiteHistory(journal).list_previous_databases()
@@ -124,7 +124,7 @@ def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
     assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [OTHER.id]
 
 
-def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:
+def test_rollback_supersedes_a_failed_soak_in_one_transaction(journal: Journal) -> None:
     journal.begin_change(CHANGE)
     journal.commit_change(CHANGE.id)
     journal.begin_change(OTHER, superseded_change=CHANGE.id)
@@ -134,23 +134,23 @@ def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journ
     assert open_change.id == OTHER.id
 
 
-def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
+def test_journal_is_not_readable_by_others(journal: Journal, path: Path) -> None:
     assert path.stat().st_mode & 0o027 == 0
 
 
-def test_create_never_replaces(journal: Journal, path: Path) -> None:
+def test_create_never_replaces_a_journal(journal: Journal, path: Path) -> None:
     journal.begin_change(CHANGE)
     with refused(JOURNAL_EXISTS):
         Journal.create(path)
 
 
-def test_open_never_creates(path: Path) -> None:
+def test_open_never_creates_a_journal(path: Path) -> None:
     with pytest.raises(JournalMissingError):
         Journal.open(path)
     assert not path.exists()
 
 
-def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
+def test_special_file_is_refused(tmp_path: Path) -> None:
     directory, fifo, astray = (tmp_path / name for name in ("directory", "fifo", "astray"))
     directory.mkdir()
     os.mkfifo(fifo)
@@ -181,7 +181,7 @@ def _edit(path: Path, sql: str) -> None:
         "DROP TABLE events",
     ],
 )
-def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -> None:
+def test_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -> None:
     journal.begin_change(CHANGE)
     journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
     journal.record_step(CHANGE.id, StepName.FETCH, StepState.DONE)
@@ -193,7 +193,7 @@ def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 4096, 5000, 12_288])
-def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
+def test_truncated_journal_is_refused_and_preserved(
     journal: Journal, path: Path, kept: int
 ) -> None:
     journal.begin_change(CHANGE)
@@ -205,7 +205,7 @@ def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
     assert path.read_bytes() == content
 
 
-def test_what_cannot_be_written_is_an_error(journal: Journal, path: Path) -> None:
+def test_failed_write_is_an_error(journal: Journal, path: Path) -> None:
     journal.begin_change(CHANGE)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -232,7 +232,7 @@ with journal.transaction() as connection:
 
 
 @pytest.mark.parametrize("records", [0, 1, 7])
-def test_a_killed_writer_leaves_what_it_acknowledged(
+def test_killed_writer_loses_no_acknowledged_record(
     journal: Journal, path: Path, records: int
 ) -> None:
     journal.begin_change(CHANGE)
@@ -263,7 +263,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: Path) -> None:
+def test_interrupted_write_is_tolerated_by_readers(journal: Journal, path: Path) -> None:
     """Seen: after a SIGKILL in a write every look called a good journal untrustworthy (NU-6002)."""
     journal.begin_change(CHANGE)
     journal.close()
@@ -276,7 +276,7 @@ def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: P
     assert change.id == CHANGE.id
 
 
-def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
+def test_interrupted_write_without_write_access_is_reported(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.begin_change(CHANGE)
@@ -289,7 +289,7 @@ def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
         Journal.open(path, read_only=True)
 
 
-def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
+def test_bad_releases_and_holds_are_stored(journal: Journal) -> None:
     memory = SiteHistory(journal)
     memory.mark_bad("ncen", "3.3.0", "NU-4006", None)
     memory.mark_bad("ncen", "3.3.0", "NU-6008", None)
@@ -303,18 +303,16 @@ def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
     assert journal.verify_chain() == 5
 
 
-def test_the_first_event_is_there_from_the_very_beginning(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_event_is_written_at_creation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal without it would be one that nobody may make again, and that knows nothing."""
 
-    def torn(source: Path, _target: Path) -> None:
+    def interrupt(source: Path, _target: Path) -> None:
         with Journal.open(source) as journal:
             assert [event.kind for event in journal.list_events()] == ["adopted"]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ncen_updater.common.atomic_files.rename_entry", torn)
+        patched.setattr("ncen_updater.common.atomic_files.rename_entry", interrupt)
         with pytest.raises(KeyboardInterrupt):
             Journal.create(path, first_event=("adopted", {"release": "3.2.4"}))
     assert not path.exists()

@@ -52,7 +52,7 @@ def fill(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [StepName.COPY, StepName.CUT_OVER, StepName.HEALTH])
-def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName) -> None:
+def test_full_disk_in_the_downtime_reverts(small_disk: Path, step: StepName) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
 
@@ -68,7 +68,7 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
         journal.verify_chain()
 
 
-def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
+def test_step_that_fills_the_disk_reverts(small_disk: Path) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
         copy = trial.steps[StepName.COPY]
@@ -84,7 +84,7 @@ def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
         assert "undo maintenance-on" in trial.calls
 
 
-def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path) -> None:
+def test_full_disk_after_the_commit_lets_users_in(small_disk: Path) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
 
@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path)
         assert StepName.MAINTENANCE_OFF in trial.calls
 
 
-def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
+def test_resume_on_a_full_disk_reverts(small_disk: Path) -> None:
     class Power(BaseException):
         """Nothing is undone."""
 
@@ -117,7 +117,7 @@ def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
         assert trial.state() is ChangeState.REVERTED
 
 
-def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
+def test_change_does_not_start_without_the_reserve(small_disk: Path) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
         (small_disk / "rubbish").write_bytes(bytes((8 << 20) - RESERVE_BYTES))
@@ -127,7 +127,7 @@ def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
         assert trial.state() is ChangeState.REVERTED
 
 
-def test_the_reserve_is_kept_whole_and_only_once(tmp_path: Path) -> None:
+def test_reserve_is_allocated_once(tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
     path = get_reserve_path(journal)
     path.write_bytes(b"torn")

@@ -16,7 +16,9 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 
 
-def test_it_names_who_what_and_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_record_names_actor_action_and_object(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     with Journal.create(tmp_path / "journal") as journal:
         consent, orders = ApprovalStore(journal), JobQueue(journal)

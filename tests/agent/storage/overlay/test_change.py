@@ -77,7 +77,7 @@ def applied(demo: DemoSite, site: Site) -> str:
     return name
 
 
-def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite) -> None:
+def test_local_overlay_is_merged_rejected_and_restored(demo: DemoSite) -> None:
     site = refreshed(demo)
     applied(demo, site)
     assert seen(demo, "texts/sw")["seizure"]["saved"] == "Imehifadhiwa {ref}"
@@ -107,7 +107,7 @@ def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite)
     assert json.loads((demo.country / "i18n/sw.json").read_text("utf-8")) == mended
 
 
-def test_a_translation_that_comes_in_between_forgets_nothing(demo: DemoSite) -> None:
+def test_imported_translation_preserves_earlier_texts(demo: DemoSite) -> None:
     """Seen: what only the earlier release has was not brought back after an import."""
     site = refreshed(demo)
     applied(demo, site)
@@ -120,7 +120,7 @@ def test_a_translation_that_comes_in_between_forgets_nothing(demo: DemoSite) -> 
     assert seen(demo, "texts/sw")["menu"]["fax"] == "Faksi"
 
 
-def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:
+def test_reverted_change_restores_the_previous_layer() -> None:
     with running_site("3.2.4", "3.3.0", own_words=True, faults="never-healthy = true\n") as demo:
         site = refreshed(demo)
         before = applied(demo, site)
@@ -136,7 +136,7 @@ def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:
             assert [c.state for c in journal.list_changes()] == [ChangeState.REVERTED] * 2
 
 
-def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
+def test_invalid_setting_blocks_before_the_downtime(
     demo: DemoSite,
 ) -> None:
     site = refreshed(demo)
@@ -148,7 +148,7 @@ def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
     assert demo.app_running()
 
 
-def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
+def test_plan_lists_the_overlay_and_binds_only_settings(demo: DemoSite) -> None:
     site = refreshed(demo)
 
     def planned() -> tuple[str, list[dict[str, Any]]]:
@@ -174,7 +174,7 @@ def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
     assert planned()[0] != digest
 
 
-def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
+def test_switch_is_repeatable_and_reversible_at_any_instant(demo: DemoSite) -> None:
     """Between the two links as well: undoing knows what was there, and both are looked at."""
     site = refreshed(demo)
     Operations(site, SilentProgress()).upgrade(NEW)
@@ -199,7 +199,7 @@ def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
         assert step.is_done(context)
 
 
-def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> None:
+def test_unusable_texts_are_reported_at_import(demo: DemoSite) -> None:
     """Seen: "nCEN shows them", of which one lacked a placeholder and was not shown."""
     live = LiveSite(demo, demo.root.parent / "feed")
     came = demo.root / "pt.json"
@@ -221,7 +221,7 @@ def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> N
     assert [data.get("language") for data in told] == ["pt", None]
 
 
-def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSite) -> None:
+def test_doctor_lists_undeclared_and_unused_overlay_files(demo: DemoSite) -> None:
     site = refreshed(demo)
     write(demo, "i18n/sw.po", "")
     found = check_overlay(site, OLD)

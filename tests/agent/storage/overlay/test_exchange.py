@@ -13,7 +13,7 @@ from ncen_updater.agent.storage.overlay.translation_exchange import (
 from ncen_updater.formats.manifest import OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, UnusableFileError
 from ncen_updater.formats.texts.file_formats import FORMATS
-from tests.agent.storage.overlay.making import catalogue, declared, shipped
+from tests.agent.storage.overlay.factories import catalogue, declared, shipped
 
 JSON, PO = OverlayFormat.JSON, OverlayFormat.PO
 BASE = shipped(JSON, {}, {"a": "A", "b": "B"})
@@ -29,12 +29,12 @@ def _exported(own: TextCatalog = OWN, *, everything: bool = False) -> TextCatalo
     return FORMATS[PO].read(written)
 
 
-def test_only_what_is_new_outdated_or_refused_goes_out() -> None:
+def test_export_contains_only_new_outdated_and_rejected_texts() -> None:
     assert list(_exported()) == [("b", "B {x}"), ("c", "C")]
     assert list(_exported(everything=True)) == [("a", "A"), ("b", "B {x}"), ("c", "C")]
 
 
-def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
+def test_imported_texts_belong_to_the_exported_release() -> None:
     came = FORMATS[PO].read(
         'msgid ""\nmsgstr "Language: sw\\n"\n\nmsgctxt "b"\nmsgid "B {x}"\nmsgstr "2 {x}"\n\n'
         'msgctxt "c"\nmsgid "C"\nmsgstr "3"\n\nmsgctxt "nowhere"\nmsgid "N"\nmsgstr "4"\n'
@@ -58,7 +58,7 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
     }
 
 
-def test_a_file_of_something_else_is_refused_whole() -> None:
+def test_foreign_file_is_rejected_completely() -> None:
     came = FORMATS[JSON].read('{"x": "1", "y": "2"}')
     with pytest.raises(UnusableFileError):
         import_translations(came, OWN, [THEIRS], is_po=False, as_po=False)

@@ -23,8 +23,8 @@ from ncen_updater.common.atomic_files import is_partial_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.formats.tree import scan_tree
-from tests.agent.storage.overlay.making import TEXTS
-from tests.agent.storage.slots.making import document_for
+from tests.agent.storage.overlay.factories import TEXTS
+from tests.agent.storage.slots.factories import document_for
 from tests.support.killing import killed_at
 from tests.support.trees import remove_tree
 
@@ -81,7 +81,7 @@ def place(tmp_path: Path) -> Place:
     return made
 
 
-def test_two_languages_of_the_release_and_a_third_of_the_country(place: Place) -> None:
+def test_two_release_languages_and_one_local_language_are_merged(place: Place) -> None:
     place.write("i18n/fr.json", '{"a": "mine"}')
     place.write("i18n/sw.json", '{"a": "sw-A", "b": "sw-B"}')
     place.layer.switch_current(place.layer.build_merged(None, OLD))
@@ -102,7 +102,7 @@ def test_two_languages_of_the_release_and_a_third_of_the_country(place: Place) -
     assert "  unusable local texts: 1" in said
 
 
-def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:
+def test_local_edits_are_merged_in_a_rollback(place: Place) -> None:
     place.write("i18n/sw.json", '{"b": "sw-B {x}"}')
     place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     place.write("i18n/sw.json", '{"b": "sw-B {x}", "a": "since"}')
@@ -116,7 +116,7 @@ def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:
     assert json.loads((place.own / "i18n/sw.json").read_text()) == {"b": "sw-B {x}", "a": "since"}
 
 
-def test_a_translation_that_comes_back_lets_no_other_text_be_forgotten(place: Place) -> None:
+def test_imported_translation_preserves_other_texts(place: Place) -> None:
     older = Version("3.2.0")
     ship = {"app/i18n/en.json": '{"a": "A", "fax": "Fax"}', "app/s.ini": "[net]\nhost=h\n"}
     place.ship(older, [TEXTS, SETTINGS], ship)
@@ -131,7 +131,7 @@ def test_a_translation_that_comes_back_lets_no_other_text_be_forgotten(place: Pl
     assert place.merged("app/i18n/sw.json") == {"fax": "sw-Fax", "a": "sw-A"}
 
 
-def test_the_same_bytes_are_built_once_and_another_text_gives_another_name(place: Place) -> None:
+def test_merge_is_built_once_and_changes_its_name_with_its_content(place: Place) -> None:
     place.write("i18n/sw.json", '{"a": "one"}')
     first = place.layer.build_merged(OLD, NEW)
     assert place.layer.build_merged(OLD, NEW) == first
@@ -140,7 +140,7 @@ def test_the_same_bytes_are_built_once_and_another_text_gives_another_name(place
     assert not [p for p in place.layer.merged_directory.iterdir() if p.name.endswith(".partial")]
 
 
-def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: Place) -> None:
+def test_merged_files_have_the_owner_and_mode_of_the_local_files(place: Place) -> None:
     own = place.write("s.ini", "[net]\nport = 5\n")
     own.chmod(0o640)
     if os.geteuid() == 0:
@@ -151,7 +151,7 @@ def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: P
     assert (made.st_uid, made.st_gid) == (own.stat().st_uid, own.stat().st_gid)
 
 
-def test_the_application_enters_what_a_unit_of_the_package_merged(place: Place) -> None:
+def test_application_reads_files_merged_by_the_unit(place: Place) -> None:
     """Seen: with the mask of the units (0077) nobody but root could enter it."""
     place.write("i18n/fr.json", '{"a": "mine"}')
     before = os.umask(0o077)
@@ -169,7 +169,7 @@ def test_the_application_enters_what_a_unit_of_the_package_merged(place: Place) 
     assert stat.S_IMODE((current / "app/i18n/en.json").stat().st_mode) == 0o644
 
 
-def test_a_file_that_fewer_may_read_is_merged_anew(place: Place) -> None:
+def test_restricted_file_is_merged_again(place: Place) -> None:
     own = place.write("s.ini", "[net]\nport = 5\n")
     own.chmod(0o644)
     place.layer.switch_current(place.layer.build_merged(OLD, NEW))
@@ -179,7 +179,7 @@ def test_a_file_that_fewer_may_read_is_merged_anew(place: Place) -> None:
     assert stat.S_IMODE(made.st_mode) == 0o400
 
 
-def test_settings_that_the_release_cannot_run_with_block_and_tell_no_value(place: Place) -> None:
+def test_unsuitable_settings_block_without_revealing_values(place: Place) -> None:
     place.write("s.ini", "[net]\nhost =\nport = topsecret\n")
     report = place.layer.make_report(OLD, NEW)
     found = list(judge_overlay(report))
@@ -191,7 +191,7 @@ def test_settings_that_the_release_cannot_run_with_block_and_tell_no_value(place
     assert place.layer.make_report(OLD, NEW).settings_digest != report.settings_digest
 
 
-def test_an_approval_binds_settings_and_no_wording(place: Place) -> None:
+def test_approval_binds_settings_but_not_texts(place: Place) -> None:
     place.write("i18n/sw.json", '{"a": "one"}')
     assert place.layer.make_report(OLD, NEW).settings_digest is None
     place.write("s.ini", "[net]\nport = 7\n")
@@ -221,7 +221,7 @@ WRONG: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_what_cannot_be_read_never_stops_a_change_and_is_told(
+def test_unreadable_texts_are_reported_and_do_not_block(
     place: Place, wrong: Callable[[Path], object]
 ) -> None:
     (place.own / "i18n").mkdir()
@@ -234,13 +234,13 @@ def test_what_cannot_be_read_never_stops_a_change_and_is_told(
 
 
 @pytest.mark.parametrize("wrong", [_link, os.mkfifo, _directory], ids=["link", "pipe", "directory"])
-def test_settings_that_cannot_be_read_block(place: Place, wrong: Callable[[Path], object]) -> None:
+def test_unreadable_settings_block(place: Place, wrong: Callable[[Path], object]) -> None:
     wrong(place.own / "s.ini")
     found = list(judge_overlay(place.layer.make_report(OLD, NEW)))
     assert [(f.code, f.severity) for f in found] == [("NU-6351", Severity.CRITICAL)]
 
 
-def test_a_link_on_the_way_leads_nowhere(place: Place, tmp_path: Path) -> None:
+def test_symlink_in_the_overlay_is_not_followed(place: Place, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "fr.json").write_text('{"a": "planted"}')
@@ -249,7 +249,7 @@ def test_a_link_on_the_way_leads_nowhere(place: Place, tmp_path: Path) -> None:
     assert place.merged("app/i18n/fr.json") == {"a": "fr-A"}
 
 
-def test_files_that_no_release_names_are_listed(place: Place) -> None:
+def test_undeclared_files_are_listed(place: Place) -> None:
     place.write("i18n/sw.json", "{}")
     place.write("i18n/sw.json.bak", "{}")
     place.write("old/sw.po", "")
@@ -260,9 +260,7 @@ def test_files_that_no_release_names_are_listed(place: Place) -> None:
     )
 
 
-def test_a_merge_that_is_killed_at_any_instant_leaves_the_old_texts_or_the_new(
-    place: Place, tmp_path: Path
-) -> None:
+def test_kill_while_merging_leaves_old_or_new_texts(place: Place, tmp_path: Path) -> None:
     def merge() -> None:
         place.layer.switch_current(place.layer.build_merged(None, NEW))
 
@@ -291,7 +289,7 @@ def test_a_merge_that_is_killed_at_any_instant_leaves_the_old_texts_or_the_new(
     assert read == sorted(read, key=["old", "new"].index), "and never back"
 
 
-def test_what_was_merged_goes_with_its_slot(place: Place) -> None:
+def test_merged_files_are_removed_with_their_slot(place: Place) -> None:
     first, second = place.layer.build_merged(None, OLD), place.layer.build_merged(OLD, NEW)
     place.layer.switch_current(second)
     (place.layer.merged_directory / "3.3.0.partial").mkdir()
@@ -303,14 +301,14 @@ def test_what_was_merged_goes_with_its_slot(place: Place) -> None:
     assert {p.name for p in place.layer.merged_directory.iterdir()} == {second, "current"}
 
 
-def test_a_damaged_record_of_the_release_that_is_left_bars_no_way(place: Place) -> None:
+def test_damaged_record_of_the_old_release_does_not_block(place: Place) -> None:
     (place.slots / ".records/3.3.0/release.json").write_text("{")
     place.write("i18n/sw.json", '{"a": "mine"}')
     place.layer.switch_current(place.layer.build_merged(NEW, OLD))
     assert place.merged("app/i18n/sw.json") == {"a": "mine"}
 
 
-def test_a_disk_that_takes_no_write_is_told_and_nothing_is_chosen(place: Place) -> None:
+def test_unwritable_disk_is_reported_and_nothing_selected(place: Place) -> None:
     place.layer.merged_directory.write_text("in the way")
     with pytest.raises(UpdaterError) as error:
         place.layer.build_merged(OLD, NEW)

@@ -17,7 +17,7 @@ from ncen_updater.agent.storage.overlay.three_way_merge import (
 from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
 from ncen_updater.formats.texts.overlay_files import ShippedTexts
-from tests.agent.storage.overlay.making import catalogue, declared, shipped
+from tests.agent.storage.overlay.factories import catalogue, declared, shipped
 
 TEXT_FORMATS = [OverlayFormat.JSON, OverlayFormat.PROPERTIES, OverlayFormat.INI]
 Texts = dict[str, object]
@@ -108,7 +108,7 @@ PO_ROWS = [
 
 
 @pytest.mark.parametrize("row", PO_ROWS, ids=lambda row: row.name)
-def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
+def test_gettext_uses_the_text_as_key(row: Row) -> None:
     form = OverlayFormat.PO
     merged = merge_texts(
         declared(format="po", release_path="i18n/{lang}.po", site_path="{lang}.po"),
@@ -119,7 +119,7 @@ def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
     assert texts == ([row.text] if row.text is not None else [])
 
 
-def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
+def test_source_of_a_translation_is_preserved_over_two_releases() -> None:
     form = OverlayFormat.JSON
     first, second = shipped(form, {}, {"k": "one"}), shipped(form, {}, {"k": "two"})
     own = catalogue(form, k="mine")
@@ -134,7 +134,7 @@ def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
     assert [t.outcome for t in rewritten.keys] == [KeyOutcome.UNCHANGED]
 
 
-def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
+def test_renamed_key_keeps_its_translation_in_both_directions() -> None:
     form = OverlayFormat.JSON
     old, new = shipped(form, {}, {"a": "text"}), shipped(form, {}, {"b": "text"})
     own = catalogue(form, a="mine")
@@ -145,7 +145,7 @@ def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
     assert [t.outcome for t in gone.keys] == [KeyOutcome.REMOVED, KeyOutcome.NEW]
 
 
-def test_a_plural_has_as_many_forms_as_its_language() -> None:
+def test_plural_has_the_forms_of_its_language() -> None:
     theirs = ShippedTexts(
         TextCatalog({("", "%d case"): TextEntry("", (), "%d case", "%d cases")}), TextCatalog()
     )
@@ -157,7 +157,7 @@ def test_a_plural_has_as_many_forms_as_its_language() -> None:
     assert merged.catalogue.entries["", "%d case"].forms == arabic
 
 
-def test_an_object_in_the_place_of_a_text_gives_way() -> None:
+def test_object_in_place_of_a_text_is_replaced() -> None:
     theirs = ShippedTexts(TextCatalog({("a", "b"): TextEntry("x")}))
     for key in (("a",), ("a", "b", "c")):
         own = TextCatalog({key: TextEntry("mine")})
@@ -166,14 +166,14 @@ def test_an_object_in_the_place_of_a_text_gives_way() -> None:
         assert list(merged.catalogue) == [("a", "b")]
 
 
-def test_a_number_in_the_place_of_a_text_is_not_used() -> None:
+def test_number_in_place_of_a_text_is_ignored() -> None:
     theirs = shipped(OverlayFormat.JSON, {"k": "fr"}, {"k": "en"})
     merged = merge_texts(declared(), theirs, theirs, catalogue(OverlayFormat.JSON, k=7), {})
     assert [t.outcome for t in merged.keys] == [KeyOutcome.REJECTED]
     assert merged.catalogue.entries["k",].value == "fr"
 
 
-def test_joiners_and_marks_of_direction_survive() -> None:
+def test_joiners_and_direction_marks_are_preserved() -> None:
     text = "\u0d9a\u0dca\u200d\u0dbb \u2067\u0645\u0631\u062d\u0628\u2069 \u06cc\u200c\u062e"
     theirs = shipped(OverlayFormat.JSON, {}, {"k": "en"})
     merged = merge_texts(declared(), theirs, theirs, catalogue(OverlayFormat.JSON, k=text), {})
@@ -198,7 +198,7 @@ SETTING_ROWS = [
     [row[1:] for row in SETTING_ROWS],
     ids=[row[0] for row in SETTING_ROWS],
 )
-def test_the_country_s_settings_stand_in_the_release_s_places(
+def test_local_settings_replace_those_of_the_release(
     form: OverlayFormat, before: Texts, after: Texts, own: Texts, outcomes: list[KeyOutcome],
     merged: Texts,
 ) -> None:  # fmt: skip
@@ -228,7 +228,7 @@ def test_the_country_s_settings_stand_in_the_release_s_places(
         ({"type": "integer"}, True, KeyOutcome.INVALID),
     ],
 )
-def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
+def test_rejected_setting_is_reported_without_its_value(
     rule: dict[str, object], value: object, outcome: KeyOutcome | None
 ) -> None:
     form = OverlayFormat.JSON
@@ -240,7 +240,7 @@ def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
     assert all(str(value) not in item.problem for item in told)
 
 
-def test_a_setting_that_must_have_a_value_is_missed() -> None:
+def test_missing_required_setting_is_reported() -> None:
     form = OverlayFormat.INI
     says = declared(**SETTINGS, format=form, required=["all.host"])
     theirs = shipped(form, {"host": ""})
@@ -250,7 +250,7 @@ def test_a_setting_that_must_have_a_value_is_missed() -> None:
     assert not there.select(KeyOutcome.MISSING)
 
 
-def test_coverage_counts_what_is_new_and_where() -> None:
+def test_coverage_counts_new_and_translated_texts() -> None:
     form = OverlayFormat.JSON
     base = shipped(form, {}, {"a": "A", "b": "B"})
     theirs = shipped(form, {}, {"a": "A", "b": "B {x}", "seize1": "S", "seize2": "T", "d": "D"})

@@ -121,7 +121,9 @@ WAYS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-def kept(photos: Path, method: SnapshotMethod, change: str = "abcdefgh") -> DirectorySnapshot:
+def take_snapshot(
+    photos: Path, method: SnapshotMethod, change: str = "abcdefgh"
+) -> DirectorySnapshot:
     directory = DirectorySnapshot(photos, change, method)
     directory.prepare()
     directory.complete()
@@ -130,9 +132,9 @@ def kept(photos: Path, method: SnapshotMethod, change: str = "abcdefgh") -> Dire
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_release_does_is_undone(photos: Path, method: SnapshotMethod, way: str) -> None:
+def test_changes_by_a_release_are_reverted(photos: Path, method: SnapshotMethod, way: str) -> None:
     before = picture(photos)
-    directory = kept(photos, method)
+    directory = take_snapshot(photos, method)
     assert picture(photos) == before
     WAYS[way](photos)
     assert picture(photos) != before or photos.is_symlink()
@@ -150,7 +152,7 @@ def test_what_a_release_does_is_undone(photos: Path, method: SnapshotMethod, way
     assert not directory.is_complete()
 
 
-def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
+def test_shared_directory_is_restored_without_the_right_to_set_its_group(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As under RestrictSUIDSGID: no chmod may name these bits, and directories inherit them."""
@@ -158,7 +160,7 @@ def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
     (photos / "lent").chmod(0o2775)
     (photos / "lent" / "deep").chmod(0o2770)
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     wipe(photos)
     fchmod = os.fchmod
 
@@ -173,10 +175,8 @@ def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_added_is_set_aside_and_never_deleted(
-    photos: Path, method: SnapshotMethod
-) -> None:
-    directory = kept(photos, method)
+def test_added_files_are_set_aside_and_never_deleted(photos: Path, method: SnapshotMethod) -> None:
+    directory = take_snapshot(photos, method)
     (photos / "thumbs" / "small").mkdir(parents=True)
     (photos / "thumbs" / "small" / "0.jpg").write_bytes(b"thumb")
     replace(photos)
@@ -196,9 +196,9 @@ def test_what_was_added_is_set_aside_and_never_deleted(
     assert {path.read_bytes() for path in aside.glob("3.jpg*")} == {b"another", b"a third"}
 
 
-def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Path) -> None:
+def test_hard_link_detects_in_place_writes_and_a_copy_reverts_them(photos: Path) -> None:
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
     assert directory.restore(required=True).overwritten == ("7.jpg",)
@@ -208,7 +208,7 @@ def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Pat
     (photos / "7.jpg").write_bytes(bytes([7]) * 8)
     os.utime(photos / "7.jpg", ns=(10**18, 10**18 + 5))
     assert picture(photos) == before
-    directory = kept(photos, SnapshotMethod.COPY)
+    directory = take_snapshot(photos, SnapshotMethod.COPY)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
     found = directory.restore(required=True)
@@ -217,7 +217,7 @@ def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Pat
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_officers_do_between_preparing_and_the_stop_is_kept(
+def test_changes_between_preparation_and_downtime_are_preserved(
     photos: Path, method: SnapshotMethod
 ) -> None:
     directory = DirectorySnapshot(photos, "abcdefgh", method)
@@ -236,9 +236,7 @@ def test_what_officers_do_between_preparing_and_the_stop_is_kept(
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_file_that_is_written_again_under_its_old_time_is_copied_again(
-    photos: Path, size: int
-) -> None:
+def test_file_rewritten_with_its_old_time_is_copied_again(photos: Path, size: int) -> None:
     fresh = photos / "fresh.jpg"
     fresh.write_bytes(b"1" * size)
     look = fresh.stat()
@@ -252,7 +250,7 @@ def test_a_file_that_is_written_again_under_its_old_time_is_copied_again(
     assert fresh.read_bytes() == b"2" * size
 
 
-def test_what_was_written_just_now_is_looked_at_again_in_the_stop(photos: Path) -> None:
+def test_recently_written_file_is_checked_again_in_the_downtime(photos: Path) -> None:
     """Written again within one tick of the clock, neither size nor times would tell."""
     (photos / "fresh.jpg").write_bytes(b"1")
     DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.COPY).prepare()
@@ -261,7 +259,7 @@ def test_what_was_written_just_now_is_looked_at_again_in_the_stop(photos: Path) 
     assert prepared["0.jpg"].ctime_ns > 0
 
 
-def test_nothing_is_put_back_that_was_only_prepared(photos: Path) -> None:
+def test_incomplete_snapshot_is_not_restored(photos: Path) -> None:
     directory = DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.LINK)
     directory.prepare()
     (photos / "0.jpg").unlink()
@@ -270,8 +268,8 @@ def test_nothing_is_put_back_that_was_only_prepared(photos: Path) -> None:
     assert not (photos / "0.jpg").exists()
 
 
-def test_a_kept_tree_that_somebody_removed_is_told_and_a_missing_disk_stops(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+def test_removed_snapshot_is_reported_and_missing_disk_stops(photos: Path) -> None:
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     shutil.rmtree(get_snapshot_directory(photos))
     assert directory.restore(required=True).lost
     shutil.rmtree(photos)
@@ -279,8 +277,8 @@ def test_a_kept_tree_that_somebody_removed_is_told_and_a_missing_disk_stops(phot
         directory.restore(required=True)
 
 
-def test_a_kept_file_that_somebody_removed_is_told(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+def test_removed_snapshot_file_is_reported(photos: Path) -> None:
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     wipe(photos)
     found = directory.restore(required=True)
@@ -289,9 +287,9 @@ def test_a_kept_file_that_somebody_removed_is_told(photos: Path) -> None:
     assert directory.list_missing() == ()
 
 
-def test_the_last_name_of_a_file_is_never_removed(photos: Path) -> None:
+def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     """Its kept one was taken away by somebody, and the release had moved it."""
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")
     found = directory.restore(required=True)
@@ -300,15 +298,15 @@ def test_the_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     assert aside.read_bytes() == bytes([8]) * 9
 
 
-def test_a_damaged_index_is_not_believed(photos: Path) -> None:
-    directory = kept(photos, SnapshotMethod.LINK)
+def test_damaged_index_is_rejected(photos: Path) -> None:
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     index = get_snapshot_directory(photos) / "abcdefgh" / "index"
     index.write_bytes(index.read_bytes()[:-30])
     with refused(INDEX_UNUSABLE):
         directory.restore(required=True)
 
 
-def test_a_link_in_the_way_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_symlink_in_place_of_the_snapshot_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(photos.parent)
     with refused(SITE_FILES_NOT_SAVED):
         DirectorySnapshot(tmp_path / "way" / "photos", "abcdefgh", SnapshotMethod.LINK).prepare()
@@ -316,7 +314,7 @@ def test_a_link_in_the_way_is_refused(photos: Path, tmp_path: Path) -> None:
         survey_directory(tmp_path / "way" / "photos")
 
 
-def test_a_place_of_somebody_else_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_snapshot_directory_of_another_owner_is_refused(photos: Path, tmp_path: Path) -> None:
     directory = DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.LINK)
     (tmp_path / "theirs").mkdir()
     get_snapshot_directory(photos).symlink_to(tmp_path / "theirs")
@@ -332,12 +330,12 @@ def test_a_place_of_somebody_else_is_refused(photos: Path, tmp_path: Path) -> No
     assert list((tmp_path / "theirs").iterdir()) == []
 
 
-def test_links_that_are_planted_are_not_followed(photos: Path, tmp_path: Path) -> None:
+def test_planted_symlinks_are_not_followed(photos: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "a.jpg").write_bytes(b"of nobody's business")
     before = picture(photos)
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     shutil.rmtree(photos / "lent" / "deep")
     (photos / "lent" / "deep").symlink_to(outside)
     directory.restore(required=True)
@@ -346,9 +344,9 @@ def test_links_that_are_planted_are_not_followed(photos: Path, tmp_path: Path) -
     assert not (photos / "lent" / "deep").is_symlink()
 
 
-def test_sockets_are_left_alone(photos: Path) -> None:
+def test_special_files_are_ignored(photos: Path) -> None:
     os.mkfifo(photos / "pipe")
-    directory = kept(photos, SnapshotMethod.LINK)
+    directory = take_snapshot(photos, SnapshotMethod.LINK)
     by_year(photos)
     directory.restore(required=True)
     assert stat.S_ISFIFO((photos / "pipe").stat().st_mode)
@@ -358,14 +356,14 @@ def test_sockets_are_left_alone(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_one_back(
+def test_rollback_restores_moved_paths_but_no_deleted_files(
     photos: Path, method: SnapshotMethod
 ) -> None:
-    upgrade = kept(photos, method)
+    upgrade = take_snapshot(photos, method)
     by_year(photos)
     (photos / "2000" / "0.jpg").unlink()  # a user
     (photos / "2000" / "new.jpg").write_bytes(b"entered since")
-    back = kept(photos, method, "rollback")
+    back = take_snapshot(photos, method, "rollback")
     now = picture(photos)
     assert back.restore_old_paths(upgrade, everything=False) == (19, 1)
     assert (photos / "1.jpg").read_bytes() == bytes([1]) * 2
@@ -377,12 +375,12 @@ def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_on
     assert picture(photos) == now
 
 
-def test_a_restore_brings_every_file_of_before_back_beside(photos: Path) -> None:
+def test_restore_returns_every_previous_file(photos: Path) -> None:
     before = picture(photos)
-    upgrade = kept(photos, SnapshotMethod.LINK)
+    upgrade = take_snapshot(photos, SnapshotMethod.LINK)
     wipe(photos)
     (photos / "3.jpg").write_bytes(b"since")
-    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    back = take_snapshot(photos, SnapshotMethod.LINK, "rollback")
     given, gone = back.restore_old_paths(upgrade, everything=True)
     assert (given, gone) == (21, 0)
     assert (photos / "3.jpg").read_bytes() == b"since"
@@ -391,14 +389,14 @@ def test_a_restore_brings_every_file_of_before_back_beside(photos: Path) -> None
     assert all(after[k] == before[k] for k in after if k not in ("3.jpg", "."))
 
 
-def test_without_a_kept_tree_a_rollback_gives_nothing_back(photos: Path) -> None:
-    upgrade = kept(photos, SnapshotMethod.LINK)
+def test_rollback_without_a_snapshot_restores_nothing(photos: Path) -> None:
+    upgrade = take_snapshot(photos, SnapshotMethod.LINK)
     upgrade.discard()
-    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    back = take_snapshot(photos, SnapshotMethod.LINK, "rollback")
     assert back.restore_old_paths(upgrade, everything=True) == (0, 0)
 
 
-def test_names_of_any_bytes_survive_the_index(photos: Path) -> None:
+def test_non_utf8_names_survive_the_index(photos: Path) -> None:
     from ncen_updater.agent.storage.site_files.directory_index import read_directory
     from ncen_updater.common.directory_handle import DirectoryHandle
 
@@ -408,7 +406,7 @@ def test_names_of_any_bytes_survive_the_index(photos: Path) -> None:
         decode_index(b"\n".join(encode_index(found).splitlines()[1:]))
 
 
-def test_how_it_would_be_kept_leaves_nothing(photos: Path) -> None:
+def test_choosing_the_snapshot_method_leaves_no_files(photos: Path) -> None:
     before = picture(photos.parent)
     assert choose_snapshot_method(photos, independent=False) in (
         SnapshotMethod.LINK,
@@ -469,7 +467,7 @@ def instants(step: int) -> Iterator[int]:
 
 @in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_while_it_keeps(photos: Path, method: SnapshotMethod) -> None:
+def test_killed_while_the_snapshot_is_taken(photos: Path, method: SnapshotMethod) -> None:
     before = picture(photos)
     struck = 0
     for instant in instants(7):
@@ -485,11 +483,11 @@ def test_killed_while_it_keeps(photos: Path, method: SnapshotMethod) -> None:
 
 @in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_while_it_puts_back(photos: Path, method: SnapshotMethod) -> None:
+def test_killed_while_the_snapshot_is_restored(photos: Path, method: SnapshotMethod) -> None:
     before = picture(photos)
     struck = 0
     for instant in instants(9):
-        directory = kept(photos, method)
+        directory = take_snapshot(photos, method)
         rights(photos)
         by_year(photos)
         shutil.rmtree(photos / "lent")

@@ -24,7 +24,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from tests.agent.storage.slots.making import (
+from tests.agent.storage.slots.factories import (
     NEW,
     OLD,
     build,
@@ -45,7 +45,7 @@ def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
     )
 
 
-def test_a_built_slot_is_whole_read_only_and_recorded(store: SlotStore, tmp_path: Path) -> None:
+def test_built_slot_is_complete_read_only_and_recorded(store: SlotStore, tmp_path: Path) -> None:
     assert store.list_versions() == ()
     assert store.read_current() is None
     place = build(store, tmp_path, NEW)
@@ -60,7 +60,7 @@ def test_a_built_slot_is_whole_read_only_and_recorded(store: SlotStore, tmp_path
     assert not store.list_leftovers()
 
 
-def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) -> None:
+def test_application_reads_its_slot_whatever_the_umask(tmp_path: Path) -> None:
     """The units that work on the site let nobody read what they make."""
     place = tmp_path / "opt" / "releases"
     store = SlotStore(place, tmp_path / "srv" / "current")
@@ -74,7 +74,7 @@ def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) ->
         assert path.stat().st_mode & 0o005 == 0o005, path
 
 
-def test_versions_are_sorted_as_versions_and_only_whole_slots_count(
+def test_versions_are_sorted_and_only_complete_slots_count(
     store: SlotStore, tmp_path: Path
 ) -> None:
     for text in ("3.10.0", "3.9.0"):
@@ -95,16 +95,14 @@ def test_building_twice_changes_nothing(store: SlotStore, tmp_path: Path) -> Non
     assert place.stat().st_ino == before
 
 
-def test_a_leftover_of_an_interrupted_build_is_not_taken_over(
-    store: SlotStore, tmp_path: Path
-) -> None:
+def test_leftover_of_an_interrupted_build_is_replaced(store: SlotStore, tmp_path: Path) -> None:
     (store.slots_directory / "3.3.0.partial" / "evil").mkdir(parents=True)
     build(store, tmp_path, NEW)
     assert store.verify_slot(NEW) == ()
     assert not store.list_leftovers()
 
 
-def test_a_damaged_slot_is_built_anew_unless_in_use(store: SlotStore, tmp_path: Path) -> None:
+def test_damaged_slot_is_rebuilt_unless_in_use(store: SlotStore, tmp_path: Path) -> None:
     place = build(store, tmp_path, NEW)
     (place / "VERSION").chmod(0o644)
     (place / "VERSION").write_text("3.3.1")
@@ -118,7 +116,7 @@ def test_a_damaged_slot_is_built_anew_unless_in_use(store: SlotStore, tmp_path: 
     assert not store.list_leftovers()
 
 
-def test_another_release_in_the_place_is_refused(store: SlotStore, tmp_path: Path) -> None:
+def test_other_release_at_the_path_is_refused(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, NEW)
     other = tmp_path / "other"
     other.mkdir()
@@ -129,9 +127,7 @@ def test_another_release_in_the_place_is_refused(store: SlotStore, tmp_path: Pat
     assert store.verify_slot(NEW) == ()
 
 
-def test_files_that_are_not_the_releases_are_refused_and_removed(
-    store: SlotStore, tmp_path: Path
-) -> None:
+def test_foreign_files_are_refused_and_removed(store: SlotStore, tmp_path: Path) -> None:
     document, tree = make_release(tmp_path / "source", "3.3.0")
     (tmp_path / "source" / "app" / "main.py").write_text("print('3.3.1')\n")
     with pytest.raises(SlotModifiedError, match=r"app/main\.py: content"):
@@ -149,7 +145,7 @@ def test_files_that_are_not_the_releases_are_refused_and_removed(
         (errno.EROFS, SLOT_NOT_WRITTEN),
     ],
 )
-def test_a_disk_that_refuses_is_named_and_leaves_nothing(
+def test_refusing_disk_is_named_and_leaves_nothing(
     store: SlotStore, tmp_path: Path, number: int, said: ErrorMessage
 ) -> None:
     document, tree = make_release(tmp_path / "source", "3.3.0")
@@ -164,7 +160,7 @@ def test_a_disk_that_refuses_is_named_and_leaves_nothing(
     assert store.list_versions() == ()
 
 
-def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
+def test_remove_deletes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
     store.switch_current(NEW)
@@ -177,7 +173,7 @@ def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
     assert store.verify_slot(NEW) == ()
 
 
-def test_remove_goes_on_where_it_was_interrupted(store: SlotStore, tmp_path: Path) -> None:
+def test_interrupted_removal_is_resumed(store: SlotStore, tmp_path: Path) -> None:
     place = build(store, tmp_path, OLD)
     place.rename(store.slots_directory / "3.2.4.removing")
     assert store.list_versions() == ()
@@ -186,7 +182,7 @@ def test_remove_goes_on_where_it_was_interrupted(store: SlotStore, tmp_path: Pat
     assert not (store.slots_directory / ".records" / "3.2.4").exists()
 
 
-def test_adopt_takes_an_existing_directory(store: SlotStore, tmp_path: Path) -> None:
+def test_adopt_records_an_existing_directory(store: SlotStore, tmp_path: Path) -> None:
     document, tree = make_release(store.get_slot_directory(OLD), "3.2.4")
     assert store.list_versions() == ()
     for _ in range(2):
@@ -195,7 +191,7 @@ def test_adopt_takes_an_existing_directory(store: SlotStore, tmp_path: Path) -> 
         assert store.verify_slot(OLD) == ()
 
 
-def test_adopt_refuses_other_files_another_version_and_nothing(
+def test_adopt_refuses_altered_files_other_versions_and_missing_directories(
     store: SlotStore, tmp_path: Path
 ) -> None:
     document, tree = make_release(store.get_slot_directory(OLD), "3.2.4")
@@ -210,13 +206,13 @@ def test_adopt_refuses_other_files_another_version_and_nothing(
         store.adopt_directory(OLD, document, tree)
 
 
-def test_slots_that_are_not_a_directory_are_an_error(store: SlotStore) -> None:
+def test_slots_path_that_is_no_directory_is_an_error(store: SlotStore) -> None:
     store.slots_directory.write_text("x")
     with refused(SLOT_ERROR):
         store.list_versions()
 
 
-def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:
+def test_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:
     source = tmp_path / "source"
     document, tree = make_release(source, "3.3.0")
     archive = tmp_path / "ncen-3.3.0.tar.gz"

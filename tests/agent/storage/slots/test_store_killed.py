@@ -15,7 +15,7 @@ from ncen_updater.agent.storage.slots import store as module
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.tree import scan_tree
-from tests.agent.storage.slots.making import NEW, OLD, build, copier, document_for, make_release
+from tests.agent.storage.slots.factories import NEW, OLD, build, copier, document_for, make_release
 
 #: What a store does to the disk: each is an instant before it and one after it.
 ACTS: tuple[tuple[Any, str], ...] = (
@@ -74,7 +74,7 @@ def scenario(store: SlotStore, root: Path) -> None:
     store.remove_slot(OLD)
 
 
-def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -> None:
+def test_kill_at_any_instant_leaves_complete_slots(tmp_path: Path) -> None:
     instant = 0
     while True:
         instant += 1

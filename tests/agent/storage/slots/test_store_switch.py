@@ -12,11 +12,11 @@ import pytest
 
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.messages import CURRENT_LINK_INVALID, SLOT_MISSING
-from tests.agent.storage.slots.making import NEW, OLD, build
+from tests.agent.storage.slots.factories import NEW, OLD, build
 from tests.support.errors import refused
 
 
-def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
+def test_switch_replaces_the_link_atomically(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
     for version in (OLD, OLD, NEW, OLD):
@@ -27,7 +27,7 @@ def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
-def test_switch_to_what_is_not_there_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
+def test_switch_to_a_missing_slot_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     store.switch_current(OLD)
     with refused(SLOT_MISSING):
@@ -35,16 +35,14 @@ def test_switch_to_what_is_not_there_changes_nothing(store: SlotStore, tmp_path:
     assert store.read_current() == OLD
 
 
-def test_switch_to_a_directory_without_a_record_is_refused(
-    store: SlotStore, tmp_path: Path
-) -> None:
+def test_switch_to_an_unrecorded_directory_is_refused(store: SlotStore, tmp_path: Path) -> None:
     place = build(store, tmp_path, OLD)
     shutil.copytree(place, store.get_slot_directory(NEW), symlinks=True)
     with refused(SLOT_MISSING):
         store.switch_current(NEW)
 
 
-def test_a_link_far_from_the_slots_is_absolute(tmp_path: Path) -> None:
+def test_link_outside_the_slots_is_absolute(tmp_path: Path) -> None:
     store = SlotStore(tmp_path / "deep" / "slots", tmp_path / "current")
     build(store, tmp_path, OLD)
     store.switch_current(OLD)
@@ -52,7 +50,7 @@ def test_a_link_far_from_the_slots_is_absolute(tmp_path: Path) -> None:
     assert store.read_current() == OLD
 
 
-def test_slots_behind_a_link_are_the_same_slots(tmp_path: Path) -> None:
+def test_slots_behind_a_symlink_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "disk2").mkdir()
     (tmp_path / "slots").symlink_to("disk2")
     store = SlotStore(tmp_path / "slots", tmp_path / "current")
@@ -65,9 +63,7 @@ def test_slots_behind_a_link_are_the_same_slots(tmp_path: Path) -> None:
     "target",
     ["/etc", "slots", "slots/../3.2.4", "slots/3.2.4/app", "slots/03.2.4", "slots/.records", "."],
 )
-def test_a_link_that_leads_elsewhere_is_an_error(
-    store: SlotStore, tmp_path: Path, target: str
-) -> None:
+def test_link_to_another_place_is_an_error(store: SlotStore, tmp_path: Path, target: str) -> None:
     build(store, tmp_path, OLD)
     store.current_link.symlink_to(target)
     with refused(CURRENT_LINK_INVALID):
@@ -75,7 +71,7 @@ def test_a_link_that_leads_elsewhere_is_an_error(
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
-def test_something_in_place_of_the_link_is_an_error(
+def test_other_file_in_place_of_the_link_is_an_error(
     store: SlotStore, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     build(store, tmp_path, OLD)
@@ -85,12 +81,12 @@ def test_something_in_place_of_the_link_is_an_error(
             act()
 
 
-def test_a_link_to_a_slot_that_has_gone_still_names_it(store: SlotStore) -> None:
+def test_link_to_a_removed_slot_still_names_it(store: SlotStore) -> None:
     store.current_link.symlink_to("slots/3.2.4")
     assert store.read_current() == OLD
 
 
-def test_the_link_can_be_read_without_pydantic(store: SlotStore, tmp_path: Path) -> None:
+def test_link_is_readable_without_pydantic(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     store.switch_current(OLD)
     program = (

@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.storage.slots.store import DifferenceKind, SlotDifference, SlotStore
 from ncen_updater.common.messages import SLOT_MISSING
-from tests.agent.storage.slots.making import NEW, OLD, build
+from tests.agent.storage.slots.factories import NEW, OLD, build
 from tests.support.errors import refused
 
 
@@ -60,7 +60,7 @@ TAMPERINGS: dict[str, tuple[str, Callable[[Path], object], DifferenceKind, bool]
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-def test_every_tampering_is_seen(store: SlotStore, tmp_path: Path, name: str) -> None:
+def test_every_alteration_is_detected(store: SlotStore, tmp_path: Path, name: str) -> None:
     path, tamper, kind, seen_quickly = TAMPERINGS[name]
     place = build(store, tmp_path, NEW)
     tamper(place / path)
@@ -69,14 +69,14 @@ def test_every_tampering_is_seen(store: SlotStore, tmp_path: Path, name: str) ->
     assert [(d.path, d.kind) for d in quick] == ([(path, kind)] if seen_quickly else [])
 
 
-def test_a_missing_slot_cannot_be_verified(store: SlotStore) -> None:
+def test_missing_slot_cannot_be_verified(store: SlotStore) -> None:
     with refused(SLOT_MISSING):
         store.verify_slot(NEW)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"entries":[', b"\xff\xfe", None])
 @pytest.mark.parametrize("name", ["release.json", "tree.json"])
-def test_a_damaged_record_is_an_error_and_never_an_empty_one(
+def test_damaged_record_is_an_error(
     store: SlotStore, tmp_path: Path, name: str, content: bytes | None
 ) -> None:
     build(store, tmp_path, NEW)
@@ -91,9 +91,7 @@ def test_a_damaged_record_is_an_error_and_never_an_empty_one(
     ("old", "new"),
     [(b"\n", b"\n "), (b'"mode":493', b'"mode":492'), (b"]", b"]]"), (b"VERSION", b"VERSIoN")],
 )
-def test_an_edited_tree_is_refused(
-    store: SlotStore, tmp_path: Path, old: bytes, new: bytes
-) -> None:
+def test_edited_tree_is_refused(store: SlotStore, tmp_path: Path, old: bytes, new: bytes) -> None:
     build(store, tmp_path, NEW)
     record = store.slots_directory / ".records" / "3.3.0" / "tree.json"
     record.write_bytes(record.read_bytes().replace(old, new))
@@ -103,7 +101,7 @@ def test_an_edited_tree_is_refused(
         store.read_tree(NEW)
 
 
-def test_a_record_of_another_version_is_refused(store: SlotStore, tmp_path: Path) -> None:
+def test_record_of_another_version_is_refused(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, NEW)
     shutil.copytree(
         store.slots_directory / ".records" / "3.3.0", store.slots_directory / ".records" / "3.2.4"
@@ -113,7 +111,7 @@ def test_a_record_of_another_version_is_refused(store: SlotStore, tmp_path: Path
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 16])
-def test_entries_come_out_whole_wherever_the_blocks_end(
+def test_entries_are_complete_across_block_boundaries(
     store: SlotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     build(store, tmp_path, NEW)
@@ -121,5 +119,5 @@ def test_entries_come_out_whole_wherever_the_blocks_end(
     assert tuple(store._records.iter_entries(NEW)) == store.read_tree(NEW).entries
 
 
-def test_difference_reads_as_a_line() -> None:
+def test_difference_is_formatted_as_a_line() -> None:
     assert str(SlotDifference("a/b", DifferenceKind.EXTRA)) == "a/b: extra"

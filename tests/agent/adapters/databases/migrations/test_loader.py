@@ -47,7 +47,7 @@ def slot(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("digests", [DIGESTS, None], ids=["signed", "own"])
-def test_all_is_resolved(slot: Path, digests: dict[str, str] | None) -> None:
+def test_migration_files_are_resolved(slot: Path, digests: dict[str, str] | None) -> None:
     found = load_migrations(manifest(), slot, "sqlite", digests)
     assert (found.release, found.slot, found.migrator) == ("2.0", slot, None)
     one, two = found.databases["cases"]
@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("path", ["db/0002.up.sql", "db/sqlite/0001.verify.sql"])
-def test_a_bad_file_is_named(slot: Path, name: str, path: str) -> None:
+def test_bad_file_is_named(slot: Path, name: str, path: str) -> None:
     break_it, reason = BAD[name]
     break_it(slot / path)
     with refused(MIGRATION_FILE_BAD, match=reason) as caught:
@@ -103,24 +103,24 @@ def test_a_bad_file_is_named(slot: Path, name: str, path: str) -> None:
     assert path in str(caught.value)
 
 
-def test_a_directory_that_leads_out_of_the_slot(slot: Path) -> None:
+def test_directory_outside_the_slot_is_rejected(slot: Path) -> None:
     _outside(slot / "db/sqlite/0001.up.sql")
     with refused(MIGRATION_FILE_BAD, match="regular file inside"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
 
 
-def test_what_was_not_signed_is_refused(slot: Path) -> None:
+def test_unsigned_file_is_rejected(slot: Path) -> None:
     fewer = {path: digest for path, digest in DIGESTS.items() if path != "db/0002.up.sql"}
     with refused(MIGRATION_FILE_BAD, match="digest mismatch"):
         load_migrations(manifest(), slot, "sqlite", fewer)
 
 
-def test_the_other_engine_has_its_own_files(slot: Path) -> None:
+def test_each_engine_has_its_own_files(slot: Path) -> None:
     with refused(MIGRATION_FILE_BAD, match=r"db/postgresql/0001\.up\.sql"):
         load_migrations(manifest(), slot, "postgresql", DIGESTS)
 
 
-def test_a_file_that_is_too_large(slot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_file_is_rejected(slot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "MAX_FILE_BYTES", 21)
     with refused(MIGRATION_FILE_BAD, match="too large"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)

@@ -20,7 +20,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     reduce_ledger,
 )
 from ncen_updater.agent.model.errors import MigrationRefusedError
-from tests.agent.adapters.databases.migrations.making import make, row
+from tests.agent.adapters.databases.migrations.factories import make, row
 
 UP, DOWN = MigrationDirection.UP, MigrationDirection.DOWN
 
@@ -75,7 +75,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_plan(case: Case) -> None:
+def test_plan_contains_the_expected_steps(case: Case) -> None:
     def plan() -> str:
         made = plan_database_migrations(
             "cases", case.applied, case.target, case.origin, read=lambda p: p.name
@@ -105,7 +105,7 @@ def test_plan(case: Case) -> None:
     [([A, C], [A, B, C], "0002"), ([A, B, C], [A, C], "0002"), ([A, D], [A, B], "0004")],
     ids=["gap", "out of order", "unknown"],
 )
-def test_a_refusal_names_the_migration_to_look_at(
+def test_refused_plan_names_the_migration(
     applied: list[SqlMigration], target: list[SqlMigration], named: str
 ) -> None:
     ledger = [row(migration) for migration in applied]
@@ -114,7 +114,7 @@ def test_a_refusal_names_the_migration_to_look_at(
     assert caught.value.values["migration"] == named
 
 
-def test_the_reason_for_no_way_down_is_told_on_both_ways() -> None:
+def test_missing_down_migration_is_explained_in_both_directions() -> None:
     reason = ONE_WAY.migration.irreversible
     assert reason
     up = plan_database_migrations("cases", [], [ONE_WAY], None, read=str)
@@ -122,7 +122,7 @@ def test_the_reason_for_no_way_down_is_told_on_both_ways() -> None:
     assert up.irreversible == down.irreversible == (("cases", "0005", reason),)
 
 
-def test_the_text_that_runs_is_that_of_the_file(tmp_path: Path) -> None:
+def test_planned_sql_is_the_file_content(tmp_path: Path) -> None:
     migration = make(tmp_path, "0001", "SELECT 'é';", "SELECT 2;")
     (step,) = plan_database_migrations("cases", [], [migration], None).steps
     assert step.sql == "SELECT 'é';"
@@ -143,7 +143,7 @@ POOL = [item(f"{i:04}") for i in range(8)]
 
 @settings(max_examples=150, deadline=None)
 @given(old=histories, new=histories)
-def test_a_plan_never_applies_twice_and_the_way_back_returns(
+def test_plan_never_applies_twice_and_rollback_restores_the_ledger(
     old: list[int], new: list[int]
 ) -> None:
     origin, target = [POOL[i] for i in old], [POOL[i] for i in new]

@@ -14,10 +14,10 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.adapters.databases.migrations.runner import OWN_LOCK_TIMEOUT_MS
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.making import make, release, row
+from tests.agent.adapters.databases.migrations.factories import make, release, row
 
 
-def test_what_is_shown_can_be_run(tmp_path: Path) -> None:
+def test_rendered_plan_is_executable(tmp_path: Path) -> None:
     up = "CREATE TABLE a (x text);\nINSERT INTO a VALUES ('it''s');\n"
     one = make(tmp_path, "0001", up, "DROP TABLE a;", "SELECT 1 WHERE 1 = 0;", lock_ms=70)
     target = release(tmp_path, "2.0", cases=[one])
@@ -35,7 +35,7 @@ def test_what_is_shown_can_be_run(tmp_path: Path) -> None:
     assert "-- each statement ends after 60000 ms" in text
 
 
-def test_limits_transactions_and_order_on_postgresql(tmp_path: Path) -> None:
+def test_rendered_postgresql_plan_has_limits_transactions_and_order(tmp_path: Path) -> None:
     one = make(tmp_path, "0001", "SELECT 'one'", "SELECT 'one down'", lock_ms=11, statement_ms=22)
     two = make(tmp_path, "0002", "CREATE INDEX CONCURRENTLY i ON a (x)", transactional=False)
     three = make(tmp_path, "0003", "SELECT 'three'", None)
@@ -67,7 +67,7 @@ def test_limits_transactions_and_order_on_postgresql(tmp_path: Path) -> None:
         assert "INSERT INTO ncen_updater.ledger" in part
 
 
-def test_a_program_is_named(tmp_path: Path) -> None:
+def test_rendered_plan_names_the_migrator(tmp_path: Path) -> None:
     target = MigrationSet("2.0", tmp_path, {}, MigratorCommand(argv=("flyway", "migrate")))
     plan = MigrationPlan((), (("cases", "*", "only\nforward"),))
     assert render_plan_sql(plan, "postgresql", target).splitlines()[1:] == [

@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
     VERIFY_FAILED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import CHANGE, Told, make
+from tests.agent.adapters.databases.migrations.factories import CHANGE, RecordingProgress, make
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
@@ -142,8 +142,8 @@ BAD = {
 class Cases:
     """What must hold on every engine."""
 
-    def test_up_down_and_up_again(self, database: Database, tmp_path: Path) -> None:
-        runner, both, told = database.runner(), first(tmp_path), Told()
+    def test_migrations_run_up_down_and_up_again(self, database: Database, tmp_path: Path) -> None:
+        runner, both, told = database.runner(), first(tmp_path), RecordingProgress()
         assert runner.read_ledger() == ()
         assert runner.read_state() is None
         runner.migrate(CHANGE, both, None, told)
@@ -157,7 +157,7 @@ class Cases:
             (m.migration.id, MigrationDirection.UP, m.up_sha256, "2.0", CHANGE.id) for m in both
         ]
         assert runner.migrate(CHANGE, both, None, SilentProgress()).steps == ()
-        told = Told()
+        told = RecordingProgress()
         runner.migrate(CHANGE, both[:1], both, told)
         assert told.said[0] == "cases: reverting migration 0002_b (1 of 1)"
         assert database.tables() == {"a"}
@@ -167,7 +167,7 @@ class Cases:
         assert database.tables() == {"a", "b"}
         assert len(runner.read_ledger()) == 6
 
-    def test_log_of_the_system_names_each_migration_and_its_time(
+    def test_system_log_names_each_migration_and_its_duration(
         self, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         runner, both = database.runner(), first(tmp_path)
@@ -180,7 +180,9 @@ class Cases:
             "migration cases/0002_b (down) took T",
         ]
 
-    def test_sideways(self, database: Database, tmp_path: Path) -> None:
+    def test_divergent_ledger_is_migrated_to_the_target(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         runner, both = database.runner(), first(tmp_path)
         other = make(tmp_path, "0003_c", "CREATE TABLE c (z int)", "DROP TABLE c")
         runner.migrate(CHANGE, both, None, SilentProgress())
@@ -188,7 +190,7 @@ class Cases:
         assert database.tables() == {"a", "c"}
 
     @pytest.mark.parametrize("name", BAD)
-    def test_a_bad_file_changes_nothing(
+    def test_invalid_file_changes_nothing(
         self, database: Database, tmp_path: Path, name: str
     ) -> None:
         runner, both = database.runner(), first(tmp_path)
@@ -202,7 +204,9 @@ class Cases:
         assert len(runner.read_ledger()) == 2
         assert database.versions() == [("0002_b",)]
 
-    def test_hidden_transaction_control_is_found(self, database: Database, tmp_path: Path) -> None:
+    def test_hidden_transaction_control_is_detected(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         """What the look at the words misses, the server's own account finds."""
         if database.kind == "sqlite":
             sql, detail = "EXPLAIN PRAGMA journal_mode = DELETE", "authoriz"
@@ -214,7 +218,9 @@ class Cases:
             database.runner().migrate(CHANGE, [make(tmp_path, "0001", sql)], None, SilentProgress())
         assert database.runner().read_ledger() == ()
 
-    def test_verify_rolls_back_and_counts(self, database: Database, tmp_path: Path) -> None:
+    def test_verify_file_is_rolled_back_and_its_failure_located(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         up = "CREATE TABLE q (a int); INSERT INTO q VALUES (1), (2), (3);"
         verify = "SELECT 1 WHERE 1 = 0;\nSELECT a FROM q WHERE a > 1 -- comment"
         runner = database.runner()
@@ -229,7 +235,9 @@ class Cases:
         with pytest.raises(MigrationFailedError, match=r"0001\.verify\.sql: line 1"):
             runner.migrate(CHANGE, [bad], None, SilentProgress())
 
-    def test_statement_time_out(self, database: Database, tmp_path: Path) -> None:
+    def test_statement_timeout_reverts_the_migration(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         series = (
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000)"
         )
@@ -239,7 +247,7 @@ class Cases:
             database.runner().migrate(CHANGE, [slow], None, SilentProgress())
         assert database.tables() == set()
 
-    def test_lock_time_out(self, database: Database, tmp_path: Path) -> None:
+    def test_lock_timeout_fails_the_migration(self, database: Database, tmp_path: Path) -> None:
         database.runner().migrate(CHANGE, first(tmp_path)[:1], None, SilentProgress())
         waits = make(tmp_path, "0002_w", "ALTER TABLE a ADD COLUMN z int", lock_ms=100)
         target = [*first(tmp_path)[:1], waits]
@@ -269,7 +277,7 @@ class Cases:
             thread.join()
         database.runner().migrate(CHANGE, target, None, SilentProgress())
 
-    def test_alone_runs_again_after_a_crash_before_its_row(
+    def test_non_transactional_migration_is_repeated_after_a_crash(
         self, database: Database, tmp_path: Path
     ) -> None:
         sql = (
@@ -291,7 +299,7 @@ class Cases:
         runner.migrate(CHANGE, target, None, SilentProgress())
         assert [r.id for r in runner.read_ledger()] == ["0001_a", "0002_i"]
 
-    def test_a_file_changed_after_the_plan_does_not_run(
+    def test_file_changed_after_planning_does_not_run(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
@@ -308,7 +316,7 @@ class Cases:
         with pytest.raises(MigrationFailedError, match=r"0002_b\.verify\.sql"):
             runner.migrate(CHANGE, both, None, SilentProgress())
 
-    def test_a_stale_plan_and_one_without_a_way_down_are_refused(
+    def test_stale_plan_and_missing_down_migration_are_refused(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
@@ -324,9 +332,7 @@ class Cases:
             runner.migrate(CHANGE, both, [*both, one_way], SilentProgress())
         assert caught.value.values["kind"] == "irreversible"
 
-    def test_a_version_row_that_disagrees_is_refused(
-        self, database: Database, tmp_path: Path
-    ) -> None:
+    def test_contradictory_version_row_is_refused(self, database: Database, tmp_path: Path) -> None:
         both, runner = first(tmp_path), database.runner()
         runner.migrate(CHANGE, both[:1], None, SilentProgress())
         database.ask(f"UPDATE {database.version} SET version_num = 'other' RETURNING 1")
@@ -334,7 +340,7 @@ class Cases:
             runner.migrate(CHANGE, both, None, SilentProgress())
         assert caught.value.values["kind"] == "ledger_broken"
 
-    def test_a_migration_that_writes_the_version_row_is_undone(
+    def test_migration_that_writes_the_version_row_is_reverted(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
@@ -345,10 +351,10 @@ class Cases:
         assert database.versions() == [("0002_b",)]
         assert len(runner.read_ledger()) == 2
 
-    def test_a_long_migration_gives_signs_of_life(self, database: Database, tmp_path: Path) -> None:
+    def test_long_migration_reports_progress(self, database: Database, tmp_path: Path) -> None:
         alive = threading.Event()
 
-        class Listener(Told):
+        class Listener(RecordingProgress):
             def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
                 super().report(text, done, total)
                 if " running for " in self.said[-1]:
@@ -363,7 +369,7 @@ class Cases:
         runner.migrate(CHANGE, first(tmp_path)[:1], None, told)
         assert any(s.startswith("cases: migration 0001_a running for") for s in told.said)
 
-    def test_a_killed_agent_leaves_a_migration_whole_or_not_at_all(
+    def test_killed_agent_leaves_no_partial_migration(
         self, database: Database, tmp_path: Path
     ) -> None:
         both = first(tmp_path)
@@ -385,7 +391,7 @@ class Cases:
         database.runner().migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == {"a", "b"}
 
-    def test_a_baseline_is_the_ledger_without_the_migrations(
+    def test_baseline_writes_the_ledger_without_running_migrations(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
@@ -411,7 +417,7 @@ class TestPostgresql(Cases):
     def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield from on_postgres(postgres)
 
-    def test_the_reason_is_told_where_the_session_is_gone(
+    def test_cause_is_reported_although_the_session_is_gone(
         self, database: Database, tmp_path: Path
     ) -> None:
         def now() -> str:  # called inside the migration's transaction
@@ -447,11 +453,11 @@ class TestEveryPostgresql:
     def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield from on_postgres(postgres)
 
-    test_up_down_and_up_again = Cases.test_up_down_and_up_again
-    test_hidden_transaction_control_is_found = Cases.test_hidden_transaction_control_is_found
+    test_migrations_run_up_down_and_up_again = Cases.test_migrations_run_up_down_and_up_again
+    test_hidden_transaction_control_is_detected = Cases.test_hidden_transaction_control_is_detected
 
     @pytest.mark.parametrize("what", WRITES)
-    def test_what_only_asks_writes_nothing(
+    def test_verify_queries_cannot_write(
         self, database: Database, tmp_path: Path, what: str
     ) -> None:
         """Seen: a ``verify`` file took every large object away, and said that all is well."""

@@ -45,9 +45,7 @@ READERS: dict[str, Callable[[str], Read]] = {
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("host", ["/run/pg", "@pg", "127.0.0.1", "db.example", "::1", "a,b"])
 @pytest.mark.parametrize("as_owner", [True, False])
-def test_no_reader_of_an_address_finds_another_server(
-    host: str, reader: str, as_owner: bool
-) -> None:
+def test_address_readers_agree_on_the_server(host: str, reader: str, as_owner: bool) -> None:
     settings = PostgresSettings(host=host, port=5499, user="agent", owner="register")
     server = Server(settings, ServerTimeouts())
     parts = server.address_parts("db_x é", as_owner=as_owner)

@@ -50,13 +50,13 @@ root_alone = pytest.mark.skipif(
 )
 
 
-def test_application_that_is_let_in_is_not_spoken_of(site: Site) -> None:
+def test_admitted_application_login_has_no_finding(site: Site) -> None:
     lines(site, PEER, f"ncen /^.*$ {OWNER}\n")
     assert logins(site, user=None if os.geteuid() else "daemon") == ()
 
 
 @root_alone
-def test_application_that_is_locked_out_at_its_next_start_is_found(site: Site) -> None:
+def test_application_locked_out_at_its_next_start_is_found(site: Site) -> None:
     # A session of before the reload goes on, and shows by which way the application comes.
     with psycopg.connect(site.server.conninfo("t_seizure", OWNER)):
         lines(site, PEER, WITHOUT)
@@ -69,7 +69,7 @@ def test_application_that_is_locked_out_at_its_next_start_is_found(site: Site) -
 
 
 @root_alone
-def test_refusal_without_any_session_of_the_application_is_not_judged(site: Site) -> None:
+def test_refusal_without_an_application_session_is_not_judged(site: Site) -> None:
     lines(site, PEER, WITHOUT)
     assert "Peer authentication failed" in reason(site)
     lines(site, PEER, WITH)
@@ -77,14 +77,14 @@ def test_refusal_without_any_session_of_the_application_is_not_judged(site: Site
 
 
 @root_alone
-def test_password_that_the_application_has_is_not_asked_for(site: Site) -> None:
+def test_known_application_password_is_not_requested(site: Site) -> None:
     with psycopg.connect(site.server.conninfo("t_seizure", OWNER)):
         lines(site, PEER.replace("peer map=ncen", "scram-sha-256"), "")
         assert logins(site) == ()
 
 
 @root_alone
-def test_login_that_cannot_be_tried_is_told_with_the_reason(site: Site) -> None:
+def test_untestable_login_is_reported_with_its_reason(site: Site) -> None:
     with psycopg.connect(site.server.conninfo("t_seizure", OWNER)):
         assert "system user nobody_here not found" in reason(site, user="nobody_here")
         site.sql("postgres", f"ALTER ROLE {OWNER} CONNECTION LIMIT 1")
@@ -92,7 +92,7 @@ def test_login_that_cannot_be_tried_is_told_with_the_reason(site: Site) -> None:
 
 
 @root_alone
-def test_attempt_that_does_not_end_is_told_with_the_reason(
+def test_endless_login_attempt_is_reported_with_its_reason(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roles, "_TRY", "import time; time.sleep(60)")
@@ -101,11 +101,11 @@ def test_attempt_that_does_not_end_is_told_with_the_reason(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may try it as anybody")
-def test_who_is_not_root_says_that_it_was_not_tried(site: Site) -> None:
+def test_unprivileged_user_is_told_that_the_login_was_not_tested(site: Site) -> None:
     assert "only the system administrator (root)" in reason(site)
 
 
-def test_server_elsewhere_is_reached_by_the_network(site: Site) -> None:
+def test_remote_server_is_reached_over_the_network(site: Site) -> None:
     settings = site.engine()._settings.model_copy(update={"host": "127.0.0.1"})
     assert find_login_trouble(Server(settings, LIMITS), "t_seizure", "daemon") == ()
 

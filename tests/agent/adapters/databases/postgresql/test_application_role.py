@@ -131,7 +131,7 @@ def stolen(site: Site) -> set[str]:
     return {name for (name,) in found}
 
 
-def test_a_planted_check_in_a_rehearsal(plain: Site) -> None:
+def test_planted_check_in_a_rehearsal_runs_as_the_owner(plain: Site) -> None:
     plant(plain, CHECK)
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
@@ -141,13 +141,13 @@ def test_a_planted_check_in_a_rehearsal(plain: Site) -> None:
 
 
 @NEWEST
-def test_a_planted_cast_in_digests(plain: Site) -> None:
+def test_planted_cast_does_not_run_in_digests(plain: Site) -> None:
     plant(plain, CAST)
     plant(plain, ("SET search_path = pg_catalog", "SELECT t::text FROM public.cases t LIMIT 1"))
     assert plain.engine().compute_table_digests(LiveDatabase("seizure"))["cases"].rows == 500
 
 
-def test_a_planted_trigger_in_migrations(plain: Site, tmp_path: Path) -> None:
+def test_planted_trigger_in_migrations_runs_as_the_owner(plain: Site, tmp_path: Path) -> None:
     plant(plain, TRIGGER)
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
@@ -160,7 +160,7 @@ def test_a_planted_trigger_in_migrations(plain: Site, tmp_path: Path) -> None:
 
 @NEWEST
 @pytest.mark.parametrize("words", ["RESET ROLE", "SET ROLE NONE", "RESET SESSION AUTHORIZATION"])
-def test_a_migration_that_goes_back_to_who_it_is(plain: Site, words: str, tmp_path: Path) -> None:
+def test_migration_cannot_reset_its_role(plain: Site, words: str, tmp_path: Path) -> None:
     engine = plain.engine()
     fenced_copies(engine)
     sql = f"DO $$ BEGIN EXECUTE '{words}'; EXECUTE 'SET ROLE {AGENT}'; END $$;"
@@ -171,14 +171,14 @@ def test_a_migration_that_goes_back_to_who_it_is(plain: Site, words: str, tmp_pa
 
 
 @NEWEST
-def test_a_planted_function_in_the_path_of_the_agents_own_sessions(plain: Site) -> None:
+def test_planted_function_in_the_search_path_does_not_run(plain: Site) -> None:
     plant(plain, SHADOW)
     plain.engine().refresh_statistics(30)
     assert stolen(plain) == set()
 
 
 @NEWEST
-def test_a_planted_view_in_place_of_the_ledger(plain: Site) -> None:
+def test_planted_view_in_place_of_the_ledger_does_not_run_as_the_agent(plain: Site) -> None:
     plant(
         plain,
         (
@@ -205,7 +205,9 @@ def codes(site: Site, *, rehearsing: bool = False) -> dict[str, Severity]:
     return {one.code: one.severity for one in found if one.code != LOGIN_UNKNOWN.code}
 
 
-def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: Path) -> None:
+def test_site_without_owner_login_is_upgraded_but_not_rehearsed(
+    closed: Site, tmp_path: Path
+) -> None:
     assert codes(closed) == {"NU-4164": Severity.WARNING}
     assert codes(closed, rehearsing=True) == {"NU-4164": Severity.CRITICAL}
     before = closed.snapshot()
@@ -222,7 +224,7 @@ def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: 
     assert closed.snapshot() == before
 
 
-def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Site) -> None:
+def test_refused_owner_login_names_the_ident_map(closed: Site) -> None:
     """Debian's own rules let a system user in as the role of the same name alone."""
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, f"local all {AGENT} peer\n{rules}", lets_in=False, role=AGENT)
@@ -236,7 +238,7 @@ def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Si
     assert codes(closed) == {}
 
 
-def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:
+def test_login_removed_later_does_not_fall_back_to_the_agent_role(closed: Site) -> None:
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
     assert codes(closed) == {}
@@ -257,7 +259,7 @@ def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:
         assert OWNER in str(caught.value)
 
 
-def test_a_server_that_is_gone_refused_no_login(closed: Site) -> None:
+def test_stopped_server_is_not_taken_for_a_refused_login(closed: Site) -> None:
     """Seen: it was said to run, by a process that had logged in before."""
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
@@ -272,7 +274,7 @@ def test_a_server_that_is_gone_refused_no_login(closed: Site) -> None:
         closed.server.start()
 
 
-def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:
+def test_exhausted_owner_connections_do_not_fall_back_to_the_agent_role(closed: Site) -> None:
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
     closed.sql("postgres", f"ALTER ROLE {OWNER} CONNECTION LIMIT 1")
@@ -288,7 +290,7 @@ def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:
 
 
 @NEWEST
-def test_what_is_told_of_roles(plain: Site) -> None:
+def test_role_privileges_are_reported(plain: Site) -> None:
     plain.engine()._control.create_if_missing()
     assert codes(plain) == {}
     assert codes(Site(plain.server, user="postgres")) == {"NU-4163": Severity.CRITICAL}
@@ -321,7 +323,9 @@ def test_what_is_told_of_roles(plain: Site) -> None:
         (RoleSurvey(connection_limit=0, can_log_in=False), False, {"NU-4164": Severity.WARNING}),
     ],
 )
-def test_the_rules(seen: RoleSurvey, rehearsing: bool, found: dict[str, Severity]) -> None:
+def test_login_rules_are_reported(
+    seen: RoleSurvey, rehearsing: bool, found: dict[str, Severity]
+) -> None:
     names = {"role": "agent", "owner": "ncen", "control": "c"}
     told = find_exposures(seen, databases=3, rehearsing=rehearsing, **names)
     assert {finding.code: finding.severity for finding in told} == found
@@ -336,7 +340,7 @@ def versions(site: Site) -> set[str]:
 
 
 @NEWEST
-def test_sessions_of_a_dead_agent_are_no_strangers(plain: Site) -> None:
+def test_sessions_of_a_dead_agent_are_not_foreign(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
@@ -356,7 +360,9 @@ def test_sessions_of_a_dead_agent_are_no_strangers(plain: Site) -> None:
 
 
 @NEWEST
-def test_application_finds_no_room_beside_the_agents_session(plain: Site) -> None:
+def test_connection_limit_excludes_the_application_beside_the_maintenance_session(
+    plain: Site,
+) -> None:
     engine = plain.engine()
     engine.fence(CHANGE)
     visitor = engine._sessions._visitor
@@ -371,7 +377,7 @@ def test_application_finds_no_room_beside_the_agents_session(plain: Site) -> Non
 
 
 @NEWEST
-def test_who_came_in_with_the_agents_session_is_noticed(
+def test_session_opened_beside_the_maintenance_session_is_detected(
     plain: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that takes the only place is seen, since the agent then has none."""
@@ -395,7 +401,7 @@ def test_who_came_in_with_the_agents_session_is_noticed(
 
 
 @NEWEST
-def test_the_application_of_other_roles_is_asked_after_the_cut_over(plain: Site) -> None:
+def test_application_with_other_roles_is_checked_after_the_cut_over(plain: Site) -> None:
     """Then the owner may not connect, and is let in for that moment alone."""
     settings = plain.engine()._settings.model_copy(update={"application_roles": ("app ro",)})
     engine = type(plain.engine())(settings, plain.names)
@@ -428,7 +434,7 @@ ENUM = (
 
 
 @dataclass
-class Back:
+class UpgradedSite:
     """A site after an upgrade, which may go back."""
 
     site: Site
@@ -443,7 +449,7 @@ class Back:
 
 
 @pytest.fixture
-def back(plain: Site) -> Back:
+def upgraded(plain: Site) -> UpgradedSite:
     engine = plain.engine()
     engine.fence(CHANGE)
     engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
@@ -453,24 +459,28 @@ def back(plain: Site) -> Back:
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
     change = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
-    return Back(plain, engine, change, plain.server.log.stat().st_size)
+    return UpgradedSite(plain, engine, change, plain.server.log.stat().st_size)
 
 
-def test_a_default_of_a_type_of_the_application_is_compared_with_nothing(
-    back: Back,
+def test_default_of_an_application_type_is_not_evaluated(
+    upgraded: UpgradedSite,
 ) -> None:
     """Its implicit cast ran as the agent's role."""
-    back.site.sql("t_seizure", *ENUM, user=OWNER)
+    upgraded.site.sql("t_seizure", *ENUM, user=OWNER)
     losses = {"seizure": (DataLoss("cases", "how", LossKind.COLUMN),)}
     # Those that were written since; which of them hold the default is not asked.
-    assert back.engine.count_entered_rows(back.change, losses) == {"seizure": {"cases.how": 4}}
-    assert back.ran_as() == set()
+    assert upgraded.engine.count_entered_rows(upgraded.change, losses) == {
+        "seizure": {"cases.how": 4}
+    }
+    assert upgraded.ran_as() == set()
 
 
 @pytest.mark.parametrize("what", ["lost", "entered", "aside"])
-def test_a_view_in_the_place_of_a_table_runs_nothing_as_the_agent(back: Back, what: str) -> None:
+def test_view_in_place_of_a_table_runs_nothing_as_the_agent(
+    upgraded: UpgradedSite, what: str
+) -> None:
     """The lock holds the agent between its list of the tables and the count of the second."""
-    site, engine, change = back.site, back.engine, back.change
+    site, engine, change = upgraded.site, upgraded.engine, upgraded.change
     site.sql("t_seizure", TELLS, "CREATE TABLE aaa (a int)", "CREATE TABLE bbb (a int)", user=OWNER)
     losses = {"seizure": (DataLoss("aaa", None, LossKind.DEPENDENTS),)}
     moment = site.sql("t_control", "SELECT transaction::text::bigint FROM moments LIMIT 1")[0][0]
@@ -497,4 +507,4 @@ def test_a_view_in_the_place_of_a_table_runs_nothing_as_the_agent(back: Back, wh
             asked.result(60)
     # Where the server can be told, the view is not read at all.
     forbids = "SELECT current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL"
-    assert back.ran_as() == (set() if site.sql("postgres", forbids) == [(True,)] else {OWNER})
+    assert upgraded.ran_as() == (set() if site.sql("postgres", forbids) == [(True,)] else {OWNER})

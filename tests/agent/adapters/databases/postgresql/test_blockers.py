@@ -23,7 +23,7 @@ def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapp
     return {finding.code: finding for finding in found}
 
 
-def test_none(any_site: Site) -> None:
+def test_idle_database_has_no_blockers(any_site: Site) -> None:
     found = look(any_site, final=True)
     # Where the data are is told to superusers and to those who may read all settings.
     assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
@@ -35,7 +35,7 @@ def test_none(any_site: Site) -> None:
 
 
 @NEWEST
-def test_sessions(site: Site) -> None:
+def test_foreign_sessions_are_blockers(site: Site) -> None:
     conninfo = site.server.conninfo("t_seizure")
     with psycopg.connect(conninfo, application_name="reports"):
         before, after = look(site)["NU-4120"], look(site, final=True)["NU-4120"]
@@ -44,7 +44,7 @@ def test_sessions(site: Site) -> None:
 
 
 @NEWEST
-def test_sessions_of_the_agent_itself_are_nobody_elses_before_the_stop(site: Site) -> None:
+def test_agent_sessions_are_not_foreign_before_the_downtime(site: Site) -> None:
     conninfo = site.server.conninfo("t_seizure")
     with psycopg.connect(conninfo, application_name="ncen-updater rehearsal"):
         before, after = look(site), look(site, final=True)
@@ -53,7 +53,7 @@ def test_sessions_of_the_agent_itself_are_nobody_elses_before_the_stop(site: Sit
 
 
 @NEWEST
-def test_nor_is_its_own_dump_of_a_rehearsal(site: Site) -> None:
+def test_dump_of_a_rehearsal_is_not_foreign(site: Site) -> None:
     """Seen: "pg_dump (1, ncen_updater): stop these programs", while a release was rehearsed."""
     server = site.engine()._server
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -86,7 +86,7 @@ def test_nor_is_its_own_dump_of_a_rehearsal(site: Site) -> None:
 
 
 @NEWEST
-def test_what_a_copy_would_not_take_along(site: Site) -> None:
+def test_objects_that_a_copy_omits_are_found(site: Site) -> None:
     site.sql(
         "t_seizure",
         "SELECT pg_create_logical_replication_slot('cdc', 'pgoutput')",
@@ -110,7 +110,7 @@ def test_what_a_copy_would_not_take_along(site: Site) -> None:
         )
 
 
-def test_missing_rights(site: Site) -> None:
+def test_missing_privileges_are_found(site: Site) -> None:
     site.sql(
         "postgres",
         f"ALTER ROLE {AGENT} NOCREATEDB",
@@ -122,7 +122,7 @@ def test_missing_rights(site: Site) -> None:
 
 
 @NEWEST
-def test_leftovers_and_missing_ones(site: Site) -> None:
+def test_leftover_and_missing_databases_are_found(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
@@ -132,7 +132,7 @@ def test_leftovers_and_missing_ones(site: Site) -> None:
     assert candidate_name("t_seizure", CHANGE.id) in site.databases()
 
 
-def test_collation_and_invalid(site: Site) -> None:
+def test_outdated_collation_and_invalid_objects_are_found(site: Site) -> None:
     if site.server.binaries.major < 15:
         pytest.skip("PostgreSQL 14 records no version of a database's collation")
     site.sql(

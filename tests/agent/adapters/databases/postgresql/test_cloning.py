@@ -29,7 +29,7 @@ TRIAL = "t_control__clone_trial"
 
 
 @pytest.fixture
-def file_system_says_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_clone_support(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file system's answer is a fake here: the server then copies byte by byte."""
     monkeypatch.setattr(cloning, "supports_reflink", lambda _place: True)
 
@@ -56,7 +56,7 @@ def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
 
 
 @pytest.mark.parametrize("clone", [(), ("a",)])
-def test_a_plan_of_them(clone: tuple[str, ...]) -> None:
+def test_clone_method_is_planned(clone: tuple[str, ...]) -> None:
     names, sizes = {"a": "a", "b": "b"}, {"a": 1, "b": 10**9}
     plan = make_copy_plan(CHANGE, names, sizes, (), 18, copy_method="auto", clone=clone)
     statements = [build_create_statement(copy, "o") for copy in list_copies(plan)]
@@ -69,24 +69,24 @@ def test_a_plan_of_them(clone: tuple[str, ...]) -> None:
     assert methods(chosen) == {"wal-log"}
 
 
-@pytest.mark.usefixtures("file_system_says_it_shares")
-def test_only_a_server_that_can_is_asked_for_it(any_site: Site) -> None:
+@pytest.mark.usefixtures("fake_clone_support")
+def test_clone_is_requested_only_from_capable_servers(any_site: Site) -> None:
     can = any_site.server.binaries.major >= 18 and any_site.user == "postgres"
     # To others the server does not say where its files are.
     assert methods(change_and_undo(any_site.engine(), any_site)) == {"clone" if can else "wal-log"}
 
 
 @NEWEST
-def test_an_ordinary_file_system_is_not_asked_for_it(site: Site) -> None:
+def test_clone_is_not_requested_on_ordinary_file_systems(site: Site) -> None:
     if cloning.supports_reflink(Path(str(site.server.host))):
         pytest.skip("this file system shares blocks")
     assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
 
 
 @NEWEST
-@pytest.mark.usefixtures("file_system_says_it_shares")
+@pytest.mark.usefixtures("fake_clone_support")
 @pytest.mark.parametrize("act", ["blockers", "discard", "drop_previous"])
-def test_what_a_killed_agent_left_of_the_trial_goes(site: Site, act: str) -> None:
+def test_leftover_trial_of_a_killed_agent_is_removed(site: Site, act: str) -> None:
     engine = site.engine()
     site.sql("postgres", f"CREATE DATABASE {TRIAL} ALLOW_CONNECTIONS false")
     assert TRIAL in site.databases()
@@ -101,8 +101,8 @@ def test_what_a_killed_agent_left_of_the_trial_goes(site: Site, act: str) -> Non
 
 
 @NEWEST
-@pytest.mark.usefixtures("file_system_says_it_shares")
-def test_where_the_trial_fails_copies_are_ordinary(
+@pytest.mark.usefixtures("fake_clone_support")
+def test_copies_are_ordinary_where_the_trial_fails(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cloning, "SET_CLONE_STATEMENT", "SET file_copy_method = no_such_method")
@@ -110,7 +110,7 @@ def test_where_the_trial_fails_copies_are_ordinary(
 
 
 @NEWEST
-def test_a_trial_that_cannot_be_dropped_bars_no_way_back(postgres: EmbeddedPostgres) -> None:
+def test_undroppable_trial_does_not_block_a_rollback(postgres: EmbeddedPostgres) -> None:
     """Left by an agent that was killed, and that was another role then."""
     site = Site(postgres, user=AGENT)
     site.build()
@@ -147,7 +147,7 @@ def xfs(tmp_path: Path) -> Iterator[Path]:
         place.rmdir()
 
 
-def test_on_a_real_xfs_a_copy_takes_no_room(xfs: Path) -> None:
+def test_clone_on_xfs_uses_no_space(xfs: Path) -> None:
     binaries = available()[-1]
     if binaries.major < cloning.CLONE_MIN_MAJOR:
         pytest.skip("no server that can")

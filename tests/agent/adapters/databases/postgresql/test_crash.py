@@ -87,7 +87,7 @@ def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:
         agent.revert_cut_over(change)
 
 
-def test_the_agent_is_killed(doomed: Site) -> None:
+def test_killed_agent_is_recovered(doomed: Site) -> None:
     before = doomed.snapshot()
     delays = chance("agent")
     for turn in range(AGENT_KILLS):
@@ -168,7 +168,7 @@ def until_it_sleeps(site: Site) -> Callable[[], object]:
     return wait
 
 
-def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
+def test_killed_server_is_recovered(doomed: Site, tmp_path: Path) -> None:
     engine = doomed.engine()
     before = doomed.snapshot()
     target = release(tmp_path)
@@ -206,7 +206,7 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
         no_orphans(doomed)
 
 
-def test_a_server_that_finishes_what_a_dead_agent_began(doomed: Site) -> None:
+def test_create_database_of_a_dead_agent_is_awaited(doomed: Site) -> None:
     """CREATE DATABASE goes on without its client; copy waits for it, discard ends it."""
     engine = doomed.engine()
     before = doomed.snapshot()
@@ -248,7 +248,7 @@ def next_number(site: Site) -> int:
 
 
 @pytest.mark.parametrize("method", ["wal-log", "file-copy"])
-def test_no_number_is_given_twice_after_a_killed_server(
+def test_no_sequence_number_is_reused_after_a_server_kill(
     doomed: Site, tmp_path: Path, method: str
 ) -> None:
     """A copy's sequences are as durable as its rows."""

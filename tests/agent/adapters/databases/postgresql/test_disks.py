@@ -45,7 +45,7 @@ def elsewhere(site: Site) -> Iterator[Path]:
 
 @NEWEST
 @pytest.mark.parametrize("inside", [True, False], ids=["server's account", "any account"])
-def test_each_database_counts_on_its_own_disk(
+def test_each_database_is_measured_on_its_own_disk(
     site: Site, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
 ) -> None:
     if not inside:  # as an agent sees it that may not enter the data directory
@@ -65,7 +65,7 @@ def test_each_database_counts_on_its_own_disk(
 
 
 @NEWEST
-def test_what_may_be_another_machines_is_not_looked_at(
+def test_disk_of_a_possibly_remote_server_is_not_measured(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert seen(site, host="db.example") == {}

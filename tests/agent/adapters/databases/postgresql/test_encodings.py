@@ -43,7 +43,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             yield made
 
 
-def test_such_a_site_is_adopted_upgraded_and_taken_back(site: Site, tmp_path: Path) -> None:
+def test_non_utf8_site_is_adopted_upgraded_and_rolled_back(site: Site, tmp_path: Path) -> None:
     """Seen: "the server runs, but has no database", since its names came as bytes."""
     engine = site.engine()
     site.sql(
@@ -86,7 +86,7 @@ def test_such_a_site_is_adopted_upgraded_and_taken_back(site: Site, tmp_path: Pa
 
 
 @pytest.mark.parametrize("site", ["SQL_ASCII"], indirect=True)
-def test_bytes_that_are_no_text_are_counted_and_never_a_crash(site: Site) -> None:
+def test_undecodable_bytes_are_counted_without_a_crash(site: Site) -> None:
     engine = site.engine()
     site.sql("t_seizure", "UPDATE cases SET what = E'caf\\xe9' WHERE id < 9")
     assert engine.compute_table_digests(LiveDatabase("seizure"))["cases"].rows == 500

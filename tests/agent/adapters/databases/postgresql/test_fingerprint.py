@@ -30,7 +30,7 @@ def _shape(site: Site) -> str:
     return site.engine().compute_fingerprint(LiveDatabase("seizure"))
 
 
-def test_functions_and_triggers_count(site: Site) -> None:
+def test_functions_and_triggers_are_fingerprinted(site: Site) -> None:
     site.sql("t_seizure", *MADE)
     seen = {_shape(site): "before"}
     for change in CHANGES:
@@ -40,7 +40,7 @@ def test_functions_and_triggers_count(site: Site) -> None:
         seen[shape] = change
 
 
-def test_made_anew_the_shape_is_the_same(site: Site) -> None:
+def test_recreated_schema_has_the_same_fingerprint(site: Site) -> None:
     site.sql("t_seizure", *MADE)
     shape = _shape(site)
     site.sql("t_seizure", "DROP TRIGGER stamped ON cases", "DROP FUNCTION stamp()", *MADE)
@@ -120,7 +120,7 @@ def had(site: Site) -> Site:
     return site
 
 
-def test_what_changed_is_told_by_kinds(had: Site) -> None:
+def test_schema_changes_are_reported_by_kind(had: Site) -> None:
     """Nothing that may run what somebody left is of a kind that a release may declare."""
     before, told = had.engine().read_schema(LiveDatabase("seizure")).kinds, {}
     more = Site(had.server, names={"seizure": "t_more"})

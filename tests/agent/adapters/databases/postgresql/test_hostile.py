@@ -52,7 +52,9 @@ def acts(engine: PostgresEngine, target: MigrationSet) -> Iterator[Callable[[], 
     yield lambda: engine.cut_over(CHANGE)
 
 
-def test_the_server_is_restarted_between_every_two_acts(doomed: Site, tmp_path: Path) -> None:
+def test_server_restart_between_any_two_operations_is_survived(
+    doomed: Site, tmp_path: Path
+) -> None:
     before = doomed.snapshot()
     engine = doomed.engine()
     plan = engine.plan_copy(CHANGE)
@@ -74,7 +76,7 @@ def test_the_server_is_restarted_between_every_two_acts(doomed: Site, tmp_path: 
 
 
 @NEWEST
-def test_sessions_are_cut_at_any_instant(site: Site, tmp_path: Path) -> None:
+def test_terminated_sessions_are_survived_at_any_instant(site: Site, tmp_path: Path) -> None:
     """As a server does that runs out of memory, or a DBA who ends what looks strange."""
     before = site.snapshot()
     target = release(tmp_path)
@@ -129,7 +131,7 @@ BY_HAND: dict[str, tuple[list[str], type[DatabaseError], str]] = {
 
 @NEWEST
 @pytest.mark.parametrize("name", BY_HAND)
-def test_databases_are_moved_by_hand_before_the_cut_over(site: Site, name: str) -> None:
+def test_databases_moved_manually_before_the_cut_over_are_detected(site: Site, name: str) -> None:
     statements, error, words = BY_HAND[name]
     before = site.snapshot()
     engine = site.engine()
@@ -152,7 +154,7 @@ def test_databases_are_moved_by_hand_before_the_cut_over(site: Site, name: str) 
 
 
 @NEWEST
-def test_a_kept_database_is_dropped_by_hand(site: Site) -> None:
+def test_previous_database_dropped_manually_is_reported(site: Site) -> None:
     engine = site.engine()
     fenced_copies(engine)
     engine.cut_over(CHANGE)
@@ -188,7 +190,7 @@ HARM = {
 
 
 @NEWEST
-def test_migrations_that_mean_harm(site: Site, tmp_path: Path) -> None:
+def test_malicious_migrations_are_contained(site: Site, tmp_path: Path) -> None:
     """The agent is a superuser here, which is the worst case."""
     before = site.snapshot()
     engine = site.engine()
@@ -216,7 +218,7 @@ def test_migrations_that_mean_harm(site: Site, tmp_path: Path) -> None:
         " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;",
     ],
 )
-def test_migrations_that_never_end(
+def test_endless_migrations_are_terminated(
     site: Site, tmp_path: Path, sql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dialect, "GRACE_S", 0.3)
@@ -229,7 +231,7 @@ def test_migrations_that_never_end(
 
 
 @NEWEST
-def test_agents_that_race_on_one_server(site: Site) -> None:
+def test_concurrent_agents_on_one_server_are_serialised(site: Site) -> None:
     """With journals of their own they know nothing of each other; the server decides."""
     changes = [replace(CHANGE, id=letter * 8) for letter in "abcd"]
     for _ in range(3):

@@ -55,7 +55,7 @@ def fenced_copies(engine: PostgresEngine) -> None:
     engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
 
 
-def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: Path) -> None:
+def test_lagging_ledger_sequence_is_repaired(any_site: Site, tmp_path: Path) -> None:
     """As a server left it that was killed after a change of an agent that did not anchor them."""
     site, engine = any_site, any_site.engine()
     fenced_copies(engine)
@@ -72,7 +72,7 @@ def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: P
     assert found == [("0001_grade", MigrationDirection.UP), ("0001_grade", MigrationDirection.DOWN)]
 
 
-def test_files(any_site: Site, tmp_path: Path) -> None:
+def test_migration_files_are_applied(any_site: Site, tmp_path: Path) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     target = release(tmp_path)
@@ -97,7 +97,7 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
 
 
 @NEWEST
-def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
+def test_down_migration_preserves_the_fingerprint(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
     shape = engine.compute_fingerprint(LiveDatabase("seizure"))
@@ -109,7 +109,7 @@ def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
 
 
 @NEWEST
-def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
+def test_failed_migration_leaves_the_candidate_unchanged(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     fenced_copies(engine)
     digests = engine.compute_table_digests(CHANGE.get_candidate("seizure"))
@@ -137,7 +137,7 @@ def slot() -> Iterator[Path]:
 
 
 @NEWEST
-def test_a_program_of_the_application(
+def test_migrator_of_the_release_is_run(
     any_site: Site, slot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
@@ -179,7 +179,7 @@ def test_a_program_of_the_application(
 
 
 @NEWEST
-def test_baseline(site: Site, tmp_path: Path) -> None:
+def test_baseline_records_migrations_as_applied(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
     engine.baseline_ledger(CHANGE, target)
@@ -189,7 +189,7 @@ def test_baseline(site: Site, tmp_path: Path) -> None:
 
 
 @NEWEST
-def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
+def test_query_is_one_select_that_writes_nothing(site: Site) -> None:
     engine = site.engine()
     assert engine.run_query(LiveDatabase("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
     for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):

@@ -20,7 +20,7 @@ from tests.agent.adapters.databases.postgresql.site import CHANGE, LIMITS, NEWES
 from tests.support.errors import refused
 
 
-def test_what_is_set_comes_first_then_the_version_then_the_path(
+def test_program_lookup_prefers_setting_then_version_then_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearsing, "PROGRAM_DIRECTORIES", (f"{tmp_path}/{{major}}/bin",))
@@ -33,7 +33,7 @@ def test_what_is_set_comes_first_then_the_version_then_the_path(
     assert find_program("pg_restore", 15, None) == Path("pg_restore")
 
 
-def test_the_version_of_what_cannot_be_run_is_unknown(tmp_path: Path) -> None:
+def test_version_of_an_unusable_program_is_unknown(tmp_path: Path) -> None:
     other = tmp_path / "pg_dump"
     assert read_program_version(other) is None
     other.write_text("#!/bin/sh\necho hello\n")
@@ -41,14 +41,14 @@ def test_the_version_of_what_cannot_be_run_is_unknown(tmp_path: Path) -> None:
     assert read_program_version(other) is None
 
 
-def test_the_version_of_a_real_one(site: Site) -> None:
+def test_program_version_is_read(site: Site) -> None:
     server = Server(site.engine()._settings, LIMITS)
     found = find_matching_program(server, "pg_dump")
     assert read_program_version(Path(found)) == site.server.binaries.major
 
 
 @NEWEST
-def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path: Path) -> None:
+def test_mismatched_program_version_is_refused_before_copying(site: Site, tmp_path: Path) -> None:
     # A stand-in: what counts is the version that it says.
     for name in rehearsing.DUMP_PROGRAMS:
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 9.6.24'\n")

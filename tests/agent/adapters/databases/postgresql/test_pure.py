@@ -52,7 +52,7 @@ NAMES = {"a": "phys_a", "b": "phys_b"}
 
 
 @pytest.mark.parametrize("own", [None, "", "mine", "two\nlines ]", "[ncen-updater is mine]"])
-def test_comments_keep_the_operators_words(own: str | None) -> None:
+def test_marker_preserves_the_operators_comment(own: str | None) -> None:
     marked = add_marker(own, CHANGE)
     assert parse_marker(marked) is not None
     assert marked.startswith(own or "")
@@ -65,7 +65,7 @@ def test_comments_keep_the_operators_words(own: str | None) -> None:
     assert newer == add_marker(own, replace(CHANGE, generation=3))
 
 
-def test_names() -> None:
+def test_database_names_are_parsed() -> None:
     assert parse_name(candidate_name("phys_a", "abcdefgh"), NAMES) == (
         "abcdefgh",
         DatabaseRole.CANDIDATE,
@@ -89,18 +89,18 @@ def test_names() -> None:
         ("pg_catalog", ["pg_catalog"]),
     ],
 )
-def test_stored_lists(stored: str, items: list[str]) -> None:
+def test_identifier_lists_are_split(stored: str, items: list[str]) -> None:
     assert split_identifier_list(stored) == items
 
 
-def test_literals() -> None:
+def test_setting_values_are_quoted() -> None:
     assert quote_literal("it's") == "'it''s'"
     assert quote_literal("a\\'") == "E'a\\\\'''"
     assert format_setting_value("search_path", '"$user", "my schema"') == "'$user', 'my schema'"
     assert format_setting_value("myapp.list", "a, b") == "'a, b'"
 
 
-def test_methods_and_numbers() -> None:
+def test_copy_method_and_oid_are_chosen() -> None:
     assert choose_copy_method(14, 10**12, "auto") == "template"
     assert choose_copy_method(15, 10**6, "auto") == "wal-log"
     assert choose_copy_method(15, 10**9, "auto") == "file-copy"
@@ -118,14 +118,14 @@ def test_methods_and_numbers() -> None:
         (15, " STRATEGY wal_log"),
     ],
 )  # fmt: skip
-def test_create(major: int, words: str) -> None:
+def test_create_statement_depends_on_the_server_version(major: int, words: str) -> None:
     plan = make_copy_plan(CHANGE, NAMES, {"a": 1, "b": 2}, (), major, copy_method="auto")
     statement = build_create_statement(list_copies(plan)[0], "o")
     assert statement.endswith(words)
     assert ("OID" in statement) == (major > 14)
 
 
-def test_attributes_become_statements() -> None:
+def test_attributes_are_restored_by_statements() -> None:
     wanted = DatabaseAttributes(
         "o",
         False,
@@ -193,7 +193,7 @@ MARKED = tuple(row(p, comment=add_marker(None, CHANGE)) for p in NAMES.values())
          ChangeEvidence(False, False, previous=("b",))),
     ],
 )  # fmt: skip
-def test_evidence(
+def test_evidence_is_decided(
     rows: tuple[DatabaseRow, ...],
     event: CutOverEvent | None,
     expected: ChangeEvidence,
@@ -202,13 +202,13 @@ def test_evidence(
     assert decide_evidence(CHANGE, NAMES, found(*rows), record) == expected
 
 
-def test_the_word_of_the_control_database_is_enough() -> None:
+def test_committed_control_row_is_sufficient_evidence() -> None:
     record = CutOverRecord(CutOverEvent.CUT_OVER, {})
     seen = decide_evidence(CHANGE, NAMES, found(*MARKED), record, committed=True)
     assert seen == ChangeEvidence(True, False, committed=True)
 
 
-def test_a_commit_in_the_comment() -> None:
+def test_commit_is_marked_in_the_comment() -> None:
     plain = add_marker("theirs", CHANGE)
     said = mark_committed(plain)
     assert said is not None
@@ -220,7 +220,7 @@ def test_a_commit_in_the_comment() -> None:
     assert mark_committed("theirs") == "theirs"
 
 
-def test_lost_keys() -> None:
+def test_missing_keys_are_counted() -> None:
     assert count_missing_keys(iter([b"a", b"c", b"d"]), iter([b"b", b"c"])) == 2
     assert count_missing_keys(iter([]), iter([b"b"])) == 0
     assert count_missing_keys(iter([b"a"]), iter([])) == 1
@@ -266,7 +266,9 @@ def disks(**free: int) -> tuple[ServerDisk, ...]:
          CHANGE, ["NU-4126", "NU-4136", "NU-4127", "NU-4128", "NU-4135"]),
     ],
 )  # fmt: skip
-def test_rules(seen: ServerSurvey, change: ChangeRef, codes: list[str]) -> None:
+def test_blocker_rules_have_their_finding(
+    seen: ServerSurvey, change: ChangeRef, codes: list[str]
+) -> None:
     findings = find_blockers(seen, change, NAMES, application_stopped=False)
     assert [finding.code for finding in findings] == codes
     for finding in findings:
@@ -274,7 +276,7 @@ def test_rules(seen: ServerSurvey, change: ChangeRef, codes: list[str]) -> None:
         assert str(finding.remedy)
 
 
-def test_missing_room_is_told_with_its_place() -> None:
+def test_missing_disk_space_names_its_path() -> None:
     seen = replace(LARGE, disks=disks(a_b=12 * 10**9, log=10**12))
     (finding,) = find_blockers(seen, CHANGE, NAMES, application_stopped=False)
     assert (finding.code, finding.severity) == ("NU-4124", Severity.CRITICAL)
@@ -289,7 +291,7 @@ def test_missing_room_is_told_with_its_place() -> None:
 @pytest.mark.parametrize(
     ("others", "codes"), [({"/a_b": 5, "/log": 6}, []), ({"/a_b": 6}, ["NU-4124"])]
 )
-def test_room_for_the_rest_of_the_change_is_added_where_it_shares_the_disk(
+def test_later_space_of_the_change_is_added_on_a_shared_disk(
     others: dict[str, int], codes: list[str]
 ) -> None:
     """A slot and the copies on one disk were judged apart: each fitted, both did not."""
@@ -301,7 +303,7 @@ def test_room_for_the_rest_of_the_change_is_added_where_it_shares_the_disk(
     assert [finding.code for finding in found] == codes
 
 
-def test_slots_and_subscriptions_are_refused_by_name() -> None:
+def test_replication_slots_and_subscriptions_are_named() -> None:
     seen = replace(QUIET, replication_slots=[("phys_a", "cdc")], subscriptions=[("phys_b", "sub")])
     found = find_blockers(seen, CHANGE, NAMES, application_stopped=False)
     assert [finding.code for finding in found] == ["NU-4122", "NU-4123"]
@@ -310,7 +312,7 @@ def test_slots_and_subscriptions_are_refused_by_name() -> None:
     assert not find_blockers(seen, replace(CHANGE, no_copy=True), NAMES, application_stopped=False)
 
 
-def test_long_names() -> None:
+def test_overlong_name_is_found() -> None:
     names = {"a": "x" * 49}
     seen = replace(QUIET, databases=found(row("x" * 49)))
     (finding,) = find_blockers(seen, CHANGE, names, application_stopped=False)

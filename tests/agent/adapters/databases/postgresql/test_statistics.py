@@ -32,7 +32,7 @@ def analyzed_site(site: Site) -> PostgresEngine:
     return site.engine()
 
 
-def test_a_copy_brings_them_along_and_what_a_migration_changed_is_analyzed_after_it(
+def test_copied_statistics_are_reused_and_changed_tables_analyzed(
     any_site: Site, tmp_path: Path
 ) -> None:
     site, engine = any_site, analyzed_site(any_site)
@@ -46,7 +46,7 @@ def test_a_copy_brings_them_along_and_what_a_migration_changed_is_analyzed_after
     assert engine.refresh_statistics(60) == {}
 
 
-def test_a_new_column_is_enough(any_site: Site, tmp_path: Path) -> None:
+def test_new_column_triggers_analyze(any_site: Site, tmp_path: Path) -> None:
     engine = analyzed_site(any_site)
     fenced_copies(engine)
     up = "ALTER TABLE cases ADD COLUMN grade text; ALTER TABLE loose ADD COLUMN b int DEFAULT 1;"
@@ -55,7 +55,7 @@ def test_a_new_column_is_enough(any_site: Site, tmp_path: Path) -> None:
     assert engine.refresh_statistics(60) == {"seizure": ("public.cases", "public.loose")}
 
 
-def test_what_has_none_gets_them(any_site: Site) -> None:
+def test_table_without_statistics_is_analyzed(any_site: Site) -> None:
     """As databases that came back from a dump."""
     engine = any_site.engine()
     engine.fence(CHANGE)
@@ -67,7 +67,7 @@ def test_what_has_none_gets_them(any_site: Site) -> None:
 
 
 @NEWEST
-def test_the_parent_of_a_partition_that_changed(site: Site, tmp_path: Path) -> None:
+def test_parent_of_a_changed_partition_is_analyzed(site: Site, tmp_path: Path) -> None:
     for statement in (
         "CREATE TABLE whole (a int) PARTITION BY RANGE (a)",
         "CREATE TABLE part PARTITION OF whole FOR VALUES FROM (1) TO (9)",
@@ -83,12 +83,12 @@ def test_the_parent_of_a_partition_that_changed(site: Site, tmp_path: Path) -> N
 
 
 @NEWEST
-def test_no_time_is_left_to_the_server(site: Site) -> None:
+def test_no_table_is_analyzed_without_time(site: Site) -> None:
     assert site.engine().refresh_statistics(0) == {}
 
 
 @NEWEST
-def test_a_table_that_is_locked_is_passed_over(site: Site) -> None:
+def test_locked_table_is_skipped(site: Site) -> None:
     with psycopg.connect(site.server.conninfo(), dbname="t_seizure") as holder:
         holder.execute("LOCK TABLE loose")
         done = site.engine().refresh_statistics(3)
@@ -96,7 +96,7 @@ def test_a_table_that_is_locked_is_passed_over(site: Site) -> None:
 
 
 @NEWEST
-def test_it_is_ended_from_outside(site: Site) -> None:
+def test_analyze_is_terminated_from_outside(site: Site) -> None:
     engine, over = site.engine(), threading.Event()
     waiting = (
         "SELECT count(*) FROM pg_stat_activity"

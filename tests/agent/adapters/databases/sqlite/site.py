@@ -10,7 +10,7 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import make, release
+from tests.agent.adapters.databases.migrations.factories import make, release
 
 NAMES = ("cases", "people")
 
@@ -62,7 +62,7 @@ def upgrade(engine: SqliteEngine, change: ChangeRef, target: MigrationSet) -> Co
     return plan
 
 
-def go_back(engine: SqliteEngine, change: ChangeRef) -> None:
+def revert(engine: SqliteEngine, change: ChangeRef) -> None:
     engine.revert_cut_over(change)
     engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)

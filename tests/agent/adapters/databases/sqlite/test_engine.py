@@ -33,7 +33,7 @@ from ncen_updater.common.messages import (
     QUERY_FAILED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.migrations.factories import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -84,7 +84,7 @@ def release_hold(child: subprocess.Popen[str]) -> None:
     child.wait()
 
 
-def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
+def test_upgrade_migrates_all_databases_and_retains_the_previous_ones(
     site: Path, tmp_path: Path
 ) -> None:
     engine = build(site)
@@ -128,7 +128,7 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     assert engine.read_marker() is None
 
 
-def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: Path) -> None:
+def test_second_change_copies_the_result_of_the_first(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     target = new_release(tmp_path / "slot")
     upgrade(engine, COPY, target)
@@ -147,7 +147,7 @@ def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: 
     assert engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
 
 
-def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: Path) -> None:
+def test_restore_of_previous_databases_counts_the_loss(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     before = contents(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
@@ -171,7 +171,7 @@ def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: P
     ["SELECT 1", "BEGIN IMMEDIATE", "SELECT count(*) FROM item"],
     ids=["opened", "writing", "read"],
 )
-def test_a_process_that_has_a_file_open_is_named(site: Path, sql: str) -> None:
+def test_process_with_an_open_file_is_named(site: Path, sql: str) -> None:
     engine = build(site)
     child = hold(site / "live" / "cases.sqlite", sql)
     try:
@@ -188,7 +188,7 @@ def test_a_process_that_has_a_file_open_is_named(site: Path, sql: str) -> None:
     assert engine.read_evidence(COPY) == ChangeEvidence(is_cut_over=False, fenced=False)
 
 
-def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
+def test_wal_of_a_killed_application_is_copied_without_touching_the_original(
     site: Path, tmp_path: Path
 ) -> None:
     engine = build(site)
@@ -214,7 +214,7 @@ def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
     assert engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [(51,)]
 
 
-def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
+def test_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
     engine = build(site)
     child = hold(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE")
     try:
@@ -226,7 +226,7 @@ def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
     assert engine.list_leftovers() == ()
 
 
-def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_path: Path) -> None:
+def test_cut_over_requires_a_fence_and_marked_candidates(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
     engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
@@ -243,7 +243,7 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
     assert engine.read_evidence(COPY).is_cut_over is False
 
 
-def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> None:
+def test_manually_mixed_set_is_detected(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     (site / "live" / "people.sqlite").write_bytes(
@@ -253,7 +253,7 @@ def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> No
         engine.read_marker()
 
 
-def test_a_damaged_original_is_not_copied(site: Path) -> None:
+def test_damaged_original_is_not_copied(site: Path) -> None:
     engine = build(site, rows=5_000)
     path = site / "sets" / "base" / "cases.sqlite"
     with path.open("r+b") as stream:
@@ -269,14 +269,12 @@ def test_a_damaged_original_is_not_copied(site: Path) -> None:
 
 
 @pytest.mark.parametrize(("others", "codes"), [(0, []), (10**18, ["NU-4243"])])
-def test_room_for_the_rest_of_the_change_is_added(
-    site: Path, others: int, codes: list[str]
-) -> None:
+def test_later_space_of_the_change_is_added(site: Path, others: int, codes: list[str]) -> None:
     found = build(site).find_blockers(COPY, application_stopped=False, other_bytes=lambda _: others)
     assert [finding.code for finding in found] == codes
 
 
-def test_what_is_missing_is_said(site: Path) -> None:
+def test_missing_database_is_reported(site: Path) -> None:
     engine = build(site)
     (site / "sets" / "base" / "people.sqlite").unlink()
     assert [f.code for f in engine.find_blockers(COPY, application_stopped=False)] == ["NU-4242"]
@@ -290,7 +288,7 @@ def test_what_is_missing_is_said(site: Path) -> None:
     )
 
 
-def test_a_plain_directory_is_adopted_once(site: Path) -> None:
+def test_plain_directory_is_adopted_once(site: Path) -> None:
     build(site)
     (site / "live").unlink()
     (site / "sets" / "base").rename(site / "live")
@@ -315,7 +313,7 @@ def test_a_plain_directory_is_adopted_once(site: Path) -> None:
     assert contents(site) == before
 
 
-def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: Path) -> None:
+def test_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     target = new_release(tmp_path / "slot")
     engine.baseline_ledger(COPY, target)
@@ -329,7 +327,7 @@ def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: 
     engine.cut_over(COPY)
 
 
-def test_a_query_cannot_write_and_cannot_last(site: Path) -> None:
+def test_query_cannot_write_and_is_limited_in_time(site: Path) -> None:
     engine = build(site)
     for sql in ("DELETE FROM item", "SELECT nothing", "SELECT 1; SELECT 2"):
         with refused(QUERY_FAILED):

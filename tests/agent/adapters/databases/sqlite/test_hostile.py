@@ -40,9 +40,9 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
-    go_back,
     new_release,
     reference,
+    revert,
     upgrade,
 )
 from tests.support.errors import refused
@@ -155,9 +155,7 @@ def forged_role(ground: Ground) -> bytes:
 
 
 @needs_root
-def test_nothing_that_the_application_says_of_a_set_is_believed(
-    ground: Ground, tmp_path: Path
-) -> None:
+def test_forged_records_of_a_set_are_not_trusted(ground: Ground, tmp_path: Path) -> None:
     ground.forge("role.json", forged_role(ground))
     ground.forge("marker.json", b'{"release": "9.9", "generation": 9, "change": "zzzzzzzz"}')
     ground.forge("committed.json", json.dumps({"change": COPY.id}).encode())
@@ -172,14 +170,14 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
 
     assert run_as(APPLICATION, lie) == 0
     assert ground.engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert (ground.site / "live").readlink() == Path("sets/base")
     assert mode(ground.victim) == 0o600, "seen: root's file was 0777 after such a rollback"
     assert mode(ground.base) == 0o700
 
 
 @pytest.mark.parametrize("said", ["[]", "{", "{}"])
-def test_a_broken_commit_is_refused_in_our_words(ground: Ground, said: str) -> None:
+def test_damaged_commit_record_is_refused_with_our_message(ground: Ground, said: str) -> None:
     (ground.base / "committed.json").write_text(said)
     layout = DatabaseSets(ground.site, NAMES, ground.top / "state")
     with pytest.raises(DatabaseError, match=r"committed\.json"):
@@ -195,7 +193,7 @@ def test_a_broken_commit_is_refused_in_our_words(ground: Ground, said: str) -> N
     ],
     ids=["a role without modes", "no modes", "nested"],
 )
-def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said: str) -> None:
+def test_incomplete_marker_is_refused_with_our_message(ground: Ground, said: str) -> None:
     layout = DatabaseSets(ground.site, NAMES, ground.top / "state")
     layout.write_marker(ground.base, DatabaseMarker("1.0", 1, COPY.id))
     (record,) = (ground.top / "state").rglob("base.json")
@@ -204,7 +202,7 @@ def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said
         layout.read_marker(ground.base)
 
 
-def test_the_commit_is_known_where_the_agents_directory_is_of_before(
+def test_commit_is_known_although_the_agent_directory_was_restored_from_a_backup(
     ground: Ground, tmp_path: Path
 ) -> None:
     """Decision 9: the journal and the records are restored from a backup of before the commit."""
@@ -222,13 +220,13 @@ def test_the_commit_is_known_where_the_agents_directory_is_of_before(
 
 
 @needs_root
-def test_a_link_in_the_set_leads_nowhere(ground: Ground, tmp_path: Path) -> None:
+def test_symlink_in_the_set_is_not_followed(ground: Ground, tmp_path: Path) -> None:
     """Seen: an ordinary upgrade made a file of root's readable to all."""
     ground.plant(ground.base / "notes.txt", ground.victim)
     ground.plant(ground.base / "role.json", ground.victim)
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     assert mode(ground.victim) == 0o600
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert mode(ground.victim) == 0o600
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     ground.engine.drop_previous(COPY.id)
@@ -267,7 +265,7 @@ def directory(ground: Ground, path: Path) -> None:
 @pytest.mark.parametrize("name", ["people.sqlite", "people.sqlite-wal", "people.sqlite-journal"])
 @pytest.mark.parametrize("what", [symlinked, dangling, hard_linked, pipe, directory])
 @pytest.mark.usefixtures("sees_others")
-def test_what_is_no_file_of_its_own_is_refused_before_anybody_is_out(
+def test_special_file_is_refused_before_the_downtime(
     ground: Ground, what: Planting, name: str
 ) -> None:
     what(ground, ground.base / name)
@@ -288,7 +286,7 @@ def test_what_is_no_file_of_its_own_is_refused_before_anybody_is_out(
 
 
 @needs_root
-def test_a_link_that_comes_while_files_are_copied_is_not_followed(ground: Ground) -> None:
+def test_symlink_created_during_the_copy_is_not_followed(ground: Ground) -> None:
     """The name is exchanged after it was looked at: the copy would be the application's to read."""
     ground.engine.fence(COPY)
     people = ground.base / "people.sqlite"
@@ -304,7 +302,7 @@ def test_a_link_that_comes_while_files_are_copied_is_not_followed(ground: Ground
 
 
 @needs_root
-def test_a_link_in_an_open_set_is_not_followed_by_a_rehearsal(ground: Ground) -> None:
+def test_symlink_in_an_open_set_is_not_followed_by_a_rehearsal(ground: Ground) -> None:
     people = ground.base / "people.sqlite"
     swap = During("cases", lambda: ground.plant(people, ground.victim))
     with pytest.raises(NotRegularFileError, match="people"):
@@ -313,7 +311,7 @@ def test_a_link_in_an_open_set_is_not_followed_by_a_rehearsal(ground: Ground) ->
 
 
 @needs_root
-def test_a_link_in_the_new_set_is_not_migrated(ground: Ground, tmp_path: Path) -> None:
+def test_symlink_in_the_new_set_is_not_migrated(ground: Ground, tmp_path: Path) -> None:
     ground.engine.fence(COPY)
     ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), SilentProgress())
     ground.plant(ground.site / "sets" / f"next_{COPY.id}" / "people.sqlite", ground.victim)
@@ -328,7 +326,7 @@ def test_a_link_in_the_new_set_is_not_migrated(ground: Ground, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("target", ["../victims", "/etc", "sets/..", "sets/base/../base", "other"])
-def test_live_leads_to_a_set_or_nowhere(ground: Ground, target: str) -> None:
+def test_live_link_leads_to_a_set_or_nowhere(ground: Ground, target: str) -> None:
     live = ground.site / "live"
     live.unlink()
     live.symlink_to(target)
@@ -338,7 +336,7 @@ def test_live_leads_to_a_set_or_nowhere(ground: Ground, target: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["sets", "sets/base"])
-def test_a_directory_that_is_a_link_is_no_set(ground: Ground, which: str) -> None:
+def test_linked_directory_is_not_a_set(ground: Ground, which: str) -> None:
     place = ground.site / which
     place.rename(ground.top / "elsewhere")
     place.symlink_to(ground.top / "elsewhere")
@@ -348,7 +346,7 @@ def test_a_directory_that_is_a_link_is_no_set(ground: Ground, which: str) -> Non
         ground.engine.read_evidence(COPY)
 
 
-def test_what_lies_in_the_place_of_a_copy_is_removed_itself(ground: Ground) -> None:
+def test_entry_in_place_of_a_copy_is_removed_itself(ground: Ground) -> None:
     treasure = ground.top / "treasure"
     treasure.mkdir()
     (treasure / "kept").write_text("")
@@ -372,7 +370,7 @@ def hot_journal(path: Path) -> bytes:
 
 
 @needs_root
-def test_a_journal_that_names_another_file_removes_none(ground: Ground) -> None:
+def test_journal_that_names_another_file_removes_nothing(ground: Ground) -> None:
     """SQLite removes what a finished journal calls the head of its family: as root, anything."""
     cases = ground.base / "cases.sqlite"
     content = hot_journal(cases)
@@ -401,7 +399,7 @@ def test_a_journal_that_names_another_file_removes_none(ground: Ground) -> None:
 
 
 @needs_root
-def test_nobody_else_opens_a_copy_while_it_is_made(ground: Ground) -> None:
+def test_incomplete_copy_is_not_readable_by_others(ground: Ground) -> None:
     """Seen: nobody opened all files of two rehearsals and read them later by what it kept open."""
     ground.base.chmod(0o755)  # even so
     partial = ground.site / "sets" / f"next_{COPY.id}.partial"
@@ -429,9 +427,7 @@ def test_nobody_else_opens_a_copy_while_it_is_made(ground: Ground) -> None:
 
 
 @needs_root
-def test_what_was_kept_is_read_by_whoever_could_read_it_before(
-    ground: Ground, tmp_path: Path
-) -> None:
+def test_previous_databases_keep_their_readers(ground: Ground, tmp_path: Path) -> None:
     """Seen: 0600 in 0700 became 0444 in 0555, for a week."""
     (ground.base / "people.sqlite").chmod(0o640)
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
@@ -442,7 +438,7 @@ def test_what_was_kept_is_read_by_whoever_could_read_it_before(
     assert ground.engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [
         (50,)
     ]
-    go_back(ground.engine, COPY)
+    revert(ground.engine, COPY)
     assert mode(ground.base) == 0o700
     assert mode(ground.base / "cases.sqlite") == 0o600
     assert mode(ground.base / "people.sqlite") == 0o640
@@ -469,14 +465,14 @@ def info(kind: int, names: int, uid: int) -> os.stat_result:
         (stat.S_IFCHR, 1, 7, 7, "mode: c"),
     ],
 )
-def test_what_an_entry_may_be(
+def test_directory_entries_are_validated(
     kind: int, names: int, uid: int, holder: int, said: str | None
 ) -> None:
     found = describe_entry_problem(info(kind, names, uid), info(stat.S_IFDIR, 2, holder))
     assert (found is None) if said is None else (said in str(found))
 
 
-def test_which_modes_are_of_a_set() -> None:
+def test_file_modes_of_a_set_are_masked() -> None:
     modes = {".": 0o47777, "a.sqlite": 0o4755, "a.sqlite-wal": 0o600, "b.sqlite": 1, "../a": 2}
     expected = {".": 0o3777, "a.sqlite": 0o755, "a.sqlite-wal": 0o600}
     assert mask_modes(modes, ("a",), ".sqlite") == expected

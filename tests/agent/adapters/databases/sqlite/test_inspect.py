@@ -78,17 +78,17 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_what_does_not_count_in_a_fingerprint(name: str) -> None:
+def test_cosmetic_differences_keep_the_fingerprint(name: str) -> None:
     assert shape(SAME[name][0]) == shape(BASE)
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_what_counts_in_a_fingerprint(name: str) -> None:
+def test_schema_differences_change_the_fingerprint(name: str) -> None:
     assert OTHER[name] != BASE
     assert shape(OTHER[name]) != shape(BASE)
 
 
-def test_the_number_is_the_one_that_journals_have() -> None:
+def test_fingerprint_is_stable_across_versions() -> None:
     """Another one would make every schema of every site a changed one."""
     assert shape(BASE) == "ceb8f06c8d89e53007c52dbb974241506a617d76a3ffbfadc6aaf9bf164080f6"
 
@@ -122,7 +122,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("statement", KINDS)
-def test_what_changed_is_told_by_kinds(statement: str) -> None:
+def test_schema_changes_are_reported_by_kind(statement: str) -> None:
     kinds = find_changed_kinds(schema(BASE).kinds, schema(f"{BASE}{statement};").kinds)
     assert ", ".join(kinds or ()) == KINDS[statement]
 
@@ -145,7 +145,7 @@ ROWS = "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (2, 'y');"
     ],
     ids=["order of rows", "order of columns"],
 )
-def test_what_does_not_count_in_a_digest(sql: str) -> None:
+def test_irrelevant_differences_keep_the_digest(sql: str) -> None:
     assert rows(sql) == rows(ROWS)
 
 
@@ -155,11 +155,11 @@ def test_what_does_not_count_in_a_digest(sql: str) -> None:
      "(1, 'x'), (2.0, 'y')", "(1, 'x'), (2, X'79')", "(1, 'x'), (2, NULL)", "(1, 'y'), (2, 'x')",
      "(1, 'x'), (2, 'y'), (2, 'y')"],
 )  # fmt: skip
-def test_what_counts_in_a_digest(values: str) -> None:
+def test_row_differences_change_the_digest(values: str) -> None:
     assert rows(f"CREATE TABLE t (a, b); INSERT INTO t VALUES {values};") != rows(ROWS)
 
 
-def test_text_that_is_not_utf_8_and_a_doubled_row() -> None:
+def test_non_utf8_text_and_duplicated_rows_are_digested() -> None:
     odd = "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, CAST(X'e4' AS TEXT));"
     assert rows(odd)[0] == 1
     twice = "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (1, 'x');"
@@ -167,13 +167,13 @@ def test_text_that_is_not_utf_8_and_a_doubled_row() -> None:
     assert rows(twice)[1] != rows(twice.replace("'x'", "'y'"))[1]
 
 
-def test_own_tables_are_left_out(database: sqlite3.Connection) -> None:
+def test_agent_tables_are_omitted(database: sqlite3.Connection) -> None:
     database.executescript('CREATE TABLE "b""c" (a); CREATE TABLE ncen_updater_a (a);')
     assert list_tables(database) == ('b"c',)
     assert list(compute_table_digests(database)) == ['b"c']
 
 
-def test_lost_rows(database: sqlite3.Connection) -> None:
+def test_lost_rows_are_counted(database: sqlite3.Connection) -> None:
     database.execute("ATTACH ':memory:' AS kept")
     database.executescript(
         "CREATE TABLE main.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
@@ -194,7 +194,7 @@ def test_lost_rows(database: sqlite3.Connection) -> None:
     assert count_lost_rows(database) == {"edited": 1, "keyed": 3, "loose": 3, "later": 1}
 
 
-def test_rows_that_were_added_since(database: sqlite3.Connection) -> None:
+def test_rows_added_since_are_counted(database: sqlite3.Connection) -> None:
     database.executescript(
         "CREATE TABLE empty (a);"
         "CREATE TABLE keyed (name TEXT PRIMARY KEY) WITHOUT ROWID;"

@@ -28,14 +28,14 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.migrations.factories import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
     contents,
-    go_back,
     new_release,
     reference,
+    revert,
     upgrade,
 )
 from tests.support.rotation import chance, in_turns
@@ -105,7 +105,7 @@ def recover(directory: Path, change: ChangeRef) -> bool:
     if engine.read_evidence(change).is_cut_over:
         engine.cut_over(change)
         return True
-    go_back(engine, change)
+    revert(engine, change)
     return False
 
 
@@ -117,7 +117,7 @@ def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Who
         assert evidence == ChangeEvidence(is_cut_over=True, fenced=False, previous=NAMES)
         assert engine.read_marker() == DatabaseMarker("2.0", 1, change.id)
         assert whole(engine, change) == after
-        go_back(engine, change)  # the old ones are still there, whole
+        revert(engine, change)  # the old ones are still there, whole
     else:
         assert (evidence.is_cut_over, evidence.fenced, evidence.candidates) == (False, False, ())
         assert evidence.missing == ()
@@ -159,24 +159,22 @@ def test_killed_at_a_file_operation_of_an_upgrade(tmp_path: Path, after: Whole) 
 
 
 @in_turns("share")
-def test_killed_at_a_file_operation_of_the_way_back(
-    tmp_path: Path, share: int, after: Whole
-) -> None:
+def test_killed_at_a_file_operation_of_the_revert(tmp_path: Path, share: int, after: Whole) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     upgrade(model, change, target)
-    _, total, _ = run(lambda: go_back(model, change))
+    _, total, _ = run(lambda: revert(model, change))
     for kill_at in range(1 + share, total + 1, SHARES):
         site = tmp_path / f"site{kill_at}"
         engine = build(site)
         before = contents(site)
         upgrade(engine, change, target)
-        status, _, _ = run(lambda e=engine: go_back(e, change), kill_at)  # type: ignore[misc]
+        status, _, _ = run(lambda e=engine: revert(e, change), kill_at)  # type: ignore[misc]
         assert os.WIFSIGNALED(status), kill_at
         check(site, change, before, after)
 
 
-def test_killed_from_outside_at_a_random_time(tmp_path: Path, after: Whole) -> None:
+def test_killed_externally_at_a_random_time(tmp_path: Path, after: Whole) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     _, _, seconds = run(lambda: upgrade(model, change, target))
@@ -249,7 +247,7 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
 
 
 @in_turns("share")
-def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> None:
+def test_killed_while_the_previous_set_is_dropped(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
@@ -280,7 +278,7 @@ def enter(path: Path) -> None:
         item.chmod(mode)
 
 
-def kept_by_hand(site: Path) -> list[str]:
+def list_retained_sets(site: Path) -> list[str]:
     """Sets that are kept since somebody wrote to them, each with that row in it."""
     found = []
     for path in sorted((site / "sets").glob("written_*")):
@@ -292,7 +290,7 @@ def kept_by_hand(site: Path) -> list[str]:
 
 
 @in_turns("share")
-def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) -> None:
+def test_killed_while_a_set_is_retained_during_the_revert(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
     build(tmp_path / "fresh")
     before = contents(tmp_path / "fresh")
@@ -305,15 +303,15 @@ def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) 
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == before
-        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert list_retained_sets(site) == [f"written_{change.id}"]
         assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
         assert engine.list_leftovers() == ()
 
-    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
+    every_kill(tmp_path, written, lambda engine: revert(engine, change), judge, share)
 
 
 @in_turns("share")
-def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: int) -> None:
+def test_killed_while_a_set_is_retained_instead_of_dropped(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def written(site: Path) -> SqliteEngine:
@@ -323,7 +321,7 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
         return engine
 
     def judge(site: Path, engine: SqliteEngine) -> None:
-        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert list_retained_sets(site) == [f"written_{change.id}"]
         assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
         assert engine.list_leftovers() == ()
 
@@ -331,14 +329,14 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
 
 
 @in_turns("share")
-def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share: int) -> None:
+def test_killed_while_retained_databases_are_dropped_by_command(tmp_path: Path, share: int) -> None:
     change, target = reference(), new_release(tmp_path / "slot")
 
     def kept(site: Path) -> SqliteEngine:
         engine = build(site)
         upgrade(engine, change, target)
         enter(site / "live" / "cases.sqlite")
-        go_back(engine, change)
+        revert(engine, change)
         return engine
 
     def judge(site: Path, engine: SqliteEngine) -> None:
@@ -366,7 +364,7 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None
     every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge, share)
 
 
-def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
+def test_killed_while_previous_databases_are_restored(tmp_path: Path) -> None:
     """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
     change, target = reference(), new_release(tmp_path / "slot")
     back = ChangeRef("bcdefgha", 2, "1.0", retained_from=change.id)

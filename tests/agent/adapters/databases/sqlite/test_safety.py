@@ -47,7 +47,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
-from tests.agent.adapters.databases.migrations.making import make, release
+from tests.agent.adapters.databases.migrations.factories import make, release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -72,7 +72,7 @@ def site(tmp_path: Path) -> Path:
 # ---- the fence -----------------------------------------------------------------------------------
 
 
-def test_only_the_change_that_fenced_opens(site: Path) -> None:
+def test_only_the_change_that_fenced_unfences(site: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
     with refused(FENCED_BY_OTHER, match=COPY.id):
@@ -86,9 +86,7 @@ def test_only_the_change_that_fenced_opens(site: Path) -> None:
     assert not engine.read_evidence(COPY).fenced
 
 
-def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
-    site: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_removed_while_the_live_set_is_unknown(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     (site / "live").unlink()
@@ -100,7 +98,7 @@ def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
     assert sorted(site.rglob("*")) == there
 
 
-def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
+def test_committed_set_is_not_reverted(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     with refused(CUT_OVER_FAILED):
         engine.record_commit(COPY)
@@ -118,7 +116,7 @@ def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
 
 
-def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: Path) -> None:
+def test_modes_set_by_an_administrator_are_preserved(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     engine.revert_cut_over(COPY)
@@ -133,7 +131,7 @@ def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: P
 # ---- in place ------------------------------------------------------------------------------------
 
 
-def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
+def test_missing_previous_set_blocks_the_revert(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     engine.drop_previous(COPY.id)
@@ -154,7 +152,7 @@ def leave_wal(path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
 
 
-def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_path: Path) -> None:
+def test_unfinished_journal_blocks_the_cut_over(site: Path, tmp_path: Path) -> None:
     engine = build(site, rows=5_000)
     path = site / "sets" / "base" / "cases.sqlite"
     leave_wal(path)
@@ -178,7 +176,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     )
 
 
-def test_a_finished_journal_leaves_a_previous_that_is_read_without_locks(
+def test_finished_journal_leaves_a_previous_set_readable_without_locks(
     site: Path, tmp_path: Path
 ) -> None:
     engine = build(site)
@@ -225,7 +223,7 @@ class Patience(SqliteDialect):
         self.told += driver.execute("PRAGMA busy_timeout").fetchone()
 
 
-def test_a_lock_is_waited_for_as_long_as_each_migration_says(site: Path, tmp_path: Path) -> None:
+def test_lock_timeout_of_each_migration_is_used(site: Path, tmp_path: Path) -> None:
     build(site)
     path = site / "live" / "cases.sqlite"
     items = [
@@ -245,7 +243,7 @@ def test_a_lock_is_waited_for_as_long_as_each_migration_says(site: Path, tmp_pat
     assert patience.told[1:] == [70, 70, 70, 80, 80, OWN_LOCK_TIMEOUT_MS]
 
 
-def test_the_ledger_is_read_without_waiting_for_a_writer(site: Path) -> None:
+def test_ledger_is_read_without_waiting_for_a_writer(site: Path) -> None:
     build(site)
     path = site / "live" / "cases.sqlite"
     with locked(path, "BEGIN IMMEDIATE"):
@@ -265,7 +263,7 @@ def references(slot: Path, then: str) -> MigrationSet:
     return release(slot, "2.0", cases=items, people=[])
 
 
-def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path) -> None:
+def test_broken_foreign_keys_fail_the_migration(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
     engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
@@ -285,9 +283,7 @@ def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path)
     assert engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM thing") == [(3,)]
 
 
-def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
-    site: Path, tmp_path: Path
-) -> None:
+def test_earlier_broken_foreign_keys_are_tolerated(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     with closing(sqlite3.connect(site / "live" / "cases.sqlite")) as database:
         database.executescript(PARENT + CHILD + "DELETE FROM kind WHERE id = 2;")
@@ -296,9 +292,7 @@ def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
     assert engine.read_evidence(COPY).is_cut_over
 
 
-def test_a_program_of_the_application_is_asked_for_its_references_too(
-    site: Path, tmp_path: Path
-) -> None:
+def test_foreign_keys_are_checked_after_a_migrator(site: Path, tmp_path: Path) -> None:
     place = Path(tempfile.mkdtemp(prefix="nu-migrator-"))
     place.chmod(0o755)
     site = place / "db"
@@ -329,9 +323,7 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     remove_tree(place)
 
 
-def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
-    site: Path, tmp_path: Path
-) -> None:
+def test_revert_waits_for_processes_with_open_files(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     with locked(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE"), pytest.raises(FenceError):
@@ -342,7 +334,7 @@ def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
     assert engine.read_marker() is None
 
 
-def test_evidence_of_a_first_upgrade_bears_a_journal_of_a_killed_application(
+def test_evidence_of_a_first_upgrade_tolerates_a_leftover_journal(
     tmp_path: Path,
 ) -> None:
     """No record of the set is there yet, so its file is asked; nobody may write to it."""

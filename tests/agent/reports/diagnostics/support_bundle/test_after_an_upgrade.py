@@ -14,9 +14,7 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.reports.diagnostics.support_bundle.test_bundle import NOW, commands
 
 
-def test_what_the_agent_keeps_in_the_databases_is_no_record_of_theirs(
-    site: Site, demo: DemoSite
-) -> None:
+def test_agent_data_in_the_databases_is_not_a_record(site: Site, demo: DemoSite) -> None:
     """Seen: the ledger's own change ids, found in changes.json, refused every bundle."""
     Operations(site, SilentProgress()).upgrade(Version("3.3.0"))
     bundle = make_bundle(demo.config_path, SilentProgress(), NOW, run=commands())

@@ -96,7 +96,7 @@ def reasons(bundle: SupportBundle) -> dict[str, str | None]:
     return {part.name: part.missing_reason for part in bundle.parts if part.text is None}
 
 
-def test_a_site_that_is_well(site: TrialSite) -> None:
+def test_healthy_site_is_bundled(site: TrialSite) -> None:
     site.open_change(StepName.MAINTENANCE_ON)
     with Journal.open(site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTING, error_code="NU-4150")
@@ -143,7 +143,7 @@ def plant(site: TrialSite, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [PERSON, PASSPORT, PLACE, "Otieno Odhiambo", "Zawadi Mwangi"])
-def test_what_people_wrote_into_the_journal_stays_there(site: TrialSite, value: str) -> None:
+def test_texts_written_into_the_journal_are_omitted(site: TrialSite, value: str) -> None:
     plant(site, value)
     bundle = make(site)
     assert bundle.leaks == ()
@@ -168,7 +168,7 @@ def test_what_people_wrote_into_the_journal_stays_there(site: TrialSite, value: 
         ("Zawadi Mwangi", 'cases: "odd ""one"."a ""b"'),
     ],
 )
-def test_a_value_of_a_record_is_found(site: TrialSite, value: str, column: str) -> None:
+def test_record_value_is_detected(site: TrialSite, value: str, column: str) -> None:
     bundle = make(site, run=commands(units=f"... error: {value}; rolled back"))
     assert [(leak.part, leak.column) for leak in bundle.leaks] == [("units.txt", column)]
     assert make(site, run=commands(units=value), leave_out=["units.txt"]).leaks == ()
@@ -194,7 +194,7 @@ FRAME = (
         ({"__REALTIME_TIMESTAMP": None}, ""),
     ],
 )  # fmt: skip
-def test_the_log_holds_names_and_codes_and_nothing_that_anybody_wrote(
+def test_log_contains_only_names_and_codes(
     site: TrialSite, fields: dict[str, Any], told: str
 ) -> None:
     bundle = make(site, run=commands(**fields))
@@ -202,12 +202,12 @@ def test_the_log_holds_names_and_codes_and_nothing_that_anybody_wrote(
     assert bundle.leaks == ()
 
 
-def test_words_of_this_program_are_nobodys_data(site: TrialSite) -> None:
+def test_words_of_the_program_are_not_leaks(site: TrialSite) -> None:
     # The column port.state holds "finished", and so does every list of changes.
     assert make(site, run=commands(units="finished")).leaks == ()
 
 
-def test_a_sentence_has_the_figures_and_the_own_words_of_this_program() -> None:
+def test_messages_keep_numbers_and_program_words() -> None:
     inner = LazyText("{path}: {reason}", {"path": "/srv/state", "reason": "Koné at fe80::1"})
     values = {
         "free": 12345678, "size": "1.5 GB", "version": "3.2.4", "phone": "+230 5912 3456",
@@ -220,7 +220,7 @@ def test_a_sentence_has_the_figures_and_the_own_words_of_this_program() -> None:
     )
 
 
-def test_the_newest_rows_of_a_large_table_are_compared_too(site: TrialSite) -> None:
+def test_newest_rows_of_a_large_table_are_compared(site: TrialSite) -> None:
     with closing(sqlite3.connect(site.root / "db/live/cases.sqlite")) as database:
         rows = [(f"Somebody{n:05} Else", None) for n in range(5000)]
         database.executemany("INSERT INTO person (name, note) VALUES (?, ?)", rows)
@@ -229,7 +229,7 @@ def test_the_newest_rows_of_a_large_table_are_compared_too(site: TrialSite) -> N
 
 
 @pytest.mark.parametrize("damage", ["database", "journal", "config", "all"])
-def test_a_site_that_is_half_broken(site: TrialSite, damage: str) -> None:
+def test_partly_broken_site_is_bundled(site: TrialSite, damage: str) -> None:
     if damage in ("database", "all"):
         (site.root / "db/live/cases.sqlite").write_bytes(b"x" * 10_000)
     if damage in ("journal", "all"):
@@ -279,7 +279,7 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     assert "DATABASE_URL" in found
 
 
-def test_masking() -> None:
+def test_settings_are_masked() -> None:
     written = {
         "site": {"id": "ke-1"},
         "feed": {"urls": ["http://h/", "http://user:secret@example.org/"], "n": 3, "on": True},
@@ -307,7 +307,7 @@ def test_masking() -> None:
     }
 
 
-def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None:
+def test_bundle_file_is_private_and_replaces_nothing(site: TrialSite) -> None:
     bundle = make(site)
     path = site.root / "x.tar.gz"
     size = write_archive(pack_bundle(bundle, NOW), path)
@@ -326,7 +326,7 @@ def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None
         write_archive(pack_bundle(bundle, NOW), site.root / "nowhere/x.tar.gz")
 
 
-def test_a_part_that_is_none(site: TrialSite) -> None:
+def test_unknown_part_is_rejected(site: TrialSite) -> None:
     with refused(UNKNOWN_PART):
         make(site, leave_out=["everything"])
 
@@ -338,7 +338,7 @@ def command(site: TrialSite, *words: str) -> int:
     return run(["--config", str(site.config), "--quiet", "support-bundle", *words])
 
 
-def test_the_command_shows_asks_and_writes(
+def test_command_shows_confirms_and_writes(
     site: TrialSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bundle.tar.gz"
@@ -354,7 +354,7 @@ def test_the_command_shows_asks_and_writes(
     assert path.exists()
 
 
-def test_the_command_refuses_what_holds_a_record(
+def test_command_refuses_a_bundle_with_a_record(
     site: TrialSite, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

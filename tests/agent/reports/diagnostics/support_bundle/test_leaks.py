@@ -31,7 +31,7 @@ def leaks(found: ValueSample, text: str) -> list[str]:
     return [leak.column for leak in find_leaks([BundlePart("log.txt", text)], found.values)]
 
 
-def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
+def test_values_of_every_column_type_are_found(site: Site) -> None:
     site.sql(
         site.names["suspect"],
         f"SET ROLE {OWNER}",
@@ -51,7 +51,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
     assert leaks(found, "finished person") == []
 
 
-def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
+def test_unreachable_database_is_reported(site: Site) -> None:
     site.names = {"gone": "not_there"}
     found = sample_values(site.engine(), frozenset())
     site.names = {}
@@ -59,7 +59,7 @@ def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
     assert found.values == {}
 
 
-def test_time_is_limited(site: Site) -> None:
+def test_sampling_time_is_limited(site: Site) -> None:
     clock = iter([0.0, *(1e6 for _ in range(100))])
     found = sample_values(site.engine(), frozenset(), monotonic=lambda: next(clock))
     assert set(found.unread_databases.values()) == {"too large"}

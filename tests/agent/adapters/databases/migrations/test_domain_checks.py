@@ -1,0 +1,159 @@
+"""Domain checks: what is asked on which side, and when an answer holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
+    CheckValue,
+    _normalize_value,
+    compare_checks,
+    find_unmapped_references,
+    run_checks,
+)
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
+from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
+from tests.support.errors import refused
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> DatabaseEngine:
+    directory = tmp_path / "sets" / "base"
+    directory.mkdir(parents=True)
+    with closing(sqlite3.connect(directory / "cases.sqlite")) as database:
+        database.executescript(
+            "CREATE TABLE item (code TEXT); INSERT INTO item VALUES ('A'), ('A'), ('B');"
+        )
+    (tmp_path / "live").symlink_to("sets/base")
+    return SqliteEngine(tmp_path, ("cases",))
+
+
+def check(sql: str = "SELECT 1", **more: object) -> DomainCheck:
+    values = {"name": "all of it", "database": "cases", "sql": sql, **more}
+    if "relation" not in more:
+        values.setdefault("expect", 1)
+    return DomainCheck.model_validate(values)
+
+
+def test_each_side_is_checked_with_its_own_query(engine: DatabaseEngine) -> None:
+    checks = [
+        check(
+            "SELECT count(*) FROM item", name="both", sql_after="SELECT 'x' || count(*) FROM item"
+        ),
+        check(name="first", when=CheckStage.BEFORE),
+        check("SELECT NULL", name="last", when=CheckStage.AFTER),
+    ]
+    before = run_checks(engine, LiveDatabase, checks, CheckStage.BEFORE)
+    assert before == {"both": 3, "first": 1}
+    assert run_checks(engine, LiveDatabase, checks, CheckStage.AFTER) == {
+        "both": "x3",
+        "last": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sql", "shape"),
+    [
+        ("SELECT 1 WHERE 1 = 0", "0 x 0"),
+        ("SELECT code FROM item", "3 x 1"),
+        ("SELECT 1, 2", "1 x 2"),
+    ],
+)
+def test_unexpected_result_shape_is_an_error(engine: DatabaseEngine, sql: str, shape: str) -> None:
+    with refused(CHECK_RESULT_INVALID, match=shape):
+        run_checks(engine, LiveDatabase, [check(sql)], CheckStage.BEFORE)
+    with refused(QUERY_FAILED):
+        run_checks(engine, LiveDatabase, [check("SELECT nothing")], CheckStage.BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), ("x", "x"), (True, 1), (7, 7), (Decimal("12"), 12), (Decimal("-3"), -3),
+     (Decimal("1.5"), "1.5"), (2.0, "2.0")],
+)  # fmt: skip
+def test_driver_values_are_converted(value: object, expected: CheckValue) -> None:
+    found = _normalize_value(value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    check: DomainCheck
+    before: CheckValue = None
+    after: CheckValue = None
+    holds: bool = True
+    asked: str = "before after"
+
+
+EQUAL, NOT_LESS, NOT_MORE = (check(relation=c) for c in (CheckRelation.EQUAL, *[
+    c for c in CheckRelation if c is not CheckRelation.EQUAL]))  # fmt: skip
+ONE = check(expect=1)
+
+CASES = [
+    Case("equal", EQUAL, 5, 5),
+    Case("equal text", EQUAL, "a", "a"),
+    Case("not equal", EQUAL, 5, 6, holds=False),
+    Case("not less", NOT_LESS, 5, 5),
+    Case("more", NOT_LESS, 5, 6),
+    Case("less", NOT_LESS, 5, 4, holds=False),
+    Case("text has no order", NOT_LESS, "5", "6", holds=False),
+    Case("nothing has no order", NOT_LESS, None, 6, holds=False),
+    Case("not more", NOT_MORE, 5, 5),
+    Case("fewer", NOT_MORE, 5, 4),
+    Case("too many", NOT_MORE, 5, 6, holds=False),
+    Case("expected", ONE, 1, 1),
+    Case("only before", ONE, 1, 2, holds=False),
+    Case("only after", ONE, 2, 1, holds=False),
+    Case("text is no number", ONE, "1", 1, holds=False),
+    Case("of one side", check(expect=1, when=CheckStage.AFTER), after=1, asked="after"),
+    Case(
+        "of one side, wrong",
+        check(expect=1, when=CheckStage.AFTER),
+        after=2,
+        asked="after",
+        holds=False,
+    ),
+    Case("not asked after", EQUAL, 5, 5, asked="before", holds=False),
+    Case("not asked before", EQUAL, 5, 5, asked="after", holds=False),
+    Case("not asked at all", ONE, asked="", holds=False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_check_results_are_compared(case: Case) -> None:
+    name = case.check.name
+    before = {name: case.before} if "before" in case.asked else {}
+    after = {name: case.after} if "after" in case.asked else {}
+    failures = compare_checks([case.check], before, after)
+    assert (not failures) is case.holds
+    for failure in failures:
+        assert (failure.check, failure.database) == (name, "cases")
+        assert (failure.before, failure.after) == (before.get(name), after.get(name))
+        assert "{" not in str(failure.text)
+        assert name in str(failure.text)
+        # Seen: a French sentence with "must be equal" in it.
+        assert failure.text.render("fr").startswith(("le contrôle « ", "contrôle « "))
+
+
+def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
+    def codes(sql: str) -> ReferenceMap:
+        return ReferenceMap(name="old codes", database="cases", unmapped=sql, strict=True)
+
+    grouped = codes("SELECT code, count(*) FROM item GROUP BY code ORDER BY code")
+    (found,) = find_unmapped_references(
+        engine, LiveDatabase, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")]
+    )
+    assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
+    for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
+        with refused(CHECK_RESULT_INVALID):
+            find_unmapped_references(engine, LiveDatabase, [codes(sql)])

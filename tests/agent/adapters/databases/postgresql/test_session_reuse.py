@@ -1,0 +1,105 @@
+"""Sessions in the control database serve the next question, as long as they are good for it."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ncen_updater.agent.adapters.databases.postgresql.connection import Connection, Server
+from ncen_updater.agent.model.errors import DatabaseError
+from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
+
+pytestmark = NEWEST
+
+
+@pytest.fixture
+def server(site: Site) -> Server:
+    engine = site.engine()
+    engine.prepare_control_storage()
+    return engine._server
+
+
+def ask(server: Server) -> int:
+    with server.open_control_session() as connection:
+        return connection.info.backend_pid
+
+
+def count_sessions(site: Site) -> int:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ncen-updater%'"
+    return int(site.sql("postgres", sql)[0][0])
+
+
+def test_one_session_serves_a_block(site: Site, server: Server) -> None:
+    with server.reuse_control_sessions():
+        first = ask(server)
+        with server.reuse_control_sessions():
+            assert ask(server) == first
+        assert ask(server) == first
+        with server.open_act_session() as connection, connection.transaction():
+            assert connection.info.backend_pid == first
+            assert ask(server) != first, "a second one beside an act"
+    assert count_sessions(site) == 0
+
+
+def test_no_session_is_reused_outside_a_block(site: Site, server: Server) -> None:
+    ask(server)
+    assert count_sessions(site) == 0
+
+
+def test_terminated_session_is_replaced(site: Site, server: Server) -> None:
+    with server.reuse_control_sessions():
+        first = ask(server)
+        assert site.sql("postgres", f"SELECT pg_terminate_backend({first}, 10000)") == [(True,)]
+        assert ask(server) != first
+
+
+def test_failed_session_is_not_reused(site: Site, server: Server) -> None:
+    def fails(connection: Connection) -> None:
+        connection.execute("SELECT 1 / 0")
+
+    with server.reuse_control_sessions():
+        with pytest.raises(DatabaseError), server.open_control_session() as connection:
+            fails(connection)
+        with pytest.raises(psycopg.Error), server.open_act_session() as connection:
+            fails(connection)
+        with server.open_control_session() as connection:
+            connection.execute("BEGIN")
+        assert count_sessions(site) == 0
+
+
+def test_extended_timeout_is_not_inherited_by_the_next_use(site: Site, server: Server) -> None:
+    with server.reuse_control_sessions():
+        with server.open_control_session(statement_s=1234.0) as connection:
+            long = connection.info.backend_pid
+        assert ask(server) != long
+        with server.open_control_session(control=False) as connection:
+            assert connection.info.dbname == "postgres"
+
+
+def test_control_tables_are_created_at_once_and_found_in_one_query(
+    site: Site, server: Server
+) -> None:
+    made = {
+        name
+        for (name,) in site.sql(
+            server.settings.control_database,
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+        )
+    }
+    assert made == {
+        "cut_overs",
+        "fences",
+        "moments",
+        "logins",
+        "versions",
+        "visits",
+        "revoked",
+        "set_aside",
+    }
+    # One that somebody dropped is made again by the next change.
+    site.sql(server.settings.control_database, "DROP TABLE versions, visits, revoked")
+    engine = site.engine()
+    engine.fence(CHANGE)
+    assert engine.read_evidence(CHANGE).fenced
+    engine.unfence(CHANGE)
+    assert not engine.read_evidence(CHANGE).fenced

@@ -1,0 +1,112 @@
+"""Times that people write are at the site's hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ncen_updater.agent.cli.hold import parse_future_time
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.essential_settings import read_site_timezone
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.messages import BAD_TIME, HELD, TIME_PASSED, ErrorMessage
+from tests.agent.cli.site import make_site
+from tests.support.errors import refused
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+MAURITIUS = ZoneInfo("Indian/Mauritius")  # four hours before UTC, all the year
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "moment"),
+    [
+        ("2026-12-05T23:00", MAURITIUS, datetime(2026, 12, 5, 19, tzinfo=UTC)),
+        ("2026-12-05", MAURITIUS, datetime(2026, 12, 4, 20, tzinfo=UTC)),
+        ("2026-12-05T23:00Z", MAURITIUS, datetime(2026, 12, 5, 23, tzinfo=UTC)),
+        ("2026-12-05T23:00+01:00", MAURITIUS, datetime(2026, 12, 5, 22, tzinfo=UTC)),
+        ("2027-03-28T02:30", PARIS, datetime(2027, 3, 28, 1, 30, tzinfo=UTC)),  # is skipped there
+        ("2027-10-31T02:30", PARIS, datetime(2027, 10, 31, 0, 30, tzinfo=UTC)),  # its first passage
+    ],
+)
+def test_future_times_are_parsed(text: str, zone: ZoneInfo, moment: datetime) -> None:
+    assert parse_future_time(text, NOW, zone) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2026-11-24T03:59", TIME_PASSED),
+        ("2020-01-01", TIME_PASSED),
+        ("0001-01-01", BAD_TIME),
+        ("9999-12-31T23:59-23:00", BAD_TIME),
+        ("9999-12-31", BAD_TIME),  # no zone east of Greenwich could show it, no delay be added
+        ("tonight", BAD_TIME),
+    ],
+)
+def test_invalid_times_are_rejected(text: str, message: ErrorMessage) -> None:
+    """Seen: "tonight" is "not a time in the future", and in French a date that nobody typed."""
+    with refused(message) as error:
+        parse_future_time(text, NOW, MAURITIUS)
+    assert f"« {text} »" in error.value.title_text.render("fr")
+
+
+def test_site_timezone_is_read_and_validated(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    assert read_site_timezone(site.config) is None
+    text = site.config.read_text()
+    assert "[service]" not in text
+    site.config.write_text(f'{text}\n[service]\ntimezone = "Indian/Mauritius"\n')
+    assert read_site_timezone(site.config) == MAURITIUS
+    for wrong in ('"Mars/North"', '"../../etc/passwd"', "7"):
+        site.config.write_text(f"{text}\n[service]\ntimezone = {wrong}\n")
+        with pytest.raises(InvalidConfigError, match=r"service\.timezone"):
+            read_site_timezone(site.config)
+
+
+@pytest.mark.parametrize(
+    ("hops", "named"),
+    [
+        (["3.3.0"], ["Next upgrade: 3.3.0"]),
+        (["3.3.10", "3.4.0"], ["Next upgrade: 3.3.10, then 3.4.0"]),
+        ([], []),
+    ],
+)
+def test_upgrade_after_a_hold_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hops: list[str],
+    named: list[str],
+) -> None:
+    """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
+    begins = {"kind": "now", "at": None, "wait_reason": None, "missing_approvals": 0}
+    client = SimpleNamespace(lift_holds=lambda: 1, read_next_upgrade_summary=lambda: (hops, begins))
+    monkeypatch.setattr(AgentSession, "get_client", lambda _: client)
+    assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Removed: 1 hold",
+        *named,
+        "The upgrade starts immediately.",
+    ]
+
+
+def test_hold_shows_the_recorded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: a second before the time in ``status``."""
+    site = make_site(tmp_path)
+    recorded = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
+    monkeypatch.setattr(Journal, "read_time", lambda _: recorded)
+    shown = "2031-01-02 03:04:05 UTC"
+    for command in (("hold", "--reason", "fair"), ("status",)):
+        assert run(["--config", str(site.config), *command]) == 0
+        assert f"Upgrades on hold since {shown} by " in capsys.readouterr().out
+    assert run(["--config", str(site.config), "upgrade"]) == HELD.exit_code
+    assert f"Upgrades on hold since {shown} by " in capsys.readouterr().err.replace("\n", " ")

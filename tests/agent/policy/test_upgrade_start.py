@@ -1,0 +1,190 @@
+"""Tests of the automatic start time, as shown before and after an approval."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ncen_updater.agent.cli.approve import AFTER_APPROVAL
+from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalCount
+from ncen_updater.agent.policy.automation import (
+    ActionFailure,
+    AutomationInputs,
+    AutomationMode,
+    RehearsalStatus,
+    ServiceAction,
+    WaitReason,
+    decide_next_action,
+)
+from ncen_updater.agent.policy.upgrade_start import (
+    StartKind,
+    UpgradeStart,
+    describe_start,
+    predict_start,
+    predict_start_if_approved,
+)
+from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
+from ncen_updater.common.i18n import LazyText
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday; 15:00 at the site
+HOUR = timedelta(hours=1)
+ZONE = ZoneInfo("Africa/Nairobi")
+SATURDAY = WeeklyWindow(frozenset({Weekday.SAT}), time(22), time(4))
+DAY = WeeklyWindow(frozenset(Weekday), time(8), time(18))
+APPROVED = AutomationInputs(
+    NOW,
+    AutomationMode.APPROVE,
+    ZONE,
+    next_check=NOW + 6 * HOUR,
+    target="3.3.0",
+    slot_built=True,
+    rehearsal_status=RehearsalStatus.PASSED,
+)
+BY_HAND = (
+    "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
+    " schedule TIME."
+)
+SATURDAY_NIGHT = "The upgrade starts on Saturday 2026-11-28 22:00 EAT."
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    facts: AutomationInputs
+    words: str
+
+
+ROWS = (
+    Row("no windows, no time", APPROVED, BY_HAND),
+    Row("automatic, no windows", replace(APPROVED, mode=AutomationMode.AUTOMATIC), BY_HAND),
+    Row(
+        "a window that is open",
+        replace(APPROVED, upgrade_windows=(DAY,)),
+        "The upgrade starts immediately.",
+    ),
+    Row("a window to come", replace(APPROVED, upgrade_windows=(SATURDAY,)), SATURDAY_NIGHT),
+    Row(
+        "a time",
+        replace(APPROVED, not_before=NOW + HOUR),
+        "The upgrade starts on Tuesday 2026-11-24 16:00 EAT.",
+    ),
+    Row(
+        "a time that came",
+        replace(APPROVED, not_before=NOW - HOUR),
+        "The upgrade starts immediately.",
+    ),
+    Row(
+        "a time before the window",
+        replace(APPROVED, not_before=NOW + HOUR, upgrade_windows=(SATURDAY,)),
+        SATURDAY_NIGHT,
+    ),
+    Row(
+        "a time after that window",
+        replace(APPROVED, not_before=NOW + timedelta(days=5), upgrade_windows=(SATURDAY,)),
+        "The upgrade starts on Saturday 2026-12-05 22:00 EAT.",
+    ),
+    Row(
+        "one has yet to approve",
+        replace(APPROVED, missing_approvals=1, upgrade_windows=(DAY,)),
+        "The upgrade waits for approval: 1 missing.",
+    ),
+    Row(
+        "a hold that ends",
+        replace(
+            APPROVED,
+            hold_reason="x",
+            hold_until=NOW + timedelta(days=1),
+            upgrade_windows=(SATURDAY,),
+        ),
+        SATURDAY_NIGHT,
+    ),
+    Row(
+        "a hold without end",
+        replace(APPROVED, hold_reason="x", upgrade_windows=(DAY,)),
+        "The upgrade waits for the end of the hold.",
+    ),
+    Row(
+        "it failed just now",
+        replace(
+            APPROVED,
+            upgrade_windows=(DAY,),
+            failures={ServiceAction.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
+        ),
+        "The upgrade starts on Tuesday 2026-11-24 15:05 EAT.",
+    ),
+    Row(
+        "only told",
+        replace(APPROVED, mode=AutomationMode.NOTIFY, upgrade_windows=(DAY,)),
+        "The upgrade does not start automatically. An operator starts it.",
+    ),
+    Row(
+        "nothing on offer",
+        replace(APPROVED, target=None),
+        "No release available for this site.",
+    ),
+    Row(
+        "no maintenance window",
+        replace(APPROVED, upgrade_windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
+        "The upgrade does not start automatically: no maintenance window opens.",
+    ),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_start_time_is_predicted(row: Row) -> None:
+    found = predict_start(row.facts)
+    assert str(describe_start(found, ZONE)) == row.words
+    assert UpgradeStart.from_json(found.to_json()) == found
+    # The service does exactly that, at exactly that time, and not a minute before.
+    assert (decide_next_action(row.facts).action is ServiceAction.UPGRADE) is (
+        found.kind is StartKind.NOW
+    )
+    if found.kind is StartKind.AT and found.at is not None:
+        then = replace(row.facts, hold_reason=None, next_check=found.at + HOUR)
+        assert decide_next_action(replace(then, now=found.at)).action is ServiceAction.UPGRADE
+        before = found.at - timedelta(minutes=1)
+        assert decide_next_action(replace(then, now=before)).action is ServiceAction.WAIT
+
+
+def test_prompt_states_what_an_approval_starts() -> None:
+    facts = replace(APPROVED, missing_approvals=1)
+
+    def after(facts: AutomationInputs, uid: int, needed: int, *given: int) -> UpgradeStart:
+        people = ApprovalCount(tuple(Approval("b", f"u{n}", n, NOW) for n in given), needed)
+        return predict_start_if_approved(
+            facts, predict_start(facts), counts=people.would_count(uid)
+        )
+
+    assert after(facts, 1000, 1).wait_reason is WaitReason.NOT_SCHEDULED
+    day = replace(facts, upgrade_windows=(DAY,))
+    assert after(day, 1000, 1).kind is StartKind.NOW
+    assert after(day, 1001, 2, 1000).kind is StartKind.NOW
+    assert after(replace(facts, missing_approvals=2), 1000, 2).missing_approvals == 1
+    # Seen: told to who had said yes already that theirs was the last one.
+    assert after(day, 1000, 2, 1000).missing_approvals == 1
+    # Root's is nobody's where two have to say yes; else it is one.
+    assert after(replace(day, missing_approvals=2), 0, 2).missing_approvals == 2
+    assert after(day, 0, 1).kind is StartKind.NOW
+
+
+def test_nothing_starts_automatically_without_the_service() -> None:
+    found = predict_start(replace(APPROVED, upgrade_windows=(DAY,)), service_running=False)
+    assert (found.kind, found.wait_reason) == (
+        StartKind.NOT_AUTOMATIC,
+        WaitReason.SERVICE_NOT_RUNNING,
+    )
+    assert predict_start(APPROVED, service_running=False).wait_reason is WaitReason.NOT_SCHEDULED
+
+
+def test_start_time_and_approval_effect_are_idiomatic_french() -> None:
+    """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
+    found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
+    said = LazyText(AFTER_APPROVAL, {"starts_at": describe_start(found, UTC)}).render("fr")
+    assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
+    assert re.search(r" : [A-ZÀÉ]", said) is None
+    site = describe_start(found, ZONE).render("fr")
+    assert site.endswith("samedi 28/11/2026 à 22:00 EAT.")

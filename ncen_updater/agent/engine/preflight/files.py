@@ -125,7 +125,7 @@ def judge_directory(
 
 @register_check(85, upgrade_only=True)
 def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
+    """Check the local overlay: NU-6350, NU-6351 bad settings; NU-6352, NU-6353 bad texts."""
     if context.overlay is None:
         return ()
     target = context.document.manifest.release_version

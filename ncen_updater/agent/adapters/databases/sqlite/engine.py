@@ -211,7 +211,7 @@ class SqliteEngine(SqliteReadOperations):
         layout.rename_set(partial, target)
 
     def _record_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
-        """Note the copies of files with a journal: the same will be made of their originals."""
+        """Record digests of copied files with a journal; the originals are compared with them."""
         note = self._notes.read(change.id)
         if note is not None and note.before.set_name == source.name:
             digests = {

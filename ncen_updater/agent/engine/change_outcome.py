@@ -77,7 +77,7 @@ def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str,
 
 
 def read_outcome(journal: Journal, change_id: str) -> ChangeOutcome:
-    """Read a change with its figures from the journal."""
+    """Return a change with its figures, read from the journal."""
     change = journal.read_change(change_id)
     facts = journal.read_facts(change_id)
     return ChangeOutcome(

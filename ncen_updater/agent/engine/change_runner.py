@@ -131,7 +131,7 @@ class ChangeRunner:
         self._intended: StepName | None = None
 
     def make_context(self, change_id: str) -> StepContext:
-        """Make the context that the steps of a change get."""
+        """Return the context for the steps of a change."""
         change = self._journal.read_change(change_id)
         return StepContext(self._site, self._journal, change, self._progress, at_boot=self._at_boot)
 

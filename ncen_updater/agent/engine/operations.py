@@ -143,7 +143,7 @@ class Operations:
         self._checkpoint = checkpoint
         self._new_id = new_id
 
-    # ---- the operations ------------------------------------------------------------------------
+    # ---- operations ----------------------------------------------------------------------------
 
     def find_upgrade_path(
         self, target: Version | None = None, *, retry: bool = False
@@ -431,7 +431,7 @@ class Operations:
             raise UpdaterError(FEED_NEVER_READ)
         return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _lock_and_open_journal(self, what: str) -> Iterator[Journal]:

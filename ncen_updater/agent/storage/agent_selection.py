@@ -141,12 +141,12 @@ def uncount_start(before: AgentSelection, version: str) -> AgentSelection:
     """Uncount one start of the selected agent, if it is this one: it was stopped on request."""
     if before.current != version:
         return before
-    # Without the boot id, a start under another boot is not uncounted a second time.
+    # Clear the boot id: the first start after a reboot must not uncount this start again.
     return replace(before, attempts=max(0, before.attempts - 1), boot=None)
 
 
 def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
-    """Select the previous agent again, if it is this one, which was started directly."""
+    """Select the previous agent again, if it is this one: the failsafe started it unrecorded."""
     if before.state is not TrialState.ON_TRIAL or before.previous != version:
         return before
     known = before.failed.get(before.current)

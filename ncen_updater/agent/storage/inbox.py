@@ -215,7 +215,7 @@ def _make_refusal_error(name: str, reason: LazyText) -> UpdaterError:
     return UpdaterError(INBOX_FILE_REJECTED, name=name, reason=reason)
 
 
-# ---- who lays something down ---------------------------------------------------------------------
+# ---- placing files -------------------------------------------------------------------------------
 
 
 @contextmanager

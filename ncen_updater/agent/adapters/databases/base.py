@@ -146,7 +146,7 @@ class DatabaseMarker(JsonRecord):
     change: str
 
     def __str__(self) -> str:
-        """Show release and generation, as an error quotes them."""
+        """Return release and generation in the form for errors."""
         return f"{self.release} ({self.generation})"
 
 
@@ -304,7 +304,7 @@ class DatabaseEngine(abc.ABC):
     def names(self) -> tuple[str, ...]:
         """Return the logical names, in the order of the configuration."""
 
-    # ---- facts: nothing is written -------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     @abc.abstractmethod
     def read_version(self) -> str:
@@ -539,7 +539,7 @@ class DatabaseEngine(abc.ABC):
     def build_migrator_url(self, database: DatabaseRef) -> str:
         """Return the URL for a migrator, without a password (passed by file or environment)."""
 
-    # ---- acts: idempotent ----------------------------------------------------------------------
+    # ---- write operations (idempotent) ---------------------------------------------------------
 
     @abc.abstractmethod
     def fence(self, change: ChangeRef) -> None:

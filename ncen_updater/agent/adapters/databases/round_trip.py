@@ -118,7 +118,7 @@ class RoundTripResult(JsonRecord):
         return found
 
 
-# ---- values --------------------------------------------------------------------------------------
+# ---- sample values -------------------------------------------------------------------------------
 
 
 def make_test_texts(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def shorten_value(text: str, digest: str) -> str:
     return text if len(text) <= _HELD else f"{text[:_HELD]}…{digest}"
 
 
-# ---- what became of them -------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
 def find_retyped_columns(older: DatabaseSample, newer: DatabaseSample) -> dict[str, frozenset[str]]:

@@ -41,7 +41,7 @@ SLACK_BYTES, SLACK_INODES = 8 << 20, 200
 #: Deeper than any directory of the agent; deeper entries are not counted but exceed the quota.
 MAX_DEPTH = 12
 STAT_BLOCK_BYTES = 512
-#: Counting takes at most one part in so many of the time.
+#: Counting may take at most one part in MAX_TIME_SHARE of the elapsed time.
 MAX_TIME_SHARE = 20
 MIN_POLL_INTERVAL_S = 1.0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ncen_updater.agent.policy.windows import WeeklyWindow, find_open_window
 from ncen_updater.feed.clock import get_system_time
 
-if TYPE_CHECKING:  # what reading the last list does not need
+if TYPE_CHECKING:  # not imported by callers that only read the last metadata
     from ncen_updater.agent.config.agent_config import FeedSettings
     from ncen_updater.feed.http_fetcher import HttpFetcher
     from ncen_updater.feed.trust_state import TrustStateStore

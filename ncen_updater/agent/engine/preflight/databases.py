@@ -58,7 +58,7 @@ def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
 MARGIN_BYTES = 256 << 20
 
 
-MARGIN_SHARE = 10  # one tenth of what is needed
+MARGIN_SHARE = 10  # one tenth of the needed bytes
 
 
 @register_check(70)

@@ -241,7 +241,7 @@ class Rehearser:
         assert found is not None  # noqa: S101 - written just now
         return found
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- internal steps ------------------------------------------------------------------------
 
     def _drop_copies(
         self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan

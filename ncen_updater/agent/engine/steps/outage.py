@@ -91,7 +91,7 @@ class RefusalTracker:
     """Counter of health checks whose credentials the application refuses; they give no verdict.
 
     Args:
-        most: After so many in a row an error is raised, and the soak period is interrupted.
+        most: Number of such checks in a row after which the soak period is interrupted by an error.
     """
 
     def __init__(self, most: int) -> None:

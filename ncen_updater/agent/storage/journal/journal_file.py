@@ -475,7 +475,7 @@ def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
             ) from second
 
 
-# ---- room on the disk that is kept for the journal -----------------------------------------------
+# ---- disk space reserve of the journal -----------------------------------------------------------
 
 # A change whose journal cannot be written must stop, since no effect may exist without a record. So
 # a reserve file is written before a change begins, and deleted when the disk is full: its space is

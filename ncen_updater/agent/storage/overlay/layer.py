@@ -265,7 +265,7 @@ class LocalOverlay:
         """List the overlays that a release declares."""
         return self._slots.read_document(version).manifest.overlays
 
-    # ---- what will be --------------------------------------------------------------------------
+    # ---- planned state -------------------------------------------------------------------------
 
     def make_report(self, origin: Version | None, target: Version) -> OverlayReport:
         """Report the outcome of each key. Changes nothing.
@@ -444,7 +444,7 @@ class LocalOverlay:
                 OVERLAY_NOT_WRITTEN, path=self._own / path, detail=str(error)
             ) from error
 
-    # ---- what is -------------------------------------------------------------------------------
+    # ---- present state -------------------------------------------------------------------------
 
     def read_current(self) -> str | None:
         """Return the name of the directory in use; None if nothing was merged yet."""
@@ -760,6 +760,6 @@ class OverlayDirectory:
 
 
 def _format_error(error: OSError) -> str:
-    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end, or on the way
+    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end of the path, or within it
         return "it is a link, or lies behind one"
     return error.strerror or str(error)

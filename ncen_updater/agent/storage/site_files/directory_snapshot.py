@@ -101,7 +101,7 @@ class DirectorySnapshot:
         self._change = change
         self._method = method
 
-    # ---- keeping -------------------------------------------------------------------------------
+    # ---- snapshot ------------------------------------------------------------------------------
 
     def prepare(self) -> int:
         """Create the snapshot while the application works; return the number of entries.
@@ -177,7 +177,7 @@ class DirectorySnapshot:
                     index[path] = taken
         return index, touched
 
-    # ---- putting back --------------------------------------------------------------------------
+    # ---- restore -------------------------------------------------------------------------------
 
     def restore(self, *, required: bool = False) -> RestoreResult:
         """Restore the recorded state; does nothing if there is no snapshot.
@@ -465,7 +465,7 @@ class DirectorySnapshot:
                 SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
             ) from error
 
-    # ---- places --------------------------------------------------------------------------------
+    # ---- directories ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _open_live(self) -> Iterator[DirectoryHandle]:

@@ -82,7 +82,7 @@ class SlotStore:
         self._current = current
         self._records = SlotRecords(slots)
 
-    # ---- facts ---------------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     @property
     def slots_directory(self) -> Path:
@@ -180,7 +180,7 @@ class SlotStore:
         except OSError as error:
             raise UpdaterError(SLOT_ERROR, path=place, detail=str(error)) from error
 
-    # ---- acts: idempotent ----------------------------------------------------------------------
+    # ---- write operations (idempotent) ---------------------------------------------------------
 
     def build_slot(
         self, document: ReleaseDocument, tree: Tree, archive: Path, progress: ProgressListener
@@ -332,7 +332,7 @@ class SlotStore:
             except OSError as error:
                 raise UpdaterError(SLOT_ERROR, path=item, detail=str(error)) from error
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     def _list_entries(self) -> tuple[Path, ...]:
         try:

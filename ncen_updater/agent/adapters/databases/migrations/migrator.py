@@ -202,7 +202,7 @@ class OutputTail:
     """Reader that drains a program's output, so that it never blocks, and keeps the end.
 
     Args:
-        read: Reads at most so many bytes; returns none at the end.
+        read: Reads at most the given number of bytes; returns none at the end.
         max_bytes: Number of bytes that are kept.
         wait_s: Limit of the wait for the end, which an escaped process may hold open.
     """

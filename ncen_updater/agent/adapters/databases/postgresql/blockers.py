@@ -428,7 +428,7 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
     return groups
 
 
-# ---- what an interrupted copy left ---------------------------------------------------------------
+# ---- remains of interrupted copies ---------------------------------------------------------------
 
 ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
@@ -490,7 +490,7 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
             yield ORPHAN_DIRECTORY.make_finding(database=copy.source, oid=copy.oid)
 
 
-# ---- databases that are kept ---------------------------------------------------------------------
+# ---- quarantined databases -----------------------------------------------------------------------
 
 # Databases in quarantine: no longer needed, but they may hold foreign records, so they are retained
 # and reported.

@@ -98,7 +98,7 @@ def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
     return {row[1]: DatabaseRow(*row) for row in found}
 
 
-# ---- what hangs on a database --------------------------------------------------------------------
+# ---- attributes of a database --------------------------------------------------------------------
 
 # Attributes of a database that a copy does not have.
 # A template copy loses the owner, the grants (PUBLIC gets CONNECT back, a security hole), the
@@ -118,7 +118,7 @@ class DatabaseGrant:
 
 @dataclass(frozen=True, order=True)
 class DatabaseSetting:
-    """One setting of a database, or of a role in it where ``role`` is not empty."""
+    """One setting of a database; with ``role``, of this role in the database."""
 
     role: str
     name: str
@@ -320,7 +320,7 @@ def find_data_directory(server: Server, connection: Connection) -> DataDirectory
     return DataDirectory(tuple(places), data / "pg_wal")
 
 
-# ---- the disks -----------------------------------------------------------------------------------
+# ---- file systems of the server ------------------------------------------------------------------
 
 # File systems of the server, as far as visible: where copies are written, and their free space.
 # The agent needs only to reach a directory to measure its free space; it need not read it. It must
@@ -449,7 +449,7 @@ def _find_server_uid(connection: Connection) -> int | None:
     return int(_CREDENTIALS.unpack(value)[1])
 
 
-# ---- names and marks -----------------------------------------------------------------------------
+# ---- names and markers ---------------------------------------------------------------------------
 
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server truncates a longer name with only a notice
 

@@ -35,7 +35,7 @@ from ncen_updater.common.messages import (
 logger = logging.getLogger(__name__)
 
 
-# ---- names and texts in SQL ----------------------------------------------------------------------
+# ---- quoting in SQL ------------------------------------------------------------------------------
 
 # Settings that the server stores as a list of quoted identifiers (its flag GUC_LIST_QUOTE; the same
 # list as in pg_dump). Quoting such a value again would make it a single element.
@@ -374,7 +374,7 @@ class Server:
 
     @property
     def has_owner_login(self) -> bool | None:
-        """Tell whether the application's role has its own login; None if not tried."""
+        """Return whether the agent can log in as the application's role; None if not tried yet."""
         return self._owner_logs_in
 
     def check_owner_login(self, database: str) -> bool:

@@ -56,7 +56,7 @@ from ncen_updater.common.progress import ProgressListener
 logger = logging.getLogger(__name__)
 
 
-# ---- the plan ------------------------------------------------------------------------------------
+# ---- copy plan -----------------------------------------------------------------------------------
 
 # Measured: WAL_LOG is faster below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY dominate.
 FILE_COPY_FROM_BYTES = 300_000_000
@@ -317,7 +317,7 @@ class TemplateCopies:
                 f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {quote_literal(marked)}",
             )
 
-    # ---- a copy that a dead agent began and the server goes on with -----------------------------
+    # ---- copies of a dead agent that the server still makes -------------------------------------
 
     def _find_creating_backends(self, connection: Connection, target: str) -> list[int]:
         found = fetch_rows(

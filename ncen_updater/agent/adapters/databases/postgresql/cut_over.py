@@ -309,7 +309,7 @@ class CutOver:
             logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
             return None
 
-    # ---- inside the transaction ------------------------------------------------------------------
+    # ---- contents of the transaction -------------------------------------------------------------
 
     def _cut_over_copies(self, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
@@ -453,7 +453,7 @@ class CutOver:
         if counts:
             write_quarantined(connection, change.id, counts)
 
-    # ---- what people did by hand -----------------------------------------------------------------
+    # ---- databases changed by hand ---------------------------------------------------------------
 
     def rewrite_marker(self, standing: DatabaseMarker) -> tuple[str, ...]:
         """Write the marker into comments that lost it; return the names of these databases."""
@@ -513,7 +513,7 @@ class CutOver:
             self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
             self._control.write_event(connection, change, CutOverEvent.COMMITTED, opened)
 
-    # ---- around it -------------------------------------------------------------------------------
+    # ---- running the transaction -----------------------------------------------------------------
 
     def _run_transaction(
         self,

@@ -34,7 +34,8 @@ class PortabilityIssue(StrEnum):
     ROWS = "rows"  # row-level security hides rows from the dumping role: pg_dump fails
     HIDDEN = "hidden"  # pg_dump silently omits it, or a part of it
     GRANTS = (
-        "grants"  # its rights were given by somebody other than its owner, or it is the system's
+        # privileges granted by a role other than the owner, or changed on a system's object
+        "grants"
     )
     TABLESPACE = "tablespace"  # the restoring role may not create objects in its tablespace
     LABEL = "label"  # a security label
@@ -100,7 +101,7 @@ def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
     return tuple(found)
 
 
-# ---- the look ----------------------------------------------------------------------------------
+# ---- reading the catalogue ---------------------------------------------------------------------
 
 # (catalogue, column of the owner, column of the rights or NULL, further condition)
 _OWNED = (
@@ -319,7 +320,7 @@ def read_database_contents(connection: Connection, restorer: str) -> DatabaseCon
     )
 
 
-# ---- a dump of all the rest --------------------------------------------------------------------
+# ---- dumping everything else -------------------------------------------------------------------
 
 # Leaving out an object of these kinds removes no object with privileges of its own.
 _WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})

@@ -166,7 +166,7 @@ class PostgresEngine(DatabaseEngine):
         """Return the logical names, in the order of the configuration."""
         return tuple(self._physical)
 
-    # ---- facts -----------------------------------------------------------------------------------
+    # ---- read operations -------------------------------------------------------------------------
 
     def read_version(self) -> str:
         """Return the server's version, such as ``15.20``."""
@@ -459,7 +459,7 @@ class PostgresEngine(DatabaseEngine):
             self._sessions.physical_name(database), as_owner=as_owner
         )["URL"]
 
-    # ---- acts ------------------------------------------------------------------------------------
+    # ---- write operations ------------------------------------------------------------------------
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""

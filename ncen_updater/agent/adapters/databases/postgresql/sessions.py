@@ -57,7 +57,7 @@ from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableEr
 
 logger = logging.getLogger(__name__)
 
-# ---- sessions at work ----------------------------------------------------------------------------
+# ---- active sessions -----------------------------------------------------------------------------
 
 # Matches role and database, too: the pid may belong to another session by now. Does not match the
 # application name, since a migration could change it.
@@ -127,7 +127,7 @@ class ActiveSessions:
             logger.warning("sessions could not be ended: %s", error.detail or error)
 
 
-# ---- our own sessions in closed databases --------------------------------------------------------
+# ---- maintenance sessions in closed databases ----------------------------------------------------
 
 # The agent's own sessions as the application's role in closed live databases.
 # They count the rows written since the cut-over, before a revert. A session of another role than

@@ -98,7 +98,7 @@ class DatabaseSets:
             (records_directory or directory / "notes") / SETS_DIRECTORY, SetRecord
         )
 
-    # ---- what is there -------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     def fence_link_path(self, change: str) -> Path:
         """Return the path of the link that replaces ``live`` while a change fences the set."""
@@ -252,7 +252,7 @@ class DatabaseSets:
                 database=set_path / COMMITTED, detail=repr(error)
             ) from error
 
-    # ---- writes --------------------------------------------------------------------------------
+    # ---- write operations ----------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: DatabaseMarker | None) -> None:
         """Write the marker of a set; None if an agent's cut-over no longer applies to it."""

@@ -39,7 +39,7 @@ LEDGER_TABLES = ledger.build_ledger_tables(
 _DISK_ERROR_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 )
-# SQLite's progress handler checks the clock each time after so many virtual instructions.
+# Number of virtual instructions between two checks of the clock (SQLite's progress handler).
 CLOCK_INSTRUCTIONS = 20_000
 
 

@@ -78,7 +78,7 @@ class SqliteEngine(SqliteReadOperations):
     See :class:`SqliteReadOperations`.
     """
 
-    # ---- acts ----------------------------------------------------------------------------------
+    # ---- write operations ----------------------------------------------------------------------
 
     def adopt_databases(self) -> None:
         """Turn a site's plain ``live`` directory into a set, once.

@@ -98,7 +98,7 @@ class SqliteReadOperations(DatabaseEngine):
         """Return the logical names, in the order of the configuration."""
         return self._layout.names
 
-    # ---- facts ---------------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     def read_version(self) -> str:
         """Return the version of the SQLite library that this process uses."""
@@ -341,10 +341,10 @@ class SqliteReadOperations(DatabaseEngine):
         return find_migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """List sets quarantined because somebody wrote to them."""
+        """List sets in quarantine because somebody wrote to them."""
         return tuple(find_quarantined(self._layout))
 
-    # ---- ways to a file ------------------------------------------------------------------------
+    # ---- access to files -----------------------------------------------------------------------
 
     def _find_path(self, place: DatabaseRef) -> Path:
         layout, name = self._layout, place.name

@@ -172,7 +172,7 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> LazyText | None:
-    """Describe what is wrong with an entry of a set; None for a regular file of an allowed owner.
+    """Describe the problem of an entry of a set; None for a regular file of an allowed owner.
 
     Pure.
     """

@@ -1,1 +1,1 @@
-"""Adapters to what differs between sites: databases, application, reader of the feed."""
+"""Adapters to parts that differ between sites: databases, application, reader of the feed."""

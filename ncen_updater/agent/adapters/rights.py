@@ -1,7 +1,7 @@
-"""Permanent loss of the right to read a server's own files, for work on the site.
+"""Permanent loss of the right to read a database server's own files.
 
-Where one process does everything (``service.runner = "process"``), it keeps the right: commands of
-its application may need further rights ("sudo"), which cannot be gained afterwards.
+If one process does everything (``service.runner = "process"``), it keeps the right: commands of its
+application may need further rights ("sudo"), which cannot be gained afterwards.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def drop_server_file_access(config: AgentConfig) -> None:
-    """Give up the right to read what a database server keeps for itself: as root one could.
+    """Give up root's right to read the files that a database server keeps for itself.
 
-    Nothing of ours does. How much room it has stays to be seen. Not where a site lets its units
-    write there: then what an interrupted copy left is found and removed, which takes reading.
+    The agent does not need them, and free space stays visible. The right is kept if the site lets
+    the agent's units write there: then the agent removes remains of interrupted copies, which needs
+    read access.
     """
     if config.service.runner == "process":
         return
@@ -40,7 +41,7 @@ def _list_needed_paths(config: AgentConfig) -> list[Path]:
 
 
 def find_group_id(name: str) -> int | None:
-    """Return the number of a group, None where this machine has none of that name."""
+    """Return the gid of a group, None if the group does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

@@ -5,9 +5,9 @@ under their names. Code, journal and databases then contradict each other, and t
 changes. Two people confirm that this was done on purpose. The databases are compared with the
 release that they name, and then code, databases and journal are set to that release.
 
-Order of writes: first the marker in the databases, then the names of the site's own files, then
-``current``, then the journal. Until that last record the site is as contradictory as before, and
-either of the two people may repeat the command.
+Order of writes: the marker in the databases, then the names of the site files, then ``current``,
+then the journal. Until that last record the contradiction remains, and either of the two people can
+repeat the command.
 """
 
 from __future__ import annotations
@@ -71,30 +71,30 @@ from ncen_updater.feed.offers import DownloadedRelease
 from ncen_updater.formats.archive import unpack_selected_files
 from ncen_updater.formats.release_document import Offer
 
-#: So many altered files of a release are named; 'verify' lists all.
+#: Maximum number of changed files named in an error; 'verify' lists all.
 MAX_FILES_SHOWN = 5
 
-#: So many people have to say it, whatever the site wants for an upgrade.
+#: Required number of approvals, whatever the site requires for an upgrade.
 REQUIRED_APPROVALS = 2
-ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
+ADOPTION_ID = "adopted2"  # A valid id that no change ever gets
 
-#: Events after which an adoption stands: people relied on it.
+#: Events after which an adoption can no longer be corrected, since people relied on it.
 EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-started", "approved"})
 
 
 @dataclass(frozen=True)
 class AdoptionPlan:
-    """What an adoption would do, and what speaks for it.
+    """Effects of an adoption, and the evidence for it.
 
     Attributes:
-        version: The release, as it spells itself.
+        version: The release, in its own spelling.
         release_files: Its document, tree and archive.
-        slot: Where its slot is or would be.
-        slot_exists: Whether a directory stands there that would be compared and taken.
+        slot: Directory of its slot, existing or not.
+        slot_exists: Whether a directory exists there, to be compared and adopted as the slot.
         sets_current: Whether ``current`` would be set.
-        installed: What application and databases say.
-        corrects: The release that the site was taken over with by mistake.
-        findings: What the databases say of roles and logins; none of it refuses the adoption.
+        installed: Evidence from application and databases.
+        corrects: The release with which the site was adopted by mistake.
+        findings: Findings on roles and logins in the databases; none of them refuses the adoption.
     """
 
     version: Version
@@ -108,17 +108,17 @@ class AdoptionPlan:
 
 
 def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -> AdoptionPlan:
-    """Say what an adoption would do, and ask application and databases. The site is not changed.
+    """Query application and databases and describe an adoption. The site is not changed.
 
     Raises:
-        JOURNAL_EXISTS: If the site was taken over with this release before.
-        ALREADY_ADOPTED: If it was with another one, and more has happened since.
-        OPEN_CHANGE: If a change is not finished.
+        JOURNAL_EXISTS: If the site was already adopted with this release.
+        ALREADY_ADOPTED: If it was adopted with another one, and events have happened since.
+        OPEN_CHANGE: If a change is open.
         DATABASES_ALREADY_MANAGED: If an agent changed the databases, and its journal is lost.
-        CURRENT_LINK_MISMATCH: If ``current`` leads to another release.
-        RELEASE_NOT_ON_OFFER: If the feed does not name this release.
-        UpdaterError: If something cannot be looked at, or the databases would not let the
-            application in again.
+        CURRENT_LINK_MISMATCH: If ``current`` points to another release.
+        RELEASE_NOT_ON_OFFER: If the feed does not offer this release.
+        UpdaterError: If application or databases cannot be queried, or the databases would not let
+            the application in again.
     """
     corrects = _find_correctable_adoption(site, version)
     for sign in _find_agent_traces(site):
@@ -150,17 +150,16 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
 
 
 def require_matching_release(adoption: AdoptionPlan, *, confirmed: bool) -> None:
-    """Refuse where application or databases say that another release is installed.
+    """Refuse if application or databases show that another release is installed.
 
     Args:
-        adoption: As :func:`inspect_adoption` gave it.
-        confirmed: Whether a person says which release it is, where the application does
-            not.
+        adoption: Result of :func:`inspect_adoption`.
+        confirmed: Whether an operator confirms the version that the application does not report.
 
     Raises:
-        ADOPT_VERSION_MISMATCH: The application is of another release.
-        ADOPT_DATABASE_MISMATCH: A database is.
-        VERSION_NOT_REPORTED: The application does not say, and no person does.
+        ADOPT_VERSION_MISMATCH: The application reports another release.
+        ADOPT_DATABASE_MISMATCH: A database does not match the release.
+        VERSION_NOT_REPORTED: The application reports no version, and no operator confirms it.
     """
     error = find_mismatch(adoption.installed, adoption.version, confirmed=confirmed)
     if error is not None:
@@ -170,22 +169,22 @@ def require_matching_release(adoption: AdoptionPlan, *, confirmed: bool) -> None
 def adopt_site(
     site: Site, version: Version, progress: ProgressListener, *, confirmed: bool = False
 ) -> AdoptionPlan:
-    """Build the slot of the release that runs, write the ledgers, and make the journal.
+    """Build the slot of the installed release, write the ledgers, and create the journal.
 
-    The release is fetched from the feed and verified like any other. A directory that stands where
-    its slot belongs is compared with the signed tree and made the slot; otherwise the slot is
-    built. The journal is made last: until then the adoption can be repeated. Afterwards it can be
-    corrected while nothing else has happened; that is written down beside the mistake.
+    The release is fetched from the feed and verified like any other. If a directory exists in place
+    of its slot, it is compared with the signed tree and becomes the slot; otherwise the slot is
+    built. The journal is created last: until then the adoption can be repeated. Afterwards it can
+    be corrected as long as nothing else has happened; the correction is recorded as a second event.
 
     Args:
         site: The site.
-        version: The release that a person named.
-        progress: Told what is done.
-        confirmed: Whether a person says so where the application does not say what it is.
+        version: The release that the operator named.
+        progress: Receives progress reports.
+        confirmed: Whether an operator confirms the version that the application does not report.
 
     Raises:
         UpdaterError: As :func:`inspect_adoption` and :func:`require_matching_release`, or because
-            what is installed is not what was signed.
+            the installed files are not the signed ones.
     """
     with hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "adopt"):
         found = inspect_adoption(site, version, progress)
@@ -221,7 +220,7 @@ def adopt_site(
 
 
 def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
-    """Return the release of an adoption that may be corrected; None where there was none."""
+    """Return the release of an adoption that may be corrected; None if the site was not adopted."""
     path = site.state_directory / JOURNAL_FILE
     if not (path.exists() or path.is_symlink()):
         return None
@@ -243,7 +242,7 @@ def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
 
 
 def _find_agent_traces(site: Site) -> Iterator[LazyText]:
-    """Yield by what the databases show that an agent has changed them."""
+    """Describe the signs in the databases that an agent has changed them."""
     marker = site.database_engine.read_marker()
     if marker is not None:
         values = {"change": marker.change, "release": marker.release}
@@ -265,17 +264,17 @@ def _find_offer(site: Site, version: Version) -> Offer:
 
 @dataclass(frozen=True)
 class RestoredDatabases:
-    """Databases as they were found, and what taking them would do.
+    """Restored databases, and the effects of adopting them.
 
     Attributes:
-        release: What they are to be taken as.
+        release: The release that the operator named for them.
         current: The release whose code is in use.
-        fingerprints: Of their schemas, by logical name,
-        schema_kinds: and of each kind of things in them.
-        unverified: Databases of which it cannot be seen that they are of this release.
-        closes: A change that recovery gave up, and that ends with it.
-        approvals: Who said so,
-        reasons: and why, by their names; who said so to an agent that did not ask has none.
+        fingerprints: Fingerprints of their schemas, by logical name.
+        schema_kinds: Fingerprints of each kind of schema object.
+        unverified: Databases that cannot be verified to be of this release.
+        closes: The change that recovery gave up; the adoption closes it.
+        approvals: The approvals.
+        reasons: The reasons by approver; an older agent recorded none.
     """
 
     release: Version
@@ -289,12 +288,12 @@ class RestoredDatabases:
 
     @property
     def switches_code(self) -> bool:
-        """Return whether the code of another release has to be put in use."""
+        """Return whether the code of another release must be selected."""
         return self.current != self.release
 
     @property
     def binding(self) -> str:
-        """Return what people say yes to: the release, and the shape of what was restored."""
+        """Return the binding of an approval: the release and the restored schemas."""
         return _compute_binding(self.release, self.fingerprints)
 
 
@@ -306,14 +305,15 @@ def _compute_binding(release: Version, fingerprints: Mapping[str, str]) -> str:
 def inspect_restored(
     site: Site, journal: Journal, release: Version, progress: ProgressListener
 ) -> RestoredDatabases:
-    """Look at restored databases. Changes nothing.
+    """Inspect restored databases. Changes nothing.
 
     Raises:
-        OPEN_CHANGE: A change is open that a resume can bring to its end.
-        RELEASE_NOT_ON_DISK: The slot of the release is not here, or not whole.
+        OPEN_CHANGE: A change is open that a resume can complete or revert.
+        RELEASE_NOT_ON_DISK: The slot of the release does not exist.
+        RELEASE_FILES_ALTERED: Files of the slot were changed.
         STOP_APPLICATION_FIRST: The application runs with other code.
         RESTORED_DATABASE_MISMATCH: A database is not of this release.
-        UpdaterError: Something cannot be looked at.
+        UpdaterError: Something cannot be inspected.
     """
     change = journal.find_open_change()
     if change is not None:
@@ -334,7 +334,7 @@ def inspect_restored(
             files=", ".join(one.path for one in differs[:MAX_FILES_SHOWN]),
         )
     current = site.slots.read_current()
-    # Files are put back only while nobody works with them.
+    # Site files are restored only while the application is stopped.
     files = change is not None and site_files.must_restore_files(journal, change)
     if (current != release or files) and site.application.is_running():
         product = site.config.site.product
@@ -351,7 +351,7 @@ def inspect_restored(
 
 
 def _read_reasons(journal: Journal, binding: str) -> dict[str, str]:
-    """Read the reasons of the approvers, by their names."""
+    """Return the reasons of the approvers, by name."""
     return {
         str(event.data.get("by")): str(event.data["reason"])
         for event in journal.list_events()
@@ -400,16 +400,19 @@ def _inspect_schemas(
 def match_release(
     release: Version, matching_releases: Collection[Version], unapplied_migration: str | None
 ) -> bool | LazyText:
-    """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
+    """Tell whether a database belongs to a release; pure.
 
-    A schema that no release is known to have had here may be this one's all the same: a server may
-    reword it when a backup is restored, and an application may change it while it runs.
+    A schema that is recorded for no release may still be this one's: a server may reword it when a
+    backup is restored, and an application may change it while it runs.
 
     Args:
-        release: Which.
-        matching_releases: Releases whose databases had this very schema here.
-        unapplied_migration: A migration of the release that is not applied; None where it has a
-            program instead.
+        release: The release.
+        matching_releases: Releases whose databases had exactly this schema at this site.
+        unapplied_migration: A migration of the release that is not applied; None if there is none,
+            or if the release has a migrator instead.
+
+    Returns:
+        True if it does, the reason if it does not, False if that is unknown.
     """
     if release in matching_releases:
         return True
@@ -426,10 +429,10 @@ def match_release(
 def approve_restored(
     journal: Journal, restored: RestoredDatabases, actor: Actor, reason: str
 ) -> ApprovalCount:
-    """Write down that a person says so, and why, and return who has.
+    """Record the approval and its reason, and return all approvals.
 
     Raises:
-        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's.
+        APPROVER_IS_SHARED_ACCOUNT: If the actor is a shared account.
     """
     reject_shared_account(actor, REQUIRED_APPROVALS)
     basis = {"adopt-restored": str(restored.release), "schemas": dict(restored.fingerprints)}
@@ -447,20 +450,20 @@ def adopt_restored(
     new_id: Callable[[], str] = new_change_id,
     progress: ProgressListener | None = None,
 ) -> None:
-    """Make databases, code and journal say the same; may be repeated after a crash.
+    """Set databases, code and journal to the same release; can be repeated after a crash.
 
-    Photographs and other files that the change had kept go with the release.
+    The site files retained by the replaced change are restored or kept with it.
 
     Args:
         site: The site.
-        journal: Open for writing, under the lock of changes.
-        restored: As :func:`inspect_restored` gave it, under the same lock.
-        approvals: Who said so.
-        new_id: Gives ids.
-        progress: Told what is put back.
+        journal: The journal, open for writing, under the lock of changes.
+        restored: Result of :func:`inspect_restored`, under the same lock.
+        approvals: The approvals.
+        new_id: Creates the id of a change.
+        progress: Receives reports on restored files.
 
     Raises:
-        SITE_FILES_NOT_RESTORED: If files cannot be put back now.
+        SITE_FILES_NOT_RESTORED: If site files cannot be restored now.
     """
     reasons = _read_reasons(journal, restored.binding)
     generations = [
@@ -470,7 +473,7 @@ def adopt_restored(
     change = ChangeRef(new_id(), max(generations) + 1, str(restored.release))
     closes = make_change_ref(restored.closes) if restored.closes else None
     site.database_engine.adopt_restored(change, site.load_migrations(restored.release), closes)
-    # Before the code is another one: from then on it cannot be told any more which upgrade it was.
+    # Before the code is switched: afterwards the last upgrade can no longer be determined.
     ended = restored.closes
     if ended is None and restored.current is not None:
         ended = find_last_upgrade(journal.list_changes(), restored.current)

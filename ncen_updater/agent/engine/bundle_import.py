@@ -1,8 +1,8 @@
-"""Importing a bundle at a site: one at a time with changes, and in its history.
+"""Import of an offline bundle at a site, under the lock of changes and recorded in the journal.
 
-The bundle is read by the process that uses the network; it cannot reach the databases. An import
-does not change the application: nothing is stopped, and nothing has to be undone. Two events record
-it, one before and one after, so that an interrupted one is visible too.
+The bundle is read by the network worker process, which cannot reach the databases. An import does
+not change the application: nothing is stopped, and nothing has to be undone. It is recorded by two
+events, one before and one after, so that an interrupted import is visible too.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def import_bundle(
     dry_run: bool,
     opener: Callable[[Path], int],
 ) -> ImportRecord:
-    """Verify a bundle whole and keep it.
+    """Verify a whole bundle and store it.
 
     Args:
-        site: The site; it need not have been taken over yet.
+        site: The site; it need not be adopted yet.
         reader: Reads the bundle.
         file: The bundle.
-        progress: Told the bytes.
-        actor: Who ordered it.
+        progress: Receives the number of bytes.
+        actor: Name of the actor.
         dry_run: Verify only.
-        opener: Opens it.
+        opener: Opens the bundle.
 
     Raises:
-        UpdaterError: Nothing was kept.
+        UpdaterError: The import failed; nothing was stored.
     """
     current = site.slots.read_current()
     order: dict[str, object] = {
@@ -89,7 +89,7 @@ def _read_in_child(
 
 @contextlib.contextmanager
 def _record_import(site: Site, file: str, actor: str) -> Iterator[Journal | None]:
-    """Write down that an import begins, and why it was refused; a new site has no journal yet."""
+    """Record the start of an import and the reason of a failure; a new site has no journal yet."""
     if not (site.state_directory / JOURNAL_FILE).exists():
         yield None
         return

@@ -1,4 +1,4 @@
-"""Operations that the journal alone allows now, and the last upgrade. Light."""
+"""Checks of an operation against the journal alone, and the last upgrade. Light imports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ncen_updater.common.messages import (
 
 
 def require_no_open_change(journal: Journal) -> None:
-    """Refuse where a change has not come to its end.
+    """Refuse if a change is open.
 
     Raises:
         OPEN_CHANGE: If so.
@@ -38,11 +38,11 @@ def require_no_open_change(journal: Journal) -> None:
 
 
 def require_no_unfinished_change(journal: Journal, *, soak_allowed: bool = False) -> None:
-    """Refuse, without the lock, while a change is in progress or interrupted.
+    """Refuse, without taking the lock, if a change is in progress or interrupted.
 
     Args:
         journal: The journal.
-        soak_allowed: Whether a soak period is no obstacle.
+        soak_allowed: Whether a change in its soak period is accepted.
 
     Raises:
         SiteBusyError: If the change is in progress.
@@ -58,15 +58,15 @@ def require_no_unfinished_change(journal: Journal, *, soak_allowed: bool = False
 
 
 def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None) -> None:
-    """Refuse where an operator forbids upgrades.
+    """Refuse if an operator's hold is in force.
 
     Args:
         journal: The journal.
-        now: The time.
-        zone: Zone of the site; that of the machine by default.
+        now: The current time.
+        zone: Time zone of the site; that of the machine by default.
 
     Raises:
-        HELD: If so.
+        HELD: If a hold is in force.
     """
     for row in SiteHistory(journal).list_active_holds(now):
         raise make_hold_error(row.reason, row.actor, row.since, zone)
@@ -75,16 +75,16 @@ def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None)
 def make_hold_error(
     reason: str, actor: str, since: datetime, zone: tzinfo | None = None
 ) -> UpdaterError:
-    """Return the refusal of a hold."""
+    """Return the error that refuses an upgrade because of a hold."""
     return UpdaterError(HELD, reason=reason, by=actor, since=format_scheduled_time(since, zone))
 
 
 def require_soaking(journal: Journal) -> Change:
-    """Return the change in its soak period, or whose automatic rollback is still pending.
+    """Return the change in its soak period, or the one whose rollback is pending.
 
     Raises:
         NOTHING_TO_CONFIRM: If there is none.
-        SiteBusyError, OPEN_CHANGE: If a change has not come to its commit.
+        SiteBusyError, OPEN_CHANGE: If a change is not committed yet.
     """
     pending = find_pending_rollback(journal)
     if pending is not None:
@@ -97,9 +97,9 @@ def require_soaking(journal: Journal) -> Change:
 
 
 def confirm_release(journal: Journal, actor: str) -> Change:
-    """Write that the release is good; the process that watches sees it, or a resume does.
+    """Record that the release is confirmed; the watching process notices it, or a later resume.
 
-    What was to bring its migrations to their end, and failed, is left so.
+    If the contract program failed, it is not run again.
 
     Raises:
         NOTHING_TO_CONFIRM: If there is nothing to confirm.
@@ -112,9 +112,9 @@ def confirm_release(journal: Journal, actor: str) -> Change:
 
 
 def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
-    """Find the newest committed upgrade that installed the release in use; pure.
+    """Find the newest committed upgrade that installed the current release; pure.
 
-    A rollback takes its upgrade out of the count, so that a second rollback goes one release
+    After a rollback the current release is an older one, so a second rollback goes one release
     further back.
     """
     for change in changes:

@@ -1,4 +1,4 @@
-"""Figures of a finished change: for people, for ``--json`` and for the next prediction."""
+"""Figures of a finished change: for people, for ``--json`` and for the next forecast."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class ChangeOutcome:
     """One change and its figures.
 
     Attributes:
-        downtime_s: Seconds for which users were kept out; None if they were not.
-        step_s: Seconds of each step that ended.
-        facts: What the steps kept.
+        change: The change.
+        downtime_s: Downtime in seconds; None if there was none.
+        step_s: Duration of each completed step, in seconds.
+        facts: Facts recorded by the steps.
     """
 
     change: Change
@@ -28,14 +29,14 @@ class ChangeOutcome:
 
 
 def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
-    """Return the seconds from the start of the maintenance page until its end.
+    """Return the seconds from the maintenance page's first appearance until its removal.
 
-    Measured where the machine was not restarted between; else by the times of the records, which is
-    not known where the clock was set back meanwhile.
+    The recorded measurement is used if the machine was not restarted in between; otherwise the
+    times of the records, which give None if the clock was set back.
 
     Args:
         change: The change.
-        facts: What its steps kept.
+        facts: Facts recorded by its steps.
     """
     if facts.downtime_s is not None:
         return float(facts.downtime_s)
@@ -48,13 +49,13 @@ def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
 
 
 def measure_seconds(start: datetime, end: datetime) -> float | None:
-    """Return the seconds from one record to a later one; None where the clock was set back."""
+    """Return the seconds from one record to a later one; None if the clock was set back."""
     seconds = (end - start).total_seconds()
     return seconds if seconds >= 0 else None
 
 
 def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, object]:
-    """Return a change, with what its steps kept, as JSON has it."""
+    """Return a change and some of its facts for ``--json``."""
     return {
         "id": change.id,
         "kind": change.kind.value,
@@ -76,7 +77,7 @@ def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str,
 
 
 def read_outcome(journal: Journal, change_id: str) -> ChangeOutcome:
-    """Read a change with its figures from the journal."""
+    """Return a change with its figures, read from the journal."""
     change = journal.read_change(change_id)
     facts = journal.read_facts(change_id)
     return ChangeOutcome(

@@ -1,4 +1,4 @@
-"""Runs the steps of a change, forwards and back, with every intent journaled before its effect."""
+"""Runner of a change: runs and undoes its steps, and journals every intent before its effect."""
 
 from __future__ import annotations
 
@@ -56,14 +56,15 @@ from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, Progress
 
 logger = logging.getLogger(__name__)
 
-#: How long a revert waits for unreachable databases, and how often it checks.
+#: How long a revert waits for unreachable databases, and the interval between checks.
 AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
-#: Undone again by each resume where it no longer holds: databases may have been closed by hand, and
-#: the system, to which a recovery at boot left the application, may never have started it.
+#: Steps whose undo each resume verifies again, even if it is recorded: somebody may have closed the
+#: databases since, and the system, which was to start the application after a recovery at boot, may
+#: not have started it.
 LOOKED_AT = (StepName.FENCE, StepName.STOP)
-#: Verdicts on a release by how it starts and runs.
+#: Error codes that mean that the release does not start or is unhealthy.
 OF_HEALTH = (ApplicationUnhealthyError.message.code, CommandError.message.code)
-#: A rollback that is undone goes nowhere back: the newer release stays.
+#: The revert of a rollback leaves the newer release installed, so it needs its own title.
 UNDO_TITLES: Mapping[ChangeKind, str] = {
     ChangeKind.UPGRADE: REVERTING,
     ChangeKind.ROLLBACK: REVERTING_ROLLBACK,
@@ -73,14 +74,14 @@ Checkpoint = Callable[[StepName, StepPhase], None]
 
 
 def ignore_checkpoint(_step: StepName, _phase: StepPhase) -> None:
-    """Let every instant pass. Trials give a function that dies or fails here."""
+    """Do nothing. Fault tests pass a function that raises or exits here."""
 
 
 def is_release_at_fault(error: BaseException, step: StepName | None = None) -> bool:
-    """Tell whether a failure is the release's own fault, so that it is not tried again by itself.
+    """Tell whether a failure is the release's own fault, so that it is not retried automatically.
 
-    Power cuts, full disks, unreachable servers and interruptions are nobody's release. A start that
-    failed is: the same command has just stopped the release before.
+    Power cuts, full disks, unreachable servers and interruptions are not attributed to the release.
+    A failed start command is: the same command has just stopped the previous release.
     """
     if step is StepName.START and isinstance(error, CommandError):
         return True
@@ -95,16 +96,17 @@ def is_release_at_fault(error: BaseException, step: StepName | None = None) -> b
 
 
 class ChangeRunner:
-    """Runs one change after the other on one site.
+    """Runner of the changes of one site, one after the other.
 
     Args:
-        site: What is acted on.
-        journal: Open for writing.
-        progress: Told what is being done.
-        interruption: Where signals may end a step.
-        checkpoint: Called at every instant of :class:`StepPhase`; for trials.
+        site: The site.
+        journal: The journal, open for writing.
+        progress: Receives progress reports.
+        interruption: Decides when a signal may interrupt a step.
+        checkpoint: Called at every instant of :class:`StepPhase`; for fault tests.
         steps: The steps by name.
-        at_boot: The system starts the application when we have ended; we must not.
+        at_boot: Whether the system starts the application after the agent has ended; then the agent
+            must not start it.
     """
 
     def __init__(
@@ -125,22 +127,23 @@ class ChangeRunner:
         self._checkpoint = checkpoint
         self._steps = steps or make_steps()
         self._at_boot = at_boot
-        self._intended: StepName | None = None  # with the record of the step before it
+        # Recorded together with the end of the previous step.
+        self._intended: StepName | None = None
 
     def make_context(self, change_id: str) -> StepContext:
-        """Make the context that the steps of a change get."""
+        """Return the context for the steps of a change."""
         change = self._journal.read_change(change_id)
         return StepContext(self._site, self._journal, change, self._progress, at_boot=self._at_boot)
 
     def run_change(self, change_id: str) -> None:
-        """Run a change from its beginning to its end.
+        """Run a change from beginning to end.
 
         Raises:
-            UpdaterError: Its cause, where it failed before users were kept out.
-            ChangeFailedError: Where it failed later and was undone.
-            REVERT_FAILED: Where undoing it failed too.
-            JournalUnwritableError: At once and with nothing undone, since nothing could be
-                recorded, not even in the room that is kept for the journal.
+            UpdaterError: The cause, if the change failed before the downtime.
+            ChangeFailedError: If it failed later and was reverted.
+            REVERT_FAILED: If the revert failed too.
+            JournalUnwritableError: If not even the journal's reserve allows a record; raised at
+                once, and nothing is reverted.
         """
         try:
             create_reserve(self._journal.path)
@@ -153,7 +156,8 @@ class ChangeRunner:
                 try:
                     self._do_step(name, change_id, following)
                 except JournalUnwritableError as error:
-                    # With the room that was kept for it the change can go back as from any failure.
+                    # The released reserve gives the journal space, so the change is reverted as
+                    # usual.
                     if not release_reserve(self._journal.path):
                         raise
                     self._revert_and_raise(change_id, name, error)
@@ -170,16 +174,16 @@ class ChangeRunner:
         self.finish(change_id)
 
     def record_recovery(self, change_id: str) -> None:
-        """Note that a recovery begins; whether it fails is counted at its end."""
+        """Record that a recovery begins; its failure is counted at its end."""
         retry_with_reserve(
             self._journal.path, lambda: self._journal.record_event(RECOVERY_STARTED, change_id)
         )
 
     def count_failed_recovery(self, change_id: str, error: BaseException) -> None:
-        """Count a recovery that ended by an error of its own.
+        """Count a recovery that failed by an error of its own.
 
-        Not counted is one that somebody cut off, one in the soak (nothing had failed), and one that
-        a database server was not there for: it goes on when that is back.
+        Not counted are: an interrupted recovery, one in the soak period (nothing had failed), and
+        one without a reachable database server: the next resume continues when the server is back.
         """
         change = self._journal.read_change(change_id)
         if change.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE or _was_interrupted(
@@ -194,10 +198,11 @@ class ChangeRunner:
         )
 
     def finish(self, change_id: str) -> None:
-        """Bring a committed change to its end.
+        """Complete a committed change.
 
         Raises:
-            SoakFailedError: If the release turned bad; the change stays open for what comes next.
+            SoakFailedError: If the release failed in its soak period; the change stays open for the
+                caller.
             UpdaterError: If a step fails; the change stays open and is resumed later.
         """
         retry_with_reserve(self._journal.path, lambda: self._run_steps_after_commit(change_id))
@@ -209,7 +214,7 @@ class ChangeRunner:
         self._journal.set_change_state(change_id, ChangeState.FINISHED)
 
     def end_downtime_only(self, change_id: str) -> None:
-        """Let users in after a committed change and leave the watching to a later resume."""
+        """End the downtime of a committed change and leave the soak period to a later resume."""
         if (
             self._journal.read_change(change_id).get_step_state(StepName.MAINTENANCE_OFF)
             is not StepState.DONE
@@ -219,10 +224,10 @@ class ChangeRunner:
             )
 
     def revert(self, change_id: str, *, error_code: str | None = None) -> None:
-        """Undo everything that was intended, last first.
+        """Undo every intended step, the last one first.
 
         Raises:
-            REVERT_FAILED: If an undo fails; calling again goes on where it stopped.
+            REVERT_FAILED: If an undo fails; the next call continues from there.
         """
         with self._site.database_engine.reuse_control_sessions():
             retry_with_reserve(self._journal.path, lambda: self._undo_steps(change_id, error_code))
@@ -233,10 +238,10 @@ class ChangeRunner:
         if failed_soak_upgrade is not None and error_code in OF_HEALTH:
             SiteHistory(self._journal).withdraw_bad(
                 failed_soak_upgrade
-            )  # the one before it is not well either
+            )  # The previous release is unhealthy, too.
         for name in reversed(STEPS_BEFORE_COMMIT):
             state = self._journal.read_change(change_id).get_step_state(name)
-            # Of some what is there counts, and not that it was recorded.
+            # For some steps the real state decides, not the record of their undo.
             again = state is StepState.UNDONE and name in LOOKED_AT
             if again and self._steps[name].is_undone(self.make_context(change_id)):
                 continue
@@ -245,9 +250,10 @@ class ChangeRunner:
         self._journal.set_change_state(change_id, ChangeState.REVERTED)
 
     def _do_step(self, name: StepName, change_id: str, following: StepName | None = None) -> None:
-        """Do a step; with its record intend the following one, where that has nothing to prepare.
+        """Do a step, and record its end together with the intent of the next one.
 
-        Between the two nothing happens: it is as if we died before the effect of the second.
+        The intent is included only if the next step has nothing to prepare. Nothing happens between
+        the two records: a crash there equals one before the effect of the next step.
         """
         step = self._steps[name]
         context = self.make_context(change_id)
@@ -294,7 +300,8 @@ class ChangeRunner:
         except Exception as error:
             judged = name is StepName.STOP and context.change.error_code in OF_HEALTH
             if judged and isinstance(error, ApplicationUnhealthyError | ApplicationError):
-                context.site_history.withdraw_bad(change_id)  # the one before it is not well either
+                # The previous release is unhealthy, too.
+                context.site_history.withdraw_bad(change_id)
             full = store_raw_error(self._journal.path.parent, f"{change_id}-back", error)
             raise UpdaterError(
                 REVERT_FAILED,
@@ -306,11 +313,12 @@ class ChangeRunner:
             ) from error
 
     def when_there(self, act: Callable[[], bool | None], limit_s: float = math.inf) -> bool | None:
-        """Do what may be repeated, and again while it fails since the databases are away.
+        """Call a repeatable function again while it fails because databases are absent.
 
         Raises:
-            UpdaterError: Of the act; where they are away, only after the limit. A login that is
-                refused so long is waited for no longer: it needs a person.
+            UpdaterError: The error of the function. If the databases are absent, it is raised only
+                after the limit, or after two minutes in which the server refused the login: that
+                needs a person.
         """
         since: float | None = None
         while True:
@@ -334,7 +342,7 @@ class ChangeRunner:
     def _record_failure(
         self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
     ) -> None:
-        """Write a failure down: it may be that of a step that filled the disk."""
+        """Record a failure, with the journal's reserve if the step filled the disk."""
         text = describe_error(error)
         values: dict[str, object] = {"step": name, "code": code, "error": text}
         if full is not None:
@@ -345,7 +353,7 @@ class ChangeRunner:
         )
 
     def _revert_and_raise(self, change_id: str, name: StepName, error: Exception) -> None:
-        """Go back and raise; return only where the commit is in the journal all the same."""
+        """Revert the change and raise; return only if the journal holds the commit after all."""
         change = self._journal.read_change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         full = store_raw_error(self._journal.path.parent, change_id, error)
@@ -353,7 +361,7 @@ class ChangeRunner:
         if change.is_committed:
             return
         if change.kind is ChangeKind.UPGRADE and is_release_at_fault(error, name):
-            # Before the revert: that may be interrupted, and the reason would be lost.
+            # Before the revert: if that were interrupted, the reason would be lost.
             memory = self.make_context(change_id).site_history
             retry_with_reserve(
                 self._journal.path,
@@ -382,7 +390,7 @@ def _make_not_effective_error(name: StepName, kind: ChangeKind) -> UpdaterError:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Tell whether somebody ended it: that is so for what it led to as well."""
+    """Tell whether a signal or an exit ended the work, also if it is only a cause of the error."""
     ended = (one for one in causes(error) if isinstance(one, UpdaterError))
     return any(one.code == INTERRUPTED.code for one in ended) or not isinstance(error, Exception)
 

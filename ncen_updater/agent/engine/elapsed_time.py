@@ -1,10 +1,10 @@
-"""Time that has passed at a site, even where its clock was set meanwhile.
+"""Elapsed time of a site, counted correctly even if its clock was set meanwhile.
 
 Retained data must not be pruned because a clock jumped ahead. So days are counted by the monotonic
-clock, which begins again at each boot; over a reboot, where only the wall clock is left, a small
-maximum counts. A count that is too low only lengthens the retention.
+clock, which restarts at each boot. Across a reboot only the wall clock is left, and at most a day
+of it counts. A count that is too low only lengthens the retention.
 
-Each operation reads the clocks and records the time; the service does so at each check of the feed.
+Each operation records a reading of the clocks; the service also does at each check of the feed.
 Rare readings lengthen a retention and never shorten it.
 """
 
@@ -21,19 +21,19 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.json_records import parse_stored_time
 
-#: So much counts for the time between the last look before a restart and the restart.
+#: Maximum that counts for the time between the last reading before a reboot and the reboot.
 MAX_POWERED_OFF_S = 86_400.0
 
 
 @dataclass(frozen=True)
 class ClockReading:
-    """One look at the clocks.
+    """One reading of the clocks.
 
     Attributes:
-        boot: Which start of the machine it was.
-        monotonic_s: Seconds since that start.
-        wall: The time of day, UTC.
-        total_s: Seconds that have been counted up to here.
+        boot: Boot id of the machine.
+        monotonic_s: Seconds since that boot.
+        wall: Wall-clock time, UTC.
+        total_s: Seconds counted in total until this reading.
     """
 
     boot: str
@@ -45,20 +45,21 @@ class ClockReading:
 def advance_reading(
     last: ClockReading | None, boot: str, monotonic_s: float, wall: datetime
 ) -> ClockReading:
-    """Return the next look. Pure.
+    """Return the next reading. Pure.
 
     Args:
-        last: The look before; None at the first.
-        boot: Which start of the machine it is.
-        monotonic_s: Seconds since that start.
-        wall: The time of day, UTC.
+        last: The previous reading; None for the first.
+        boot: Boot id of the machine.
+        monotonic_s: Seconds since that boot.
+        wall: Wall-clock time, UTC.
     """
     if last is None:
         return ClockReading(boot, monotonic_s, wall)
     if boot == last.boot and monotonic_s >= last.monotonic_s:
         passed = monotonic_s - last.monotonic_s
     else:
-        # Since the start at least that long, and before it what the wall clock says, up to a limit.
+        # After a reboot: at least the time since the boot, plus the wall-clock time before it,
+        # limited.
         reported = (wall - last.wall).total_seconds()
         passed = min(max(reported, monotonic_s), monotonic_s + MAX_POWERED_OFF_S)
     return ClockReading(boot, monotonic_s, wall, last.total_s + max(passed, 0.0))
@@ -68,13 +69,14 @@ logger = logging.getLogger(__name__)
 
 
 def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
-    """Write down how much time has passed, and since when each set of databases is kept.
+    """Record the elapsed time, and the start of retention of each set of previous databases.
 
-    A journal that takes no record is nothing to fail for: what was not counted is kept longer.
+    If the journal cannot be written this is only logged: time that is not counted lengthens the
+    retention.
 
     Args:
-        journal: Open for writing.
-        clock: The machine's.
+        journal: The journal, open for writing.
+        clock: The clocks of the machine.
     """
     now = _read_clock(journal, clock)
     try:
@@ -95,11 +97,11 @@ def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
 
 
 def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, timedelta]:
-    """Return for how long each set of previous databases has been kept. Reads only.
+    """Return how long each set of previous databases has been retained. Reads only.
 
     Args:
         journal: The journal.
-        clock: The machine's.
+        clock: The clocks of the machine.
     """
     now = _read_clock(journal, clock).total_s
     with guard_reads(journal.path):

@@ -1,14 +1,13 @@
 """Expand and contract programs of a release, run on the live databases while users work.
 
 *Expand* is the migrator itself, before the downtime: both signed releases declare that the older
-one runs on its result, even on a partial one. *Contract* is a separate program, after the soak
-period: it completes the migrations in the background, and ``compatible_down_to`` of the release
-declares that the older one runs on that result, too. Both may be repeated. So nothing here has to
-be undone: a failure or a kill at any instant leaves databases that the installed release works
-with. Only the journal has to follow, since a changed schema blocks rehearsals: see
-:func:`record_live_schemas`.
+one works on its result, even a partial one. *Contract* is a separate program after the soak period:
+it completes the migrations in the background, and ``compatible_down_to`` of the release declares
+that the older one works on that result, too. Both may be repeated. So nothing has to be undone: a
+failure or a kill at any instant leaves databases with which the installed release works. Only the
+journal must follow, since a changed schema blocks rehearsals: see :func:`record_live_schemas`.
 
-They are the end of the steps *preflight* and *soak*.
+The programs run at the end of the steps *preflight* and *soak*.
 """
 
 from __future__ import annotations
@@ -37,12 +36,13 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.supervised_process import try_lock
 
-#: Whose program works on live databases, in the state directory.
+#: Lock file in the state directory; locked while a program works on the live databases.
 EXPAND_LOCK = "expand.lock"
-#: What an agent that was killed left at work is ended by its supervisor, at once.
+#: Time limit for the end of an earlier program; if its agent was killed, its supervisor ends it at
+#: once.
 PROGRAM_WAIT_S, POLL_INTERVAL_S = 30.0, 0.05
 
-#: Event: what was to bring the migrations to their end failed.
+#: Event: the contract program failed.
 CONTRACT_FAILED_EVENT = "contract-failed"
 
 EXPAND_TITLE = LazyText(N_("migrating the databases before the downtime"))
@@ -53,10 +53,10 @@ def run_expand(context: StepContext) -> None:
     """Run the release's migrator on the live databases.
 
     Raises:
-        EXPAND_FAILED: It failed. That is no verdict on the release: it may have waited in vain for
-            what a user held.
-        EXPAND_RUNNING: An earlier one is still at work.
-        DatabaseUnreachableError: The server is gone.
+        EXPAND_FAILED: The migrator failed. The release is not marked bad, since the migrator may
+            have waited in vain for a lock of a user.
+        EXPAND_RUNNING: An earlier program is still running.
+        DatabaseUnreachableError: The server cannot be reached.
     """
     site = context.site
     context.progress.report(EXPAND_TITLE)
@@ -86,16 +86,16 @@ def run_expand(context: StepContext) -> None:
 def needs_contract(
     change: Change, facts: ChangeFacts, target: MigrationSet, *, runs_beside: bool
 ) -> bool:
-    """Tell whether a program is still to bring the migrations of a change to their end; pure.
+    """Tell whether the contract program of a change must still run; pure.
 
-    Not where no migrator ran, nor once a person left it after a failure.
+    It does not run if no migrator ran, or if a person confirmed the release after its failure.
 
     Args:
         change: The change.
         facts: Its facts.
         target: Migrations of its release.
-        runs_beside: Whether the engine runs programs on live databases; else it ran with the
-            migrator.
+        runs_beside: Whether the engine runs programs on live databases; otherwise the contract
+            program ran with the migrator.
     """
     ran = facts.has_expand or not facts.no_copy
     return (
@@ -109,12 +109,12 @@ def needs_contract(
 
 
 def run_contract(context: StepContext) -> None:
-    """Run the release's second program on the live databases, and write down what they are then.
+    """Run the release's contract program on the live databases, and record the schemas after it.
 
     Raises:
-        CONTRACT_FAILED: It failed; the release runs on, and it is tried again.
-        EXPAND_RUNNING: An earlier one is still at work.
-        DatabaseUnreachableError: The server is gone.
+        CONTRACT_FAILED: The program failed; the release keeps running, and the program is retried.
+        EXPAND_RUNNING: An earlier program is still running.
+        DatabaseUnreachableError: The server cannot be reached.
     """
     site, journal, change = context.site, context.journal, context.change
     context.progress.report(CONTRACT_TITLE)
@@ -122,7 +122,7 @@ def run_contract(context: StepContext) -> None:
     began = site.clock.monotonic()
     with _hold_program_lock(site) as held:
         if context.read_facts().contract_started is None:
-            # Once: a part of it changes the schema already.
+            # Only before the first attempt: a partial run has already changed the schema.
             as_recorded = _are_schemas_as_recorded(site, journal)
             journal.store_facts(change.id, ChangeFacts(contract_started=as_recorded))
         try:
@@ -142,7 +142,7 @@ def run_contract(context: StepContext) -> None:
 
 
 def _record_contract_failure(context: StepContext, error: UpdaterError) -> UpdaterError:
-    """Write down that it failed, and what it left; return what is told."""
+    """Record the failure and the schemas it left; return the error to raise."""
     site, journal, change = context.site, context.journal, context.change
     full = store_raw_error(site.state_directory, change.id, error)
     journal.store_facts(change.id, ChangeFacts(contract_failed=error.code))
@@ -164,19 +164,19 @@ def _record_contract_failure(context: StepContext, error: UpdaterError) -> Updat
 def record_live_schemas(
     site: Site, journal: Journal, change: Change, *, lock_held: bool = False
 ) -> None:
-    """Write down what the schemas are, now that a program worked on them; again after a crash.
+    """Record the schemas after a program worked on them; can be repeated after a crash.
 
-    Not where none was begun, nor where the schema was another one before: then it is somebody
-    else's, too.
+    Nothing is recorded if no program was begun, or if the schemas had not matched the journal
+    before it: then they may contain changes by somebody else.
 
     Args:
         site: The site.
-        journal: Open for writing.
-        change: Whose program: one that was undone or is left, or whose program has ended.
-        lock_held: Whether this process holds already what a program holds while it is at work.
+        journal: The journal, open for writing.
+        change: The change whose program ran and ended, or that was reverted.
+        lock_held: Whether this process already holds the lock of a running program.
 
     Raises:
-        EXPAND_RUNNING: It is still at work.
+        EXPAND_RUNNING: The program is still running.
     """
     facts = journal.read_facts(change.id)
     if not (facts.contract_started if change.is_committed else facts.expand_started):
@@ -185,7 +185,7 @@ def record_live_schemas(
         if lock_held:
             _wait_for_program(
                 site, site.database_engine.terminate_online_program
-            )  # it may have been ended in the middle
+            )  # The program may have been killed in the middle.
         found = read_schemas(site.database_engine, LiveDatabase)
     if read_recorded_state(journal).fingerprints != found.fingerprints:
         journal.record_event(
@@ -199,7 +199,7 @@ def record_live_schemas(
 def _are_schemas_as_recorded(site: Site, journal: Journal) -> bool:
     """Tell whether the schemas match the journal, so that later changes are the program's.
 
-    Of what somebody changes beside a program that is at work nobody can say whose it is.
+    A change that somebody else makes while the program runs cannot be told from the program's own.
     """
     found = find_schema_drift(site, journal)
     return not any(finding.severity is Severity.CRITICAL for finding in found)
@@ -207,11 +207,11 @@ def _are_schemas_as_recorded(site: Site, journal: Journal) -> bool:
 
 @contextlib.contextmanager
 def _hold_program_lock(site: Site) -> Iterator[int]:
-    """Hold what the supervisor of a program holds as long as that runs, also when its agent ended.
+    """Hold the program lock, which a program's supervisor also holds, even if its agent has ended.
 
     Raises:
-        EXPAND_RUNNING: It does not come to its end.
-        LockUnusableError: The file cannot be made, as on a full disk.
+        EXPAND_RUNNING: An earlier program does not end in time.
+        LockUnusableError: The lock file cannot be created, for example on a full disk.
     """
     path = site.state_directory / EXPAND_LOCK
     try:
@@ -228,10 +228,10 @@ def _hold_program_lock(site: Site) -> Iterator[int]:
 
 
 def _wait_for_program(site: Site, over: Callable[[], bool]) -> None:
-    """Wait until nothing of a program is at work any more.
+    """Wait until no part of an earlier program is running.
 
     Raises:
-        EXPAND_RUNNING: It does not come to its end.
+        EXPAND_RUNNING: It does not end in time.
     """
     deadline = site.clock.monotonic() + PROGRAM_WAIT_S
     while not over():

@@ -1,7 +1,7 @@
-"""The site's own files in a change: which are kept, when, and what a rollback does to them.
+"""Site files in a change: which are retained, when, and how a revert or rollback restores them.
 
-The plan (which directories, kept how) is a fact of the change, written before anything is made; a
-later configuration does not matter to an open change. A change without that fact has no files to
+The plan (directories and snapshot methods) is a fact of the change, recorded before any snapshot is
+made. A later configuration does not affect an open change. A change without a plan has no files to
 restore.
 """
 
@@ -32,7 +32,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import SiteFileEffect
 
-#: Kinds of events. They count: names of files may tell of people.
+#: Kinds of events. They contain only counts, since file names may reveal personal data.
 FILES_RESTORED, SNAPSHOT_FAILED, OLD_PATHS_RESTORED = (
     "files-restored",
     "files-not-retained",
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def plan_snapshots(context: StepContext) -> ChangeFacts:
-    """Say which directories will be kept and how; a fact of the change. No effect."""
+    """Choose directories and snapshot methods, as a fact of the change. Has no effect."""
     paths = context.site.config.paths
     found = []
     for item in context.site.config.files:
@@ -52,7 +52,7 @@ def plan_snapshots(context: StepContext) -> ChangeFacts:
         try:
             method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError:
-            method = SnapshotMethod.LINK  # making it says what is wrong
+            method = SnapshotMethod.LINK  # Creating the snapshot will report the error.
         found.append(SnapshotPlan(item.name, str(directory), method.value))
     return ChangeFacts(snapshots=tuple(found) or None)
 
@@ -66,12 +66,13 @@ def _load_snapshots(journal: Journal, change: str) -> dict[str, DirectorySnapsho
 
 
 def prepare_snapshots(context: StepContext) -> None:
-    """Make the kept trees while users work.
+    """Create the snapshots while users work.
 
-    A directory that cannot be kept does not block the rollback: it is reported and left out.
+    In a rollback, a directory without a possible snapshot is reported and left out, so that it does
+    not block the rollback.
 
     Raises:
-        SITE_FILES_NOT_SAVED: On the way forward.
+        SITE_FILES_NOT_SAVED: If a snapshot fails in an upgrade.
     """
     journal, change = context.journal, context.change
     for name, directory in _load_snapshots(journal, change.id).items():
@@ -91,10 +92,10 @@ def prepare_snapshots(context: StepContext) -> None:
 
 @contextlib.contextmanager
 def complete_snapshots(context: StepContext) -> Iterator[None]:
-    """Bring the kept trees up to date, now that the application stands still, beside the block.
+    """Update the snapshots in parallel with the block, now that the application is stopped.
 
     Raises:
-        SITE_FILES_NOT_SAVED: At the end of the block, which was not in vain: the change goes back.
+        SITE_FILES_NOT_SAVED: At the end of the block; the change is then reverted.
     """
     directories = _load_snapshots(context.journal, context.change.id).values()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="files") as beside:
@@ -105,20 +106,20 @@ def complete_snapshots(context: StepContext) -> Iterator[None]:
 
 
 def are_snapshots_complete(context: StepContext) -> bool:
-    """Tell whether every kept tree is whole."""
+    """Tell whether every snapshot is complete."""
     return all(
         item.is_complete() for item in _load_snapshots(context.journal, context.change.id).values()
     )
 
 
 def _may_have_changed_files(change: Change) -> bool:
-    """Tell whether the new version, or a rollback that restored names, may have changed files."""
+    """Tell whether the new version, or a rollback that restored paths, may have changed files."""
     started = change.get_step_state(StepName.START) is not None
     return started or change.kind is ChangeKind.ROLLBACK
 
 
 def must_restore_files(journal: Journal, change: Change) -> bool:
-    """Tell whether files have to be restored if people end a change while nobody uses them."""
+    """Tell whether site files must be restored if operators close a change by hand."""
     return (
         not change.is_committed
         and _may_have_changed_files(change)
@@ -127,10 +128,10 @@ def must_restore_files(journal: Journal, change: Change) -> bool:
 
 
 def restore_files(context: StepContext) -> None:
-    """Put back every file as it was in the stop; what was added is set aside, and told.
+    """Restore all site files as they were in the downtime; move added files to quarantine.
 
     Raises:
-        SITE_FILES_NOT_RESTORED: If it cannot be done now; a resume does it again.
+        SITE_FILES_NOT_RESTORED: If they cannot be restored now; a resume tries again.
     """
     _restore_files(context.journal, context.change, context.progress)
 
@@ -138,18 +139,18 @@ def restore_files(context: StepContext) -> None:
 def settle_files_by_operator(
     journal: Journal, change: Change, progress: ProgressListener, *, restore: bool
 ) -> None:
-    """End by people's word what a change had begun with files; may be repeated.
+    """Settle the site files of a change that operators closed by hand; idempotent.
 
-    After its commit users worked with them, so that names are only added, as by a rollback.
+    After its commit users worked with the files, so only old paths are added, as in a rollback.
 
     Args:
-        journal: Open for writing.
+        journal: The journal, open for writing.
         change: The last upgrade, or a change that recovery gave up.
-        progress: Told what is put back.
-        restore: Whether the site goes back to its state before the change.
+        progress: Receives reports on restored files.
+        restore: Whether the site returns to its state before the change.
 
     Raises:
-        SITE_FILES_NOT_RESTORED: If it cannot be done now.
+        SITE_FILES_NOT_RESTORED: If files cannot be restored now.
     """
     if not change.is_committed:
         if restore:
@@ -189,7 +190,7 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
 
 
 def are_files_restored(context: StepContext) -> bool:
-    """Tell whether nothing is missing of what was there before the change."""
+    """Tell whether no file that existed before the change is missing."""
     retained = (
         _load_snapshots(context.journal, context.change.id)
         if _may_have_changed_files(context.change)
@@ -199,18 +200,18 @@ def are_files_restored(context: StepContext) -> bool:
 
 
 def discard_snapshots(context: StepContext) -> None:
-    """Remove the kept trees of a change that was undone."""
+    """Remove the snapshots of a reverted change."""
     for directory in _load_snapshots(context.journal, context.change.id).values():
         directory.discard()
 
 
 def restore_old_paths(context: StepContext) -> None:
-    """On a rollback after the commit: give files of the previous release their old names again.
+    """In a rollback, restore the paths that files had under the previous release.
 
-    Files are added and never removed. Those that the newer release moved get their old names beside
-    the new ones. Those that are gone may have been deleted by users, and come back only where
-    the databases go back too, or where the release said that it moves or rewrites files. What
-    cannot be restored does not block the rollback; it is reported.
+    Files are added and never removed. A file that the newer release moved also gets its old path. A
+    missing file may have been deleted by a user, so it is restored only if the databases are
+    restored too, or if the release declared that it moves or rewrites files. A file that cannot be
+    restored is reported and does not block the rollback.
     """
     change, journal = context.change, context.journal
     if change.kind is not ChangeKind.ROLLBACK:
@@ -261,10 +262,10 @@ def _restore_directory_paths(
 
 
 def prune_snapshots(journal: Journal, change: str) -> None:
-    """Remove the kept trees of a change that was committed, once its days are over.
+    """Remove the snapshots of a committed change past its retention.
 
-    One that cannot be removed takes room and nothing else: it bars neither the end of a change nor
-    the databases that go with it. It is told, and tried again by the next collection.
+    A snapshot that cannot be removed is reported and tried again by the next prune. It blocks
+    neither the end of a change nor the removal of its databases.
     """
     for name, directory in _load_snapshots(journal, change).items():
         try:
@@ -277,7 +278,7 @@ def prune_snapshots(journal: Journal, change: str) -> None:
 
 
 def find_remaining_snapshots(journal: Journal, changes: Iterable[str]) -> set[str]:
-    """Of these changes those of which a kept tree, or a part of one, is there. Reads only."""
+    """Return the changes of which a snapshot, or a part of one, still exists. Reads only."""
     return {
         change
         for change in changes
@@ -286,7 +287,7 @@ def find_remaining_snapshots(journal: Journal, changes: Iterable[str]) -> set[st
 
 
 def _exists(directory: DirectorySnapshot) -> bool:
-    """Tell whether anything is left; a way that leads elsewhere by now leads to nothing of ours."""
+    """Tell whether a snapshot exists; False if its path now leads outside."""
     try:
         return directory.exists()
     except (OSError, UpdaterError):

@@ -1,8 +1,8 @@
 """Installed release, determined from the application and the databases; reads only.
 
-The version that somebody typed is not trusted. The application reports its version. The databases
-cannot report one, but can contradict it: the ``verify`` files of a release's migrations and the
-checks of its manifest succeed only on a schema of that release.
+The version that the operator typed is not trusted. The application reports its version. The
+databases cannot report one but can contradict it: the ``verify`` files of a release's migrations
+and the checks of its manifest pass only on a schema of that release.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ from ncen_updater.formats.sql import check_verify_sql, make_count_query, split_s
 
 @dataclass(frozen=True)
 class ReportedVersion:
-    """What the application says of itself.
+    """Version report of the application.
 
     Attributes:
-        version: Its release in its own spelling; empty where it does not tell.
-        url: Where it was asked; a command where that tells in its place.
-        problem: Why it does not tell, or what else is not well.
-        answer: Its answer, where it is not well.
-        from_command: Whether a command of the site tells, and the application nothing.
+        version: Version in the application's own spelling; empty if it reports none.
+        url: URL of the health check, or the site's version command.
+        problem: Why no version is reported, or why the application is unhealthy.
+        answer: The application's answer, if it is unhealthy.
+        from_command: Whether the site's version command reports the version instead of the
+            application.
     """
 
     version: str
@@ -60,15 +61,16 @@ class ReportedVersion:
 
 @dataclass(frozen=True)
 class SchemaProbe:
-    """One question of a release to a database.
+    """Result of one query of a release to a database.
 
     Attributes:
         database: Logical name.
-        name: The migration or check that it belongs to.
-        executable: Whether the database could answer it: tables and columns are there.
-        rows: How many rows contradict the release.
-        is_newest_migration: Whether no later migration of this database could have outgrown it.
-        detail: What the server said, where it could not.
+        name: The migration or check to which the query belongs.
+        executable: Whether the database could run it: its tables and columns exist.
+        rows: Number of rows that contradict the release.
+        is_newest_migration: False if a later migration of this database may have made the query
+            obsolete.
+        detail: Message of the server, if the query failed.
     """
 
     database: str
@@ -80,20 +82,20 @@ class SchemaProbe:
 
     @property
     def passed(self) -> bool:
-        """Return whether the answer is that of the release."""
+        """Return whether the result is as expected of the release."""
         return self.executable and not self.rows
 
 
 @dataclass(frozen=True)
 class InstalledRelease:
-    """What was seen of the release that is installed.
+    """Evidence of the installed release.
 
     Attributes:
-        application: By the application.
-        probes: Of the databases.
-        ledger: Why a ledger of migrations is not that of the release; None where all are, or none
-            is there.
-        reported: What the release that was named reports; empty where it is its version.
+        application: Report of the application.
+        probes: Results from the databases.
+        ledger: Database and reason, if a migration ledger contradicts the release; None otherwise
+            or if there is no ledger.
+        reported: Version string that the named release reports; empty if it equals its version.
     """
 
     application: ReportedVersion
@@ -102,7 +104,7 @@ class InstalledRelease:
     reported: str = ""
 
     def format_lines(self, version: Version) -> Iterator[LazyText]:
-        """Say it, a line each."""
+        """Describe the evidence, one line each."""
         if self.application.version:
             words = N_("Version reported by the application: {said}")
             if self.application.from_command:
@@ -139,16 +141,16 @@ def _describe_probe(item: SchemaProbe) -> LazyText:
 def find_mismatch(
     installed: InstalledRelease, version: Version, *, confirmed: bool
 ) -> UpdaterError | None:
-    """Return why the installed release is not the one that was named; None if it is; pure.
+    """Return why the installed release is not the named one; None if it matches; pure.
 
-    A check of an older migration may be outgrown by a later one, and users may enter rows that a
-    check did not foresee: neither contradicts an application that says its release. Where a person
-    vouches in its place, the newest checks have to hold.
+    A later migration may make the check of an older one obsolete, and users may enter rows that a
+    check did not foresee. So failed checks do not contradict an application that reports its
+    version. If an operator confirms the version instead, the newest checks must pass.
 
     Args:
-        installed: What was seen.
-        version: The release that was named.
-        confirmed: Whether a person says so in place of an application that does not.
+        installed: The evidence.
+        version: The named release.
+        confirmed: Whether an operator confirms the version that the application does not report.
     """
     value = installed.application
     if value.version and not matches_reported_version(
@@ -188,18 +190,19 @@ def inspect_installed(
     migrations: MigrationSet,
     reported_version: str,
 ) -> InstalledRelease:
-    """Ask application and databases.
+    """Query the application and the databases.
 
     Args:
         site: The site.
-        version: The release that was named.
+        version: The named release.
         manifest: Its manifest.
         migrations: Its migrations, wherever their files are.
-        reported_version: Change whose rows in a ledger say nothing: an adoption wrote them.
+        reported_version: Id of the change whose ledger rows are ignored, since an adoption wrote
+            them.
 
     Raises:
-        DatabaseError: A database cannot be reached.
-        ApplicationError: The application cannot be asked with the token of the configuration.
+        DatabaseError: If a database cannot be reached.
+        ApplicationError: If the application cannot be queried with the configured token.
     """
     with site.database_engine.hold_sessions():
         asked = (
@@ -260,7 +263,7 @@ def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) 
 def _run_domain_checks(
     engine: DatabaseEngine, checks: Sequence[DomainCheck]
 ) -> Iterator[SchemaProbe]:
-    """Tell whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
+    """Test whether the checks after an upgrade can run; their values matter only in an upgrade."""
     for check in checks:
         if check.when is CheckStage.BEFORE:
             continue
@@ -273,10 +276,10 @@ def _run_domain_checks(
 
 
 def _make_failed_probe(error: DatabaseError, database: str, name: str) -> SchemaProbe:
-    """Tell a database that cannot answer from one that cannot be reached.
+    """Return a failed probe if the query failed in the database.
 
     Raises:
-        DatabaseError: It cannot be reached.
+        DatabaseError: If the database cannot be reached.
     """
     if error.code != QUERY_FAILED.code:
         raise error

@@ -1,4 +1,4 @@
-"""One change at a time: a lock on a file that dies with its holder, however the holder dies."""
+"""Lock of a site: a file lock that the kernel releases when its holder ends."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)
 
-#: A process that checks whether it is taken holds it for an instant (:func:`read_lock_holder`).
+#: :func:`read_lock_holder` of another process takes the lock for an instant, so retry.
 LOCK_TRIES, LOCK_RETRY_S = 4, 0.02
-#: The name of the holder takes so many bytes, always the same.
+#: Fixed size in bytes of the holder's name in the file.
 HOLDER_BYTES = 200
 
 
 @contextlib.contextmanager
 def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
-    """Hold the lock of an application while the block runs, beside the maintenance file.
+    """Hold the lock of an application, a file beside the maintenance file, while the block runs.
 
-    Two agents with a state directory each may look after one application by mistake; what they have
-    in common is its maintenance page. Its directory is made where it is not there: what is below
-    /run is gone after each start of the machine.
+    Two agents with different state directories may manage the same application by mistake; they
+    have the maintenance file in common. Its directory is created if it is missing: files below /run
+    disappear at each boot.
 
-    A file that cannot be made, on a full disk, must not keep a resume from letting users in: the
-    lock of the state directory is held, and this one is for a mistake.
+    If the lock file cannot be created, for example on a full disk, the block runs without this
+    lock, so that a resume can still end the downtime. The lock of the state directory is held in
+    any case.
 
     Raises:
         SiteBusyError: If another agent holds it.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # the maintenance file has the same problem
+        with contextlib.suppress(OSError):  # The maintenance file has the same problem.
             durable.make_directory(maintenance_file.parent, exactly=True)
         if maintenance_file.parent.is_dir():
             path = maintenance_file.with_name(f"{maintenance_file.name}.lock")
@@ -52,28 +53,29 @@ def hold_change_lock(path: Path, operation: str, *, lock_directory: bool = True)
     """Hold the lock while the block runs.
 
     Args:
-        path: The lock file; stays there, empty of meaning when nobody holds it.
-        operation: What the holder is doing, for a process that finds it taken.
-        lock_directory: Lock the directory of the file, too, which then is ours alone.
+        path: The lock file; it is never removed, and its content counts only while it is locked.
+        operation: Name of the operation, shown to other processes.
+        lock_directory: Also lock the directory of the file, which then must belong to the agent
+            alone.
 
     Raises:
         SiteBusyError: If another process holds it.
-        LockUnusableError: If the state directory takes no lock: full, read-only, or not ours.
+        LockUnusableError: If the file cannot be locked: disk full, read-only, or no permission.
     """
     with contextlib.ExitStack() as stack:
         try:
             if lock_directory:
                 durable.make_directory(path.parent, 0o750)
-            # Not inherited: a child that outlives us must not keep the site locked.
+            # Not inherited: a child that outlives the agent must not keep the site locked.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             stack.callback(os.close, descriptor)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, directory)
-            # The directory too: a clean-up of the file must not let a second one in.
+            # The directory too: if the file is deleted, a second agent must not get the lock.
             for locked in (descriptor, directory) if lock_directory else (descriptor,):
                 _acquire(locked)
-            # Over what was there, and never cut to nothing before: on a disk that is full by now
-            # that takes no room, and a resume has to be possible there.
+            # Overwrite without truncating: this needs no space on a full disk, where a resume must
+            # be possible.
             holder = f"{operation}, process {os.getpid()}".encode()[:HOLDER_BYTES]
             os.pwrite(descriptor, holder.ljust(HOLDER_BYTES), 0)
         except BlockingIOError as error:
@@ -84,7 +86,7 @@ def hold_change_lock(path: Path, operation: str, *, lock_directory: bool = True)
 
 
 def _acquire(descriptor: int) -> None:
-    """Take the lock, or find it taken for longer than somebody's look at it lasts.
+    """Take the lock; retry for longer than :func:`read_lock_holder` of another process holds it.
 
     Raises:
         BlockingIOError: If another process holds it.
@@ -101,7 +103,7 @@ def _read_holder(descriptor: int) -> str:
 
 
 def read_lock_holder(path: Path) -> str | None:
-    """Say who holds the lock, None when nobody does. Never takes it for longer than the look."""
+    """Return the holder of the lock, None if it is free; lock the file only for an instant."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

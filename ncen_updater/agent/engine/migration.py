@@ -1,6 +1,7 @@
 """Migration of the candidates: run the checks, migrate, run them again, compare.
 
-The step of a change and a rehearsal both call it: what was rehearsed is what will run.
+The step *migrate* of a change and a rehearsal both call this module, so a change runs exactly what
+was rehearsed.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ REVERSED_COMPARISONS = {
 
 @dataclass(frozen=True)
 class MigrationResult:
-    """What was found of candidates that were migrated.
+    """Result of migrating the candidates.
 
     Attributes:
-        checks_before: The values of the checks on the copies.
-        checks_after: The same on what became of them.
-        fingerprints_before: Fingerprints of the copies.
-        fingerprints: Of what became of them.
-        schema_kinds: Of each kind of things in them.
-        wrote_rows: Whether a migration wrote rows, or a program of the release is still to come.
+        checks_before: Values of the checks before the migrations.
+        checks_after: Values of the checks after them.
+        fingerprints_before: Fingerprints of the schemas before.
+        fingerprints: Fingerprints of the schemas after.
+        schema_kinds: Fingerprints of each kind of schema object after.
+        wrote_rows: Whether a migration wrote rows, or a contract program will run later.
     """
 
     checks_before: Mapping[str, CheckValue]
@@ -56,7 +57,7 @@ class MigrationResult:
 
     @property
     def is_unchanged(self) -> bool:
-        """Return whether neither schema nor rows are others."""
+        """Return whether neither schemas nor rows changed."""
         return not self.wrote_rows and self.fingerprints == self.fingerprints_before
 
 
@@ -70,32 +71,32 @@ def migrate_and_check(
     *,
     up: bool,
 ) -> MigrationResult:
-    """Bring the candidates of a change to a schema, and check what the data mean.
+    """Migrate the candidates of a change, and run the domain checks before and after.
 
     Args:
         engine: The databases.
-        change: Whose candidates.
-        checks: Of the newer release.
-        target: What is migrated to; see :func:`build_down_target` for a down migration.
-        origin: Migrations of the release that is left.
-        progress: Told what runs.
-        up: Whether the target is the newer release; else the checks are read backwards.
+        change: The change.
+        checks: Checks of the newer release.
+        target: Target of the migration; see :func:`build_down_target` for a down migration.
+        origin: Migrations of the release that is replaced.
+        progress: Receives progress reports.
+        up: Whether the target is the newer release; otherwise the checks are reversed.
 
     Raises:
-        DomainChecksError: If a check does not hold.
-        UpdaterError: If a migration or a question fails.
+        DomainChecksError: If a check fails.
+        UpdaterError: If a migration or a query fails.
     """
     checks = checks if up else _reverse_checks(checks)
     with engine.hold_sessions(migrating=True):
         acts: Mapping[str, Callable[[], Mapping[str, CheckValue]]] = {
             "checks": partial(run_checks, engine, change.get_candidate, checks, CheckStage.BEFORE),
-            # Beside the checks, since users may be out.
+            # In parallel with the checks, since this may be part of the downtime.
             "schemas": partial(read_fingerprints, engine, change.get_candidate),
         }
         asked = run_in_parallel(acts, cancel=engine.cancel_sessions)
         before, as_copied = asked["checks"], asked["schemas"]
         wrote = engine.migrate(change, target, origin, progress)
-        # What is still to come, once users are in, does not leave them as they were either.
+        # A contract program, which runs after the commit, also changes the databases.
         wrote = wrote or target.contract_program is not None
         after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)
@@ -107,7 +108,7 @@ def migrate_and_check(
 
 
 def mark_without_migrating(engine: DatabaseEngine, change: ChangeRef) -> DatabaseSchemas:
-    """Give candidates to another release as they are; return their schemas."""
+    """Mark candidates as those of another release without migrating them; return their schemas."""
     engine.mark_candidates(change)
     return read_schemas(engine, change.get_candidate)
 
@@ -120,16 +121,16 @@ def build_down_target(
     undoes: str,
     ledger_rows_before: Mapping[str, int] | None = None,
 ) -> MigrationSet:
-    """Return what a down migration leads to: files only, never a program.
+    """Return the target of a down migration: files only, never a program.
 
     Args:
         engine: The databases.
-        change: Whose candidates.
-        newer: Migrations of the release that is left.
-        older: Those of the release before.
-        undoes: The change that brought the newer one.
-        ledger_rows_before: By database, how many rows of the ledger that change found; all rows
-            that carry its id are its own by default.
+        change: The change that owns the candidates.
+        newer: Migrations of the newer release.
+        older: Migrations of the release before it.
+        undoes: The change that installed the newer release.
+        ledger_rows_before: Number of ledger rows that this change found, by database; by default
+            all rows with its id are its own.
     """
     ledgers = {
         name: [
@@ -142,9 +143,10 @@ def build_down_target(
 
 
 def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:
-    """Exchange before and after, for a down migration.
+    """Swap before and after, for a down migration.
 
-    Only relations have a meaning backwards: an expected value speaks of the newer schema alone.
+    Only checks with a relation can be reversed: an expected value applies to the newer schema
+    alone.
     """
     return tuple(
         check.model_copy(

@@ -1,4 +1,4 @@
-"""Looks at a site and says what recovery must know. Reads only."""
+"""Reads the facts of a site that recovery decides on. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.common.i18n import N_, LazyText
 
-#: Event: a site that was installed by hand was taken over.
+#: Event: an existing installation was adopted.
 ADOPTED = "adopted"
-#: Event: an upgrade was undone, and the live databases keep what its release put into them before.
+#: Event: an upgrade was reverted, and the live databases keep the effects of its expand program.
 EXPANDED = "expanded"
-#: Event: the release in use has brought its migrations to their end, or tried to.
+#: Event: the contract program of the installed release ran, completely or not.
 CONTRACTED = "contracted"
 
 
@@ -30,10 +30,10 @@ def _locate_current(current: Version | None, change: Change) -> CurrentSlot:
 
 
 def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> ObservedState:
-    """Collect the facts of the open change, or of a site at rest.
+    """Collect the facts of the open change, or of a site without one.
 
     Raises:
-        UpdaterError: If a fact cannot be had; nothing may be decided without it.
+        UpdaterError: If a fact cannot be read; recovery needs all of them.
     """
     if change is None:
         evidence = site.database_engine.read_evidence(None)
@@ -57,7 +57,7 @@ def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> Obs
 
 
 def find_last_committed(journal: Journal) -> Change | None:
-    """Return the change that installed what runs now; None on a site that was only adopted."""
+    """Return the change that installed the current release; None if it was adopted."""
     for change in journal.list_changes():
         if change.is_committed:
             return change
@@ -65,12 +65,13 @@ def find_last_committed(journal: Journal) -> Change | None:
 
 
 def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
-    """Say what code, databases and journal of a whole site disagree about; None if nothing.
+    """Describe a contradiction between code, databases and journal; None if they agree.
 
-    A journal from a backup is a good journal of another time: only the databases know.
+    A journal restored from a backup is consistent in itself, so only the databases can show that it
+    is outdated.
 
     Raises:
-        UpdaterError: If a fact cannot be had.
+        UpdaterError: If a fact cannot be read.
     """
     marker = site.database_engine.read_marker()
     current = site.slots.read_current()
@@ -97,13 +98,13 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
 
 @dataclass(frozen=True)
 class RecordedState:
-    """What the journal says of the databases, by its newest word.
+    """Newest record in the journal about the databases.
 
     Attributes:
-        generation: That they carry; 0 before the first cut-over of an agent.
-        change: The change that brought them; None where people did.
-        fingerprints: Of their schemas, by logical name, as far as they were kept.
-        schema_kinds: Of each kind of things in them, as far as they were kept.
+        generation: Generation of their marker; 0 before the first cut-over.
+        change: The change that installed them; None if they were adopted.
+        fingerprints: Recorded fingerprints of the schemas, by logical name.
+        schema_kinds: Recorded fingerprints of each kind of schema object, by logical name.
     """
 
     generation: int = 0
@@ -113,7 +114,7 @@ class RecordedState:
 
 
 def read_recorded_state(journal: Journal) -> RecordedState:
-    """Return what the journal says of the databases."""
+    """Return the newest record of the databases."""
     change = find_last_committed(journal)
     by_hand = _list_adoptions(journal)
     at = _read_commit_number(journal, change) if change is not None else 0
@@ -151,10 +152,7 @@ def _parse_schema_kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, ob
 
 
 def read_release_fingerprints(journal: Journal, release: Version) -> Mapping[str, object]:
-    """Return the fingerprints that the databases of a release had here; empty where none are known.
-
-    Of several, the newest.
-    """
+    """Return the newest recorded fingerprints of a release's databases; empty if there are none."""
     found: list[tuple[int, Mapping[str, object]]] = [
         (event.number, _as_mapping(event.data.get("fingerprints")))
         for event in _list_adoptions(journal)
@@ -179,7 +177,7 @@ def read_release_fingerprints(journal: Journal, release: Version) -> Mapping[str
 
 def _list_adoptions(journal: Journal) -> list[JournalEvent]:
     found = [event for event in journal.list_events() if event.kind in (ADOPTED, RESTORED_ADOPTED)]
-    # An adoption that was corrected says nothing any more.
+    # Only the newest adoption counts: it corrects earlier ones.
     last = max((event.number for event in found if event.kind == ADOPTED), default=0)
     return [event for event in found if event.kind == RESTORED_ADOPTED or event.number == last]
 

@@ -1,9 +1,10 @@
-"""Operations for an operator: upgrade, roll back, resume, confirm. One change at a time.
+"""Operations of an operator: upgrade, roll back, resume, confirm. One change at a time.
 
-Each function of :class:`Operations` takes the lock, opens the journal, compares the site with the
-journal, and only then begins.
+Each operation of :class:`Operations` takes the lock, opens the journal and compares the site with
+the journal before it begins.
 
-Checks and refuses; changes nothing but a partly lost marker in the databases, which it repairs.
+The ``require_`` functions check and refuse. They change nothing, except that
+:func:`require_consistent_site` repairs a marker that some of the databases have lost.
 """
 
 from __future__ import annotations
@@ -95,13 +96,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OperationResult:
-    """What an operation came to.
+    """Result of an operation.
 
     Attributes:
-        outcomes: One a change, in order.
-        path: The path that was chosen, for an upgrade.
-        decision: What recovery decided, for a resume.
-        application_started: Whether a resume started an application that ought to run.
+        outcomes: One for each change, in order.
+        path: The chosen path, for an upgrade.
+        decision: The decision of the recovery, for a resume.
+        application_started: Whether a resume started the application because it should be running.
     """
 
     outcomes: tuple[ChangeOutcome, ...] = ()
@@ -111,20 +112,20 @@ class OperationResult:
 
 
 def _make_later_hop_error(failed: ChangeFailedError, stays: str) -> ChangeFailedError:
-    """Say of a change further on the path that the hops before it stay."""
+    """Return the error of a later hop; it says that the hops before it stay installed."""
     values: dict[str, Any] = {**failed.values, "stays": stays}
     return ChangeFailedError(LATER_HOP_FAILED, detail=failed.detail, **values)
 
 
 class Operations:
-    """The operations on one site.
+    """Operations on one site.
 
     Args:
-        site: What is acted on.
-        progress: Told what is being done.
-        interruption: Where signals may end a step.
-        checkpoint: For trials, see :mod:`ncen_updater.agent.engine.change_runner`.
-        new_id: Gives ids of changes.
+        site: The site.
+        progress: Receives progress reports.
+        interruption: Decides when a signal may interrupt a step.
+        checkpoint: For fault tests, see :mod:`ncen_updater.agent.engine.change_runner`.
+        new_id: Creates the id of a change.
     """
 
     def __init__(
@@ -142,15 +143,15 @@ class Operations:
         self._checkpoint = checkpoint
         self._new_id = new_id
 
-    # ---- the operations ------------------------------------------------------------------------
+    # ---- operations ----------------------------------------------------------------------------
 
     def find_upgrade_path(
         self, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | NoUpgradePath:
-        """Refresh the list and choose a path. Changes nothing at the site.
+        """Refresh the feed's metadata and choose an upgrade path. Changes nothing at the site.
 
         Raises:
-            UpdaterError: Of the trust, network or path family.
+            UpdaterError: If trust or network fails, or no path can be chosen.
         """
         view = self._site.release_source.refresh()
         with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
@@ -164,22 +165,22 @@ class Operations:
         start_before: datetime | None = None,
         check_consent: Callable[[Journal, UpgradePath], ChangeFacts] | None = None,
     ) -> OperationResult:
-        """Walk the path to a release, one change a hop.
+        """Upgrade to a release, with one change for each hop of the path.
 
         Args:
-            target: The release that a person named; the newest by default.
-            retry: Try releases again that failed here.
-            start_before: When the window closes in which users may be kept out.
-            check_consent: Asked once, under the lock and before the first hop; raises to refuse,
-                and returns what the first change has to know of the agreement.
+            target: The release that the operator named; the newest by default.
+            retry: Allow releases that are marked bad.
+            start_before: End of the maintenance window in which downtime may start.
+            check_consent: Called once, under the lock and before the first hop. It raises to
+                refuse, and returns the facts of the approval for the first change.
 
         Raises:
-            HELD: An operator's hold is in force; asked again before each hop.
-            ChangeFailedError: The first hop failed and was undone.
-            LATER_HOP_FAILED: A later one did; the hops before it stay.
-            SoakFailedError: A hop turned bad after its commit and, if so configured, was rolled
+            HELD: An operator's hold is in force; checked again before each hop.
+            ChangeFailedError: The first hop failed and was reverted.
+            LATER_HOP_FAILED: A later hop failed and was reverted; the hops before it stay.
+            SoakFailedError: A release failed in its soak period and, if so configured, was rolled
                 back.
-            UpdaterError: Nothing was begun.
+            UpdaterError: No change was begun.
         """
         with self._lock_and_open_journal("upgrade") as journal:
             lift_ended_fences(self._site, journal)
@@ -217,9 +218,9 @@ class Operations:
             return OperationResult(tuple(outcomes), path)
 
     def record_elapsed_time(self) -> None:
-        """Record the time that has passed, for retention; see :mod:`.elapsed_time`.
+        """Record the elapsed time, for retention; see :mod:`.elapsed_time`.
 
-        Nothing comes of it where this user may not write the journal.
+        Only logs if this user may not write the journal or the journal cannot be written.
         """
         try:
             with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
@@ -228,12 +229,12 @@ class Operations:
             logger.info("the time that has passed was not counted: %s", error)
 
     def plan_rollback(self, *, accept_loss: int | None = None) -> RollbackPlan:
-        """Say how a rollback would go. Changes nothing.
+        """Plan a rollback. Changes nothing.
 
         Raises:
-            NOTHING_TO_ROLL_BACK: If there is no earlier release here.
-            RECORDS_WOULD_BE_LOST: If it loses records and the loss was not accepted.
-            SiteBusyError, OPEN_CHANGE: If a change comes first.
+            NOTHING_TO_ROLL_BACK: If no earlier release is installed.
+            RECORDS_WOULD_BE_LOST: If the rollback loses records and the loss was not accepted.
+            SiteBusyError, OPEN_CHANGE: If another change must be completed first.
         """
         with self.read_journal() as journal:
             change = journal.find_open_change()
@@ -248,19 +249,19 @@ class Operations:
         expected_upgrade: str | None = None,
         agree: Callable[[Journal, RollbackPlan], ChangeFacts] | None = None,
     ) -> OperationResult:
-        """Go back to the release before, keeping every record where the release can.
+        """Roll back to the previous release, without data loss where the release supports it.
 
         Args:
-            accept_loss: The number of records that a person agreed to lose.
-            expected_upgrade: The upgrade whose rollback a person saw; by default whatever came
-                last.
-            agree: Refuses what people have not agreed to; its facts go with the change.
+            accept_loss: The number of records that the operator agreed to lose.
+            expected_upgrade: The upgrade that the operator saw in the rollback plan; by default the
+                last one.
+            agree: Raises if the plan is not approved; its facts are stored with the change.
 
         Raises:
-            NOTHING_TO_ROLL_BACK: If there is no earlier release here.
-            ROLLBACK_PLAN_CHANGED: If another upgrade would be undone than the one that was seen.
-            RECORDS_WOULD_BE_LOST: If it loses records and that many were not accepted.
-            ChangeFailedError: The rollback failed and was undone; the newer release runs.
+            NOTHING_TO_ROLL_BACK: If no earlier release is installed.
+            ROLLBACK_PLAN_CHANGED: If the rollback would undo another upgrade than the expected one.
+            RECORDS_WOULD_BE_LOST: If it loses more records than were accepted.
+            ChangeFailedError: The rollback failed and was reverted; the newer release runs.
         """
         with self._lock_and_open_journal("rollback") as journal:
             lift_ended_fences(self._site, journal)
@@ -280,23 +281,23 @@ class Operations:
     def resume(
         self, *, by_operator: bool, at_boot: bool = False, last_running_boot: str | None = None
     ) -> OperationResult:
-        """Bring the site to one whole version after whatever happened.
+        """Bring the site to one whole version after an interruption at any instant.
 
-        At the start of the machine nothing is asked of the databases where no change is open: the
-        application is not kept off for a server that is late. Where one is open, the server is
-        waited for, as by every resume that no person typed.
+        While the machine starts and no change is open, the databases are not queried, so that a
+        slow database server does not delay the start of the application. If a change is open, every
+        resume without an operator (also at boot) waits for the database server.
 
         Args:
-            by_operator: Whether a person ordered it; they may try as often as they wish.
-            at_boot: Whether the system starts the application after us: then we neither start it
-                nor watch it.
-            last_running_boot: In which start of the machine the service saw the application run
-                last.
+            by_operator: Whether an operator gave the command; then the number of attempts is
+                unlimited.
+            at_boot: Whether the system starts the application after the agent; then the agent
+                neither starts nor watches it.
+            last_running_boot: Boot id under which the service last saw the application running.
 
         Raises:
             InterventionRequiredError: If the facts contradict each other or recovery failed too
                 often.
-            REVERT_FAILED: If the revert failed once more.
+            REVERT_FAILED: If the revert failed again.
         """
         from ncen_updater.agent.engine.rehearsal.rehearser import remove_interrupted_rehearsals
 
@@ -313,7 +314,7 @@ class Operations:
                 require_consistent_site(self._site, journal, None)
                 remove_interrupted_rehearsals(self._site, journal)
                 try:
-                    # First: a release that is to be taken back may be one that does not start.
+                    # The rollback comes first: the release that it replaces may be unable to start.
                     found = self._run_pending_rollback(
                         journal, decision, by_operator=by_operator, at_boot=at_boot
                     )
@@ -326,7 +327,8 @@ class Operations:
                 raise self._mark_stuck(journal, change, decision)
             self._make_runner(journal).record_recovery(change.id)
             if decision.action is RecoveryAction.FINISH and not change.is_open_after_commit:
-                journal.commit_change(change.id)  # the databases remember it, the journal did not
+                # The databases record the commit, the journal did not.
+                journal.commit_change(change.id)
             pending = OperationResult()
             try:
                 if decision.action is RecoveryAction.REVERT:
@@ -348,7 +350,7 @@ class Operations:
             )
 
     def _start_if_expected(self, journal: Journal, last_running_boot: str | None) -> bool:
-        """Start the application where it ought to run and nobody comes to start it."""
+        """Start the application if it should be running and nothing else starts it."""
         application = self._site.application
         verdict = decide_restart(
             application.observe_state(), last_running_boot, self._site.clock.boot_id()
@@ -366,9 +368,9 @@ class Operations:
     def _start_for_soak(
         self, journal: Journal, change: Change, last_running_boot: str | None
     ) -> None:
-        """Start what ought to run for its soak, which judges a release that does not start.
+        """Start the application for its soak period if it should run; the soak then judges it.
 
-        Before users are let in that is for the steps to do.
+        Before the downtime has ended, the steps start the application.
         """
         if change.get_step_state(StepName.MAINTENANCE_OFF) is not StepState.DONE:
             return
@@ -378,36 +380,38 @@ class Operations:
             logger.warning("the application is not well, and is watched all the same: %s", error)
 
     def confirm(self, actor: str) -> Change:
-        """End the soak of the release in use; the process that watches sees it, or a resume does.
+        """End the soak period; the process that watches the release notices it, or a later resume.
 
         Raises:
-            NOTHING_TO_CONFIRM: If no change is committed and open.
+            NOTHING_TO_CONFIRM: If no change is in its soak period and no rollback is pending.
         """
         with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
             return soaking.confirm_release(journal, actor)
 
     @contextlib.contextmanager
     def read_journal(self) -> Iterator[Journal]:
-        """Open the journal to look into it."""
+        """Open the journal read-only."""
         with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             yield journal
 
     @contextlib.contextmanager
     def lock_site(self, what: str) -> Iterator[Journal]:
-        """Hold the lock, whatever is open, for what looks itself at how the site stands.
+        """Hold the lock, whether or not a change is open; the caller checks the state of the site.
 
         Raises:
-            SiteBusyError: If somebody else holds it.
+            SiteBusyError: If another process holds the lock.
         """
         with self._lock_and_open_journal(what) as journal:
             yield journal
 
     @contextlib.contextmanager
     def lock_idle_site(self, what: str) -> Iterator[Journal]:
-        """Hold the lock while nothing is open, for work that is no change of the site.
+        """Hold the lock while no change is open, for work that is not a change of the site.
 
         Raises:
-            SiteBusyError, OPEN_CHANGE, InterventionRequiredError: If that is not so.
+            SiteBusyError: If another process holds the lock.
+            OPEN_CHANGE: If a change is open.
+            InterventionRequiredError: If journal and site contradict each other.
         """
         with self._lock_and_open_journal(what) as journal:
             lift_ended_fences(self._site, journal)
@@ -417,17 +421,17 @@ class Operations:
     def find_cached_path(
         self, journal: Journal, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | NoUpgradePath:
-        """Choose a path from the last verified list, without the network.
+        """Choose a path from the last verified metadata, without the network.
 
         Raises:
-            FEED_NEVER_READ: If there is none yet; that says nothing of what is on offer.
+            FEED_NEVER_READ: If no metadata was ever verified, so the offered releases are unknown.
         """
         view = self._site.release_source.load_last_view()
         if view is None:
             raise UpdaterError(FEED_NEVER_READ)
         return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _lock_and_open_journal(self, what: str) -> Iterator[Journal]:
@@ -504,9 +508,10 @@ class Operations:
     def _run_pending_rollback(
         self, journal: Journal, decision: RecoveryDecision, *, by_operator: bool, at_boot: bool
     ) -> OperationResult:
-        """Go back from a release that turned bad, where the rollback for that was interrupted.
+        """Run the rollback of a release that failed in its soak period, if it was interrupted.
 
-        Not while the machine starts: the application has to run, and the system starts it after us.
+        Not while the machine starts: the rollback needs the running application, which the system
+        starts only after the agent.
         """
         pending = find_pending_rollback(journal)
         if pending is None or at_boot or not (by_operator or pending.is_automatic):
@@ -520,7 +525,7 @@ class Operations:
                 reason=LazyText(words, {"version": pending.change.to_version})
             )
         if find_pending_rollback(journal) is None:
-            return OperationResult(decision=decision)  # confirmed while the rollback was looked for
+            return OperationResult(decision=decision)  # Confirmed while the rollback was planned.
         outcome = self._run_rollback(
             journal, way, closes=None, failed_soak_upgrade=pending.change.id
         )
@@ -538,7 +543,7 @@ class Operations:
         agreed: ChangeFacts = NO_FACTS,
     ) -> ChangeOutcome:
         if closes is not None:
-            # What was to bring its migrations to their end may have been cut off in the middle.
+            # The contract program may have been interrupted: record the schemas that it left.
             record_live_schemas(self._site, journal, journal.read_change(closes))
         change = self._new_change(
             ChangeKind.ROLLBACK, plan.origin, plan.target, plan.mode, plan.source
@@ -566,7 +571,7 @@ class Operations:
             raise
 
     def _handle_failed_soak(self, journal: Journal, change: Change, error: SoakFailedError) -> None:
-        """Remember the release, and go back by itself only where that keeps every record."""
+        """Mark the release bad; roll back automatically only if the rollback loses no record."""
         if change.kind is not ChangeKind.UPGRADE:
             journal.store_facts(change.id, ChangeFacts(needs_operator=True))
             return
@@ -574,7 +579,7 @@ class Operations:
         way = plan_rollback(self._site, journal, require_current_version(self._site))
         keeps_all = way is not None and way.is_lossless
         if journal.read_facts(change.id).confirmed_by is not None:
-            return  # while the rollback was looked for
+            return  # Confirmed while the rollback was planned.
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._run_rollback(
                 journal, way, closes=change.id, failed_soak_upgrade=change.id
@@ -592,10 +597,10 @@ class Operations:
 
 
 def lift_ended_fences(site: Site, journal: Journal) -> None:
-    """Lift the fence of a change that is over.
+    """Lift the fences of changes that have ended.
 
     Raises:
-        DatabaseError: If, with no change open, a live database is missing or refuses sessions.
+        DatabaseError: If no change is open, but a live database is missing or refuses sessions.
     """
     over = {change.id: change for change in journal.list_changes() if not change.state.is_open}
     for change_id in over.keys() & site.database_engine.read_evidence(None).fenced_by:
@@ -606,10 +611,10 @@ def lift_ended_fences(site: Site, journal: Journal) -> None:
 
 
 def require_idle_site(site: Site, journal: Journal) -> None:
-    """Refuse where a change is open, or reality is not what the journal says.
+    """Refuse if a change is open, or if site and journal contradict each other.
 
     Raises:
-        OPEN_CHANGE: If a change has not come to its end.
+        OPEN_CHANGE: If a change is open.
         InterventionRequiredError: If journal and site contradict each other.
     """
     require_no_open_change(journal)
@@ -617,12 +622,12 @@ def require_idle_site(site: Site, journal: Journal) -> None:
 
 
 def require_consistent_site(site: Site, journal: Journal, change: Change | None) -> None:
-    """Refuse where reality is not what the journal says: nothing open, or one committed.
+    """Refuse if site and journal contradict each other, with no change open or one committed.
 
-    A word of the databases that was lost and that the others make up for is written again.
+    If some databases have lost their marker, it is restored from the others.
 
     Raises:
-        InterventionRequiredError: If so.
+        InterventionRequiredError: If they contradict each other.
     """
     decision = decide_recovery(observe_site(site, change, by_operator=True))
     if decision.action is not (RecoveryAction.NOTHING if change is None else RecoveryAction.FINISH):
@@ -638,10 +643,10 @@ def require_consistent_site(site: Site, journal: Journal, change: Change | None)
 
 
 def require_current_version(site: Site) -> Version:
-    """Return the release in use.
+    """Return the installed release.
 
     Raises:
-        InterventionRequiredError: If none was ever chosen.
+        InterventionRequiredError: If no release is installed.
     """
     version = site.slots.read_current()
     if version is None:
@@ -657,14 +662,14 @@ def choose_upgrade_path(
     *,
     retry: bool,
 ) -> UpgradePath | NoUpgradePath:
-    """Choose a path from the release in use.
+    """Choose a path from the installed release.
 
     Args:
-        site: Where.
-        offers: What is on the signed list.
-        journal: Remembers bad releases.
-        target: The release that a person named; the newest by default.
-        retry: Whether releases that failed here may be tried again.
+        site: The site.
+        offers: The releases in the signed metadata.
+        journal: Holds the releases that are marked bad.
+        target: The release that the operator named; the newest by default.
+        retry: Whether releases that are marked bad are allowed.
     """
     settings = site.config.site
     bad = [Version(row.version) for row in SiteHistory(journal).list_bad_releases()]

@@ -1,8 +1,8 @@
-"""Pending rollbacks, and releases that were rolled back. Light.
+"""Pending rollbacks, and releases that were rolled back. Light imports.
 
-A release that fails in its soak period is rolled back. That rollback may be interrupted by a power
-cut or a full disk; it is reverted then, and the bad release keeps running. The rollback is pending
-until it is completed or a person confirms the release.
+A release that fails in its soak period is rolled back. If a power cut or a full disk interrupts
+that rollback, the rollback is reverted, and the bad release keeps running. The rollback is then
+pending until it is completed or a person confirms the release.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import INTERRUPTED
 
-#: Why a resume goes back where no change is open.
+#: Why a resume rolls back although no change is open.
 PENDING_ROLLBACK_REASON = LazyText(N_("the release failed in the soak period and is rolled back"))
-#: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
-#: users out once more. Then a person has to come.
+#: Limits of automatic rollbacks of one release: attempts, and attempts that failed without being
+#: interrupted. Each attempt costs a downtime. Beyond the limits a person has to decide.
 MAX_ATTEMPTS, MAX_FAILURES = 5, 2
-#: So many changes back are looked at.
+#: Number of the newest changes that are examined.
 MAX_CHANGES = 30
 
 
 @dataclass(frozen=True)
 class PendingRollback:
-    """A pending rollback.
+    """Pending rollback of a release.
 
     Attributes:
-        change: The upgrade that brought the release.
-        attempts: Rollbacks that were begun for it and undone.
-        failures: Those among them that failed, and were not only interrupted.
+        change: The upgrade that installed the release.
+        attempts: Rollbacks that were begun for it and reverted.
+        failures: Attempts that failed and were not only interrupted.
     """
 
     change: Change
@@ -41,12 +41,12 @@ class PendingRollback:
 
     @property
     def is_automatic(self) -> bool:
-        """Return whether it is tried again without a person."""
+        """Return whether it is retried without a person."""
         return self.attempts < MAX_ATTEMPTS and self.failures < MAX_FAILURES
 
 
 def find_pending_rollback(journal: Journal) -> PendingRollback | None:
-    """Return the pending rollback; None where none is, or a change is open."""
+    """Return the pending rollback; None if there is none, or if a change is open."""
     tries = failures = 0
     for change in journal.list_changes(MAX_CHANGES):
         if change.state.is_open:
@@ -70,7 +70,7 @@ def find_pending_rollback(journal: Journal) -> PendingRollback | None:
 
 
 def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
-    """Return the releases that people went back from and that no upgrade has brought since."""
+    """Return the releases that a person rolled back and that no later upgrade installed again."""
     found: set[str] = set()
     for change in reversed(journal.list_changes()):
         if not change.is_committed:
@@ -83,7 +83,7 @@ def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
 
 
 def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFacts:
-    """Return the facts a rollback inherits from a change interrupted before users could work."""
+    """Return the facts that a rollback inherits from a change whose downtime has not ended."""
     if (
         superseded_change is None
         or journal.read_change(superseded_change).get_step_state(StepName.MAINTENANCE_OFF)
@@ -95,10 +95,10 @@ def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFact
 
 
 def can_be_superseded(journal: Journal, change: Change) -> bool:
-    """Tell whether a rollback may take over from an open change.
+    """Tell whether a rollback may replace an open change.
 
-    A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
-    releases.
+    A rollback in its soak period may not be replaced unless it failed there: otherwise a command
+    given twice would roll back two releases.
     """
     if change.kind is ChangeKind.ROLLBACK and journal.read_facts(change.id).soak_error is None:
         return False
@@ -106,7 +106,7 @@ def can_be_superseded(journal: Journal, change: Change) -> bool:
 
 
 def find_rollback_job(journal: Journal) -> Job | None:
-    """Return the job that ends the watching of a release; None where there is none."""
+    """Return the queued rollback job that ends the soak period; None if there is none."""
     change = journal.find_open_change()
     if change is None or not change.is_soaking or not can_be_superseded(journal, change):
         return None

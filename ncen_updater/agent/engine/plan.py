@@ -1,7 +1,7 @@
-"""The plan: what an upgrade will do here, in figures, before anyone approves it.
+"""Plan of an upgrade at this site, in figures, before anyone approves it.
 
-Making a plan downloads and builds the slots of the path (that costs no downtime and is work done
-once), since the migrations are in them. It changes nothing that runs.
+Planning downloads and builds the slots of the path, since they contain the migrations. That costs
+no downtime, and the upgrade uses these slots. Nothing that runs is changed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
 
-PLACEHOLDER_CHANGE_ID = "planned2"  # stands for the change that does not exist yet
-PLACEHOLDER_DIGITS = "234567"  # the digits of ids, for the hops after it
+PLACEHOLDER_CHANGE_ID = "planned2"  # Placeholder for the id of the first hop's change
+PLACEHOLDER_DIGITS = "234567"  # Last digits of the ids of the following hops
 SEPARATE_STEPS: dict[str, LazyText] = {
     "rehearse": LazyText(N_("rehearsal (separate command: rehearse)")),
     "wait": LazyText(N_("approvals and maintenance window (handled by the service)")),
@@ -64,7 +64,9 @@ class PlannedStep:
     """One line of the plan.
 
     Attributes:
-        downtime: Whether users are out while it runs.
+        name: Name of the step.
+        title: Its title.
+        downtime: Whether the step is part of the downtime.
         skipped_because: Why it will not run; None if it will.
     """
 
@@ -77,12 +79,12 @@ class PlannedStep:
 def list_planned_steps(
     *, copies: bool = True, expands: bool = False, contracts: bool = False
 ) -> tuple[PlannedStep, ...]:
-    """Return every step in order, with the places of what this command does not do; pure.
+    """Return every step in order, including those that other commands or the service do; pure.
 
     Args:
-        copies: Whether databases are copied and migrated in the stop.
-        expands: Whether a release's program works on the databases before the stop,
-        contracts: and whether one does after it.
+        copies: Whether databases are copied and migrated in the downtime.
+        expands: Whether a program of the release works on the databases before the downtime.
+        contracts: Whether a program of the release works on them after the soak period.
     """
     lines: list[PlannedStep] = []
     for name, step in make_steps().items():
@@ -100,12 +102,12 @@ def list_planned_steps(
 
 @dataclass(frozen=True)
 class PlannedFiles:
-    """Files of the site's own in one change.
+    """Site files affected by one change.
 
     Attributes:
-        name: As in the configuration.
-        effect: What the release says that it does; None where it says nothing.
-        description: What exactly.
+        name: Name in the configuration.
+        effect: Declared effect of the release on them; None if it declares none.
+        description: Description of the effect.
         configured: Whether this site has them under ``[[files]]``.
     """
 
@@ -115,7 +117,7 @@ class PlannedFiles:
     configured: bool
 
     def to_json(self) -> dict[str, object]:
-        """JSON-able facts."""
+        """Return the facts for JSON."""
         effect = self.effect.value if self.effect else None
         return {
             "name": self.name,
@@ -126,7 +128,7 @@ class PlannedFiles:
 
     @property
     def text(self) -> LazyText:
-        """Return what people read before they agree."""
+        """Return the line shown to approvers."""
         values = {"name": self.name, "words": self.description}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
             words = {
@@ -149,7 +151,7 @@ class PlannedFiles:
 
 
 def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
-    """List the site files of a plan: the site's own, and others that a release changes. Pure."""
+    """List the site files of a plan: configured ones, and others that the release changes. Pure."""
     declared = {item.name: item for item in manifest.files}
     others = [
         item.name
@@ -175,15 +177,20 @@ class HopPlan:
     """One change of the path.
 
     Attributes:
-        migrations: What will run, in order, and what has no down migration.
-        copy: How each database will be copied; only known for the first hop.
-        findings: What the preflight says now; only for the first hop.
-        rollback_path: The rollback after the commit, as a rollback will take it.
-        site_files: What the site's own files are called, and what the release says it does to them.
-        overlay: What becomes of the country's texts and settings; None where there are none.
-        no_copy: Whether no database is copied or migrated while users are out.
-        expands: Whether the release's program works on them before, while users do.
-        contracts: Whether another one does once the release was watched.
+        origin: The release before it.
+        offer: The offer of its release.
+        document: The document of its release.
+        migrations: Migrations to run, in order, and those without a down migration.
+        target_migrations: All migrations of its release.
+        databases: The live databases.
+        copy: How each database will be copied; only for the first hop.
+        findings: Current findings of the preflight; only for the first hop.
+        rollback_path: How a rollback after the commit works.
+        site_files: Site files and the release's declared effect on them.
+        overlay: Effect on the local overlay; None if there is none.
+        no_copy: Whether no database is copied or migrated in the downtime.
+        expands: Whether the expand program works on the databases before the downtime.
+        contracts: Whether the contract program works on them after the soak period.
     """
 
     origin: Version
@@ -203,18 +210,18 @@ class HopPlan:
 
     @property
     def contract_command(self) -> Sequence[str]:
-        """That program and its arguments; empty where nothing does."""
+        """Return the contract program and its arguments; empty if there is none."""
         program = self.target_migrations.contract_program if self.contracts else None
         return program.argv if program is not None else ()
 
     @property
     def keeps_records(self) -> bool:
-        """Return whether it is known now that a rollback after the commit keeps every record."""
+        """Return whether it is already certain that a rollback keeps every record."""
         return self.rollback_path.kind is RollbackKind.KEEPS_RECORDS
 
     @property
     def rollback_text(self) -> LazyText:
-        """Return the rollback in one sentence, as ``rollback`` prints it."""
+        """Return one sentence on the rollback, as ``rollback`` prints it."""
         return describe_rollback(
             self.rollback_path.kind,
             self.offer.version,
@@ -227,7 +234,7 @@ class HopPlan:
         return render_plan_sql(self.migrations, engine, self.target_migrations)
 
     def to_json(self) -> dict[str, object]:
-        """JSON-able facts; the digest of the plan is made of them."""
+        """Return the facts for JSON; the plan's digest is computed from them."""
         manifest = self.document.manifest
         return {
             "from": str(self.origin),
@@ -256,14 +263,15 @@ class HopPlan:
             "expands": self.expands,
             "contract": list(self.contract_command) if self.contracts else [],
             "files": [item.to_json() for item in self.site_files],
-            # A wording may be mended until the last moment; a setting is what was agreed to.
+            # Texts of the overlay may be corrected until the last moment; its settings are
+            # approved.
             "settings_digest": self.overlay.settings_digest if self.overlay else "",
         }
 
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """The whole path. Begin with :attr:`is_blocked`, then read it from the top."""
+    """Plan of the whole path. Check :attr:`is_blocked` first."""
 
     engine: str
     hops: tuple[HopPlan, ...]
@@ -272,19 +280,19 @@ class UpgradePlan:
 
     @property
     def digest(self) -> str:
-        """Return what an approval binds to: releases and every migration by digest.
+        """Return the digest that an approval covers: releases, and each migration by its digest.
 
-        What a rehearsal showed since is not in it: the approval is bound to that by itself.
+        It excludes the results of a rehearsal; an approval covers these separately.
         """
         if self.original_digest is not None:
             return self.original_digest
         return compute_sha256(encode_canonical_json({"hops": [hop.to_json() for hop in self.hops]}))
 
     def apply_rehearsal(self, report: RehearsalReport | None) -> UpgradePlan:
-        """Return the plan with what a rehearsal of it showed of the rollbacks; same digest.
+        """Return the plan with a rehearsal's results on the rollbacks; the digest stays the same.
 
         Args:
-            report: The report of a rehearsal; one of another plan says nothing.
+            report: The report of a rehearsal; ignored if it belongs to another plan.
         """
         if report is None or report.plan != self.digest:
             return self
@@ -307,7 +315,7 @@ class UpgradePlan:
 
     @property
     def is_blocked(self) -> bool:
-        """Return whether a strict finding stands."""
+        """Return whether there is a critical finding."""
         return any(finding.severity is Severity.CRITICAL for finding in self.findings)
 
     def render_sql(self) -> str:
@@ -364,7 +372,7 @@ class UpgradePlan:
 def _serialize_overlay(layer: OverlayReport | None) -> list[dict[str, object]] | None:
     if layer is None:
         return None
-    # Only where a site has texts of its own is it loaded what says them.
+    # The formatter is imported only if the site has an overlay.
     from ncen_updater.agent.storage.overlay.report_text import serialize_overlay
 
     return serialize_overlay(layer)
@@ -373,7 +381,7 @@ def _serialize_overlay(layer: OverlayReport | None) -> list[dict[str, object]] |
 def make_plan(
     site: Site, current: Version, path: UpgradePath, progress: ProgressListener
 ) -> UpgradePlan:
-    """Prepare the slots of a path and say what each hop will do.
+    """Build the slots of a path and plan each hop.
 
     Raises:
         UpdaterError: If a release cannot be fetched, or its migrations do not continue the ledger.
@@ -388,8 +396,7 @@ def make_plan(
         document = _prepare_slot(site, offer, progress)
         target = site.load_migrations(offer.release_version)
         before = site.load_migrations(origin)
-        # Each hop has an id of its own: the rows that it adds to the ledgers are what a rollback
-        # undoes.
+        # Each hop has its own id, because a rollback undoes the ledger rows with the id of its hop.
         reference = ChangeRef(
             f"{PLACEHOLDER_CHANGE_ID[:-1]}{PLACEHOLDER_DIGITS[number % len(PLACEHOLDER_DIGITS)]}",
             0,

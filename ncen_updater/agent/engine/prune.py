@@ -1,8 +1,8 @@
 """Prune previous and quarantined databases and old releases past their retention.
 
-Previous databases are marked as gone before the first of them is dropped: a rollback must never
-use an incomplete set. What a crash leaves between the two is found by its name and dropped by the
-next run.
+A set of previous databases is recorded as dropped before its first database is dropped, since a
+rollback must never use an incomplete set. The next run finds the remainder of an interrupted drop
+by its name and drops it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ PRUNE_STARTED, PRUNE_FINISHED = "prune-started", "prune-finished"
 def apply_retention(
     site: Site, journal: Journal, *, origin: Version | None, named: ProtectedItems
 ) -> PrunableItems:
-    """Decide by the site's rule what of the slots and previous databases goes. Reads only.
+    """Apply the retention rule of the site to slots and previous databases. Reads only.
 
     Args:
         site: The site.
         journal: Its journal.
-        origin: The slot that was in use before.
-        named: What is still needed.
+        origin: The previously installed version, whose slot is kept.
+        named: Items that are still needed.
     """
     keep, now = site.config.retention, site.clock.now()
     ages = read_retention_ages(journal, site.clock)
@@ -69,14 +69,14 @@ def apply_retention(
 
 
 def find_prunable(site: Site, journal: Journal) -> PrunableItems:
-    """Find what can be pruned while no change is open. Reads only.
+    """Find everything that can be pruned while no change is open. Reads only.
 
-    Slots built in advance for releases on offer stay, and so does the slot of the previous version.
-    Where what is on offer is not known or cannot be verified, as on a full disk, every newer slot
-    stays: the rest may be what frees space.
+    The slot of the previous version and slots built in advance for offered releases are kept. If
+    the offered releases are unknown or cannot be verified (for example on a full disk), every newer
+    slot is kept, and the rest may still free space.
 
     Raises:
-        UpdaterError: If the databases cannot be looked at.
+        UpdaterError: If the databases cannot be inspected.
     """
     current = site.slots.read_current()
     if current is None:
@@ -107,7 +107,7 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
 def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
     """Find changes whose databases are recorded as dropped but partly exist. Reads only.
 
-    In whatever role: a SQLite set that is half removed looks like one that was never finished.
+    Databases of every role count: a half-removed SQLite set looks like an incomplete candidate.
     """
     gone = _list_dropped_changes(SiteHistory(journal))
     databases = {change for change, _, _ in site.database_engine.list_leftovers() if change in gone}
@@ -117,13 +117,13 @@ def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
 def drop_previous_databases(
     site: Site, journal: Journal, changes: Iterable[str], progress: ProgressListener
 ) -> None:
-    """Drop what was live before these changes, each set marked as gone before its first database.
+    """Drop the previous databases of these changes; each set is recorded as dropped before that.
 
     Args:
         site: The site.
-        journal: Open for writing, under the lock of changes.
-        changes: Which; those that a crash left half dropped as well.
-        progress: Told what is being done.
+        journal: The journal, open for writing, under the lock of changes.
+        changes: Their ids; also those whose drop was interrupted.
+        progress: Receives progress reports.
     """
     memory = SiteHistory(journal)
     gone = _list_dropped_changes(memory)
@@ -146,23 +146,23 @@ def _list_dropped_changes(memory: SiteHistory) -> set[str]:
 
 
 def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressListener) -> None:
-    """Drop what may go, one thing after the other; may be repeated after a crash at any instant.
+    """Drop everything prunable, one item after the other; can be repeated after a crash.
 
     Args:
         site: The site.
-        journal: Open for writing, under the lock of changes.
-        what: What :func:`find_prunable` said.
-        progress: Told what is being done.
+        journal: The journal, open for writing, under the lock of changes.
+        what: Result of :func:`find_prunable`.
+        progress: Receives progress reports.
 
     Raises:
-        UpdaterError: If something cannot be dropped; the rest goes at the next collection.
+        UpdaterError: If an item cannot be dropped; the next run drops the rest.
     """
     prune_raw_errors(journal.path.parent, site.clock.now().timestamp())
     if not what:
         if _was_interrupted(journal):
             journal.record_event(
                 PRUNE_FINISHED, changes=[], slots=[]
-            )  # it had dropped its last before it died
+            )  # The interrupted run had dropped its last item.
         return
     names = [str(version) for version in what.slots]
     journal.record_event(PRUNE_STARTED, changes=list(what.changes), slots=names)
@@ -178,11 +178,10 @@ def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressL
 def compute_next_prune(
     journal: Journal, clock: SystemClock, previous_days: float
 ) -> datetime | None:
-    """Compute when the next pruning is due; None where nothing is retained.
+    """Compute when the next prune is due; None if nothing is retained.
 
-    Looks at the journal, and at the dates of what was said in full, beside it.
-
-    A collection that was interrupted is due at once.
+    Considers the previous databases in the journal and the raw errors beside it. An interrupted
+    prune is due at once.
     """
     if _was_interrupted(journal):
         return clock.now()
@@ -205,7 +204,7 @@ def _was_interrupted(journal: Journal) -> bool:
 
 
 def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
-    """Let the history tell what a rollback kept; again after a crash, but not twice."""
+    """Record databases put in quarantine by a revert; can be repeated after a crash."""
     reported = _read_quarantine_paths(journal, change_id)
     for finding in site.database_engine.list_quarantined():
         path = finding.figures.get("path")
@@ -214,7 +213,7 @@ def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
 
 
 def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) -> LazyText:
-    """Return what to do, and before it what was kept of a change that went back."""
+    """Return the remedy, preceded by the paths of databases that a revert put in quarantine."""
     places = _read_quarantine_paths(journal, change_id)
     if not places:
         return remedy
@@ -227,18 +226,18 @@ def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) ->
 def drop_quarantined(
     site: Site, journal: Journal, change_id: str, progress: ProgressListener
 ) -> tuple[str, ...]:
-    """Drop for good what a rollback kept of a change; return where it was.
+    """Drop the databases that a revert of a change put in quarantine; return their paths.
 
     Args:
         site: The site.
-        journal: Open for writing, under the lock of changes.
+        journal: The journal, open for writing, under the lock of changes.
         change_id: The change.
-        progress: Told what is being done.
+        progress: Receives progress reports.
     """
     places = list_quarantined(site, change_id)
     for path in places:
         progress.report(LazyText(N_("removing {path}"), {"path": path}))
-    # Also where none is left by its name: a drop that was interrupted may have left a part of it.
+    # Even if none is listed: an interrupted drop may have left a part of one.
     site.database_engine.drop_quarantined(change_id)
     for path in places:
         journal.record_event(QUARANTINE_DROPPED, change_id, path=path)

@@ -1,9 +1,9 @@
-"""Raw errors of databases and of the application's programs, in files that root alone reads.
+"""Raw errors of databases and of the application's programs, in files that only root can read.
 
-A raw error may quote rows of case files, so the journal, its backups, messages, the local interface
-and the support bundle hold only what :mod:`ncen_updater.common.error_sanitizer` lets through, and
-the path of the file: ``failures/<id>.txt`` in the state directory for each failed change or
-rehearsal, mode 0600. The files are removed after :data:`RETENTION_DAYS` days.
+A raw error may quote rows of case files. So the journal, its backups, messages, the local API and
+the support bundle contain only the text that :mod:`ncen_updater.common.error_sanitizer` lets
+through, and the path of the file: ``failures/<id>.txt`` in the state directory for each failed
+change or rehearsal, mode 0600. The files are removed after :data:`RETENTION_DAYS` days.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ MAX_CHARACTERS: Final = 1_000_000
 
 
 def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None:
-    """Write down in full why something failed, where that may hold rows; return where.
+    """Store the raw errors of a failure, if there are any, and return the path of the file.
 
-    A later failure of the same name takes its place. That it cannot be written (the disk may be
-    full) must not hide the failure itself: it is logged, and there is no file then.
+    A later failure of the same name overwrites the file. If the file cannot be written (for example
+    on a full disk), this is only logged and None is returned, so that the failure itself stays
+    visible.
 
     Args:
         state: The state directory.
         name: Id of the change or rehearsal.
-        error: What ended it, with its causes.
+        error: The error, with its causes.
     """
     text = "\n\n".join(_iter_raw_texts(error))
     if not text:
@@ -64,7 +65,7 @@ def _iter_raw_texts(error: BaseException) -> Iterator[str]:
 
 
 def describe_raw_error_path(path: Path | None) -> LazyText:
-    """Say where all is that was said, if anywhere; pure."""
+    """Describe where the raw error is stored; empty if it is not; pure."""
     if path is None:
         return LazyText("")
     words = N_("The complete error may quote records. To read it, run: sudo cat {path}")
@@ -72,14 +73,14 @@ def describe_raw_error_path(path: Path | None) -> LazyText:
 
 
 def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
-    """Return what to do, and where all is that was said; pure."""
+    """Return the remedy followed by the path of the raw error, if there is one; pure."""
     if path is None:
         return remedy
     return LazyText("{remedy} {place}", {"remedy": remedy, "place": describe_raw_error_path(path)})
 
 
 def find_next_expiry(state: Path) -> datetime | None:
-    """Find when the oldest of the files is to go; None where there is none."""
+    """Return when the oldest file expires; None if there is none."""
     written = [entry.stat(follow_symlinks=False).st_mtime for entry in _list_files(state)]
     return datetime.fromtimestamp(min(written) + RETENTION_S, UTC) if written else None
 
@@ -93,11 +94,11 @@ def _list_files(state: Path) -> list[os.DirEntry[str]]:
 
 
 def prune_raw_errors(state: Path, now_s: float) -> None:
-    """Remove files that are older than :data:`RETENTION_DAYS`; may be repeated.
+    """Remove files that are older than :data:`RETENTION_DAYS`; idempotent.
 
     Args:
         state: The state directory.
-        now_s: Seconds since 1970.
+        now_s: The current time, in seconds since 1970.
     """
     for entry in _list_files(state):
         if entry.stat(follow_symlinks=False).st_mtime + RETENTION_S <= now_s:

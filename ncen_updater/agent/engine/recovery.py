@@ -1,11 +1,11 @@
 """Choice of the recovery of a site: one pure table from facts to an action.
 
-Before the commit revert, after it complete; where the journal and the site contradict each other,
-stop and ask. Whether the cut-over happened is decided by the marker in the catalogue (``swapped``),
-not by the journal: of seventy servers killed during the commit, four had committed unnoticed.
+Before the commit a change is reverted, after it completed. If journal and site contradict each
+other, the agent stops and asks. The marker in the catalogue (``cut_over_done``) decides whether the
+cut-over happened, not the journal: of 70 servers killed during the commit, four had committed
+without confirming it.
 
-The rows are tried from the top; the first that fits decides. Why each row is safe:
-docs/explanation/crash-safety.md.
+The first matching row decides. Why each row is safe: docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_RECOVERY_ATTEMPTS = 5
 
 
 class CurrentSlot(StrEnum):
-    """Where ``current`` points, seen from the open change."""
+    """Target of the link ``current``, relative to the open change."""
 
     OLD = "old"
     NEW = "new"
@@ -29,7 +29,7 @@ class CurrentSlot(StrEnum):
 
 
 class RecoveryAction(StrEnum):
-    """What recovery does."""
+    """Action of a recovery."""
 
     NOTHING = "nothing"
     REVERT = "revert"
@@ -39,23 +39,23 @@ class RecoveryAction(StrEnum):
 
 @dataclass(frozen=True)
 class ObservedState:
-    """Facts of a site at the start of the agent.
+    """Facts of a site when the agent starts.
 
     Attributes:
-        state: Of the open change; None when none is open.
+        state: State of the open change; None if no change is open.
         committed: Whether the journal holds the commit.
-        fence: State of the step in the journal, None if it was never intended.
+        fence: State of this step in the journal; None if it was never intended.
         cut_over: Likewise.
         switch: Likewise.
         cut_over_done: Whether the catalogue carries the marker of this change.
         fenced: Whether the live databases refuse sessions.
-        database_missing: Whether a live database is not there.
-        slot: Where ``current`` points.
-        attempts: Recoveries of this change that ended by an error of their own; not those that
-            were cut off, by a power cut or by who ended the agent.
-        by_operator: Whether a person ordered this recovery; they may try as often as they wish.
-        committed_in_databases: Whether the databases say that this change was committed.
-        later_change_in_databases: Whether the databases were brought by a later change.
+        database_missing: Whether a live database is missing.
+        slot: Target of the link ``current``.
+        attempts: Recoveries of this change that failed by an error of their own; those interrupted
+            by a power cut or a signal are not counted.
+        by_operator: Whether an operator gave the command; then the number of attempts is unlimited.
+        committed_in_databases: Whether the databases record that this change was committed.
+        later_change_in_databases: Whether the databases carry the marker of a later change.
     """
 
     state: ChangeState | None
@@ -85,7 +85,7 @@ class RecoveryRule:
 
 @dataclass(frozen=True)
 class RecoveryDecision:
-    """What to do, by which row, and why."""
+    """Decision: the action, the name of the row, and the reason."""
 
     action: RecoveryAction
     rule: str
@@ -204,7 +204,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
 
 
 def decide_recovery(situation: ObservedState) -> RecoveryDecision:
-    """Return what to do. Total: every situation finds a row."""
+    """Return the decision for the facts. Total: every situation matches a row."""
     for row in RECOVERY_TABLE:
         if row.matches(situation):
             return RecoveryDecision(row.action, row.name, row.reason)

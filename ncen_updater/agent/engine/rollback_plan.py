@@ -1,4 +1,4 @@
-"""Rollback plan of a site: keep every record where possible, else count the data loss."""
+"""Rollback plan of a site: keep every record if possible, otherwise count the data loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def subtract_release_rows(
     lost: Mapping[str, Mapping[str, int]], made: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
-    """Take what a release itself put in (new codes of a reference table) out of a loss; pure."""
+    """Subtract rows that the release itself wrote, such as reference codes, from a loss; pure."""
     found: dict[str, dict[str, int]] = {}
     for database, tables in lost.items():
         for table, count in tables.items():
@@ -46,8 +46,8 @@ class DataLoss:
     """Rows that a rollback loses, by database and table.
 
     Attributes:
-        records: What a person has to agree to.
-        uncounted: What the release that is left calls no records.
+        records: Lost records, which the operator must accept.
+        uncounted: Lost rows of tables that the installed release declares as holding no records.
     """
 
     records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class DataLoss:
 def split_uncounted(
     lost: Mapping[str, Mapping[str, int]], tables_without_records: Mapping[str, Sequence[str]]
 ) -> DataLoss:
-    """Take out what a release calls no records; pure.
+    """Split off the tables that a release declares as holding no records; pure.
 
     Args:
         lost: Rows by database and table, or by database and object of a table.
@@ -75,7 +75,7 @@ def split_uncounted(
 
 
 def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> DataLoss:
-    """Count the records that a rollback to the previous databases of ``reference.source`` loses."""
+    """Count the data loss of a rollback to the databases before ``reference.retained_from``."""
     source = reference.retained_from or ""
     made = journal.read_facts(source).release_rows
     lost = subtract_release_rows(site.database_engine.count_lost_rows(reference), made or {})
@@ -83,9 +83,9 @@ def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> Dat
 
 
 def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
-    """Return the tables that the release to leave declares as holding no records.
+    """Return the tables that the installed release declares as holding no records.
 
-    Empty where its slot cannot be read any more.
+    Empty if its slot cannot be read any more; then every row counts.
     """
     try:
         databases = site.slots.read_document(Version(upgrade.to_version)).manifest.databases
@@ -96,7 +96,7 @@ def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequen
 
 
 def format_loss(lost: Mapping[str, Mapping[str, int]]) -> str:
-    """Say a loss: table and count."""
+    """Format a loss as text: table and count."""
     return ", ".join(
         f"{database}.{table} {count}"
         for database, tables in lost.items()
@@ -106,22 +106,24 @@ def format_loss(lost: Mapping[str, Mapping[str, int]]) -> str:
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """One rollback plan.
+    """Plan of one rollback.
 
     Attributes:
-        mode: Migrate down, keeping every record, or restore what was kept.
-        source: For a restore, the change whose previous databases are used.
+        origin: The installed release.
+        target: The release to which it leads.
+        mode: MIGRATE runs down migrations and keeps records; RESTORE uses the previous databases.
+        source: For RESTORE, the change whose previous databases are used.
         undoes: The upgrade that is undone.
-        code_only: Whether only the code goes back, since the upgrade changed no database.
-        no_copy: Whether no database is copied for it either.
+        code_only: Whether only the code changes, since the upgrade changed no database.
+        no_copy: Whether no database is copied either.
         reason: Why records cannot be kept.
-        lost: Rows by database and table that a restore loses; for a down migration, rows by
-            database and object with something in it that was entered since and that is not kept.
-        uncounted: The same of tables that the release that is left calls no records.
-        includes_program_rows: Whether a program of that release wrote some of the rows while
-            users worked.
-        accepted_loss: So many a person agreed to lose.
-        retention_days: How long the databases stay that are left.
+        lost: For RESTORE, lost rows by database and table; for MIGRATE, rows entered since the
+            upgrade that the down migrations do not keep, by database and object.
+        uncounted: The same for tables that the installed release declares as holding no records.
+        includes_program_rows: Whether a program of that release wrote some of the rows while users
+            worked.
+        accepted_loss: Number of lost records that the operator accepted.
+        retention_days: How long the databases of the installed release are retained.
     """
 
     origin: Version
@@ -140,7 +142,7 @@ class RollbackPlan:
 
     @property
     def summary(self) -> LazyText:
-        """Return the way in the words of the plan that was made before the upgrade."""
+        """Return one sentence on the rollback, worded as in the upgrade's plan."""
         back = (
             RollbackKind.KEEPS_RECORDS
             if self.mode is DatabaseMode.MIGRATE
@@ -151,37 +153,37 @@ class RollbackPlan:
 
     @property
     def is_lossless(self) -> bool:
-        """Return whether nothing is known that would be lost, so that nobody has to be asked."""
+        """Return whether no data loss is known, so that no operator has to accept one."""
         return self.mode is DatabaseMode.MIGRATE and not self.lost_total
 
     @property
     def loses_values(self) -> bool:
-        """Return whether it goes by down migrations, which do not keep everything."""
+        """Return whether it uses down migrations that do not keep every value."""
         return self.mode is DatabaseMode.MIGRATE and bool(self.lost_total)
 
     @property
     def retention_days_text(self) -> str:
-        """Return how long the databases stay that are left, for a sentence."""
+        """Return the retention in days, for a sentence."""
         return f"{self.retention_days:g}"
 
     @property
     def lost_total(self) -> int:
-        """Return all lost rows together."""
+        """Return the total number of lost rows."""
         return sum(sum(tables.values()) for tables in self.lost.values())
 
     @property
     def loss_text(self) -> str:
-        """Return the loss for a person: table and count."""
+        """Return the loss as text: table and count."""
         return format_loss(self.lost)
 
     @property
     def uncounted_text(self) -> str:
-        """Return what is lost and not counted, likewise."""
+        """Return the uncounted loss as text, likewise."""
         return format_loss(self.uncounted)
 
     @property
     def program_rows_text(self) -> LazyText | None:
-        """Return what stands in the count that nobody entered."""
+        """Return a note if the count includes rows that a program wrote, else None."""
         if not (self.includes_program_rows and self.lost_total):
             return None
         words = N_("including rows written by the program of {version}")
@@ -189,7 +191,7 @@ class RollbackPlan:
 
     @property
     def full_loss_text(self) -> str | LazyText:
-        """Both, for an error."""
+        """Return counted and uncounted losses, for an error."""
         counted: str | LazyText = self.loss_text or LazyText(N_("none"))
         if self.program_rows_text is not None:
             counted = LazyText(
@@ -207,10 +209,10 @@ def _has_previous_databases(sets: Sequence[PreviousDatabases], change: Change) -
 
 
 def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
-    """Find the rollback from the release in use. Reads only.
+    """Plan the rollback from the installed release. Reads only.
 
     Returns:
-        None if there is no earlier release, or neither down migrations nor kept databases.
+        None if there is no earlier release, or neither down migrations nor previous databases.
     """
     upgrade = find_last_upgrade(journal.list_changes(), current)
     if upgrade is None or Version(upgrade.from_version) not in site.slots.list_versions():
@@ -257,7 +259,7 @@ def _count_value_loss(
 
 
 def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
-    """Count again what the down migrations of an upgrade lose of the entries since."""
+    """Count again the entered values that the down migrations of an upgrade lose."""
     upgrade = journal.read_change(undoes)
     reference = ChangeRef(
         upgrade.id, upgrade.generation, upgrade.from_version, retained_from=upgrade.id
@@ -269,10 +271,10 @@ def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
 def _choose_rollback_path(
     site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
 ) -> tuple[RollbackPath, str | LazyText]:
-    """Describe the path, and why records are lost; an incomplete one rules out down migrations."""
+    """Return the path and why it loses records; unreadable migrations rule out a down migration."""
     engine, ledgers = site.database_engine, {}
     if journal.read_facts(upgrade.id).no_copy:
-        return NO_COPY, ""  # nothing was copied, and nothing is to be undone
+        return NO_COPY, ""  # Nothing was copied, so nothing has to be undone.
     try:
         newer = older = site.load_migrations(Version(upgrade.to_version))
         if newer.migrator is None:
@@ -303,13 +305,13 @@ def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyTex
     return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(words, values)
 
 
-#: Of a change that leaves the databases as they are, forward and back.
+#: Text for a change that leaves the databases as they are, also in its rollback.
 CODE_ONLY_TEXT = LazyText(
     N_("Code only: databases are not copied or migrated; downtime is one restart.")
 )
 
 
-#: Of an upgrade whose program works on the live databases before the stop.
+#: Text for an upgrade whose expand program works on the live databases before the downtime.
 EXPAND_TEXT = LazyText(
     N_("The databases are migrated before the downtime and not copied; downtime is one restart.")
 )
@@ -328,7 +330,7 @@ _PATH_TEXTS = {
 }
 
 
-#: Of a release that was not rehearsed yet: its files say so, and a rehearsal may find that less is.
+#: Text for a release that was not rehearsed yet; a rehearsal may show that less is kept.
 _UNREHEARSED_TEXT = N_(
     "Rollback from {origin} to {target} keeps all records, according to the release;"
     " confirm by a rehearsal."
@@ -341,17 +343,17 @@ _PARTIAL_LOSS_TEXT = N_(
 
 
 def describe_copy_free_downtime(*, no_copy: bool, expands: bool) -> LazyText | None:
-    """Say what a stop spares that copies nothing; None where databases are copied; pure."""
+    """Describe the downtime of a change without copies; None if databases are copied; pure."""
     if expands:
         return EXPAND_TEXT
     return CODE_ONLY_TEXT if no_copy else None
 
 
 def describe_contract(program: Sequence[str]) -> LazyText | None:
-    """Say what works on the databases once the release was watched; None where nothing does; pure.
+    """Describe the contract program after the soak period; None if there is none; pure.
 
     Args:
-        program: With its arguments.
+        program: The program with its arguments.
     """
     if not program:
         return None
@@ -367,14 +369,14 @@ def describe_rollback(
     *,
     rehearsed: bool = True,
 ) -> LazyText:
-    """Describe the rollback: one sentence for plan, dossier and the rollback itself; pure.
+    """Describe the rollback in one sentence, for plan, dossier and the rollback itself; pure.
 
     Args:
-        path: Which way.
-        origin: The release that is left.
-        target: The release that is gone back to.
+        path: The kind of rollback.
+        origin: The installed release.
+        target: The release to which the rollback leads.
         loses: Tables and columns whose new values the down migrations do not keep.
-        rehearsed: Whether a rehearsal tried it, or a count says what is lost.
+        rehearsed: Whether a rehearsal tested it, or the loss was counted.
     """
     values = {"origin": str(origin), "target": str(target)}
     if path is RollbackKind.KEEPS_RECORDS and loses:

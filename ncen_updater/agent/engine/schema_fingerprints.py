@@ -1,7 +1,7 @@
-"""Fingerprints of schemas in the journal: what the databases looked like before a change and after.
+"""Fingerprints of the schemas before and after a change, as recorded in the journal.
 
-A rollback to previous databases runs nothing of the older release. The fingerprint that the upgrade
-took of its copies before it migrated them proves that they are the databases of that release.
+A rollback to previous databases runs no code of the older release. It verifies these databases by
+the fingerprints that the upgrade took of its copies before it migrated them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from ncen_updater.common.i18n import N_, LazyText
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
-#: Raise it whenever an engine describes a schema in other words than before: what was recorded
-#: until then cannot be compared any more.
+#: Increase it whenever an engine describes a schema differently; fingerprints recorded before are
+#: no longer compared.
 FINGERPRINT_FORMAT = 1
 
-#: What to do about a schema that was changed outside an upgrade.
+#: Remedy for a schema that was changed outside an upgrade.
 WHOSE_SCHEMA = N_(
     "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
     " adopt --restored {version} --reason TEXT"
@@ -47,11 +47,11 @@ WHOSE_SCHEMA = N_(
 
 @dataclass(frozen=True)
 class DatabaseSchemas:
-    """The schemas of all databases, by logical name.
+    """Schemas of all databases, by logical name.
 
     Attributes:
-        fingerprints: Of each whole.
-        kinds: Of each kind of things in them.
+        fingerprints: Fingerprint of each schema.
+        kinds: Fingerprint of each kind of its objects.
     """
 
     fingerprints: Mapping[str, str]
@@ -59,7 +59,7 @@ class DatabaseSchemas:
 
 
 def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSchemas:
-    """Look at the schema of each database, side by side: users may be out meanwhile."""
+    """Read the schema of each database, in parallel, since this may be part of the downtime."""
     found = run_in_parallel(
         {name: partial(engine.read_schema, locate(name)) for name in engine.names},
         cancel=engine.cancel_sessions,
@@ -71,15 +71,15 @@ def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSc
 
 
 def read_fingerprints(engine: DatabaseEngine, locate: DatabaseSelector) -> Mapping[str, str]:
-    """Take the fingerprint of each database, side by side."""
+    """Compute the fingerprint of each database, in parallel."""
     return read_schemas(engine, locate).fingerprints
 
 
 def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
-    """Yield a finding for each live database whose schema was changed since it was recorded.
+    """Yield a finding for each live database whose schema differs from the recorded one.
 
-    Nothing is yielded where nothing can be compared: no release is in use, nothing was recorded, or
-    another server took it.
+    Nothing is yielded if no release is installed, nothing was recorded, or the fingerprints were
+    computed with another server version.
     """
     engine, current, value = (
         site.database_engine,
@@ -104,18 +104,18 @@ def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class SchemaDrift:
-    """A schema that is not as it was recorded.
+    """Schema that differs from the recorded one.
 
     Attributes:
-        kinds: In what it is another one; None where that is not known.
-        declared: Whether the release says that the application does this.
+        kinds: Kinds of objects that differ; None if unknown.
+        declared: Whether the release declares that the application makes such changes.
     """
 
     kinds: tuple[SchemaKind, ...] | None
     declared: bool = False
 
     def to_finding(self, database: str, version: Version) -> Finding:
-        """Say it; ``version`` is the release in use."""
+        """Return the finding; ``version`` is the installed release."""
         figures: dict[str, object] = {"database": database}
         values: dict[str, object] = {"database": database, "version": version}
         if self.kinds is not None:
@@ -152,23 +152,23 @@ class SchemaDrift:
 def judge_drift(
     *, same: bool, kinds: tuple[SchemaKind, ...] | None, declared: Collection[str]
 ) -> SchemaDrift | None:
-    """Say whether a schema was changed, and by whom; pure.
+    """Tell whether a schema was changed, and whether the release declares this; pure.
 
     Args:
-        same: Whether the fingerprint of the whole is the one that was recorded.
-        kinds: In what it is another one; None where that was not recorded.
-        declared: What the application changes by itself.
+        same: Whether the fingerprint of the whole schema is the recorded one.
+        kinds: Kinds of objects that differ; None if they were not recorded.
+        declared: Kinds that the application changes itself.
     """
     if same:
-        # What was not looked at before stands beside the whole.
+        # Some kinds are not part of the whole fingerprint, so they are compared separately.
         beside = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
         return SchemaDrift(beside) if beside else None
-    # That nothing differs although the whole does cannot be, and is nobody's excuse.
+    # No differing kind although the whole differs: treated as unknown, not as declared.
     return SchemaDrift(kinds or None, declared=bool(kinds) and set(kinds or ()) <= set(declared))
 
 
 def read_fingerprint_source(engine: DatabaseEngine) -> FingerprintSource:
-    """Return by what fingerprints are taken now."""
+    """Return format, engine and server version with which fingerprints are computed now."""
     return FingerprintSource(
         FINGERPRINT_FORMAT, engine.engine_name, _parse_major(engine.read_version())
     )
@@ -184,12 +184,12 @@ def _parse_major(version: str) -> int:
 def read_expected_fingerprints(
     journal: Journal, source: str, engine: DatabaseEngine
 ) -> Mapping[str, str]:
-    """Return what the databases that an upgrade kept should look like; empty if that is not known.
+    """Return the expected fingerprints of the previous databases of an upgrade; empty if unknown.
 
     Args:
         journal: The journal.
         source: The upgrade.
-        engine: The databases; fingerprints that another server took are not compared.
+        engine: The databases; fingerprints of another server version are not compared.
     """
     facts = journal.read_facts(source)
     comparable = facts.fingerprint_source == read_fingerprint_source(engine)
@@ -197,5 +197,5 @@ def read_expected_fingerprints(
 
 
 def list_differing(expected: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the databases whose fingerprint is known and is another; pure."""
+    """Return the databases whose fingerprint differs from a known expected one; pure."""
     return tuple(n for n, text in actual.items() if n in expected and expected[n] != text)

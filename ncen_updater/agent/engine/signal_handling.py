@@ -1,4 +1,4 @@
-"""Termination signals: obeyed where a revert costs nothing, remembered where it does."""
+"""Termination signals: obeyed at once where a revert is free, deferred elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ncen_updater.common.messages import INTERRUPTED
 
 
 class SignalHandler:
-    """Turns SIGINT, SIGTERM and SIGHUP into an exception.
+    """Handler that turns SIGINT, SIGTERM and SIGHUP into an exception.
 
-    Outside of an :meth:`allow_interruption` block a signal is remembered; the next block raises it.
+    Outside of an :meth:`allow_interruption` block a signal is deferred; the next block raises it.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,7 +26,7 @@ class SignalHandler:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Take over the signals while the block runs (main thread only)."""
+        """Install the handlers while the block runs (main thread only)."""
         before = {number: signal.signal(number, self._on_signal) for number in self.SIGNALS}
         try:
             yield
@@ -36,11 +36,11 @@ class SignalHandler:
 
     @contextlib.contextmanager
     def allow_interruption(self) -> Iterator[None]:
-        """Let a signal raise while the block runs.
+        """Let a signal raise an exception while the block runs.
 
-        What is raised in the middle of a library may come out of it as an error of that library, or
-        not at all. Whatever a block fails with once it was interrupted, the interruption is why;
-        where nothing of it came out, the next block hears of it.
+        An exception raised inside a library may leave it as an error of that library, or be
+        swallowed. So every error of a block after its interruption is reported as the interruption.
+        If the exception was swallowed, the next block raises it.
         """
         if self._asked:
             asked, self._asked = self._asked, None
@@ -64,7 +64,7 @@ class SignalHandler:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._allowed:
-            # Once is enough: what is undone from here on must not be interrupted again.
+            # Raise only once: the revert that follows must not be interrupted again.
             self._allowed, self._raised = False, name
             raise UpdaterError(INTERRUPTED, signal=name)
         self._asked = name

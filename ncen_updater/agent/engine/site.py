@@ -1,8 +1,8 @@
 """Site on which a change acts, the context of a step, and the definition of a step.
 
-The runner records the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, accepts it
-only when :meth:`Step.is_done` holds, and records that. A step found half-done after a crash is
-undone (before the commit) or done again (after it), so all three are idempotent.
+The runner records the intent with the facts of :meth:`Step.prepare`, calls :meth:`Step.do`,
+verifies :meth:`Step.is_done`, and records the end. A step found half-done after a crash is undone
+(before the commit) or done again (after it), so all three are idempotent.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _read_boot_id() -> str:
 
 @dataclass(frozen=True)
 class SystemClock:
-    """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting.
+    """Clocks, passed in: wall clock for records, monotonic clock for deadlines, and waiting.
 
-    The monotonic time is that of the machine, comparable between processes within one boot.
+    The monotonic clock is that of the machine, comparable between processes within one boot.
     """
 
     now: Callable[[], datetime] = _utc_now
@@ -69,7 +69,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Site:
-    """One national instance with everything that a change may touch."""
+    """One installation of the application, with everything that a change may touch."""
 
     config: AgentConfig
     database_engine: DatabaseEngine
@@ -93,7 +93,7 @@ class Site:
 
 
 def make_change_ref(change: Change) -> ChangeRef:
-    """Make the reference by which the databases know a change."""
+    """Return the reference by which the databases identify a change."""
     return ChangeRef(
         id=change.id,
         generation=change.generation,
@@ -104,11 +104,11 @@ def make_change_ref(change: Change) -> ChangeRef:
 
 @dataclass
 class StepContext:
-    """What a step may use: the site, the journal, and its change.
+    """Everything that a step may use: the site, the journal, and its change.
 
     Attributes:
-        at_boot: Whether the system starts the application once we have ended. Then a step must not
-            order it: the system would wait for us, and we for it.
+        at_boot: Whether the system starts the application after the agent has ended. Then a step
+            must not start it: the system would wait for the agent, and the agent for the system.
     """
 
     site: Site
@@ -119,30 +119,30 @@ class StepContext:
 
     @property
     def target_version(self) -> Version:
-        """Return the version that this change leads to."""
+        """Return the version to which this change leads."""
         return Version(self.change.to_version)
 
     @property
     def origin_version(self) -> Version:
-        """Return the version that ran when the change began."""
+        """Return the version that was installed when the change began."""
         return Version(self.change.from_version)
 
     @property
     def site_history(self) -> SiteHistory:
-        """Return what the site remembers beyond this change."""
+        """Return the site's history beyond this change."""
         return SiteHistory(self.journal)
 
     @property
     def change_ref(self) -> ChangeRef:
-        """Return the change as the databases know it."""
+        """Return the reference by which the databases identify this change."""
         return replace(make_change_ref(self.change), no_copy=bool(self.read_facts().no_copy))
 
     def read_facts(self) -> ChangeFacts:
-        """Facts of this change, fresh from the journal."""
+        """Return the facts of this change, read from the journal."""
         return self.journal.read_facts(self.change.id)
 
     def read_copy_plan(self) -> CopyPlan:
-        """Return the plan that was journaled before the copy began.
+        """Return the copy plan that was journaled before the copy began.
 
         Raises:
             InterventionRequiredError: If the journal does not hold it.
@@ -153,7 +153,7 @@ class StepContext:
         return CopyPlan(data)
 
     def read_offer(self) -> Offer | None:
-        """Return the signed offer of the target release, as last verified."""
+        """Return the offer of the target release in the last verified metadata, or None."""
         view = self.site.release_source.load_last_view()
         for offer in view.offers if view else ():
             if offer.version == self.change.to_version:
@@ -161,20 +161,20 @@ class StepContext:
         return None
 
     def read_target(self) -> ReleaseDocument:
-        """Return the release that this change leads to; its slot must be built."""
+        """Return the document of the target release; its slot must exist."""
         return self.site.slots.read_document(self.target_version)
 
     def read_origin(self) -> ReleaseDocument:
-        """Return the release that ran when the change began."""
+        """Return the document of the release that was installed when the change began."""
         return self.site.slots.read_document(self.origin_version)
 
     def read_newer_release(self) -> ReleaseDocument:
-        """Return the newer of the two releases, whose checks and down migrations apply."""
+        """Return the newer of the two releases; its checks and down migrations apply."""
         return self.read_target() if self.leads_to_newer else self.read_origin()
 
     @property
     def are_releases_distinguishable(self) -> bool:
-        """Return whether the application's own words tell the two releases of this change apart."""
+        """Return whether the two releases report different versions."""
         reported = self.site.slots.read_reported_version
         return not matches_reported_version(
             reported(self.origin_version), reported(self.target_version)
@@ -187,44 +187,44 @@ class StepContext:
 
 
 class Step(abc.ABC):
-    """One part of a change.
+    """One step of a change.
 
     Attributes:
-        name: Its name in the journal.
-        title: For people, while it runs.
+        name: Name in the journal.
+        title: Title shown while the step runs.
     """
 
     name: ClassVar[StepName]
     title: ClassVar[LazyText]
 
     def describe_do(self, context: StepContext) -> LazyText | None:
-        """Describe what :meth:`do` does here, for people; None where it does nothing."""
+        """Return the title of :meth:`do` for this change; None if it does nothing."""
         return self.title
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Decide, without any effect, what the journal must know before the effect begins."""
+        """Return the facts that the journal needs before the effect; has no effect itself."""
         return NO_FACTS
 
     @abc.abstractmethod
     def do(self, context: StepContext) -> ChangeFacts:
-        """Bring about the effect; return facts worth keeping. Raises when it cannot."""
+        """Perform the effect and return the facts to record. Raises on failure."""
 
     def hold(self, context: StepContext) -> contextlib.AbstractContextManager[None]:
-        """Keep what :meth:`do` and :meth:`is_done` both need, for a block."""
+        """Return a context manager for resources that :meth:`do` and :meth:`is_done` share."""
         del context
         return contextlib.nullcontext()
 
     def is_done(self, context: StepContext) -> bool:
-        """Tell whether the effect is there; True of a step without a lasting effect."""
+        """Tell whether the effect is complete; True for a step without a lasting effect."""
         return True
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
-        """Describe what :meth:`undo` does, for people; None where it does nothing."""
+        """Return the title of :meth:`undo`; None if it does nothing."""
         return None
 
     def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo
-        """Go back exactly to what was before, from any part of the effect."""
+        """Restore the exact previous state, from any part of the effect."""
 
     def is_undone(self, context: StepContext) -> bool:
-        """Tell whether nothing of the effect is left."""
+        """Tell whether the effect is completely undone."""
         return True

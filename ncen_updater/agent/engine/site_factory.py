@@ -1,4 +1,4 @@
-"""Make a site and its application from the configuration: the one place that knows all adapters."""
+"""Factory of a site and its application; the only module that imports all adapters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAINTENANCE_REASONS = {
 
 
 def read_agent_version() -> Version:
-    """Version of this agent."""
+    """Return the version of this agent."""
     from importlib.metadata import version
 
     return Version(version("ncen-updater"))
@@ -53,13 +53,13 @@ def build_site(
     source: TufReleaseSource | None = None,
     clock: SystemClock | None = None,
 ) -> Site:
-    """Return the site that a configuration describes. Opens nothing and connects to nothing.
+    """Return the site that a configuration describes. Opens no file and no connection.
 
     Args:
         config: The validated configuration.
-        config_path: Its file, which the process that talks to the network reads again.
-        source: Where releases come from; a process of its own by default.
-        clock: Time; the machine's by default.
+        config_path: Its file; the network worker process reads it again.
+        source: Source of releases; by default one that uses a worker process.
+        clock: Clocks; those of the machine by default.
     """
     paths = config.paths
     current = paths.resolve(paths.current)
@@ -87,7 +87,7 @@ def build_site(
 def _build_overlay(config: AgentConfig, slots: SlotStore) -> LocalOverlay | None:
     if config.overlay is None:
         return None
-    # Readers of formats are loaded only where a site has texts of its own.
+    # Format readers are imported only if the site has a local overlay.
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
     paths, settings = config.paths, config.overlay
@@ -105,10 +105,11 @@ def make_application(
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        make_note: Asked for reason, change and version each time the maintenance page is on.
+        make_note: Called whenever the maintenance page is switched on; returns its reason, change
+            and version.
 
     Raises:
-        HEALTH_SETTINGS_WRONG: If the address of the health cannot be used.
+        HEALTH_SETTINGS_WRONG: If the URL of the health check cannot be used.
     """
     if settings.adapter == "systemd":
         return SystemdApplication(settings, current, make_note=make_note)

@@ -1,4 +1,4 @@
-"""Runs the preflight for a change: gathers what the checks look at."""
+"""Preflight of a change: collects the input of the checks and runs them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def run_preflight(
     *,
     verify_slot: bool = False,
 ) -> tuple[Finding, ...]:
-    """Look over the site before a change whose slot is built. Reads only.
+    """Run the checks for a change whose slot is built. Reads only.
 
     Args:
         site: The site.
-        reference: The change that is planned or has begun.
-        origin: The release that runs.
-        progress: Told of what takes long.
+        reference: The planned or running change.
+        origin: The installed release.
+        progress: Receives progress reports of slow checks.
         verify_slot: Hash every file of the slot in use.
     """
     target = Version(reference.release)
@@ -61,7 +61,7 @@ def run_preflight(
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
-        # Only upgrades are judged by it: a damaged trust state blocks no rollback.
+        # Only for upgrades: a damaged trust state must not block a rollback.
         newest_signed_time=TrustStateStore(site.state_directory).load().clock_floor
         if leads_up
         else None,
@@ -82,7 +82,7 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
     """Return the checks in the order in which they are reported.
 
     Args:
-        upgrade: Whether the change is an upgrade; some checks ask of nothing else.
+        upgrade: Whether the change is an upgrade; some checks apply only to upgrades.
     """
     found: dict[int, PreflightCheck] = {}
     for module in pkgutil.iter_modules(preflight.__path__, f"{preflight.__name__}."):

@@ -1,8 +1,8 @@
-"""Construction of a release's slot: by a delta pack over a slot that exists, or from the archive.
+"""Construction of a release's slot, from an existing slot and a delta pack or from the archive.
 
-A pack is chosen by the trees that the slots here were built from, never by a version. Where it does
-not yield the signed tree, because a file of the slot was altered or the pack is wrong, the archive
-is downloaded instead; the pack is recorded and not tried again.
+A pack is chosen by the tree digests of the existing slots, never by a version. If the result is not
+the signed tree, because a file of the slot was changed or the pack is wrong, the archive is
+downloaded instead; the pack is recorded as bad and not tried again.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ ARCHIVE_SOURCE = "archive"
 
 
 def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
-    """Map the tree digest of every complete slot to its version; the slot in use wins.
+    """Map the tree digest of every complete slot to its version; the slot in use is preferred.
 
-    A slot whose record is damaged is left out: that can only cost a larger download.
+    A slot with a damaged record is left out; the only cost is a larger download.
     """
     current = slots.read_current()
     held: dict[str, Version] = {}
@@ -59,18 +59,18 @@ def build_slot(
     slot_trees: Mapping[str, Version],
     progress: ProgressListener,
 ) -> str:
-    """Build the slot from what was fetched; return the name of what it was built from.
+    """Build the slot from a download; return the name of the pack or archive that was used.
 
     Args:
         slots: The slots.
-        source: Where the archive comes from, if the pack fails.
+        source: Source of the archive, if the pack fails.
         offer: The release.
-        download: What the source left for it.
-        slot_trees: As :func:`list_slot_trees` found them, and as the source was told.
-        progress: Told what is being done.
+        download: The downloaded pack or archive.
+        slot_trees: Result of :func:`list_slot_trees` with which the download was chosen.
+        progress: Receives progress reports.
 
     Raises:
-        UpdaterError: If the archive does not give the slot either, or the disk fails.
+        UpdaterError: If the slot cannot be built from the archive either, or the disk fails.
     """
     if isinstance(download, DownloadedPack):
         try:
@@ -91,17 +91,17 @@ def apply_delta_pack(
     held: Mapping[str, Version],
     progress: ProgressListener,
 ) -> None:
-    """Assemble the slot of a release from a slot that is here and a pack.
+    """Assemble the slot of a release from an existing slot and a pack.
 
     Args:
         slots: The slots.
         fetched: The pack.
-        held: As :func:`list_slot_trees` found them.
-        progress: Told the bytes.
+        held: Result of :func:`list_slot_trees`.
+        progress: Receives the number of bytes.
 
     Raises:
-        DeltaError: If the pack does not lead from that slot to the signed tree.
-        UpdaterError: Of the slots room.
+        DeltaError: If slot and pack do not give the signed tree.
+        UpdaterError: If a slot cannot be read or written.
     """
     from ncen_updater.formats.delta.apply import apply_pack
     from ncen_updater.formats.delta.pack_plan import DeltaLimits

@@ -1,1 +1,1 @@
-"""Files of the agent: journal, slots, files of the site, local overlay, inbox."""
+"""Files of the agent: journal, slots, site files, local overlay, import directory."""

@@ -1,7 +1,7 @@
-"""Selection of the agent: ``sequence.json`` beside the slots, and how its content may change.
+"""Selection of the agent: ``sequence.json`` beside the slots, and the rules of its changes.
 
 The failsafe reads and writes the same file with code of its own. Decisions here are pure; only
-:class:`AgentSelectionFile` touches the disk. Imports nothing heavy.
+:class:`AgentSelectionFile` accesses the disk. Light imports.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 
-#: Variable with which the failsafe says where it lies.
+#: Environment variable in which the failsafe passes its directory.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 SELECTION_FILE, CURRENT_LINK, SELECTION_LOCK = "sequence.json", "current", "sequence.lock"
-#: So begins the name of a copy that a package keeps while it exchanges the slot itself.
+#: Prefix of a copy that a package keeps while it replaces the slot itself.
 KEPT = ".kept-"
 MAX_FILE_BYTES = 100_000
 MAX_FAILED_AGENTS = 100
@@ -35,7 +35,7 @@ VERSION_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
 
 class TrialState(StrEnum):
-    """Whether the chosen agent has confirmed itself."""
+    """Whether the selected agent has confirmed itself."""
 
     ON_TRIAL = "on-trial"
     CONFIRMED = "confirmed"
@@ -46,11 +46,11 @@ _REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "failed")
 
 @dataclass(frozen=True)
 class FailedAgent(JsonRecord):
-    """An agent that was given up here.
+    """An agent that was given up at this site.
 
     Attributes:
-        failures: How often.
-        at: When last.
+        failures: Number of times.
+        at: Last time.
     """
 
     failures: int
@@ -59,16 +59,16 @@ class FailedAgent(JsonRecord):
 
 @dataclass(frozen=True)
 class AgentSelection(JsonRecord):
-    """What the file holds.
+    """Content of the file.
 
     Attributes:
-        current: The chosen version.
-        previous: The one to go back to.
-        state: Whether the chosen one has confirmed itself.
-        attempts: Starts that were not taken back yet.
-        failed: Versions that were given up here.
-        boot: Of the machine, in which the last start was; None where that does not matter.
-        schema: Form of the file.
+        current: The selected version.
+        previous: The version to revert to.
+        state: Whether the selected one has confirmed itself.
+        attempts: Counted starts.
+        failed: Versions that were given up at this site.
+        boot: Boot id of the last start; None if it does not matter.
+        schema: Version of the file format.
     """
 
     current: str
@@ -81,10 +81,10 @@ class AgentSelection(JsonRecord):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read what the file holds; nothing of it has a default, as the failsafe reads it.
+        """Parse the content of the file; required fields have no default, as in the failsafe.
 
         Raises:
-            ValueError: If it is something else, or a part of it is missing.
+            ValueError: If the content is invalid or incomplete.
         """
         found = super().from_json(data)
         missing = [name for name in _REQUIRED_FIELDS if name not in cast("dict[str, object]", data)]
@@ -99,7 +99,7 @@ class AgentSelection(JsonRecord):
 
 
 def select_installed(before: AgentSelection | None, version: str) -> AgentSelection:
-    """Choose an agent that a person installs: the first one is good, a further one is tried."""
+    """Select an agent that an operator installs: the first is confirmed, a further one on trial."""
     if before is None:
         return AgentSelection(version)
     return (
@@ -110,9 +110,9 @@ def select_installed(before: AgentSelection | None, version: str) -> AgentSelect
 
 
 def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
-    """Choose a new agent, with the present one to go back to.
+    """Select a new agent on trial, with the present one as previous.
 
-    One that has not confirmed itself is nothing to go back to: then it is the one before it.
+    If the present one has not confirmed itself, its own previous agent stays the previous one.
     """
     proven = (
         before.current
@@ -123,7 +123,7 @@ def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
 
 
 def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
-    """Confirm the chosen agent, if it is this one."""
+    """Confirm the selected agent, if it is this one."""
     return (
         replace(before, state=TrialState.CONFIRMED, attempts=0)
         if before.current == version
@@ -132,21 +132,21 @@ def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
 
 
 def reset_attempts(before: AgentSelection, version: str) -> AgentSelection:
-    """Take back the count of starts, if a confirmed agent has run for a while."""
+    """Reset the number of starts, if this confirmed agent has run for a while."""
     good = before.current == version and before.state is TrialState.CONFIRMED
     return replace(before, attempts=0) if good else before
 
 
 def uncount_start(before: AgentSelection, version: str) -> AgentSelection:
-    """Take back one start of the chosen agent, if it is this one: it was told to end."""
+    """Uncount one start of the selected agent, if it is this one: it was stopped on request."""
     if before.current != version:
         return before
-    # The start that another boot would take back is taken back already.
+    # Clear the boot id: the first start after a reboot must not uncount this start again.
     return replace(before, attempts=max(0, before.attempts - 1), boot=None)
 
 
 def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
-    """Choose the previous agent again, if it is this one: it was started without a record."""
+    """Select the previous agent again, if it is this one: the failsafe started it unrecorded."""
     if before.state is not TrialState.ON_TRIAL or before.previous != version:
         return before
     known = before.failed.get(before.current)
@@ -156,15 +156,15 @@ def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> A
 
 
 def forget_failure(before: AgentSelection, version: str) -> AgentSelection:
-    """Forget that a version was given up: a person wants it to be tried again."""
+    """Remove a version from those given up, because an operator wants to retry it."""
     return replace(before, failed={v: b for v, b in before.failed.items() if v != version})
 
 
 class AgentSelectionFile:
-    """The file, its lock, and the link that follows it.
+    """The file, its lock, and the link that follows the selection.
 
     Args:
-        directory: Where the slots of the agent are.
+        directory: Directory of the agent's slots.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -172,10 +172,10 @@ class AgentSelectionFile:
         self.path = directory / SELECTION_FILE
 
     def load(self) -> AgentSelection | None:
-        """Read it; None where there is none, as in an agent that was not installed in slots.
+        """Read the file; None if it does not exist, as for an agent that is not installed in slots.
 
         Raises:
-            SelectionDamagedError: If it is there and cannot be understood.
+            SelectionDamagedError: If it exists and is invalid.
         """
         try:
             with self.path.open("rb") as stream:
@@ -187,11 +187,11 @@ class AgentSelectionFile:
             raise SelectionDamagedError(path=self.path, reason=str(error)[:200]) from error
 
     def update(self, change: Callable[[AgentSelection | None], AgentSelection]) -> AgentSelection:
-        """Read, change and write it while nobody else does; the link follows.
+        """Read, change and write the file under its lock, and update the link.
 
         Raises:
-            SelectionDamagedError: If it cannot be understood.
-            SEQUENCE_UNWRITABLE: If the disk does not take it; it is as it was.
+            SelectionDamagedError: If it is invalid.
+            SEQUENCE_UNWRITABLE: If it cannot be written; it is unchanged.
         """
         try:
             durable.make_directory(self.directory)

@@ -1,9 +1,9 @@
-"""Import directory: people who may request an import place bundles there for the service.
+"""Import directory: operators who may request an import place bundles there for the service.
 
-A job names a file in it and no path. Anyone who may write there can place anything under any name,
-so the name is opened relative to the directory, without following a link, and the opened file is
+A job names a file in it, not a path. Anyone who may write there can place anything under any name.
+So the name is opened relative to the directory, without following a link, and the opened file is
 checked: a regular file, with one link, owned by the person who requested the import. That open file
-is read, even if its name changes meanwhile. Light: the service imports this module.
+is read, even if its name changes meanwhile. Light imports: the service imports this module.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.bundle_file import open_bundle_file
 
 ROOT_UID = 0
-#: Bytes of a name; more than any that a bundle is given.
+#: Maximum length of a name in bytes; longer than any bundle's name.
 MAX_NAME_LENGTH = 200
-#: So many names are looked at, and so many files told of.
+#: Maximum number of names that are examined, and of files that are listed.
 MAX_SCANNED, MAX_LISTED = 2000, 100
 COPY_CHUNK_BYTES = 1 << 20
 OPEN_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Opening a pipe would wait for its writer.
+#: O_NONBLOCK, since opening a pipe would wait for its writer.
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a name is one of a file in the import directory, and can be shown; pure."""
+    """Tell whether a name can be a file in the import directory, and can be shown; pure."""
     fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_LENGTH
     return fits and name.isprintable() and "/" not in name and not name.startswith(".")
 
 
 def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
-    """Return why a directory cannot be the import directory; None where it can. Pure.
+    """Return why a directory cannot be the import directory; None if it can. Pure.
 
     Args:
-        info: What the system says of it.
-        agent_uid: The user that works for the service.
+        info: Result of a stat.
+        agent_uid: The user of the service.
     """
     if info.st_uid not in (ROOT_UID, agent_uid):
         return LazyText(N_("it does not belong to the system administrator (root)"))
@@ -65,18 +65,18 @@ def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
 
 
 def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
-    """Return why a file is not taken for somebody; None where it is. Pure.
+    """Return why a file is refused for a user; None if it is accepted. Pure.
 
     Args:
-        info: What the system says of it.
-        uid: Who orders.
+        info: Result of a stat.
+        uid: The requesting user.
     """
     if not stat.S_ISREG(info.st_mode):
         return LazyText(N_("it is no plain file"))
     if info.st_nlink != 1:
         return LazyText(N_("it has a hard link"))
-    # Also of root's: anyone who may write to its directory can move one from there into the import
-    # directory.
+    # Also for files of root: anyone who may write to such a file's directory can move it into the
+    # import directory.
     if info.st_uid != uid:
         return LazyText(
             N_("it belongs to {owner}, who must start the import"),
@@ -94,14 +94,14 @@ def _read_user_name(uid: int) -> str:
 
 @dataclass(frozen=True)
 class InboxFile:
-    """A file that lies there.
+    """A file in the import directory.
 
     Attributes:
         name: Its name.
         size_bytes: Its size.
-        since: When it came, or was changed last (UTC).
-        owner: Whose it is.
-        refused_because: Why the caller may not order it; None where they may.
+        since: Its ctime: when it was placed or last changed (UTC).
+        owner: Its owner.
+        refused_because: Why the caller may not request its import; None if they may.
     """
 
     name: str
@@ -112,7 +112,7 @@ class InboxFile:
 
 
 class Inbox:
-    """The import directory of a site.
+    """Import directory of a site.
 
     Args:
         state: The agent's state directory.
@@ -143,10 +143,10 @@ class Inbox:
             pass
 
     def list_files(self, uid: int) -> tuple[list[InboxFile], int]:
-        """Return what lies there, newest first, and how much more there is that is not told of.
+        """Return the files, newest first, and the number of unlisted ones.
 
         Args:
-            uid: Who asks.
+            uid: The requesting user.
 
         Raises:
             UpdaterError: If there is no import directory, or others than operators can write there.
@@ -172,14 +172,14 @@ class Inbox:
         return found[:MAX_LISTED], more + len(found[MAX_LISTED:])
 
     def open_file(self, name: str, uid: int) -> int:
-        """Open a file for the person who ordered it; return the descriptor.
+        """Open a file for the user who requested its import; return the descriptor.
 
         Args:
             name: Its name.
-            uid: Who ordered it.
+            uid: The requesting user.
 
         Raises:
-            UpdaterError: If it is not there or is not theirs, or as :meth:`list_files`.
+            UpdaterError: If it is missing or belongs to another user, or as :meth:`list_files`.
         """
         with self._open() as directory:
             return self._open_file(directory, name, uid)
@@ -190,7 +190,7 @@ class Inbox:
                 name[:MAX_NAME_LENGTH], LazyText(N_("file not found in the import directory"))
             )
         try:
-            # Looked at before it is opened, too: opening a device may do something.
+            # Checked before it is opened, too: opening a device may have an effect.
             refused = find_refusal(os.stat(name, dir_fd=directory, follow_symlinks=False), uid)
             if refused is not None:
                 raise _make_refusal_error(name, refused)
@@ -207,7 +207,7 @@ class Inbox:
         return descriptor
 
     def require_file(self, name: str, who: int) -> None:
-        """Refuse at once what would be refused when the order is carried out."""
+        """Refuse at once a file that would be refused when the job runs."""
         os.close(self.open_file(name, who))
 
 
@@ -215,7 +215,7 @@ def _make_refusal_error(name: str, reason: LazyText) -> UpdaterError:
     return UpdaterError(INBOX_FILE_REJECTED, name=name, reason=reason)
 
 
-# ---- who lays something down ---------------------------------------------------------------------
+# ---- placing files -------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -224,15 +224,15 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
 
     Args:
         inbox: The directory.
-        file: What to copy; it keeps its name.
-        progress: Told the bytes.
+        file: The file; the copy has the same name.
+        progress: Receives the number of bytes.
 
     Yields:
-        The names that are removed at the end: a caller that leaves an order that needs the file
-        empties that list.
+        The names that are removed at the end: a caller that queues a job that needs the file clears
+            this list.
 
     Raises:
-        UpdaterError: If it cannot be read, has no place there, or the disk is full; nothing stays.
+        UpdaterError: If the file cannot be read or copied, or the disk is full; no copy is left.
     """
     remove: list[str] = []
     try:
@@ -270,7 +270,7 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
 
 
 def _create_file(directory: int, inbox: Path, name: str) -> int:
-    """Make a file; one of this user's that lies there already makes place for it."""
+    """Create a file; an existing one of this user is replaced."""
     try:
         with suppress(FileNotFoundError):
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -1,7 +1,7 @@
-"""State that the service keeps between two checks and for its next start.
+"""State that the service keeps between two checks and across restarts.
 
-All of it can be determined again: a damaged file is discarded, and the feed is checked again. What
-must never be lost (changes, approvals, holds, bad releases) is in the journal.
+All of it can be determined again: a damaged file is discarded, and the feed is checked again. Data
+that must never be lost (changes, approvals, holds, bad releases) is in the journal.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ncen_updater.common.messages import ExitCode, find_message
 
 logger = logging.getLogger(__name__)
 
-#: Where the service keeps it, below the state directory.
+#: Path of the file, below the state directory.
 SERVICE_STATE_PATH = "service/known.json"
 
 
 @dataclass(frozen=True)
 class WithheldRelease(JsonRecord):
-    """A newer release on the signed list that this site cannot take now.
+    """A newer release in the signed metadata that this site cannot install now.
 
     Attributes:
-        version: Which.
-        reason: Why, as a word of ``RejectionReason``.
-        explanation: What the Secretariat wrote of it.
+        version: The version.
+        reason: The reason, a value of ``RejectionReason``.
+        explanation: The Secretariat's explanation.
         opens: When it opens to this site, if that is set.
     """
 
@@ -44,28 +44,28 @@ class WithheldRelease(JsonRecord):
 
 @dataclass(frozen=True)
 class Assessment(JsonRecord):
-    """What stands between the site and its next release, as a child found it.
+    """Conditions of the next upgrade, as determined by a child process.
 
     Attributes:
-        last_event: Number of the journal's last event when it was made; a later one outdates it.
-        current: The release in use.
-        target: The release that comes next, if any.
-        before_target: The releases that are installed on the way to the target.
-        agent_version: A newer agent that is on offer and has not failed here.
-        slot_built: Whether the target's slot stands.
-        rehearsal_status: What is known of its rehearsal.
+        last_event: Number of the journal's last event at that time; a later one outdates it.
+        current: The installed release.
+        target: The next release, if any.
+        slot_built: Whether the target's slot exists.
+        before_target: Releases to install on the path to the target.
+        agent_version: A newer agent that is on offer and not marked bad.
+        rehearsal_status: Status of its rehearsal.
         plan: Digest of the plan; empty while a slot of it is still to be built.
-        binding: What an approval would have to carry.
-        basis: The document whose digest the binding is.
-        retry_at: Until when the target is not tried by itself.
+        binding: Binding that an approval must have.
+        basis: The document whose digest is the binding.
+        retry_at: Time until which the target is not retried automatically.
         void_reasons: Why an earlier approval is outdated.
-        prune_at: When the days of something that is kept are over.
-        was_rolled_back: Whether people went back from a release on the way to the target.
-        newest: The newest release for this site; people may have chosen another as the target.
-        alternatives: The same of further releases that were rehearsed here, and can be approved.
-        approved: Releases that enough people approved; the target is the first of them.
-        gone: Those that enough people approved, and that can no longer be taken.
-        disks: Where the databases lie, as far as that is on this machine.
+        prune_at: When the retention of the next item ends.
+        was_rolled_back: Whether operators rolled back a release on the path to the target.
+        newest: The newest release for this site; another one may have been approved as the target.
+        alternatives: Assessments of further rehearsed releases that can be approved.
+        approved: Releases with enough approvals; the target is the first of them.
+        unavailable: Releases with enough approvals that can no longer be installed.
+        disks: Directories of the databases, as far as they are on this machine.
         withheld: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
@@ -92,11 +92,11 @@ class Assessment(JsonRecord):
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """Return the releases on the path to the target, which is the last of them."""
+        """Return the releases on the path, the target last."""
         return () if self.target is None else (*self.before_target, self.target)
 
     def find_release(self, version: str) -> Assessment | None:
-        """Return the assessment of a release that can be approved; None where it cannot."""
+        """Return the assessment of a release that can be approved, None for any other."""
         everything = (self, *self.alternatives)
         return next((one for one in everything if _is_same_version(one.target, version)), None)
 
@@ -109,14 +109,14 @@ def _is_same_version(one: str | None, other: str) -> bool:
 
 @dataclass(frozen=True)
 class ServiceState(JsonRecord):
-    """Everything that the service keeps.
+    """Complete state of the service.
 
     Attributes:
-        assessment: The last one; None when it has to be made again.
+        assessment: The last one; None if it must be made again.
         checked_at: When the feed last answered.
-        next_check: When it is asked again; None for at once.
-        failures: Actions that failed when they were last tried.
-        last_running_boot: In which start of the machine the application was last seen running.
+        next_check: Time of the next check; None for at once.
+        failures: Actions whose last attempt failed.
+        last_running_boot: Boot id under which the application was last seen running.
     """
 
     assessment: Assessment | None = None
@@ -126,12 +126,15 @@ class ServiceState(JsonRecord):
     last_running_boot: str | None = None
 
     def with_failure(self, action: ServiceAction, now: datetime, code: str = "") -> ServiceState:
-        """Return it with one more failure of an action."""
+        """Return the state with one more failure of an action."""
         times = self.failures[action].failures + 1 if action in self.failures else 1
         return replace(self, failures={**self.failures, action: ActionFailure(now, times, code)})
 
     def without_failures(self, action: ServiceAction) -> ServiceState:
-        """Return it without failures of an action; a feed that answers mends what it had failed."""
+        """Return the state without failures of an action.
+
+        A successful check of the feed also clears network failures of other actions.
+        """
 
         def mended(failure: ActionFailure) -> bool:
             message = find_message(failure.code)
@@ -143,17 +146,17 @@ class ServiceState(JsonRecord):
 
 
 class ServiceStateFile:
-    """The file that keeps it.
+    """File of the service's state.
 
     Args:
-        path: Where it is.
+        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> ServiceState:
-        """Read it; nothing is known where it is missing or damaged."""
+        """Read the state; an empty one if the file is missing or damaged."""
         try:
             return ServiceState.from_json(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
@@ -163,6 +166,6 @@ class ServiceStateFile:
             return ServiceState()
 
     def save(self, service_state: ServiceState) -> None:
-        """Replace it in one step."""
+        """Replace the file in one step."""
         content = json.dumps(service_state.to_json(), sort_keys=True, indent=1).encode()
         durable.write_file(self._path, content, 0o640)

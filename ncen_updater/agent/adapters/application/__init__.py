@@ -1,5 +1,5 @@
 """Application adapters: start, stop, maintenance page and health check.
 
-Adapters (``command``, ``systemd``) behind :class:`base.Application`. This room knows nothing of
-databases, releases or the feed.
+The adapters (``command``, ``systemd``) are behind :class:`base.Application`. This package does not
+deal with databases, releases or the feed.
 """

@@ -1,9 +1,9 @@
 """Probe of maintenance page, processes and health address: can users work? Once, and briefly.
 
-It reads the settings from the raw configuration file and runs with the rights of the caller, so
-that ``status`` needs neither the models of the configuration nor more rights. Upgrades use the
-adapters instead. A probe changes nothing and never raises: what cannot be queried is reported so.
-Imports the standard library and light modules alone.
+It reads the settings from the raw configuration file and runs with the caller's rights, so
+``status`` needs neither the configuration's models nor more rights. Upgrades use the adapters
+instead. A probe changes nothing and never raises: a failed query is reported as unknown. Imports
+only the standard library and light modules.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from ncen_updater.agent.adapters.application.health_request import RequestCredentials
     from ncen_updater.agent.config.essential_settings import EssentialSettings
 
-#: For everything that is asked, side by side.
+#: Time limit for all queries, which run in parallel.
 PROBE_TIMEOUT_S = 2.0
 MAX_MAINTENANCE_FILE_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
-#: What the system says where this process may not use the network at all.
+#: Errors of a process that may not use the network at all.
 PERMISSION_ERRNOS = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
-#: As for init scripts: runs, and "program is not running".
+#: As for init scripts: running, and "program is not running".
 ACTIVE_STATES, INACTIVE_STATES = 0, 3
 
 
 class _ProbeError(Exception):
-    """Something that could not be asked; ``reason`` says why."""
+    """A failed query; ``reason`` is the reason."""
 
     def __init__(self, reason: str, **values: object) -> None:
         self.reason = LazyText(reason, values)
@@ -66,11 +66,11 @@ class _ProbeError(Exception):
 def probe_availability(
     paths: EssentialSettings, *, limit_s: float = PROBE_TIMEOUT_S
 ) -> Availability:
-    """Look at one site.
+    """Probe one site.
 
     Args:
-        paths: Where it is.
-        limit_s: So long everything may take together.
+        paths: Paths of the site.
+        limit_s: Time limit for everything, in seconds.
     """
     try:
         data = read_raw_config(paths.config_path).data
@@ -87,12 +87,12 @@ def probe_availability(
 
 
 def make_late_text(limit_s: float) -> LazyText:
-    """Return the reason of what did not answer in time."""
+    """Return the reason of a query that did not end in time."""
     return LazyText(N_("no answer within {seconds} s"), {"seconds": f"{limit_s:g}"})
 
 
 def _format_error(error: Exception) -> LazyText:
-    """Return the message of an error: ours as a lazy text, any other as it stands, unnumbered."""
+    """Return an error as text: lazy text for the agent's own errors, otherwise the message."""
     if isinstance(error, _ProbeError):
         return error.reason
     if isinstance(error, UpdaterError):
@@ -139,7 +139,7 @@ def _require_argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
 
 
 class _AvailabilityProbe:
-    """Everything that is asked of one site, side by side."""
+    """All queries of one site, run in parallel."""
 
     def __init__(
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
@@ -153,7 +153,7 @@ class _AvailabilityProbe:
         self._found: dict[str, Any] = {}
 
     def run(self) -> Availability:
-        """Ask, and wait for the answers no longer than the limit."""
+        """Run the queries, and wait no longer than the limit."""
         threads = [
             threading.Thread(target=self._store_result, args=(name, ask), daemon=True)
             for name, ask in (("health", self._probe_health), ("processes", self._probe_processes))
@@ -164,7 +164,8 @@ class _AvailabilityProbe:
         for thread in threads:
             thread.join(self._compute_remaining_s())
         found = dict(self._found)
-        for connection in self._connections:  # one that is late must not be waited for later either
+        # end late queries now, so that nothing waits for them later
+        for connection in self._connections:
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         late = make_late_text(self._limit_s)
@@ -197,7 +198,7 @@ class _AvailabilityProbe:
             return _format_error(error)
         since = None
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            # People close it by an empty file, too; then nobody wrote down since when.
+            # An operator may create an empty file; then the start time is unknown.
             reported = datetime.fromisoformat(
                 json.loads(read_file(self._door, MAX_MAINTENANCE_FILE_BYTES))["since"]
             )
@@ -234,7 +235,7 @@ class _AvailabilityProbe:
             connection.close()
         refused = describe_refusal(status, along)
         if refused:
-            # It says nothing of how the application is, but of what the site sends along.
+            # This says nothing about the health, only about the credentials.
             return HealthProbe(HealthAnswer.NOT_ASKED, refused)
         return self._judge_response(status, along.mask(body))
 
@@ -283,7 +284,7 @@ class _AvailabilityProbe:
     # ---- processes -------------------------------------------------------------------------------
 
     def _probe_processes(self) -> Mapping[str, ProcessState | LazyText | bool | None]:
-        """Look at the part that is asked for its health, and whether the others run, by name."""
+        """Return the state of the main part, and whether the others run, by name."""
         parts = self._settings.get("parts", [])
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
             raise _ProbeError(N_("'parts' is not a list of tables"))

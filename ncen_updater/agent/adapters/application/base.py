@@ -1,4 +1,4 @@
-"""Interface that the upgrade engine needs of an application."""
+"""Interface between the upgrade engine and an application."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ncen_updater.formats.manifest import HealthProbe
 
 @dataclass(frozen=True)
 class HealthExpectation:
-    """What a healthy application says of itself.
+    """Expected report of a healthy application.
 
     Attributes:
-        version: What it must report; the field's name is in the site's configuration. Two releases
-            may report the same: ``reported`` of a manifest.
+        version: Version string that it must report; the site configures the name of the field. Two
+            releases may report the same string: ``reported`` of a manifest.
         probes: Further requests of the manifest.
     """
 
@@ -27,13 +27,13 @@ class HealthExpectation:
     probes: Sequence[HealthProbe] = ()
 
 
-#: Probes of our own; the names of all others are the site's or the publisher's words.
+#: Names of the agent's own probes; all others come from the site or the publisher.
 OWN_PROBES = frozenset({"answer", "disk", "health", "process"})
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One request and what came of it; ``problem`` is None when all was as expected."""
+    """Result of one request; ``problem`` is None if it was as expected."""
 
     name: str
     problem: LazyText | None = None
@@ -42,17 +42,16 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class HealthResult:
-    """One uncached look. Truthy when everything was as expected.
+    """Result of one uncached health check. Truthy if everything was as expected.
 
     Attributes:
-        results: Each request, and each part that does not run.
-        reported: The fields of the main end point.
-        answered: Whether the main end point answered anything at all.
-        missing_parts: Parts that should run and do not; asked only where every request was well.
-        credentials_refused: Whether the main end point refused the token or the headers that the
-            site
-            sends, or the token cannot be used, so that nothing is known of how the application is.
-        status: Of the answer of the main end point; None where there was none.
+        results: Result of each request, and each part that does not run.
+        reported: Fields of the main end point.
+        answered: Whether the main end point answered at all.
+        missing_parts: Parts that should run and do not; checked only if every request succeeded.
+        credentials_refused: Whether the main end point refused the site's token or headers, or the
+            token cannot be used, so that the health is unknown.
+        status: HTTP status of the main end point; None without an answer.
     """
 
     results: tuple[ProbeResult, ...]
@@ -67,7 +66,7 @@ class HealthResult:
 
     @property
     def problems(self) -> tuple[LazyText, ...]:
-        """Return what was wrong, a line each."""
+        """Return the problems, one line each."""
         return tuple(
             result.problem
             if result.name in OWN_PROBES
@@ -78,26 +77,26 @@ class HealthResult:
 
     @property
     def problem(self) -> LazyText | None:
-        """Return all of that together; None when all was as expected."""
+        """Return all problems as one text; None if there are none."""
         return join_texts(self.problems) if self.problems else None
 
     @property
     def answer_json(self) -> str:
-        """Return the answer's own fields, for people at the site alone."""
+        """Return the fields of the answer, shown only to people at the site."""
         return json.dumps(dict(self.reported), ensure_ascii=False)[:500]
 
 
 class Application(abc.ABC):
-    """The application of the site. Every act is idempotent and raises when it fails.
+    """The application of the site. Every operation is idempotent and raises if it fails.
 
-    The *maintenance page* keeps users out. The web server in front shows it while a file exists, so
-    that it survives crashes and restarts. The application gets the file's path too: while the page
-    is on, it must not send mail or run jobs.
+    The *maintenance page* locks users out. The web server in front shows it while a file exists, so
+    it survives crashes and restarts. The application also knows the file's path: while the file
+    exists, it must not send mail or run jobs.
     """
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Stop every part; returns when no process of it remains, nor an order to start one.
+        """Stop every part; return when no process and no queued start is left.
 
         Raises:
             ApplicationError: If it does not stop in time.
@@ -105,21 +104,21 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Start what ``current`` points at; returns once ordered, not when healthy.
+        """Start the release of ``current``; return once this is requested, before it is healthy.
 
-        Parts that run are left alone, and so are those that wait until users are in.
+        Running parts and deferred parts are left alone.
         """
 
     @abc.abstractmethod
     def start_deferred_parts(self) -> None:
-        """Start the parts that wait until users are in; those that run are left alone."""
+        """Start the deferred parts, which wait until users have access, unless they run."""
 
     def why_down(self) -> LazyText | None:
-        """Say why it is down, as far as the system knows; None where it runs, or is about to."""
+        """Describe why it does not run, as far as known; None if it runs or is about to start."""
         return None if self.is_running() else LazyText(N_("not running"))
 
     def find_outside_installations(self) -> Mapping[str, str]:
-        """Return the directory by unit from which it starts instead of ``current``."""
+        """Return the directory, by unit, of an application that does not start from ``current``."""
         return {}
 
     @abc.abstractmethod
@@ -128,14 +127,14 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def observe_state(self) -> ProcessState:
-        """Look at the part that is asked for health, with why it does not run.
+        """Return the state of the main part, whose health is checked, and why it does not run.
 
         Raises:
-            STATE_UNKNOWN: If that cannot be told.
+            STATE_UNKNOWN: If the state cannot be determined.
         """
 
     def stopped_in_order(self) -> bool:
-        """Tell whether somebody else stopped a part on purpose; False where that cannot be told.
+        """Tell whether somebody else stopped a part on purpose; False if unknown.
 
         Raises:
             STATE_UNKNOWN: If the system does not answer.
@@ -144,53 +143,54 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
-        """Parts that do not run as they should, by name, without the one that is asked for health.
+        """Return the names of parts that do not run as they should, without the main part.
 
         Args:
-            include_deferred: Whether those that wait until users are in should run too.
+            include_deferred: Whether the deferred parts should run, too.
         """
 
     @abc.abstractmethod
     def enable_maintenance(self) -> None:
-        """Keep users out and show them the maintenance page."""
+        """Show the maintenance page to users."""
 
     @abc.abstractmethod
     def disable_maintenance(self) -> None:
-        """Let users in."""
+        """Remove the maintenance page."""
 
     def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
-        """Return why the front server lets users in although the maintenance page is on, else None.
+        """Return why the web server in front does not show the maintenance page; None if it does.
 
         Called only while the maintenance page is on.
 
         Args:
-            rolling_back: Whether a front that does not answer is none: it lets nobody in.
+            rolling_back: Whether an unreachable web server is accepted, because it locks users out
+                as well.
         """
         del rolling_back
         return None
 
     def check_health_token(self) -> UpdaterError | None:
-        """Return why the token that goes along with each look at the health cannot be used."""
+        """Return why the token for the health check cannot be used; None if it can."""
         return None
 
     @abc.abstractmethod
     def is_in_maintenance(self) -> bool:
-        """Tell whether users are kept out."""
+        """Tell whether the maintenance page is on."""
 
     @abc.abstractmethod
     def read_maintenance_change(self) -> str:
         """Return the id of the change that switched maintenance on.
 
-        Empty where maintenance is off, or an operator switched it on.
+        Empty if maintenance is off, or an operator switched it on.
         """
 
     @abc.abstractmethod
     def check_health(
         self, expectation: HealthExpectation, *, include_deferred: bool = False
     ) -> HealthResult:
-        """Look once, uncached, from outside the process, with a deadline on each request.
+        """Check the health once, uncached, from outside, with a deadline for each request.
 
         Args:
-            expectation: What it must say of itself.
-            include_deferred: Whether the parts that wait until users are in should run too.
+            expectation: The expected report.
+            include_deferred: Whether the deferred parts should run, too.
         """

@@ -38,15 +38,15 @@ POLL_S = 0.05
 
 
 class BaseApplication(Application):
-    """An application that is controlled by commands.
+    """Application that is controlled by commands.
 
     Args:
         settings: The table ``[application]``.
-        current: The link to the slot in use; commands find it as ``NCEN_CURRENT``.
-        make_note: Returns why the maintenance page is on, each time it is turned on.
-        environment: What the commands inherit; the least of our own by default.
+        current: The link to the slot in use; commands get it as ``NCEN_CURRENT``.
+        make_note: Called whenever the maintenance page is switched on; returns the reason.
+        environment: Environment of the commands; a minimal one by default.
         clock: Monotonic seconds.
-        wait: Waits so many seconds.
+        wait: Waits for a number of seconds.
     """
 
     def __init__(
@@ -80,22 +80,22 @@ class BaseApplication(Application):
     def _make_part(
         self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
-        """Return one part; called once the environment is known."""
+        """Return one part; called after the environment is set."""
 
     def is_running(self) -> bool:
         """Tell whether any process of any part runs."""
         return any(part.is_running() for part in self._parts)
 
     def observe_state(self) -> ProcessState:
-        """Look at the part that is asked for health."""
+        """Return the state of the main part."""
         return self._parts[0].observe_state()
 
     def stopped_in_order(self) -> bool:
-        """Tell whether somebody stopped a part of it on purpose."""
+        """Tell whether somebody stopped a part on purpose."""
         return stopped_in_order(part.observe_state() for part in self._parts)
 
     def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
-        """Further parts that do not run as they should."""
+        """Return the names of further parts that do not run as they should."""
         return tuple(
             part.name
             for part in self._parts
@@ -105,7 +105,7 @@ class BaseApplication(Application):
         )
 
     def stop(self) -> None:
-        """Stop every part, the last one first; returns when no process of them remains."""
+        """Stop every part, the last one first; return when no process is left."""
         for part in reversed(self._parts):
             self._stop(part)
 
@@ -126,11 +126,11 @@ class BaseApplication(Application):
             logger.warning("the application stopped, but its command said: %s", problem)
 
     def start(self) -> None:
-        """Start what ``current`` points at, unless it runs."""
+        """Start the release of ``current``, unless it runs."""
         self._start(start_after_maintenance=False)
 
     def start_deferred_parts(self) -> None:
-        """Start the parts that wait until users are in."""
+        """Start the deferred parts."""
         self._start(start_after_maintenance=True)
 
     def _start(self, *, start_after_maintenance: bool) -> None:
@@ -140,17 +140,17 @@ class BaseApplication(Application):
                 part.request_start(self._settings.health_timeout_s)
 
     def enable_maintenance(self) -> None:
-        """Keep users out and show them the maintenance page."""
+        """Show the maintenance page to users."""
         self._door.write()
 
     def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
-        """Return why the web server in front lets users in all the same; None where it does not."""
+        """Return why the web server does not show the maintenance page; None if it does."""
         return check_maintenance_page(
             self._settings, self._clock, self._wait, rolling_back=rolling_back
         )
 
     def check_health_token(self) -> ApplicationError | None:
-        """Return why the health token cannot be used; None where it can, or there is none."""
+        """Return why the health token cannot be used; None if it can, or there is none."""
         try:
             self._prober.load_credentials()
         except ApplicationError as error:
@@ -161,26 +161,26 @@ class BaseApplication(Application):
         return run_command(argv, self._environment, timeout_s)
 
     def disable_maintenance(self) -> None:
-        """Let users in."""
+        """Remove the maintenance page."""
         self._door.remove()
 
     def is_in_maintenance(self) -> bool:
-        """Tell whether users are kept out."""
+        """Tell whether the maintenance page is on."""
         return self._door.exists()
 
     def read_maintenance_change(self) -> str:
         """Return the id of the change that switched maintenance on.
 
-        Empty where maintenance is off, or an operator switched it on.
+        Empty if maintenance is off, or an operator switched it on.
         """
         return self._door.read_change()
 
     def check_health(
         self, expectation: HealthExpectation, *, include_deferred: bool = False
     ) -> HealthResult:
-        """Look once."""
+        """Check the health once."""
         health = self._prober.check_health(expectation)
-        # Each look at a part is a command: none as long as the answer is known.
+        # Checking a part runs a command, so parts are checked only if all requests succeeded.
         missing = self.find_missing_parts(include_deferred=include_deferred) if health else ()
         if not missing:
             return health
@@ -212,7 +212,7 @@ def run_checked(argv: Sequence[str], run: Callable[[], CommandResult]) -> Comman
 
 
 def describe_exit(ended: CommandResult, timeout_s: float) -> LazyText:
-    """Say how a command ended."""
+    """Describe how a command ended."""
     if ended.status is None:
         words = N_("killed, since it did not end within {seconds} s")
         return LazyText(words, {"seconds": f"{timeout_s:g}"})
@@ -222,7 +222,7 @@ def describe_exit(ended: CommandResult, timeout_s: float) -> LazyText:
 
 
 def describe_failed_stop(ended: CommandResult, timeout_s: float) -> LazyText | None:
-    """Say how the order to stop failed, with what it printed; None where it did not."""
+    """Describe a failed stop command, with its output; None if it succeeded."""
     if ended.status == 0:
         return None
     values = {"name": describe_exit(ended, timeout_s), "text": ended.output}
@@ -239,22 +239,22 @@ def check_maintenance_page(
     *,
     rolling_back: bool = False,
 ) -> LazyText | None:
-    """Ask the front until it shows the maintenance page; None where it does, or has no address.
+    """Query the web server until it shows the maintenance page; None if it does, or has no URL.
 
-    A front may remember for a moment which files there are. One that does not answer lets nobody
-    in; before an upgrade its address may be a mistake, and it keeps nobody from rolling back.
+    A web server may cache for a moment which files exist. One that does not answer locks users out.
+    Before an upgrade its URL may be wrong, so that is an error; it never blocks a rollback.
 
     Returns:
-        What it answered last.
+        Its last answer.
 
     Raises:
-        HEALTH_SETTINGS_WRONG: The address cannot be used.
+        HEALTH_SETTINGS_WRONG: The URL cannot be used.
     """
     if settings.public_url is None:
         return None
     parts = urlsplit(settings.public_url)
     base = f"{parts.scheme}://{parts.netloc}"
-    # The headers for the application are not for the server in front of it.
+    # The headers for the application are not sent to the web server in front.
     alone = {"health_url": base, "health_headers": None, "health_token_file": None}
     prober = HealthProber(settings.model_copy(update=alone))
     until = clock() + settings.probe_timeout_s
@@ -273,12 +273,12 @@ def check_maintenance_page(
 
 
 class ApplicationPart(abc.ABC):
-    """What is started and stopped together.
+    """Part of the application that is started and stopped as a unit.
 
     Args:
-        name: For people; empty for the one that is asked for its health.
-        start_after_maintenance: Whether it is started only once users are in.
-        what: What the system calls it; for the log.
+        name: Name in messages; empty for the main part, whose health is checked.
+        start_after_maintenance: Whether it is deferred until users have access.
+        what: Its name in the system, for the log.
     """
 
     def __init__(
@@ -289,36 +289,36 @@ class ApplicationPart(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Tell whether any process of it runs.
+        """Tell whether any of its processes runs.
 
         Raises:
-            STATE_UNKNOWN: If that cannot be told.
+            STATE_UNKNOWN: If this cannot be determined.
         """
 
     def is_at_rest(self) -> bool:
-        """Tell whether none runs, and none is about to by an order that was given."""
+        """Tell whether no process runs and no start is queued."""
         return not self.is_running()
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Tell whether it has run without an end since it was started or looked at first.
+        """Tell whether it has run without interruption since its start or the first check.
 
         Args:
-            since_last_check: Since the last look will do.
+            since_last_check: Consider only the time since the last check.
         """
         return self.is_running()
 
     def observe_state(self) -> ProcessState:
-        """Look once, with what the system knows of why it does not run."""
+        """Return its state, with the reason known to the system why it does not run."""
         return ProcessState(self.is_running())
 
     @abc.abstractmethod
     def request_stop(self, timeout_s: float) -> LazyText | None:
-        """Order the stop; return what went wrong with the order, None if nothing did."""
+        """Request the stop; return the problem of the request, None if there is none."""
 
     @abc.abstractmethod
     def request_start(self, timeout_s: float) -> None:
-        """Order the start.
+        """Request the start.
 
         Raises:
-            CommandError: If the order failed.
+            CommandError: If the request failed.
         """

@@ -1,4 +1,4 @@
-"""The application behind three commands of the site: start, stop, status."""
+"""Application controlled by three commands of the site: start, stop, status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OrderLock = Callable[[], contextlib.AbstractContextManager[int]]
 
 
 class CommandApplication(BaseApplication):
-    """Start, stop and status by commands; see ``ApplicationSettings`` for what they promise."""
+    """Application with commands for start, stop and status; contract in ``ApplicationSettings``."""
 
     def _make_part(
         self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
@@ -51,23 +51,23 @@ class CommandApplication(BaseApplication):
 
     def stop(self) -> None:
         """Stop every part."""
-        # An agent that was killed while it started something: not before that start has ended, too.
+        # Wait for a start command that a killed agent left running.
         with self._hold_order_lock():
             pass
         super().stop()
 
     @contextlib.contextmanager
     def _hold_order_lock(self) -> Iterator[int]:
-        """Hold the only right to order; what supervises a command holds it as long as that runs.
+        """Hold the lock for start and stop commands; a command's supervisor holds it while it runs.
 
         The lock is on a separate file beside the maintenance file. A lock on the directory would
-        not do: the agent holds the one of its state directory for a whole change, and the
-        maintenance file may lie there; and one directory may hold those of two applications.
+        not work: the agent holds that of its state directory for a whole change, and the
+        maintenance file may be there; and one directory may hold the files of two applications.
 
         Raises:
-            MAINTENANCE_FILE_STUCK: If nothing can be written there, so that the maintenance page
+            MAINTENANCE_FILE_STUCK: If no file can be written there, so that the maintenance page
                 cannot be shown either.
-            APPLICATION_COMMAND_RUNNING: If somebody else's order does not come to its end.
+            APPLICATION_COMMAND_RUNNING: If an earlier command does not end in time.
         """
         maintenance_file = self._settings.maintenance_file
         path = maintenance_file.with_name(f"{maintenance_file.name}.order")
@@ -108,10 +108,10 @@ class _CommandPart(ApplicationPart):
         self._alone = alone
 
     def is_running(self) -> bool:
-        """Tell whether any process of it runs.
+        """Tell whether any of its processes runs.
 
         Raises:
-            STATE_UNKNOWN: If the command says neither.
+            STATE_UNKNOWN: If the status command gives another answer.
         """
         look = partial(run_command, self._status, self._environment, STATUS_TIMEOUT_S)
         ended = run_checked(self._status, look)
@@ -124,12 +124,12 @@ class _CommandPart(ApplicationPart):
         return ended.status == EXIT_RUNNING
 
     def request_stop(self, timeout_s: float) -> LazyText | None:
-        """Order the stop."""
+        """Run the stop command."""
         ended = self._run_order(self._stop, timeout_s, AllowedLeftovers.ANYTHING)
         return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
-        """Order the start; of one that fails nothing is left."""
+        """Run the start command; if it fails, no process of it is left."""
         ended = self._run_order(self._start, timeout_s, AllowedLeftovers.DAEMONS)
         if ended.status != 0:
             raise CommandError(

@@ -1,8 +1,8 @@
-"""Health checks of the application from outside its process: one uncached request each time.
+"""Health checks of the application from outside its process, with uncached requests.
 
-Requests go to the configured address alone, without proxy or redirect, and so do the headers and
-the token. Each request has one deadline for everything, so that an application that answers a byte
-a second counts as one that does not answer.
+Requests, with their headers and the token, go only to the configured address, without proxy or
+redirect. Each request has one deadline for everything, so an application that sends a byte a second
+counts as one that does not answer.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class _NoAnswerError(Exception):
     """A request without a usable answer.
 
     Args:
-        template: The problem.
-        values: Of its places.
+        template: Template of the problem.
+        values: Its values.
     """
 
     def __init__(self, template: str, **values: object) -> None:
@@ -79,12 +79,12 @@ def _execute_command(argv: Sequence[str], timeout_s: float) -> CommandResult:
 
 
 class HealthProber:
-    """Asks the application how it is.
+    """Health check of the application.
 
     Args:
         settings: Address, fields and deadlines.
-        clock: Monotonic seconds, for the figures.
-        run: Runs the site's command that says the version, within so many seconds.
+        clock: Monotonic seconds, to measure durations.
+        run: Runs the site's version command within a number of seconds.
 
     Raises:
         HEALTH_SETTINGS_WRONG: If the address cannot be used.
@@ -114,7 +114,7 @@ class HealthProber:
         self._base = parts.path.rstrip("/")
 
     def check_health(self, expectation: HealthExpectation) -> HealthResult:
-        """Ask the main end point and every probe; never raises for an unhealthy application."""
+        """Query the main end point and every probe; never raises for an unhealthy application."""
         reported: dict[str, object] = {}
         answers: list[_HttpAnswer] = []
         ask_main = partial(self._check_main_endpoint, expectation.version, reported, answers)
@@ -140,17 +140,17 @@ class HealthProber:
         return True
 
     def load_credentials(self) -> RequestCredentials:
-        """Return what goes along with a request now.
+        """Return the headers for a request, read now.
 
         Raises:
-            ApplicationError: If the token of the configuration cannot be used.
+            ApplicationError: If the configured token cannot be used.
         """
         settings = self._settings
         scheme = settings.health_token_scheme or DEFAULT_AUTHORIZATION_SCHEME
         return load_request_credentials(settings.health_headers, settings.health_token_file, scheme)
 
     def request_status(self, path: str) -> int | LazyText:
-        """Ask once; return the status of the answer, or why there was none."""
+        """Send one request; return the HTTP status, or why there was no answer."""
         try:
             return self._send_request(path).status
         except _NoAnswerError as error:
@@ -172,7 +172,8 @@ class HealthProber:
         answers.append(answer)
         problems = [] if answer.status == 200 else [describe_status(answer.status)]
         if problems and settings.version_command:
-            return answer.refusal or problems[0]  # it says nothing of what is not well
+            # a body that is not parsed for a version tells nothing more
+            return answer.refusal or problems[0]
         try:
             fields = self._parse_fields(answer.body)
         except _NoAnswerError as error:
@@ -205,7 +206,7 @@ class HealthProber:
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
         late = threading.Event()
-        # The connection forgets its socket once the answer says that it will be closed.
+        # The connection drops its socket once the response announces that it will be closed.
         held: list[socket.socket] = []
 
         def end() -> None:
@@ -264,7 +265,7 @@ class HealthProber:
                 N_("'{command}' failed: {reason}"), command=argv[0], reason=reason
             ) from error
         reported = parse_version_output(ended.status, ended.output, self._settings.version_pattern)
-        # What else stands in the command may be nobody's business.
+        # The error names only the program, since its arguments may be confidential.
         if ended.status is None:
             raise _NoAnswerError(N_("'{command}' timed out"), command=argv[0])
         if reported is None:

@@ -1,8 +1,8 @@
-"""Headers of a health request, and the command that reports the version in its place.
+"""Headers of a health request, and the command that reports the version instead.
 
-The token is read from its file at each request, so that it can be renewed, and goes to the
-configured address alone. No error contains it, and it is removed from every response before anybody
-reads that. Light: ``ncen-updater status`` sends the same request as an upgrade.
+The token is read from its file at each request, so that it can be renewed, and is sent only to the
+configured address. No error contains it, and it is removed from every response before anything
+reads that. Light imports: ``ncen-updater status`` sends the same request as an upgrade.
 """
 
 from __future__ import annotations
@@ -27,50 +27,50 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.reported_version import extract_version
 
 DEFAULT_AUTHORIZATION_SCHEME = "Bearer"
-#: What of the output of a command is the version, where no pattern says.
+#: Default pattern of the version in a command's output: the first word.
 FIRST_WORD_PATTERN = r"(\S+)"
 MASK = "***"
-#: Statuses of an answer that is about who asks, and not about what is asked.
+#: HTTP statuses that concern the client and not the requested resource.
 REFUSAL_STATUSES = frozenset({401, 403})
-#: A token is one word of what may stand in a header; so nothing in it can end the header.
+#: A token is one word of characters allowed in a header, so it cannot end the header.
 TOKEN_PATTERN = re.compile(r"[!-~]{1,4000}")
 
 
 @dataclass(frozen=True)
 class RequestCredentials:
-    """Headers of a request, and what must not be told of them.
+    """Headers of a request, and the secret in them.
 
     Attributes:
-        headers: All that the site wants to be sent.
-        token: The secret among them; empty where there is none.
+        headers: All headers that the site configures.
+        token: The secret among them; empty if there is none.
     """
 
     headers: Mapping[str, str] = field(repr=False)
     token: str = field(default="", repr=False)
 
     def mask(self, body: bytes) -> bytes:
-        """Return an answer without the token, which some applications quote."""
+        """Return a response without the token, which some applications quote."""
         return body.replace(self.token.encode(), MASK.encode()) if self.token else body
 
     def mask_text(self, text: str) -> str:
-        """Return what went wrong without it."""
+        """Return an error text without the token."""
         return text.replace(self.token, MASK) if self.token else text
 
 
 def load_request_credentials(
     headers: Mapping[str, str] | None, token_file: Path | None, scheme: str
 ) -> RequestCredentials:
-    """Return what goes along with a request, with the token as it is now.
+    """Return the headers of a request, with the current token.
 
     Args:
-        headers: Of the configuration.
-        token_file: The file with the token alone; None where none is sent.
-        scheme: The word before it.
+        headers: The configured headers.
+        token_file: File that contains only the token; None if none is sent.
+        scheme: Authentication scheme, the word before the token.
 
     Raises:
         HEALTH_TOKEN_MISSING: If the file cannot be read.
         HEALTH_TOKEN_EXPOSED: If others may read it.
-        HEALTH_TOKEN_BAD: If something else than one token is in it.
+        HEALTH_TOKEN_BAD: If it does not contain exactly one token.
     """
     if token_file is None:
         return RequestCredentials(dict(headers or {}))
@@ -87,14 +87,14 @@ def load_request_credentials(
 
 
 def describe_status(status: int) -> LazyText:
-    """Return a problem that is the status of an answer; pure."""
+    """Describe an HTTP status as a problem; pure."""
     return LazyText(N_("HTTP status {detail}"), {"detail": status})
 
 
 def describe_refusal(status: int, credentials: RequestCredentials) -> LazyText | None:
-    """Return how an answer refuses what the site sends along; None where it does not; pure.
+    """Describe how a response refuses the site's credentials; None if it does not; pure.
 
-    The words name what to mend. Nothing of what was sent is in them.
+    The text names the settings to correct, and contains nothing that was sent.
     """
     sent = {
         "health_token_file": bool(credentials.token),
@@ -108,11 +108,11 @@ def describe_refusal(status: int, credentials: RequestCredentials) -> LazyText |
 
 
 def parse_version_output(status: int | None, output: str, pattern: str | None) -> str | None:
-    """Return the version that a command of the site printed; None where it said none; pure.
+    """Return the version that a command of the site printed; None if there is none; pure.
 
     Args:
-        status: How it ended.
-        output: What it printed.
-        pattern: Finds the version in it; its first word by default.
+        status: Its exit status.
+        output: Its output.
+        pattern: Pattern of the version; the first word by default.
     """
     return extract_version(output.encode(), pattern or FIRST_WORD_PATTERN) if status == 0 else None

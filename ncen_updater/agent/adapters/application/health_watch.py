@@ -1,4 +1,4 @@
-"""Watch the application after the commit: a pure verdict, and a thin loop around it."""
+"""Health checks over time, at the start and in the soak period: pure verdicts and thin loops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncen_updater.common.i18n import LazyText
 
 
 class SoakVerdict(StrEnum):
-    """What is known so far."""
+    """Verdict so far."""
 
     CONTINUE = "watch-on"
     PASSED = "good"
@@ -20,14 +20,14 @@ class SoakVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class SoakState:
-    """Looks so far.
+    """Counts of the checks so far.
 
     Attributes:
-        checks: All of them.
-        failures: The bad ones.
-        consecutive_failures: The bad ones since the last good one.
-        inconclusive: Whether the last one says nothing, since something else than the release is
-            away.
+        checks: All checks.
+        failures: Failed checks.
+        consecutive_failures: Failed checks since the last successful one.
+        inconclusive: Whether the last one gives no verdict, because something other than the
+            release is unavailable.
     """
 
     checks: int = 0
@@ -38,10 +38,13 @@ class SoakState:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """How a soak ended. Truthy when the release proved good.
+    """Result of a soak period. Truthy if the release passed.
 
     Attributes:
-        last: The last look; None where the soak had no time.
+        verdict: The verdict.
+        state: Counts of the checks.
+        last_health: The last check; None if there was no time for one.
+        seconds: Its duration in seconds.
     """
 
     verdict: SoakVerdict
@@ -54,7 +57,7 @@ class SoakResult:
 
 
 def count_check(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
-    """Count one look; one that says nothing is not counted, and ends a bad row."""
+    """Count one check; an inconclusive one is not counted, and ends a row of failures."""
     if unknown:
         return SoakState(state.checks, state.failures, inconclusive=True)
     return SoakState(
@@ -67,16 +70,17 @@ def count_check(state: SoakState, *, healthy: bool, unknown: bool = False) -> So
 def judge_soak(
     state: SoakState, *, elapsed_s: float, seconds: float, max_failures: int
 ) -> SoakVerdict:
-    """Say what the looks so far mean.
+    """Return the verdict on the checks so far.
 
-    A soak does not end well in the middle of a bad row: it is watched until the row ends or is long
-    enough to count as bad; nor on a look that says nothing.
+    A soak period is not passed within a row of failures: it continues until the row ends or is long
+    enough to count as failed. Nor is it passed on an inconclusive check.
 
     Args:
-        state: The looks so far.
-        elapsed_s: Seconds since the soak began, those before a restart of the agent included.
-        seconds: Length of the soak.
-        max_failures: So many bad looks in a row count as bad.
+        state: Counts of the checks so far.
+        elapsed_s: Seconds since the soak period began, including those before a restart of the
+            agent.
+        seconds: Length of the soak period.
+        max_failures: Number of failed checks in a row that counts as failed.
     """
     if state.consecutive_failures >= max_failures:
         return SoakVerdict.FAILED
@@ -97,20 +101,20 @@ def run_soak(
     is_inconclusive: Callable[[], bool] = lambda: False,
     is_confirmed: Callable[[], bool] = lambda: False,
 ) -> SoakResult:
-    """Watch until the verdict is known.
+    """Check until the verdict is known.
 
     Args:
-        check: Makes one look.
-        seconds: Length of the soak; 0 is over at once.
-        interval_s: Seconds between two looks.
-        max_failures: So many bad looks in a row count as bad.
+        check: Makes one check.
+        seconds: Length of the soak period; 0 ends at once.
+        interval_s: Seconds between two checks.
+        max_failures: Number of failed checks in a row that counts as failed.
         clock: Monotonic seconds.
-        wait: Waits so many seconds.
-        elapsed_s: Seconds of this soak that passed before the agent was restarted.
-        is_inconclusive: Asked after a bad look: whether it says nothing about the release. Time
-            that passes so does not count.
-        is_confirmed: Whether a person has confirmed the release meanwhile, which ends the soak
-            well.
+        wait: Waits for a number of seconds.
+        elapsed_s: Seconds of this soak period before the agent was restarted.
+        is_inconclusive: Called after a failed check; tells whether it gives no verdict on the
+            release. Such time does not count.
+        is_confirmed: Tells whether a person has confirmed the release, which ends the soak period
+            as passed.
     """
     begin = clock() - elapsed_s
     state, last = SoakState(), None
@@ -138,30 +142,30 @@ CONSECUTIVE_CHECKS = 2
 MAX_INTERVAL_S = 0.5
 
 
-# Between the first looks: users wait for each of them. From then on a tenth of the time so far,
-# so that a look adds no more than that to any start.
+# Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
+# time, so that a check adds no more than that to any start.
 MIN_INTERVAL_S = 0.05
 
 
 INTERVAL_SHARE = 0.1
 
 
-# From a good look to the one that proves it.
+# From the first successful check to the one that confirms it.
 CONFIRM_INTERVAL_S = 0.1
 
 
-# A release that fails in the same way from its first answer on: so many looks, over so many seconds
-# and such a share of the time that this application may take.
+# When a release that fails in the same way from its first answer on is given up: number of checks,
+# seconds, and share of the start's time-out.
 SAME_LOOKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
 
 
-# What is on its way, or what stands before it, says so by these.
+# HTTP statuses of an application that is still starting, or of the server in front of it.
 COMING = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
 class SameAnswer:
-    """One failing answer that is given again and again: what it is, how often, and since when."""
+    """A failing answer that is repeated: its problems, its start, and the number of checks."""
 
     problems: tuple[LazyText, ...]
     since: float
@@ -169,10 +173,10 @@ class SameAnswer:
 
 
 def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> SameAnswer | None:
-    """Say which failing answer is given again and again, after one more look. Pure.
+    """Return the repeated failing answer after one more check. Pure.
 
-    No answer, one that says that the application is on its way, and another one than before begin
-    again; so does a refusal, which says nothing of the release.
+    The count starts again without an answer, with an answer that the application is starting, or
+    with a different answer; also with refused credentials, which give no verdict on the release.
     """
     status = health.status or 0
     if health or health.credentials_refused or status < 500 or status in COMING:
@@ -183,7 +187,7 @@ def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> Same
 
 
 def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
-    """Tell whether waiting longer changes nothing. Pure."""
+    """Tell whether waiting longer is useless. Pure."""
     if same is None or same.looks < SAME_LOOKS:
         return False
     return at - same.since >= max(SAME_S, SAME_SHARE * timeout_s)
@@ -191,14 +195,14 @@ def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool
 
 @dataclass(frozen=True)
 class HealthWaitResult:
-    """What came of waiting. Truthy when the application became healthy.
+    """Result of waiting. Truthy if the application became healthy.
 
     Attributes:
-        health: The last look.
-        healthy: Whether enough looks in a row were good.
-        seconds: From the first look's begin to the last look's end.
-        checks: Number of looks.
-        same: The failing answer that ended the wait early, if one did.
+        health: The last check.
+        healthy: Whether enough checks in a row succeeded.
+        seconds: From the beginning of the first check to the end of the last.
+        checks: Number of checks.
+        same: The failing answer that ended the wait early, if any.
     """
 
     health: HealthResult
@@ -223,22 +227,23 @@ def wait_until_healthy(
     is_hopeless: Callable[[HealthResult], bool] = lambda _health: False,
     patient: bool = True,
 ) -> HealthWaitResult:
-    """Look again and again until enough looks in a row were good, or time is up.
+    """Check repeatedly until enough checks in a row succeed, or the time is over.
 
-    The first good look may be the last breath of an application that is about to fall over; hence
-    more than one is needed. The looks are close to each other at first, since users wait; who
-    falls over later is seen by the soak. At least one look is made, however short the time.
+    The first successful check may be the last answer of an application that is about to fail, so
+    more than one is needed. The first checks follow each other closely, since users wait; a later
+    failure is noticed in the soak period. At least one check is made, however short the time.
 
     Args:
-        check: Makes one look.
-        timeout_s: Seconds after which no further look is begun.
+        check: Makes one check.
+        timeout_s: Seconds after which no further check is begun.
         clock: Monotonic seconds.
-        wait: Waits so many seconds.
-        consecutive_checks: Good looks in a row.
-        interval_s: Longest time between two looks, seconds.
-        first_s: Shortest.
-        is_hopeless: Asked after a bad look whether waiting longer makes no sense.
-        patient: Whether an answer that fails in the same way each time is waited for to the end.
+        wait: Waits for a number of seconds.
+        consecutive_checks: Required number of successful checks in a row.
+        interval_s: Longest interval between two checks, in seconds.
+        first_s: Shortest interval.
+        is_hopeless: Called after a failed check; tells whether waiting longer is useless.
+        patient: Whether to wait until the end even if the application fails in the same way each
+            time.
     """
     begin = clock()
     good = looks = 0

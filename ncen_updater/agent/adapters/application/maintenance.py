@@ -1,7 +1,7 @@
-"""The maintenance page: a file whose presence keeps users out.
+"""Maintenance file: while it exists, the web server shows the maintenance page.
 
-The web server in front looks for it at every request, so the maintenance page stays as it is
-through crashes and restarts of everything else. Its content is for the page and for people.
+The web server in front checks for it at every request, so the maintenance page survives crashes and
+restarts of everything else. The content is for the page and for people.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MaintenanceNote:
-    """Why the maintenance page is on.
+    """Reason why the maintenance page is on.
 
     Attributes:
-        reason: In plain words, for the maintenance page.
+        reason: Text for the maintenance page.
         change: Id of the change.
-        version: Release that the site is going to.
+        version: Target release of the change.
     """
 
     reason: str = "The application is being upgraded."
@@ -42,11 +42,11 @@ def _get_utc_now() -> datetime:
 
 
 class MaintenanceFile:
-    """The file and what is written into it.
+    """The maintenance file and its content.
 
     Args:
         path: The file.
-        note: Asked for the reason each time the maintenance page is on.
+        note: Returns the reason; called whenever the maintenance page is switched on.
         now: The wall clock, for ``since``.
     """
 
@@ -61,7 +61,7 @@ class MaintenanceFile:
         self._now = now
 
     def write(self) -> None:
-        """Write the file; the time since when stays that of the first writing.
+        """Write the file; its start time stays that of the first write.
 
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be written.
@@ -70,7 +70,7 @@ class MaintenanceFile:
             since = self._read_since() or self._now().isoformat(timespec="seconds")
             content = {"since": since, **asdict(self._note())}
             with durable.open_for_replace(self._path) as stream:
-                # The web server and the application read it, whatever the agent's mask.
+                # Readable for web server and application, whatever the agent's umask.
                 os.fchmod(stream.fileno(), 0o644)
                 stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
         except OSError as error:
@@ -94,10 +94,10 @@ class MaintenanceFile:
         logger.info("maintenance page off")
 
     def exists(self) -> bool:
-        """Tell whether the file is there, whatever is in it.
+        """Tell whether the file exists, whatever its content.
 
         Raises:
-            MAINTENANCE_FILE_STUCK: If that cannot be seen.
+            MAINTENANCE_FILE_STUCK: If this cannot be determined.
         """
         try:
             self._path.lstat()
@@ -110,9 +110,9 @@ class MaintenanceFile:
         return True
 
     def read_change(self) -> str:
-        """Return the id of the change named in the maintenance file.
+        """Return the id of the change in the maintenance file.
 
-        Empty where there is no file, or it names no change.
+        Empty if there is no file, or it names no change.
 
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be read.

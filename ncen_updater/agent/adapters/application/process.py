@@ -1,6 +1,6 @@
-"""Run one command to its end: its own session, a deadline, and a bounded tail of what it said.
+"""Run a command in its own session, with a deadline and a limited tail of its output.
 
-Processes that the command starts may live on. The output goes to an unnamed file and not to a pipe,
+Processes that the command starts may continue. The output goes to an unnamed file, not to a pipe,
 so that a daemon that inherited it neither delays the agent nor dies of a broken pipe.
 """
 
@@ -35,11 +35,11 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
-        status: Exit status; negative for a signal; None when it was killed at its deadline.
-        output: The end of what it wrote, both streams together.
+        status: Exit status; negative for a signal; None if it was killed at its deadline.
+        output: The end of its output, both streams together.
     """
 
     status: int | None
@@ -47,10 +47,10 @@ class CommandResult:
 
 
 def build_minimal_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what a command inherits: where programs are, who we are, language and time zone.
+    """Return the minimal environment of a command: PATH, user, locale and time zone.
 
     Args:
-        environment: Variables to take from; the process's own by default.
+        environment: Variables to take from; those of this process by default.
     """
     own = os.environ if environment is None else environment
     return {
@@ -62,7 +62,7 @@ def build_minimal_environment(environment: Mapping[str, str] | None = None) -> d
 def run_command(
     argv: Sequence[str], environment: Mapping[str, str], timeout_s: float
 ) -> CommandResult:
-    """Run a command in a session of its own and wait for it, not for what it starts.
+    """Run a command in its own session and wait for it, but not for the processes it starts.
 
     Args:
         argv: Program and arguments; no shell.
@@ -94,7 +94,7 @@ def run_command(
 
 
 def _ends_in_time(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for the end of a process, without looking again and again."""
+    """Wait for the end of a process, without polling."""
     ended = os.pidfd_open(process.pid)
     try:
         watch = select.poll()
@@ -113,15 +113,15 @@ def run_supervised(
     lock_fd: int = -1,
     become: tuple[int, int] | None = None,
 ) -> CommandResult:
-    """Run a command that changes something; it ends when we end, with all that came of it.
+    """Run a command with effects; if this process ends, all processes of the command end, too.
 
     Args:
         argv: Program and arguments; no shell.
         environment: All variables.
-        timeout_s: Seconds after which all of it is killed.
-        leftovers: What may be left of it when it ended by itself.
-        lock_fd: A descriptor that is held open as long as anything of it is at work.
-        become: User and group that it has instead of ours; its program is an absolute path then.
+        timeout_s: Seconds after which all its processes are killed.
+        leftovers: Processes that may remain when it ends on its own.
+        lock_fd: A descriptor that stays open as long as any of its processes runs.
+        become: User and group as which it runs; its program must then be an absolute path.
 
     Raises:
         OSError: If it cannot be started.
@@ -140,7 +140,7 @@ def run_supervised(
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    # The leader has not been waited for, so the number still stands for its group.
+    # The leader has not been waited for, so its pid still identifies the group.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,7 +1,7 @@
 """The only caller of ``systemctl``; it repeats a call while the service manager re-executes.
 
-An update of the systemd package does that (``systemctl daemon-reexec``), and every call fails
-meanwhile, which says nothing about any unit. All calls here may be repeated: queries, and
+An update of the systemd package re-executes the manager (``systemctl daemon-reexec``). Every call
+fails meanwhile, which says nothing about any unit. All calls here may be repeated: queries, and
 idempotent commands.
 """
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from ncen_updater.agent.adapters.application.process import CommandResult, run_command
 from ncen_updater.agent.policy.restart_policy import ProcessState
 
-#: What it says of its connection; of a unit it says none of these.
+#: Messages about the connection to the manager; none of them is about a unit.
 AWAY = re.compile(
     "Failed to connect to|not connected|Connection (re|is closed|terminated)|disconnected"
 )
@@ -23,7 +23,7 @@ PATIENCE_S, AGAIN_S = 10.0, 0.2
 
 
 def is_manager_away(ended: CommandResult) -> bool:
-    """Tell whether an answer is none of the service manager, which nobody reached. Pure."""
+    """Tell whether a call did not reach the service manager. Pure."""
     return bool(ended.status) and AWAY.search(ended.output) is not None
 
 
@@ -35,14 +35,14 @@ def run_systemctl(
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
 ) -> CommandResult:
-    """Run it, or another program; again for ten seconds at most where the manager was not reached.
+    """Run ``systemctl``, or another program; retry for ten seconds if the manager is not reached.
 
     Args:
         argv: ``systemctl`` and its arguments.
         environment: All variables.
-        timeout_s: Seconds after which it is ended; the repeats are within them.
+        timeout_s: Time limit in seconds, including the retries.
         clock: Monotonic seconds.
-        wait: Waits so many seconds.
+        wait: Waits for a number of seconds.
 
     Raises:
         OSError: If it cannot be started.
@@ -66,7 +66,7 @@ ACTIVE_STATES = frozenset(
 )
 
 
-#: How the file of a unit looks that the system starts with the machine.
+#: Unit file states in which the system starts a unit at boot.
 ENABLED_STATES = frozenset(
     {"enabled", "enabled-runtime", "static", "linked", "indirect", "alias", "generated"}
 )
@@ -80,16 +80,17 @@ UNIT_PROPERTIES = ",".join(f"{name}TimestampMonotonic" for name in TIMES) + (
 )
 
 
-#: Statuses with which programs end that were told to, SIGINT and SIGTERM, though systemd then calls
-#: the unit failed unless its SuccessExitStatus= has them; runtimes of Java end so.
+#: Exit statuses of programs, such as Java runtimes, that were stopped by SIGINT or SIGTERM; systemd
+#: calls the unit failed unless its SuccessExitStatus= lists them.
 STOP_EXIT_STATUSES = frozenset({"130", "143"})
 
 
 def seen_of(facts: Mapping[str, str]) -> ProcessState:
-    """Say what the properties tell. A unit whose start was given up was never active.
+    """Return the state of a unit from its properties.
 
-    What is told to end leaves its active state first; what ends by itself is dead before that. What
-    is active without a program (RemainAfterExit=) was that when it became so.
+    A unit whose start was given up was never active. A unit that is stopped leaves its active state
+    before its process ends; if it ends on its own, the process ends first. An active unit without a
+    process (RemainAfterExit=) had none when it became active.
     """
     times = (int(facts.get(f"{name}TimestampMonotonic") or 0) for name in TIMES)
     changed, began, entered, left, dead = times
@@ -107,6 +108,6 @@ def seen_of(facts: Mapping[str, str]) -> ProcessState:
 
 
 def _to_wall_time(monotonic_us: int) -> datetime:
-    """Return the time of day of an instant that systemd gives since the start of the machine."""
+    """Return the wall-clock time of an instant that systemd gives as time since boot."""
     ago = time.clock_gettime(time.CLOCK_MONOTONIC) - monotonic_us / 1e6
     return (datetime.now(UTC) - timedelta(seconds=max(0.0, ago))).replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""The application as one systemd unit or several."""
+"""Application as one or several systemd units."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import STATE_UNKNOWN
 
-#: Where programs lie that belong to no release.
+#: Directories of programs that belong to no release.
 _SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
 PATH_PATTERN = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
-#: What a shell makes its directory.
+#: Directory to which a shell command changes.
 _CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
 
 
 @dataclass(frozen=True)
 class UnitCommands:
-    """What a unit starts.
+    """Commands and settings of a unit.
 
     Attributes:
         start: Each ``ExecStart``.
-        working: ``WorkingDirectory``; empty where there is none.
-        others: The values of every other setting.
+        working: ``WorkingDirectory``; empty if there is none.
+        others: Values of all other settings.
     """
 
     start: tuple[str, ...]
@@ -54,7 +54,7 @@ class UnitCommands:
     others: tuple[str, ...] = ()
 
     def find_installation(self) -> str:
-        """Return the directory in which the application is installed; empty where that is open."""
+        """Return the directory in which the application is installed; empty if unknown."""
         everything = PATH_PATTERN.findall(self.start[0])
         paths = [path for path in everything if not path.startswith(_SYSTEM)]
         if not paths:
@@ -90,7 +90,7 @@ def parse_unit(text: str) -> UnitCommands:
 
 
 def names_path_below(value: str, directory: str) -> bool:
-    """Tell whether a setting names a directory or a path in it."""
+    """Tell whether a setting contains a directory or a path below it."""
     return any(
         PurePosixPath(path).is_relative_to(directory) for path in PATH_PATTERN.findall(value)
     )
@@ -99,7 +99,7 @@ def names_path_below(value: str, directory: str) -> bool:
 def find_outside_installation(text: str, current: str) -> str:
     """Return the directory from which a unit starts the application instead of ``current``.
 
-    Empty where it starts from ``current``, or where that cannot be told.
+    Empty if it starts from ``current``, or if this cannot be determined.
     """
     found = parse_unit(text)
     if len(found.start) != 1 or any(
@@ -115,15 +115,15 @@ STABLE_STATES = frozenset({"active", "reloading", "refreshing"})
 
 
 class SystemdApplication(BaseApplication):
-    """Start, stop and state by ``systemctl``.
+    """Application controlled by ``systemctl``.
 
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        make_note: Asked why the maintenance page is on.
-        environment: What ``systemctl`` inherits.
+        make_note: Returns why the maintenance page is on.
+        environment: Environment of ``systemctl``.
         clock: Monotonic seconds.
-        wait: Waits so many seconds.
+        wait: Waits for a number of seconds.
         systemctl: The program.
     """
 
@@ -185,17 +185,17 @@ class _SystemdUnit(ApplicationPart):
 
     @property
     def unit(self) -> str:
-        """Its name."""
+        """Return the name of the unit."""
         return self._unit
 
     def find_outside_installation(self, current: Path) -> str:
-        """Return the directory from which it starts instead of ``current``; empty without one."""
+        """Return the directory from which it starts instead of ``current``, or an empty text."""
         argv = self._build_argv("cat", "--no-pager")
         ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
         return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
 
     def is_running(self) -> bool:
-        """Return whether the unit has processes, or is starting or stopping.
+        """Tell whether the unit has processes, or is starting or stopping.
 
         Raises:
             STATE_UNKNOWN: If systemd does not know the unit or gives no clear answer.
@@ -203,16 +203,16 @@ class _SystemdUnit(ApplicationPart):
         return self._read_properties()["ActiveState"] in ACTIVE_STATES
 
     def observe_state(self) -> ProcessState:
-        """Look once."""
+        """Return the state of the unit."""
         return seen_of(self._read_properties())
 
     def is_at_rest(self) -> bool:
-        """Tell whether it neither runs nor waits in systemd's queue, which outlives the agent."""
+        """Tell whether it neither runs nor is queued in systemd; the queue outlives the agent."""
         facts = self._read_properties()
         return facts["ActiveState"] not in ACTIVE_STATES and facts.get("Job", "") in ("", "0")
 
     def why_down(self) -> LazyText:
-        """Say how it ended, or which unit that it needs failed, so that it did not even start."""
+        """Describe how it ended, or which failed dependency kept it from starting."""
         facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
         asked = (self._systemctl, "is-failed", "--", *needed)
@@ -224,10 +224,10 @@ class _SystemdUnit(ApplicationPart):
         return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Tell whether it is up, and systemd did not have to start it again since the first look.
+        """Tell whether it is active, and systemd has not restarted it since the first check.
 
-        A worker that dies at each start is up for an instant each time. One that ended once while
-        users work, and has run since, is no longer bad at the next look.
+        A process that dies at each start is active for an instant each time. One that ended once
+        while users work, and has run since, is accepted at the next check.
         """
         facts = self._read_properties()
         restarts = facts.get("NRestarts", "0")
@@ -255,18 +255,19 @@ class _SystemdUnit(ApplicationPart):
         )
 
     def request_stop(self, timeout_s: float) -> LazyText | None:
-        """Order the stop; a start that waits in the queue is withdrawn by that."""
+        """Request the stop; this also cancels a queued start."""
         ended = self._run_systemctl(self._build_argv("stop"), timeout_s)
         return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
-        """Order the start."""
-        # A unit that failed too often is refused for a while; this start is not one of those.
+        """Request the start."""
+        # systemd refuses to start a unit that failed too often; the limit must not affect this
+        # start.
         if self._read_properties()["ActiveState"] == "failed":
             self._run_order(self._build_argv("reset-failed"))
-        # Whether it came up is for the health to say, with its own deadline.
+        # The health check decides whether it came up, with its own deadline.
         self._run_order(self._build_argv("start", "--no-block"))
-        self._restarts = "0"  # systemd counts from the last start that was ordered
+        self._restarts = "0"  # systemd counts restarts from the last requested start
 
     def _run_order(self, argv: Sequence[str]) -> None:
         ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)

@@ -1,6 +1,6 @@
-"""The databases of a site: copied, migrated, cut over and taken back as one set.
+"""The databases of a site, copied, migrated, cut over and reverted together.
 
-One package an engine, each a line of ``engines``, behind :class:`base.DatabaseEngine`; the
-migrations themselves are run by ``migrations/`` for all. This room knows nothing of the network,
-of releases on offer, or of the application.
+Each engine has a package, listed in ``engines``, behind :class:`base.DatabaseEngine`;
+``migrations/`` runs the migrations for all of them. This package does not access the network,
+releases on offer, or the application.
 """

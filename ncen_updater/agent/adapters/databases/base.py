@@ -1,13 +1,13 @@
-"""Interface that the upgrade engine needs of a database engine; a third one implements this alone.
+"""Interface between the upgrade engine and a database engine; another engine implements only this.
 
-Roles, which all databases of a site change together: *live* is what the application opens; a
-*candidate* (``<name>__next_<change>``) is a copy on its way to become live; a *previous*
-(``<name>__prev_<change>``) is what was live before the cut-over of that change, frozen. A change
-that leaves the databases *as they are* (``ChangeRef.no_copy``) makes no copy: its cut-over writes
-the marker into the live set, in one act, and its rollback removes it.
+All databases of a site change their role together. The *live* database is the one that the
+application opens. A *candidate* (``<name>__next_<change>``) is a copy that will become live. A
+*previous* database (``<name>__prev_<change>``) was live before the cut-over of that change, and is
+frozen. A change that leaves the databases unchanged (``ChangeRef.no_copy``) makes no copy: its
+cut-over writes the marker into the live databases in one transaction, and its rollback removes it.
 
-Every operation is idempotent: called again after a crash at any instant, with the same arguments,
-it ends in the same state. Operations raise; they never report failure by a value.
+Every operation is idempotent: called again with the same arguments after a crash at any instant, it
+ends in the same state. Operations raise; they never report a failure by a return value.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from ncen_updater.formats.manifest import (
 
 
 class DatabaseRole(StrEnum):
-    """What a database that is not live is to a change."""
+    """Role of a database that is not live."""
 
     CANDIDATE = "candidate"
     PREVIOUS = "previous"
 
 
 class MigrationDirection(StrEnum):
-    """Which file of a migration runs."""
+    """Direction of a migration, and so the file that runs."""
 
     UP = "up"
     DOWN = "down"
@@ -54,16 +54,16 @@ class MigrationDirection(StrEnum):
 
 @dataclass(frozen=True)
 class ChangeRef:
-    """What an engine needs to know of a change.
+    """Reference to a change, with the data that an engine needs.
 
     Attributes:
         id: Eight characters a-z and 2-7; part of database names.
-        generation: The number that the databases carry after this change's cut-over.
-        release: Version that the databases belong to after the cut-over.
-        retained_from: Id of an earlier change whose *previous* databases are copied instead of the
-            live ones (a rollback to what was kept); None for the live ones.
-        no_copy: Whether the live databases go to the other release as they are: nothing is copied,
-            nothing migrated, and there are neither candidates nor previous ones.
+        generation: Number that the databases carry after this change's cut-over.
+        release: Version of the databases after the cut-over.
+        retained_from: Id of the earlier change whose *previous* databases are copied (a rollback to
+            previous databases); None to copy the live ones.
+        no_copy: Whether the live databases are used unchanged by the other release: nothing is
+            copied or migrated, and there are neither candidates nor previous databases.
     """
 
     id: str
@@ -77,20 +77,20 @@ class ChangeRef:
         return CandidateDatabase(name, self)
 
     def get_previous(self, name: str) -> PreviousDatabase:
-        """Return the reference to the previous database, which was live before the cut-over."""
+        """Return the reference to the previous database of this change."""
         return PreviousDatabase(name, self)
 
 
 @dataclass(frozen=True)
 class LiveDatabase:
-    """The live database of a name."""
+    """Reference to a live database."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class CandidateDatabase:
-    """What is on its way to become live by a change."""
+    """Reference to a candidate of a change."""
 
     role: ClassVar[DatabaseRole] = DatabaseRole.CANDIDATE
     name: str
@@ -99,21 +99,21 @@ class CandidateDatabase:
 
 @dataclass(frozen=True)
 class PreviousDatabase:
-    """What was live before the cut-over of a change."""
+    """Reference to a database that was live before the cut-over of a change."""
 
     role: ClassVar[DatabaseRole] = DatabaseRole.PREVIOUS
     name: str
     change: ChangeRef
 
 
-#: One database, and what finds it by its logical name: ``LiveDatabase`` or ``change.candidate``.
+#: One database, and a function from logical name to database, such as ``LiveDatabase``.
 DatabaseRef = LiveDatabase | CandidateDatabase | PreviousDatabase
 DatabaseSelector = Callable[[str], DatabaseRef]
 
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """Facts of one live database, read without changing anything.
+    """Facts of one live database.
 
     Attributes:
         name: Logical name, as in the manifest.
@@ -130,7 +130,7 @@ class DatabaseFacts:
 
 @dataclass(frozen=True)
 class SpaceNeed:
-    """Bytes that copies of the live databases need at a place, and those that are free there."""
+    """Bytes that copies of the live databases need in a directory, and the free bytes there."""
 
     path: str
     needed_bytes: int
@@ -139,34 +139,34 @@ class SpaceNeed:
 
 @dataclass(frozen=True)
 class DatabaseMarker(JsonRecord):
-    """What the catalogue says of the live set; written in the transaction of the cut-over."""
+    """Marker of the live databases in the catalogue; written in the transaction of the cut-over."""
 
     release: str
     generation: int
     change: str
 
     def __str__(self) -> str:
-        """Show release and generation, as an error quotes them."""
+        """Return release and generation in the form for errors."""
         return f"{self.release} ({self.generation})"
 
 
 @dataclass(frozen=True)
 class ChangeEvidence:
-    """What exists for a change, seen in the catalogue; the recovery table reads nothing else.
+    """State of a change in the catalogue; the only database facts that recovery uses.
 
     Attributes:
         is_cut_over: Whether the cut-over transaction of this change has committed and was not
-            undone.
+            reverted.
         fenced: Whether the live databases refuse sessions.
-        candidates: Logical names whose candidate exists, whole or not.
-        previous: Logical names whose previous of this change exists.
-        missing: The live databases that are not there, as an administrator knows them.
-        closed: Those that refuse sessions.
-        shut: Those into which none of the application's roles may log in, with these roles; asked
-            for only where there is no change.
-        fenced_by: Ids of the changes whose fence is written down, whether it stands or not.
-        committed: Whether the databases say that this change was committed.
-        superseded: Whether the live set was brought by a later change.
+        candidates: Logical names whose candidate exists, complete or not.
+        previous: Logical names whose previous database of this change exists.
+        missing: Missing live databases, by the names that an administrator knows.
+        closed: Live databases that refuse sessions.
+        shut: Live databases into which none of the application's roles may log in, with these
+            roles; read only if no change is given.
+        fenced_by: Ids of the changes with a recorded fence, in force or not.
+        committed: Whether the databases record that this change was committed.
+        superseded: Whether a later change installed the live databases.
     """
 
     is_cut_over: bool
@@ -183,10 +183,10 @@ class ChangeEvidence:
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """How each database will be copied; goes into the journal before the first byte is copied.
+    """Copy method of each database; journaled before the first byte is copied.
 
     Attributes:
-        copies: JSON-able, by logical name: engine-specific facts such as object id, method, size.
+        copies: Engine-specific facts for JSON, by logical name, such as object id, method, size.
     """
 
     copies: Mapping[str, Mapping[str, object]]
@@ -194,7 +194,7 @@ class CopyPlan:
 
 @dataclass(frozen=True)
 class TableDigest:
-    """Rows of a table: their number and a digest that does not depend on their order."""
+    """Number of rows of a table and a digest of them, independent of their order."""
 
     rows: int
     digest: str
@@ -202,7 +202,7 @@ class TableDigest:
 
 @dataclass(frozen=True)
 class AppliedMigration:
-    """One row of the ledger inside a database."""
+    """One row of the migration ledger of a database."""
 
     id: str
     direction: MigrationDirection
@@ -214,7 +214,7 @@ class AppliedMigration:
 
 @dataclass(frozen=True)
 class SqlMigration:
-    """A migration with its files resolved in a verified slot."""
+    """A migration with the paths of its files in a verified slot."""
 
     migration: Migration
     up: Path
@@ -227,13 +227,14 @@ class SqlMigration:
 
 @dataclass(frozen=True)
 class MigrationSet:
-    """All migrations that lead to one release, as they lie in a verified slot.
+    """All migrations up to one release, in a verified slot.
 
     Attributes:
-        databases: By logical name, in order, from the first release on.
-        command: The application's own migrator, instead of files.
-        slot: Directory of the release that holds the files.
-        compatibility: What the release says of databases of others.
+        release: Version of the release.
+        slot: Directory of the release, with the files.
+        databases: Migrations by logical name, in order, from the first release on.
+        migrator: The application's own migrator, instead of files.
+        compatibility: Declared compatibility with the databases of other releases.
     """
 
     release: str
@@ -244,13 +245,13 @@ class MigrationSet:
 
     @property
     def contract_program(self) -> DatabaseProgram | None:
-        """Return what brings the application's own migrations to their end once users are in."""
+        """Return the contract program, which completes the migrations after the soak period."""
         return self.migrator.contract if self.migrator is not None else None
 
 
 @dataclass(frozen=True)
 class PlannedMigration:
-    """One file that will run."""
+    """One migration file that will run."""
 
     database: str
     direction: MigrationDirection
@@ -262,11 +263,12 @@ class PlannedMigration:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """What :meth:`DatabaseEngine.migrate` will run, in order; empty for a command migrator.
+    """Steps that :meth:`DatabaseEngine.migrate` will run, in order; empty for a migrator.
 
     Attributes:
-        irreversible: (database, migration id, reason) of every migration in the range that has no
-            down migration; never empty for a command migrator.
+        steps: The steps.
+        irreversible: (database, migration id, reason) of every migration in the range without a
+            down migration; never empty for a migrator.
     """
 
     steps: tuple[PlannedMigration, ...]
@@ -275,11 +277,13 @@ class MigrationPlan:
 
 @dataclass(frozen=True)
 class MigratorUser:
-    """The user that a migrator has instead of root.
+    """User as which a migrator runs, instead of root.
 
     Attributes:
-        name: For people, and for the program.
-        home: Its directory.
+        name: User name, for messages and the environment.
+        uid: User id.
+        gid: Group id.
+        home: Home directory.
     """
 
     name: str
@@ -289,30 +293,30 @@ class MigratorUser:
 
 
 class DatabaseEngine(abc.ABC):
-    """All databases of a site in one engine. See the module for the contract."""
+    """All databases of a site in one engine. The contract is in the module's docstring."""
 
-    engine_name: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
-    #: Whether a program may work on live databases while the application does.
+    engine_name: ClassVar[str]  # a key of .engines.ENGINES; replaces {engine} in manifests
+    #: Whether a program may change live databases while the application uses them.
     supports_online_programs: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
     def names(self) -> tuple[str, ...]:
-        """Logical names, in the order of the configuration."""
+        """Return the logical names, in the order of the configuration."""
 
-    # ---- facts: nothing is written -------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     @abc.abstractmethod
     def read_version(self) -> str:
-        """Version of the server or library, as PEP 440 text."""
+        """Return the version of server or library, in the form of PEP 440."""
 
     @abc.abstractmethod
     def describe_databases(self) -> tuple[DatabaseFacts, ...]:
-        """Facts of each live database."""
+        """Return the facts of each live database."""
 
     @abc.abstractmethod
     def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
-        """Measure the disks that copies would go to, as far as they can be seen from here."""
+        """Measure needed and free bytes where copies would be written, as far as visible."""
 
     @abc.abstractmethod
     def find_blockers(
@@ -322,42 +326,44 @@ class DatabaseEngine(abc.ABC):
         application_stopped: bool,
         other_bytes: Callable[[Path], int] = lambda _: 0,
     ) -> tuple[Finding, ...]:
-        """Return what would stop this change, each with its remedy and figures.
+        """Return findings that would block this change, each with its remedy and figures.
 
         Args:
-            change: The change that is planned.
-            application_stopped: Whether it is stopped: then sessions of others count, too.
-            other_bytes: Bytes that the change needs beside the copies on the disk of a path.
+            change: The planned change.
+            application_stopped: Whether the application is stopped; then foreign sessions block,
+                too.
+            other_bytes: Returns the bytes that the change needs besides the copies on the file
+                system of a path.
         """
 
     def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:
-        """Find ways by which the application's rights in the databases lead to the agent's rights.
+        """Find ways to gain the agent's rights with the application's rights in the databases.
 
-        They do not block a rollback.
+        These findings do not block a rollback.
 
         Args:
             for_rehearsal: Whether a rehearsal follows, for which more findings may block.
 
         Raises:
-            DatabaseError: If the application itself could not log in any more at its next start.
+            DatabaseError: If the application could not log in at its next start.
         """
         del for_rehearsal
         return ()
 
     @abc.abstractmethod
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """Return what exists for a change, whatever a crash left; for None, of the live set."""
+        """Return the state of a change in the catalogue; for None, of the live databases."""
 
     def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
-        """Refuse where a live database is missing, or refuses sessions.
+        """Refuse if a live database is missing or refuses sessions.
 
         Args:
-            opened: False where the change itself has closed them.
-            entered: Whether the application has to be able to log in, too.
+            opened: False if the change itself has closed them.
+            entered: Whether the application must be able to log in, too.
 
         Raises:
-            DatabaseUnreachableError: One is missing.
-            DatabaseError: One is closed, or shut to the application's roles.
+            DatabaseUnreachableError: A database is missing.
+            DatabaseError: A database is closed, or refuses the application's roles.
         """
         seen = self.read_evidence(None)
         if seen.missing:
@@ -370,30 +376,30 @@ class DatabaseEngine(abc.ABC):
             raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
 
     def sessions(self) -> tuple[str, ...]:
-        """Return whose sessions in the live set a fence would end, in the words of the engine."""
+        """Return descriptions of the sessions in the live databases that a fence would end."""
         return ()
 
     def list_replaced(self) -> tuple[str, ...]:
-        """Live databases that somebody put in the place of those that a change had closed."""
+        """Return live databases that somebody created in place of those closed by a change."""
         return ()
 
     def is_accepting_connections(self) -> bool:
-        """Tell whether the server takes sessions now; it is not asked for any. Files always do."""
+        """Tell whether the server accepts connections now, without opening one. Files always do."""
         return True
 
     @abc.abstractmethod
     def measure_free_bytes(self) -> dict[Path, int]:
-        """Bytes that may still be written by place, of each disk that the live databases lie on.
+        """Return the writable bytes by directory, for each file system of the live databases.
 
-        Those of another machine are not seen.
+        File systems of another machine are left out.
 
         Raises:
-            DatabaseError: If the databases cannot be asked where they lie.
-            OSError: If such a disk cannot be looked at.
+            DatabaseError: If the databases do not report their directories.
+            OSError: If a file system cannot be inspected.
         """
 
     def require_dump_programs(self) -> None:  # noqa: B027 - files need none
-        """Refuse where programs that a rehearsal copies with do not fit the server.
+        """Refuse if the dump programs of a rehearsal do not match the server.
 
         Raises:
             DatabaseError: If so.
@@ -401,24 +407,24 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_marker(self) -> DatabaseMarker | None:
-        """Return the marker of the live set; None where no agent ever cut over.
+        """Return the marker of the live databases; None if no agent ever cut over.
 
-        Where one part of the marker was lost (a comment, a record file) and the others agree, these
-        count; :meth:`repair_marker` writes it again.
+        If one part of the marker is lost (a comment, a record file) and the others agree, they
+        count; :meth:`repair_marker` restores the lost part.
 
         Raises:
-            DatabaseError: If the databases of the set disagree.
+            DatabaseError: If the databases disagree.
         """
 
     @abc.abstractmethod
     def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
-        """Return every (change id, role, logical name) of candidate or previous that exists."""
+        """Return (change id, role, logical name) of every candidate or previous database."""
 
     @abc.abstractmethod
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
-        """Return the ledger of a database, oldest first; empty where there is none.
+        """Return the ledger of a database, oldest row first; empty if there is none.
 
-        The ledger of a live database in a fenced set cannot be read; read its candidate's.
+        The ledger of a live database cannot be read while it is fenced; read its candidate's.
         """
 
     @abc.abstractmethod
@@ -429,177 +435,183 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
-        """Digest of every user table, without the agent's own tables."""
+        """Return a digest of every table, without the agent's own tables."""
 
     @abc.abstractmethod
     def read_schema(self, database: DatabaseRef) -> SchemaDigest:
-        """Digests of the schema, of the whole and by kind: see :mod:`.schema`.
+        """Return digests of the schema, whole and by kind: see :mod:`.schema`.
 
         Independent of column order, of the agent's own tables and of parked rows.
         """
 
     def compute_fingerprint(self, database: DatabaseRef) -> str:
-        """Digest of the whole schema: tables, columns, types, keys, indexes, views, code."""
+        """Return a digest of the schema: tables, columns, types, keys, indexes, views, code."""
         return self.read_schema(database).fingerprint
 
     @abc.abstractmethod
     def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
+        """Count the rows that a rollback to previous databases would lose: database, table, count.
 
-        What a rollback to the previous databases would lose. An engine that cannot tell since when
-        a row is there compares the live set with the kept one, by key; then the rows that the
-        release itself made or changed are in the count, the caller takes out what was counted at
-        the cut-over, and a change to one of them is not seen. Rows that were deleted since are not
-        counted. Tables with no loss are left out.
+        These are the rows entered or changed since the cut-over of ``change.retained_from``. An
+        engine that does not know the age of a row compares live and previous databases by key; then
+        the count includes rows that the release itself wrote, which the caller subtracts as counted
+        at the cut-over, and a user's change to such a row is not noticed. Rows deleted since are
+        not counted. Tables without loss are left out.
         """
 
     @abc.abstractmethod
     def count_entered_rows(
         self, change: ChangeRef, losses: Mapping[str, Sequence[DataLoss]]
     ) -> dict[str, dict[str, int]]:
-        """Count what people entered in objects of the live set: database, object, rows.
+        """Count entered rows in objects of the live databases: database, object, rows.
 
-        What a rollback by down migrations would not keep. For a column the rows whose value is
-        there and is not the default; for a table all rows. An engine that knows since when a row is
-        as it is counts those since the cut-over of ``change.source``; else all count, but of a
-        table that the release fills nothing can be told. Objects without such rows are left out,
-        and so are those that are not there: nothing of them can be lost.
+        These are the rows that a rollback by down migrations would not keep. For a column, count
+        the rows whose value is neither null nor the default; for a table, all rows. An engine that
+        knows the age of a row counts only those since the cut-over of ``change.retained_from``;
+        otherwise all count, but tables that the release fills cannot be judged. Objects without
+        such rows, and missing objects, are left out.
         """
 
     @abc.abstractmethod
     def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
-        """Read a few rows of every table of the application, to compare them later.
+        """Read a few rows of every table of the application, for a later comparison.
 
         Args:
-            database: Which database.
-            keys: By table the rows that are wanted; None for the first of each, by key.
+            database: The database.
+            keys: The rows to read, by table; None for the first rows of each table, by key.
         """
 
     def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """Rows that the release itself put in or changed: database, table, count.
+        """Count rows that the release itself inserted or changed: database, table, count.
 
-        Asked right after the cut-over of a release without a rollback, while users are out.
-        What :meth:`count_lost_rows` counts then, and :meth:`count_lost_rows` later counts again. An
-        engine that knows since when a row is there counts none of them, and answers at once.
+        Called right after the cut-over of a release without a lossless rollback, during the
+        downtime: the rows that :meth:`count_lost_rows` counts then are no users' entries, and it
+        would count them again later. An engine that knows the age of a row counts none of them, and
+        returns at once.
         """
         return self.count_lost_rows(dataclasses.replace(change, retained_from=change.id))
 
     @abc.abstractmethod
     def find_migrator_user(self) -> MigratorUser | None:
-        """As whom the application's own migrator runs; None where the agent is not root.
+        """Return the user as which the application's migrator runs; None if the agent is not root.
 
         Raises:
-            MIGRATOR_USER_UNKNOWN: The agent is root, and nobody else is known.
+            MIGRATOR_USER_UNKNOWN: The agent is root, and no user is configured or known.
         """
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """List databases quarantined because somebody wrote to them; nothing drops them.
+        """List databases in quarantine because somebody wrote to them.
 
-        The figures of each finding hold ``path``, where it is.
+        Nothing drops them automatically. The figures of each finding contain ``path``, their
+        location.
         """
         return ()
 
     def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """Find what an interrupted copy may have left, unknown to :meth:`list_leftovers`."""
+        """Find remains of an interrupted copy that :meth:`list_leftovers` does not list."""
         del plan
         return ()
 
     @contextlib.contextmanager
     def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
-        """Keep what is needed to ask the candidates from one question to the next, for a block.
+        """Keep the sessions in the candidates open for a block.
 
-        May be nested. In the block different databases may be asked from different threads.
+        Blocks may be nested. Inside, different databases may be queried from different threads.
 
         Args:
-            migrating: Whether the candidates are migrated meanwhile.
+            migrating: Whether the candidates are migrated in the block.
         """
         del migrating
         yield
 
     @contextlib.contextmanager
     def reuse_control_sessions(self) -> Iterator[None]:
-        """Keep sessions outside the set from one act to the next, for a block; may be nested."""
+        """Keep control sessions open for a block; may be nested.
+
+        Control sessions are sessions outside the application's databases.
+        """
         yield
 
     def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can
-        """End what other threads do inside :meth:`hold_sessions`; else they are waited for."""
+        """Cancel what other threads do inside :meth:`hold_sessions`, if the engine can."""
 
     @abc.abstractmethod
     def build_migrator_url(self, database: DatabaseRef) -> str:
-        """URL for an external migrator; holds no password (that goes by file or environment)."""
+        """Return the URL for a migrator, without a password (passed by file or environment)."""
 
-    # ---- acts: idempotent ----------------------------------------------------------------------
+    # ---- write operations (idempotent) ---------------------------------------------------------
 
     @abc.abstractmethod
     def fence(self, change: ChangeRef) -> None:
-        """Bar every session but our own from the live set, in one act, and end those that stay.
+        """Close the live databases to all foreign sessions at once, and end existing ones.
 
         Raises:
-            FENCED_BY_OTHER: Another change keeps everybody out.
+            FENCED_BY_OTHER: The fence of another change is in force.
         """
 
     @abc.abstractmethod
     def unfence(self, change: ChangeRef) -> None:
-        """Let sessions in again, exactly as before the fence.
+        """Open the databases to sessions again, exactly as before the fence.
 
         Raises:
-            FENCED_BY_OTHER: Another change keeps everybody out.
+            FENCED_BY_OTHER: The fence of another change is in force.
         """
 
     @abc.abstractmethod
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
-        """Decide method and object ids; nothing for a change that copies none. Writes nothing."""
+        """Choose copy method and object ids; empty for a change without copies. Writes nothing."""
 
     @abc.abstractmethod
     def copy_databases(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
-        """Copy the whole set side by side from one quiet moment; the set must be fenced."""
+        """Copy all live databases in parallel as of one moment; they must be fenced."""
 
     @abc.abstractmethod
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> Mapping[str, Sequence[str]]:
-        """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
+        """Fill the candidates of a rehearsal from a backup of the live databases, still in use.
 
-        Each database is one consistent state; the set is not from one moment. Called again it
-        begins again; :meth:`discard_candidates` removes what it made.
+        Each database is consistent in itself; together they are not from one moment. A second call
+        starts again; :meth:`discard_candidates` removes the candidates.
 
         Returns:
-            By database what the backup does not carry, though :meth:`copy_databases` would: objects
-            in the words of the engine. Databases of which it carries all are left out.
+            Objects, by database, that the backup does not contain although :meth:`copy_databases`
+            would copy them. Databases with a complete backup are left out.
         """
 
     @abc.abstractmethod
     def copy_candidates(
         self, change: ChangeRef, timing_change: ChangeRef, progress: ProgressListener
     ) -> CopyPlan:
-        """Copy the candidates of a rehearsal the way :meth:`copy_databases` copies the live set.
+        """Copy the candidates of a rehearsal as :meth:`copy_databases` copies live databases.
 
-        So that the copy can be timed without users being out. The copies are candidates of
-        ``timing_change``; :meth:`discard_candidates` with the plan that is returned removes them.
+        This measures the duration of a copy without downtime. The copies are candidates of
+        ``timing_change``; :meth:`discard_candidates` with the returned plan removes them.
         """
 
     @abc.abstractmethod
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Tell whether every copy is there and whole."""
+        """Tell whether every copy exists and is complete."""
 
     @abc.abstractmethod
     def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
-        """Remove candidates and whatever an interrupted copy left. Never touches live."""
+        """Remove candidates and the remains of an interrupted copy, never live databases."""
 
     @abc.abstractmethod
     def plan_migrations(
         self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
     ) -> MigrationPlan:
-        """Compare the ledgers with the migration sets and say what will run. Writes nothing.
+        """Compare the ledgers with the migration sets and plan the steps. Writes nothing.
 
         Args:
-            select: Whose ledgers are read (live before the stop, candidates after).
-            target: Migrations of the release that will run.
-            current: Migrations of the release that runs now; needed where the way leads down, since
-                only the newer release has the ``down`` files.
+            select: Selects the databases whose ledgers are read (live before the downtime,
+                candidates in it).
+            target: Migrations of the release to reach.
+            current: Migrations of the installed release; needed for down migrations, since only the
+                newer release has the ``down`` files.
 
         Raises:
-            MigrationRefusedError: An applied migration was edited, is unknown, or the order is
+            MigrationRefusedError: An applied migration was edited or is unknown, or the order is
                 broken.
         """
 
@@ -611,18 +623,18 @@ class DatabaseEngine(abc.ABC):
         current: MigrationSet | None,
         progress: ProgressListener,
     ) -> bool:
-        """Bring every candidate to the target's schema, as the application's role.
+        """Migrate every candidate to the target's schema, as the application's role.
 
         Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
-        files run after each ``up``. Marks release and generation inside each candidate.
+        files run after each ``up``. Writes release and generation into each candidate.
 
         Returns:
-            Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
-            of the schema alone may be left out: the fingerprint tells that.
+            Whether a migration may have written rows. A change of the schema alone need not be
+                reported: the fingerprint shows it.
         """
 
     def prepare_control_storage(self) -> None:  # noqa: B027 - most have nothing to make
-        """Make what changes are recorded in, where it is not there yet: before users are out."""
+        """Create the storage in which changes are recorded, if missing; before the downtime."""
 
     def run_online_program(
         self,
@@ -633,30 +645,30 @@ class DatabaseEngine(abc.ABC):
         change: ChangeRef | None = None,
         lock_fd: int = -1,
     ) -> None:
-        """Run a program of a release on the live databases, while the application works on them.
+        """Run a program of a release on the live databases, while the application uses them.
 
-        Only where :attr:`supports_online_programs` is true. Nothing is marked, and nothing undoes
-        it.
+        Only if :attr:`supports_online_programs` is true. The databases are not marked, and the
+        program's effects are not undone.
 
         Args:
             program: The program.
             slot: Directory of the release.
-            progress: Told every two seconds.
-            change: Whose candidates it works on instead, in a rehearsal.
-            lock_fd: A descriptor that is held open as long as anything of the program is at work.
+            progress: Receives a report every two seconds.
+            change: In a rehearsal, the change whose candidates the program changes instead.
+            lock_fd: A descriptor that stays open as long as any process of the program runs.
 
         Raises:
-            MIGRATOR_FAILED: It failed; what it did until then stays.
+            MIGRATOR_FAILED: The program failed; its effects until then stay.
         """
         raise NotImplementedError(
             f"{self.engine_name}: {program}, {slot}, {progress}, {change}, {lock_fd}"
         )
 
     def terminate_online_program(self) -> bool:
-        """End what such a program left in the server, whose own process has ended.
+        """End the remaining sessions of such a program, whose process has ended.
 
         Returns:
-            Whether nothing of it is there any more; else it is asked again.
+            Whether none is left; otherwise the caller calls again.
         """
         return True
 
@@ -667,118 +679,121 @@ class DatabaseEngine(abc.ABC):
         seed: str,
         minimal_columns: Mapping[str, Collection[str]],
     ) -> Mapping[str, Mapping[str, Counter[UntestedReason]]]:
-        """Write values on trial into a candidate of a rehearsal, as the application's role.
+        """Write sample values into a candidate of a rehearsal, as the application's role.
 
-        Into every column that takes one, in a few rows of each table; a rule of the table that
-        refuses one is obeyed. An empty table gets a row where its rules let it.
+        A few rows of each table get a value in every column that accepts one; constraints are
+        obeyed. An empty table gets a row if its constraints allow one.
 
         Args:
             candidate: A copy that will never be live.
-            seed: Another one, other values.
-            minimal_columns: By table the columns that get the least value they can.
+            seed: Seed of the values; another seed gives other values.
+            minimal_columns: Columns, by table, that get the smallest possible value.
 
         Returns:
-            By table and column how many rows got none, and why.
+            Number of rows without a sample value and the reason, by table and column.
         """
 
     @abc.abstractmethod
     def mark_candidates(self, change: ChangeRef) -> None:
-        """Mark release and generation in each candidate; schema and rows stay as copied."""
+        """Write release and generation into each candidate; schema and rows stay as copied."""
 
     def adopt_databases(self) -> None:  # noqa: B027 - most have nothing to do
-        """Give the databases of a site the form that the agent works with, once, at adoption."""
+        """Prepare the databases of a site for the agent, once, at adoption."""
 
     @abc.abstractmethod
     def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
-        """Write the ledger of a release into live databases that were made without an agent.
+        """Write the ledger of a release into live databases that were created without an agent.
 
-        Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
-        database has no ledger yet, or one of this very change; the rows carry its id.
+        Runs no migration: the operator and the checks of the adoption confirm the schema. Only if a
+        database has no ledger yet, or only rows of this change; the rows carry its id.
         """
 
     def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
-        """Let the planner know what changed in the live databases; return the tables, by database.
+        """Update the planner's statistics of changed live databases; return the tables.
 
-        For after users were let in: no row changes, nobody waits for it, and what is not reached
-        within the time is left to the engine's own upkeep. Called again it does what is left.
-        Nothing for an engine that has that done by :meth:`migrate`.
+        Runs after the downtime: no row changes, and nobody waits for it. Tables not reached within
+        the limit (in seconds) are left to the engine's own maintenance. A second call continues.
+        Does nothing for an engine whose :meth:`migrate` updates them.
+
+        Returns:
+            The tables by database.
         """
         del limit_s
         return {}
 
     @abc.abstractmethod
     def cut_over(self, change: ChangeRef) -> None:
-        """Make the candidates live and the live ones previous: one transaction, with the marker.
+        """Make candidates live and live databases previous, with the marker, in one transaction.
 
-        Owner, grants, connection limit and settings are carried over. Live is open to sessions
-        afterwards (the application's maintenance page is still on); previous is frozen. Of
-        a change that leaves the databases as they are, only the marker is written.
+        Owner, grants, connection limit and settings are kept. The live databases are open to
+        sessions afterwards (the maintenance page is still shown); the previous ones are frozen. For
+        a change without copies, only the marker is written.
         """
 
     def check_before_commit(self, change: ChangeRef) -> None:
-        """Look a last time, right before the commit, whether the change may stand.
+        """Check a last time, right before the commit, that the databases allow it.
 
         Raises:
-            DatabaseError: Something was written meanwhile that the change would leave behind; the
-                change then goes back, exactly.
+            DatabaseError: Somebody wrote to a database that the change would abandon; the change is
+                then reverted, exactly.
         """
         del change
 
     @abc.abstractmethod
     def record_commit(self, change: ChangeRef) -> None:
-        """Write into the databases that the change is committed, before users are let in.
+        """Record in the databases that the change is committed, before users are let in.
 
-        Afterwards nothing cuts them back, not even a journal from an old backup.
+        Afterwards nothing reverts them, not even a journal from an old backup.
         """
 
     @abc.abstractmethod
     def repair_marker(self) -> tuple[str, ...]:
-        """Write again what the live set lost of its marker; return where, empty if nowhere.
+        """Restore lost parts of the marker of the live databases; return their names.
 
         Raises:
-            DatabaseError: If the databases of the set disagree.
+            DatabaseError: If the databases disagree.
         """
 
     @abc.abstractmethod
     def adopt_restored(
         self, change: ChangeRef, target: MigrationSet, closed_change: ChangeRef | None = None
     ) -> None:
-        """Mark the live set, as it is, as that of a release: people restored it by hand.
+        """Mark the live databases, restored by hand, as those of a release.
 
-        Restores connect grants that any change had revoked, writes a ledger where there is none,
-        and records that ``change`` brought the set and is committed. Runs no migration.
+        Restores connect grants that any change had revoked, writes a ledger if there is none, and
+        records that ``change`` installed the databases and is committed. Runs no migration.
 
         Args:
             change: A new id and generation, and the release.
             target: Migrations of that release.
-            closed_change: A change that never came to its end, and of which nothing is expected any
-                more.
+            closed_change: An unfinished change that the adoption closes.
         """
 
     @abc.abstractmethod
     def revert_cut_over(self, change: ChangeRef) -> None:
-        """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
+        """Revert the cut-over exactly: previous databases become live, still fenced.
 
-        Where rows are in it that were written since the cut-over, or somebody else than the change
-        had opened it, it is no candidate but :meth:`list_quarantined`. Of a change that left the
-        databases as they are, the previous marker; whatever was written meanwhile stays.
+        The migrated databases become candidates again. If they contain rows written since the
+        cut-over, or if somebody other than the change opened them, they are put in quarantine
+        (:meth:`list_quarantined`). For a change without copies the previous marker is restored;
+        rows written meanwhile stay.
 
         Raises:
-            ALREADY_COMMITTED: The databases say committed, or were brought by a later change.
+            ALREADY_COMMITTED: The databases record the commit, or were installed by a later change.
         """
 
     @abc.abstractmethod
     def drop_previous(self, change_id: str) -> None:
-        """Drop the previous databases of a change for good; one that was written is set aside."""
+        """Drop the previous databases of a change; one that was written to is put in quarantine."""
 
     def drop_quarantined(self, change_id: str) -> None:
-        """Drop for good what :meth:`list_quarantined` names with this change; a person said so."""
+        """Drop a change's databases in quarantine (:meth:`list_quarantined`), by command only."""
         del change_id
 
 
 class RollbackKind(StrEnum):
-    """Which way a rollback takes."""
+    """Kind of a rollback."""
 
-    KEEPS_RECORDS = "keeps"  # all records: by down migrations, or there is nothing to undo
-    RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
-    DEPENDS_ON_MIGRATOR = "depends"  # restores, unless the program turns out to change nothing
+    KEEPS_RECORDS = "keeps"  # all records: by down migrations, or nothing has to be undone
+    RESTORES_PREVIOUS = "restores"  # the previous databases; later records are lost
+    DEPENDS_ON_MIGRATOR = "depends"  # restores, unless the release's program changes nothing

@@ -1,7 +1,7 @@
-"""Table of the database engines: a line each, which leads to the engine's ``descriptor.py``.
+"""Table of the database engines, each with its package and ``descriptor.py``.
 
 No other module compares the name of an engine: such a difference belongs into
-:class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
+:class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. The settings are in
 ``config/engines.py``. ``descriptor.py`` imports no driver, since some callers need none.
 """
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
     from ncen_updater.agent.config.agent_config import DatabaseSettings
 
-#: Name in the configuration, in manifests and in paths of releases, to package. The first one is
-#: what an installation gets that is not told otherwise.
+#: Packages by engine name, as used in the configuration, in manifests and in paths of releases. The
+#: first one is the default of a new installation.
 ENGINES = {
     "postgresql": "ncen_updater.agent.adapters.databases.postgresql",
     "sqlite": "ncen_updater.agent.adapters.databases.sqlite",
 }
 
-#: Asks a database one SELECT.
+#: Runs one SELECT in a database.
 QueryFunction = Callable[[str], Sequence[Sequence[object]]]
 
 
 class EngineDescriptor(abc.ABC):
-    """An engine before there is one to ask: how it is made, and its words of SQL.
+    """Properties of an engine that are known without a connection: its factory and its SQL.
 
     Attributes:
-        initial_settings: What an installation writes into it.
-        begin_statement: Opens a transaction, for eyes.
-        pre_commit_statements: What a migration's transaction says at its end, for eyes.
-        server_directory: Below which a server keeps its own files where the system's packages put
-            them.
-        text_columns_query: Asks for (table, column, ...) of all that may hold a person's words;
-            both quoted, and none of them the agent's own.
+        initial_settings: Settings that a new installation writes to the configuration.
+        begin_statement: Statement that opens a transaction, in rendered plans.
+        pre_commit_statements: Statements at the end of a migration's transaction, in rendered
+            plans.
+        server_directory: Directory below which the system's packages keep the server's files.
+        text_columns_query: Query for (table, column, ...) of all columns that may hold personal
+            text, both quoted, without the agent's own tables.
     """
 
     initial_settings: ClassVar[Mapping[str, str]] = {}
@@ -59,7 +59,7 @@ class EngineDescriptor(abc.ABC):
         state: Path | None,
         user: str | None,
     ) -> DatabaseEngine:
-        """Return the adapter; see :func:`.factory.make_engine`."""
+        """Return the adapter; see :func:`.engines.make_engine`."""
 
     @property
     @abc.abstractmethod
@@ -70,33 +70,33 @@ class EngineDescriptor(abc.ABC):
     def format_timeouts(
         self, lock_ms: int, statement_ms: int, *, in_transaction: bool
     ) -> Sequence[str]:
-        """Return how a migration's time-outs are set, for eyes.
+        """Return the statements that set a migration's time-outs, for rendered plans.
 
         Args:
-            lock_ms: Milliseconds to wait for a lock.
-            statement_ms: Milliseconds that a statement may run.
-            in_transaction: Whether it is said inside a transaction.
+            lock_ms: Limit of the wait for a lock, in milliseconds.
+            statement_ms: Limit of a statement, in milliseconds.
+            in_transaction: Whether they run inside a transaction.
         """
 
     @abc.abstractmethod
     def build_sample_query(
         self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
     ) -> tuple[str, Sequence[str]]:
-        """Return the cells to select as text, and what chooses a table's first rows and its last.
+        """Return the select list, as text, and the clauses for a table's first and last rows.
 
         Args:
-            ask: Asks the database.
-            table: Quoted, as ``text_columns`` said it.
-            columns: The same.
-            max_rows: So many rows at a time.
+            ask: Queries the database.
+            table: Quoted name, as in the result of ``text_columns_query``.
+            columns: Quoted names, likewise.
+            max_rows: Maximum number of rows per query.
         """
 
 
 def get_engine_descriptor(name: str) -> EngineDescriptor:
-    """Return what is to be known of an engine.
+    """Return the descriptor of an engine.
 
     Raises:
-        KeyError: If there is none of this name.
+        KeyError: If there is no engine of this name.
     """
     found = importlib.import_module(f"{ENGINES[name]}.descriptor").KIND
     assert isinstance(found, EngineDescriptor)  # noqa: S101 - every package says so
@@ -104,7 +104,7 @@ def get_engine_descriptor(name: str) -> EngineDescriptor:
 
 
 def list_engine_modules() -> tuple[str, ...]:
-    """Return the modules of the adapters, with which their drivers are imported."""
+    """Return the modules of the adapters; importing them imports the drivers."""
     return tuple(f"{package}.engine" for package in ENGINES.values())
 
 
@@ -114,16 +114,17 @@ def make_engine(
     state_directory: Path | None = None,
     user: str | None = None,
 ) -> DatabaseEngine:
-    """Return the adapter for the engine that the site uses. Connects to nothing.
+    """Return the adapter for the engine that the site uses. Opens no connection.
 
     Args:
         settings: The table ``[databases]`` of the agent's configuration.
-        root: Directory that relative paths are below; absolute ones stay as they are.
-        state_directory: The agent's own directory, where nobody else writes.
-        user: The system's user that the application runs as.
+        root: Directory that relative paths are below; absolute paths are used as they are.
+        state_directory: The agent's own directory, to which only the agent writes.
+        user: The system user of the application.
 
     Raises:
-        DatabaseError: The engine's own table is missing, which the configuration's model refuses.
+        DatabaseError: The engine is unknown or its table is missing; the configuration's model
+            normally prevents this.
     """
     if settings.engine not in ENGINES or getattr(settings, settings.engine, None) is None:
         raise DatabaseError(database=settings.engine, detail="unsupported database engine")

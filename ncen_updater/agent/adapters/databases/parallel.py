@@ -1,12 +1,12 @@
-"""Acts on several databases at once, each in a thread of its own.
+"""Parallel tasks on several databases, each in a thread of its own.
 
-A signal is raised in the main thread only, which here does nothing but wait. Whatever ends the
-waiting, an interruption or the first failure of an act, the other acts are ended from outside, and
-nothing is raised before all of them are over.
+A signal raises only in the main thread, which here does nothing but wait. If a signal or the first
+failure of a task ends the wait, the other tasks are cancelled, and the error is raised when all of
+them have ended.
 
-Python notes a signal where the kernel delivers it and raises it where the main thread next runs. A
-signal that comes just before the main thread begins to wait, or that the kernel gives to another
-thread, does not end that wait. So no wait here is without an end.
+Python records a signal where the kernel delivers it, and raises when the main thread runs next. A
+signal that arrives just before the main thread begins to wait, or in another thread, does not end
+that wait. So every wait here has a time-out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-# How soon a signal is obeyed that did not end the wait, where nothing beats more often.
+# Longest delay of a signal that did not end the wait.
 POLL_S = 0.5
-# How soon an act that began a new statement while the others were ended is ended as well.
+# Interval at which tasks are cancelled again, since one may have begun a new statement.
 CANCEL_RETRY_S = 0.1
 
 Key = TypeVar("Key")
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 def _do_nothing() -> None:
-    """Let the other acts come to their end."""
+    """Do nothing."""
 
 
 def run_in_parallel(
@@ -35,16 +35,17 @@ def run_in_parallel(
     heartbeat: Callable[[], object] = _do_nothing,
     heartbeat_s: float = POLL_S,
 ) -> dict[Key, Value]:
-    """Run all acts at once and return their results, in the order of the acts.
+    """Run all tasks in parallel and return their results, in the order of the tasks.
 
     Args:
-        tasks: By name.
-        cancel: Ends what the acts are doing, so that they fail; called again until they have.
-        heartbeat: Called while they run, in this thread.
-        heartbeat_s: Seconds between two beats, and until a signal is obeyed at the latest.
+        tasks: Tasks by name.
+        cancel: Cancels the running tasks, so that they fail; called again until they have ended.
+        heartbeat: Called in this thread while they run.
+        heartbeat_s: Seconds between two calls, and longest delay of a signal.
 
     Raises:
-        BaseException: Of the act that failed first, or what ended the waiting; once all are over.
+        BaseException: The error of the task that failed first, or the one that ended the wait;
+            raised when all tasks have ended.
     """
     results: dict[Key, Value] = {}
     failed: list[BaseException] = []
@@ -52,7 +53,7 @@ def run_in_parallel(
     closed, over, one_ended = threading.Event(), threading.Event(), threading.Event()
 
     def run(name: Key, act: Callable[[], Value]) -> None:
-        # In this order: either the end is seen here, or this act is seen there and ended.
+        # This order guarantees that either the task sees the end, or the main thread sees the task.
         running.add(name)
         try:
             if not closed.is_set():

@@ -1,9 +1,9 @@
-"""Round-trip test: values written into copies, and which of them a rollback keeps. Pure.
+"""Round-trip test: sample values in copies, and which of them survive a rollback. Pure.
 
-What a down migration keeps is read from its text elsewhere. Here it is measured: on the copies of a
-rehearsal, rows get values that nobody could have entered; then the rollback runs, and the upgrade
-again. A value that is in its old column after the rollback was kept, one that is in its new column
-after the second upgrade was parked and restored, and any other is lost.
+The text of a down migration is analysed elsewhere; here its effect is measured. On the copies of a
+rehearsal, rows get values that no user could have entered; then the rollback runs, and the upgrade
+again. A value that is in its old column after the rollback was preserved; one that is in its new
+column after the second upgrade was parked and restored; any other is lost.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from enum import StrEnum
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.formats.data_loss import DataLoss, LossKind
 
-#: So many rows of a table get values at the most.
+#: Maximum number of rows of a table that get values.
 MAX_ROWS = 25
-#: So long the writing may take in one database.
+#: Time limit for writing values into one database.
 MAX_WRITE_SECONDS = 60.0
-#: Of a longer value only the beginning and a digest are held.
+#: Longer values are kept as their beginning and a digest.
 _HELD = 200
 _LONGEST_TEXT = 60
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 RowKey = tuple[str, ...]
-#: By table the keys of rows.
+#: Keys of rows, by table.
 RowKeys = Mapping[str, Collection[RowKey]]
-#: By column why rows of it got no value, and how many.
+#: Number of rows without a sample value and the reason, by column.
 UntestedCounts = Mapping[str, "Counter[UntestedReason]"]
 
 
 class UntestedReason(StrEnum):
-    """Why a row of a column got no value."""
+    """Reason why a row of a column got no sample value."""
 
-    KEY = "key"  # its row is found again by it
-    NO_KEY = "no-key"  # the rows of its table cannot be found again
-    COMPUTED = "computed"  # the database fills it itself
-    TYPE = "type"  # no value is known for its type
-    REFUSED = "refused"  # by a rule of the table, or a trigger
-    EMPTY = "empty"  # its table has no row, and its rules refuse one
-    TIME = "time"  # the time for writing was over
-    WRITTEN_BY_RELEASE = "own"  # the release itself writes it
-    NOT_COMPLETED = "unseen"  # the ways did not come to their end with the values
+    KEY = "key"  # the column identifies the row
+    NO_KEY = "no-key"  # the rows of the table cannot be identified
+    COMPUTED = "computed"  # the database computes the value
+    TYPE = "type"  # no sample value is known for the type
+    REFUSED = "refused"  # rejected by a constraint or a trigger
+    EMPTY = "empty"  # the table is empty, and its constraints reject a row
+    TIME = "time"  # the time limit was reached
+    WRITTEN_BY_RELEASE = "own"  # the release itself writes the value
+    NOT_COMPLETED = "unseen"  # rollback or upgrade failed with the values
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class TableSample:
     """A few rows of one table.
 
     Attributes:
-        key: Columns of the primary key; empty where there is none, and then no rows.
-        types: Its columns, each with its type in the words of the engine.
-        rows: By the values of the key what stands in the row; long values by their digest.
+        key: Columns of the primary key; empty if there is none, and then there are no rows.
+        types: Type of each column, in the engine's words.
+        rows: Values of the rows by key; long values shortened with a digest.
     """
 
     key: tuple[str, ...]
@@ -62,21 +62,21 @@ class TableSample:
     rows: Mapping[RowKey, Mapping[str, str | None]] = field(default_factory=dict)
 
 
-#: By table, as people write its name.
+#: Samples by table name, as shown in messages.
 DatabaseSample = Mapping[str, TableSample]
 
 
 @dataclass(frozen=True)
 class ColumnRoundTrip(JsonRecord):
-    """What became of the values of one column.
+    """Result for one column.
 
     Attributes:
         column: ``database.table.column``.
-        preserved: Rows whose value stood in the tables of the release before, too.
-        restored: Rows whose value did not, but stood in its column again after the way forward.
-        lost: Rows whose value did neither.
+        preserved: Rows whose value was in the tables of the older release.
+        restored: Rows whose value was not, but was in its column again after the second upgrade.
+        lost: Rows whose value was in neither.
         refused: Rows with a value that makes the rollback fail.
-        untested: Rows that got no value, by reason.
+        untested: Rows without a sample value, by reason.
     """
 
     column: str
@@ -89,27 +89,27 @@ class ColumnRoundTrip(JsonRecord):
 
 @dataclass(frozen=True)
 class RoundTripResult(JsonRecord):
-    """What became of all values of one rollback.
+    """Result for one rollback.
 
     Attributes:
         columns: Every column of the tables of the newer release.
-        failure: What the ways stopped at with the values in the tables, if they did.
+        failure: Error of the rollback or upgrade with the sample values, if one failed.
     """
 
     columns: tuple[ColumnRoundTrip, ...] = ()
     failure: str | None = None
 
     def count_values(self, what: str) -> int:
-        """Count ``kept``, ``restored``, ``lost`` or ``refused`` over all columns."""
+        """Count ``preserved``, ``restored``, ``lost`` or ``refused`` values over all columns."""
         return sum(int(getattr(column, what)) for column in self.columns)
 
     def list_columns(self, what: str) -> tuple[str, ...]:
-        """Name the columns with ``kept``, ``restored``, ``lost`` or ``refused`` values."""
+        """Return the columns with ``preserved``, ``restored``, ``lost`` or ``refused`` values."""
         return tuple(column.column for column in self.columns if getattr(column, what))
 
     @property
     def count_untested(self) -> Mapping[UntestedReason, int]:
-        """Return the columns of which no row could be tried, by the first reason."""
+        """Return the number of columns without any tested row, by the first reason."""
         found: Counter[UntestedReason] = Counter()
         for column in self.columns:
             tried = column.preserved + column.restored + column.lost + column.refused
@@ -118,31 +118,31 @@ class RoundTripResult(JsonRecord):
         return found
 
 
-# ---- values --------------------------------------------------------------------------------------
+# ---- sample values -------------------------------------------------------------------------------
 
 
 def make_test_texts(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
-    """Return texts that nobody enters, the one to be preferred first.
+    """Return texts that no user enters, the preferred one first.
 
     Args:
-        seed: Another one, another text.
-        column: Each has its own.
-        row: Number of the row; each has its own.
-        width: The longest text that the column takes.
+        seed: Seed; another seed gives another text.
+        column: Name of the column; each has its own text.
+        row: Number of the row; each has its own text.
+        width: Maximum length of the column.
     """
     long = f"ncen {seed} {row} {column} {'abcdefghij' * 6}"[
         : min(width or _LONGEST_TEXT, _LONGEST_TEXT)
     ]
-    # Unlike each other also where there is room for a few characters only.
+    # Distinct even if there is room for only a few characters.
     number = f"{row:02d}{seed}"
     short = f"n{number}"[: min(width or 8, 8)]
     return tuple(dict.fromkeys(text for text in (long, short) if text))
 
 
 def make_similar_texts(before: str | None, row: int) -> tuple[str, ...]:
-    """Return a text of the form of one that is there, where that is a date or a number; else none.
+    """Return a text in the form of an existing one if that is a date or a number; else none.
 
-    What is written into a text may be read as what it looks like.
+    A text may be parsed by the application, so the form must fit.
     """
     if before is None:
         return ()
@@ -154,15 +154,15 @@ def make_similar_texts(before: str | None, row: int) -> tuple[str, ...]:
 
 
 def shorten_value(text: str, digest: str) -> str:
-    """Return a value as it is held: a long one by its beginning and a digest."""
+    """Return a value in its stored form: a long one as its beginning and a digest."""
     return text if len(text) <= _HELD else f"{text[:_HELD]}…{digest}"
 
 
-# ---- what became of them -------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
 def find_retyped_columns(older: DatabaseSample, newer: DatabaseSample) -> dict[str, frozenset[str]]:
-    """Return by table the columns whose type is another one in the newer shape."""
+    """Return the columns, by table, whose type differs in the newer schema."""
     found = {}
     for name, table in newer.items():
         before = older[name].types if name in older else {}
@@ -178,16 +178,16 @@ def find_retyped_columns(older: DatabaseSample, newer: DatabaseSample) -> dict[s
 
 @dataclass(frozen=True)
 class RoundTripObservation:
-    """What was seen of one database, from one way to the next.
+    """Samples of one database during the test.
 
     Attributes:
-        before: In the shape before, before anything.
-        upgraded: In the newer shape, before any value was written.
-        written: With the values.
-        untested: By table why rows of a column got none.
-        rolled_back: In the shape before, after the rollback; None where it failed.
-        upgraded_again: In the newer shape once more; None where that did not go.
-        rejecting: By table the columns whose first values made the rollback fail.
+        before: In the older schema, at the beginning.
+        upgraded: In the newer schema, before any sample value was written.
+        written: With the sample values.
+        untested: Reasons why rows of a column got no value, by table.
+        rolled_back: In the older schema after the rollback; None if it failed.
+        upgraded_again: In the newer schema again; None if the second upgrade failed.
+        rejecting: Columns, by table, whose first values made the rollback fail.
     """
 
     before: DatabaseSample
@@ -200,7 +200,7 @@ class RoundTripObservation:
 
 
 def judge_columns(database: str, observation: RoundTripObservation) -> Iterator[ColumnRoundTrip]:
-    """Say of every column of the newer shape what became of the values written into it."""
+    """Yield the result for every column of the newer schema."""
     for name, table in observation.written.items():
         for column in table.types:
             yield _judge_column(f"{database}.{name}.{column}", name, column, observation)
@@ -237,7 +237,7 @@ def _judge_column(
 def _judge_value(
     name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
 ) -> str | UntestedReason:
-    """Return what became of a value: ``kept``, ``restored``, ``lost``, or why it was not tested."""
+    """Return ``preserved``, ``restored``, ``lost``, or the reason why the value was not tested."""
     plain = _find_row(seen.upgraded, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
         return UntestedReason.REFUSED
@@ -249,7 +249,7 @@ def _judge_value(
         if back.get(column) == value:
             return "preserved"
     elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
-        # It stood under a name that is no more, if it also comes back from there.
+        # The column was renamed: the value is preserved only if it also returns from the old name.
         there = (
             seen.upgraded_again is None
             or (_find_row(seen.upgraded_again, name, key) or {}).get(column) == value
@@ -270,14 +270,14 @@ def _judge_value(
 
 
 def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripObservation) -> bool:
-    """Tell whether the release writes that into this row of an older table at each upgrade."""
+    """Tell whether the release itself writes this value of an older table at each upgrade."""
     older = seen.before.get(name)
     if older is None or seen.rolled_back is None:
         return False
     before, plain = _find_row(seen.before, name, key), _find_row(seen.upgraded, name, key)
     if before is not None and plain is not None and column in before:
         return before[column] != plain[column]
-    # Its down migration takes away rows that it put there.
+    # The release's down migration removes rows that it had inserted.
     return name in seen.rolled_back and _find_row(seen.rolled_back, name, key) is None
 
 
@@ -289,18 +289,19 @@ def _find_row(sample: DatabaseSample, name: str, key: RowKey) -> Mapping[str, st
 def find_undeclared_losses(
     columns: Iterable[ColumnRoundTrip], declared: Mapping[str, Sequence[DataLoss]]
 ) -> tuple[str, ...]:
-    """Name the columns with lost values of which neither release nor files say that they are.
+    """Return the columns with lost values that neither the release nor its files declare.
 
     Args:
-        columns: What was measured.
-        declared: By database what is known to be lost.
+        columns: The results.
+        declared: Known losses by database.
     """
     known = {
         f"{database}.{loss.object_name}".lower()
         for database, found in declared.items()
         for loss in found
     }
-    # Of these the site counts by the catalogue what goes along; the text cannot name it.
+    # For these losses the site counts dependent objects by the catalogue; the text cannot name
+    # them.
     wide = {
         database
         for database, found in declared.items()

@@ -1,7 +1,7 @@
 """Kinds of schema objects: those that only hold data, and those that are code.
 
 A release may declare that its application changes the first kind while it runs. Code, and objects
-that call it, can never be declared: a planted function, or an index or a check that calls one, is
+that call it, can never be declared: so a planted function, or an index or check that calls one, is
 always found. Pure.
 """
 
@@ -15,13 +15,13 @@ from enum import StrEnum
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.manifest import SelfManagedObject
 
-#: Under which name a record says by what its kinds were told apart, and by what they are now:
-#: raise it whenever an engine sorts or describes them otherwise.
+#: Key and version of the format in a record of kinds. Increase the version whenever an engine sorts
+#: or describes objects differently.
 FORMAT_KEY, FORMAT_VERSION = "form", "1"
 
 
 class SchemaKind(StrEnum):
-    """Kinds of things in a schema; the first five are those that a release may declare."""
+    """Kinds of schema objects; a release may declare only the first five."""
 
     TABLES = SelfManagedObject.TABLES.value
     COLUMNS = SelfManagedObject.COLUMNS.value
@@ -63,7 +63,7 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.POLICIES: N_("row-level security"),
     SchemaKind.EXTENSIONS: N_("extensions"),
 }
-#: Kinds that the fingerprint of the whole does not hold: they were not looked at before.
+#: Kinds that are not part of the whole fingerprint, which is older than they are.
 KINDS_OUTSIDE_FINGERPRINT = frozenset(
     {SchemaKind.RULES, SchemaKind.CASTS, SchemaKind.EXTENSION_FUNCTIONS}
 )
@@ -71,11 +71,11 @@ KINDS_OUTSIDE_FINGERPRINT = frozenset(
 
 @dataclass(frozen=True)
 class SchemaDigest:
-    """The shape of one database.
+    """Digests of the schema of one database.
 
     Attributes:
-        fingerprint: Of the whole.
-        kinds: A digest of each kind that there is, and what they were told apart by.
+        fingerprint: Digest of the whole schema.
+        kinds: Digest of each kind that occurs, and the version of the format.
     """
 
     fingerprint: str
@@ -85,11 +85,11 @@ class SchemaDigest:
 def build_schema_digest(
     items: Iterable[tuple[SchemaKind, str]], fingerprint_lines: Iterable[str]
 ) -> SchemaDigest:
-    """Put a schema together.
+    """Build the digests of a schema.
 
     Args:
-        items: Everything that is there, by kind, each in one form.
-        fingerprint_lines: What the fingerprint is made of.
+        items: All schema objects with their kind, each in a canonical form.
+        fingerprint_lines: The lines of which the fingerprint is computed.
     """
     by_kind: dict[str, list[str]] = {}
     for kind, described in items:
@@ -105,11 +105,11 @@ def _digest(lines: Iterable[str]) -> str:
 def find_changed_kinds(
     recorded: Mapping[str, object], current: Mapping[str, str]
 ) -> tuple[SchemaKind, ...] | None:
-    """Return the kinds in which a schema is another one; None where that is not known.
+    """Return the kinds in which a schema differs from the record; None if unknown.
 
     Args:
-        recorded: What was recorded; empty by an agent that knew of no kinds.
-        current: What is there.
+        recorded: The recorded digests; empty in a record of an older agent.
+        current: The current digests.
     """
     if not recorded or recorded.get(FORMAT_KEY) != current.get(FORMAT_KEY):
         return None
@@ -117,7 +117,7 @@ def find_changed_kinds(
 
 
 def format_kinds(kinds: Collection[str]) -> LazyText:
-    """Name kinds for people, in the order in which they stand here."""
+    """Format the names of kinds for messages, in the order of :class:`SchemaKind`."""
     found = [_WORDS[kind] for kind in SchemaKind if kind.value in kinds]
     names = {f"k{number}": LazyText(words) for number, words in enumerate(found)}
     return LazyText(", ".join(f"{{{name}}}" for name in names), names)

@@ -1,17 +1,17 @@
-"""Disk quota of the process that reads the feed, enforced from outside.
+"""Disk quota of the worker process that reads the feed, enforced from outside.
 
 A compromised process ignores its own limits. Databases may share its file system, and stop when it
-is full. So the caller watches the directory meanwhile, counts blocks and names, and ends the
-process at the limit (:class:`DiskMonitor`). The rules are :func:`judge`, which is pure:
+is full. So the caller watches the directory meanwhile, counts blocks and inodes, and ends the
+process at the limit (:class:`DiskMonitor`). :func:`judge_disk_usage`, which is pure, has the rules:
 
-* one job may add the signed size of one release, or the content of a bundle, and a margin;
-* the whole directory may hold what the verified metadata announces, and a margin; beyond that only
-  new metadata may be added;
-* a job never uses the last free space of the file system, and once there is less than that, no job
-  may add anything: many small jobs would fill it otherwise.
+* one request may add the signed size of one release, or the content of a bundle, and a margin;
+* the whole directory may hold the releases that the verified metadata announces, and a margin;
+  beyond that only new metadata may be added;
+* a request never uses the reserved space of the file system, and once less than that is free, no
+  request may add anything: otherwise many small requests would fill it.
 
-A process that leaves its group, or that systemd started, goes on until its unit ends it. A separate
-file system for the directory stops that one (docs/how-to/install-agent.md).
+A process that leaves its group, or that systemd started, continues until its unit ends it. A
+separate file system for the directory stops that one (docs/how-to/install-agent.md).
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
-#: Lists, notes, partial files, roots of many years: what no list announces.
+#: For metadata, records, partial files and old root metadata, which no metadata announces.
 MARGIN_BYTES = 128 << 20
 MARGIN_INODES = 2_000
-#: Document, tree, archive, packs, with a partial file and a note beside each.
+#: Document, tree, archive and packs, each with a partial file and a record beside it.
 INODES_PER_RELEASE = 100
-#: The last room of a file system, never taken by what comes from a network.
+#: Free space that data from the network never uses.
 RESERVED_BYTES = 256 << 20
 RESERVED_INODES = 2_000
-#: Metadata is fetched again even where downloads of a release that it no longer names lie there.
+#: Room for new metadata even if downloads of a release that it no longer names exist.
 SLACK_BYTES, SLACK_INODES = 8 << 20, 200
-#: Deeper than anything of ours lies; deeper names are not looked at, they are too many.
+#: Deeper than any directory of the agent; deeper entries are not counted but exceed the quota.
 MAX_DEPTH = 12
 STAT_BLOCK_BYTES = 512
-#: A look costs no more than this share of the time.
+#: Counting may take at most one part in MAX_TIME_SHARE of the elapsed time.
 MAX_TIME_SHARE = 20
 MIN_POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """What a directory holds.
+    """Disk usage of a directory.
 
     Attributes:
-        size: Bytes of the blocks that are taken.
-        inodes: Files, directories and links.
+        size: Bytes of the allocated blocks.
+        inodes: Number of files, directories and links.
     """
 
     size: int = 0
@@ -61,28 +61,28 @@ class DiskUsage:
 
 @dataclass(frozen=True)
 class DiskAllowance:
-    """What may come, without the margin."""
+    """Allowed disk usage, without the margin."""
 
     size: int = 0
     inodes: int = 0
 
     def __add__(self, other: DiskAllowance) -> DiskAllowance:
-        """Both together."""
+        """Return the sum of both."""
         return DiskAllowance(self.size + other.size, self.inodes + other.inodes)
 
     def is_exceeded_by(self, use: DiskUsage) -> bool:
-        """Tell whether more is there, the margin counted."""
+        """Tell whether a usage exceeds the allowance and the margin."""
         return use.size > self.size + MARGIN_BYTES or use.inodes > self.inodes + MARGIN_INODES
 
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """What is free on the file system; names are 0 where it does not count them.
+    """Free space of a file system; inodes are 0 if it does not count them.
 
     Attributes:
-        size: Bytes for who asks.
-        inodes: Inodes.
-        total_inodes: Inodes that it has.
+        size: Free bytes for the caller.
+        inodes: Free inodes.
+        total_inodes: All its inodes.
     """
 
     size: int
@@ -91,7 +91,7 @@ class FreeSpace:
 
 
 class DiskVerdict(StrEnum):
-    """What becomes of the process."""
+    """Verdict on the process."""
 
     OK = "fine"
     OVER_ALLOWANCE = "grew"
@@ -107,15 +107,16 @@ def judge_disk_usage(
     free_before: FreeSpace,
     free_now: FreeSpace,
 ) -> DiskVerdict:
-    """Say whether a reader may go on. Pure.
+    """Decide whether the process may continue. Pure.
 
     Args:
-        before: What the directory held when the order was given.
-        now: What it holds.
-        order: What this order may bring.
-        announced: What the proved lists announce in all; None where none can be proved.
-        free_before: What was free when the order was given.
-        free_now: What is free.
+        before: Usage of the directory at the beginning of the request.
+        now: Present usage.
+        order: Allowance of this request.
+        announced: Allowance of all releases in the verified metadata; None if it cannot be
+            verified.
+        free_before: Free space at the beginning of the request.
+        free_now: Present free space.
     """
     if order.is_exceeded_by(DiskUsage(now.size - before.size, now.inodes - before.inodes)):
         return DiskVerdict.OVER_ALLOWANCE
@@ -123,7 +124,7 @@ def judge_disk_usage(
     if announced is not None and grown and announced.is_exceeded_by(now):
         return DiskVerdict.UNANNOUNCED
     full = (announced or DiskAllowance()).is_exceeded_by(now)
-    # What is deleted and held open takes room, too, and is nowhere to be seen.
+    # Deleted files that are held open use space, too, although no directory lists them.
     taken = free_before.size - free_now.size > MARGIN_BYTES or (full and now.size > before.size)
     if free_now.size < RESERVED_BYTES and taken:
         return DiskVerdict.NO_SPACE
@@ -136,31 +137,31 @@ def judge_disk_usage(
 
 
 def compute_release_allowance(offer: Offer) -> DiskAllowance:
-    """Return the disk space one release may take, by its signed sizes.
+    """Return the allowance for one release, by its signed sizes.
 
-    Archive and largest delta pack; the tree is a part of the archive, and packs that failed may lie
-    beside it.
+    It includes the archive and the delta packs; the tree is a part of the archive, and rejected
+    packs may still be on the disk.
     """
     packs = sum(offer.deltas.values())
     return DiskAllowance(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, INODES_PER_RELEASE)
 
 
 def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
-    """Return the disk space all announced releases may take."""
+    """Return the allowance for all announced releases."""
     return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
 
 
 def of_bundle(descriptor: int) -> DiskAllowance:
-    """Return what a bundle may take: its own size, and its packed content once more."""
+    """Return the allowance for a bundle: its own size, and again its packed content."""
     return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
 
 
 def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsage:
-    """Count what lies in directories that somebody else may change meanwhile; follow no link.
+    """Measure directories that another process may change meanwhile; follow no links.
 
     Args:
-        directories: The directories; one that is missing holds nothing.
-        limit: Where to stop: what is beyond is too much, however much it is.
+        directories: The directories; a missing one counts as empty.
+        limit: Stop counting once this is exceeded.
     """
     size = names = 0
     for place in directories:
@@ -176,7 +177,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                     with handle.scan_directory(directory) as items:
                         for item in items:
                             names += 1
-                            # One that is gone by now hides none of those behind it.
+                            # An entry that disappeared must not hide those after it.
                             with contextlib.suppress(FileNotFoundError):
                                 size += (
                                     item.stat(follow_symlinks=False).st_blocks * STAT_BLOCK_BYTES
@@ -186,7 +187,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                             if limit.is_exceeded_by(DiskUsage(size, names)):
                                 return DiskUsage(size, names)
                 except (FileNotFoundError, NotADirectoryError):
-                    continue  # exchanged or gone: what is there now counts at the next look
+                    continue  # replaced or removed; the next measurement counts it
                 if any(part.count("/") > MAX_DEPTH for part in ahead):
                     return DiskUsage(size, limit.inodes + MARGIN_INODES + 1)
         finally:
@@ -195,7 +196,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
 
 
 def measure_free_space(directory: Path) -> FreeSpace:
-    """Measure the free space of the file system of a directory, even of one not made yet."""
+    """Return the free space of the file system of a directory, which need not exist yet."""
     place = directory
     while not place.exists():
         place = place.parent
@@ -204,12 +205,13 @@ def measure_free_space(directory: Path) -> FreeSpace:
 
 
 class DiskMonitor:
-    """Looks again and again, and tells once what is beyond; begun when an order is given.
+    """Monitor that measures the usage at intervals, from the beginning of a request.
 
     Args:
-        places: Where the reader writes.
-        order: What this order may bring.
-        announced: What the proved lists announce in all; None where none can be proved.
+        places: Directories to which the process writes.
+        order: Allowance of this request.
+        announced: Allowance of all releases in the verified metadata; None if it cannot be
+            verified.
         clock: A monotonic clock.
     """
 
@@ -222,12 +224,12 @@ class DiskMonitor:
     ) -> None:
         self._places, self._order, self._announced = places, order, announced
         self._clock, self._next = clock, 0.0
-        # Whatever lay there before: it is not counted beyond what any order may bring to it.
+        # Existing files are counted only up to a limit that no request can reach.
         self._before = self.now = measure_usage(places, DiskAllowance(1 << 62, 1_000_000))
         self._room = measure_free_space(places[0])
 
     def poll(self) -> DiskVerdict:
-        """Judge what is there now; in between, say that it is fine."""
+        """Judge the present usage; OK if the next measurement is not due yet."""
         began = self._clock()
         if began < self._next:
             return DiskVerdict.OK
@@ -237,7 +239,7 @@ class DiskMonitor:
         return verdict
 
     def check_now(self) -> DiskVerdict:
-        """Judge what is there now."""
+        """Judge the present usage."""
         before = self._before
         most = DiskAllowance(before.size, before.inodes) + self._order
         self.now = measure_usage(self._places, most)

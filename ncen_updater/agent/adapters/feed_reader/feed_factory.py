@@ -1,4 +1,4 @@
-"""The feed of a site, made from its configuration."""
+"""Feed of a site, created from its configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ncen_updater.agent.policy.windows import WeeklyWindow, find_open_window
 from ncen_updater.feed.clock import get_system_time
 
-if TYPE_CHECKING:  # what reading the last list does not need
+if TYPE_CHECKING:  # not imported by callers that only read the last metadata
     from ncen_updater.agent.config.agent_config import FeedSettings
     from ncen_updater.feed.http_fetcher import HttpFetcher
     from ncen_updater.feed.trust_state import TrustStateStore
@@ -27,7 +27,7 @@ def make_release_source(
     zone: tzinfo = UTC,
     memory: TrustStateStore | None = None,
 ) -> TufReleaseSource:
-    """Make the source of a product's releases; hours are wall times of the zone."""
+    """Return the source of a product's releases; time windows are in the given zone."""
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
     return TufReleaseSource(
@@ -42,7 +42,7 @@ def make_release_source(
 
 
 def validity(feed: FeedSettings) -> dict[str, Any]:
-    """Return the settings for expired metadata, in the form that the source takes."""
+    """Return the settings for expired metadata, as arguments of the source."""
     return {
         "offline": feed.offline,
         "grace": timedelta(days=feed.offline_grace_days),
@@ -53,7 +53,7 @@ def validity(feed: FeedSettings) -> dict[str, Any]:
 def make_http_fetcher(
     feed: FeedSettings, *, now: Callable[[], datetime] = get_system_time, zone: tzinfo = UTC
 ) -> HttpFetcher:
-    """Make a fetcher from the agent's configuration; hours are wall times of the zone."""
+    """Return a fetcher for the agent's configuration; time windows are in the given zone."""
     from ncen_updater.feed.http_fetcher import HttpFetcher
 
     full_speed = tuple(window.to_window() for window in feed.full_speed_windows)
@@ -71,13 +71,13 @@ def make_http_fetcher(
 def compute_rate_limit(
     cap: int | None, full_speed: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
 ) -> int | None:
-    """Return the rate that holds at a moment, bytes a second; None for no limit.
+    """Return the download rate limit at a given time in bytes a second; None for no limit.
 
     Args:
-        cap: The rate outside the windows.
-        full_speed: Hours in which the cap does not hold.
+        cap: The limit outside the windows.
+        full_speed: Time windows without a limit.
         now: The time, with a zone.
-        zone: The zone of the site.
+        zone: Time zone of the site.
     """
     if cap is None or find_open_window(full_speed, now, zone) is not None:
         return None

@@ -1,4 +1,4 @@
-"""Imports and mirrors by the process that reads untrusted bytes."""
+"""Imports and mirrors, run by the worker process that reads untrusted data."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ WorkerRequest = Mapping[str, object]
 
 
 def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
-    """Return the bundle and the agent's open descriptor: only its owner may be able to read it."""
+    """Return the bundle and the descriptor opened by the agent, which may have more rights."""
     return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
 
 
 class _BundleProgress:
-    """Says of files that come from a medium that they are read, not downloaded."""
+    """Progress listener that reports files of a bundle as extracted, not downloaded."""
 
     def __init__(self, inner: ProgressListener) -> None:
         self._inner = inner
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Pass it on in other words."""
+        """Pass the report on, reworded."""
         if text.template == DOWNLOAD_PROGRESS:
             text = LazyText(N_("Extracting {name} from the offline bundle (bytes)"), text.values)
         self._inner.report(text, done, total)

@@ -1,4 +1,4 @@
-"""The process that talks to the network; :mod:`.worker_source` starts it."""
+"""Worker process that uses the network; :mod:`.worker_source` starts it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def _handle_request(
 
 
 def main() -> int:
-    """Do one order; return the exit status."""
+    """Handle one request; return the exit status."""
     block_unused_imports()
     config = Path(sys.argv[1])
-    # Bound to the agent: a download without a reader is nobody's.
+    # Ends with the agent: a download is of no use without the agent that requested it.
     return serve_request(lambda order, progress: _handle_request(config, order, progress))
 
 

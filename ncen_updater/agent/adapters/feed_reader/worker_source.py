@@ -1,8 +1,8 @@
-"""The feed, read by a process of its own: a child, or one that systemd starts.
+"""Source of releases that uses a worker process: a child, or one that systemd starts.
 
-The process that uses the network gets no environment variable, connection or memory of the process
-that reaches the databases, and no descriptor but that of the bundle to read. Its files are hashed
-again here before they are used.
+The worker, which uses the network, gets no environment variable, connection or memory of the
+process that accesses the databases, and no descriptor except that of the bundle to read. The agent
+hashes its files again before it uses them.
 """
 
 from __future__ import annotations
@@ -64,27 +64,27 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)
 
-#: Codes of bundles and mirrors.
+#: Codes of errors of bundles and mirrors.
 BUNDLE_ERROR_CODES = range(2301, 2400)
-#: What it may report. It may have been taken over: no other error, and no other exit code, comes
-#: of what it says.
+#: Errors that the worker may report. It may be compromised: no other error, and no other exit code,
+#: results from its reports.
 EXPECTED_ERRORS: tuple[ExpectedErrors, ...] = (
     ConfigError, TrustError, FeedError, UpgradePathError, TransferError, InsufficientSpaceError,
     ManifestError, ReleaseDocumentError, TreeError, BUNDLE_ERROR_CODES,
 )  # fmt: skip
-# What talks to the network; the rest reads a medium of the person who types the command.
+# Requests that use the network; the others read a medium for the person who typed the command.
 NETWORK_ACTS = ("refresh", "fetch")
-#: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
-#: kept, and the next download goes on from there.
+#: The worker reports every ten seconds. Metadata is small; a partial release is kept after half a
+#: day, and the next download continues it.
 ACT_LIMITS = {
     "refresh": WorkerLimits(silence_timeout_s=300, total_timeout_s=3600),
     "fetch": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
     "import": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
     "mirror": WorkerLimits(silence_timeout_s=300, total_timeout_s=72 * 3600),
 }
-#: What an act brings that fetches lists alone.
+#: Allowance of a request that fetches only metadata.
 METADATA_ALLOWANCE = DiskAllowance()
-#: What it writes to where its directory is not its own, but the state directory.
+#: Names to which the worker writes if it shares the agent's state directory.
 WRITABLE_NAMES = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
 
@@ -93,15 +93,15 @@ def _no_fetcher() -> NoReturn:
 
 
 class WorkerReleaseSource(TufReleaseSource):
-    """A source that asks another process for everything that needs the network.
+    """Source that uses a worker process for everything that needs the network.
 
-    It is a child, or one that systemd starts, as ``service.runner`` says. A child of root works as
-    the user to whom the directory of lists and downloads belongs.
+    The worker is a child, or a process started by systemd, according to ``service.runner``. A child
+    of root runs as the owner of the directory for metadata and downloads.
 
     Args:
         config: The configuration.
-        config_path: Its file; the child reads it again.
-        product: Whose releases; those of the site's product by default.
+        config_path: Its file, which the worker reads again.
+        product: The product; the site's product by default.
     """
 
     _memory: TrustStateStore
@@ -111,7 +111,7 @@ class WorkerReleaseSource(TufReleaseSource):
         self._received = paths.feed_state_directory
         memory = TrustStateStore(paths.resolve(paths.state))
         trusted_root = paths.resolve(paths.trusted_root)
-        # For what lies on the disk: it never opens a connection.
+        # Only for files on the disk: this source never opens a connection.
         super().__init__(
             product or config.site.product,
             state=self._received,
@@ -127,7 +127,7 @@ class WorkerReleaseSource(TufReleaseSource):
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         self._worker = Worker(
             "ncen_updater.agent.adapters.feed_reader.worker",
-            # It is read again from another directory.
+            # An absolute path, since the worker runs in another directory.
             (str(config_path.absolute()),),
             expected_errors=EXPECTED_ERRORS,
         )
@@ -147,34 +147,35 @@ class WorkerReleaseSource(TufReleaseSource):
         ]
 
     def refresh(self) -> FeedView:
-        """Fetch and verify the list in the child, then prove what it left.
+        """Fetch the metadata in the worker, then verify its files here.
 
         Raises:
-            TrustError: If it does not follow, is older than what was proved here, or has lapsed.
+            TrustError: If the metadata is not signed by trusted keys, is older than the verified
+                one, or has expired.
         """
         self._ask_worker({"act": "refresh"}, None)
         view = self.load_last_view()
         if view is None:
             raise TrustError(READER_FAILED, detail="no metadata was stored")
         now = self.get_reference_time()
-        if view.expires_at <= now:  # it says that it verified them just now
+        if view.expires_at <= now:  # the worker reports that it verified the metadata just now
             day = "%Y-%m-%d %H:%M UTC"
             since = view.expires_at.strftime(day)
             raise RoleExpiredError(role=self._product, since=since, now=now.strftime(day))
         return view
 
     def require_fresh_mirror(self, directory: Path) -> None:
-        """Refuse a mirror whose lists are older than what was proved here.
+        """Refuse a mirror with metadata that is older than the one verified here.
 
         Raises:
-            TrustError: If they are, or do not follow from the roots that were proved here.
+            TrustError: If it is older, or not signed according to the verified root metadata.
         """
         from ncen_updater.feed.metadata_verifier import refuse_older_mirror
 
         refuse_older_mirror(directory, self._trusted_root, self._memory)
 
     def download_release(self, offer: Offer, progress: ProgressListener) -> DownloadedRelease:
-        """Download in the child, then hash here what it left."""
+        """Download in the worker, then hash its files here."""
         self._ask_worker(
             {"act": "fetch", "version": offer.version}, progress, compute_release_allowance(offer)
         )
@@ -191,7 +192,7 @@ class WorkerReleaseSource(TufReleaseSource):
     def download_smallest(
         self, offer: Offer, installed_trees: Collection[str], progress: ProgressListener
     ) -> DownloadedRelease | DownloadedPack:
-        """Download in the child, then hash here what it left."""
+        """Download in the worker, then hash its files here."""
         order = {"act": "fetch", "version": offer.version, "have": sorted(installed_trees)}
         self._ask_worker(order, progress, compute_release_allowance(offer))
         fetched = self.find_smallest_download(offer, installed_trees)
@@ -210,16 +211,16 @@ class WorkerReleaseSource(TufReleaseSource):
         progress: ProgressListener | None = None,
         opener: Callable[[Path], int] = open_bundle_file,
     ) -> Mapping[str, object]:
-        """Let the child do something else that needs the network or reads a medium.
+        """Run another request in the worker that uses the network or reads a medium.
 
         Args:
-            request: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
-                person who names it may read more than the child.
-            progress: Told what the child tells.
+            request: The request, with ``act`` and its values. Its ``file`` is opened here: the
+                person who names it may be able to read more than the worker.
+            progress: Receives the worker's reports.
             opener: Opens the file.
 
         Returns:
-            What the child reported; empty if it only did what it was told.
+            The worker's report; empty if the request has none.
 
         Raises:
             BUNDLE_UNREADABLE: If the file cannot be opened.
@@ -234,10 +235,10 @@ class WorkerReleaseSource(TufReleaseSource):
             os.close(descriptor)
 
     def create_worker_directory(self, directory: Path) -> None:
-        """Make a directory that is missing, for the child to write to.
+        """Create a missing directory to which the worker can write.
 
         Raises:
-            LOCAL_STORE_FAILED: If it cannot be made.
+            LOCAL_STORE_FAILED: If it cannot be created.
         """
         if directory.exists():
             return
@@ -259,7 +260,7 @@ class WorkerReleaseSource(TufReleaseSource):
     ) -> Mapping[str, object]:
         act = str(order["act"])
         limits = ACT_LIMITS[act]
-        if act in NETWORK_ACTS:  # the others write elsewhere, too, and for a person
+        if act in NETWORK_ACTS:  # the others also write elsewhere, for a person
             limits = replace(limits, max_file_bytes=brings.size + MARGIN_BYTES)
         worker = replace(self._worker, limits=limits)
         if act in NETWORK_ACTS and self._unit is not None:
@@ -279,7 +280,7 @@ class WorkerReleaseSource(TufReleaseSource):
             self._enforce_quota(watch, watch.check_now())
         except InsufficientSpaceError as error:
             if error.values.get("path") in ("", "-", None):
-                error.values["path"] = self._received  # the child writes nowhere else
+                error.values["path"] = self._received  # the worker writes nowhere else
             raise
         except WorkerUnavailableError as error:
             if worker.socket is None:
@@ -301,9 +302,9 @@ class WorkerReleaseSource(TufReleaseSource):
         return report
 
     def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
-        """Return the disk space everything may take in total.
+        """Return the allowance for everything in the directory.
 
-        None where the metadata on the disk cannot be verified.
+        None if the metadata on the disk cannot be verified.
         """
         offers: list[Offer] = []
         for source in self._lists:
@@ -318,11 +319,11 @@ class WorkerReleaseSource(TufReleaseSource):
         )
 
     def _enforce_quota(self, watch: DiskMonitor, verdict: DiskVerdict) -> None:
-        """End the reader where it leaves more than it may.
+        """Raise if the worker exceeds its quota.
 
         Raises:
-            InsufficientSpaceError: If the file system has no more room for it.
-            TrustError: If nothing that was signed weighs as much.
+            InsufficientSpaceError: If the file system has no more space for it.
+            TrustError: If it wrote more than any signed size allows.
         """
         if verdict is DiskVerdict.OK:
             return
@@ -334,7 +335,7 @@ class WorkerReleaseSource(TufReleaseSource):
         )  # fmt: skip
 
     def _find_worker_user(self) -> tuple[int, int] | None:
-        """Find whose rights the child has: the owner's of the directory, where we may choose."""
+        """Return the user of the worker: the owner of the directory, if the agent may choose."""
         try:
             owner = self._received.stat()
         except FileNotFoundError:

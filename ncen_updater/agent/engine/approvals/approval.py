@@ -1,8 +1,8 @@
-"""Binding of an approval, its validity, and the approvers who are missing. Pure.
+"""Binding of an approval, its validity, and the number of missing approvers. Pure.
 
-People approve what they have seen: a plan, on these databases, with this configuration, rehearsed
-with this result. The *binding* is the digest of all of it; whatever changes afterwards voids the
-approval, and the reason is told by comparing the parts.
+An approver approves what the dossier shows: a plan, on these databases, with this configuration,
+and the result of a rehearsal. The *binding* is the digest of all of it. Any later change voids the
+approval; a comparison of the parts gives the reason.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from enum import StrEnum
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 
-#: Numbers of users that anybody may be who administers the machine.
+#: Uids that several administrators of the machine may use (root).
 SHARED_UIDS = frozenset({0})
 
 
 class VoidReason(StrEnum):
-    """Why what was approved is not what would be done now."""
+    """Reason why an approval no longer matches the upgrade."""
 
     PLAN = "plan"
     SCHEMA = "schema"
@@ -44,15 +44,15 @@ VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
 
 @dataclass(frozen=True)
 class ApprovalBasis(JsonRecord):
-    """What people approve.
+    """Facts that an approval covers.
 
     Attributes:
-        plan: Digest of hops and their release documents.
-        schemas: Logical name of each database to the fingerprint of its structure.
-        configuration: Digest of the settings that an upgrade depends on.
-        rehearsal: Id of the rehearsal and the digest of its report; empty where none is asked for.
-        sizes: Logical name to bytes, at the rehearsal. Not part of the digest: growth has a limit.
-        rehearsed_at: When it was rehearsed, or planned.
+        plan: Digest of the hops and their release documents.
+        schemas: Fingerprint of each database's schema, by logical name.
+        configuration: Digest of the settings that affect an upgrade.
+        rehearsal: Id of the rehearsal and the digest of its report; empty if none is required.
+        sizes: Bytes of each database at the rehearsal. Not part of the binding: growth has a limit.
+        rehearsed_at: Time of the rehearsal, or of the plan.
     """
 
     plan: str
@@ -63,7 +63,7 @@ class ApprovalBasis(JsonRecord):
     rehearsed_at: datetime | None = None
 
     def compute_binding(self) -> str:
-        """Return the SHA-256 (hexadecimal) that approvals carry."""
+        """Return the SHA-256 (hexadecimal) that an approval stores."""
         parts = asdict(self)
         del parts["sizes"], parts["rehearsed_at"]
         content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
@@ -72,14 +72,14 @@ class ApprovalBasis(JsonRecord):
 
 @dataclass(frozen=True)
 class VoidedApproval:
-    """One difference between what was approved and what is there."""
+    """One difference between the approved facts and the current ones."""
 
     reason: VoidReason
     values: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def text(self) -> LazyText:
-        """Return the difference in words."""
+        """Return the difference as text."""
         return LazyText(VOID_REASON_TEXTS[self.reason], self.values)
 
 
@@ -91,14 +91,14 @@ def find_void_reasons(
     max_growth_percent: float,
     max_age: timedelta,
 ) -> tuple[VoidedApproval, ...]:
-    """Compare what was approved with what would be done now; empty means it holds.
+    """Compare the approved facts with the current ones; an empty result means it is valid.
 
     Args:
-        approved: What was approved.
-        current: The same facts, fresh.
-        now: The time.
-        max_growth_percent: So much may a database grow in the meantime.
-        max_age: So old may a rehearsal become.
+        approved: The approved facts.
+        current: The current facts.
+        now: The current time.
+        max_growth_percent: Limit of a database's growth since then.
+        max_age: Limit of the rehearsal's age.
     """
     found: list[VoidedApproval] = []
     if approved.plan != current.plan:
@@ -120,7 +120,7 @@ def find_void_reasons(
             found.append(
                 VoidedApproval(VoidReason.DATABASE_GREW, {"name": name, "percent": percent})
             )
-    # A clock that was set back does not make an old rehearsal young, nor a young one void.
+    # If the clock was set back, the age is negative and the rehearsal stays valid.
     if approved.rehearsed_at is not None and now - approved.rehearsed_at > max_age:
         found.append(
             VoidedApproval(
@@ -132,13 +132,13 @@ def find_void_reasons(
 
 @dataclass(frozen=True)
 class Approval:
-    """One person's yes.
+    """Approval by one person.
 
     Attributes:
-        binding: What was approved.
-        actor: Name of the operating system's user.
-        uid: Number of that user; two names of one number are one person.
-        at: When.
+        binding: The binding that was approved.
+        actor: User name in the operating system.
+        uid: Uid of that user; two names with one uid count as one person.
+        at: Time of the approval.
     """
 
     binding: str
@@ -149,34 +149,40 @@ class Approval:
 
 @dataclass(frozen=True)
 class ApprovalCount:
-    """How many have said yes to one binding."""
+    """Approvals of one binding, and the required number."""
 
     approvals: tuple[Approval, ...]
     needed: int
 
     @property
     def missing(self) -> int:
-        """Return how many more people have to approve."""
+        """Return the number of missing approvals."""
         return max(0, self.needed - len(self.approvals))
 
     def __bool__(self) -> bool:
-        """Tell whether enough have approved."""
+        """Tell whether there are enough approvals."""
         return self.missing == 0
 
     def would_count(self, uid: int) -> bool:
-        """Tell whether this person's approval would count: not their second, nor root's of two."""
+        """Tell whether an approval by this uid would count.
+
+        A second approval by one person does not, nor root's if two are needed.
+        """
         return uid not in _list_uncounted_uids(self.needed) and all(
             one.uid != uid for one in self.approvals
         )
 
 
 def _list_uncounted_uids(needed: int) -> frozenset[int]:
-    """List whose approval does not count: where two are needed, the first may have typed sudo."""
+    """Return the uids whose approvals do not count.
+
+    If two approvals are needed, root's does not: the first approver may have used sudo.
+    """
     return SHARED_UIDS if needed > 1 else frozenset()
 
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
-    """Count the people who approved a binding; each counts once, and root as none of two."""
+    """Count the approvals of a binding: each uid once, and root only if one approval is enough."""
     people: dict[int, Approval] = {}
     no_user = _list_uncounted_uids(needed)
     for approval in approvals:
@@ -187,11 +193,11 @@ def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) ->
 
 @dataclass(frozen=True)
 class ReleaseApproval:
-    """One person's yes to an upgrade, and where that leads.
+    """Approval of an upgrade by one person, and its target.
 
     Attributes:
-        target_version: The release that the path leads to.
-        approval: The yes.
+        target_version: The target release of the path.
+        approval: The approval.
     """
 
     target_version: str
@@ -199,15 +205,15 @@ class ReleaseApproval:
 
 
 def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[str, ...]:
-    """Return the releases that enough people approved, the one that comes first at the head.
+    """Return the releases with enough approvals; the one that takes precedence is first.
 
-    That is the one whose last missing yes was given last: people chose it knowing of the others.
-    Who adds a yes that nobody needed any more chooses nothing. Whether what they saw is still what
-    would be done is not judged here.
+    That is the one whose last required approval is the newest, since its approvers knew of the
+    others. An approval beyond the required number does not change the order. Whether an approval is
+    still valid is not checked here.
 
     Args:
-        given: Approvals of upgrades in force, in the order in which they came.
-        needed: How many people have to approve.
+        given: Approvals of upgrades in force, in the order in which they were given.
+        needed: The required number.
     """
     found: dict[str, None] = {}
     before: list[Approval] = []
@@ -224,14 +230,14 @@ def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tup
 
 @dataclass(frozen=True)
 class RollbackApproval:
-    """One person's yes to a rollback.
+    """Approval of a rollback by one person.
 
     Attributes:
-        undoes: The upgrade that it undoes.
-        origin: The release that is left.
-        target: The release that is gone back to.
-        accept_loss: So many records may be lost by it.
-        approval: The yes.
+        undoes: The upgrade that the rollback undoes.
+        origin: The installed release.
+        target: The release to which it leads.
+        accept_loss: The number of lost records that the approver accepts.
+        approval: The approval.
     """
 
     undoes: str
@@ -242,27 +248,27 @@ class RollbackApproval:
 
 
 def count_accepted_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
-    """Count the records that a rollback may lose by all approvers; none until they are enough.
+    """Return the data loss that all approvers of a rollback accept; 0 until there are enough.
 
     Args:
         given: Approvals of rollbacks in force.
-        count: Who approved this one.
+        count: Approvals of this rollback.
     """
     return count_provisional_loss(given, count) if count else 0
 
 
 def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
-    """Count the records that a rollback may lose by its approvers, be they enough or not.
+    """Return the data loss that all approvers so far accept, whether there are enough or not.
 
     Args:
         given: Approvals of rollbacks in force.
-        count: Who approved this one.
+        count: Approvals of this rollback.
     """
     agreed = [one.accept_loss for one in given if one.approval in count.approvals]
     return min(agreed, default=0)
 
 
 def describe_consumed_approvals(approver_names: Sequence[str]) -> LazyText:
-    """Say that a yes is for one try: after an undone change it has to be said again."""
+    """Explain that an approval is valid for one attempt only."""
     words = N_("A retry requires new approvals. Approved by: {who}")
     return LazyText(words, {"who": ", ".join(approver_names)})

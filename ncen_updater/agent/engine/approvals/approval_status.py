@@ -1,4 +1,4 @@
-"""State of a planned path: rehearsed, still valid, approved. Reads the live databases."""
+"""Approval status of a planned path: rehearsed, valid, approved. Reads the live databases."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import UpgradePath
 
 
-#: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
-#: service works, may change without anybody approving again: what is installed is signed.
+#: Tables of the configuration that affect an upgrade. Feed and service settings may change without
+#: a new approval: the installed files are signed.
 DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "retention")
 
 
 def compute_configuration_digest(site: Site) -> str:
     """Return the digest of the settings that an upgrade depends on."""
-    # Whom to ask is nothing that an upgrade depends on.
+    # The contact does not affect an upgrade.
     data = site.config.model_dump(
         mode="json", include=set(DIGESTED_SETTINGS), exclude={"site": {"contact"}}
     )
@@ -51,13 +51,13 @@ def compute_configuration_digest(site: Site) -> str:
 def compute_approval_basis(
     site: Site, plan: str, rehearsal: str, at: datetime | None
 ) -> ApprovalBasis:
-    """Return what would be approved now; reads the live databases.
+    """Return the facts that an approval would cover now; reads the live databases.
 
     Args:
         site: The site.
         plan: Digest of the plan.
-        rehearsal: What names a rehearsal and its report; empty where there is none.
-        at: When it was rehearsed or planned.
+        rehearsal: Identity of a rehearsal and its report; empty if there is none.
+        at: Time of the rehearsal or the plan.
 
     Raises:
         UpdaterError: If a database cannot be read.
@@ -77,13 +77,13 @@ def compute_approval_basis(
 
 @dataclass(frozen=True)
 class ApprovalStatus:
-    """Where a path stands between plan and approval.
+    """Status of a path between plan and approval.
 
     Attributes:
-        rehearsal_status: What is known of its rehearsal.
-        rehearsal: The rehearsal that counts, if one passed.
-        basis: What an approval would be bound to now; None where it cannot be known yet.
-        void_reasons: Why an earlier approval or rehearsal no longer holds.
+        rehearsal_status: Status of its rehearsal.
+        rehearsal: The newest rehearsal of the path; None if there is none that counts.
+        basis: The facts that an approval would cover now; None if unknown.
+        void_reasons: Why an earlier approval or rehearsal is no longer valid.
     """
 
     rehearsal_status: RehearsalStatus
@@ -93,13 +93,13 @@ class ApprovalStatus:
 
 
 def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -> ApprovalStatus:
-    """Say where a planned path stands.
+    """Return the approval status of a planned path.
 
     Args:
         site: The site.
         journal: Its journal.
         plan: Digest of the plan.
-        target: Where the path leads.
+        target: Target release of the path.
 
     Raises:
         UpdaterError: If a database or the journal cannot be read.
@@ -142,7 +142,7 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
 
 
 def _is_environmental_failure(record: RehearsalRecord) -> bool:
-    """Tell whether a rehearsal failed for a reason that may be gone at the next try."""
+    """Tell whether a rehearsal failed for a reason other than the release, so a retry may pass."""
     if record.state is not RehearsalState.FAILED:
         return False
     return record.failure is None or not record.failure.release_at_fault
@@ -151,11 +151,11 @@ def _is_environmental_failure(record: RehearsalRecord) -> bool:
 def _find_changes_since_approval(
     journal: Journal, target: str, basis: ApprovalBasis, now: datetime
 ) -> tuple[VoidedApproval, ...]:
-    """Find why what people approved before is not what would be done now."""
+    """Return why an earlier approval does not match the current facts."""
     approved = ApprovalStore(journal).read_last_basis(target)
     if approved is None:
         return ()
-    # Age and growth count against the rehearsal, and were looked at there.
+    # Age and growth are limits of the rehearsal and were checked there.
     with guard_reads(journal.path):
         then = replace(ApprovalBasis.from_json(approved), rehearsed_at=None, sizes={})
     return find_void_reasons(then, basis, now=now, max_growth_percent=0, max_age=timedelta.max)
@@ -164,16 +164,16 @@ def _find_changes_since_approval(
 def make_consent_check(
     site: Site, progress: ProgressListener, *, approvals: int
 ) -> Callable[[Journal, UpgradePath], ChangeFacts]:
-    """Return what refuses a path that people have not approved as it is now.
+    """Return a function that refuses a path without valid approvals.
 
-    It returns the binding and how many had to approve: facts for the change that begins, which asks
-    once more just before it keeps users out.
+    The function returns the binding and the required number as facts of the change, which are
+    checked again just before the downtime.
 
     Args:
         site: The site.
-        progress: Told what is being done.
-        approvals: How many people have to approve; 0 where only the rehearsal counts. A release
-            that people went back from waits for approvals all the same.
+        progress: Receives progress reports.
+        approvals: The required number; 0 if only the rehearsal counts. A release that operators
+            rolled back always needs approvals.
     """
 
     def agree(journal: Journal, path: UpgradePath) -> ChangeFacts:
@@ -181,7 +181,7 @@ def make_consent_check(
 
         current = site.slots.read_current()
         if current is None:
-            return NO_FACTS  # what follows refuses a site that never chose a release
+            return NO_FACTS  # The caller refuses a site without an installed release.
         plan = make_plan(site, current, path, progress)
         target = path.target.version
         standing = read_approval_status(site, journal, plan.digest, target)
@@ -206,11 +206,11 @@ def make_consent_check(
 
 
 def count_required_approvals(site: Site, *, scheduled: bool) -> int | None:
-    """Count the approvals that an upgrade needs; None where it needs none. Pure.
+    """Return the number of approvals that an upgrade needs; None if it needs none. Pure.
 
-    A person who types the command is the one who approves it, unless the site wants two people:
-    then nobody upgrades alone. What the service begins by itself was approved, or the site says
-    that nobody has to be asked; the rehearsal counts in both cases.
+    The operator who types the command approves the upgrade by it, unless the site requires two
+    approvers. An upgrade that the service starts was approved before, or the site is in automatic
+    mode and needs none; the rehearsal counts in both cases.
     """
     settings = site.config.service
     if scheduled:

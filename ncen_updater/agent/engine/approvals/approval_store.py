@@ -27,13 +27,13 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import parse_stored_time
 from ncen_updater.common.messages import APPROVER_IS_SHARED_ACCOUNT
 
-#: Before the id of a change, in the place of who took an approval back; no user has such a name.
+#: Prefix of a change's id in the column of the withdrawing actor; no user name contains it.
 CONSUMED_BY_PREFIX = "change "
 
 
 @dataclass(frozen=True)
 class ScheduleRecord:
-    """A time that a person chose for an approved upgrade."""
+    """Start time that an operator chose for an approved upgrade."""
 
     binding: str
     to_version: str
@@ -44,12 +44,12 @@ class ScheduleRecord:
 def reject_shared_account(
     actor: Actor, needed: int, shared_uids: frozenset[int] = SHARED_UIDS
 ) -> None:
-    """Refuse an approval that could be anybody's, where two people have to approve.
+    """Refuse an approval by a shared account if two approvers are required.
 
     Args:
-        actor: Who says yes.
-        needed: How many people have to.
-        shared_uids: Numbers of users that many people may act as.
+        actor: The approver.
+        needed: The required number of approvals.
+        shared_uids: Uids that several people use.
 
     Raises:
         APPROVER_IS_SHARED_ACCOUNT: If so.
@@ -59,7 +59,7 @@ def reject_shared_account(
 
 
 class ApprovalStore:
-    """Reads and writes approvals and schedules through the journal."""
+    """Store of approvals and schedules in the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -75,21 +75,21 @@ class ApprovalStore:
         event: tuple[str, str] | None = None,
         reason: str | None = None,
     ) -> bool:
-        """Write a person's approval; False where they had given it already.
+        """Record an approval; return False if this person has already given it.
 
         Args:
-            binding: What is approved.
-            to_version: Where it leads.
-            basis: The document of which the binding is the digest.
-            actor: Who says yes.
-            needed: How many people have to.
-            shared_uids: Numbers of users that many people may act as.
-            event: Kind of the event and the release that it names; an upgrade's by default.
-            reason: Why, where people are asked.
+            binding: The binding.
+            to_version: Target release.
+            basis: The document whose digest is the binding.
+            actor: The approver.
+            needed: The required number of approvals.
+            shared_uids: Uids that several people use.
+            event: Kind of the event and the release it names; those of an upgrade by default.
+            reason: The reason, if one is required.
 
         Raises:
-            OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
-            APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
+            OPEN_CHANGE: If a change is open; its outcome must be known first.
+            APPROVER_IS_SHARED_ACCOUNT: If the account is shared and two approvers are required.
         """
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
@@ -118,7 +118,7 @@ class ApprovalStore:
         return True
 
     def withdraw(self, binding: str, actor: Actor) -> int:
-        """Take back a person's own approvals of a binding; return how many there were."""
+        """Withdraw a person's own approvals of a binding; return their number."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             count = connection.execute(
@@ -135,15 +135,15 @@ class ApprovalStore:
     def withdraw_all(
         self, actor: Actor, version: Version | None = None, *, rollbacks: bool = False
     ) -> int:
-        """Take back what a person has approved, whatever is on offer by now.
+        """Withdraw a person's approvals, whatever the feed offers now.
 
         Args:
-            actor: Who.
-            version: The release that is meant; all of them where it is left out.
-            rollbacks: Rollbacks are meant, not upgrades.
+            actor: The person.
+            version: The release; all releases if omitted.
+            rollbacks: Withdraw approvals of rollbacks, not of upgrades.
 
         Returns:
-            How many approvals there were.
+            The number of withdrawn approvals.
         """
         releases = self.list_for_upgrades()
         if rollbacks:
@@ -157,13 +157,13 @@ class ApprovalStore:
         return sum(self.withdraw(binding, actor) for binding in mine)
 
     def consume_all(self, change: str) -> int:
-        """Use up every approval and chosen time: an approval is for one downtime.
+        """Consume every approval and schedule: an approval is valid for one downtime.
 
         Args:
-            change: The upgrade that is about to keep users out.
+            change: The upgrade whose downtime begins.
 
         Returns:
-            How many approvals there were.
+            The number of consumed approvals.
         """
         at, by = self._journal.read_time().isoformat(), f"{CONSUMED_BY_PREFIX}{change}"
         with self._journal.transaction() as connection:
@@ -182,7 +182,7 @@ class ApprovalStore:
         return count
 
     def consume(self, change: str, binding: str) -> int:
-        """Use up the approvals of one binding; return how many there were."""
+        """Consume the approvals of one binding; return their number."""
         at, by = self._journal.read_time().isoformat(), f"{CONSUMED_BY_PREFIX}{change}"
         with self._journal.transaction() as connection:
             count = connection.execute(
@@ -195,7 +195,7 @@ class ApprovalStore:
         return count
 
     def was_consumed(self, binding: str) -> bool:
-        """Tell whether an upgrade was begun on approvals of a binding."""
+        """Tell whether approvals of a binding were consumed by a change."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT binding, withdrawn_by FROM approvals")
             return any(
@@ -205,11 +205,11 @@ class ApprovalStore:
             )
 
     def list_consumed_by(self, change: str, binding: str | None) -> tuple[str, ...]:
-        """List who had approved a change that was begun, in the order in which they did.
+        """Return the approvers of a change that was begun, in the order of their approvals.
 
         Args:
             change: The change.
-            binding: What was approved; whatever was used up with it where that is not known.
+            binding: The approved binding; None for all approvals that the change consumed.
         """
         with guard_reads(self._journal.path):
             rows = self._journal.query(
@@ -225,7 +225,7 @@ class ApprovalStore:
             )
 
     def list_active(self) -> tuple[Approval, ...]:
-        """Approvals that nobody took back, in the order in which they came."""
+        """Return the approvals in force, in the order in which they were given."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -233,7 +233,7 @@ class ApprovalStore:
             return tuple(_build_approval(row) for row in rows)
 
     def list_for_upgrades(self) -> tuple[ReleaseApproval, ...]:
-        """Approvals of upgrades in force, in the order in which they came."""
+        """Return the approvals of upgrades in force, in the order in which they were given."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -245,15 +245,15 @@ class ApprovalStore:
             )
 
     def list_approved_releases(self, needed: int) -> tuple[str, ...]:
-        """Return the releases that enough people approved, the one that comes first at the head."""
+        """Return the releases with enough approvals; the one that takes precedence is first."""
         return list_approved_releases(self.list_for_upgrades(), needed)
 
     def list_for_binding(self, binding: str) -> tuple[Approval, ...]:
-        """Approvals of a binding in force."""
+        """Return the approvals of a binding in force."""
         return tuple(found for found in self.list_active() if found.binding == binding)
 
     def list_for_rollbacks(self) -> tuple[RollbackApproval, ...]:
-        """Approvals of rollbacks in force, in the order in which they came."""
+        """Return the approvals of rollbacks in force, in the order in which they were given."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -269,11 +269,11 @@ class ApprovalStore:
             )  # fmt: skip
 
     def count_for_binding(self, binding: str, needed: int) -> ApprovalCount:
-        """Return who approved a binding, of so many who have to."""
+        """Count the approvals of a binding."""
         return count_approvals(self.list_active(), binding, needed)
 
     def read_last_basis(self, to_version: str) -> Mapping[str, object] | None:
-        """Return the basis of the last approval of a release, whether it still holds or not."""
+        """Return the basis of a release's last approval in force, valid or not."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT to_version, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -289,7 +289,7 @@ class ApprovalStore:
     def set_schedule(
         self, binding: str, to_version: str, not_before: datetime, actor: Actor
     ) -> None:
-        """Choose the time of an upgrade; an earlier choice no longer counts.
+        """Record the start time of an upgrade; it replaces an earlier one.
 
         Raises:
             OPEN_CHANGE: If a change is open.
@@ -309,7 +309,7 @@ class ApprovalStore:
             )  # fmt: skip
 
     def cancel_schedule(self, actor: Actor) -> int:
-        """Take back the chosen time; return how many there were."""
+        """Cancel the chosen start time; return the number of cancelled ones."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             chosen = self.list_schedules()
@@ -322,7 +322,7 @@ class ApprovalStore:
         return count
 
     def list_schedules(self) -> tuple[ScheduleRecord, ...]:
-        """List start times that were chosen and not cancelled, newest first."""
+        """Return the start times in force, newest first."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT * FROM schedules WHERE cancelled_at IS NULL ORDER BY id DESC"
@@ -336,12 +336,12 @@ class ApprovalStore:
             )  # fmt: skip
 
     def find_schedule(self, binding: str) -> ScheduleRecord | None:
-        """Return the start time chosen for a binding."""
+        """Return the start time chosen for a binding; None if there is none."""
         return next((found for found in self.list_schedules() if found.binding == binding), None)
 
 
 def read_accepted_loss(basis: Mapping[str, object]) -> int:
-    """Read how many records may be lost, by what a person approved or ordered."""
+    """Return the accepted number of lost records from an approval or a job."""
     number = basis.get("accept_loss", 0)
     return number if type(number) is int else 0
 

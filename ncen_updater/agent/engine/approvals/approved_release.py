@@ -1,4 +1,4 @@
-"""Choice of the release that was approved; it takes precedence over the newest on offer."""
+"""Choice of the approved release; it takes precedence over the newest on offer."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ApprovedRelease:
-    """What people chose by approving.
+    """Releases with enough approvals.
 
     Attributes:
-        path: The way to the release that enough people approved last; None where there is none.
-        also_approved: Other releases that enough people approved as well.
-        unavailable: Those that enough people approved, and that can no longer be taken.
+        path: Path to the release that takes precedence; None if there is none.
+        also_approved: Other releases with enough approvals.
+        unavailable: Releases with enough approvals that can no longer be installed.
     """
 
     path: UpgradePath | None = None
@@ -36,27 +36,27 @@ class ApprovedRelease:
 
     @property
     def available(self) -> tuple[str, ...]:
-        """Releases that enough people approved and that can be taken; what comes first is first."""
+        """Return the releases with enough approvals that can be installed, in their precedence."""
         return (self.path.target.version, *self.also_approved) if self.path else ()
 
     @property
     def target_version(self) -> Version | None:
-        """Return the release that comes before the newest."""
+        """Return the release that takes precedence over the newest, if there is one."""
         return Version(self.path.target.version) if self.path else None
 
 
 def find_approved_release(
     site: Site, journal: Journal, offers: tuple[Offer, ...]
 ) -> ApprovedRelease:
-    """Say which release people chose, from what is on the last verified list.
+    """Return the approved releases among those of the last verified metadata.
 
-    Whether what they saw is still what would be done is asked where it is begun: a release whose
-    approvals no longer hold stays the chosen one, and waits for them.
+    The validity of the approvals is checked when the upgrade starts: a release with void approvals
+    keeps its precedence and waits for new ones.
 
     Args:
         site: The site.
         journal: Its journal.
-        offers: What is on the list.
+        offers: The offered releases.
     """
     current = site.slots.read_current()
     if current is None:
@@ -80,14 +80,15 @@ def find_approved_release(
 def find_path_to(
     site: Site, journal: Journal, offers: tuple[Offer, ...], target: Version
 ) -> UpgradePath | None:
-    """Return the way to a release that people name; None where it cannot be taken.
+    """Return the path to a named release; None if it cannot be installed.
 
-    One that failed here can be, once it passed a rehearsal since: somebody asked for that.
+    A release that is marked bad is allowed if it passed a rehearsal since, because someone
+    requested that.
 
     Args:
         site: The site.
         journal: Its journal.
-        offers: What is on the list.
+        offers: The offered releases.
         target: The release.
     """
     try:
@@ -100,7 +101,7 @@ def find_path_to(
 
 
 def has_passed_since_failure(journal: Journal, target: Version) -> bool:
-    """Tell whether a release passed a rehearsal after anything up to it had failed here."""
+    """Tell whether a release passed a rehearsal after it, or one before it, was marked bad."""
     failed = [
         row.last_at
         for row in SiteHistory(journal).list_bad_releases()

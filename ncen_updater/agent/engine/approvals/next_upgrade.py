@@ -1,4 +1,4 @@
-"""Checks of the next upgrade before it is approved or started, by its document. Pure."""
+"""Checks of the next upgrade, by its JSON document, before it is approved or started. Pure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from ncen_updater.common.messages import (
 def require_no_pending_change(
     change: Mapping[str, Any] | None, zone: tzinfo | None, *, state: LazyText | None = None
 ) -> None:
-    """Refuse while a change is open: what it comes to is to be seen before a yes. Pure.
+    """Refuse while a change is open, since its outcome must be known first. Pure.
 
     Args:
-        change: The open change, as :func:`.report.open_change` has it in JSON; None without.
-        zone: Zone of the site.
-        state: What is known of the site then.
+        change: The open change as JSON, as :func:`.report.open_change` gives it; None if none is
+            open.
+        zone: Time zone of the site.
+        state: Text on the state of the site, for the error.
 
     Raises:
-        SOAK_NOT_FINISHED: If its release is watched.
-        OPEN_CHANGE: If there is more to do.
+        SOAK_NOT_FINISHED: If the change is in its soak period.
+        OPEN_CHANGE: If it is in another state.
     """
     if change is None:
         return
@@ -49,10 +50,10 @@ def require_no_pending_change(
 
 
 def require_approvable(next_upgrade: Mapping[str, Any]) -> None:
-    """Refuse where nothing can be approved by what was seen. Pure.
+    """Refuse an upgrade that cannot be approved yet. Pure.
 
     Raises:
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
     """
     if next_upgrade["binding"] is not None:
         return
@@ -69,13 +70,12 @@ def _make_outdated_error(next_upgrade: Mapping[str, Any]) -> UpdaterError:
 
 
 def require_approvals(next_upgrade: Mapping[str, Any]) -> None:
-    """Refuse where what was seen is not approved by as many as have to. Pure.
+    """Refuse an upgrade that lacks approvals. Pure.
 
     Raises:
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that could be, or what people
-            approved
-            is not what would be done now.
-        APPROVAL_MISSING: If it is not.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal, or the approvals are
+            void.
+        APPROVAL_MISSING: If approvals are missing.
     """
     require_approvable(next_upgrade)
     if next_upgrade["missing"] and next_upgrade["void_reasons"]:

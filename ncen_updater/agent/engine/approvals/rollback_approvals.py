@@ -1,9 +1,9 @@
-"""Approvals of a rollback: how many it needs, and those in the journal. Light.
+"""Approvals of a rollback: how many it needs, and those in the journal. Light imports.
 
-A rollback needs as many approvals as an upgrade (``service.required_approvals``): it interrupts
-users, and may bring an old security hole back. It needs none in the soak period or while a change
-is stuck, because that is what the soak period is for; and none in an emergency, which is notified
-to everybody at once instead.
+A rollback needs as many approvals as an upgrade (``service.required_approvals``), since it
+interrupts users and may reopen an old security hole. It needs none in the soak period or while a
+change is stuck, because that is the purpose of the soak period; and none in an emergency, of which
+everybody is notified at once.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from ncen_updater.common.messages import (
 
 @dataclass(frozen=True)
 class RollbackRequest:
-    """Who asks for a rollback, and how.
+    """Request for a rollback.
 
     Attributes:
-        actor: Who.
-        may_approve: Whether they may approve.
-        emergency_reason: Why it cannot wait; None where it can.
-        accept_loss: So many records may be lost, says who asks.
+        actor: The requesting person.
+        may_approve: Whether the actor is an approver.
+        emergency_reason: Reason of an emergency; None otherwise.
+        accept_loss: The number of lost records that the actor accepts.
     """
 
     actor: Actor
@@ -58,15 +58,16 @@ class RollbackRequest:
 
 @dataclass(frozen=True)
 class RollbackSubject:
-    """A rollback that can be approved.
+    """Rollback that can be approved.
 
     Attributes:
         undoes: The upgrade that it undoes.
-        origin: The release in use.
-        target: The release that is gone back to.
-        count: Who approved it.
-        in_soak: Whether the upgrade is still watched, so that nobody has to.
-        accepted_loss: So many records may be lost by all who approved it; 0 until they are enough.
+        origin: The installed release.
+        target: The release to which it leads.
+        count: Its approvals.
+        in_soak: Whether the upgrade is in its soak period, so that no approval is needed.
+        accepted_loss: The number of lost records that all approvers accept; 0 until there are
+            enough.
     """
 
     undoes: str
@@ -78,16 +79,16 @@ class RollbackSubject:
 
     @property
     def binding(self) -> str:
-        """Return what approvals of it carry."""
+        """Return the binding of its approvals."""
         return compute_rollback_binding(self.undoes, self.origin, self.target)
 
     @property
     def approver_names(self) -> str:
-        """Names of those who approved it; empty where nobody did."""
+        """Return the names of the approvers; empty if there are none."""
         return ", ".join(given.actor for given in self.count.approvals)
 
     def to_json(self) -> dict[str, object]:
-        """Return who has approved and who is missing, as JSON has it."""
+        """Return the approvals and the missing number, for JSON."""
         return {
             "binding": self.binding,
             "in_soak": self.in_soak,
@@ -97,10 +98,10 @@ class RollbackSubject:
 
 
 def find_installing_upgrade(journal: Journal, current: str) -> Change | None:
-    """Return the upgrade that brought the release in use; only upgrades to it are read whole.
+    """Return the upgrade that installed the current release; only upgrades to it are read in full.
 
     Raises:
-        JournalUnreadableError: If the journal holds what no agent wrote.
+        JournalUnreadableError: If the journal contains invalid data.
     """
     wanted = Version(current)
     with guard_reads(journal.path):
@@ -117,11 +118,11 @@ def find_rollback_to_approve(journal: Journal, current: str, needed: int) -> Rol
 
     Args:
         journal: The journal.
-        current: The release in use.
-        needed: How many people have to approve.
+        current: The installed release.
+        needed: The required number of approvals.
 
     Raises:
-        NOTHING_TO_ROLL_BACK: If no upgrade brought the release in use.
+        NOTHING_TO_ROLL_BACK: If no upgrade installed the current release.
     """
     upgrade = find_installing_upgrade(journal, current)
     if upgrade is None:
@@ -147,20 +148,20 @@ def approve_rollback(
     shared_uids: frozenset[int] = SHARED_UIDS,
     accept_loss: int = 0,
 ) -> bool:
-    """Write a person's approval of a rollback; False where they had given it.
+    """Record an approval of a rollback; return False if this person has already given it.
 
-    An approval with another number of records replaces the earlier one.
+    An approval with another number of lost records replaces the earlier one.
 
     Args:
-        journal: Open to write.
+        journal: The journal, open for writing.
         subject: The rollback.
-        actor: Who says yes.
+        actor: The approver.
         shared_uids: As for :meth:`ApprovalStore.add`.
-        accept_loss: So many records may be lost.
+        accept_loss: The number of lost records that the approver accepts.
 
     Raises:
         OPEN_CHANGE: If a change is open.
-        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
+        APPROVER_IS_SHARED_ACCOUNT: If the account is shared and two approvers are required.
     """
     store = ApprovalStore(journal)
     basis: dict[str, object] = {
@@ -189,13 +190,13 @@ def approve_rollback(
 def require_rollback_consent(
     journal: Journal, subject: RollbackSubject, request: RollbackRequest
 ) -> RollbackVerdict:
-    """Refuse a rollback that people have not agreed to; write an emergency down.
+    """Refuse a rollback without the required approvals; record an emergency.
 
     Raises:
-        ROLLBACK_NEEDS_APPROVAL: If somebody has to approve it yet.
-        DATA_LOSS_ABOVE_APPROVAL: If who asks may not approve, and fewer records may be lost by
-            those who may.
-        EMERGENCY_WITHOUT_REASON: If nobody could know afterwards why it could not wait.
+        ROLLBACK_NEEDS_APPROVAL: If approvals are missing.
+        DATA_LOSS_ABOVE_APPROVAL: If the actor is no approver, and accepts a greater loss than the
+            approvers.
+        EMERGENCY_WITHOUT_REASON: If an emergency has no reason.
     """
     if request.emergency_reason is not None and not request.emergency_reason.strip():
         raise UpdaterError(EMERGENCY_WITHOUT_REASON)
@@ -231,7 +232,7 @@ def require_rollback_consent(
 
 
 def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
-    """Refuse a loss that is greater than all who approved a rollback agreed to.
+    """Refuse a data loss above the one that all approvers accept.
 
     Raises:
         DATA_LOSS_ABOVE_APPROVAL: If so.
@@ -247,12 +248,12 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
 
 
 def format_accept_loss_option(count: int) -> str:
-    """Format the command option that accepts a data loss; empty where nothing is lost."""
+    """Format the command option that accepts a data loss; empty if there is none."""
     return f" --accept-loss {count}" if count else ""
 
 
 def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
-    """Return who asked for a rollback by a job of the service.
+    """Return the request behind a rollback job of the service.
 
     Raises:
         NOTHING_TO_ROLL_BACK: If there is no such job.
@@ -270,7 +271,7 @@ def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
 
 
 class RollbackConsent(StrEnum):
-    """Why a rollback may begin, or that it may not."""
+    """Reason why a rollback may begin, or that approvals are missing."""
 
     NOT_REQUIRED = "watched"
     REQUESTED_BY_APPROVER = "agreed"
@@ -281,18 +282,18 @@ class RollbackConsent(StrEnum):
 
 @dataclass(frozen=True)
 class RollbackVerdict:
-    """Whether a rollback may begin.
+    """Decision whether a rollback may begin.
 
     Attributes:
-        consent: Why.
-        missing: So many people have to approve yet.
+        consent: The reason.
+        missing: The number of missing approvals.
     """
 
     consent: RollbackConsent
     missing: int = 0
 
     def __bool__(self) -> bool:
-        """Tell whether it may."""
+        """Tell whether the rollback may begin."""
         return self.consent is not RollbackConsent.MISSING
 
 
@@ -302,11 +303,12 @@ def decide_rollback(
     """Decide whether a rollback may begin.
 
     Args:
-        in_soak: Whether the upgrade is still watched, or a change is stuck.
-        needed: How many people have to approve an upgrade at this site.
-        approvals: How many have approved this rollback.
-        approver: Whether who asks may approve: where one is enough, asking is approving.
-        emergency: Whether they say that it cannot wait.
+        in_soak: Whether the upgrade is in its soak period, or a change is stuck.
+        needed: The number of approvals that the site requires.
+        approvals: The number of approvals of this rollback.
+        approver: Whether the actor is an approver; if one approval is enough, the request counts as
+            it.
+        emergency: Whether the actor declares an emergency.
     """
     if in_soak:
         return RollbackVerdict(RollbackConsent.NOT_REQUIRED)
@@ -320,12 +322,12 @@ def decide_rollback(
 
 
 def compute_rollback_binding(undoes: str, origin: str, target: str) -> str:
-    """Return what approvals of a rollback carry: of this upgrade, and of no other.
+    """Return the binding of a rollback's approvals: of this upgrade, and of no other.
 
     Args:
         undoes: The upgrade that is undone.
-        origin: The release in use.
-        target: The release that is gone back to.
+        origin: The installed release.
+        target: The release to which the rollback leads.
     """
     parts = {"rollback": undoes, "from": origin, "to": target}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Approve the next upgrade as it stands now, and choose its start time."""
+"""Approve the next upgrade in its current state, and choose its start time."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 @dataclass(frozen=True)
 class ApprovalSubject:
-    """What can be approved now.
+    """Upgrade that can be approved now.
 
     Attributes:
-        target: Where the path leads.
+        target: Target release of the path.
         plan: The plan.
-        status: Its rehearsal and what an approval is bound to.
-        count: Who approved it.
-        schedule: The time that somebody chose.
+        status: Its approval status.
+        count: Its approvals.
+        schedule: The chosen start time, if any.
     """
 
     target: str
@@ -48,7 +48,7 @@ class ApprovalSubject:
 
     @property
     def binding(self) -> str:
-        """Return what approvals carry; empty where nothing can be approved yet."""
+        """Return the binding of an approval; empty if the upgrade cannot be approved yet."""
         return self.status.basis.compute_binding() if self.status.basis else ""
 
 
@@ -60,18 +60,18 @@ def find_upgrade_to_approve(
     *,
     retry: bool = False,
 ) -> ApprovalSubject:
-    """Say what can be approved, from what is here already; asks no feed.
+    """Return the upgrade that can be approved, without reading the feed.
 
     Args:
         site: The site.
         journal: Its journal.
-        progress: Told what is being done.
-        target: The release; what comes next where it is left out.
-        retry: Whether one that failed here is taken, too.
+        progress: Receives progress reports.
+        target: The release; the next one if omitted.
+        retry: Whether a release that is marked bad is allowed.
 
     Raises:
-        NOTHING_TO_APPROVE: If nothing is on offer.
-        FEED_NEVER_READ: If what is on offer is not known yet.
+        NOTHING_TO_APPROVE: If no release is on offer.
+        FEED_NEVER_READ: If no metadata was ever verified.
         UpdaterError: If a database or a slot cannot be read.
     """
     again = retry or (target is not None and has_passed_since_failure(journal, target))
@@ -91,11 +91,11 @@ def find_upgrade_to_approve(
 
 
 def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
-    """Return what an approval would be bound to.
+    """Return the facts that an approval would cover.
 
     Raises:
-        PREFLIGHT_BLOCKED: If something stands in the way that no waiting ends.
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        PREFLIGHT_BLOCKED: If a finding blocks that only a person can resolve.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
     """
     refuse_lasting(subject.plan.findings)
     if subject.status.basis is not None:
@@ -107,12 +107,12 @@ def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
 
 
 def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) -> bool:
-    """Write a person's approval; False where they had given it.
+    """Record an approval; return False if this person has already given it.
 
     Raises:
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
-        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
-        OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
+        APPROVER_IS_SHARED_ACCOUNT: If the account is shared and two approvers are required.
+        OPEN_CHANGE: If a change is open; its outcome must be known first.
     """
     basis = require_approvable_basis(subject)
     needed = subject.count.needed
@@ -124,10 +124,10 @@ def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) ->
 def schedule_upgrade(
     journal: Journal, subject: ApprovalSubject, not_before: datetime, actor: Actor
 ) -> None:
-    """Choose when the upgrade may begin; it still waits for approvals and the window.
+    """Choose when the upgrade may start; it still waits for approvals and the maintenance window.
 
     Raises:
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
         OPEN_CHANGE: If a change is open.
     """
     require_approvable_basis(subject)

@@ -1,4 +1,4 @@
-"""Base of a check, its input, and the report of all of them."""
+"""Definition of a check, its input, and the runner of all checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ncen_updater.formats.release_document import ReleaseDocument
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
-#: Attribute of a function that is a check.
+#: Attribute that marks a function as a check.
 CHECK_ATTRIBUTE = "mark"
 logger = logging.getLogger(__name__)
 
@@ -36,30 +36,31 @@ def _read_device(path: Path) -> int:
 
 @dataclass(frozen=True)
 class PreflightContext:
-    """What a check may look at.
+    """Input of a check.
 
     Attributes:
         config: The agent's configuration.
-        change: The change that is planned.
-        document: The release that the site is going to.
+        change: The planned change.
+        document: The target release.
         engine: The databases.
         slots: The slots.
         application: The application.
-        agent_version: Version of the agent that runs.
-        now: The system's clock (UTC, aware).
-        newest_signed_time: The newest time in signed metadata; None where there are none yet.
-        target: Migrations of the release, once its slot is built.
-        origin: Migrations of the release that runs now, where they are known.
-        slot_built: Whether the archive lies verified on the disk already.
-        open_change: Id of a change that is not finished, if it is not this one.
-        known_changes: Ids of all changes that the journal knows.
-        verify_slot: Hash every file of the current slot; otherwise sizes, modes and types only.
-        progress: Told of what takes long.
-        overlay: What the country owns in texts and settings.
-        schemas: What was changed in the schemas since they were recorded.
-        reboot_file: Exists where the system waits for a restart.
-        free_bytes: Free bytes of the file system of an existing path.
-        device: Number of the file system of an existing path.
+        agent_version: Version of the running agent.
+        now: System time (UTC, aware).
+        newest_signed_time: The newest time in signed metadata; None if there is none yet.
+        target: Migrations of the target release, once its slot is built.
+        origin: Migrations of the installed release, if known.
+        slot_built: Whether the verified archive is already on disk.
+        open_change: Id of the open change, if it is not this one.
+        known_changes: Ids of all changes in the journal.
+        verify_slot: Hash every file of the current slot; otherwise compare sizes, modes and types
+            only.
+        progress: Receives progress reports of slow checks.
+        overlay: The local overlay.
+        schemas: Returns findings on schemas that differ from the recorded ones.
+        reboot_file: File that exists while a reboot of the system is pending.
+        free_bytes: Returns the free bytes of the file system of an existing path.
+        device: Returns the device number of an existing path.
     """
 
     config: AgentConfig
@@ -85,22 +86,22 @@ class PreflightContext:
     device: Callable[[Path], int] = _read_device
 
 
-#: One check. Looks and changes nothing, returns what it found, nothing when all is as it should be;
-#: a failure of what it asks may be raised.
+#: A check. It only reads, and returns its findings, an empty tuple if all is well. It may raise the
+#: error of a query.
 PreflightCheck = Callable[[PreflightContext], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
 class CheckRegistration:
-    """What makes a function a check of this package; there is nowhere else to name it.
+    """Registration of a function as a check of this package, the only one needed.
 
     Attributes:
-        position: Where among the others its findings are reported.
-        upgrade_only: Whether it asks about an upgrade only. The rollback must not be blocked by
-            what concerns a newer release alone, nor by a wrong clock, nor by damage to the very
-            release that is to be left, nor by files that cannot be kept (told then), nor for want
-            of a rehearsal: it has none. Which migrations are undone was planned with the way
-            itself.
+        position: Position of its findings among the others.
+        upgrade_only: Whether it applies only to upgrades. A rollback must not be blocked by a check
+            that concerns only a newer release, by a wrong clock, by damage to the installed
+            release, by site files that cannot be retained (they are reported later), or by a
+            missing rehearsal, since it has none. Its down migrations were checked when it was
+            planned.
     """
 
     position: int
@@ -110,7 +111,7 @@ class CheckRegistration:
 def register_check(
     position: int, *, upgrade_only: bool = False
 ) -> Callable[[PreflightCheck], PreflightCheck]:
-    """Mark a function as a check; see :class:`CheckRegistration`."""
+    """Register a function as a check; see :class:`CheckRegistration`."""
 
     def marked(function: PreflightCheck) -> PreflightCheck:
         setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))
@@ -120,7 +121,7 @@ def register_check(
 
 
 def run_checks(checks: Iterable[PreflightCheck], context: PreflightContext) -> tuple[Finding, ...]:
-    """Ask every check; one that cannot get its answer blocks, under the code of the failure."""
+    """Run every check; one that fails is reported as a blocker with the code of its error."""
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -135,7 +136,7 @@ def run_checks(checks: Iterable[PreflightCheck], context: PreflightContext) -> t
 
 
 def find_existing_parent(path: Path) -> Path:
-    """Return the path, or the nearest directory above it that exists."""
+    """Return the path, or its nearest existing parent directory."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
@@ -150,15 +151,15 @@ def _make_finding(
 
 
 def make_blocker(number: int, what: str, remedy: str, **figures: object) -> Finding:
-    """Return a finding that blocks; the figures fill both sentences."""
+    """Return a blocking finding; the figures are inserted into both texts."""
     return _make_finding(Severity.CRITICAL, number, what, remedy, figures)
 
 
 def make_advisory(number: int, what: str, remedy: str, **figures: object) -> Finding:
-    """Return a finding that is left to the operator."""
+    """Return a finding on which the operator decides."""
     return _make_finding(Severity.WARNING, number, what, remedy, figures)
 
 
 def make_info(number: int, what: str, remedy: str, **figures: object) -> Finding:
-    """Return a fact."""
+    """Return an informational finding."""
     return _make_finding(Severity.INFO, number, what, remedy, figures)

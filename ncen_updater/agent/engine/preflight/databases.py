@@ -1,4 +1,4 @@
-"""The databases and their server: names, versions, schemas, reference data."""
+"""Checks of the databases and their server: names, versions, schemas, reference data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ncen_updater.common.i18n import N_
 
 @register_check(120)
 def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6319 where the release has databases that the configuration does not name, or fewer."""
+    """Compare the release's databases with the configured ones (NU-6319)."""
     wanted = {database.name for database in context.document.manifest.databases}
     known = set(context.engine.names)
     if wanted == known:
@@ -41,7 +41,7 @@ def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
 
 @register_check(140)
 def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
-    """Return what the engine finds on the server, under the engine's own codes."""
+    """Return the engine's blockers on the server, under the engine's codes."""
     return context.engine.find_blockers(
         context.change,
         application_stopped=False,
@@ -51,19 +51,19 @@ def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
 
 @register_check(141, upgrade_only=True)
 def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
-    """Return what the engine finds in roles and logins, under the engine's own codes."""
+    """Return the engine's findings on roles and logins, under the engine's codes."""
     return context.engine.find_exposures()
 
 
 MARGIN_BYTES = 256 << 20
 
 
-MARGIN_SHARE = 10  # one tenth of what is needed
+MARGIN_SHARE = 10  # one tenth of the needed bytes
 
 
 @register_check(70)
 def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
+    """Check the disk space: NU-6301 if there is too little, NU-6302 (info) otherwise."""
     places: dict[int, Path] = {}
     for wanted, _ in _list_needs(context):
         place = find_existing_parent(wanted)
@@ -94,7 +94,7 @@ def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def measure_needed_bytes(context: PreflightContext, path: Path) -> int:
-    """Return the bytes that download and slot need on the disk of a path."""
+    """Return the bytes that download and slot need on the file system of a path."""
     device = context.device(find_existing_parent(path))
     return sum(
         size
@@ -115,7 +115,7 @@ def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
 
 @register_check(130)
 def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6304 where the release wants another database server."""
+    """Check the version of the database server (NU-6304)."""
     manifest = context.document.manifest
     kind = context.engine.engine_name
     needed = manifest.needs.get_specifier(kind)
@@ -145,7 +145,7 @@ def _satisfies(specifier: str, version: Version) -> bool:
 
 @register_check(155, upgrade_only=True)
 def check_schemas(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6106 where a schema was changed since it was recorded; NU-6143 where that was foreseen."""
+    """Check for changed schemas: NU-6106, or NU-6143 if the release declares the change."""
     return tuple(context.schemas())
 
 
@@ -154,7 +154,7 @@ MAX_CODES_SHOWN = 20
 
 @register_check(170, upgrade_only=True)
 def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6323 where rows have a code without a target; strict or advisory as the release says."""
+    """Check for codes without a target (NU-6323); the release decides whether they block."""
     findings = []
     for item in context.document.manifest.reference_maps:
         rows = run_release_query(context.engine, LiveDatabase(item.database), item.unmapped)

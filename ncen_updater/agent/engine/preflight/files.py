@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @register_check(80, upgrade_only=True)
 def check_site_files(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6328 where files cannot be kept, NU-6329 without room, NU-6330 and 6331 what stays.
+    """Check the site files: NU-6328 no snapshot, NU-6329 no space, NU-6330, NU-6331 not revertible.
 
-    Without a table ``[[files]]`` nothing is covered, and nothing is said.
+    Without a table ``[[files]]`` there are no findings.
     """
     declared = {item.name: item for item in context.document.manifest.files}
     return tuple(inspect_site_files(context.config, declared))
@@ -42,7 +42,7 @@ def check_site_files(context: PreflightContext) -> tuple[Finding, ...]:
 def inspect_site_files(
     config: AgentConfig, declared: dict[str, SiteFilesManifest]
 ) -> Iterator[Finding]:
-    """Look over every directory of the configuration."""
+    """Inspect every configured directory of site files."""
     for item in config.files:
         directory = config.paths.resolve(item.directory)
         try:
@@ -71,14 +71,14 @@ def judge_directory(
     survey: DirectorySurvey,
     declared: SiteFilesManifest | None,
 ) -> Iterator[Finding]:
-    """Say whether there is room, and what could not be undone; pure.
+    """Check for space and for changes that cannot be reverted; pure.
 
     Args:
         item: The table of the configuration.
-        directory: Where it is.
-        method: How its files would be kept.
-        survey: What is there.
-        declared: What the release says that it does to them.
+        directory: The directory.
+        method: The snapshot method.
+        survey: Size and contents of the directory.
+        declared: The declared effect of the release on these files.
     """
     names = 1 + survey.directories + (survey.files if method is not SnapshotMethod.LINK else 0)
     size = survey.size_bytes if method is SnapshotMethod.COPY else 0
@@ -125,7 +125,7 @@ def judge_directory(
 
 @register_check(85, upgrade_only=True)
 def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
+    """Check the local overlay: NU-6350, NU-6351 bad settings; NU-6352, NU-6353 bad texts."""
     if context.overlay is None:
         return ()
     target = context.document.manifest.release_version
@@ -133,8 +133,8 @@ def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
-    """Say what bars a release, and what people should look at; pure."""
-    # Loaded here: only sites with an overlay have a report.
+    """Report blocking settings and unusable texts of the overlay; pure."""
+    # Imported here: only sites with an overlay need it.
     from ncen_updater.agent.storage.overlay.report_text import describe_key
     from ncen_updater.agent.storage.overlay.three_way_merge import BLOCKING_OUTCOMES, KeyOutcome
 

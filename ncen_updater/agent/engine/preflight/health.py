@@ -26,10 +26,10 @@ from ncen_updater.common.messages import HEALTH_ACCESS_DENIED
 
 @register_check(100)
 def check_health(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
+    """Check the application: NU-6309 not running, NU-6310 unhealthy, NU-6332 a part not running.
 
-    An upgrade may be just what a broken application needs; but anyone who begins should know that
-    it was broken before.
+    These are warnings: an upgrade may be what repairs a broken application, but the operator should
+    know about it before.
     """
     if not context.application.is_running():
         return (
@@ -47,7 +47,7 @@ def check_health(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def unwell(health: HealthResult) -> Finding:
-    """NU-6310: the application does not work now."""
+    """Return NU-6310: the application is unhealthy."""
     return make_advisory(
         6310,
         N_("Application unhealthy: {problems}"),
@@ -58,12 +58,13 @@ def unwell(health: HealthResult) -> Finding:
 
 @register_check(101, upgrade_only=True)
 def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
+    """Check the health credentials: NU-5090 to NU-5092 unusable token, NU-5094 refused.
 
-    NU-6128 where the application runs and its address does not answer.
+    NU-6128 if the application runs but its health URL does not respond.
 
-    Who cannot ask could not tell a good release from a bad one, and would find that out once users
-    are out. It bars no rollback: a release may be left because it refuses everybody.
+    Without working credentials the agent could not judge the new release, and would notice only in
+    the downtime. This does not block a rollback, since the installed release may be what refuses
+    them.
     """
     problem = context.application.check_health_token()
     if problem is not None:
@@ -75,7 +76,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def find_unanswered(health: HealthResult, config: AgentConfig) -> tuple[Finding, ...]:
-    """NU-6128 where nobody answers at the address of the health."""
+    """Return NU-6128 if the health URL does not respond."""
     settings = config.application
     url = f"{settings.health_url}{settings.health_path}"
     words = N_("Health URL not responding: {url}")
@@ -87,7 +88,7 @@ def find_unanswered(health: HealthResult, config: AgentConfig) -> tuple[Finding,
 
 
 def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
-    """NU-5094 where what the site sends along is refused."""
+    """Return NU-5094 if the application refuses the credentials."""
     if not health.credentials_refused:
         return ()
     return (
@@ -96,7 +97,7 @@ def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
 
 
 def _ask_health(context: PreflightContext) -> HealthResult | None:
-    """Ask for the health of the release in use; None where it is not known which one that is."""
+    """Check the health of the installed release; None if no release is known."""
     running = context.slots.read_current()
     if running is None:
         return None
@@ -106,14 +107,14 @@ def _ask_health(context: PreflightContext) -> HealthResult | None:
 
 
 def make_credentials_finding(problem: UpdaterError) -> Finding:
-    """Say why nobody can ask how the application is."""
+    """Return a blocking finding on the credentials of the health check."""
     what, remedy = problem.title_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
     return Finding(problem.code, Severity.CRITICAL, what, remedy, figures)
 
 
 def find_missing_parts(application: Application) -> tuple[Finding, ...]:
-    """NU-6332 for each further part of the application that does not run."""
+    """Return NU-6332 for each further part of the application that does not run."""
     return tuple(
         make_advisory(
             6332,
@@ -127,11 +128,11 @@ def find_missing_parts(application: Application) -> tuple[Finding, ...]:
 
 @register_check(20)
 def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6336 where the maintenance page was on by a change that this journal does not know.
+    """Check for a maintenance page of a change that is not in this journal (NU-6336).
 
-    Two agents with a journal each may look after one application by mistake. Anyone who came second
-    would take the first one's maintenance page for one that people closed, and leave it closed at
-    its end.
+    Two agents with separate journals may manage one application by mistake. The second one would
+    take the maintenance page of the first for an operator's, and leave it on at the end of its
+    change.
     """
     maintenance_file = context.config.application.maintenance_file
     return find_unknown_maintenance(context.application, context.known_changes, maintenance_file)
@@ -140,7 +141,7 @@ def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
 def find_unknown_maintenance(
     application: Application, changes: Collection[str], maintenance_file: Path
 ) -> tuple[Finding, ...]:
-    """Report a maintenance page that a change unknown to the journal turned on."""
+    """Report a maintenance page that a change unknown to the journal switched on."""
     other = application.read_maintenance_change()
     if not other or other in changes:
         return ()

@@ -1,4 +1,4 @@
-"""The machine: directories, commands, programs and leftovers of earlier changes."""
+"""Checks of the machine: directories, commands, programs, leftovers of earlier changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ncen_updater.common.supervised_process import AllowedLeftovers
 
 @register_check(60)
 def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
+    """Check directories: NU-6313, NU-6346 not writable, NU-6314 slots on two file systems."""
     store = context.slots
     places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
     findings = [
@@ -75,7 +75,7 @@ def _may_not_write(place: Path) -> Finding:
 
 @register_check(30, upgrade_only=True)
 def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6305 where the release cannot follow the one that runs now."""
+    """Check whether the release can upgrade the installed one (NU-6305)."""
     manifest = context.document.manifest
     running = context.slots.read_current()
     if running is not None and manifest.accepts_version(running):
@@ -100,7 +100,7 @@ VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
 
 @register_check(132, upgrade_only=True)
 def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6327 for each program that the release needs, and this site lacks or has otherwise."""
+    """Check the programs that the release needs: missing or wrong version (NU-6327)."""
     settings, manifest = context.config.application, context.document.manifest
     needs = manifest.needs.programs or ()
     user = find_migrator_user(settings.user) if needs else None
@@ -120,7 +120,7 @@ def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
 def _ask_version(
     name: str, environment: Mapping[str, str], user: MigratorUser | None
 ) -> str | None:
-    """Run ``--version`` as the application's user; None where no version is said."""
+    """Run ``--version`` as the application's user; None if it reports no version."""
     words = [shutil.which(name, path=environment["PATH"]) or name, "--version"]
     become = (user.uid, user.gid) if user else None
     try:
@@ -135,7 +135,7 @@ def _ask_version(
 
 @register_check(90)
 def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6308 for each command of the configuration that cannot be run."""
+    """Check that every configured command exists and is executable (NU-6308)."""
     settings = context.config.application
     path = settings.environment.get("PATH", os.environ.get("PATH"))
     if settings.adapter == "systemd":
@@ -159,7 +159,7 @@ def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
             program=program,
         )
         for setting, program in commands.items()
-        # A path that is not absolute would be looked for below /, where commands run.
+        # Commands run with / as working directory, so a relative path is resolved there.
         if shutil.which(program if "/" not in program else str(Path("/", program)), path=path)
         is None
     )
@@ -167,15 +167,15 @@ def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
 
 @register_check(180)
 def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6317 for pieces of interrupted changes; NU-6318 (a fact) for databases that are kept."""
+    """Report remains of interrupted changes (NU-6317) and previous databases (NU-6318, info)."""
     candidates: dict[str, list[str]] = defaultdict(list)
     previous: dict[str, list[str]] = defaultdict(list)
     for change, role, name in context.engine.list_leftovers():
         if role is not DatabaseRole.CANDIDATE:
             if change != context.change.id:
                 previous[change].append(name)
-        # Those of a change that is not finished are not left behind: it needs or removes them.
-        # Those that are no change's may be a rehearsal's that is at work.
+        # The candidates of an open change are not leftovers: it needs or removes them. Candidates
+        # without a known change may belong to a running rehearsal.
         elif change in context.known_changes - {context.change.id, context.open_change}:
             candidates[change].append(name)
     findings = [

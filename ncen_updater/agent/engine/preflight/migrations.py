@@ -1,7 +1,7 @@
-"""Do the migrations continue the history of the databases?
+"""Checks that the migrations continue the history of the databases.
 
-The live ledgers are closed by a fence; they are asked before the stop only, and those of the
-candidates afterwards, by the migration itself.
+A fence closes the live ledgers, so they are read only before the downtime; the migration itself
+reads those of the candidates later.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 
-#: What to do where reality is not what was recorded.
+#: Remedy if the databases differ from the recorded history.
 WHOSE = N_("Do not upgrade. Run ncen-updater support-bundle and send the file to the Secretariat.")
 
 
 @register_check(156, upgrade_only=True)
 def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6107 for what belongs to the release in use and is not applied."""
+    """Check for migrations of the installed release that are not applied (NU-6107)."""
     return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
 
 
 def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Finding]:
-    """Yield NU-6107 for each migration of the release in use that its databases do not have."""
+    """Yield NU-6107 for each migration of the installed release that a database lacks."""
     if migrations.migrator is not None:
         return
     try:
         plan = engine.plan_migrations(LiveDatabase, migrations, None)
     except UpdaterError as error:
-        # A server that does not answer, or not so, has a remedy of its own.
+        # An unreachable server has its own remedy.
         remedy = (
             error.remedy_text if isinstance(error, DatabaseUnreachableError) else LazyText(WHOSE)
         )
@@ -67,7 +67,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
 
 @register_check(160, upgrade_only=True)
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6320: ledger and release do not fit; NU-6321, 6324: no rollback; 6337: a program."""
+    """Check the migrations: NU-6320 wrong history, NU-6321, NU-6324 data loss, NU-6337 program."""
     if context.target is None:
         what = N_("Migrations are checked after the download")
         return (make_info(6322, what, ""),)
@@ -125,7 +125,7 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def _is_previous_release_usable(context: PreflightContext) -> bool:
-    """Tell whether the program runs before the stop, and the release before on what comes of it."""
+    """Tell whether the program runs before the downtime and the previous release works after it."""
     target, origin = context.target, context.origin
     if target is None or origin is None or not context.engine.supports_online_programs:
         return False

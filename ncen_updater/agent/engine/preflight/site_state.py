@@ -1,4 +1,4 @@
-"""The change and the site it begins from: clock, restart, versions, an open change."""
+"""Checks of the site before a change: clock, reboot, versions, an open change."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ncen_updater.feed.clock import clock_findings
 
 @register_check(50, upgrade_only=True)
 def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead."""
+    """Check the clock: NU-6311 behind the signed time, NU-6312 far ahead of it."""
     zone = context.config.service.get_timezone()
     return clock_findings(context.now, context.newest_signed_time, zone)
 
 
 @register_check(190)
 def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6315 where the system waits for a restart. Advisory."""
+    """Warn of a pending reboot of the system (NU-6315)."""
     if not context.reboot_file.exists():
         return ()
     return (
@@ -39,7 +39,7 @@ def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
 
 @register_check(40, upgrade_only=True)
 def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6303 where the release wants another agent."""
+    """Check whether the release requires another version of the agent (NU-6303)."""
     manifest = context.document.manifest
     if _satisfies(manifest.agent, context.agent_version):
         return ()
@@ -61,7 +61,7 @@ def _satisfies(specifier: str, version: Version) -> bool:
 
 @register_check(10)
 def check_open_change(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6316 where another change is not finished."""
+    """Check for another open change (NU-6316)."""
     if context.open_change is None or context.open_change == context.change.id:
         return ()
     return (
@@ -79,7 +79,7 @@ MAX_FILES_SHOWN = 5
 
 @register_check(110, upgrade_only=True)
 def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
-    """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
+    """Check the slot in use: NU-6306 none, NU-6307 modified files."""
     running = context.slots.read_current()
     if running is None:
         return (

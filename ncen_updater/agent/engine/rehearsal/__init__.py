@@ -1,1 +1,1 @@
-"""Rehearsals of releases on copies of the site's own data, and what they foretell."""
+"""Rehearsals of releases on copies of the site's data, and their forecasts."""

@@ -1,4 +1,4 @@
-"""Predicted stops and real ones: what a rehearsal said of a change, and what it took."""
+"""Downtime forecasts of rehearsals, compared with the actual downtimes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ncen_updater.agent.policy.downtime_prediction import PastDowntime
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 
-#: So many changes back are looked at.
+#: Number of changes that are considered.
 MAX_REMEMBERED = 10
 
 
 @dataclass(frozen=True)
 class DowntimeComparison:
-    """An upgrade whose stop was predicted, and what it was; seconds."""
+    """Predicted and actual downtime of an upgrade, in seconds."""
 
     version: str
     low_s: float
@@ -28,7 +28,7 @@ class DowntimeComparison:
 
 @dataclass(frozen=True)
 class DowntimeForecast:
-    """What the last rehearsal that passed predicted for a change; seconds."""
+    """Downtime forecast of the last passed rehearsal of a change, in seconds."""
 
     rehearsal: str
     low_s: float
@@ -37,10 +37,10 @@ class DowntimeForecast:
 
 
 def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForecast | None:
-    """Return what was predicted for a change, before it begins; None where nothing was.
+    """Return the downtime forecast for a change before it begins; None if there is none.
 
     Raises:
-        JournalUnreadableError: If a report in the journal is none.
+        JournalUnreadableError: If a report in the journal is invalid.
     """
     for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():
@@ -51,7 +51,7 @@ def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForeca
 
 
 def record_forecast(journal: Journal, change: Change, predicted: DowntimeForecast | None) -> None:
-    """Keep what was predicted for a change that begins."""
+    """Store the downtime forecast of a change that begins."""
     if predicted is None:
         return
     with journal.transaction() as connection:
@@ -70,7 +70,7 @@ def record_forecast(journal: Journal, change: Change, predicted: DowntimeForecas
 
 
 def record_actual_downtime(journal: Journal, change_id: str) -> None:
-    """Compare a change that ended well with what was predicted of it."""
+    """Record the actual downtime of a successful change beside its forecast."""
     real = measure_downtime(journal.read_change(change_id), journal.read_facts(change_id))
     if real is None:
         return
@@ -91,7 +91,7 @@ def record_actual_downtime(journal: Journal, change_id: str) -> None:
 
 
 def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
-    """List the expected and the actual downtimes of earlier changes, newest first."""
+    """Return the expected and the actual downtimes of earlier changes, newest first."""
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT likely_s, actual_s FROM predictions WHERE actual_s IS NOT NULL"
@@ -102,7 +102,7 @@ def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
 
 
 def list_step_durations(journal: Journal) -> tuple[dict[str, float], ...]:
-    """Return the seconds of each step of earlier upgrades, newest first."""
+    """Return the duration of each step of earlier upgrades in seconds, newest first."""
     found = [
         change
         for change in journal.list_changes(MAX_REMEMBERED * 2)
@@ -112,7 +112,7 @@ def list_step_durations(journal: Journal) -> tuple[dict[str, float], ...]:
 
 
 def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
-    """Earlier predictions and what came of them, newest first."""
+    """Return earlier forecasts with the actual downtimes, newest first."""
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT changes.to_version AS version, low_s, high_s, actual_s FROM predictions"
@@ -125,13 +125,13 @@ def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
         )
 
 
-#: So many changes back are looked at.
+#: Number of changes that are considered.
 MAX_CHANGES = 10
 
 
 @dataclass(frozen=True)
 class LastDowntime:
-    """The stop of the newest change that ended well, seconds; what was predicted, if anything."""
+    """Actual downtime of the newest successful change in seconds, and its forecast, if any."""
 
     actual_s: float
     low_s: float | None = None
@@ -139,7 +139,7 @@ class LastDowntime:
 
 
 def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
-    """Return the stop that a rehearsal predicted, lowest and highest over its hops, seconds."""
+    """Return lowest and highest downtime predicted by a rehearsal over all hops, in seconds."""
     report = record.report if record is not None else None
     if report is None or not report.hops:
         return None
@@ -149,7 +149,7 @@ def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] |
 
 
 def find_last_downtime(journal: Journal) -> LastDowntime | None:
-    """Return the newest stop; None where none is known."""
+    """Return the newest downtime; None if there is none."""
     for change in journal.list_changes(MAX_CHANGES):
         if change.state is not ChangeState.FINISHED:
             continue
@@ -160,14 +160,14 @@ def find_last_downtime(journal: Journal) -> LastDowntime | None:
 
 
 def find_predicted_range(journal: Journal, change: str) -> tuple[float, float] | None:
-    """Return what was predicted of a change, lowest and highest, seconds."""
+    """Return lowest and highest predicted downtime of a change, in seconds."""
     return find_predicted_ranges(journal, (change,)).get(change)
 
 
 def find_predicted_ranges(
     journal: Journal, changes: Collection[str]
 ) -> Mapping[str, tuple[float, float]]:
-    """Return what was predicted of changes, by their ids; of some nothing was."""
+    """Return the predicted downtime ranges of changes by id; changes without one are left out."""
     if not changes:
         return {}
     with guard_reads(journal.path):

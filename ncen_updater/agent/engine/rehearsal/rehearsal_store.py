@@ -1,4 +1,4 @@
-"""Rehearsals of releases on copies, as the journal remembers them."""
+"""Rehearsals of releases on copies, as stored in the journal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Stored = TypeVar("_Stored", bound="JsonRecord")
 
 
 class RehearsalState(StrEnum):
-    """Where a rehearsal stands."""
+    """State of a rehearsal."""
 
     RUNNING = "running"
     PASSED = "passed"
@@ -45,9 +45,9 @@ class RehearsalRecord:
     """One rehearsal.
 
     Attributes:
-        basis: What it was made on, as :class:`.ApprovalBasis` is written.
-        stored_result: What it left, as the journal has it: this is sent, and approvals bind to it.
-        journal_path: Which one.
+        basis: The facts on which it was made, as a serialized :class:`.ApprovalBasis`.
+        stored_result: Its result as stored in the journal; approvals bind to this form.
+        journal_path: Path of the journal, for errors.
     """
 
     id: str
@@ -63,10 +63,10 @@ class RehearsalRecord:
 
     @cached_property
     def report(self) -> RehearsalReport | None:
-        """Return what it found; None of one that did not pass.
+        """Return the report of a passed rehearsal; None for any other.
 
         Raises:
-            JournalUnreadableError: If what is stored is something else.
+            JournalUnreadableError: If the stored report is invalid.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
 
@@ -74,10 +74,10 @@ class RehearsalRecord:
 
     @cached_property
     def failure(self) -> RehearsalFailure | None:
-        """Return what is known of one that failed; None of any other, or one that was interrupted.
+        """Return the failure of a failed rehearsal; None for any other, and for an interrupted one.
 
         Raises:
-            JournalUnreadableError: If what is stored is something else.
+            JournalUnreadableError: If the stored failure is invalid.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalFailure
 
@@ -85,10 +85,10 @@ class RehearsalRecord:
 
     @cached_property
     def copies(self) -> RehearsalCopyPlans | None:
-        """Return where the copies of one are that runs, or was interrupted; None of any other.
+        """Return the copy plans of a running or interrupted rehearsal; None for any other.
 
         Raises:
-            JournalUnreadableError: If what is stored is something else.
+            JournalUnreadableError: If the stored plans are invalid.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 
@@ -102,13 +102,13 @@ class RehearsalRecord:
 
     @property
     def identity(self) -> str:
-        """Return what names this rehearsal with its report, for a binding."""
+        """Return the identity of this rehearsal and its report, for a binding."""
         content = json.dumps(self.stored_result, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 
 
 def serialize_rehearsal(record: RehearsalRecord) -> dict[str, object]:
-    """Return a rehearsal as JSON has it."""
+    """Return a rehearsal for JSON."""
     return {
         "id": record.id,
         "from": record.from_version,
@@ -122,7 +122,7 @@ def serialize_rehearsal(record: RehearsalRecord) -> dict[str, object]:
 
 
 class RehearsalStore:
-    """Reads and writes rehearsals through the journal."""
+    """Store of rehearsals in the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -130,13 +130,13 @@ class RehearsalStore:
     def record_start(
         self, number: str, from_version: str, to_version: str, copies: RehearsalCopyPlans
     ) -> None:
-        """Write that a rehearsal begins, before its first copy.
+        """Record the start of a rehearsal, before its first copy.
 
         Args:
             number: Its id.
-            from_version: The release in use.
-            to_version: The release that is tried.
-            copies: Where the copies will be, to remove them after a crash.
+            from_version: The installed release.
+            to_version: The rehearsed release.
+            copies: Plans of the copies, to remove them after a crash.
         """
         with self._journal.transaction() as connection:
             connection.execute(
@@ -166,9 +166,9 @@ class RehearsalStore:
         error_code: str | None = None,
         error: LazyText | None = None,
     ) -> None:
-        """Write what a rehearsal came to, after its last copy is gone.
+        """Record the result of a rehearsal, after its last copy is removed.
 
-        ``error`` is what it failed with, in words that quote no record: ``history`` has them.
+        ``error`` is a sanitized message, shown by ``history``.
         """
         with self._journal.transaction() as connection:
             connection.execute(
@@ -187,7 +187,7 @@ class RehearsalStore:
             )
 
     def list_newest(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
-        """Rehearsals, the one that was begun last first, whatever the clock said then."""
+        """Return rehearsals in reverse order of their start, whatever the clock showed."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
@@ -212,7 +212,7 @@ class RehearsalStore:
         )
 
     def find_last_duration(self) -> float | None:
-        """Return how long the newest rehearsal took that passed, in seconds; None without one."""
+        """Return the duration of the newest passed rehearsal in seconds; None if there is none."""
         return next(
             (
                 (record.ended_at - record.started_at).total_seconds()
@@ -223,5 +223,5 @@ class RehearsalStore:
         )
 
     def list_interrupted(self) -> tuple[RehearsalRecord, ...]:
-        """Rehearsals that never ended: what they made is to be removed."""
+        """Return rehearsals that never ended; their copies must be removed."""
         return tuple(r for r in self.list_newest() if r.state is RehearsalState.RUNNING)

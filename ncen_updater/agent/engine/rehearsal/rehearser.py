@@ -1,9 +1,9 @@
-"""A rehearsal: the real migrations on copies of the site's own data, while users work.
+"""Rehearsal: the real migrations on copies of the site's data, while users work.
 
-The copies are a backup of each database, restored, so that every rehearsal also proves that a
-backup can be restored; what the backup does not carry is left out and reported. They are candidates
-of a change that never happens, and are always removed; after an interruption the next rehearsal or
-resume removes them.
+The copies are a restored backup of each database, so every rehearsal also proves that a backup can
+be restored; objects missing in the backup are reported. The copies are candidates of a change that
+never happens and are always removed; after an interruption the next rehearsal or resume removes
+them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
 
-#: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
+#: Schema or table prefix in which ``down`` files park values that the old schema cannot hold.
 PARKED_PREFIX = "ncen_kept"
 
 TableDigests = dict[str, dict[str, TableDigest]]
@@ -89,10 +89,10 @@ def _make_change_ref(number: str, release: str) -> ChangeRef:
 
 
 def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
-    """Remove what rehearsals left that never came to their end; return how many there were.
+    """Remove the copies of interrupted rehearsals; return the number of these rehearsals.
 
     Raises:
-        UpdaterError: If something of them cannot be removed.
+        UpdaterError: If a copy cannot be removed.
     """
     rehearsals = RehearsalStore(journal)
     interrupted = rehearsals.list_interrupted()
@@ -111,7 +111,7 @@ def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
 
 @dataclass
 class _HopMeasurements:
-    """What was found of one hop."""
+    """Measurements and findings of one hop."""
 
     plan: HopPlan
     copy_s: float = 0.0
@@ -144,19 +144,19 @@ class _HopMeasurements:
 
     @property
     def rollback_path(self) -> RollbackPath:
-        """Return the rollback, with what was seen here."""
+        """Return the rollback path, resolved by the findings of this rehearsal."""
         return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
 
 
 class Rehearser:
-    """Rehearses a path on one site.
+    """Rehearser of upgrade paths on one site.
 
     Args:
         site: The site.
-        journal: Open for writing, under the lock of changes.
-        progress: Told what is being done.
-        new_id: Gives ids.
-        interruption: Where signals may end the work.
+        journal: The journal, open for writing, under the lock of changes.
+        progress: Receives progress reports.
+        new_id: Creates ids.
+        interruption: Decides when a signal may interrupt the work.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class Rehearser:
         self._lacking: dict[str, tuple[str, ...]] = {}
 
     def rehearse(self, path: UpgradePath) -> RehearsalRecord:
-        """Rehearse a path and return what is in the journal of it.
+        """Rehearse a path and return its record in the journal.
 
         Raises:
-            REHEARSAL_FAILED: With its cause; the copies are gone.
-            UpdaterError: Nothing was begun.
+            REHEARSAL_FAILED: With its cause; the copies are removed.
+            UpdaterError: The rehearsal was not begun.
         """
         site, journal = self._site, self._journal
         current = site.slots.read_current()
@@ -191,7 +191,7 @@ class Rehearser:
         reference = _make_change_ref(number, target)
         blockers = site.database_engine.find_blockers(reference, application_stopped=False)
         require_no_blockers([f for f in blockers if "missing_bytes" in f.figures])
-        # To restore a backup runs what somebody may have left in the databases.
+        # Restoring a backup runs code that somebody may have planted in the databases.
         require_no_blockers(site.database_engine.find_exposures(for_rehearsal=True))
         refuse_lasting(plan.findings)
         copy = site.database_engine.plan_copy(reference)
@@ -213,7 +213,7 @@ class Rehearser:
             rehearsals.record_end(
                 number, RehearsalState.FAILED, error_code=code,
                 error=describe_error(error),
-                # What is not in the copies may be what it failed for.
+                # An object missing in the copies may have caused the failure.
                 result=RehearsalFailure(
                     release_at_fault=is_release_at_fault(error) and not self._lacking,
                     missing_objects=self._lacking or None,
@@ -241,7 +241,7 @@ class Rehearser:
         assert found is not None  # noqa: S101 - written just now
         return found
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- internal steps ------------------------------------------------------------------------
 
     def _drop_copies(
         self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan
@@ -269,7 +269,8 @@ class Rehearser:
         self._report_progress(N_("measuring the copy time"))
         made: list[CopyPlan] = []
         if any(item.get("method") == "clone" for item in copy.copies.values()):
-            # The first one also flushes all that was just restored, which no upgrade finds.
+            # The first clone also flushes the data just restored, which an upgrade does not have
+            # to.
             engine.discard_candidates(
                 again, engine.copy_candidates(reference, again, self._progress)
             )
@@ -293,18 +294,18 @@ class Rehearser:
                 hop.restore_s = round(copy_s + retention_s, 3)
         for number in range(len(hops) - 1, -1, -1):
             if hops[number].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
-                break  # this hop has no rollback, so no hop before it has one
+                break  # Without a rollback of this hop there is none of the hops before it.
             self._rehearse_rollback(hops[number], reference)
             hops[number].rollback_differences = _list_rollback_differences(
                 digests[number], self._read_table_digests(reference)
             )
-        # Last: from here on rows are in the copies that nobody entered.
+        # Last, since from here on the copies contain sample rows.
         for number, hop in enumerate(hops):
             if hop.rollback_s is None:
                 continue
             if hop.rollback_path.code_only:
                 if hop.plan.expands or not hop.plan.no_copy:
-                    self._migrate_again(hop, reference)  # the next one begins there
+                    self._migrate_again(hop, reference)  # The next hop starts from this release.
                 continue
             hop.round_trip = self._run_round_trip(hop, reference, number)
             if hop.round_trip.failure is not None:
@@ -318,10 +319,10 @@ class Rehearser:
         )
 
     def _rehearse_restore(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
-        """Rehearse the rollback to previous databases, on a copy of those from before; in seconds.
+        """Rehearse the rollback to previous databases on copies of them; return the seconds.
 
         Raises:
-            PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
+            PREVIOUS_SCHEMA_CHANGED: If the schema of a copy differs from its source.
         """
         engine = self._site.database_engine
         self._report_progress(N_("rehearsing the rollback to the previous databases"))
@@ -336,7 +337,7 @@ class Rehearser:
         return round(self._clock() - begin, 3)
 
     def _make_copies(self, reference: ChangeRef, copy: CopyPlan) -> None:
-        """Make the copies; keep what they lack."""
+        """Make the copies, and note the objects missing in them."""
         lacking = self._site.database_engine.copy_online(reference, copy, self._progress)
         self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
 
@@ -345,7 +346,7 @@ class Rehearser:
         return {n: engine.compute_table_digests(reference.get_candidate(n)) for n in engine.names}
 
     def _rehearse_upgrade(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """Rehearse the step *migrate*, and what the manifest states about its data."""
+        """Rehearse the step *migrate*, and the manifest's statements about the data."""
         site, engine = self._site, self._site.database_engine
         manifest = hop.plan.document.manifest
         step = _make_change_ref(reference.id, manifest.version)
@@ -357,7 +358,7 @@ class Rehearser:
             n: len(engine.read_ledger(step.get_candidate(n))) for n in engine.names
         }
         if hop.plan.no_copy and not hop.plan.expands:
-            # Neither files nor the release's program run.
+            # Neither migration files nor the release's program run.
             found = mark_without_migrating(engine, step)
             hop.migrated = MigrationResult(
                 {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote_rows=False
@@ -376,7 +377,7 @@ class Rehearser:
         hop.migrate_s = round(self._clock() - begin, 3)
 
     def _rehearse_contract(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """Rehearse what the step *soak* does at its end."""
+        """Rehearse the contract program, which the step *soak* runs at its end."""
         target = hop.plan.target_migrations
         self._report_progress(
             N_("rehearsing the final migrations of {version}"), version=target.release
@@ -388,10 +389,10 @@ class Rehearser:
             hop.contract_s = self._measure(lambda: beside(self._progress, change=reference))
 
     def _smoke(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """Try the code of the release on the migrated copies, as it says that it can be.
+        """Run the release's smoke test on the migrated copies, if it declares one.
 
         Raises:
-            MigrationFailedError: If it says that it does not work.
+            MigrationFailedError: If the smoke test fails.
         """
         target, smoke = hop.plan.target_migrations, hop.plan.document.manifest.smoke
         if smoke is None:
@@ -402,7 +403,7 @@ class Rehearser:
                 smoke, target.slot, self._progress, change=reference
             )
         except MigrationFailedError as error:
-            how = error.values.get("how", error.title_text)  # a file may have been left unwell
+            how = error.values.get("how", error.title_text)  # A file may have been left damaged.
             raise MigrationFailedError(
                 SMOKE_FAILED, version=target.release, program=smoke.argv[0], how=how,
                 detail=error.detail,
@@ -417,7 +418,7 @@ class Rehearser:
             hop.rollback_s = self._measure(lambda: mark_without_migrating(engine, step))
             return
         older = self._site.load_migrations(hop.plan.origin)
-        # All hops are one change here: only rows that it added are its own.
+        # All hops share one change id here: only ledger rows that this hop added are its own.
         target = build_down_target(engine, step, newer, older, reference.id, hop.ledger_rows_before)
         checks = hop.plan.document.manifest.checks
         hop.rollback_s = self._measure(
@@ -437,7 +438,7 @@ class Rehearser:
         """Test which values the rollback keeps.
 
         Raises:
-            UpdaterError: If it loses some of which nothing says so.
+            UpdaterError: If it loses values without declaring it.
         """
         engine, newer = self._site.database_engine, hop.plan.target_migrations
         older = self._site.load_migrations(hop.plan.origin)
@@ -483,7 +484,7 @@ class Rehearser:
         return tuple(found)
 
     def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
-        # What runs while users work is none of the stop.
+        # Migrations while users work are not part of the downtime.
         in_stop_s = 0.0 if hop.plan.expands else hop.migrate_s
         prediction = predict_downtime(
             RehearsedDurations(hop.copy_s, in_stop_s),
@@ -514,14 +515,14 @@ class Rehearser:
 
 
 def format_missing_objects(missing: Mapping[str, Sequence[str]]) -> str:
-    """Say what a backup does not carry: database and objects."""
+    """Format the objects missing in a backup: database and objects."""
     return "; ".join(f"{name}: {', '.join(objects)}" for name, objects in missing.items())
 
 
 def _list_changed_tables(
     before: TableDigests, after: TableDigests
 ) -> dict[str, dict[str, tuple[int, int]]]:
-    """Tables whose rows changed: rows before and after; -1 where the table is not there."""
+    """Return changed tables with their rows before and after; -1 if the table is missing."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for database in after:
         old, new = before.get(database, {}), after[database]
@@ -541,7 +542,7 @@ def _count_rows(side: Mapping[str, TableDigest], table: str) -> int:
 def _list_rollback_differences(before: TableDigests, after: TableDigests) -> list[str]:
     """Return the tables that the rollback did not restore.
 
-    What it parks for the next upgrade is meant to be there.
+    Parked values for the next upgrade are expected and not listed.
     """
     return [
         f"{database}.{table}"

@@ -1,6 +1,6 @@
 """Journal records of a rehearsal: its copies, its findings, the reason of a failure.
 
-Approvals bind to the report as it was stored.
+Approvals bind to the report in its stored form.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Value = int | str | None
 
 @dataclass(frozen=True)
 class RehearsalCopyPlans(JsonRecord):
-    """Where the copies of a rehearsal are that runs, to remove them after a crash.
+    """Copy plans of a running rehearsal, to remove the copies after a crash.
 
     Attributes:
-        copy: The plan of the copy of everything; see ``CopyPlan``.
-        second_copy: That of the copy of the copies,
-        second_id: and the id that it goes by.
+        copy: Plan of the copies; see ``CopyPlan``.
+        second_copy: Plan of the copies of these copies.
+        second_id: Change id of the second copies.
     """
 
     copy: Mapping[str, Mapping[str, object]] | None = None
@@ -33,16 +33,16 @@ class RehearsalCopyPlans(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class _BackupFacts(JsonRecord):
-    """What is known of the backup, also where the rest failed.
+    """Facts on the backup, also of a failed rehearsal.
 
     Attributes:
-        missing_objects: By database the objects that a backup by the agent's role does not carry.
+        missing_objects: Objects that a backup by the agent's role does not contain, by database.
     """
 
     missing_objects: Mapping[str, tuple[str, ...]] | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return it as JSON has it; of the backup only what there is."""
+        """Return the record for JSON, without an empty list of missing objects."""
         found = super().to_json()
         if found["missing_objects"] is None:
             del found["missing_objects"]
@@ -51,7 +51,7 @@ class _BackupFacts(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsalFailure(_BackupFacts):
-    """What is kept of a rehearsal that failed.
+    """Record of a failed rehearsal.
 
     Attributes:
         release_at_fault: Whether the release is to blame.
@@ -62,10 +62,13 @@ class RehearsalFailure(_BackupFacts):
 
 @dataclass(frozen=True)
 class DowntimeRange(JsonRecord):
-    """The stop that is expected of a hop, seconds.
+    """Expected downtime of a hop, in seconds.
 
     Attributes:
-        from_history: Whether the range comes from earlier changes of this site.
+        low: Lower limit.
+        likely: Most likely value.
+        high: Upper limit.
+        from_history: Whether the range is based on earlier changes of this site.
     """
 
     low: float
@@ -76,11 +79,13 @@ class DowntimeRange(JsonRecord):
 
 @dataclass(frozen=True)
 class CodeMapResult(JsonRecord):
-    """What a map of reference data does.
+    """Effect of a reference data map.
 
     Attributes:
-        affected: Rows that get a new code; None where the manifest does not ask.
-        unmapped: Code without a target, and its number of rows.
+        name: Name of the map.
+        database: Logical name of the database.
+        affected: Rows that get a new code; None if the manifest has no query for it.
+        unmapped: Codes without a target, each with its number of rows.
     """
 
     name: str
@@ -90,32 +95,32 @@ class CodeMapResult(JsonRecord):
 
     @property
     def unmapped_rows(self) -> int:
-        """Rows whose code has no target."""
+        """Return the number of rows whose code has no target."""
         return sum(int(count) for _, count in self.unmapped)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsedHop(JsonRecord):
-    """What was found of one change of the path.
+    """Findings of one change of the path.
 
     Attributes:
-        from_version: The release before,
-        to_version: and the one that was tried.
-        copy_s: Seconds of a copy as an upgrade makes it,
-        migrate_s: of the migrations with their checks,
-        contract_s: of what brings them to their end while users work; None where nothing does,
-        rollback_s: and of the rollback; None where none was tried.
+        from_version: The release before it.
+        to_version: Its release.
+        copy_s: Seconds of a copy as an upgrade makes it.
+        migrate_s: Seconds of the migrations with their checks.
+        contract_s: Seconds of the contract program; None if there is none.
+        rollback_s: Seconds of the rollback; None if none was rehearsed.
         rollback_differences: Tables that the rollback did not restore.
         restore_s: Seconds of the rollback to previous databases; None for another rollback path.
-        rollback_path: Which way a rollback takes.
-        lost_columns: Tables and columns of which the rollback does not keep what is entered.
-        round_trip: What became of values written on trial.
+        rollback_path: Kind of the rollback.
+        lost_columns: Tables and columns whose new values the rollback does not keep.
+        round_trip: Result of the round-trip test.
         unchanged: Whether neither schema nor rows changed.
-        checks: By name the value of each check before and after.
-        code_maps: What maps of reference data do.
-        changed_tables: By database and table the rows before and after, where they changed;
-            -1 for none.
-        downtime: The predicted stop.
+        checks: Value of each check before and after, by name.
+        code_maps: Effects of the reference data maps.
+        changed_tables: Changed tables with their rows before and after, by database and table; -1
+            if the table is missing.
+        downtime: The downtime forecast.
     """
 
     from_version: str
@@ -137,12 +142,12 @@ class RehearsedHop(JsonRecord):
 
     @property
     def versions(self) -> tuple[str, str]:
-        """From where to where."""
+        """Return the versions before and after."""
         return self.from_version, self.to_version
 
     @property
     def all_lost_columns(self) -> tuple[str, ...]:
-        """Return what the rollback loses: by the files, or else by the round-trip test."""
+        """Return what the rollback loses, according to the files or else to the round-trip test."""
         return self.lost_columns or (
             list_lost_columns(self.round_trip) if self.round_trip is not None else ()
         )
@@ -150,13 +155,13 @@ class RehearsedHop(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsalReport(_BackupFacts):
-    """What a rehearsal found that came to its end.
+    """Report of a passed rehearsal.
 
     Attributes:
-        plan: Digest of the plan that was tried.
-        backup_s: Seconds in which a backup of everything was made and restored.
+        plan: Digest of the rehearsed plan.
+        backup_s: Seconds to back up all databases and restore the backup.
         sizes: Bytes of each database.
-        hops: The changes of the path, in their order.
+        hops: The changes of the path, in order.
     """
 
     plan: str

@@ -1,4 +1,4 @@
-"""Values written on trial: forward, back, forward again, on copies that nobody needs any more."""
+"""Round-trip test: sample values through rollback and upgrade, on copies no longer needed."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def run_round_trip_test(
     upgrade: Callable[[], object],
     roll_back: Callable[[], object],
 ) -> RoundTripResult:
-    """Say what becomes of values that are written in the newer release when one goes back.
+    """Test which sample values, written in the newer release, survive rollback and new upgrade.
 
-    The copies stand at the older release before, and at the newer one afterwards, unless the ways
-    stopped. Where the rollback fails with the values, it is tried once more with the least
-    ones in all columns whose type is another than before.
+    The copies are at the older release before the test. After it they are at the newer one, unless
+    a migration failed. If the rollback fails with the sample values, it is tried once more with
+    minimal values in all columns whose type changed.
 
     Args:
         engine: The databases.
-        change: Whose candidates.
-        seed: Another one, other values; two trials in the same copies must differ.
+        change: The change that owns the candidates.
+        seed: Seed of the values; two tests on the same copies need different seeds.
         upgrade: Migrates the candidates to the newer release.
         roll_back: Migrates them to the older one.
 
     Raises:
-        UpdaterError: For anything but a migration that fails.
+        UpdaterError: For any failure except that of a migration.
     """
     older = _read_samples(engine, change)
     upgrade()
@@ -56,7 +56,7 @@ def run_round_trip_test(
         stopped = error
         if any(suspects.values()):
             try:
-                upgrade()  # some databases may have gone back
+                upgrade()  # Some databases may already be rolled back.
                 refusals, written = _write_samples(engine, change, seed, suspects)
                 roll_back()
                 stopped, refusing = None, suspects
@@ -129,7 +129,7 @@ _UNTESTED_TEXTS = {
 
 
 def list_lost_columns(values: RoundTripResult) -> tuple[str, ...]:
-    """Name what was lost on trial: a column; its table where that lost more than one. Pure."""
+    """Return the lost columns; a table instead if several of its columns are lost. Pure."""
     tables: dict[str, list[str]] = {}
     for column in values.list_columns("lost"):
         tables.setdefault(column.rpartition(".")[0], []).append(column)
@@ -137,11 +137,11 @@ def list_lost_columns(values: RoundTripResult) -> tuple[str, ...]:
 
 
 def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyText]:
-    """Say what became of values that a rehearsal wrote on trial before it went back.
+    """Describe the result of the round-trip test.
 
     Args:
-        values: Those of one hop in the report of a rehearsal.
-        language: Of sentences within lines.
+        values: The result for one hop in the report of a rehearsal.
+        language: Language of sentences inside the lines.
     """
     found = {what: values.count_values(what) for what in ("preserved", "restored")}
     lost = values.count_values("lost")
@@ -150,7 +150,7 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
             N_("  round-trip test: values kept {preserved}, restored by the rollback {restored}"),
             found,
         )
-    if lost:  # never without its name: beside it stands that every record is kept
+    if lost:  # With names, since elsewhere the report says that every record is kept.
         yield LazyText(
             N_("  lost as declared by the release: {lost} sample values in {columns}"),
             {"lost": lost, "columns": ", ".join(values.list_columns("lost"))},

@@ -1,4 +1,4 @@
-"""The steps, each with its do, its check and its undo. The order is that of ``StepName``."""
+"""The steps of a change, each with do, check and undo. Their order is that of ``StepName``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Step", "make_steps"]
 
 
 def make_steps() -> dict[StepName, Step]:
-    """Return every step, in order."""
+    """Return all steps, in order."""
     steps: tuple[Step, ...] = (
         FetchStep(),
         BuildSlotStep(),

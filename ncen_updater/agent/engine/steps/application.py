@@ -1,4 +1,4 @@
-"""The application: the maintenance page, stop and start, and whether it is healthy."""
+"""Steps on the application: maintenance page, stop, start, and health check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _is_maintenance_restored(context: StepContext) -> bool:
 
 
 def _measure_downtime(context: StepContext) -> float | None:
-    """Measure the downtime by a clock that nobody sets; None after a reboot."""
+    """Measure the downtime by the monotonic clock; None after a reboot."""
     downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
     if downtime_started is None or downtime_started.boot != clock.boot_id():
@@ -39,7 +39,7 @@ def _measure_downtime(context: StepContext) -> float | None:
 
 
 class MaintenanceOnStep(Step):
-    """Keep users out."""
+    """Show the maintenance page to users."""
 
     name = StepName.MAINTENANCE_ON
     title = LazyText(N_("showing the maintenance page"))
@@ -47,7 +47,7 @@ class MaintenanceOnStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record whether an operator had switched maintenance on, and when the downtime starts.
 
-        Where the change supersedes one that left maintenance on, the fact of that change counts.
+        If the change replaces an open one that left maintenance on, the fact of that change counts.
         """
         known = context.read_facts().maintenance_was_on
         closed = context.site.application.is_in_maintenance() if known is None else known
@@ -58,10 +58,10 @@ class MaintenanceOnStep(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Show the maintenance page. This uses up the approvals, whatever the outcome is.
+        """Show the maintenance page. This consumes the approvals, whatever the outcome is.
 
         Raises:
-            MAINTENANCE_PAGE_NOT_SHOWN: The web server in front lets users in all the same.
+            MAINTENANCE_PAGE_NOT_SHOWN: The web server does not show the page to users.
         """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).consume_all(context.change.id)
@@ -115,19 +115,19 @@ class StopStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record whether the application was running: a revert starts it only then.
 
-        Where the change supersedes one that was interrupted after its commit, it has to run.
+        If the change replaces one that was interrupted after its commit, the application must run.
         """
         known = context.read_facts().was_running
         running = context.site.application.is_running() if known is None else known
         return ChangeFacts(was_running=running)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Stop it."""
+        """Stop the application."""
         context.site.application.stop()
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """No process of it remains."""
+        """Tell whether no process of the application is left."""
         return not context.site.application.is_running()
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -139,10 +139,10 @@ class StopStep(Step):
         )
 
     def undo(self, context: StepContext) -> None:
-        """Start the old release and see it healthy before the maintenance page is removed.
+        """Start the old release and wait until it is healthy; then the maintenance page is removed.
 
-        What runs by now is stopped first: it may be stopping since :meth:`do`, or somebody started
-        it while the databases were closed to it.
+        A running application is stopped first: it may still be stopping since :meth:`do`, or
+        somebody may have started it while the databases were closed.
         """
         if context.read_facts().was_running and not context.at_boot:
             application = context.site.application
@@ -166,21 +166,21 @@ class StopStep(Step):
 
 
 class StartStep(Step):
-    """Start the new release; the maintenance page is still on."""
+    """Start the new release behind the maintenance page."""
 
     name = StepName.START
     title = LazyText(N_("starting the application"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Record that maintenance ends with the change where an operator ended it meanwhile."""
+        """Record that maintenance ends with the change if an operator switched it off meanwhile."""
         closed = context.site.application.is_in_maintenance()
         return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Start what ``current`` points at; the maintenance page must be on until the commit.
+        """Start the release of ``current``; the maintenance page must be on until the commit.
 
-        What runs already is not what we started, and is stopped. A start that fails is tried once
-        more: its command may have been killed.
+        An application that is already running was not started by this step and is stopped. A failed
+        start is retried once, since its command may have been killed.
         """
         application = context.site.application
         application.enable_maintenance()
@@ -203,26 +203,29 @@ class StartStep(Step):
         return LazyText(N_("stopping the application"))
 
     def undo(self, context: StepContext) -> None:
-        """Stop it, and withdraw a start that was ordered; at boot that would be the system's."""
+        """Stop the application and cancel a queued start, except a start that the system queued.
+
+        At boot a queued start is the system's.
+        """
         if not context.at_boot or context.site.application.is_running():
             context.site.application.stop()
 
     def is_undone(self, context: StepContext) -> bool:
-        """No process of it remains."""
+        """Tell whether no process of the application is left."""
         return not context.site.application.is_running()
 
 
 class HealthStep(Step):
-    """Health from outside, under the real names, before anyone is let in."""
+    """Check the health behind the maintenance page, with the final database names."""
 
     name = StepName.HEALTH
     title = LazyText(N_("waiting for the health check"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Wait, and refuse what is not healthy in time.
+        """Wait for health, and raise if the application is not healthy in time.
 
-        A rollback is not blocked by what the site sends along: the release that is left may be the
-        reason why nobody can ask.
+        A rollback continues even if the application refuses the credentials of the health check:
+        the release that is rolled back may be the cause.
         """
         seconds = require_healthy(
             context.site,
@@ -234,21 +237,21 @@ class HealthStep(Step):
 
 
 class MaintenanceOffStep(Step):
-    """Let users in. From the first user on there is no revert, only a rollback."""
+    """End the downtime. Once users are in, a revert is impossible, only a rollback."""
 
     name = StepName.MAINTENANCE_OFF
     title = LazyText(N_("removing the maintenance page"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Remove the maintenance page, unless an operator had turned it on before the change.
+        """Remove the maintenance page, unless an operator had switched it on before the change.
 
-        The databases get to know of the commit first: once a user is in, nothing may cut them
-        back, not even a recovery by a journal that was restored from before the commit. After a
-        power cut the application that was healthy may have to be started again, and after a kill
-        it may be another one that runs.
+        First the commit is written into the databases: once users work, nothing may revert the
+        databases, not even a recovery with a journal restored from before the commit. After a power
+        cut the application may have to be started again; after a kill, another release may be
+        running and is stopped.
 
-        Parts that wait until users are in follow. One that cannot be started keeps nobody out;
-        it is for the soak to judge.
+        Then the deferred parts are started. If one fails to start, users still get access; the soak
+        period judges it.
         """
         site, application = context.site, context.site.application
         site.database_engine.record_commit(context.change_ref)
@@ -279,7 +282,7 @@ class MaintenanceOffStep(Step):
 
     def _is_healthy(self, context: StepContext) -> bool:
         if not context.are_releases_distinguishable:
-            return False  # what answers well may be the release before
+            return False  # The previous release may be the one that answers.
         manifest = context.read_target().manifest
         expectation = HealthExpectation(manifest.reported, manifest.health)
         return bool(context.site.application.check_health(expectation))

@@ -1,4 +1,7 @@
-"""The databases: fence, copy, migrate, cut over; the originals are not written before that."""
+"""Steps on the databases: fence, copy, migrate, cut over.
+
+The original databases are not written before the cut-over.
+"""
 
 from __future__ import annotations
 
@@ -39,17 +42,17 @@ from ncen_updater.common.messages import (
 
 
 class FenceStep(Step):
-    """Bar every session from all databases at once."""
+    """Fence: close all databases to all sessions at once."""
 
     name = StepName.FENCE
     title = LazyText(N_("closing the databases to connections"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Count once more what a rollback loses, now that users are out; say who is in.
+        """Count the data loss again without users, and record the sessions still connected.
 
         Raises:
-            RECORDS_WOULD_BE_LOST: If more was entered than a person agreed to lose.
-            NEW_ROWS_WOULD_BE_LOST: The same, of what down migrations do not keep.
+            RECORDS_WOULD_BE_LOST: If more records would be lost than were accepted.
+            NEW_ROWS_WOULD_BE_LOST: The same, for values that the down migrations do not keep.
         """
         ended = context.site.database_engine.sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:
@@ -92,7 +95,7 @@ class FenceStep(Step):
         return total or None
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Fence."""
+        """Fence the databases."""
         context.site.database_engine.fence(context.change_ref)
         return NO_FACTS
 
@@ -105,7 +108,7 @@ class FenceStep(Step):
         return LazyText(N_("opening the databases to connections"))
 
     def undo(self, context: StepContext) -> None:
-        """Let sessions in as before."""
+        """Open the databases to sessions as before."""
         engine = context.site.database_engine
         engine.require_live(opened=False)
         context.journal.store_facts(
@@ -120,23 +123,23 @@ class FenceStep(Step):
 
 
 class CopyStep(Step):
-    """Copy all databases from one quiet moment, and keep the site's own files of that moment."""
+    """Copy all databases as of one moment without writes, and complete the site file snapshots."""
 
     name = StepName.COPY
     title = LazyText(N_("copying the databases"))
 
     def describe_do(self, context: StepContext) -> LazyText | None:
-        """Nothing is told where databases stay as they are."""
+        """Return None if no database is copied."""
         return None if context.change_ref.no_copy else self.title
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Choose method and object ids, so that an interrupted copy can be found."""
+        """Choose method and object ids, so that the remains of an interrupted copy can be found."""
         return ChangeFacts(
             copy_plan=context.site.database_engine.plan_copy(context.change_ref).copies
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Copy side by side; in a rollback after an upgrade, give files their old names again."""
+        """Copy in parallel; in a rollback of an upgrade, restore the old paths of site files."""
         with site_files.complete_snapshots(context):
             context.site.database_engine.copy_databases(
                 context.change_ref, context.read_copy_plan(), context.progress
@@ -145,7 +148,7 @@ class CopyStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """Tell whether every copy is whole."""
+        """Tell whether every copy is complete."""
         copied = context.site.database_engine.is_copied(
             context.change_ref, context.read_copy_plan()
         )
@@ -156,9 +159,9 @@ class CopyStep(Step):
         return LazyText(N_("removing the copies of the databases"))
 
     def undo(self, context: StepContext) -> None:
-        """Put files back; remove the copies and what an interrupted copy left.
+        """Restore the site files; remove the copies and the remains of an interrupted copy.
 
-        Not while a live database is missing: what was copied of it may be all that there is.
+        The copies are kept while a live database is missing: its copy may be the only one left.
         """
         context.site.database_engine.require_live(opened=False)
         site_files.restore_files(context)
@@ -168,37 +171,37 @@ class CopyStep(Step):
         record_quarantined(context.site, context.journal, context.change.id)
 
     def is_undone(self, context: StepContext) -> bool:
-        """No candidate is left, and no file is missing."""
+        """Tell whether no candidate is left and no site file is missing."""
         left = context.site.database_engine.read_evidence(context.change_ref).candidates
         return not left and site_files.are_files_restored(context)
 
 
 class MigrateStep(Step):
-    """Bring the candidates to the target's schema and check what the data mean.
+    """Migrate the candidates to the target's schema, and run the domain checks.
 
-    A rollback never runs a program of the older release: it runs the down migrations of the newer
-    one or, from kept databases and where nothing had changed, nothing at all.
+    A rollback never runs a program of the older release. It runs the down migrations of the newer
+    one, or nothing if it uses previous databases or if the databases had not changed.
     """
 
     name = StepName.MIGRATE
     title = LazyText(N_("migrating the databases"))
 
     def describe_do(self, context: StepContext) -> LazyText | None:
-        """Nothing is told where databases stay as they are."""
+        """Return None if no database is copied."""
         return None if context.change_ref.no_copy else self.title
 
     def hold(self, context: StepContext) -> contextlib.AbstractContextManager[None]:
-        """Keep the sessions in the candidates: to enter a closed database takes long."""
+        """Keep the sessions in the candidates open: connecting to a closed database takes long."""
         migrating = not self._has_nothing_to_migrate(context)
         return context.site.database_engine.hold_sessions(migrating=migrating)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
+        """Run the checks, migrate and run them again; or verify that nothing has to run."""
         if context.change.mode is DatabaseMode.RESTORE:
             return self._verify_previous_copies(context)
         if context.change_ref.no_copy:
-            # Taken while users were still in: nobody enters a closed original for it. So
-            # were the kinds, which are of what becomes of it at once.
+            # Fingerprints and kinds were recorded in the preflight, while users worked, since
+            # closed originals are not entered for them. They describe the final state, too.
             facts = context.read_facts()
             return ChangeFacts(
                 fingerprints=facts.fingerprints_before,
@@ -249,7 +252,7 @@ class MigrateStep(Step):
         return restores or facts.code_only is True or facts.no_copy is True
 
     def _verify_previous_copies(self, context: StepContext) -> ChangeFacts:
-        """Prove that the copies are what the older release ran on, and mark them."""
+        """Verify that the copies have the schemas of the older release, and mark them."""
         engine, source = context.site.database_engine, context.change.restore_source or ""
         expected = read_expected_fingerprints(context.journal, source, engine)
         schemas = read_schemas(engine, context.change_ref.get_candidate)
@@ -279,7 +282,7 @@ class MigrateStep(Step):
 
     @staticmethod
     def _build_target(context: StepContext) -> MigrationSet:
-        """Build the set of migrations to apply; for a rollback only files, never a program."""
+        """Return the migrations to apply; for a rollback only files, never a program."""
         site = context.site
         target = site.load_migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
@@ -296,7 +299,7 @@ class MigrateStep(Step):
     def _does_rollback_lose_data(
         context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
     ) -> bool:
-        """Return whether a rollback from here would lose what users enter."""
+        """Return whether a rollback after this upgrade would lose records entered by users."""
         if context.change.kind is not ChangeKind.UPGRADE:
             return False
         engine, ref = context.site.database_engine, context.change_ref
@@ -315,7 +318,7 @@ class MigrateStep(Step):
         return way.kind is not RollbackKind.KEEPS_RECORDS
 
     def is_done(self, context: StepContext) -> bool:
-        """Nothing is left to migrate; where nothing had to run, that is so by itself."""
+        """Tell whether no migration is left to apply; always true if nothing had to run."""
         if self._has_nothing_to_migrate(context):
             return True
         site, target = context.site, self._build_target(context)
@@ -328,19 +331,19 @@ class MigrateStep(Step):
 
 
 class CutOverStep(Step):
-    """One transaction: live to previous, candidates to live, and the marker."""
+    """Cut over in one transaction: live to previous, candidates to live, and the marker."""
 
     name = StepName.CUT_OVER
     title = LazyText(N_("switching to the migrated databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Cut over; keep how long it took, in seconds."""
+        """Cut over; record its duration in seconds."""
         clock = context.site.clock.monotonic
         begin = clock()
         context.site.database_engine.cut_over(context.change_ref)
         facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
         if context.read_facts().rollback_loses_data and context.change.kind is ChangeKind.UPGRADE:
-            # Rows that the release itself made must not count as records that users would lose.
+            # Rows that the release itself wrote must not count as users' lost records.
             made = context.site.database_engine.count_release_rows(context.change_ref)
             facts = replace(facts, release_rows=made)
         return facts
@@ -354,7 +357,7 @@ class CutOverStep(Step):
         return LazyText(N_("switching to the previous databases"))
 
     def undo(self, context: StepContext) -> None:
-        """Cut back; what may hold somebody's records is kept, and told."""
+        """Revert the cut-over; databases that may hold foreign records are put in quarantine."""
         context.site.database_engine.revert_cut_over(context.change_ref)
         record_quarantined(context.site, context.journal, context.change.id)
 

@@ -1,13 +1,14 @@
 """Pause of the soak period while something other than the release is at fault.
 
-A lost database server or a full disk is not the release's fault. So a failed check during such an
-outage does not count, and neither does the time until it is over. An application that ended in it
-is started afterwards. The wait is as long as an upgrade may wait; then the command ends, the change
-stays open, and the service (or a person's ``resume``) continues the soak period after the outage.
+A lost database server or a full disk is not attributed to the release. So neither failed checks nor
+the time during such an outage count. If the application ended during the outage, it is started
+afterwards. One command waits at most :data:`OUTAGE_LIMIT_S`; then it ends, the change stays open,
+and the service (or an operator's ``resume``) continues the soak period after the outage.
 
-An application that a person stopped is not the release's fault either. It is not started against
-their will; the agent waits until they start it or request a rollback. An application that ended by
-itself is judged; so is one behind commands, for which nobody can tell who stopped it.
+An application that an operator stopped is not attributed to the release either. The agent does not
+start it; it waits until the operator starts it or requests a rollback. An application that ended on
+its own is judged. So is one controlled by commands, because there the agent cannot know who stopped
+it.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ from ncen_updater.common.messages import (
 
 logger = logging.getLogger(__name__)
 
-#: So long it is waited for by one command that watches.
+#: How long one command waits for the end of an outage.
 OUTAGE_LIMIT_S = 600.0
 
 
 class OutageCause(Enum):
-    """What is bad and not the release; the events of its beginning and of its end."""
+    """Cause of an outage; its values are the events of its start and its end."""
 
     DATABASES = (DATABASES_UNAVAILABLE, DATABASES_AVAILABLE)
     DISK = (DISK_FULL, DISK_HAS_SPACE)
     STOPPED = (APPLICATION_STOPPED, APPLICATION_RUNS)
 
 
-#: What is told as long as it lasts.
+#: Progress titles during an outage.
 WORDS = {
     OutageCause.DATABASES: N_("waiting for the databases; soak timer paused"),
     OutageCause.DISK: N_("waiting for disk space in {path}; soak timer paused"),
@@ -64,21 +65,21 @@ END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 
 
 def find_full_disk(site: Site) -> Path | None:
-    """Return a directory of the site or its databases whose file system is full."""
+    """Return a directory of site or databases whose file system is full, else None."""
     free = room_of_databases(site)
     found = find_full(own_places(site))
     return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])
 
 
 def own_places(site: Site) -> tuple[Path, ...]:
-    """Return where the agent and the application write, beside the databases."""
+    """Return the directories to which agent and application write, without the databases."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
     return (site.state_directory, site.slots.slots_directory, *files)
 
 
 def room_of_databases(site: Site) -> Mapping[Path, int]:
-    """Free bytes of the disks of the databases; empty where that is not found out."""
+    """Return the free bytes of the databases' file systems; empty if they cannot be determined."""
     try:
         return site.database_engine.measure_free_bytes()
     except (OSError, UpdaterError) as error:
@@ -87,10 +88,10 @@ def room_of_databases(site: Site) -> Mapping[Path, int]:
 
 
 class RefusalTracker:
-    """Looks at which the application refuses what the site sends along: they say nothing of it.
+    """Counter of health checks whose credentials the application refuses; they give no verdict.
 
     Args:
-        most: So many in a row are told, and end the watching for now.
+        most: Number of such checks in a row after which the soak period is interrupted by an error.
     """
 
     def __init__(self, most: int) -> None:
@@ -98,15 +99,15 @@ class RefusalTracker:
         self._last: HealthResult | None = None
 
     def record(self, health: HealthResult) -> None:
-        """Take note of a look."""
+        """Record a health check."""
         self._last = health
         self._in_a_row = self._in_a_row + 1 if health.credentials_refused else 0
 
     def is_last_check_excused(self) -> bool:
-        """Tell whether the last look says nothing about the release.
+        """Tell whether the last health check gives no verdict on the release.
 
         Raises:
-            HEALTH_ACCESS_DENIED: If there were too many of them. The release stays.
+            HEALTH_ACCESS_DENIED: If there were too many in a row. The release stays installed.
         """
         if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
@@ -116,18 +117,18 @@ class RefusalTracker:
 
 
 class OutageTracker:
-    """The times in which a look says nothing while one release is watched.
+    """Tracker of outages during the soak period of one release.
 
-    What an agent that was killed in such a time wrote of it is taken up. The journal is written to
-    when such a time begins, in each process that meets it, and when it ends; not at each look.
+    It continues an outage that an earlier, killed process recorded in the journal. It writes to the
+    journal when an outage begins (in each process) and when it ends, not at each check.
 
     Args:
-        context: Of the step that watches.
-        watching: What is told when it goes on.
+        context: Context of the soak step.
+        watching: Progress title for when the soak period continues.
 
     Attributes:
-        uncounted_s: Seconds since such a time began that a process before this one saw, and of
-            which the journal does not know that they do not count.
+        uncounted_s: Seconds since the start of an outage recorded by an earlier process; not yet
+            deducted from the soak period in the journal.
     """
 
     def __init__(self, context: StepContext, watching: LazyText) -> None:
@@ -146,10 +147,10 @@ class OutageTracker:
             self.uncounted_s = max(passed, 0.0)
 
     def is_failure_excused(self) -> bool:
-        """Tell whether a look that was bad just now says nothing about the release.
+        """Tell whether a health check that has just failed gives no verdict on the release.
 
         Raises:
-            SOAK_DATABASES_DOWN: If they are away for too long.
+            SOAK_DATABASES_DOWN: If the databases are unavailable for too long.
             SOAK_DISK_FULL: If a disk is full for too long.
         """
         if self._are_databases_unavailable():
@@ -162,13 +163,13 @@ class OutageTracker:
         if self._is_stopped_by_operator():
             self._continue_outage(OutageCause.STOPPED)
             return True
-        # One made while they were coming back does not either.
+        # A check made while the outage was ending does not count either.
         return self.record_recovery()
 
     def record_recovery(self) -> bool:
-        """Take note that all is there; returns whether something had been away.
+        """Record the end of an outage; return whether there was one.
 
-        What does not run by then is started: every part of the application, as after a power cut.
+        All parts of the application that do not run are started, as after a power cut.
         """
         if self._cause is None:
             return False
@@ -177,7 +178,7 @@ class OutageTracker:
         self._end_outage(whose)
         context.progress.report(self._watching)
         if whose is OutageCause.STOPPED:
-            return True  # who stopped it has started it, or wants it as it is
+            return True  # The operator who stopped it decides whether it runs.
         try:
             application.start()
             application.start_deferred_parts()
@@ -186,17 +187,17 @@ class OutageTracker:
         return True
 
     def wait_until_over(self, interval_s: float) -> None:
-        """Wait until all is there.
+        """Wait until the outage is over.
 
         Raises:
-            SOAK_DATABASES_DOWN: If the databases stay away for too long.
+            SOAK_DATABASES_DOWN: If the databases stay unavailable for too long.
             SOAK_DISK_FULL: If a disk stays full for too long.
         """
         while self.is_failure_excused():
             self._context.site.clock.wait(interval_s)
 
     def _is_stopped_by_operator(self) -> bool:
-        """Tell whether a person stopped the application: that says nothing of its release."""
+        """Tell whether an operator stopped the application; then its release is not judged."""
         try:
             return self._context.site.application.stopped_in_order()
         except ApplicationError as error:
@@ -204,7 +205,7 @@ class OutageTracker:
             return False
 
     def _are_databases_unavailable(self) -> bool:
-        """Tell whether the server takes no sessions, or the application has none in a database."""
+        """Tell whether the server refuses sessions, or a database is missing or closed."""
         engine = self._context.site.database_engine
         if not engine.is_accepting_connections():
             return True
@@ -212,7 +213,7 @@ class OutageTracker:
             seen = engine.read_evidence(None)
             return bool(seen.missing or seen.closed or seen.shut)
         except UpdaterError as error:
-            # It takes sessions: that it refuses ours may be the doing of the release.
+            # The server accepts sessions; the release may be the cause of this error.
             logger.warning("what is there of the databases was not found out: %s", error)
             return False
 
@@ -226,7 +227,7 @@ class OutageTracker:
         context.progress.report(LazyText(WORDS[cause], {"path": str(place)}))
         lasted = now - self._since
         if cause is OutageCause.STOPPED:
-            return  # that may take a person as long as it likes, and hurts nobody else
+            return  # No time limit: only an operator can end this, and it blocks nothing else.
         if lasted >= OUTAGE_LIMIT_S:
             raise UpdaterError(
                 SOAK_DATABASES_DOWN if place is None else SOAK_DISK_FULL,
@@ -237,7 +238,7 @@ class OutageTracker:
             )
 
     def _start_outage(self, cause: OutageCause, place: Path | None) -> None:
-        """Note it, by the time of which a later process knows since when nothing counts."""
+        """Record the start of the outage, so that a later process knows since when it lasts."""
         context = self._context
         self._extend_soak(self.uncounted_s)
         values = {} if place is None else {"path": str(place)}
@@ -252,7 +253,7 @@ class OutageTracker:
         self._cause = self._since = None
 
     def _extend_soak(self, seconds: float) -> None:
-        """Keep by how much later the watched time ends: we may be killed."""
+        """Record at once that the soak period ends later, since the process may be killed."""
         self.uncounted_s = 0.0
         began = self._context.read_facts().soak_started_at
         if seconds and began is not None:

@@ -1,4 +1,4 @@
-"""The looks before anything is touched, and once more when the application stands still."""
+"""Preflight steps: before anything is changed, and again when the application is stopped."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import APPROVAL_MISSING, PREFLIGHT_BLOCKED, WINDOW_CLOSED
 
-#: What of the preflight no hour mends, since it is in the databases: nothing is rehearsed or
-#: approved before a person did. All else may be gone by the time of the upgrade.
+#: Findings in the databases that only a person can resolve: they also refuse rehearsals and
+#: approvals. All other findings may be gone by the time of the upgrade.
 LASTING = frozenset({"NU-6106", "NU-6107"})
 
 
 def require_no_blockers(findings: Sequence[Finding]) -> None:
-    """Raise if any finding is strict.
+    """Raise if any finding is critical.
 
     Raises:
-        PREFLIGHT_BLOCKED: With every strict finding and its remedy.
+        PREFLIGHT_BLOCKED: With every critical finding and its remedy.
     """
     strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     if strict:
@@ -48,7 +48,7 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
 
 
 def refuse_lasting(findings: Sequence[Finding]) -> None:
-    """Refuse a rehearsal or an approval where waiting mends nothing.
+    """Refuse a rehearsal or an approval because of findings that only a person can resolve.
 
     Raises:
         PREFLIGHT_BLOCKED: With every such finding and its remedy.
@@ -57,7 +57,7 @@ def refuse_lasting(findings: Sequence[Finding]) -> None:
 
 
 def _require_open_window(context: StepContext) -> None:
-    """Refuse a change whose window has closed: the next step keeps users out."""
+    """Refuse a change whose maintenance window has closed: its downtime would begin next."""
     until = context.read_facts().start_before
     if until is not None and context.site.clock.now() >= until:
         zone = context.site.config.service.get_timezone()
@@ -65,9 +65,9 @@ def _require_open_window(context: StepContext) -> None:
 
 
 def _require_still_approved(context: StepContext) -> None:
-    """Refuse an upgrade that somebody held or no longer approves since it began.
+    """Refuse an upgrade that was put on hold, or lost an approval, since it began.
 
-    Downloading and building may take hours, and nobody is out yet.
+    Download and build may take hours, and there has been no downtime yet.
     """
     if context.change.kind is not ChangeKind.UPGRADE:
         return
@@ -86,10 +86,10 @@ def _require_still_approved(context: StepContext) -> None:
 
 
 def decide_copying(context: StepContext) -> ChangeFacts:
-    """Say whether the databases go to the other release uncopied, and what runs before it.
+    """Decide whether the databases stay uncopied, and whether the expand program runs.
 
-    Asked once the slot is built and before users are out. The answer is a fact of the change;
-    of a rollback it is known from its beginning.
+    This is decided once the slot is built, before the downtime, and recorded as facts. For a
+    rollback it is known from the beginning.
     """
     site = context.site
     if context.change.kind is not ChangeKind.UPGRADE:
@@ -107,20 +107,20 @@ def decide_copying(context: StepContext) -> ChangeFacts:
 
 
 class PreflightStep(Step):
-    """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
+    """Check everything that could stop the change later: space, versions, health, data."""
 
     name = StepName.PREFLIGHT
     title = LazyText(N_("running preflight checks"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Say which of the site's own files are kept, and how; and whether databases stay."""
+        """Decide which site files are retained and how, and whether databases are copied."""
         found = decide_copying(context)
         return replace(
             site_files.plan_snapshots(context), no_copy=found.no_copy, has_expand=found.has_expand
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Run every check; strict ones block. Then do what can be done while users work."""
+        """Run every check; critical findings raise. Then do all work that needs no downtime."""
         context.site.database_engine.require_live()
         findings = run_preflight(
             context.site, context.change_ref, context.origin_version, context.progress
@@ -134,7 +134,7 @@ class PreflightStep(Step):
         site_files.prepare_snapshots(context)
         _require_open_window(context)
         _require_still_approved(context)
-        context.site.database_engine.require_live()  # somebody may have closed one meanwhile
+        context.site.database_engine.require_live()  # Somebody may have closed one meanwhile.
         facts = ChangeFacts(advisories=tuple(f"{f.code} {f.title}" for f in findings))
         if not context.change_ref.no_copy:
             return facts
@@ -152,19 +152,22 @@ class PreflightStep(Step):
         return LazyText(N_("removing retained files")) if context.read_facts().snapshots else None
 
     def undo(self, context: StepContext) -> None:
-        """Remove what was kept of files; they were put back before. What was expanded stays."""
+        """Discard the snapshots of site files; the effects of the expand program stay.
+
+        The files themselves were restored by the undo of earlier steps.
+        """
         site_files.discard_snapshots(context)
         expand_contract.record_live_schemas(context.site, context.journal, context.change)
 
 
 class FinalPreflightStep(Step):
-    """What blocks the copy, now that every session should be gone."""
+    """Check the databases for anything that blocks the copy, now without any sessions."""
 
     name = StepName.FINAL_PREFLIGHT
     title = LazyText(N_("rerunning preflight checks on the databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Ask the databases; strict findings block."""
+        """Check the databases; critical findings raise."""
         require_no_blockers(
             context.site.database_engine.find_blockers(context.change_ref, application_stopped=True)
         )

@@ -1,4 +1,4 @@
-"""Fetch the release and build its slot: no downtime, may run days before."""
+"""Steps that fetch a release, build its slot and switch to it; only the switch needs downtime."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 
 
 def _is_slot_current(context: StepContext) -> bool:
-    """Tell whether the slot was built from the very archive that the feed offers.
+    """Tell whether the slot was built from the archive that the feed offers.
 
-    The rollback asks no feed: there the slot is what its own record says.
+    A rollback does not need the feed: there the record of the slot decides.
     """
     if context.target_version not in context.site.slots.list_versions():
         return False
@@ -33,7 +33,7 @@ def _is_slot_current(context: StepContext) -> bool:
 def _record_rejected_packs(
     context: StepContext, before: Mapping[str, str], after: Mapping[str, str]
 ) -> None:
-    """Let the history say which packs failed; the archive took their place."""
+    """Record delta packs that failed; the archive was used instead."""
     for name in sorted(after.keys() - before.keys()):
         context.journal.record_event(
             "pack-rejected", context.change.id, pack=name, code=after[name]
@@ -41,20 +41,20 @@ def _record_rejected_packs(
 
 
 class FetchStep(Step):
-    """Download and verify; what is verified stays for the next attempt."""
+    """Download and verify the release; a verified download is kept for the next attempt."""
 
     name = StepName.FETCH
     title = LazyText(N_("downloading and verifying the release"))
 
     def describe_do(self, context: StepContext) -> LazyText:
-        """Nothing is downloaded where it is here already, as during the rollback."""
+        """Return another title if the slot already exists, as in a rollback."""
         here = context.target_version in context.site.slots.list_versions()
         return LazyText(N_("verifying the release")) if here else self.title
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Fetch unless the slot stands already, untouched since it was built.
+        """Fetch the release, unless its slot exists and is unmodified.
 
-        One that was touched stays until there is another to take its place.
+        A modified slot stays until its replacement is built.
         """
         slots = context.site.slots
         if _is_slot_current(context) and not slots.verify_slot(
@@ -72,7 +72,7 @@ class FetchStep(Step):
         _record_rejected_packs(context, before, source.list_bad_packs(offer))
         return ChangeFacts(fetched=True, download_name=name_download(fetched))
 
-    # No check of its own: the next step hashes all that was fetched again before it is used.
+    # No check here: the next step hashes all downloaded files again before it uses them.
 
 
 class BuildSlotStep(Step):
@@ -86,12 +86,12 @@ class BuildSlotStep(Step):
         return self.title if context.read_facts().fetched else None
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Remember whether a slot was there before, so that a revert leaves it."""
+        """Record whether the slot existed before, so that a revert leaves it."""
         there = context.target_version in context.site.slots.list_versions()
         return ChangeFacts(slot_existed=there)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Build unless the slot stands already, untouched."""
+        """Build the slot, unless an unmodified one exists."""
         if not context.read_facts().fetched:
             return NO_FACTS
         offer = context.read_offer()
@@ -125,28 +125,29 @@ class BuildSlotStep(Step):
             context.site.slots.remove_slot(context.target_version)
 
     def is_undone(self, context: StepContext) -> bool:
-        """No slot of ours is left; one that was there before is not for us to judge."""
+        """Tell whether the slot is removed, or existed before the change."""
         was_there = bool(context.read_facts().slot_existed)
         return was_there or context.target_version not in context.site.slots.list_versions()
 
 
 class SwitchStep(Step):
-    """Two renames of links, while the application stands still: the country's layer, then the code.
+    """Switch two links while the application is stopped: the local overlay, then the code.
 
-    The layer is merged here once more, on what lies there now: somebody may have mended a text
-    since the preflight. It goes first, so that the code never runs beside the other release's.
+    The overlay is merged again from its current files, since somebody may have corrected a text
+    after the preflight. It is switched first, so that the code never runs with the other release's
+    overlay.
     """
 
     name = StepName.SWITCH
     title = LazyText(N_("switching to the new release"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Keep which layer is in use: the undo is the same link."""
+        """Record the overlay in use; the undo switches back to it."""
         layer = context.site.overlay
         return NO_FACTS if layer is None else ChangeFacts(overlay_before=layer.read_current() or "")
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Merge what the country owns, choose it, and point ``current`` at the new slot."""
+        """Merge the local overlay, select it, and point ``current`` to the new slot."""
         layer = context.site.overlay
         if layer is not None and context.read_facts().overlay_before is not None:
             layer.switch_current(layer.build_merged(context.origin_version, context.target_version))
@@ -154,7 +155,7 @@ class SwitchStep(Step):
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
-        """Both links lead to the new release."""
+        """Tell whether both links point to the new release."""
         layer, before = context.site.overlay, context.read_facts().overlay_before
         if (
             layer is not None
@@ -169,14 +170,14 @@ class SwitchStep(Step):
         return LazyText(N_("switching to the previous release"))
 
     def undo(self, context: StepContext) -> None:
-        """Point ``current`` at the old slot, and select its overlay again."""
+        """Point ``current`` to the old slot, and select the previous overlay."""
         layer, before = context.site.overlay, context.read_facts().overlay_before
         context.site.slots.switch_current(context.origin_version)
         if layer is not None and before is not None:
             layer.switch_current(before or None)
 
     def is_undone(self, context: StepContext) -> bool:
-        """Both links lead to what was there before."""
+        """Tell whether both links point to their previous targets."""
         layer, before = context.site.overlay, context.read_facts().overlay_before
         if layer is not None and before is not None and (layer.read_current() or "") != before:
             return False

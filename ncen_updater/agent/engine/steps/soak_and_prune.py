@@ -1,4 +1,4 @@
-"""After the commit: watch, then collect what is no longer needed. These steps only go forward."""
+"""Steps after the commit: soak period and prune. They are only completed, never undone."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ from ncen_updater.common.progress import ProgressListener
 
 
 class CommitStep(Step):
-    """The record itself is the effect; it is written with the state of the change."""
+    """Commit. The record is the effect; it is written together with the state of the change."""
 
     name = StepName.COMMIT
     title = LazyText(N_("committing the change"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Write the commit, unless the databases see a reason to go back at this last moment."""
+        """Write the commit, unless a last check of the databases finds a reason to revert."""
         context.site.database_engine.check_before_commit(context.change_ref)
         context.journal.commit_change(context.change.id)
         return NO_FACTS
 
 
 class SoakStep(Step):
-    """Watch the health of the release while users use it."""
+    """Watch the health of the release while users work with it."""
 
     name = StepName.SOAK
     title = LazyText(N_("soak period"))
@@ -70,19 +70,17 @@ class SoakStep(Step):
         return ChangeFacts(soak_started_at=began)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Watch for what is left of the time, unless a person confirmed the release.
+        """Watch the release for the rest of the soak period, unless a person confirms it.
 
-        What the planner knows is brought up to date meanwhile. The release is not judged while the
-        databases are away.
-
-        What brings the migrations to their end comes last: on a release that has proved good. It
-        is watched once more after that.
+        The databases' statistics are updated meanwhile. Checks made while the databases are absent
+        do not count. The contract program runs last, after the release has proved good; then the
+        release is watched once more.
 
         Raises:
-            SoakFailedError: If the release turned bad.
-            SOAK_DATABASES_DOWN: If the databases stay away.
-            HEALTH_ACCESS_DENIED: If it is not to be found out how it is.
-            CONTRACT_FAILED: If the migrations were not brought to their end.
+            SoakFailedError: If the release fails.
+            SOAK_DATABASES_DOWN: If the databases stay unavailable.
+            HEALTH_ACCESS_DENIED: If the application refuses the health checks' credentials.
+            CONTRACT_FAILED: If the contract program fails.
         """
         site, settings = context.site, context.site.config.soak
         manifest = context.read_target().manifest
@@ -91,12 +89,12 @@ class SoakStep(Step):
             raise self._make_error(context, facts.soak_error)
         outage = OutageTracker(context, self.title)
         if facts.remaining_parts_error is not None and facts.confirmed_by is None:
-            # Also with a soak period of zero; but a start by hand meanwhile is respected.
+            # Even if the soak period is zero; but an operator's start in the meantime is respected.
             self._retry_remaining_parts(context, outage, facts.remaining_parts_error)
         expectation = HealthExpectation(manifest.reported, manifest.health)
 
         refusals = RefusalTracker(settings.max_failures)
-        # Asked once: a server whose disk is full says nothing any more.
+        # Queried once: a server with a full disk no longer answers.
         places = (*own_places(site), *room_of_databases(site))
 
         def look() -> HealthResult:
@@ -141,7 +139,7 @@ class SoakStep(Step):
             more = watch(min(settings.seconds, settings.interval_s), 0.0)
             seen = SoakState(seen.checks + more.checks, seen.failures + more.failures)
         elif context.read_facts().contract_abandoned:
-            # Its last try may have been cut off before it was written down.
+            # Its last run may have been interrupted before its result was recorded.
             record_live_schemas(site, context.journal, context.change)
         return ChangeFacts(
             soak_checks=seen.checks, soak_failed_checks=seen.failures, statistics=statistics.result
@@ -150,7 +148,7 @@ class SoakStep(Step):
     def _retry_remaining_parts(
         self, context: StepContext, outage: OutageTracker, reason: LazyText
     ) -> None:
-        """Start once more, with the databases there, what did not start when users came in."""
+        """Start deferred parts that failed to start, once the databases are available."""
         application = context.site.application
         if not application.find_missing_parts(include_deferred=True):
             return
@@ -162,7 +160,7 @@ class SoakStep(Step):
             raise self._record_failure(context, LazyText("{name}: {text}", values))
 
     def _record_failure(self, context: StepContext, problems: LazyText) -> SoakFailedError:
-        # Kept before anything else happens: a crash from here on must not forgive it.
+        # Recorded first: a crash from here on must not lose the verdict.
         context.journal.store_facts(context.change.id, ChangeFacts(soak_error=problems))
         return self._make_error(context, problems)
 
@@ -172,28 +170,28 @@ class SoakStep(Step):
         )
 
     def _count_elapsed(self, context: StepContext, lost_s: float) -> float:
-        """Return the seconds of the soak before this beginning; leaves time enough for a verdict.
+        """Return the elapsed seconds of the soak period, but leave enough time for a verdict.
 
         Args:
-            context: Of the step.
-            lost_s: So many of them do not count.
+            context: Context of the step.
+            lost_s: Seconds of it that do not count.
         """
         settings = context.site.config.soak
         now = context.site.clock.now()
         passed = (now - (context.read_facts().soak_started_at or now)).total_seconds() - lost_s
-        # A clock that was set, or a night without power, must not be taken for a good soak.
+        # A clock that was set, or a night without power, must not count as a passed soak period.
         at_most = max(settings.seconds - settings.max_failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)
 
 
 class PruneStep(Step):
-    """Drop previous databases and old slots by policy; never what the journal names."""
+    """Prune previous databases and old slots; never those that the journal still needs."""
 
     name = StepName.PRUNE
     title = LazyText(N_("pruning"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Drop, one thing after the other; what is gone already does not matter."""
+        """Drop item by item; items that are already gone are skipped."""
         site = context.site
         record_elapsed_time(context.journal, site.clock)
         prune_raw_errors(context.journal.path.parent, site.clock.now().timestamp())
@@ -206,7 +204,7 @@ class PruneStep(Step):
                 changes=frozenset({context.change.id}),
             ),
         )
-        # A crash in this step leaves sets that are marked as gone and of which a part is there.
+        # A crash in this step leaves sets that are recorded as dropped but partly exist.
         changes = sorted({*decision.changes, *find_interrupted_drops(site, context.journal)})
         drop_previous_databases(site, context.journal, changes, context.progress)
         for version in decision.slots:
@@ -223,7 +221,7 @@ class PruneStep(Step):
         )
 
     def _discard_leftovers(self, context: StepContext) -> None:
-        """Remove candidates of closed changes; the journal has the plans of their copies."""
+        """Remove candidates of closed changes; the journal has their copy plans."""
         journal, engine = context.journal, context.site.database_engine
         closed = {
             change.id: change for change in journal.list_changes() if not change.state.is_open
@@ -239,19 +237,18 @@ class PruneStep(Step):
 logger = logging.getLogger(__name__)
 
 
-#: What is not analyzed by then is left to the server's own upkeep.
+#: Tables not analyzed by then are left to autovacuum.
 STATISTICS_LIMIT_S = 600.0
 
 
 class StatisticsRefresh:
-    """What is being done.
+    """One update of the databases' statistics.
 
     Args:
-        site: Its databases.
-        progress: Told that it begins.
-        limit_s: How long it may take.
-        watching: What is said where they are brought up to date while the release is watched, which
-            goes on afterwards.
+        site: The site.
+        progress: Receives progress reports.
+        limit_s: Time limit in seconds.
+        watching: Title of the soak period, if the update runs during it; reported again afterwards.
     """
 
     def __init__(
@@ -266,7 +263,7 @@ class StatisticsRefresh:
         self._found: dict[str, object] = {}
 
     def run(self) -> None:
-        """Renew the statistics; a failure is only reported."""
+        """Update the statistics; a failure is only recorded."""
         clock = self._site.clock.monotonic
         begin = clock()
         alone = N_("updating database statistics")
@@ -285,7 +282,7 @@ class StatisticsRefresh:
 
     @property
     def result(self) -> dict[str, object]:
-        """For the journal: the tables, or the code of what stood in the way; and the seconds."""
+        """Return for the journal: the tables, or the error code; and the seconds."""
         return dict(self._found)
 
 
@@ -293,7 +290,7 @@ class StatisticsRefresh:
 def refresh_in_background(
     site: Site, progress: ProgressListener, title: LazyText
 ) -> Iterator[StatisticsRefresh]:
-    """Bring them up to date beside a block that watches; where that fails, it is ended."""
+    """Update the statistics in the background of a block; cancel the update if the block fails."""
     beside = StatisticsRefresh(site, progress, watching=title)
     thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
     thread.start()

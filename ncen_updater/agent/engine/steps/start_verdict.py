@@ -1,9 +1,9 @@
 """Verdict on the start of an application, and on whether its release is to blame.
 
-A release is marked bad only for what its own process reports or does. So an application that is
-dead, answers as another version, or not at all, is stopped and started once more: somebody may have
-started another one, or killed this one. The table of :func:`is_release_to_blame` gives the verdict
-on two starts.
+A release is marked bad only for the behaviour of its own process. So an application that is not
+running, reports another version or does not answer is stopped and started once more: somebody else
+may have started another release or killed this one. :func:`is_release_to_blame` is the table that
+judges two starts.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from ncen_updater.formats.reported_version import matches_reported_version
 
 logger = logging.getLogger(__name__)
 
-# An application that does not run is not waited for; but not every look asks whether it runs, which
-# is a command and takes time from what starts.
+# An application that does not run is not waited for. But the process check is a command that slows
+# the start, so it does not run at every health check.
 PROCESS_CHECK_S = 0.5
 STOP_POLL_S = 0.5
 
 
 class StartFailure(StrEnum):
-    """What an application that is not healthy shows."""
+    """Kind of failure of an application that is not healthy."""
 
-    UNHEALTHY = "unwell"  # it answers as the right version, and something else is wrong
-    WRONG_VERSION = "other"  # something answers, as another version or as none
-    NO_ANSWER = "silent"  # it runs, and nothing answers
-    NOT_RUNNING = "dead"  # it does not run, or a part of it does not
+    UNHEALTHY = "unwell"  # reports the right version, but is unhealthy
+    WRONG_VERSION = "other"  # answers with another version or with none
+    NO_ANSWER = "silent"  # runs, but does not answer
+    NOT_RUNNING = "dead"  # does not run, or a part of it does not
 
 
 def classify_failure(
@@ -64,15 +64,15 @@ def classify_failure(
     runs: bool,
     distinguishable: bool = True,
 ) -> StartFailure:
-    """Return what a bad look shows; pure.
+    """Classify a failed health check; pure.
 
     Args:
-        health: The look.
-        version: What the release reports.
-        version_field: Where.
-        runs: Whether anything of ours runs.
-        distinguishable: Whether no other release of this change reports the same; else who answers
-            with it may be either.
+        health: The result of the check.
+        version: Version string that the release reports.
+        version_field: Field of the answer that holds the version.
+        runs: Whether any process of the application runs.
+        distinguishable: Whether the two releases of this change report different versions;
+            otherwise either may have answered.
     """
     if health.missing_parts or not (runs or health.answered):
         return StartFailure.NOT_RUNNING
@@ -84,53 +84,55 @@ def classify_failure(
 def is_release_to_blame(
     first: StartFailure, second: StartFailure | None, *, other_answered: bool
 ) -> bool:
-    """Tell whether a release is to blame; pure.
+    """Tell whether the release is to blame; pure.
 
     Args:
-        first: What its first start showed.
-        second: What the second one showed; None where there was none.
-        other_answered: Whether something answered between the two, while all of ours was stopped.
+        first: Failure of the first start.
+        second: Failure of the second start; None if there was none.
+        other_answered: Whether another program answered between the two, with the application
+            stopped.
     """
     if StartFailure.UNHEALTHY in (first, second):
-        return True  # nobody else answers as this version
+        return True  # only this release reports this version
     if second is None or StartFailure.NO_ANSWER in (first, second):
-        return False  # no verdict by anybody
+        return False  # no basis for a verdict
     if first is second is StartFailure.NOT_RUNNING:
-        return True  # it ended by itself each time
-    # Twice something wrong was said; by the release, if nobody else was there to say it.
+        return True  # it ended on its own both times
+    # Two wrong answers: the release gave them, if no other program answers at the address.
     return first is second is StartFailure.WRONG_VERSION and not other_answered
 
 
 def require_healthy(
     site: Site, document: ReleaseDocument, *, distinguishable: bool = True, strict: bool = True
 ) -> float:
-    """Wait until what was started is healthy as this release; start it once more where that helps.
+    """Wait until the application is healthy as this release; start it once more if that may help.
 
     Args:
         site: The site.
         document: The release.
-        distinguishable: Whether no other release of this change reports the same.
-        strict: Whether going on depends on what it says. During a rollback, and once users may
-            come in, one that runs and only refuses what the site sends along is taken as there.
+        distinguishable: Whether the two releases of this change report different versions.
+        strict: Whether refused credentials are an error. Not during a rollback or after the commit:
+            there a running application that only refuses the credentials counts as healthy.
 
     Returns:
-        Seconds that the last start took.
+        Duration of the last start in seconds.
 
     Raises:
-        ApplicationUnhealthyError: By the fault of the release.
-        HEALTH_ACCESS_DENIED: If it refuses what the site sends along when it asks, by nobody's.
-        HEALTH_UNDECIDED: By nobody's, as far as can be told.
-        STOPPED_BUT_ANSWERS: Because something else has its address.
-        ApplicationError: If it cannot be stopped or started.
-        DatabaseError: If the databases cannot be reached, so that no release could be well.
-        InsufficientSpaceError: If a disk is full, so that none could, either.
+        ApplicationUnhealthyError: The release is to blame.
+        HEALTH_ACCESS_DENIED: The application refuses the credentials of the health check; the
+            release is not to blame.
+        HEALTH_UNDECIDED: The application is unhealthy, and the cause is unknown.
+        STOPPED_BUT_ANSWERS: Another program answers at the address.
+        ApplicationError: The application cannot be stopped or started.
+        DatabaseError: The databases cannot be reached, so no release could be healthy.
+        InsufficientSpaceError: A disk is full, so no release could be healthy.
     """
     wait = partial(_wait_for_health, site, document, distinct=distinguishable, patient=not strict)
     began = site.clock.monotonic()
     seconds, health, first = wait()
     if first is None:
         return seconds
-    # Databases that are gone or closed make any release unwell, and are told as such.
+    # Absent or closed databases make any release unhealthy; report them instead.
     site.database_engine.require_live()
     if health.credentials_refused and not health.missing_parts and site.application.is_running():
         if strict:
@@ -161,11 +163,11 @@ def require_healthy(
 
 
 def require_judgeable(site: Site, problems: object) -> None:
-    """Refuse to judge what does not run as it should while no release could.
+    """Refuse a verdict on the application in conditions in which no release could run.
 
     Raises:
-        DatabaseError: If a live database is missing or closed, or shut to the application's roles.
-        InsufficientSpaceError: With the place.
+        DatabaseError: If a live database is missing or closed, or refuses the application's roles.
+        InsufficientSpaceError: If a disk is full.
     """
     site.database_engine.require_live(entered=True)
     full = find_full_disk(site)
@@ -175,20 +177,20 @@ def require_judgeable(site: Site, problems: object) -> None:
 
 
 def require_address_free(site: Site, document: ReleaseDocument) -> bool:
-    """Ask the address of the health while all of ours is stopped.
+    """Check the address of the health check while the application is stopped.
 
     Returns:
-        Whether something answers all the same, such as a proxy that has nobody behind it.
+        Whether something answers without a version, for example a proxy without a backend.
 
     Raises:
-        STOPPED_BUT_ANSWERS: If it tells a version.
-        STOPPED_BUT_REPORTS_VERSION: If the site's command tells one for it.
+        STOPPED_BUT_ANSWERS: If the answer contains a version.
+        STOPPED_BUT_REPORTS_VERSION: If the site's version command reports a version.
     """
     settings = site.config.application
-    # Without further requests: where nobody listens, each might take its whole time.
+    # Without further requests: if nobody listens, each could take its full time-out.
     health = site.application.check_health(HealthExpectation(document.manifest.reported))
     version = health.reported.get(settings.version_field)
-    # Somebody may have started ours again meanwhile: then the next step stops it.
+    # Somebody may have started the application again meanwhile; then the next step stops it.
     if version is not None and not site.application.is_running():
         url, command = settings.health_url, settings.version_command
         if command:
@@ -200,7 +202,7 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
 
 
 def start_remaining_parts(site: Site) -> LazyText | None:
-    """Start the parts that wait until users are in; return why one does not start."""
+    """Start the deferred parts, at most twice; return the error if one does not start."""
     application = site.application
     try:
         try:
@@ -215,7 +217,7 @@ def start_remaining_parts(site: Site) -> LazyText | None:
 
 
 def try_stop(site: Site) -> None:
-    """Stop what runs, and wait for one that is slow. What runs on is for its health to judge."""
+    """Stop the application and wait if it is slow; if it keeps running, its health decides."""
     try:
         site.application.stop()
     except StopError as error:
@@ -233,7 +235,7 @@ def _make_expectation(document: ReleaseDocument) -> HealthExpectation:
 def _wait_for_health(
     site: Site, document: ReleaseDocument, *, distinct: bool, patient: bool
 ) -> tuple[float, HealthResult, StartFailure | None]:
-    """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
+    """Wait for health; return the seconds, the last check, and the kind of failure, if any."""
     expectation = _make_expectation(document)
     clock = site.clock.monotonic
     asked = clock()
@@ -243,8 +245,8 @@ def _wait_for_health(
         if health.answered or clock() - asked < PROCESS_CHECK_S:
             return False
         asked = clock()
-        # What waits in the queue of the system is on its way, such as behind our own unit that
-        # resumes: that one ends at once, since this is at work already.
+        # A start that is queued in systemd counts as running, for example one that waits for the
+        # agent's own resume unit, which ends at once while this operation runs.
         return site.application.why_down() is not None
 
     waited = wait_until_healthy(

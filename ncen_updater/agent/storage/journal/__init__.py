@@ -1,1 +1,1 @@
-"""The journal of a site: changes, their steps and facts, events, and what the site remembers."""
+"""Journal of a site: changes, their steps and facts, events, and the history of the site."""

@@ -21,7 +21,7 @@ from ncen_updater.common.json_records import parse_stored_time
 
 
 class JobKind(StrEnum):
-    """What can be ordered."""
+    """Kind of a job."""
 
     CHECK = "check"
     PREPARE = "prepare"
@@ -39,8 +39,14 @@ class Job:
     """One job.
 
     Attributes:
-        data: JSON-able details, such as ``version`` or ``accept_loss``.
-        result: Exit code and document of the command that did it.
+        id: Its number.
+        kind: Its kind.
+        data: Details for JSON, such as ``version`` or ``accept_loss``.
+        actor: The requesting person.
+        requested_at: Time of the request.
+        started_at: Time of its start; None if it waits.
+        ended_at: Time of its end.
+        result: Exit code and document of the command that ran it.
     """
 
     id: int
@@ -54,7 +60,7 @@ class Job:
 
 
 class JobQueue:
-    """Reads and writes jobs through the journal."""
+    """Queue of jobs in the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -66,13 +72,13 @@ class JobQueue:
         actor: Actor,
         check: Callable[[], None] = lambda: None,
     ) -> int:
-        """Write a job down and return its number.
+        """Record a job and return its number.
 
         Args:
-            kind: What is ordered.
-            data: Details.
-            actor: Who requests it.
-            check: Raises to refuse; asked while nobody else writes.
+            kind: Its kind.
+            data: Its details.
+            actor: The requesting person.
+            check: Raises to refuse; called inside the transaction.
         """
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
@@ -89,7 +95,7 @@ class JobQueue:
         return number
 
     def mark_started(self, number: int) -> None:
-        """Mark a job as begun."""
+        """Mark a job as started."""
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE jobs SET started_at = ? WHERE id = ?",
@@ -102,7 +108,7 @@ class JobQueue:
             )
 
     def mark_ended(self, number: int, result: Mapping[str, object]) -> None:
-        """Mark a job as ended, with what it came to."""
+        """Mark a job as ended, with its result."""
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE jobs SET ended_at = ?, result = ? WHERE id = ?",
@@ -116,12 +122,12 @@ class JobQueue:
         """Return the oldest job that has not been started.
 
         A job that was started and has not ended was interrupted by a crash. A resume has completed
-        what the journal holds of it, so it is not run again; :meth:`list_interrupted` returns it.
+        or reverted its change, so it is not run again; :meth:`list_interrupted` returns it.
         """
         return next((job for job in self.list_unfinished() if job.started_at is None), None)
 
     def list_interrupted(self) -> tuple[Job, ...]:
-        """Jobs that were begun and never ended."""
+        """Return jobs that were started and never ended."""
         return tuple(
             job
             for job in self.list_unfinished()
@@ -133,9 +139,10 @@ class JobQueue:
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
     def find_change(self, job: Job) -> str | None:
-        """Return the id of the change that a job began last, or resumed; None before it did.
+        """Return the id of the change that a job started or resumed last; None if there is none.
 
-        The order of the events tells: a clock that was set back does not. One job runs at a time.
+        Determined by the order of events, since the clock may have been set back. One job runs at a
+        time.
         """
         kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'change-started'"
         mark = f"FROM events WHERE json_extract(data, '$.job') = {job.id:d} AND kind ="
@@ -149,11 +156,11 @@ class JobQueue:
             return str(rows[0]["change"]) if rows else None
 
     def list_newest(self, limit: int) -> tuple[Job, ...]:
-        """Jobs of any state, newest first."""
+        """Return jobs of any state, newest first."""
         return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
 
     def list_unfinished(self) -> tuple[Job, ...]:
-        """Jobs that wait or are being carried out, oldest first."""
+        """Return jobs that wait or run, oldest first."""
         return self._select("ended_at IS NULL ORDER BY id LIMIT 100")
 
     def _select(self, where: str) -> tuple[Job, ...]:
@@ -163,13 +170,13 @@ class JobQueue:
 
 
 class JournalJobRecorder:
-    """Marks jobs for the service; opens the journal for each mark, and never holds it open.
+    """Recorder of job states for the service; it opens the journal only for each record.
 
     Args:
         path: The journal.
 
     Attributes:
-        interrupted: Whether one may have been begun whose end is not written down.
+        interrupted: Whether there may be a started job without a recorded end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -187,7 +194,7 @@ class JournalJobRecorder:
             JobQueue(journal).mark_ended(number, result)
 
     def end_interrupted(self) -> None:
-        """End the jobs that a killed service had begun; what they did is in the journal."""
+        """End the jobs that a killed service had started; their effects are in the journal."""
         with Journal.open(self._path) as journal:
             jobs = JobQueue(journal)
             for job in jobs.list_interrupted():

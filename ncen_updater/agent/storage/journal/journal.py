@@ -1,14 +1,14 @@
-"""The journal: what was intended, what was done, and what it found, in one SQLite file.
+"""Journal: intents and results of every change, and the facts it recorded, in one SQLite file.
 
 Rules:
 
-* An intent is on the disk before its effect begins; a step is done only when its check held.
-* Every record and the event that tells of it are one transaction.
-* Events are chained by hash; a chain that does not close, like any other damage, makes the journal
-  unreadable, which stops all automatic work. A journal is made by :meth:`Journal.create` alone.
+* An intent is on the disk before its effect begins; a step is done only after its check succeeded.
+* Every record is written in one transaction with its event.
+* Events are chained by hash. A broken chain, like any other damage, makes the journal unreadable,
+  which stops all automatic work. Only :meth:`Journal.create` creates a journal.
 
-The file itself is the business of ``journal_file.py``.
-Standard library only: this module is on the path of ``status``.
+``journal_file.py`` handles the file itself.
+Standard library only: ``status`` imports this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ncen_updater.common.messages import OPEN_CHANGE
 
 
 class Journal(JournalFile):
-    """An open journal. Use :meth:`create` once a site, :meth:`open` ever after."""
+    """An open journal. Use :meth:`create` once for each site, and :meth:`open` afterwards."""
 
     def _validate(self, *, full: bool) -> None:
         super()._validate(full=full)
@@ -44,15 +44,15 @@ class Journal(JournalFile):
     def begin_change(
         self, change: Change, facts: ChangeFacts = NO_FACTS, *, superseded_change: str | None = None
     ) -> None:
-        """Open a change, in one transaction with the end of the one that it takes over from.
+        """Open a change, in one transaction with the end of the change that it supersedes.
 
         Args:
-            change: The new change; its state is taken as running.
-            facts: What is known from the start.
+            change: The new change; its state is set to running.
+            facts: Facts known from the start.
             superseded_change: Id of a committed change that ends with this one, stuck or not.
 
         Raises:
-            OPEN_CHANGE: If another one is open.
+            OPEN_CHANGE: If another change is open.
         """
         try:
             with self.transaction() as connection:
@@ -97,14 +97,14 @@ class Journal(JournalFile):
         *,
         following: StepName | None = None,
     ) -> None:
-        """Record the state of a step, with the facts that belong to it.
+        """Record the state of a step, with its facts.
 
         Args:
             change: Id of the change.
             name: The step.
             state: Its state.
-            facts: What belongs to it.
-            following: The next step, intended in the same transaction.
+            facts: Its facts.
+            following: The next step, whose intent is recorded in the same transaction.
         """
         at = self._now().isoformat()
         states = [(name, state), *([(following, StepState.INTENDED)] if following else [])]
@@ -125,7 +125,7 @@ class Journal(JournalFile):
     def set_change_state(
         self, change: str, state: ChangeState, *, error_code: str | None = None, **data: object
     ) -> None:
-        """Record the state of a change; an end gets its time."""
+        """Record the state of a change; a final state also gets a time."""
         ended = None if state.is_open else self._now().isoformat()
         with self.transaction() as connection:
             connection.execute(
@@ -136,7 +136,7 @@ class Journal(JournalFile):
             self.append_event(f"change-{state}", change, error_code=error_code, **data)
 
     def commit_change(self, change: str) -> None:
-        """Write the commit: from here on only forward. State and step in one transaction."""
+        """Record the commit, with state and step in one transaction; no revert afterwards."""
         at = self._now().isoformat()
         with self.transaction() as connection:
             connection.execute(
@@ -148,7 +148,8 @@ class Journal(JournalFile):
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
             facts = self.read_facts(change)
-            if facts.snapshots or not facts.no_copy:  # where nothing was copied, nothing is kept
+            # without copies there are no previous databases
+            if facts.snapshots or not facts.no_copy:
                 connection.execute(
                     "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
                     " ON CONFLICT (change) DO NOTHING",
@@ -157,9 +158,9 @@ class Journal(JournalFile):
             self.append_event("committed", change)
 
     def count_failed_recovery(self, change: str, code: str) -> int:
-        """Count one more recovery that ended by an error of its own, and return the number.
+        """Count a recovery that failed by an error of its own, and return the new number.
 
-        One that was cut off is not counted: it did not fail.
+        An interrupted recovery is not counted: it did not fail.
         """
         with self.transaction() as connection:
             connection.execute("UPDATE changes SET attempts = attempts + 1 WHERE id = ?", (change,))
@@ -167,7 +168,7 @@ class Journal(JournalFile):
         return self.read_change(change).failed_recoveries
 
     def store_facts(self, change: str, facts: ChangeFacts) -> None:
-        """Keep facts of a change, beside those that are kept."""
+        """Add facts to those of a change."""
         with self.transaction():
             self._store_facts(change, facts)
 
@@ -187,7 +188,7 @@ class Journal(JournalFile):
         """Return all facts of a change.
 
         Raises:
-            JournalUnreadableError: If one is of another kind than its name says.
+            JournalUnreadableError: If a fact has the wrong type.
         """
         with guard_reads(self.path):
             rows = self._connection.execute(
@@ -198,7 +199,7 @@ class Journal(JournalFile):
             )
 
     def find_open_change(self) -> Change | None:
-        """Return the open change, if there is one."""
+        """Return the open change, None if there is none."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"
@@ -209,8 +210,8 @@ class Journal(JournalFile):
         """Return one change with its steps.
 
         Raises:
-            KeyError: If there is none of this id.
-            JournalUnreadableError: If a word or a time of it is one that no agent wrote.
+            KeyError: If there is no change with this id.
+            JournalUnreadableError: If a state or a time of it is invalid.
         """
         with guard_reads(self.path):
             row = self._connection.execute(
@@ -224,7 +225,7 @@ class Journal(JournalFile):
         raise KeyError(change_id)
 
     def list_changes(self, limit: int = 1000) -> tuple[Change, ...]:
-        """List changes, the one that was started last first, whatever the clock said then."""
+        """Return changes in reverse order of their start, whatever the clock showed."""
         with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT id FROM changes ORDER BY rowid DESC LIMIT ?", (limit,)
@@ -232,7 +233,7 @@ class Journal(JournalFile):
             return tuple(self.read_change(row["id"]) for row in rows)
 
     def read_last_event_number(self) -> int:
-        """Return the number of the newest event; 0 where there is none."""
+        """Return the number of the newest event; 0 if there is none."""
         with guard_reads(self.path):
             row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
             return int(row["last"] or 0)
@@ -246,7 +247,7 @@ class Journal(JournalFile):
             return ChainHead(row["number"], row["hash"]) if row else ChainHead(0, FIRST_HASH)
 
     def read_event_hash(self, number: int) -> str | None:
-        """Return the hash of an event; None where there is none of this number."""
+        """Return the hash of an event; None if there is no event with this number."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT hash FROM events WHERE number = ?", (number,)
@@ -256,7 +257,7 @@ class Journal(JournalFile):
     def list_events(
         self, after: int = 0, change: str | None = None, limit: int = -1
     ) -> tuple[JournalEvent, ...]:
-        """Events, oldest first, after a number; all of them where there is no limit."""
+        """Return the events after a number, oldest first; all of them without a limit."""
         with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT * FROM events WHERE number > ? AND (? IS NULL OR change = ?)"

@@ -1,11 +1,11 @@
 """File of the journal: tables, creation, checks at opening, and the hash chain of its events.
 
 The rollback-journal mode with ``synchronous=EXTRA`` also flushes the directory, and lets ``status``
-read as a user who may not write (https://www.sqlite.org/pragma.html#pragma_synchronous).
-Standard library only: this module is on the path of ``status``.
+read as a user without write permission (https://www.sqlite.org/pragma.html#pragma_synchronous).
+Standard library only: ``status`` imports this module.
 
-The file carries an application id and a schema number of its own; a newer agent may only add
-columns with defaults and tables, so that the previous agent can still read it.
+The file carries its own application id and schema number. A newer agent may only add tables, and
+columns with defaults, so that the previous agent can still read it.
 """
 
 from __future__ import annotations
@@ -175,14 +175,15 @@ CREATE TABLE retained_since (
     total_s REAL NOT NULL
 ) STRICT;
 """
-#: What of an event the log of the system gets, after its kind, and how: stable words and names, no
-#: text that people wrote and nothing of the databases. All else stays in the journal.
+#: Fields of an event that the system log gets after its kind, with their format: stable words and
+#: names, no text written by people, nothing from the databases. All other fields stay in the
+#: journal.
 LOGGED: Final = {
     "action": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
     "by": "by {}", "job": "(job {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip
-# A reader (a backup, a person with a database browser) must not look like a broken disk.
+# Wait for a reader (a backup, a database browser) instead of reporting a broken disk.
 BUSY_TIMEOUT_S = 60.0
 
 
@@ -191,12 +192,12 @@ def _utc_now() -> datetime:
 
 
 class JournalFile:
-    """The file: made once, opened and judged, and the chain of events in it.
+    """File of the journal: created once, then opened and checked, with its chain of events.
 
     Args:
         path: The file.
         connection: An open connection with the right pragmas.
-        now: Gives the time of records.
+        now: Returns the time of records.
     """
 
     def __init__(
@@ -218,23 +219,22 @@ class JournalFile:
         now: Callable[[], datetime] = _utc_now,
         first_event: tuple[str, Mapping[str, object]] | None = None,
     ) -> Self:
-        """Make the journal of a site that never had one.
+        """Create the journal of a site that never had one.
 
         Args:
             path: The file.
-            now: Gives the time of records.
-            first_event: Kind and data of the first event, there from the very beginning of the
-                file.
+            now: Returns the time of records.
+            first_event: Kind and data of the first event, written before the file gets its name.
 
         Raises:
-            JOURNAL_EXISTS: If there is a file already, whatever it holds.
+            JOURNAL_EXISTS: If a file exists already, whatever its content.
         """
-        if path.exists() or path.is_symlink():  # also one that leads to a disk that is away
+        if path.exists() or path.is_symlink():  # also a link to an absent disk
             raise UpdaterError(JOURNAL_EXISTS, path=path)
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL_PREFIX}new")
         temporary.unlink(missing_ok=True)
-        # SQLite gives its companions the rights of the file; others may pass through the directory.
+        # SQLite gives its companion files the mode of this file; others may traverse the directory.
         temporary.touch(0o640)
         with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             connection.executescript(
@@ -251,24 +251,24 @@ class JournalFile:
     def open(
         cls, path: Path, *, read_only: bool = False, now: Callable[[], datetime] = _utc_now
     ) -> Self:
-        """Open the journal and check that it can be trusted.
+        """Open the journal and check its integrity.
 
         Args:
             path: The file.
-            read_only: For commands that only look; skips the full chain.
-            now: Gives the time of records.
+            read_only: For commands that only read; skips the check of the full chain.
+            now: Returns the time of records.
 
         Raises:
             JournalMissingError: If there is none.
-            JOURNAL_INTERRUPTED: If a write was interrupted and this user may not undo it.
-            JournalUnreadableError: If it is damaged, altered, or of a newer form.
+            JOURNAL_INTERRUPTED: If a write was interrupted and this user may not roll it back.
+            JournalUnreadableError: If it is damaged, altered, or of a newer schema.
         """
         try:
             path.lstat()
             plain = path.is_file()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise JournalMissingError(path=path) from error
-        except PermissionError as error:  # a directory that this user may not enter
+        except PermissionError as error:  # the user may not enter the directory
             raise JournalPermissionError(path=path) from error
         except OSError as error:
             raise JournalUnreadableError(path=path, reason=str(error)) from error
@@ -317,10 +317,10 @@ class JournalFile:
             self.verify_chain()
 
     def verify_chain(self) -> int:
-        """Check the chain of all events and return their number.
+        """Verify the chain of all events and return their number.
 
         Raises:
-            JournalUnreadableError: At the first event that does not fit.
+            JournalUnreadableError: At the first event that does not match.
         """
         previous = FIRST_HASH
         count = 0
@@ -356,10 +356,10 @@ class JournalFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction of this room's own; commits when the block ends well.
+        """Open a transaction, committed if the block ends without an error.
 
         Raises:
-            JournalUnwritableError: If the file takes no record.
+            JournalUnwritableError: If the file cannot be written.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -378,7 +378,7 @@ class JournalFile:
             raise make_unwritable_error(self.path, error) from error
 
     def append_event(self, kind: str, change: str | None, **data: object) -> None:
-        """Chain one event to the last, inside an open transaction."""
+        """Append one event to the chain, inside an open transaction."""
         row = self._connection.execute(
             "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1"
         ).fetchone()
@@ -403,13 +403,13 @@ class JournalFile:
             logger.info("%s", words, extra={**fields, "head": f"{fields['event']}:{own}"})
 
     def record_event(self, kind: str, change: str | None = None, **data: object) -> None:
-        """Write an event that changes nothing else."""
+        """Append an event in its own transaction."""
         with self.transaction():
             self.append_event(kind, change, **data)
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[None]:
-        """Read within the block the state of one instant, whatever is written meanwhile."""
+        """Read a consistent state within the block, whatever is written meanwhile."""
         with guard_reads(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -422,17 +422,19 @@ class JournalFile:
         return self._now()
 
     def query(self, sql: str) -> list[sqlite3.Row]:
-        """Rows of one query without parameters, for this room's own readers.
+        """Return the rows of a query without parameters.
+
+        For readers of the journal's tables in the agent's own modules.
 
         Raises:
-            JournalUnreadableError: If they cannot be had.
+            JournalUnreadableError: If they cannot be read.
         """
         with guard_reads(self.path):
             return self._connection.execute(sql).fetchall()
 
 
 def _words(data: Mapping[str, object]) -> Iterator[str]:
-    """Say who, what and which of an event, as the log of the system has it."""
+    """Yield the fields of an event as words for the system log."""
     for name, form in LOGGED.items():
         if data.get(name) is not None:
             yield form.format(data[name])
@@ -441,7 +443,7 @@ def _words(data: Mapping[str, object]) -> Iterator[str]:
 
 
 def make_unwritable_error(path: Path, error: Exception) -> JournalUnwritableError:
-    """Return the error of a journal that takes no record: a full disk is told as such."""
+    """Return the error of a journal that cannot be written; a full disk has its own message."""
     message = JOURNAL_NO_ROOM if is_disk_full(error) else None
     return JournalUnwritableError(message, path=path, reason=str(error))
 
@@ -452,12 +454,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
-    """Let a record that a power cut tore be taken back, as the next writer would do.
+    """Roll back a write that a power cut interrupted, as the next writer would do.
 
-    Who only reads cannot, and would call a good journal damaged.
+    A read-only connection cannot do so, and would report a good journal as damaged.
 
     Raises:
-        JOURNAL_INTERRUPTED: If this user may not write it.
+        JOURNAL_INTERRUPTED: If this user may not write the journal.
     """
     try:
         reading.execute("PRAGMA user_version").fetchone()
@@ -473,38 +475,38 @@ def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
             ) from second
 
 
-# ---- room on the disk that is kept for the journal -----------------------------------------------
+# ---- disk space reserve of the journal -----------------------------------------------------------
 
-# A change whose journal cannot take a record stops where it is: nothing may be done that the
-# journal does not know of. So a file is written before anything begins, and given up when the disk
-# is full: the records of a revert fit into its place many times over.
+# A change whose journal cannot be written must stop, since no effect may exist without a record. So
+# a reserve file is written before a change begins, and deleted when the disk is full: its space is
+# enough for the records of a revert many times over.
 
 T = TypeVar("T")
 
-RESERVE_BYTES = 2 << 20  # a rollback writes some fifty records of at most a few pages each
+RESERVE_BYTES = 2 << 20  # a revert writes about fifty records of at most a few pages each
 
 
 def get_reserve_path(journal: Path) -> Path:
-    """Return where the reserve of a journal is."""
+    """Return the path of a journal's reserve."""
     return journal.with_name(f"{journal.name}.reserve")
 
 
 def create_reserve(journal: Path) -> None:
-    """Write the reserve, if it is not there; whole or not at all, and on the disk.
+    """Write the reserve if it does not exist, atomically and flushed.
 
     Raises:
-        OSError: If there is no room for it.
+        OSError: If there is no space for it.
     """
     path = get_reserve_path(journal)
     if path.is_file() and path.stat().st_size == RESERVE_BYTES:
         return
     with durable.open_for_replace(path, 0o640) as stream:
-        # Random, so that no file system stores them in less room.
+        # Random data, so that no file system compresses it.
         stream.write(os.urandom(RESERVE_BYTES))
 
 
 def release_reserve(journal: Path) -> bool:
-    """Remove the reserve; whether there was one and its room is free now."""
+    """Delete the reserve; return whether there was one, so that its space is free now."""
     path = get_reserve_path(journal)
     try:
         path.unlink()
@@ -517,14 +519,14 @@ def release_reserve(journal: Path) -> bool:
 
 
 def retry_with_reserve(journal: Path, action: Callable[[], T]) -> T:
-    """Do what is recorded; where the disk is full, give the reserve up and do it once more.
+    """Run an action that writes records; if the disk is full, release the reserve and run it again.
 
     Args:
         journal: The journal.
-        action: What is done; it may be repeated from its beginning.
+        action: The action; it must be repeatable.
 
     Raises:
-        JournalUnwritableError: If there is no room even so.
+        JournalUnwritableError: If the space is still not enough.
     """
     try:
         return action()
@@ -537,6 +539,6 @@ def retry_with_reserve(journal: Path, action: Callable[[], T]) -> T:
 def compute_chain_hash(
     previous: str, number: int, at: str, change: str | None, kind: str, data: Mapping[str, object]
 ) -> str:
-    """Return the hash of an event: SHA-256 over the hash before it and the event's own fields."""
+    """Return the hash of an event: SHA-256 of the previous hash and the event's own fields."""
     own = json.dumps([number, at, change, kind, data], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{own}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Rows of the journal as objects."""
+"""Objects for rows of the journal."""
 
 from __future__ import annotations
 
@@ -29,31 +29,30 @@ HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 
 @dataclass(frozen=True)
 class ChainHead:
-    """The head of the chain of events, or an event of it: what a person can keep elsewhere.
+    """Head of the chain of events, or one event of it, for a person to note elsewhere.
 
-    Anyone who can write the journal can make the whole chain again. What they cannot
-    do is make an event of before have the hash that somebody wrote down: so the head goes with
-    every message, figure, log record and dossier, and ``verify --head`` finds it again, or does
-    not.
+    Anyone who can write the journal can rebuild the whole chain, but cannot give an earlier event
+    the hash that somebody noted. So the head is part of every notification, metric, log record and
+    dossier, and ``verify --head`` checks whether the journal still contains it.
 
     Attributes:
-        number: The event; 0 where there is none.
-        hash: Its hash in hexadecimal, or the first 16 digits of it or more.
+        number: Number of the event; 0 if there is none.
+        hash: Its hash in hexadecimal, or at least the first 16 digits of it.
     """
 
     number: int
     hash: str
 
     def __str__(self) -> str:
-        """As it is told and asked about."""
+        """Return the form in which it is shown and entered."""
         return f"{self.number}:{self.hash}"
 
     @classmethod
     def parse(cls, text: str) -> ChainHead:
-        """Read what a person kept.
+        """Parse a head that a person noted.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the text is no head.
         """
         found = HEAD_PATTERN.fullmatch(text.strip().lower())
         if found is None:
@@ -61,20 +60,20 @@ class ChainHead:
         return cls(int(found[1]), found[2])
 
     def matches(self, other: str) -> bool:
-        """Tell whether an event with this hash is meant."""
+        """Tell whether an event with this hash matches."""
         return other.startswith(self.hash)
 
 
-#: Levels of a value; what agents write has a fourth of it.
+#: Maximum nesting of a value; agents write at most a fourth of it.
 MAX_NESTING = 40
 
 
 @contextlib.contextmanager
 def guard_reads(path: Path) -> Iterator[None]:
-    """Around whatever reads rows: what the agent never wrote makes the journal unreadable.
+    """Guard a block that reads rows: data that no agent wrote makes the journal unreadable.
 
     Raises:
-        JournalUnreadableError: In place of anything that odd rows, tables or values lead to.
+        JournalUnreadableError: Instead of any error caused by invalid rows, tables or values.
     """
     try:
         yield
@@ -85,13 +84,13 @@ def guard_reads(path: Path) -> Iterator[None]:
 
 
 def parse_stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
-    """Read a value that is stored as JSON.
+    """Parse a value that is stored as JSON.
 
-    A value that is nested more deeply than agents write is refused: it could be read, but showing
-    or comparing it later would not end.
+    Deeply nested values are refused: they could be parsed, but showing or comparing them later
+    would not end.
 
     Raises:
-        ValueError: If it is none, or nested too deeply.
+        ValueError: If it is not JSON, or nested too deeply.
     """
     value = parse_json(text)
     if text.count("[") + text.count("{") <= MAX_NESTING:
@@ -135,15 +134,15 @@ class JournalEvent(Mapping[str, object]):
 
 
 def parse_optional_time(value: str | None) -> datetime | None:
-    """Read a time that may be missing."""
+    """Parse a time that may be missing."""
     return parse_stored_time(value) if value else None
 
 
 def build_change(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
-    """Build a change from its row and those of its steps.
+    """Build a change from its row and the rows of its steps.
 
     Raises:
-        ValueError: If a word or a time is not one that this agent knows.
+        ValueError: If a state or a time is unknown to this agent.
     """
     return Change(
         id=row["id"],

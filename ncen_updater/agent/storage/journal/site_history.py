@@ -1,4 +1,4 @@
-"""History of a site beyond one change: bad releases, holds, retained sets. Lives in the journal."""
+"""History of a site beyond one change: bad releases, holds, previous databases. In the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncen_updater.common.json_records import parse_stored_time
 
 @dataclass(frozen=True)
 class FailedReleaseRecord:
-    """A release that failed here."""
+    """A release that is marked bad at this site."""
 
     product: str
     version: str
@@ -23,7 +23,7 @@ class FailedReleaseRecord:
 
 @dataclass(frozen=True)
 class HoldRecord:
-    """An operator's refusal to upgrade."""
+    """An operator's hold on upgrades."""
 
     id: int
     reason: str
@@ -32,17 +32,16 @@ class HoldRecord:
     until: datetime | None = None
 
     def active_at(self, time: datetime) -> bool:
-        """Tell whether it forbids an upgrade that begins at this time.
+        """Tell whether it blocks an upgrade that begins at this time.
 
-        A time before ``since`` counts too: a clock that was set back must not open what a person
-        closed.
+        A time before ``since`` is blocked, too: a clock that was set back must not lift a hold.
         """
         return self.until is None or time < self.until
 
 
 @dataclass(frozen=True)
 class PreviousDatabases:
-    """Previous databases that a change left, and whether they are still there."""
+    """Previous databases of a change, and when they were dropped."""
 
     change: str
     since: datetime
@@ -50,13 +49,13 @@ class PreviousDatabases:
 
 
 class SiteHistory:
-    """Reads and writes the memory of a site through its journal."""
+    """History of a site in its journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def mark_bad(self, product: str, version: str, code: str, change: str | None) -> None:
-        """Count a release as failed once more."""
+        """Mark a release bad, or count another failure of it."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             connection.execute(
@@ -68,7 +67,7 @@ class SiteHistory:
             self._journal.append_event("release-bad", change, version=version, code=code)
 
     def withdraw_bad(self, change: str) -> None:
-        """Take back what a change said of its release: something else was to blame."""
+        """Withdraw a change's verdict on its release: something else was to blame."""
         kinds = [event.kind for event in self._journal.list_events(change=change)]
         if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
             return
@@ -80,7 +79,7 @@ class SiteHistory:
             self._journal.append_event("release-bad-withdrawn", change, version=of.to_version)
 
     def list_bad_releases(self) -> tuple[FailedReleaseRecord, ...]:
-        """Return every release that failed here."""
+        """Return every release that is marked bad."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM bad_releases ORDER BY product, version")
             return tuple(
@@ -92,7 +91,7 @@ class SiteHistory:
             )  # fmt: skip
 
     def add_hold(self, reason: str, actor: str, until: datetime | None) -> datetime:
-        """Refuse changes from now on; return since when."""
+        """Record a hold from now on; return its start time."""
         since = self._journal.read_time()
         with self._journal.transaction() as connection:
             connection.execute(
@@ -105,7 +104,7 @@ class SiteHistory:
         return since
 
     def lift_holds(self, actor: str) -> int:
-        """Lift every hold; return how many there were."""
+        """Lift every hold; return their number."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             cursor = connection.execute(
@@ -116,7 +115,7 @@ class SiteHistory:
             return cursor.rowcount
 
     def list_holds(self) -> tuple[HoldRecord, ...]:
-        """List holds that were not lifted, including expired ones."""
+        """Return holds that were not lifted, including expired ones."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
@@ -128,11 +127,11 @@ class SiteHistory:
             )  # fmt: skip
 
     def list_active_holds(self, at: datetime) -> tuple[HoldRecord, ...]:
-        """List holds that block an upgrade at a time."""
+        """Return holds that block an upgrade at a given time."""
         return tuple(row for row in self.list_holds() if row.active_at(at))
 
     def list_previous_databases(self) -> tuple[PreviousDatabases, ...]:
-        """Return every set of previous databases that a change kept, oldest first."""
+        """Return every set of previous databases, oldest first."""
         with guard_reads(self._journal.path):
             rows = self._journal.query("SELECT * FROM previous_sets ORDER BY since")
             return tuple(
@@ -145,7 +144,7 @@ class SiteHistory:
             )
 
     def mark_previous_dropped(self, change: str) -> None:
-        """Record that the previous databases of a change are gone for good."""
+        """Record that the previous databases of a change are dropped."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             connection.execute(

@@ -1,8 +1,8 @@
-"""The local overlay of one site: its merged directories, how they are built, and which is in use.
+"""Local overlay of one site: its merged directories, how they are built, and which is in use.
 
-``<merged>/<version>-<digest>/`` holds every merged file at the path that it has in the slot, and is
-never changed; ``<merged>/current`` chooses one. It is built aside under ``.partial`` and flushed
-before it gets its name, so a name is always a whole directory.
+``<merged>/<version>-<digest>/`` contains every merged file at its path in the slot, and is never
+changed; ``<merged>/current`` selects one. It is built under the suffix ``.partial`` and flushed
+before it gets its name, so a directory with a name is always complete.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ from ncen_updater.formats.texts.overlay_files import (
 
 @dataclass(frozen=True)
 class AreaCount:
-    """New texts without a translation in one place.
+    """Number of new texts without a translation in one area.
 
     Attributes:
-        label: Where people meet them.
-        count: How many.
+        label: Name of the area for users.
+        count: Number of texts.
     """
 
     label: str
@@ -77,16 +77,16 @@ class AreaCount:
 
 @dataclass(frozen=True)
 class TranslationCoverage:
-    """Texts of one language.
+    """Translation coverage of one language.
 
     Attributes:
-        language: Which.
-        translated: So many have a translation, by the country or by the release,
-        total: of so many.
-        translated_before: The same with the release that is left.
-        total_before: The same.
-        new: New texts that nobody has translated yet.
-        areas: Those of them in places that the release names.
+        language: The language.
+        translated: Number of texts translated by the country or the release.
+        total: Number of texts.
+        translated_before: ``translated`` with the installed release.
+        total_before: ``total`` with the installed release.
+        new: New texts without a translation.
+        areas: New texts in areas that the release names.
     """
 
     language: str
@@ -99,12 +99,12 @@ class TranslationCoverage:
 
     @property
     def percent(self) -> int:
-        """Return how much is translated; 100 only where all is."""
+        """Return the translated percentage; 100 only if all texts are translated."""
         return _compute_percent(self.translated, self.total)
 
     @property
     def percent_before(self) -> int:
-        """Return the same with the release that is left."""
+        """Return the same with the installed release."""
         return _compute_percent(self.translated_before, self.total_before)
 
 
@@ -124,9 +124,9 @@ def measure_coverage(
     local: TextCatalog,
     merged: MergeResult,
 ) -> TranslationCoverage:
-    """Count one language; texts of the country that cannot be used do not count.
+    """Measure the coverage of one language; unusable local texts do not count.
 
-    Where no release is left, nothing was otherwise before.
+    Without a previous release, the figures before equal those after.
     """
     keys = tuple(shipped.list_keys())
     translated = sum(1 for key in keys if key in merged.catalogue.entries)
@@ -146,7 +146,7 @@ def measure_coverage(
 
 logger = logging.getLogger(__name__)
 
-#: So many names are looked at below one directory.
+#: Maximum number of names examined below one directory.
 MAX_FILES = 10_000
 CURRENT_LINK = "current"
 PARTIAL_SUFFIX = ".partial"
@@ -160,10 +160,10 @@ class FileProblem:
     """A file that cannot be used.
 
     Attributes:
-        path: Of the country's file, or of the release's.
-        reason: For people.
-        line: Where, if that is known.
-        in_release: Whether it is the release's.
+        path: Path of the local file, or of the release's.
+        reason: Reason, for messages.
+        line: Line number, if known.
+        in_release: Whether it is the release's file.
     """
 
     path: str
@@ -174,16 +174,16 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What becomes of one file.
+    """Result for one file.
 
     Attributes:
-        declared: What the release says of it.
-        path: Its path in the slot, and below the directory of what is merged.
-        local_path: Its path below the country's directory.
-        language: Which; None for settings.
-        keys: Every key that people may want to know of.
-        coverage: Translations: how much there is.
-        problem: Why it was not merged; then the release's is used as it is.
+        declared: Its declaration in the release's manifest.
+        path: Its path in the slot, and below the merged directory.
+        local_path: Its path below the local directory.
+        language: Its language; None for settings.
+        keys: Keys with their outcomes.
+        coverage: Coverage of translations.
+        problem: Why it was not merged; then the release's file is used unchanged.
     """
 
     declared: OverlayManifest
@@ -196,7 +196,7 @@ class FileReport:
 
     @property
     def is_settings(self) -> bool:
-        """Return whether it holds settings."""
+        """Return whether the file contains settings."""
         return self.declared.kind is OverlayKind.SETTINGS
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
@@ -206,12 +206,12 @@ class FileReport:
 
 @dataclass(frozen=True)
 class OverlayReport:
-    """What becomes of everything that the country owns.
+    """Effect of a release on the local overlay.
 
     Attributes:
-        files: One a file and language.
-        settings_digest: Digest of the country's settings, which an approval is bound to; None
-            without any.
+        files: Result for each file and language.
+        settings_digest: Digest of the local settings, which an approval covers; None if there are
+            none.
     """
 
     files: tuple[FileReport, ...] = ()
@@ -219,7 +219,7 @@ class OverlayReport:
 
     @property
     def blocking_files(self) -> tuple[FileReport, ...]:
-        """Files of settings with which the release cannot run."""
+        """Return files of settings with which the release cannot run."""
         return tuple(
             f for f in self.files if f.is_settings and (f.problem or f.select(*BLOCKING_OUTCOMES))
         )
@@ -227,7 +227,7 @@ class OverlayReport:
 
 @dataclass(frozen=True)
 class _MergedFile:
-    """One merged file, with its bytes."""
+    """One merged file with its content."""
 
     report: FileReport
     content: bytes | None
@@ -238,12 +238,12 @@ class _MergedFile:
 
 
 class LocalOverlay:
-    """What one country owns, and what is merged of it.
+    """Local overlay of a site and its merged directories.
 
     Args:
         local_directory: The country's directory; only read.
-        merged_directory: Where the agent puts what it merges.
-        slots: The releases.
+        merged_directory: Directory of the merged files.
+        slots: The slots.
     """
 
     def __init__(self, local_directory: Path, merged_directory: Path, slots: SlotStore) -> None:
@@ -258,21 +258,21 @@ class LocalOverlay:
 
     @property
     def merged_directory(self) -> Path:
-        """Return where what is merged lies."""
+        """Return the directory of the merged files."""
         return self._merged
 
     def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
         """List the overlays that a release declares."""
         return self._slots.read_document(version).manifest.overlays
 
-    # ---- what will be --------------------------------------------------------------------------
+    # ---- planned state -------------------------------------------------------------------------
 
     def make_report(self, origin: Version | None, target: Version) -> OverlayReport:
-        """Say what becomes of each key. Changes nothing.
+        """Report the outcome of each key. Changes nothing.
 
         Args:
-            origin: The release that is left; None to look at what runs.
-            target: The release that is gone to; its slot must be built.
+            origin: The installed release; None to examine only the target.
+            target: The target release; its slot must exist.
         """
         files, values = [], []
         for one in self._merge_all(origin, target):
@@ -292,7 +292,7 @@ class LocalOverlay:
         before = {item.site_path: item for item in self._list_previous_declared(origin)}
         retained = self._read_text_origins()
         for path, made_for in (extra or {}).items():
-            # What did not come back this time is still made for what it was made for.
+            # Texts that were not imported this time keep their recorded origin.
             retained[path] = {**retained.get(path, {}), **made_for}
         for declared in self.list_declared(target):
             then = before.get(declared.site_path)
@@ -303,7 +303,7 @@ class LocalOverlay:
                 yield self._merge_file(declared, then, origin, target, language, retained)
 
     def _list_previous_declared(self, origin: Version | None) -> tuple[OverlayManifest, ...]:
-        """List the overlays of the release that is left; damage to it blocks nothing."""
+        """Return the overlays of the installed release; damage to its record blocks nothing."""
         try:
             return self.list_declared(origin) if origin is not None else ()
         except UpdaterError as error:
@@ -341,7 +341,7 @@ class LocalOverlay:
             return _MergedFile(replace(report, problem=problem), _get_content(shipped))
         base = None
         if then is not None and origin is not None:
-            # What cannot be read of the release that is left changes no outcome but "unchanged".
+            # An unreadable file of the installed release can only lead to the outcome "unchanged".
             with contextlib.suppress(UnusableFileError):
                 base = self.read_shipped(then, origin, language)
         try:
@@ -358,7 +358,7 @@ class LocalOverlay:
         cover = _measure_coverage(declared, language, base, theirs, own, merged)
         report = replace(report, keys=merged.keys, coverage=cover)
         if found is None:
-            # As it was signed, with its comments; and no file where there is nothing to say.
+            # Unchanged as signed, with its comments; and no file if the release ships none.
             content = _get_content(shipped)
             machine = compile_mo(merged.catalogue) if declared.compiled and shipped else None
         else:
@@ -388,7 +388,7 @@ class LocalOverlay:
     def read_shipped(
         self, declared: OverlayManifest, version: Version, language: str | None
     ) -> ShippedTexts:
-        """Read what a release ships in one language, and the texts that it translates.
+        """Read the texts that a release ships in one language, and their source texts.
 
         Raises:
             UnusableFileError: If a file of the release cannot be read.
@@ -402,14 +402,14 @@ class LocalOverlay:
         """Read the local texts of one language.
 
         Raises:
-            UnusableFileError: If its file cannot be read.
+            UnusableFileError: If the file cannot be read.
         """
         return parse_catalogue(
             OverlayDirectory(self._own).read(fill_language(declared.site_path, language)), declared
         )
 
     def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
-        """Plan the translation files that a release declares, for a language that may be new."""
+        """Return reports for a release's translation files in a language that may be new."""
         return tuple(
             FileReport(
                 item,
@@ -422,7 +422,7 @@ class LocalOverlay:
         )
 
     def write_local(self, declared: OverlayManifest, language: str, local: TextCatalog) -> None:
-        """Put texts into the country's own file; the previous file stays beside it, hidden.
+        """Write texts to the local file; keep the previous file beside it, hidden.
 
         Raises:
             UpdaterError: If it cannot be written.
@@ -444,10 +444,10 @@ class LocalOverlay:
                 OVERLAY_NOT_WRITTEN, path=self._own / path, detail=str(error)
             ) from error
 
-    # ---- what is -------------------------------------------------------------------------------
+    # ---- present state -------------------------------------------------------------------------
 
     def read_current(self) -> str | None:
-        """Return the name of the directory in use; None where nothing was merged yet."""
+        """Return the name of the directory in use; None if nothing was merged yet."""
         try:
             return (self._merged / CURRENT_LINK).readlink().name
         except FileNotFoundError:
@@ -458,7 +458,7 @@ class LocalOverlay:
             ) from error
 
     def is_built_for(self, version: Version) -> bool:
-        """Tell whether what is in use was merged for a release."""
+        """Tell whether the directory in use was merged for a release."""
         name = self.read_current()
         return name is not None and name.rpartition("-")[0] == str(version)
 
@@ -468,7 +468,7 @@ class LocalOverlay:
         target: Version,
         extra: Mapping[str, TextOrigins] | None = None,
     ) -> str:
-        """Merge and write; return the name of the directory, which nothing uses yet.
+        """Merge and write a directory; return its name. The link is not switched.
 
         Raises:
             UpdaterError: If it cannot be written.
@@ -484,7 +484,7 @@ class LocalOverlay:
                 for path, content in _list_outputs(one):
                     durable.make_directory((place / path).parent, exactly=True)
                     _write_file(place / path, content, one.local_file)
-                    # Who may read it is a part of what it is: settings may hold secrets.
+                    # Read permissions are part of the digest, since settings may contain secrets.
                     whose = (
                         (one.local_file.mode, one.local_file.uid, one.local_file.gid)
                         if one.local_file
@@ -507,7 +507,7 @@ class LocalOverlay:
         return name
 
     def switch_current(self, name: str | None) -> None:
-        """Use one of the directories, or none."""
+        """Select one of the directories, or none."""
         link = self._merged / CURRENT_LINK
         try:
             if name is None:
@@ -518,14 +518,14 @@ class LocalOverlay:
             raise UpdaterError(OVERLAY_NOT_WRITTEN, path=link, detail=str(error)) from error
 
     def prune(self) -> None:
-        """Remove what was merged for releases whose slots are gone, and what builds left."""
+        """Remove directories of releases without a slot, and remains of interrupted builds."""
         used, versions = self.read_current(), self._slots.list_versions()
         if not self._merged.is_dir():
             return
         for item in sorted(self._merged.iterdir()):
             version = parse_slot_name(item.name.rpartition("-")[0])
             if durable.is_partial_file(item):
-                durable.remove_file(item)  # a link that was killed before it got its name
+                durable.remove_file(item)  # a link that was not renamed before a kill
                 continue
             left = item.name.endswith(PARTIAL_SUFFIX) or (
                 version is not None and version not in versions
@@ -534,7 +534,7 @@ class LocalOverlay:
                 shutil.rmtree(item, ignore_errors=True)
 
     def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
-        """List the local files that no ``[[overlays]]`` of a release names."""
+        """Return the local files that no ``[[overlays]]`` of a release declares."""
         files = OverlayDirectory(self._own)
         named = set()
         for declared in self.list_declared(version):
@@ -553,9 +553,9 @@ class LocalOverlay:
         )
 
     def _read_text_origins(self) -> dict[str, TextOrigins]:
-        """Read which texts the texts in use were made for; empty where nothing was recorded.
+        """Read the recorded origins of the texts in use; empty if nothing was recorded.
 
-        An unreadable file counts as empty: then texts count as made for what runs.
+        An unreadable file counts as empty: then texts count as written for the installed release.
         """
         try:
             data = parse_json(
@@ -581,7 +581,7 @@ def _get_content(found: OverlayFile | None) -> bytes | None:
 
 
 def _encode_merged(declared: OverlayManifest, catalogue: TextCatalog) -> tuple[bytes, bytes | None]:
-    """Encode a file for the application, and compiled where the release declares that."""
+    """Encode a file for the application, and compile it if the release declares that."""
     text = FORMATS[declared.format].write(catalogue)
     return _encode(text, declared), compile_mo(catalogue) if declared.compiled else None
 
@@ -611,7 +611,7 @@ def _list_outputs(one: _MergedFile) -> Iterator[tuple[str, bytes]]:
 
 
 def _write_file(path: Path, content: bytes, like: OverlayFile | None) -> None:
-    """Write a file that nothing uses yet; readable as the country's own is."""
+    """Write a new file, readable like the local one."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
@@ -633,13 +633,13 @@ def _encode_text_origins(retained: Iterable[tuple[str, TextOrigins]]) -> bytes:
 
 @dataclass(frozen=True)
 class OverlayFile:
-    """A file as it lies there.
+    """A file and its attributes.
 
     Attributes:
         content: Its bytes.
         mode: Its permissions.
-        uid: Whose it is.
-        gid: Of which group.
+        uid: Its owner.
+        gid: Its group.
     """
 
     content: bytes
@@ -649,19 +649,19 @@ class OverlayFile:
 
 
 def parse_catalogue(file: OverlayFile | None, declared: OverlayManifest) -> TextCatalog:
-    """Return what a file holds; an empty catalogue where there is none.
+    """Parse a file; return an empty catalogue if there is none.
 
     Raises:
-        UnusableFileError: If it cannot be read.
+        UnusableFileError: If it cannot be parsed.
     """
     return TextCatalog() if file is None else read_catalog(file.content, declared)
 
 
 class OverlayDirectory:
-    """The files below one directory; no link is followed on the way or at its end.
+    """Files below one directory; no link is followed, neither in the path nor at its end.
 
     Args:
-        root: The directory; it need not be there.
+        root: The directory; it need not exist.
     """
 
     def __init__(self, root: Path) -> None:
@@ -680,11 +680,10 @@ class OverlayDirectory:
             handle.close()
 
     def read(self, path: str) -> OverlayFile | None:
-        """Read a file; None where there is none.
+        """Read a file; None if there is none.
 
         Raises:
-            UnusableFileError: If it is a link, a pipe or anything but a file, too large, or cannot
-                be read.
+            UnusableFileError: If it is not a regular file, too large, or unreadable.
         """
         try:
             with self._open() as handle:
@@ -705,7 +704,7 @@ class OverlayDirectory:
         return OverlayFile(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
 
     def list_languages(self, path: str) -> tuple[str, ...]:
-        """List the languages that have a file at a path of the manifest, sorted."""
+        """Return the languages that have a file at a path of the manifest, sorted."""
         before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
         directory, _, prefix = before.rpartition("/")
         suffix, _, rest = after.partition("/")
@@ -720,7 +719,7 @@ class OverlayDirectory:
         return tuple(sorted(found))
 
     def list_files(self) -> Iterator[str]:
-        """Yield every file below, with its path; at most some thousands, following no link."""
+        """Yield the paths of all files below, up to a limit, following no link."""
         left = MAX_FILES
         waiting = [""]
         while waiting:
@@ -761,6 +760,6 @@ class OverlayDirectory:
 
 
 def _format_error(error: OSError) -> str:
-    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end, or on the way
+    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end of the path, or within it
         return "it is a link, or lies behind one"
     return error.strerror or str(error)

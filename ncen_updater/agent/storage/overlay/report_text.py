@@ -1,4 +1,4 @@
-"""Sentences about the effect of a release on the local overlay. Pure; no value of a setting."""
+"""Messages on the effect of a release on the local overlay. Pure; no value of a setting."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport, 
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
 from ncen_updater.common.i18n import N_, LazyText
 
-#: So many keys are listed; the rest is counted, and in ``translations report --csv``.
+#: Maximum number of listed keys; the others are counted, and in ``translations report --csv``.
 MAX_KEYS_SHOWN = 20
 
-#: What a key's outcome is called where keys are listed.
+#: Text for each outcome in a list of keys.
 OUTCOME_TEXTS: dict[KeyOutcome, str] = {
     KeyOutcome.UNCHANGED: N_("local text used"),
     KeyOutcome.BOTH_CHANGED: N_("local text used; the release changed its text too"),
@@ -28,7 +28,7 @@ OUTCOME_TEXTS: dict[KeyOutcome, str] = {
 
 
 def describe_key(key: KeyReport) -> LazyText:
-    """Say what became of one key."""
+    """Describe the outcome of one key."""
     if key.missing_placeholders:
         return LazyText(
             N_("placeholder {places} missing; the text of the release is shown"),
@@ -45,7 +45,7 @@ def describe_key(key: KeyReport) -> LazyText:
 
 
 def describe_coverage(coverage: TranslationCoverage) -> LazyText:
-    """Say how much of the application speaks a language, and what it was before."""
+    """Describe the translation coverage of a language, now and before."""
     values: dict[str, object] = {
         "language": coverage.language,
         "translated": coverage.translated,
@@ -118,12 +118,12 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
 
 
 def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
-    """Say everything in a few lines: a file or a language each, and what is to be looked at."""
+    """Describe the overlay in a few lines: each file or language, and counts to review."""
     return tuple(words for item in report.files for words in _describe_file(item))
 
 
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
-    """List the keys to review, the gravest first, at most :data:`MAX_KEYS_SHOWN`."""
+    """Return the keys to review, the most severe first, at most :data:`MAX_KEYS_SHOWN`."""
     order = (
         KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
         KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
@@ -138,7 +138,7 @@ def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyRep
 
 
 def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
-    """Serialize the report for programs: the keys to review, and every count."""
+    """Return the report for JSON: the keys to review, and every count."""
     return [
         {
             "path": item.path,

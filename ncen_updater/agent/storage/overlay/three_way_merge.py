@@ -1,9 +1,9 @@
 """Three-way merge by key: the local text, the new release's text, and the installed release's text.
 
 Pure. The slots are immutable and signed, so the text of the installed release is always available.
-A merge never prompts, and translations never stop it: each key has one outcome, which people read
-before they approve. The merge is deterministic, so it is repeated during the downtime on the files
-of that moment.
+A merge never prompts, and translations never block it: each key has one outcome, which approvers
+read before they approve. The merge is deterministic, so it is repeated during the downtime on the
+files as they are then.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from ncen_updater.formats.texts.overlay_files import ShippedTexts, describe_rule
 
 
 class KeyOutcome(StrEnum):
-    """What became of one key."""
+    """Outcome of one key."""
 
-    UNCHANGED = "unchanged"  # the country's own, nothing to say
-    BOTH_CHANGED = "both-changed"  # the country's own; the release rewords it too
-    OUTDATED = "outdated"  # the country's own, made for a text that has changed
-    REJECTED = "rejected"  # the release's: the country's does not fit what the program fills in
-    REMOVED = "removed"  # in no file: the release has no such key any more
-    NEW = "new"  # nobody has translated it yet
-    COLLISION = "collision"  # the release's: the country had a key of its own of that name
-    ADDED = "added"  # a key of the country's own, which no release has
-    DEFAULT_CHANGED = "default-changed"  # a setting of the country's whose default changed
-    MISSING = "missing"  # a setting that must have a value
-    INVALID = "invalid"  # a value that the release does not take
+    UNCHANGED = "unchanged"  # local value used
+    BOTH_CHANGED = "both-changed"  # local text used; the release changed its text, too
+    OUTDATED = "outdated"  # local text used, although its source text changed
+    REJECTED = "rejected"  # release's text used: the local one does not fit the placeholders
+    REMOVED = "removed"  # in no file: the release no longer has this key
+    NEW = "new"  # not translated yet
+    COLLISION = "collision"  # release's value used: the local overlay had its own key of that name
+    ADDED = "added"  # a local key that no release has
+    DEFAULT_CHANGED = "default-changed"  # a local setting whose default changed
+    MISSING = "missing"  # a required setting without a value
+    INVALID = "invalid"  # a value that the release rejects
 
 
-#: Texts of the country that the application reads.
+#: Outcomes with which the application uses the local text.
 USED_OUTCOMES = frozenset(
     {KeyOutcome.UNCHANGED, KeyOutcome.BOTH_CHANGED, KeyOutcome.OUTDATED, KeyOutcome.ADDED}
 )
-#: Settings that the release cannot run with.
+#: Outcomes of settings with which the release cannot run.
 BLOCKING_OUTCOMES = frozenset({KeyOutcome.MISSING, KeyOutcome.INVALID})
 
 
 @dataclass(frozen=True)
 class TextOrigin:
-    """What one text of the country was written for.
+    """Source for which a local text was written.
 
     Attributes:
-        digest: Of what the country wrote.
-        source: The source text of then.
+        digest: Digest of the local text.
+        source: The source text at that time.
     """
 
     digest: str
@@ -65,17 +65,17 @@ TextOrigins = Mapping[TextKey, TextOrigin]
 
 @dataclass(frozen=True)
 class KeyReport:
-    """One key that people may want to know of.
+    """Outcome of one key, with details.
 
     Attributes:
-        key: Which.
-        outcome: What became of it.
-        local: What the country has; never told of a setting.
-        shipped: What the release has; the same.
-        old_source: The source text that the country's was made for, where it changed.
-        missing_placeholders: Placeholders that the country's lacks.
-        unknown_placeholders: Placeholders in the country's that nothing fills.
-        problem: What is wrong with a setting, without its value.
+        key: The key.
+        outcome: Its outcome.
+        local: The local text; never shown for a setting.
+        shipped: The release's text; likewise.
+        old_source: Source text for which the local text was written, if it changed.
+        missing_placeholders: Placeholders that the local text lacks.
+        unknown_placeholders: Placeholders of the local text that the program does not fill.
+        problem: Problem of a setting, without its value.
     """
 
     key: TextKey
@@ -89,7 +89,7 @@ class KeyReport:
 
     @property
     def name(self) -> str:
-        """Return the key for people."""
+        """Return the key in the form for messages."""
         return format_key(self.key)
 
 
@@ -98,9 +98,9 @@ class MergeResult:
     """One merged file.
 
     Attributes:
-        catalogue: What the application reads.
-        keys: Every key with an outcome, in order.
-        text_origins: What the country's texts were made for, to be kept beside the file.
+        catalogue: The merged catalogue, which the application reads.
+        keys: Every key with its outcome, in order.
+        text_origins: Origins of the local texts, stored beside the file.
     """
 
     catalogue: TextCatalog
@@ -115,7 +115,7 @@ class MergeResult:
 def _apply_renames(
     own: TextCatalog, names: Mapping[str, str], known: Iterable[TextKey]
 ) -> Iterator[tuple[TextKey, TextKey, TextEntry]]:
-    """Yield the country's entries: the key now, the previous key, and the text."""
+    """Yield the local entries: the present key, the previous key, and the text."""
     by_name = {format_key(key): key for key in known} if names else {}
     for key, entry in own.entries.items():
         yield by_name.get(names.get(format_key(key), ""), key), key, entry
@@ -123,7 +123,7 @@ def _apply_renames(
 
 @dataclass(frozen=True)
 class _KeyIndex:
-    """The keys of the release that is gone to."""
+    """Index of the keys of the target release."""
 
     keys: Mapping[TextKey, None]
     above: frozenset[TextKey]
@@ -133,7 +133,7 @@ class _KeyIndex:
         return cls(keys, frozenset(key[:n] for key in keys for n in range(1, len(key))))
 
     def conflicts(self, key: TextKey) -> bool:
-        """Tell whether an object would have to be a value, or the other way round."""
+        """Tell whether a key would have to be both an object and a value."""
         return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
 
 
@@ -147,12 +147,11 @@ def merge_texts(
     """Merge the translations of one language.
 
     Args:
-        declared: What the newer release says of them.
-        base: What the release shipped that is left; None where there is none, then nothing counts
-            as changed.
-        shipped: What the release ships that is gone to.
-        local: What the country wrote; empty texts are none.
-        text_origins: What its texts were made for, as the last merge kept it.
+        declared: Declaration of the newer release.
+        base: Texts of the installed release; None if there is none, then nothing counts as changed.
+        shipped: Texts of the target release.
+        local: The local texts; empty texts are ignored.
+        text_origins: Origins of the local texts, as stored by the last merge.
     """
     before = base or shipped
     known, knew = _KeyIndex.build(shipped.list_keys()), before.list_keys()
@@ -164,7 +163,7 @@ def merge_texts(
             continue
         made = text_origins.get(key) or text_origins.get(was)
         if made is None or made.digest != entry.digest:
-            # Its author saw the release that runs; gettext's texts name their source themselves.
+            # The author saw the installed release; a text of gettext contains its source text.
             seen = before.get_source_text(was) if was in knew else ()
             made = TextOrigin(entry.digest, seen or _derive_source(declared, key))
         retention[key] = made
@@ -197,7 +196,7 @@ def _read_forms(shipped: ShippedTexts, key: TextKey) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _PreviousText:
-    """One key of the release that is left."""
+    """One key of the installed release."""
 
     shipped: ShippedTexts
     key: TextKey
@@ -244,7 +243,7 @@ def _judge_text(
 
 
 def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:
-    """Write a text with the plural that the release has for it now."""
+    """Update source text and plural of an entry to those of the release."""
     there = theirs.own.entries.get(key) or theirs.source.entries.get(key)
     if there is None:
         return entry
@@ -254,7 +253,7 @@ def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> Text
 def merge_settings(
     declared: OverlayManifest, base: ShippedTexts | None, theirs: ShippedTexts, own: TextCatalog
 ) -> MergeResult:
-    """Merge settings: the release's, with the country's in their places. No value is told."""
+    """Merge settings: the local values replace the release's. No value is reported."""
     before = base or theirs
     reported: list[KeyReport] = []
     merged = dict(theirs.own.entries)
@@ -276,7 +275,7 @@ def merge_settings(
             continue
         else:
             outcome = KeyOutcome.ADDED
-        # A setting is what the country says, also where the release names one of that name now.
+        # A local value is used even if the release now has a setting of that name.
         merged[key] = entry
         reported.append(KeyReport(key, outcome))
     reported += _check_settings(declared, merged)

@@ -1,8 +1,8 @@
 """Exchange with a translator: a ``.po`` with only the texts to translate. Pure.
 
-Whatever the format of the application, translators get a gettext file, which their programs know:
-the context is the key (for a ``.po`` its own context), the text is the source text. So each
-translation comes back with its source text, even if that belongs to a release not yet installed.
+Whatever the format of the application, translators get a gettext file, which their programs can
+edit: the context is the key (for a ``.po`` its own context), the text is the source text. So each
+translation comes back with its source text, even that of a release not yet installed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REJECTED, K
 
 @dataclass(frozen=True)
 class TranslationImport:
-    """What came back.
+    """Result of an import.
 
     Attributes:
-        local: The country's file with it.
-        added: Keys that it did not have.
-        changed: Keys that say something else now.
-        unknown: Keys that no release at hand has; they are not taken.
-        text_origins: What each text was made for.
+        local: The local file with the imported texts.
+        added: New keys.
+        changed: Keys with a changed text.
+        unknown: Keys that no available release has; they are not imported.
+        text_origins: Origin of each imported text.
     """
 
     local: TextCatalog
@@ -47,13 +47,13 @@ class TranslationImport:
 def export_untranslated(
     report: FileReport, shipped_texts: ShippedTexts, local: TextCatalog, *, everything: bool
 ) -> TextCatalog:
-    """Return what a translator has to look at, as gettext has it.
+    """Return a gettext catalogue with the texts to translate.
 
     Args:
-        report: What becomes of the file with the release that is translated for.
-        shipped_texts: What that release ships.
-        local: What the country has.
-        everything: Whether what is translated well is in it, too.
+        report: Report on the file for the release to translate.
+        shipped_texts: Texts of that release.
+        local: The local texts.
+        everything: Whether to include texts with a valid translation.
     """
     is_po = report.declared.format is OverlayFormat.PO
     wanted = {item.key for item in report.select(*NEEDS_TRANSLATION)}
@@ -84,17 +84,17 @@ def import_translations(
     is_po: bool,
     as_po: bool,
 ) -> TranslationImport:
-    """Put what came back into the country's file.
+    """Merge imported texts into the local file.
 
     Args:
-        imported: What came.
-        local: What the country has.
-        releases: What the releases at hand ship in that language, the one to translate for first.
-        is_po: Whether the application's files are gettext's.
-        as_po: Whether what came is.
+        imported: The imported texts.
+        local: The local texts.
+        releases: Texts of the available releases in that language, the one to translate first.
+        is_po: Whether the application's files are gettext files.
+        as_po: Whether the imported file is one.
 
     Raises:
-        UnusableFileError: If nothing in it belongs to any release at hand.
+        UnusableFileError: If no text in it belongs to an available release.
     """
     known: dict[str | TextKey, tuple[TextKey, ShippedTexts]] = {}
     for shipped in releases:

@@ -1,14 +1,14 @@
-"""Files of the site's own: photographs and attachments that every release sees.
+"""Site files: photographs, attachments and the like, shared by all releases.
 
-They are no part of a release and no part of a database, so neither the cut-over nor the slots bring
-them back. Before a change each such directory gets a *kept tree* beside it: a second name for every
-file (or a copy of it), and an index of what it was. The tree is made while users work and
-brought up to date once the application stands still. A rollback before the commit puts back what
-was there; what was added meanwhile is set aside, never deleted (``docs/decisions/0030``).
+They belong to no release and no database, so neither the cut-over nor the slots restore them.
+Before a change each such directory gets a *snapshot* beside it: a hard link to every file (or a
+copy of it), and an index of its attributes. The snapshot is made while users work and updated once
+the application is stopped. A revert restores the files; files that were added meanwhile go into
+quarantine and are never deleted (``docs/decisions/0030``).
 
-The application's user owns these directories. What lies in them is data and never a path to follow:
-everything is done below open directories, and no link is followed.
+The application's user owns these directories. Their contents are data, and never paths to follow:
+all operations use open directory handles, and follow no link.
 
-``directory_index`` surveys, lists and compares, ``directory_snapshot`` works on one
-directory. Which directories, and when, is decided by ``engine/file_snapshots.py``.
+``directory_index`` surveys, lists and compares, ``directory_snapshot`` works on one directory.
+``engine/file_snapshots.py`` decides which directories are included, and when.
 """

@@ -1,4 +1,4 @@
-"""Survey and contents of a directory, the index of a retained tree, and their comparison."""
+"""Survey and contents of a directory, the index of a snapshot, and their comparison."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from typing import NamedTuple
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 
-#: The path of the directory itself.
+#: Path of the directory itself.
 ROOT_PATH = ""
 
 
 class SnapshotMethod(StrEnum):
-    """How a file is kept."""
+    """Method by which a file is retained."""
 
-    LINK = "link"  # a second name: safe from renames and deletion, not from writing into the file
-    CLONE = "clone"  # shares blocks until one of the two is written; XFS, Btrfs
-    COPY = "copy"  # all bytes
+    LINK = "link"  # hard link: protects from renames and deletion, not from writes into the file
+    CLONE = "clone"  # shares blocks until one of both files is written; XFS, Btrfs
+    COPY = "copy"  # a full copy
 
 
 class FileKind(StrEnum):
-    """What an entry is."""
+    """Kind of an entry."""
 
     FILE = "f"
     DIRECTORY = "d"
     LINK = "l"
-    OTHER = "o"  # a socket, a pipe, a device: known, never touched
+    OTHER = "o"  # a socket, a pipe, a device: recorded, never touched
 
 
 class DirectoryEntry(NamedTuple):
-    """One entry of a directory, as it was when it was looked at."""
+    """State of one entry of a directory when it was read."""
 
     kind: str
     inode: int
@@ -51,12 +51,12 @@ class DirectoryEntry(NamedTuple):
     target: str = ""
 
 
-#: By path below the directory; what a directory holds comes after it.
+#: Entries by path below the directory; a directory comes before its contents.
 DirectoryIndex = dict[str, DirectoryEntry]
 
 
 def make_entry(status: os.stat_result, target: str = "") -> DirectoryEntry:
-    """Return what a look found as an entry; pure."""
+    """Return an entry for the result of a stat; pure."""
     mode = status.st_mode
     kind = FileKind.OTHER
     if stat.S_ISREG(mode):
@@ -72,10 +72,10 @@ def make_entry(status: os.stat_result, target: str = "") -> DirectoryEntry:
 
 
 def read_directory(below: DirectoryHandle) -> DirectoryIndex:
-    """Look at everything below a directory, following no link; what vanishes is not there.
+    """Read all entries below a directory, following no link; entries that vanish are left out.
 
     Raises:
-        OSError: If something cannot be read, or another file system is mounted below.
+        OSError: If a path cannot be read, or another file system is mounted below.
     """
     top = below.stat_entry(ROOT_PATH)
     found: DirectoryIndex = {ROOT_PATH: make_entry(top)}
@@ -104,7 +104,7 @@ def read_directory(below: DirectoryHandle) -> DirectoryIndex:
 
 
 def has_same_content(recorded: DirectoryEntry, now: DirectoryEntry) -> bool:
-    """Tell whether a file was written since, as far as size and time tell; pure."""
+    """Tell whether a file has kept its size and modification time; pure."""
     return recorded.kind == now.kind and (recorded.size, recorded.mtime_ns) == (
         now.size,
         now.mtime_ns,
@@ -112,12 +112,12 @@ def has_same_content(recorded: DirectoryEntry, now: DirectoryEntry) -> bool:
 
 
 def is_unchanged(recorded: DirectoryEntry, now: DirectoryEntry, method: SnapshotMethod) -> bool:
-    """Tell whether what was kept of an entry still holds; pure.
+    """Tell whether the retained copy of an entry is still valid; pure.
 
     Args:
-        recorded: As it was when it was kept.
-        now: As it is.
-        method: How it was kept. Giving a file a second name changes its own ctime.
+        recorded: Its recorded state.
+        now: Its present state.
+        method: The method of the snapshot. A new hard link changes the file's own ctime.
     """
     if recorded.kind != now.kind:
         return False
@@ -133,14 +133,14 @@ def is_unchanged(recorded: DirectoryEntry, now: DirectoryEntry, method: Snapshot
 def find_gone_and_moved(
     was: Mapping[str, DirectoryEntry], now: Mapping[str, DirectoryEntry]
 ) -> tuple[set[str], set[str]]:
-    """Of the files that are no longer where they were: those that are gone, those that moved; pure.
+    """Return the files that disappeared and those that moved; pure.
 
     Args:
         was: The previous index.
-        now: What is there.
+        now: The present index.
 
     Returns:
-        Previous paths; a file moved where it lies, unwritten, under another name.
+        Previous paths. A moved file has the same inode, unwritten, under another path.
     """
     there = {entry.inode: entry for entry in now.values() if entry.kind == FileKind.FILE}
     gone: set[str] = set()
@@ -154,16 +154,16 @@ def find_gone_and_moved(
 
 
 def encode_index(index: Mapping[str, DirectoryEntry]) -> bytes:
-    """Return an index as lines of JSON, the number of entries last; names of any bytes survive."""
+    """Return an index as lines of JSON, and the number of entries; names may be any bytes."""
     lines = [json.dumps([path, *entry]) for path, entry in index.items()]
     return "\n".join([*lines, json.dumps(len(lines)), ""]).encode("ascii")
 
 
 def decode_index(content: bytes) -> DirectoryIndex:
-    """Read what :func:`encode_index` wrote.
+    """Parse the output of :func:`encode_index`.
 
     Raises:
-        ValueError: If it is anything else, or not whole.
+        ValueError: If it is anything else, or incomplete.
     """
     lines = content.decode("ascii").splitlines()
     rows: Iterable[list[object]] = parse_json(f"[{','.join(lines[:-1])}]")
@@ -190,12 +190,12 @@ TREE_DIRECTORY, PREPARED_INDEX, FINAL_INDEX, QUARANTINE_PREFIX, WRITTEN_LIST_PRE
 
 
 def get_snapshot_directory(directory: Path) -> Path:
-    """Return the hidden directory for retained trees, beside the directory itself; pure."""
+    """Return the hidden directory for snapshots, beside the directory itself; pure."""
     return directory.with_name(f".{directory.name}.ncen-kept")
 
 
 def _supports_clones(directory: int) -> bool:
-    """Try with two files that have no name whether blocks can be shared here."""
+    """Test with two unnamed files whether blocks can be shared here."""
     try:
         one = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=directory)
     except OSError:
@@ -215,14 +215,14 @@ def _supports_clones(directory: int) -> bool:
 
 
 def choose_snapshot_method(directory: Path, *, independent: bool) -> SnapshotMethod:
-    """Say how files would be kept here. Leaves nothing behind.
+    """Choose the method for files of this directory. Leaves no files behind.
 
     Args:
-        directory: The directory that is kept.
-        independent: Whether the operator wants copies where blocks cannot be shared.
+        directory: The directory to retain.
+        independent: Whether the operator wants copies if blocks cannot be shared.
 
     Raises:
-        OSError: If the directory that it is in cannot be opened.
+        OSError: If the parent directory cannot be opened.
     """
     parent = DirectoryHandle.open_without_symlinks(directory.parent)
     try:
@@ -239,14 +239,14 @@ def choose_snapshot_method(directory: Path, *, independent: bool) -> SnapshotMet
 
 @dataclass(frozen=True)
 class DirectorySurvey:
-    """What a directory holds.
+    """Size and contents of a directory.
 
     Attributes:
         files: Number of files.
         directories: Number of directories.
-        size_bytes: Of all files.
-        free_bytes: Of the file system.
-        free_inodes: Likewise; None where it has no fixed number.
+        size_bytes: Bytes of all files.
+        free_bytes: Free bytes of the file system.
+        free_inodes: Free inodes; None if it has no fixed number.
     """
 
     files: int
@@ -257,7 +257,7 @@ class DirectorySurvey:
 
 
 def _read_mount_id(below: DirectoryHandle) -> str:
-    """Read which mount a directory is seen through: no name leads across two, even of one disk."""
+    """Return the mount id of a directory: hard links cannot cross mounts."""
     descriptor = below.duplicate_descriptor()
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
@@ -267,16 +267,16 @@ def _read_mount_id(below: DirectoryHandle) -> str:
 
 
 def is_owned_by_agent(place: os.stat_result) -> bool:
-    """Tell whether a directory belongs to the agent's user alone."""
+    """Tell whether a directory belongs only to the agent's user."""
     mine = place.st_uid == os.geteuid() and not place.st_mode & 0o077
     return mine and stat.S_ISDIR(place.st_mode)
 
 
 def survey_directory(directory: Path) -> DirectorySurvey:
-    """Look over a directory before it is kept. Changes nothing.
+    """Survey a directory before it is retained. Changes nothing.
 
     Raises:
-        OSError: With why it cannot be kept.
+        OSError: With the reason why it cannot be retained.
     """
     with (
         contextlib.closing(DirectoryHandle.open_without_symlinks(directory)) as live,
@@ -305,9 +305,9 @@ def survey_directory(directory: Path) -> DirectorySurvey:
 
 
 def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List changes with quarantined files, and changes with a list of what cannot be undone.
+    """Return changes with quarantined files, and changes with a list of overwritten files.
 
-    Changes nothing; what may not be read is left out.
+    Changes nothing; unreadable directories are left out.
     """
     try:
         with (

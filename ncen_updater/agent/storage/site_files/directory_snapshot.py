@@ -1,14 +1,14 @@
-"""Retain the files of one directory, restore them, and restore their names.
+"""Snapshot of one directory: retain its files, restore them, and restore their old paths.
 
-A *place* is a directory of the agent's own beside the one that is kept, on the same file system:
+The agent has a directory of its own (*place*) beside the retained one, on the same file system:
 
-    <place>/<change>/tree      every file under its path, by a second name, a clone or a copy
+    <place>/<change>/tree      every file under its path, as a hard link, a clone or a copy
     <place>/<change>/prepared  the index, made while users work
-    <place>/<change>/index     the index, once the application stands still; only then is it used
-    <place>/aside-<change>     what was added before a change was undone; never deleted by us
-    <place>/written-<change>   names of files that were written in place, which is not undone
+    <place>/<change>/index     the index after the application stopped; only this one is used
+    <place>/aside-<change>     quarantine: entries added before a revert; never deleted
+    <place>/written-<change>   names of files overwritten in place, which cannot be undone
 
-Everything may be repeated after a crash at any instant.
+Every operation can be repeated after a crash at any instant.
 """
 
 from __future__ import annotations
@@ -57,27 +57,27 @@ from ncen_updater.common.messages import (
 
 
 class UnsafeSnapshotDirectoryError(UpdaterError):
-    """The directory for kept trees belongs to somebody else, or others may write in it."""
+    """The directory for snapshots belongs to another user, or others may write in it."""
 
     message = DIRECTORY_NOT_PRIVATE
 
 
 logger = logging.getLogger(__name__)
 
-#: What was written so shortly before it was copied may have been written again at the same time.
+#: A file written this shortly before its copy may be written again with the same time stamp.
 RACY_WINDOW_NS = 2_000_000_000
 COPY_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What putting back came to, in counts.
+    """Result of a restore, in counts.
 
     Attributes:
-        restored: Files that were moved, deleted or replaced, and are where they were.
-        quarantined: Entries that were added, and lie aside now.
-        overwritten: Paths of files that were written in place where that cannot be undone.
-        lost: Paths that the kept tree does not hold any more.
+        restored: Files that had been moved, deleted or replaced, and are at their old path again.
+        quarantined: Added entries that were moved to quarantine.
+        overwritten: Paths of files overwritten in place, which cannot be undone.
+        lost: Paths that the snapshot no longer contains.
     """
 
     restored: int = 0
@@ -87,12 +87,12 @@ class RestoreResult:
 
 
 class DirectorySnapshot:
-    """One directory of the site's own files, for one change.
+    """Snapshot of one directory of site files, for one change.
 
     Args:
         directory: An absolute path.
         change: Id of the change.
-        method: How files are kept.
+        method: The method by which files are retained.
     """
 
     def __init__(self, directory: Path, change: str, method: SnapshotMethod) -> None:
@@ -101,27 +101,26 @@ class DirectorySnapshot:
         self._change = change
         self._method = method
 
-    # ---- keeping -------------------------------------------------------------------------------
+    # ---- snapshot ------------------------------------------------------------------------------
 
     def prepare(self) -> int:
-        """Make the kept tree while the application works; return the number of entries.
+        """Create the snapshot while the application works; return the number of entries.
 
         Raises:
-            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError: If it cannot be made.
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError: If it cannot be created.
         """
         return self._update(PREPARED_INDEX)
 
     def complete(self) -> int:
-        """Bring the kept tree up to what is there now that the application stands still.
+        """Update the snapshot, now that the application is stopped; return the number of entries.
 
         Raises:
-            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
-                done.
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If this fails.
         """
         return self._update(FINAL_INDEX)
 
     def is_complete(self) -> bool:
-        """Tell whether the kept tree is whole."""
+        """Tell whether the snapshot is complete."""
         try:
             with self._open_snapshot() as home:
                 home.stat_entry(FINAL_INDEX)
@@ -135,7 +134,7 @@ class DirectorySnapshot:
                 known = self._read_index(home, PREPARED_INDEX) or {}
                 if not known:
                     with contextlib.suppress(FileNotFoundError):
-                        home.remove_tree(TREE_DIRECTORY)  # of a beginning that was interrupted
+                        home.remove_tree(TREE_DIRECTORY)  # remains of an interrupted start
                 home.ensure_directory(TREE_DIRECTORY)
                 with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
                     index, touched = self._update_tree(live, tree, known)
@@ -151,7 +150,7 @@ class DirectorySnapshot:
     def _update_tree(
         self, live: DirectoryHandle, tree: DirectoryHandle, known: DirectoryIndex
     ) -> tuple[DirectoryIndex, bool]:
-        """Make the tree hold what is there; return the index and whether anything was to do."""
+        """Update the tree to the present entries; return the index and whether anything changed."""
         seen, index, touched = read_directory(live), DirectoryIndex(), False
         for path in list(reversed(known)):
             now = seen.get(path)
@@ -178,17 +177,16 @@ class DirectorySnapshot:
                     index[path] = taken
         return index, touched
 
-    # ---- putting back --------------------------------------------------------------------------
+    # ---- restore -------------------------------------------------------------------------------
 
     def restore(self, *, required: bool = False) -> RestoreResult:
-        """Put back everything as it was when it was kept; does nothing where it never was.
+        """Restore the recorded state; does nothing if there is no snapshot.
 
         Args:
-            required: Whether the new version was started, so that the kept tree has to be there.
+            required: Whether the new version was started, so that the snapshot must exist.
 
         Raises:
-            SITE_FILES_NOT_RESTORED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
-                done.
+            SITE_FILES_NOT_RESTORED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If this fails.
         """
         try:
             with self._open_snapshot() as home:
@@ -214,13 +212,13 @@ class DirectorySnapshot:
             raise self._make_restore_error(error) from error
 
     def _write_overwritten_list(self, paths: tuple[str, ...]) -> None:
-        """Leave the names to a person; they may tell of people, and have no place in a journal."""
+        """Write the names to a file, not to the journal, since they may reveal personal data."""
         lines = [path.encode("utf-8", "backslashreplace") for path in paths]
         with self._open_place() as place:
             place.replace_file(WRITTEN_LIST_PREFIX + self._change, b"\n".join([*lines, b""]))
 
     def _make_result_without_snapshot(self, *, required: bool) -> RestoreResult:
-        """There is no kept tree: somebody removed it, or the disk of both is not there."""
+        """Return the result without a snapshot: somebody removed it, or its disk is absent."""
         if not required:
             return RestoreResult()
         try:
@@ -230,7 +228,7 @@ class DirectorySnapshot:
             raise self._make_restore_error(error) from error
 
     def list_missing(self) -> tuple[str, ...]:
-        """Paths that were kept and are not there; empty where nothing ever was kept."""
+        """Return paths that were retained and are missing now; empty if there is no snapshot."""
         try:
             with self._open_snapshot() as home:
                 index = self._read_index(home, FINAL_INDEX)
@@ -290,14 +288,14 @@ class DirectorySnapshot:
         index: DirectoryIndex,
         seen: DirectoryIndex,
     ) -> int:
-        """Take out of the way what is not as it was; return how many entries went aside.
+        """Remove or quarantine entries that differ from the index; return the number quarantined.
 
         Args:
             live: The directory.
-            tree: The kept tree.
-            aside: Where what was added goes.
-            index: What was kept.
-            seen: What is there; afterwards what is left of it.
+            tree: The tree of the snapshot.
+            aside: The quarantine directory.
+            index: The index.
+            seen: The present entries; afterwards only the remaining ones.
         """
         contents = {
             entry.inode: (path, entry)
@@ -313,11 +311,11 @@ class DirectorySnapshot:
                 try:
                     live.remove_directory(path)
                 except OSError as error:
-                    # Somebody else writes here; what they write is theirs.
+                    # A program is still writing here; its new files are not ours to remove.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
                         raise
             elif now.kind == FileKind.FILE and self._is_in_snapshot(tree, now, contents):
-                live.remove_file(path)  # under its old name it is kept, and comes back
+                live.remove_file(path)  # the snapshot has it under its old path, which is restored
             else:
                 _move_to_quarantine(live, path, aside)
                 moved += 1
@@ -328,7 +326,8 @@ class DirectorySnapshot:
         self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: DirectoryEntry
     ) -> None:
         if was.kind == FileKind.DIRECTORY:
-            _make_directory(live, path, was)  # its owner and time come when everything is in it
+            # owner and time are set when its contents are complete
+            _make_directory(live, path, was)
         elif was.kind == FileKind.LINK:
             live.make_symlink(path, was.target)
             if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
@@ -345,7 +344,7 @@ class DirectorySnapshot:
         was: DirectoryEntry | None,
         now: DirectoryEntry | None,
     ) -> bool:
-        """Tell whether an entry is the one that was kept."""
+        """Tell whether an entry is the retained one."""
         if was is None or now is None or was.kind != now.kind:
             return False
         if was.kind == FileKind.LINK:
@@ -357,7 +356,7 @@ class DirectorySnapshot:
         ):
             return True
         try:
-            return tree.stat_entry(path).st_ino == now.inode  # put back before a crash
+            return tree.stat_entry(path).st_ino == now.inode  # restored before a crash
         except FileNotFoundError:
             return False
 
@@ -367,14 +366,14 @@ class DirectorySnapshot:
         now: DirectoryEntry,
         contents: Mapping[int, tuple[str, DirectoryEntry]],
     ) -> bool:
-        """Tell whether the kept tree holds what is in a file, so that this name of it may go."""
+        """Tell whether the snapshot has a file's contents, so that this name can be removed."""
         if now.inode not in contents:
             return False
         path, was = contents[now.inode]
         try:
             held = tree.stat_entry(path)
         except (FileNotFoundError, NotADirectoryError):
-            return False  # somebody took it away: this may be its last name
+            return False  # somebody removed it: this may be the last name of the file
         if self._method is SnapshotMethod.LINK:
             return held.st_ino == now.inode
         return has_same_content(was, now)
@@ -384,17 +383,17 @@ class DirectorySnapshot:
     def restore_old_paths(
         self, earlier_snapshot: DirectorySnapshot, *, everything: bool
     ) -> tuple[int, int]:
-        """Give files of the previous release their old names again. Adds, and never replaces.
+        """Restore the old paths of files of the previous release. Adds, and never replaces.
 
         Args:
-            earlier_snapshot: The same directory, for the upgrade.
-            everything: Those too that are gone and not only moved.
+            earlier_snapshot: The snapshot of the same directory for the upgrade.
+            everything: Restore missing files, too, not only moved ones.
 
         Returns:
-            How many were given back, and how many are gone and were not.
+            The number of restored paths, and the number of missing files that were not restored.
 
         Raises:
-            SITE_FILES_NOT_SAVED, INDEX_UNUSABLE: If it cannot be done.
+            SITE_FILES_NOT_SAVED, INDEX_UNUSABLE: If this fails.
         """
         try:
             with earlier_snapshot._open_snapshot() as home, self._open_live() as live:
@@ -449,10 +448,10 @@ class DirectorySnapshot:
         return given
 
     def discard(self) -> None:
-        """Remove the kept tree; what was set aside stays. A place that is not ours is let be.
+        """Remove the snapshot but not the quarantine. A directory of another user is left alone.
 
         Raises:
-            SITE_FILES_NOT_SAVED: If it is there and cannot be removed.
+            SITE_FILES_NOT_SAVED: If it exists and cannot be removed.
         """
         try:
             with self._open_place() as place:
@@ -466,7 +465,7 @@ class DirectorySnapshot:
                 SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
             ) from error
 
-    # ---- places --------------------------------------------------------------------------------
+    # ---- directories ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _open_live(self) -> Iterator[DirectoryHandle]:
@@ -500,11 +499,11 @@ class DirectorySnapshot:
                 place.open_directory(QUARANTINE_PREFIX + self._change)
             ) as aside:
                 yield aside
-            with contextlib.suppress(OSError):  # where nothing was set aside
+            with contextlib.suppress(OSError):  # empty: no entry was quarantined
                 place.remove_directory(QUARANTINE_PREFIX + self._change)
 
     def exists(self) -> bool:
-        """Tell whether anything of the kept tree is there."""
+        """Tell whether any part of the snapshot exists."""
         try:
             with self._open_snapshot():
                 return True
@@ -512,7 +511,7 @@ class DirectorySnapshot:
             return False
 
     def _ensure_directory(self) -> None:
-        """Have a directory where the kept one was; what stands in its place is moved aside."""
+        """Create the directory if it is missing; anything else at its path goes into quarantine."""
         with contextlib.closing(
             DirectoryHandle.open_without_symlinks(self.directory.parent)
         ) as parent:
@@ -553,7 +552,7 @@ def _format_error(error: OSError) -> str:
 
 
 def _is_lost(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> bool:
-    """Tell whether the kept tree has lost an entry, by somebody's hand."""
+    """Tell whether somebody removed an entry from the snapshot."""
     if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
         return False
     try:
@@ -574,7 +573,7 @@ def _remove_entry(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> None
 def _copy_file(
     source: DirectoryHandle, path: str, target: DirectoryHandle, method: SnapshotMethod
 ) -> DirectoryEntry | None:
-    """Take a file over under its path; None where it vanished, or is no file any more."""
+    """Link or copy a file to the same path; None if it vanished or is no regular file any more."""
     try:
         if method is SnapshotMethod.LINK:
             found = make_entry(target.make_hard_link(path, source, path))
@@ -600,7 +599,7 @@ def _copy_file(
         finally:
             os.close(copy)
         taken = make_entry(seen)
-        # It may be written again within the same tick of the clock: then look again in the stop.
+        # It may be written again within the same clock tick: then copy it again in the downtime.
         recent = time.time_ns() - seen.st_mtime_ns < RACY_WINDOW_NS
         return taken._replace(ctime_ns=0) if recent else taken
     finally:
@@ -616,7 +615,7 @@ def _copy_bytes(source: int, target: int, method: SnapshotMethod) -> None:
 
 
 def _copy_attributes(source: int, target: int, seen: os.stat_result) -> None:
-    """Give a copy the owner, mode, lists of rights and time of its origin."""
+    """Copy owner, mode, extended attributes with ACLs, and times to a copy."""
     if (seen.st_uid, seen.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(target, seen.st_uid, seen.st_gid)
     _set_mode(target, stat.S_IMODE(seen.st_mode))
@@ -629,7 +628,7 @@ def _list_attributes(descriptor: int) -> list[str]:
     try:
         names = os.listxattr(descriptor)
     except OSError:
-        return []  # the file system has none
+        return []  # the file system has no extended attributes
     return [name for name in names if name.startswith(("user.", "system.posix_acl"))]
 
 
@@ -637,7 +636,8 @@ def _set_mode(descriptor: int, mode: int) -> None:
     try:
         os.fchmod(descriptor, mode)
     except PermissionError:
-        # Our unit may not give these two (RestrictSUIDSGID); directories inherit the group's.
+        # The agent's unit may not set setuid and setgid (RestrictSUIDSGID); directories inherit
+        # setgid.
         if not mode & 0o6000:
             raise
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -645,7 +645,7 @@ def _set_mode(descriptor: int, mode: int) -> None:
 
 
 def _make_directory(live: DirectoryHandle, path: str, was: DirectoryEntry) -> None:
-    """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
+    """Create a directory with its final mode; a later ``chmod`` would clear inherited setgid."""
     before = os.umask(0)
     try:
         live.make_directory(path, was.mode & 0o777)
@@ -656,7 +656,7 @@ def _make_directory(live: DirectoryHandle, path: str, was: DirectoryEntry) -> No
 def _set_attributes(
     live: DirectoryHandle, path: str, was: DirectoryEntry, now: DirectoryEntry
 ) -> None:
-    """Give a file or directory the owner and mode that it had, where they differ."""
+    """Set the recorded owner and mode of a file or directory, if they differ."""
     if (was.uid, was.gid) != (now.uid, now.gid):
         live.set_owner(path, was.uid, was.gid)
     elif was.mode == now.mode:
@@ -674,7 +674,7 @@ def _set_attributes(
 
 
 def _move_to_quarantine(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
-    """Move an entry below the directory of what was added, under a name that is free."""
+    """Move an entry to the quarantine directory, under a free name."""
     parent = path.rpartition("/")[0]
     if parent:
         aside.ensure_directory(parent)

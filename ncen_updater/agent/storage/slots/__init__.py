@@ -1,6 +1,6 @@
-"""Slots: immutable directories, one a release, and the link ``current`` that chooses one.
+"""Slots: immutable directories, one for each release, and the link ``current`` that selects one.
 
-``link`` answers what the site runs from and is light; ``store`` builds, verifies and removes slots
-against their ``records``. This room may touch the directory of the slots and the link, and nothing
-else: no network, no databases, no application.
+``link`` reads and switches the link and is light; ``store`` builds, verifies and removes slots with
+the help of their ``records``. This package accesses only the directory of the slots and the link:
+no network, no databases, no application.
 """

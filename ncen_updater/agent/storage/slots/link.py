@@ -1,7 +1,7 @@
-"""The link ``current`` to the release in use, and the version that a release reports of itself.
+"""The link ``current`` to the release in use, and the version string that a release reports.
 
-Stands on the standard library and ``packaging`` alone, so that ``ncen-updater status`` can ask it
-without loading the models of the release format.
+Imports only the standard library and ``packaging``, so that ``ncen-updater status`` need not load
+the models of the release format.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def parse_slot_name(name: str) -> Version | None:
-    """Return the version that a directory's name stands for, None if it is not a slot's name.
+    """Return the version in a directory's name, None if it is not the name of a slot.
 
-    Only the normal form counts: two spellings of one version would be two slots.
+    Only the normal form is accepted: otherwise one version could have two slots.
     """
     try:
         version = Version(name)
@@ -36,16 +36,16 @@ def parse_slot_name(name: str) -> Version | None:
 
 
 def read_current_version(slots: Path, current: Path) -> Version | None:
-    """Return the version that ``current`` chooses, None where there is no link yet.
+    """Return the version that ``current`` selects, None if there is no link yet.
 
-    The slot itself is not looked at; a link to a slot that has gone still names its version.
+    The slot itself is not checked; a link to a missing slot still names its version.
 
     Args:
         slots: The directory of the slots.
         current: The link.
 
     Raises:
-        CURRENT_LINK_INVALID: If it is not a link, or leads to anything but a slot's place.
+        CURRENT_LINK_INVALID: If it is not a link, or its target is not the path of a slot.
         SLOT_ERROR: If it cannot be read.
     """
     try:
@@ -67,9 +67,10 @@ def read_current_version(slots: Path, current: Path) -> Version | None:
 
 
 def switch_current(slots: Path, current: Path, version: Version) -> None:
-    """Let ``current`` choose a version, in one step that survives a power cut.
+    """Point ``current`` to a version, in one step that survives a power cut.
 
-    The target is relative where link and slots are neighbours, so that a whole site can be moved.
+    The target is relative if link and slots have the same parent, so that a whole site can be
+    moved.
     """
     place = slots / str(version)
     target = Path(slots.name, str(version)) if slots.parent == current.parent else place
@@ -77,17 +78,19 @@ def switch_current(slots: Path, current: Path, version: Version) -> None:
     durable.replace_symlink(target, current)
 
 
-#: Below the directory of the slots: what was written down of each.
+#: Directory below that of the slots, with the records of each slot.
 RECORDS_DIRECTORY = ".records"
 DOCUMENT_FILE = "release.json"
 
 
 def read_reported_version(slots: Path, version: Version) -> str:
-    """Return it; the version itself where no record says anything else, or it cannot be read.
+    """Return the version string that a release reports.
+
+    This is the version itself if the record declares no other string, or cannot be read.
 
     Args:
         slots: The directory of the slots.
-        version: Of the slot.
+        version: Version of the slot.
     """
     try:
         record = read_file(

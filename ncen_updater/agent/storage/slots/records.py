@@ -1,7 +1,7 @@
 """Records of each slot: the release document and the tree, beside the slots.
 
-A tree of a hundred thousand entries is read an entry at a time: its byte form is one line of
-canonical JSON, which is cut into its entries without building the whole in memory.
+A tree of a hundred thousand entries is read one entry at a time: the file is one line of canonical
+JSON, which is split into entries without loading all of it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ncen_updater.formats.tree import ENTRY_ADAPTER, MAX_TREE_BYTES, Tree, TreeE
 TREE_FILE = "tree.json"
 TREE_PREFIX = '{"entries":['
 READ_BLOCK_BYTES = 1 << 16
-# A path and a link target of a thousand characters each, every one escaped, and the rest.
+# A path and a link target of a thousand characters each, all escaped, and the other fields.
 MAX_ENTRY_BYTES = 32_768
 
 
 class SlotRecords:
-    """The records under ``<slots>/.records/<version>/``.
+    """Records under ``<slots>/.records/<version>/``.
 
     Args:
         slots: The directory of the slots.
@@ -44,22 +44,22 @@ class SlotRecords:
         self._root = slots / RECORDS_DIRECTORY
 
     def get_record_directory(self, version: Version) -> Path:
-        """Directory of one record."""
+        """Return the directory of a record."""
         return self._root / str(version)
 
     def exists(self, version: Version) -> bool:
-        """Tell whether a record is there; the document is written last."""
+        """Tell whether a record exists; its document is written last."""
         return (self.get_record_directory(version) / DOCUMENT_FILE).is_file()
 
     def write(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
-        """Write a record durably; the document last."""
+        """Write a record and flush it; the document last."""
         place = self.get_record_directory(version)
         durable.make_directory(place)
         durable.write_file(place / TREE_FILE, tree.to_canonical_json())
         durable.write_file(place / DOCUMENT_FILE, document.to_canonical_json())
 
     def remove(self, version: Version) -> None:
-        """Remove a record, if it is there; the document first, so that half a record is none."""
+        """Remove a record if it exists, the document first: a partial record does not count."""
         place = self.get_record_directory(version)
         if place.is_dir():
             durable.remove_file(place / DOCUMENT_FILE)
@@ -87,7 +87,7 @@ class SlotRecords:
         """Read the whole tree.
 
         Raises:
-            SlotRecordError: If it is missing or not the tree that the document names.
+            SlotRecordError: If it is missing, or differs from the digest in the document.
         """
         place = self.get_record_directory(version) / TREE_FILE
         expected = self.read_document(version).tree_digest
@@ -106,11 +106,11 @@ class SlotRecords:
             raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
 
     def iter_entries(self, version: Version) -> Iterator[TreeEntry]:
-        """Read the tree an entry at a time.
+        """Read the tree one entry at a time.
 
         Raises:
-            SlotRecordError: At the latest after the last entry, if the file is missing or is not
-                the tree that the document names.
+            SlotRecordError: At the latest after the last entry, if the file is missing or differs
+                from the digest in the document.
         """
         place = self.get_record_directory(version) / TREE_FILE
         expected = self.read_document(version).tree_digest

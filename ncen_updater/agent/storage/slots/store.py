@@ -1,9 +1,9 @@
-"""The slots of a site: built whole or not at all, checked against their records, never edited.
+"""Slots of a site: built completely or not at all, compared with their records, never edited.
 
-What is on the disk at each instant of a build: ``<version>.partial`` (worthless, removed by the
-next try), then the record, then the slot under its own name. A name without a suffix is always a
-whole slot, because it got that name by one rename after everything was flushed. A removal takes the
-name away first (``<version>.removing``) and the record last.
+On the disk during a build: ``<version>.partial`` (worthless, removed by the next attempt), then the
+record, then the slot under its own name. A name without a suffix is always a complete slot, because
+it got that name by one rename after everything was flushed. A removal first renames the slot
+(``<version>.removing``) and removes the record last.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _translate_disk_errors(version: Version, path: Path) -> Iterator[None]:
 
 
 class SlotStore:
-    """The slots under one directory, and the link that chooses one.
+    """Store of the slots under one directory, and of the link that selects one.
 
     Args:
         slots: Directory of the slots.
@@ -82,25 +82,25 @@ class SlotStore:
         self._current = current
         self._records = SlotRecords(slots)
 
-    # ---- facts ---------------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     @property
     def slots_directory(self) -> Path:
-        """Directory of the slots."""
+        """Return the directory of the slots."""
         return self._slots
 
     @property
     def current_link(self) -> Path:
-        """Return the link that chooses the slot in use."""
+        """Return the link that selects the slot in use."""
         return self._current
 
     def list_versions(self) -> tuple[Version, ...]:
-        """Return every slot that is whole and has its record, oldest version first."""
+        """Return every complete slot with a record, oldest version first."""
         names = (parse_slot_name(item.name) for item in self._list_entries() if item.is_dir())
         return tuple(sorted(v for v in names if v is not None and self._records.exists(v)))
 
     def list_leftovers(self) -> tuple[Path, ...]:
-        """List what interrupted builds and removals left; worthless."""
+        """Return the worthless remains of interrupted builds and removals."""
         return tuple(
             sorted(
                 item
@@ -111,19 +111,19 @@ class SlotStore:
         )
 
     def read_current(self) -> Version | None:
-        """Return the version in use; None where none was selected yet.
+        """Return the version in use; None if none was selected yet.
 
         Raises:
-            CURRENT_LINK_INVALID: If the link leads to anything but a slot's place.
+            CURRENT_LINK_INVALID: If the target of the link is not the path of a slot.
         """
         return read_current_version(self._slots, self._current)
 
     def get_slot_directory(self, version: Version) -> Path:
-        """Directory of a slot, whether it exists or not."""
+        """Return the directory of a slot, whether it exists or not."""
         return self._slots / str(version)
 
     def is_built(self, version: Version, tree_digest: str) -> bool:
-        """Tell whether a whole slot of this version is there whose record names this tree.
+        """Tell whether there is a complete slot of this version whose record names this tree.
 
         Raises:
             SlotRecordError: If the record is damaged.
@@ -141,7 +141,7 @@ class SlotStore:
         return self._records.read_document(version)
 
     def read_reported_version(self, version: Version) -> str:
-        """Return the version that a slot's application reports, or the slot's own where unknown."""
+        """Return the version string that a slot's application reports, else the version."""
         return read_reported_version(self._slots, version)
 
     def read_tree(self, version: Version) -> Tree:
@@ -155,17 +155,17 @@ class SlotStore:
     def verify_slot(
         self, version: Version, progress: ProgressListener | None = None, *, full: bool = True
     ) -> tuple[SlotDifference, ...]:
-        """Compare a slot with its record; empty when every path is as released.
+        """Compare a slot with its record; empty if every path is as released.
 
         Args:
-            version: Which slot.
-            progress: Told the bytes that were read.
-            full: Hash every file; otherwise types, sizes, modes and links only.
+            version: Version of the slot.
+            progress: Receives the number of bytes read.
+            full: Hash every file; otherwise compare types, sizes, modes and links only.
 
         Raises:
-            SLOT_MISSING: If it is not there.
+            SLOT_MISSING: If the slot does not exist.
             SlotRecordError: If the record is missing or damaged.
-            SLOT_ERROR: If something in it cannot be read.
+            SLOT_ERROR: If a path in it cannot be read.
         """
         place = self.get_slot_directory(version)
         if not place.is_dir():
@@ -180,23 +180,23 @@ class SlotStore:
         except OSError as error:
             raise UpdaterError(SLOT_ERROR, path=place, detail=str(error)) from error
 
-    # ---- acts: idempotent ----------------------------------------------------------------------
+    # ---- write operations (idempotent) ---------------------------------------------------------
 
     def build_slot(
         self, document: ReleaseDocument, tree: Tree, archive: Path, progress: ProgressListener
     ) -> None:
         """Build the slot of a release from its verified archive.
 
-        Does nothing where the slot is already there and every file is right; rebuilds it where a
-        file was damaged, unless the site runs from it.
+        Does nothing if the slot exists and every file is correct; rebuilds it if a file is damaged,
+        unless the slot is in use.
 
         Raises:
             SLOT_IN_USE: If it is damaged and in use.
-            SlotModifiedError: If the place holds another release, or the archive brought other
+            SlotModifiedError: If the directory contains another release, or the archive other
                 files.
-            SLOT_NO_SPACE: If the disk is full; what was written is removed.
-            SLOT_NOT_WRITTEN: If the disk refuses a write.
-            UpdaterError: Whatever the archive's reader refuses.
+            SLOT_NO_SPACE: If the disk is full; written files are removed.
+            SLOT_NOT_WRITTEN: If a write fails.
+            UpdaterError: If the archive is refused.
         """
         from ncen_updater.formats.archive import unpack_archive
 
@@ -211,9 +211,9 @@ class SlotStore:
         fill: Callable[[Path], None],
         progress: ProgressListener,
     ) -> None:
-        """Build a slot whose files come from ``fill``, which is given an empty directory.
+        """Build a slot whose files are written by ``fill``, which gets an empty directory.
 
-        See :meth:`build_slot`; the files are checked here, whatever ``fill`` promises.
+        See :meth:`build_slot`; the files are verified here in any case.
         """
 
         def known(place: Path) -> Tree:
@@ -225,12 +225,12 @@ class SlotStore:
     def assemble_and_list(
         self, document: ReleaseDocument, fill: Callable[[Path], Tree], progress: ProgressListener
     ) -> None:
-        """Build a slot whose tree is only known once it is filled.
+        """Build a slot whose tree is known only after it is filled.
 
-        See :meth:`build_slot`. ``fill`` is given an empty directory and returns the tree that it
-        made, with the digests of the bytes that it wrote or took over. The tree is compared with
-        the document's digest, then types, sizes, modes and links on the disk with the tree; no file
-        is read and hashed a second time.
+        See :meth:`build_slot`. ``fill`` gets an empty directory and returns the tree that it made,
+        with the digests of the bytes that it wrote or took over. The tree is compared with the
+        document's digest, then types, sizes, modes and links on the disk with the tree; no file is
+        read and hashed a second time.
         """
         self._assemble(document, fill, progress, full=False)
 
@@ -258,11 +258,11 @@ class SlotStore:
                         path=place, version=version, count=1, detail="different tree"
                     )
                 self._verify_and_seal(version, partial, tree.entries, progress, full=full)
-                partial.chmod(0o755)  # whatever the mask: the application gets in
+                partial.chmod(0o755)  # independent of the umask: the application needs access
                 _make_read_only(partial, tree.entries)
                 self._records.write(version, document, tree)
             except BaseException:
-                # A full disk must have room for what comes next: reporting it.
+                # A full disk must have space to report the error.
                 with contextlib.suppress(OSError):
                     _delete_tree(partial)
                 raise
@@ -272,10 +272,10 @@ class SlotStore:
         logger.info("slot built", extra={"release": str(version)})
 
     def adopt_directory(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
-        """Make the directory of an existing site a slot: check, make read-only, write its record.
+        """Turn an existing site's directory into a slot: verify, make read-only, write a record.
 
         Raises:
-            SLOT_MISSING: If there is no such directory.
+            SLOT_MISSING: If the directory does not exist.
             SlotModifiedError: If its files are not those of the release.
         """
         place = self.get_slot_directory(version)
@@ -291,17 +291,17 @@ class SlotStore:
             self._records.write(version, document, tree)
 
     def switch_current(self, version: Version) -> None:
-        """Let ``current`` choose a slot, in one durable step.
+        """Point ``current`` to a slot, in one durable step.
 
         Raises:
-            SLOT_MISSING: If that slot is not there.
-            CURRENT_LINK_INVALID: If ``current`` is not a link, and so cannot be replaced in one
+            SLOT_MISSING: If that slot does not exist.
+            CURRENT_LINK_INVALID: If ``current`` is not a link, so that it cannot be replaced in one
                 step.
         """
         if not self.get_slot_directory(version).is_dir() or not self._records.exists(version):
             raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
         if self.read_current() == version:
-            # It may not have reached the disk before a crash.
+            # The link may not have reached the disk before a crash.
             durable.fsync_directory(self._current.parent)
             return
         with _translate_disk_errors(version, self._current):
@@ -309,7 +309,7 @@ class SlotStore:
             switch_current(self._slots, self._current, version)
 
     def remove_slot(self, version: Version) -> None:
-        """Remove a slot and then its record; does nothing where neither is there.
+        """Remove a slot and then its record; does nothing if neither exists.
 
         Raises:
             SLOT_IN_USE: If it is the current one.
@@ -321,10 +321,10 @@ class SlotStore:
             self._records.remove(version)
 
     def remove_leftovers(self) -> None:
-        """Delete what interrupted builds and removals left.
+        """Remove the remains of interrupted builds and removals.
 
         Raises:
-            SLOT_ERROR: If something cannot be deleted.
+            SLOT_ERROR: If a path cannot be deleted.
         """
         for item in self.list_leftovers():
             try:
@@ -332,7 +332,7 @@ class SlotStore:
             except OSError as error:
                 raise UpdaterError(SLOT_ERROR, path=item, detail=str(error)) from error
 
-    # ---- parts ---------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     def _list_entries(self) -> tuple[Path, ...]:
         try:
@@ -405,7 +405,7 @@ def _make_byte_reporter(
 
 
 def _delete_tree(place: Path) -> None:
-    """Delete a directory, if it is there, also where a directory in it may not be written to."""
+    """Delete a directory if it exists, even with read-only directories in it."""
     if not place.exists():
         return
     for directory, _, _ in os.walk(place):
@@ -415,7 +415,7 @@ def _delete_tree(place: Path) -> None:
 
 
 def _make_read_only(place: Path, entries: tuple[TreeEntry, ...]) -> None:
-    """Take the right to write from every file, and flush everything."""
+    """Remove write permission from every file, and flush everything."""
     for entry in entries:
         if entry.type is not EntryType.SYMLINK:
             os.chmod(f"{place}/{entry.path}", get_sealed_mode(entry))  # noqa: PTH101 - there are many
@@ -423,7 +423,7 @@ def _make_read_only(place: Path, entries: tuple[TreeEntry, ...]) -> None:
 
 
 class DifferenceKind(StrEnum):
-    """In what a path differs from the release."""
+    """Kind of difference between a path and the release."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -435,13 +435,13 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True)
 class SlotDifference:
-    """One path that is not as the release says.
+    """One path that differs from the release.
 
     Attributes:
         path: Relative to the slot.
-        kind: In what it differs.
-        expected: What the release says, in short.
-        actual: What is there, in short.
+        kind: Kind of difference.
+        expected: Short form of the released value.
+        actual: Short form of the present value.
     """
 
     path: str
@@ -469,7 +469,7 @@ def _compare_entry(
     sealed: bool,
     on_bytes: Callable[[int], None] | None,
 ) -> SlotDifference | None:
-    path = f"{root}/{entry.path}"  # there are many; a Path takes longer to make than to look at
+    path = f"{root}/{entry.path}"  # many paths; creating a Path object takes longer than the lstat
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -520,19 +520,19 @@ def compare_tree(
     check_read_only: bool = True,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[SlotDifference]:
-    """Yield every path of a directory that is not as the entries say.
+    """Yield every path of a directory that differs from the entries.
 
-    Holds the paths of the tree in memory, and nothing else of it.
+    Keeps only the paths of the tree in memory.
 
     Args:
         root: The directory.
-        entries: What should be there.
-        check_content: Hash every file; otherwise types, sizes, modes and links only.
-        check_read_only: Files must have no write permission; otherwise theirs are not looked at.
-        on_bytes: Told the number of bytes that were hashed.
+        entries: The expected entries.
+        check_content: Hash every file; otherwise compare types, sizes, modes and links only.
+        check_read_only: Files must have no write permission; otherwise write bits are ignored.
+        on_bytes: Receives the number of hashed bytes.
 
     Raises:
-        OSError: If something that is there cannot be read.
+        OSError: If an existing path cannot be read.
     """
     known: set[str] = set()
     for entry in entries:

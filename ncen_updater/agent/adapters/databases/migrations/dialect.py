@@ -1,6 +1,6 @@
 """Differences between engines when a migration runs. One object for one database.
 
-An engine's room makes a dialect from a way to open a connection as the application's role; the
+An engine's package creates the dialect with a function that connects as the application's role; the
 runner does the rest.
 """
 
@@ -21,19 +21,19 @@ from ncen_updater.formats.sql import make_count_query
 
 
 def make_timeout_text(seconds: float) -> LazyText:
-    """Return the reason of a statement that took too long."""
+    """Return the reason of a statement time-out."""
     return LazyText(
         N_("stopped after {seconds} s (statement timeout)"), {"seconds": f"{seconds:g}"}
     )
 
 
 class StatementError(Exception):
-    """A statement that the server refused; the runner adds database and migration.
+    """Error of a statement that the server refused; the runner adds database and migration.
 
     Args:
-        message: What the server said.
-        line: Of the file.
-        fault: What failed below the statement, where it is none of the release's.
+        message: Message of the server.
+        line: Line of the file.
+        fault: The error of the environment, if the release is not to blame.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class StatementError(Exception):
 
 
 class MigrationDialect(abc.ABC):
-    """The engine's side of the runner. *driver* is the driver's own connection."""
+    """Engine-specific part of the runner. *driver* is the driver's own connection."""
 
     engine_name: ClassVar[str]
     ledger_tables: ClassVar[ledger.LedgerTables]
@@ -56,15 +56,15 @@ class MigrationDialect(abc.ABC):
     @property
     @abc.abstractmethod
     def error_type(self) -> type[Exception]:
-        """Return what the driver raises."""
+        """Return the exception type of the driver."""
 
     def explain_error(self, error: Exception) -> str:
-        """Return what an exception of the driver says, without what may hold a row."""
+        """Return the sanitized message of a driver's exception, without data of rows."""
         return sanitize_error(error)
 
     @abc.abstractmethod
     def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
-        """Return what failed below a statement where that is none of the release's; else None."""
+        """Return the environment's error behind an exception; None if the release may be bad."""
 
     @abc.abstractmethod
     def connect(self) -> Any:  # noqa: ANN401 - drivers share no type
@@ -72,32 +72,32 @@ class MigrationDialect(abc.ABC):
 
     @abc.abstractmethod
     def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """Open a transaction around a block: committed at its end, rolled back on an error."""
+        """Open a transaction for a block: committed at its end, rolled back on an error."""
 
     @abc.abstractmethod
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Make the own tables and the place for parked rows, if missing, in a transaction.
+        """Create the agent's tables and the place for parked rows, if missing, in a transaction.
 
         Args:
             driver: The driver's own connection.
-            lock_ms: Milliseconds to wait for a lock.
+            lock_ms: Limit of the wait for a lock, in milliseconds.
         """
 
     def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Say how long the next transaction may wait for the lock that it begins with, if any."""
+        """Set how long the next transaction may wait for the lock with which it begins, if any."""
         del driver, lock_ms
 
     def count_dangling_references(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
-        """Count the rows that break a foreign key, by table and table referred to.
+        """Count the rows that violate a foreign key, by table and referenced table.
 
-        Empty where the server itself refuses such rows.
+        Empty if the server itself enforces foreign keys.
         """
         del driver
         return Counter()
 
     @abc.abstractmethod
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """Set the time-outs, for this transaction only where there is one."""
+        """Set the time-outs, for this transaction only if there is one."""
 
     @abc.abstractmethod
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
@@ -123,22 +123,22 @@ class MigrationDialect(abc.ABC):
 
     @abc.abstractmethod
     def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return what names the open transaction, None if there is none."""
+        """Return an identifier of the open transaction, None if there is none."""
 
     def read_environment(self, driver: Any) -> str:  # noqa: ANN401
-        """Return what lies outside a migration's own database and it must leave as it is."""
+        """Return state outside the migration's own database that it must not change."""
         del driver
         return ""
 
     def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """Open a block in the transaction from which nothing remains, where a SELECT can write."""
+        """Open a block whose effects are rolled back, if a SELECT can write in this engine."""
         return contextlib.nullcontext(driver)
 
     def count_rows(self, driver: Any, statement: SqlStatement, statement_ms: int) -> int:  # noqa: ANN401
-        """Return the number of rows of a SELECT, whatever functions it calls.
+        """Return the number of rows of a SELECT, which may call functions.
 
         Raises:
-            StatementError: If it is none.
+            StatementError: If the query fails.
         """
         try:
             with self.asking(driver), self.enforce_timeout(driver, statement_ms):
@@ -150,6 +150,6 @@ class MigrationDialect(abc.ABC):
 
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
-        """Bound what runs inside, where the server does not do it by itself."""
+        """Limit the duration of a block, if the server does not do so itself."""
         del driver, statement_ms
         yield

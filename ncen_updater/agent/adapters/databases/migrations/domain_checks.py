@@ -1,6 +1,6 @@
-"""Domain checks of a manifest: asked on the live set before, on the candidates after, compared.
+"""Domain checks of a manifest: run on the databases before and after a migration, then compared.
 
-Asking needs an engine; comparing is pure.
+Running them needs an engine; comparing is pure.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ CheckValue = int | str | None
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """A check that does not hold.
+    """Failed check.
 
     Attributes:
         check: Its name, in plain words.
-        what: The sentence with the values.
-        before: Value on the side before, None where it was not asked.
-        after: Value on the side after, None where it was not asked.
+        database: Logical name of its database.
+        text: The message with the values.
+        before: Value before the migration, None if it was not run.
+        after: Value after the migration, None if it was not run.
     """
 
     check: str
@@ -40,10 +41,13 @@ class CheckFailure:
 
 @dataclass(frozen=True)
 class UnmappedReferences:
-    """Rows of a reference table that the new release has no target for.
+    """Rows of a reference table that have no target in the new release.
 
     Attributes:
-        rows: Code and number of rows, as the manifest's SELECT gives them.
+        name: Name of the map.
+        database: Logical name of the database.
+        strict: Whether such rows block.
+        rows: Code and number of rows, as the manifest's SELECT returns them.
     """
 
     name: str
@@ -63,19 +67,19 @@ def run_checks(
     checks: Sequence[DomainCheck],
     side: CheckStage,
 ) -> dict[str, CheckValue]:
-    """Ask every check that belongs to a side and return its value by name.
+    """Run every check of a stage and return its value by name.
+
+    Different databases are queried in parallel, the checks of one database in sequence.
 
     Args:
         engine: The site's databases.
-        select: Which databases are asked.
-        checks: The manifest's.
-        side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
-
-    Databases are asked side by side, the checks of one database one after the other.
+        select: Selects the databases.
+        checks: The manifest's checks.
+        side: BEFORE or AFTER; for AFTER, ``sql_after`` is run if it is given.
 
     Raises:
-        QUERY_FAILED: The server refused the question.
-        CHECK_RESULT_INVALID: The answer is not one row with one value.
+        QUERY_FAILED: The server refused the query.
+        CHECK_RESULT_INVALID: The result is not one row with one value.
     """
     asked = [check for check in checks if check.when in (side, CheckStage.BOTH)]
     chains: dict[str, list[DomainCheck]] = {}
@@ -115,10 +119,10 @@ def _run_database_checks(
 def run_release_query(
     engine: DatabaseEngine, database: DatabaseRef, sql: str
 ) -> list[tuple[object, ...]]:
-    """Ask one question of a release.
+    """Run one query of a release.
 
     Raises:
-        QUERY_FAILED: It is no question, or the server refused it.
+        QUERY_FAILED: It is not a permitted query, or the server refused it.
     """
     refused = check_query_sql(sql, engine.engine_name)
     if refused is not None:
@@ -127,7 +131,7 @@ def run_release_query(
 
 
 def _normalize_value(value: object) -> CheckValue:
-    """Bring a driver's value to what a manifest can expect: whole numbers, text or nothing."""
+    """Convert a driver's value to a type that a manifest can expect: integer, text or None."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (bool, int)):
@@ -151,12 +155,12 @@ _RELATION_FAILURES = {
 def compare_checks(
     checks: Sequence[DomainCheck], before: Mapping[str, CheckValue], after: Mapping[str, CheckValue]
 ) -> tuple[CheckFailure, ...]:
-    """Return the checks that do not hold; a value that was not asked for does not hold either.
+    """Return the failed checks; a check without a value counts as failed.
 
     Args:
-        checks: The manifest's.
-        before: As :func:`run_checks` returned it for BEFORE; empty when that side was not asked
-            yet, then leave the checks of that side out.
+        checks: The manifest's checks.
+        before: Result of :func:`run_checks` for BEFORE; if that stage was not run, leave out its
+            checks.
         after: The same for AFTER.
     """
     found: list[CheckFailure] = []
@@ -194,11 +198,11 @@ def _relation_holds(relation: CheckRelation, before: CheckValue, after: CheckVal
 def find_unmapped_references(
     engine: DatabaseEngine, select: DatabaseSelector, maps: Sequence[ReferenceMap]
 ) -> tuple[UnmappedReferences, ...]:
-    """Return the reference maps that leave rows without a target; empty when all is mapped.
+    """Return the reference maps with rows without a target; empty if all rows are mapped.
 
     Raises:
-        QUERY_FAILED: The server refused the question.
-        CHECK_RESULT_INVALID: The answer is not code and count.
+        QUERY_FAILED: The server refused the query.
+        CHECK_RESULT_INVALID: The result is not code and count.
     """
     found: list[UnmappedReferences] = []
     for item in maps:

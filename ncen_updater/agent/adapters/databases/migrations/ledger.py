@@ -2,8 +2,8 @@
 
 The last one has the form of Alembic's table and always agrees with the ledger.
 
-They are in the schema ``ncen_updater``, or carry the prefix ``ncen_updater_`` where an engine has
-no schemas. The application's role owns them, since migrations run as that role.
+They are in the schema ``ncen_updater``, or have the prefix ``ncen_updater_`` if the engine has no
+schemas. The application's role owns them, since migrations run as that role.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ PARKED_SCHEMA = "ncen_kept"
 
 @dataclass(frozen=True)
 class LedgerTables:
-    """Names and statements of the own tables in one engine. Values are marked as the driver wants.
+    """Names and statements of these tables in one engine, with the driver's placeholders.
 
     Attributes:
-        create: Run in order, each harmless when repeated.
-        exists: One row when the ledger is there.
-        select_rows: Columns of :class:`AppliedMigration`, oldest first.
-        insert_row: Adds a ledger row, from the same columns in the same order.
-        delete_change: Takes every ledger row away that a change wrote.
-        select_state: Release, generation, change; at most one row.
+        create: Statements that create them, run in order; safe to repeat.
+        exists: Returns one row if the ledger exists.
+        select_rows: Returns the columns of :class:`AppliedMigration`, oldest row first.
+        insert_row: Inserts a ledger row, from the same columns in the same order.
+        delete_change: Deletes every ledger row of a change.
+        select_state: Returns release, generation, change; at most one row.
         upsert_state: Sets them.
-        delete_state: Takes them away.
-        select_version: The newest migration; no row where there is none.
-        delete_version: Takes a migration's row away.
-        insert_version: Adds one.
+        delete_state: Deletes them.
+        select_version: Returns the newest migration; no row if there is none.
+        delete_version: Deletes the row of a migration.
+        insert_version: Inserts one.
     """
 
     create: tuple[str, ...]
@@ -57,13 +57,13 @@ class LedgerTables:
 def build_ledger_tables(
     schema: str | None, prefix: str, placeholder: str, identity_type: str, exists: str
 ) -> LedgerTables:
-    """Return the tables in an engine's words.
+    """Return the statements for an engine.
 
     Args:
-        schema: Where they are; None where the engine has no schemas.
-        prefix: Of their names.
-        placeholder: How the driver marks a place for a value.
-        identity_type: Type of a column that counts.
+        schema: Schema of the tables; None if the engine has no schemas.
+        prefix: Prefix of their names.
+        placeholder: The driver's placeholder for a value.
+        identity_type: Type of an auto-increment column.
         exists: See :class:`LedgerTables`.
     """
     place = f"{schema}." if schema else ""
@@ -78,7 +78,7 @@ def build_ledger_tables(
             f"CREATE TABLE IF NOT EXISTS {ledger} (seq {identity_type}, {typed})",
             f"CREATE TABLE IF NOT EXISTS {state} (one integer PRIMARY KEY CHECK (one = 1), "
             "release text NOT NULL, generation bigint NOT NULL, change text NOT NULL)",
-            # Alembic's own form has room for 32 characters, ours for ids of 61.
+            # Alembic's own column has 32 characters; ids here have up to 61.
             f"CREATE TABLE IF NOT EXISTS {version} (version_num varchar(100) PRIMARY KEY)",
         ),
         exists=exists,
@@ -101,7 +101,7 @@ def parse_ledger_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigratio
     """Return the ledger from the rows of ``LedgerTables.select_rows``.
 
     Raises:
-        LedgerUnreadableError: If a row holds what no agent writes.
+        LedgerUnreadableError: If a row is invalid.
     """
     return tuple(_parse_ledger_row(row) for row in rows)
 
@@ -120,7 +120,7 @@ def parse_state_row(rows: Sequence[Sequence[object]]) -> DatabaseMarker | None:
     """Return the state from the rows of ``LedgerTables.select_state``.
 
     Raises:
-        LedgerUnreadableError: If it holds what no agent writes.
+        LedgerUnreadableError: If it is invalid.
     """
     if not rows:
         return None

@@ -1,7 +1,7 @@
-"""The application's own migrator, run as a child that cannot outlive the agent, nor leave anything.
+"""The application's own migrator, run as a child process that cannot outlive the agent.
 
-How that is made sure of: :mod:`.supervised_process`. It is a program of the release's,
-and so no more to be trusted than the application: root runs it as the application's user.
+How this is ensured: :mod:`.supervised_process`. The migrator is a program of the release and no
+more trusted than the application: root runs it as the application's user.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ INHERITED_VARIABLES = frozenset(
     {"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
 )
 INHERITED_PREFIX = "PGSSL"
-EXIT_NOT_EXECUTABLE = 126  # as a shell says that a program was found and could not be run
+EXIT_NOT_EXECUTABLE = 126  # a shell's status for a program that cannot be executed
 READ_BYTES = 4096
 
 
 def find_migrator_user(
     configured: str | None, owner: tuple[int, int] | None = None
 ) -> MigratorUser | None:
-    """As whom a migrator runs; None where that is who runs this, who is not root then.
+    """Return the user as which a migrator runs; None if the agent itself is not root.
 
     Args:
         configured: ``application.user``.
-        owner: User and group of the databases' files, where they are the application's.
+        owner: User and group of the databases' files, if the application owns them.
 
     Raises:
-        MIGRATOR_USER_UNKNOWN: Nobody is named, the user is not known here, or is root.
+        MIGRATOR_USER_UNKNOWN: No user is configured, or the user is unknown here or root.
     """
     if os.geteuid() != 0:
         return None
@@ -70,8 +70,8 @@ def resolve_program(command: DatabaseProgram, slot: Path) -> Path:
     """Return the path of a migrator, which must be a program of its release.
 
     Raises:
-        MIGRATOR_OUTSIDE: Its path leads out of the slot, or it is a link that does.
-        MIGRATOR_MISSING: It is not there or may not be run.
+        MIGRATOR_OUTSIDE: Its path, or the target of its link, is outside the slot.
+        MIGRATOR_MISSING: It does not exist or is not executable.
     """
     program = command.argv[0]
     whole = Path(os.path.realpath(slot))
@@ -88,14 +88,14 @@ def build_migrator_environment(
     configured: Mapping[str, str],
     user: MigratorUser | None = None,
 ) -> dict[str, str]:
-    """Return what a migrator inherits: programs, language, time zone, TLS of the server. Pure.
+    """Return the environment of a migrator: PATH, locale, time zone, TLS of the server. Pure.
 
-    Nothing that could lead it to a live database, and no secret of the agent's.
+    It contains nothing that leads to a live database, and no secret of the agent.
 
     Args:
         agent_variables: The agent's variables.
-        configured: The operator's, which win.
-        user: Whom it becomes; the agent's own names and places are not its then.
+        configured: The operator's variables, which take precedence.
+        user: The user of the migrator; its names and home replace the agent's.
     """
     retained = {
         name: value
@@ -128,22 +128,22 @@ def run_migrator(
     """Run the migrator and return the end of its output.
 
     Args:
-        declared: From the manifest; ``{slot}`` in an argument stands for the slot's directory, and
-            the program is one of the slot.
+        declared: Program from the manifest, in the slot; ``{slot}`` in an argument is replaced by
+            the slot's directory.
         slot: Directory of the verified release, also the working directory.
         environment: The child's whole environment: ``PATH``, ``NCEN_DB_<NAME>_URL`` and so on.
-        progress: Told every two seconds.
-        databases: Logical names of those that it works on, for the words of an error.
-        user: Whom it becomes; root gives one.
-        lock_fd: A descriptor that is held open as long as anything of it is at work.
-        heartbeat_s: Seconds between two signs of life.
+        progress: Receives a report at each heartbeat.
+        databases: Logical names of its databases, for error messages.
+        user: The user as which it runs; required if the agent is root.
+        lock_fd: A descriptor that stays open as long as any of its processes runs.
+        heartbeat_s: Seconds between two heartbeats.
 
     Raises:
-        MIGRATOR_USER_UNKNOWN: It would be run by root as root.
-        MIGRATOR_OUTSIDE: The program is none of the release.
-        MIGRATOR_MISSING: The program is not there or may not be run.
-        MIGRATOR_FAILED: It ended with another status than 0 or ran out of time; its whole group has
-            been ended and ``private`` holds the end of its output.
+        MIGRATOR_USER_UNKNOWN: It would run as root.
+        MIGRATOR_OUTSIDE: The program is not part of the release.
+        MIGRATOR_MISSING: The program does not exist or is not executable.
+        MIGRATOR_FAILED: It ended with a status other than 0 or timed out; its process group was
+            killed, and ``raw_error`` holds the end of its output.
     """
     if os.geteuid() == 0 and (user is None or user.uid == 0):
         raise DatabaseError(MIGRATOR_USER_UNKNOWN, user=user.name if user else "-")
@@ -184,7 +184,7 @@ def run_migrator(
             if status is None
             else LazyText(
                 N_("exit status {status}"),
-                {"status": status if status >= 0 else 128 - status},  # as a shell says it
+                {"status": status if status >= 0 else 128 - status},  # in the form of a shell
             )
         )
         raise MigrationFailedError(
@@ -194,17 +194,17 @@ def run_migrator(
             program=declared.argv[0],
             how=how,
             detail=refused or None,
-        ).with_raw_error(output)  # a program may print the rows that it stumbles over
+        ).with_raw_error(output)  # a program may print rows in its error messages
     return output
 
 
 class OutputTail:
-    """Reads what a program says as it comes, so that it never waits for us, and keeps the end.
+    """Reader that drains a program's output, so that it never blocks, and keeps the end.
 
     Args:
-        read: Reads so many bytes at most; none at the end.
-        max_bytes: So many bytes are kept.
-        wait_s: So long the end is waited for, which a process that escaped may hold back.
+        read: Reads at most the given number of bytes; returns none at the end.
+        max_bytes: Number of bytes that are kept.
+        wait_s: Limit of the wait for the end, which an escaped process may hold open.
     """
 
     def __init__(self, read: Callable[[int], bytes], max_bytes: int, wait_s: float) -> None:
@@ -218,6 +218,6 @@ class OutputTail:
             self._kept = (self._kept + block)[-self._most :]
 
     def read_text(self) -> str:
-        """Return what was kept."""
+        """Return the end of the output."""
         self._thread.join(self._wait_s)
         return self._kept.decode("utf-8", "replace").strip()

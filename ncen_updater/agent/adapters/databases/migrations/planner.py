@@ -1,10 +1,10 @@
-"""Plan of the migrations from a ledger to a release: pure but for the reading of the files.
+"""Plan of the migrations from a ledger to a release: pure except for reading the files.
 
-The ledger is a list of acts, oldest first: a ``down`` cancels the ``up`` before it. What remains is
-the *effective state*, a stack. A release can be reached when its list and the stack begin alike;
-what stands on the stack beyond that is undone, newest first, with the files of the release that
-runs now, and what the release has beyond that is done, in order. Anything else is refused: an
-edited file, an unknown migration, or one that is missing below another that is applied.
+The ledger is a list of actions, oldest first: a ``down`` cancels the ``up`` before it. The result
+is the *effective state*, a stack. A release can be reached if its list and the stack have a common
+beginning. The rest of the stack is undone, newest first, with the files of the installed release;
+then the rest of the release's list is applied, in order. Anything else is refused: an edited file,
+an unknown migration, or a missing one below an applied one.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, p
 from ncen_updater.formats.manifest import Manifest, Migration, fill_engine
 from ncen_updater.formats.sql import MAX_FILE_BYTES, check_file_content
 
-#: Database, migration or program, and the reason why it cannot be undone keeping records.
+#: Database, migration or program, and the reason why undoing it loses records.
 IrreversibleItem = tuple[str, str, str]
-#: By database what down migrations do not keep.
+#: Data, by database, that down migrations do not keep.
 LossesByDatabase = Mapping[str, tuple[DataLoss, ...]]
 
 
 class MigrationReason(StrEnum):
-    """Why a ledger and a release do not fit; the value is the sentence shown."""
+    """Reason why a ledger and a release do not match; the value is the message."""
 
     LEDGER_BROKEN = N_("inconsistent migration history at {migration}")
     EDITED = N_("migration {migration} was modified after it was applied")
@@ -54,7 +54,7 @@ class MigrationReason(StrEnum):
 
 
 def make_refusal(database: str, reason: MigrationReason, migration: str) -> MigrationRefusedError:
-    """Return the error for one reason."""
+    """Return the error for a reason."""
     text = LazyText(str(reason), {"migration": migration})
     return MigrationRefusedError(
         database=database, reason=text, kind=reason.name.lower(), migration=migration
@@ -69,17 +69,18 @@ def read_sql(path: Path) -> str:
 def index_by_id(
     target: Sequence[SqlMigration], origin: Sequence[SqlMigration] | None
 ) -> dict[str, SqlMigration]:
-    """Return the migrations of both releases by id; the target's where both have one."""
+    """Return the migrations of both releases by id; the target's takes precedence."""
     return {m.migration.id: m for m in (*(origin or ()), *target)}
 
 
 def reduce_ledger(
     database: str, applied: Sequence[AppliedMigration]
 ) -> tuple[AppliedMigration, ...]:
-    """Return the ``up`` rows that stand, oldest first.
+    """Return the ``up`` rows in effect, oldest first.
 
     Raises:
-        MigrationRefusedError: If a row undoes what is not on top, or applies what is applied.
+        MigrationRefusedError: If a row undoes a migration that is not the newest, or applies one
+            twice.
     """
     stack: list[AppliedMigration] = []
     for row in applied:
@@ -128,24 +129,24 @@ def plan_database_migrations(
     *,
     read: Callable[[Path], str] = read_sql,
 ) -> MigrationPlan:
-    """Say what runs to bring a database from its ledger to a release.
+    """Plan the steps that bring a database from its ledger to a release.
 
     Args:
         database: Logical name.
-        applied: The ledger, oldest first.
+        applied: The ledger, oldest row first.
         target: Migrations of the release to reach, in order.
-        current: Migrations of the release that runs now; needed only where the way leads down.
+        current: Migrations of the installed release; needed only for down migrations.
         read: Returns a file's text.
 
     Returns:
-        The steps, downs first. ``irreversible`` names the migrations in the range without a down
-        migration: among those to be undone (then there is no such way, see
-            :func:`find_irreversible_downs`) and
-        among those to be applied (then there will be no rollback that keeps records).
+        The steps, down migrations first. ``irreversible`` lists migrations without a down
+        migration: those to be undone (then the plan cannot run, see
+        :func:`find_irreversible_downs`) and those to be applied (then a rollback will not keep
+        records).
 
     Raises:
-        MigrationRefusedError: If ledger and releases do not fit together; ``values["kind"]`` says
-            why.
+        MigrationRefusedError: If ledger and releases do not match; ``values["kind"]`` holds the
+            reason.
     """
     stack = reduce_ledger(database, applied)
     known_target = {m.migration.id: m for m in target}
@@ -200,17 +201,17 @@ def plan_site_migrations(
     *,
     read: Callable[[Path], str] = read_sql,
 ) -> MigrationPlan:
-    """Say what runs to bring all databases of a site to a release.
+    """Plan the steps that bring all databases of a site to a release.
 
     Args:
         names: Logical names, in order.
-        ledgers: The ledger of each; not looked at where a program of the release's own runs.
+        ledgers: The ledger of each; ignored if the release has its own migrator.
         target: The release to reach.
-        current: The release that runs now.
+        current: The installed release.
         read: Returns a file's text.
 
     Raises:
-        MigrationRefusedError: If a ledger and the releases do not fit together.
+        MigrationRefusedError: If a ledger and the releases do not match.
     """
     if target.migrator is not None:
         return MigrationPlan((), _list_migrator_irreversible(names, target))
@@ -244,7 +245,7 @@ def _list_migrator_irreversible(
 def predict_ledgers(
     ledgers: Mapping[str, Sequence[AppliedMigration]], plan: MigrationPlan, change: ChangeRef
 ) -> dict[str, tuple[AppliedMigration, ...]]:
-    """Return the ledgers as they are once a plan has run as part of a change."""
+    """Return the ledgers as they will be after a plan has run in a change."""
     found = {name: tuple(rows) for name, rows in ledgers.items()}
     for step in plan.steps:
         row = AppliedMigration(step.id, step.direction, step.sha256, change.release, change.id, "")
@@ -254,15 +255,15 @@ def predict_ledgers(
 
 @dataclass(frozen=True)
 class RollbackPath:
-    """The rollback from a release to the one before it.
+    """Rollback from a release to the previous one.
 
     Attributes:
-        kind: Which way.
+        kind: Kind of the rollback.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
-        code_only: Whether the databases stay as they are, and only the code goes back.
-        no_copy: Whether that is so by what both releases say, so that nothing is copied for it.
-        losses: What the down migrations do not keep of what may be entered after the upgrade, as
-            far as their text tells or the release says.
+        code_only: Whether the databases stay unchanged, and only the code changes.
+        no_copy: Whether both releases declare this, so that no database is copied.
+        losses: Values entered after the upgrade that the down migrations do not keep, as far as
+            their text shows or the release declares.
     """
 
     kind: RollbackKind
@@ -275,8 +276,8 @@ class RollbackPath:
     def lost_objects(self) -> tuple[str, ...]:
         """Return the objects whose new values are not kept: database, table, column.
 
-        Not those tables that the release itself fills: they are lost only if somebody adds to them,
-        which is counted before a rollback.
+        Tables that the release itself fills are left out: they lose records only if somebody adds
+        rows, which is counted before a rollback.
         """
         named = {
             f"{database}.{loss.object_name}": None
@@ -287,7 +288,7 @@ class RollbackPath:
         return tuple(named)
 
     def resolve_kind(self, *, unchanged: bool) -> RollbackPath:
-        """Return the way once it was seen whether the release's program changes anything."""
+        """Return the path once it is known whether the release's program changes anything."""
         if self.kind is not RollbackKind.DEPENDS_ON_MIGRATOR:
             return self
         return (
@@ -309,14 +310,14 @@ def build_rollback_target(
     older: MigrationSet,
     change: str,
 ) -> MigrationSet:
-    """Return what a rollback brings the databases to: files only, never a program.
+    """Return the target of a rollback: files only, never a program.
 
-    A release with a program of its own has no list of files: there the databases go back to the
-    migrations that stood before the change.
+    If the older release has its own migrator, it has no list of files: then the target is the set
+    of migrations in effect before the change.
 
     Raises:
-        MigrationRefusedError: If a ledger contradicts itself, or holds what the newer release does
-            not.
+        MigrationRefusedError: If a ledger is inconsistent, or contains migrations unknown to the
+            newer release.
     """
     if older.migrator is None:
         return older
@@ -332,16 +333,16 @@ def build_rollback_target(
 
 
 def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Tell whether the older release runs on the databases of the newer one, as both say."""
+    """Tell whether both releases declare that the older one runs on the newer one's databases."""
     new, old = newer.compatibility, older.compatibility
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
-    """Tell whether an upgrade leaves the databases as they are, so that none of them is copied.
+    """Tell whether an upgrade leaves the databases unchanged, so that none of them is copied.
 
-    No file has to run, or the release has a program of its own; both releases say that the schema
-    is the same; and the older one runs on what the newer one writes before it is undone.
+    That is so if no file has to run, or the release has its own migrator; if both releases declare
+    the same schema; and if the older one runs on data of the newer one.
     """
     new, old = newer.compatibility, older.compatibility
     if new is None or old is None or new.schema_number != old.schema_number:
@@ -350,10 +351,10 @@ def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: Migrat
 
 
 def is_expand_upgrade(newer: MigrationSet, older: MigrationSet) -> bool:
-    """Tell whether the release's program may run on the live databases while the older one serves.
+    """Tell whether the release's program may run on the live databases of the older release in use.
 
-    The newer release says so, and both say that the older one runs on what comes of it. Only of a
-    program of its own, whose ledger is its own affair: to run it once more is harmless.
+    The newer release declares it, and both declare that the older one runs on its result. Only for
+    a release with its own migrator, which keeps its own ledger and can safely run again.
     """
     new, old = newer.compatibility, older.compatibility
     if newer.migrator is None or new is None or old is None or not new.expand:
@@ -372,22 +373,22 @@ def plan_rollback_path(
     unchanged: bool | None = None,
     read: Callable[[Path], str] = read_sql,
 ) -> RollbackPath:
-    """Say which way a rollback from a release to the one before it takes.
+    """Determine the rollback from a release to the previous one.
 
-    The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
-    in the journal, and for the rollback itself. It looks at what *undoing* takes, so the program of
-    the older release does not count: a rollback never runs it.
+    The only place of this decision: for the plan before the upgrade, for the facts that the upgrade
+    journals, and for the rollback itself. It considers what *undoing* needs, so the program of the
+    older release does not count: a rollback never runs it.
 
     Args:
         names: Logical names, in order.
-        ledgers: The ledgers as they are after the upgrade; not looked at where the newer release
-            has a program of its own, which writes no ledger.
-        newer: Migrations of the release that is left.
-        older: Migrations of the release that is gone back to.
-        change: Id of the upgrade, as its rows in the ledgers have it.
-        engine: In whose SQL the files are.
-        unchanged: Whether the newer release's program was seen to change neither schema nor rows
-            of any database; None where nobody has seen it run yet.
+        ledgers: The ledgers after the upgrade; ignored if the newer release has its own migrator,
+            which writes no ledger.
+        newer: Migrations of the newer release.
+        older: Migrations of the older release.
+        change: Id of the upgrade, as in its ledger rows.
+        engine: Engine whose SQL the files contain.
+        unchanged: Whether the newer release's program changed neither schema nor rows of any
+            database; None if it has not been run yet.
         read: Returns a file's text.
     """
     if newer.migrator is not None and is_schema_compatible(newer, older):
@@ -415,7 +416,7 @@ def plan_rollback_path(
 def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
 ) -> LossesByDatabase:
-    """Return what the down migrations of a plan lose: by their text, and by the release."""
+    """Return the losses of the down migrations of a plan: by their text, and as declared."""
     found: dict[str, tuple[DataLoss, ...]] = {}
     for step in plan.steps:
         if step.direction is not MigrationDirection.DOWN:
@@ -423,7 +424,7 @@ def _find_losses(
         item = index_by_id(newer.databases[step.database], None)[step.id]
         read_here = find_data_loss(read(item.up), step.sql, engine)
         wide = {loss.object_name: loss for loss in read_here if loss.needs_catalog}
-        # Of what is declared more may go than is named: then it is counted as it is read.
+        # A declared object may have dependent objects; then it is counted as the text is read.
         lines = [
             wide.get(name.lower()) or parse_declared_loss(name)
             for name in item.migration.data_loss or ()
@@ -431,7 +432,8 @@ def _find_losses(
         seen = [
             loss
             for loss in read_here
-            # A rule that refuses loses nothing: a rollback then fails, and is undone.
+            # A constraint that rejects values loses nothing: the rollback then fails and is
+            # reverted.
             if loss.kind is not LossKind.REFUSES
             and loss.object_name not in {other.object_name.lower() for other in lines}
         ]
@@ -456,11 +458,11 @@ def render_plan_sql(
     """Return every statement of a plan with its database, time-outs, transaction and ledger row.
 
     Args:
-        plan: What will run.
-        engine: A name of :data:`.engines.ENGINES`.
+        plan: The plan.
+        engine: A name in :data:`.engines.ENGINES`.
         target: The release to reach, for limits and ``verify`` files.
-        current: The release that runs now, for those of ``down`` files.
-        change: Id of the change, where it is known already.
+        current: The installed release, for those of ``down`` files.
+        change: Id of the change, if it is known already.
     """
     lines = [f"-- Release {target.release}, {engine}: {len(plan.steps)} migrations"]
     for database, migration, reason in plan.irreversible:
@@ -522,14 +524,13 @@ def load_migrations(
     Args:
         manifest: The release's manifest.
         slot: Directory of the release.
-        engine: What is put in the place of ``{engine}``.
-        digests: SHA-256 by path, from the signed release document; None only where the files are
-            the author's own (building, linting).
+        engine: Replaces ``{engine}`` in paths.
+        digests: SHA-256 by path, from the signed release document; None only for the author's own
+            files (building, linting).
 
     Raises:
-        MIGRATION_FILE_BAD: A file is missing, not a plain file inside the slot, too large, not
-            UTF-8,
-            or not the one that was signed.
+        MIGRATION_FILE_BAD: A file is missing, not a regular file inside the slot, too large, not
+            UTF-8, or not the signed one.
     """
     files = _ReleaseFiles(manifest.version, slot, engine, digests)
     return MigrationSet(
@@ -564,7 +565,7 @@ class _ReleaseFiles:
         path = self._slot / inside
         try:
             info = path.lstat()
-            # A link is not resolved: one that leads to itself would end in an error of its own.
+            # lstat does not follow links: a link to itself would raise another error.
             plain = stat.S_ISREG(info.st_mode)
             outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
         except (OSError, ValueError) as error:

@@ -1,11 +1,11 @@
-"""Run a plan on one database, one transaction a migration.
+"""Runner of a plan on one database, with one transaction for each migration.
 
-In that transaction are the file, its ``verify`` file, the ledger row and the version row, so that
-after a crash a migration is there whole or not at all. Only a migration that says ``transactional =
-false`` runs before its transaction; when the agent dies between the two it runs again, which its
-author has promised to be harmless.
+The transaction contains the file, its ``verify`` file, the ledger row and the version row, so after
+a crash a migration is applied completely or not at all. Only a migration with ``transactional =
+false`` runs before its transaction; if the agent dies between the two it runs again, and its author
+has declared that this is safe.
 
-Files run through the driver's own cursor, so that ``:name`` and ``%`` mean nothing in them.
+Files run through the driver's own cursor, so ``:name`` and ``%`` have no special meaning in them.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from ncen_updater.formats.sql import check_migration_sql, check_verify_sql, spli
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 2.0
-# Waiting for a lock outside the migrations, whose authors say how long.
+# Limit of the wait for a lock outside the migrations, which declare their own.
 OWN_LOCK_TIMEOUT_MS = 5_000
 
 
 def format_utc_now() -> str:
-    """Return the time for a ledger row: UTC, ISO 8601, to the second."""
+    """Return the current time for a ledger row: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -66,7 +66,7 @@ def format_utc_now() -> str:
 def report_heartbeat(
     report: Callable[[float], None], interval_s: float = HEARTBEAT_S
 ) -> Iterator[None]:
-    """Call ``report`` with the seconds that have passed, every interval while the block runs."""
+    """Call ``report`` with the elapsed seconds, at every interval while the block runs."""
     over = threading.Event()
     began = time.monotonic()
 
@@ -84,13 +84,13 @@ def report_heartbeat(
 
 
 class MigrationRunner:
-    """Ledger, state and migrations of one database.
+    """Runner for ledger, state and migrations of one database.
 
     Args:
-        dialect: The engine's side; opens connections as the application's role.
+        dialect: Engine-specific part; opens connections as the application's role.
         database: Logical name, for messages and the plan.
         now: Returns the time of a ledger row (UTC, ISO 8601).
-        heartbeat_s: Seconds between two signs of life of a long migration.
+        heartbeat_s: Seconds between two progress reports of a long migration.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MigrationRunner:
         self._heartbeat_s = heartbeat_s
 
     def read_ledger(self) -> tuple[AppliedMigration, ...]:
-        """Return the ledger, oldest first; empty where there is none. Writes nothing."""
+        """Return the ledger, oldest row first; empty if there is none. Writes nothing."""
         with self._open_connection() as driver:
             return self._read_ledger(driver)
 
@@ -119,14 +119,14 @@ class MigrationRunner:
             return ledger.parse_state_row(driver.execute(tables.select_state).fetchall())
 
     def write_state(self, change: ChangeRef) -> None:
-        """Write the state row: release, generation, change; makes the own tables if missing."""
+        """Write the state row (release, generation, change); create the tables if missing."""
         with self._open_connection() as driver:
             self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
                 self._write_state(driver, change)
 
     def delete_state(self) -> None:
-        """Take the state row away."""
+        """Delete the state row."""
         with self._open_connection() as driver:
             self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
@@ -139,14 +139,14 @@ class MigrationRunner:
     def write_baseline(
         self, change: ChangeRef, migrations: Sequence[SqlMigration], *, write_state: bool = False
     ) -> None:
-        """Say that migrations were applied before there was a ledger; nothing if there is one.
+        """Record migrations that were applied before there was a ledger; keep an existing ledger.
 
-        One that this very change wrote alone is rewritten: an adoption may be corrected.
+        A ledger with rows of this change only is rewritten, since an adoption may be corrected.
 
         Args:
-            change: Goes into the ledger.
-            migrations: Those of the release that runs.
-            write_state: Whether the state row is written with it.
+            change: The change for the ledger rows.
+            migrations: Migrations of the installed release.
+            write_state: Whether to write the state row, too.
         """
         tables = self._dialect.ledger_tables
         with self._open_connection() as driver:
@@ -173,19 +173,19 @@ class MigrationRunner:
         origin: Sequence[SqlMigration] | None,
         progress: ProgressListener,
     ) -> MigrationPlan:
-        """Plan from the ledger as it is now, run, and write the state row; returns what ran.
+        """Plan from the current ledger, run the plan, and write the state row; return the plan.
 
-        Called again after a crash it goes on where the ledger ends.
+        A second call after a crash continues where the ledger ends.
 
         Raises:
             MigrationRefusedError: See :func:`.planner.plan_database_migrations`.
-            MigrationFailedError: Something of it failed; what ran before stays.
-            SERVER_LOST: Server or disk failed below it.
+            MigrationFailedError: A step failed; earlier steps stay applied.
+            SERVER_LOST: The server or its disk failed.
         """
         migrations: dict[tuple[MigrationDirection, str], SqlMigration] = {}
         migrations.update({(MigrationDirection.DOWN, m.migration.id): m for m in origin or ()})
         migrations.update({(MigrationDirection.UP, m.migration.id): m for m in target})
-        # One connection for all of it: to enter a database may take longer than its migrations.
+        # One connection for all steps: connecting may take longer than the migrations.
         with self._open_connection() as driver:
             plan = plan_database_migrations(
                 self._database, self._read_ledger(driver), target, origin
@@ -203,19 +203,19 @@ class MigrationRunner:
         change: ChangeRef,
         progress: ProgressListener,
     ) -> None:
-        """Run a plan's steps of this database in order.
+        """Run the steps of a plan for this database in order.
 
         Args:
-            plan: As :func:`plan_database_migrations` made it from this database's ledger.
-            migrations: The migration behind each step, for its limits and ``verify`` file.
-            change: Goes into the ledger.
-            progress: Told of each migration, and every two seconds while one runs.
+            plan: Result of :func:`plan_database_migrations` for this database's ledger.
+            migrations: The migration of each step, for its limits and ``verify`` file.
+            change: The change for the ledger rows.
+            progress: Receives a report of each migration, and one at each heartbeat while it runs.
 
         Raises:
-            MigrationRefusedError: The plan does not fit the ledger (any more), or has no down
-                migration.
+            MigrationRefusedError: The plan does not match the ledger (any more), or a down
+                migration is missing.
             MigrationFailedError: A file was changed since the plan, was refused by the server,
-                ended its transaction, or ran out of time; ``detail`` names the line.
+                ended its transaction, or timed out; ``detail`` names the line.
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
@@ -253,7 +253,7 @@ class MigrationRunner:
                 "database": self._database, "migration": step.id, "number": number + 1,
                 "total": len(steps),
             }  # fmt: skip
-            # Whole sentences: a word that crosses to the service on its own is translated nowhere.
+            # Whole sentences: a single word sent to the service cannot be translated there.
             words = (
                 N_("{database}: migration {migration} ({number} of {total})")
                 if step.direction is MigrationDirection.UP
@@ -280,9 +280,9 @@ class MigrationRunner:
 
     @contextlib.contextmanager
     def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
-        """Turn an error of the driver inside the block into the failure of the migration.
+        """Translate a driver's error inside the block into a failure of the migration.
 
-        Where the environment is at fault (a full disk, a lost server), it becomes that fault.
+        If the environment is at fault (a full disk, a lost server), raise that error instead.
         """
         try:
             yield
@@ -316,7 +316,7 @@ class MigrationRunner:
 def _versions(
     database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]
 ) -> list[str | None]:
-    """Return the newest migration before the first step, and after each of them.
+    """Return the newest migration before the first step, and after each step.
 
     Raises:
         MigrationRefusedError: The plan was made from another ledger.
@@ -337,18 +337,18 @@ def _versions(
 
 
 def format_dangling_references(found: Mapping[tuple[str, str], int]) -> str:
-    """Return table, table referred to, and number of rows, for the detail of an error."""
+    """Format table, referenced table, and number of rows, for the detail of an error."""
     return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
 
 
 class MigrationExecutor:
-    """The migrations of a plan, one at a time.
+    """Executor of the migrations of a plan, one at a time.
 
     Args:
-        dialect: The engine's side.
+        dialect: Engine-specific part.
         driver: The driver's own connection, outside any transaction.
         database: Logical name, for messages.
-        change: Goes into the ledger.
+        change: The change for the ledger rows.
         now: Returns the time of a ledger row.
     """
 
@@ -371,19 +371,19 @@ class MigrationExecutor:
     def run_migration(
         self, step: PlannedMigration, item: SqlMigration, standing: str | None, top: str | None
     ) -> None:
-        """Run a migration; verify, ledger row and version row are in its transaction.
+        """Run a migration, verify it, and write ledger row and version row, in one transaction.
 
-        One that refuses a transaction runs before it has one.
+        A migration that cannot run in a transaction runs before it.
 
         Args:
             step: The migration.
             item: Its limits and ``verify`` file.
-            standing: The newest migration before it, None for none.
-            top: The newest one after it.
+            standing: The newest migration before it; None if there is none.
+            top: The newest migration after it; None if there is none.
 
         Raises:
-            MigrationFailedError: Anything of it failed, at the server too.
-            SERVER_LOST: Server or disk failed below it: no verdict on the release.
+            MigrationFailedError: The migration failed, in the agent or at the server.
+            SERVER_LOST: The server or its disk failed: no verdict on the release.
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         self._migration, began = step.id, time.monotonic()
@@ -434,7 +434,7 @@ class MigrationExecutor:
             raise self._make_error(error.message, error.environment_fault) from error
 
     def _run_in_transaction(self, step: PlannedMigration, item: SqlMigration) -> None:
-        """Run the file, look at the transaction, verify, write the ledger row."""
+        """Run the file, check that its transaction is open, verify, and write the ledger row."""
         limits, driver = item.migration, self._driver
         self._dialect.set_timeouts(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
@@ -463,7 +463,7 @@ class MigrationExecutor:
         driver.execute(self._dialect.ledger_tables.insert_row, row)
 
     def _turn(self, standing: str | None, top: str | None) -> None:
-        """Let the version row name the migration that is the newest now."""
+        """Set the version row to the migration that is the newest now."""
         driver, tables = self._driver, self._dialect.ledger_tables
         rows = driver.execute(tables.select_version).fetchall()
         if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
@@ -474,7 +474,7 @@ class MigrationExecutor:
             driver.execute(tables.insert_version, (top,))
 
     def _check_dangling_references(self) -> None:
-        """Refuse rows that refer to nothing; those that a site had before are left to it."""
+        """Refuse new rows that violate a foreign key; existing ones are tolerated."""
         now = self._dialect.count_dangling_references(self._driver)
         more = now - (self._dangling or Counter())
         if more:

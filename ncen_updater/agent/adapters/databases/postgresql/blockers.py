@@ -1,4 +1,4 @@
-"""Conditions that block a change: a table of findings and the pure rules that choose them."""
+"""Conditions that block a change: a table of findings and the pure rules that select them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MARGIN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class FindingTemplate:
-    """One sort of finding; the texts are templates."""
+    """Template of one kind of finding; the texts have placeholders."""
 
     code: str
     severity: Severity
@@ -46,7 +46,7 @@ class FindingTemplate:
     remedy: str
 
     def make_finding(self, severity: Severity | None = None, **values: object) -> Finding:
-        """Return a finding of this kind; the values fill both texts and are its figures."""
+        """Return a finding of this kind; the values fill both texts and become its figures."""
         return Finding(
             self.code,
             severity or self.severity,
@@ -207,7 +207,7 @@ PREVIOUS_ALTERED = FindingTemplate(
 
 
 def compute_margin(total: int) -> int:
-    """Return the bytes kept free beside the copies: a migration may write each table once more."""
+    """Return the bytes kept free beside the copies: a migration may rewrite each table once."""
     return max(MARGIN_BYTES, int(total * MARGIN_SHARE))
 
 
@@ -225,14 +225,15 @@ def find_blockers(
     """Return the findings, most fundamental first.
 
     Args:
-        survey: What was seen.
+        survey: The facts of the server.
         change: The change.
         names: Logical to physical names.
         application_stopped: Whether the application is stopped.
-        other_bytes: Bytes that the change needs beside the copies on the disk of a path.
+        other_bytes: Returns the bytes that the change needs besides the copies on the file system
+            of a path.
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
-        application_roles: As which it logs in, where the operator said so.
+        application_roles: Roles as which the application logs in, if configured.
     """
     found: list[Finding] = []
     if not OLDEST_MAJOR <= survey.major <= NEWEST_MAJOR:
@@ -293,9 +294,9 @@ def _find_rights_blockers(seen: ServerSurvey, role: str, owner: str) -> list[Fin
 def _find_session_blockers(
     sessions: Sequence[SessionGroup], role: str, owner: str, application_roles: Sequence[str]
 ) -> list[Finding]:
-    """Judge sessions while the application runs; its own end when it is stopped.
+    """Judge foreign sessions while the application runs; its own sessions end when it is stopped.
 
-    Those of another look of this agent, or of its rehearsal, end by themselves.
+    The agent's own sessions, of another inspection or of a rehearsal, end on their own.
     """
     foreign_sessions = [
         seen
@@ -312,7 +313,8 @@ def _find_session_blockers(
         kinds = []
         if not group[0].can_terminate:
             kinds.append(SUPERUSER_SESSIONS if group[0].superuser else OTHER_ROLE_SESSIONS)
-        # A superuser gets in whatever is granted, and we ourselves are no application.
+        # A superuser can connect whatever is granted, and the agent's role is not the
+        # application's.
         if not application_roles and not group[0].superuser and whose != role:
             kinds.append(UNKNOWN_ROLE_SESSIONS)
         if not kinds:
@@ -398,7 +400,7 @@ def _find_space_blockers(
 
 
 def measure_copy_space(survey: ServerSurvey) -> tuple[SpaceNeed, ...]:
-    """Measure the disks that copies would go to, as far as they can be seen from here."""
+    """Measure needed and free bytes where copies would be written, as far as visible."""
     return tuple(
         SpaceNeed(disk.place, _compute_bytes_needed(survey, disk.names, log=disk.log), disk.free)
         for disk in survey.disks
@@ -406,11 +408,11 @@ def measure_copy_space(survey: ServerSurvey) -> tuple[SpaceNeed, ...]:
 
 
 def _compute_bytes_needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
-    """Return the bytes that are needed where these databases are, or the log is."""
+    """Return the bytes needed on the file system of these databases, or of the log."""
     sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
     total = sum(sizes.values())
     room = compute_margin(total) if sizes else 0
-    # WAL_LOG writes all of a copy to the log as well.
+    # WAL_LOG writes the whole copy to the log as well.
     logged = sum(size for name, size in seen.sizes.items() if seen.methods.get(name) == "wal-log")
     return total + room + (logged if log else 0)
 
@@ -426,7 +428,7 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
     return groups
 
 
-# ---- what an interrupted copy left ---------------------------------------------------------------
+# ---- remains of interrupted copies ---------------------------------------------------------------
 
 ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
@@ -464,16 +466,16 @@ UNOWNED_POSSIBLE = FindingTemplate(
 
 
 def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
-    """Yield a finding for each directory that is, or may be, left of a copy that was interrupted.
+    """Yield a finding for each possible remaining directory of an interrupted copy.
 
     Args:
         server: The server.
-        plan: Copies of which at least one was not finished.
+        plan: Copies, at least one of which was not completed.
     """
     with server.open_control_session() as connection:
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(server, connection)
-    if any(not copy.oid for copy in list_copies(plan)):  # 14
+    if any(not copy.oid for copy in list_copies(plan)):  # PostgreSQL 14
         if directory is None:
             yield UNOWNED_POSSIBLE.make_finding()
             return
@@ -488,15 +490,14 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
             yield ORPHAN_DIRECTORY.make_finding(database=copy.source, oid=copy.oid)
 
 
-# ---- databases that are kept ---------------------------------------------------------------------
+# ---- quarantined databases -----------------------------------------------------------------------
 
-# Databases that nothing needs any more, but that hold rows that may be somebody's: kept, told.
-#
-# What was live until a change went back, and what was kept at a commit and was opened since.
-#
-# Nothing drops it but a person's word (collect --retained).
+# Databases in quarantine: no longer needed, but they may hold foreign records, so they are retained
+# and reported.
+# These are live databases of a reverted change, and previous databases opened after the commit.
+# They are dropped only by an operator's command (prune --retained).
 
-# Physical name, table, rows; None where they could not be counted.
+# Rows by physical name and table; None if they could not be counted.
 QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
 QUARANTINED_DATABASES = FindingTemplate(
@@ -509,7 +510,7 @@ QUARANTINED_DATABASES = FindingTemplate(
 
 
 def write_quarantined(connection: Connection, change_id: str, counts: QuarantinedRows) -> None:
-    """Keep what was counted, in the transaction that renames the set."""
+    """Store the counts, in the transaction that renames the databases."""
     execute(
         connection,
         "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
@@ -519,7 +520,7 @@ def write_quarantined(connection: Connection, change_id: str, counts: Quarantine
 
 
 def list_quarantined(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Return the sets by what is there: a lost control database costs no more than the figures.
+    """List quarantined databases by name; without the control database only counts are lost.
 
     Args:
         connection: A session of :meth:`Server.open_control_session`.
@@ -555,6 +556,6 @@ def _row_words(counts: QuarantinedRows) -> LazyText | str:
 
 
 def delete_quarantined(connection: Connection, change_id: str) -> None:
-    """Remove the figures of a set that is gone."""
+    """Delete the counts of databases that were dropped."""
     if has_tables(connection, "set_aside"):
         execute(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])

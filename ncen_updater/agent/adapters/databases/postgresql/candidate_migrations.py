@@ -1,4 +1,4 @@
-"""Migrations of the candidates, by files or by the application's own program."""
+"""Migrations of the candidates, by files or by the application's own migrator."""
 
 from __future__ import annotations
 
@@ -43,12 +43,11 @@ logger = logging.getLogger(__name__)
 
 # ---- sequences -----------------------------------------------------------------------------------
 
-# Sequences that must give no number twice, in copies and in the agent's own ledger.
-#
-# The server writes a sequence ahead of its use, 32 values at a time, and keeps in the sequence how
-# many are left of them. A copy by WAL_LOG takes that count over without what was written ahead:
-# after a crash its sequences would give values once more that are in the tables already. One that
-# is set to the value that it has is rewritten. Those of other roles are theirs to set.
+# Sequences must return no number twice, in copies and in the agent's own ledger.
+# The server logs a sequence ahead of its use, 32 values at a time, and stores the number of
+# remaining values in the sequence. A copy by WAL_LOG takes over that number without the log
+# records: after a crash its sequences would return values that are already in the tables. Setting a
+# sequence to its present value writes it again. The agent may not set sequences of other roles.
 
 _ANCHOR = """
 SELECT setval(found.oid::regclass, found.last, true)
@@ -68,7 +67,7 @@ WHERE found.newest > coalesce(pg_sequence_last_value(found.numbers), 0)
 
 
 def anchor(connection: Connection) -> None:
-    """Write every sequence again, with the value that it has.
+    """Rewrite every sequence with its present value.
 
     Args:
         connection: In the copy, as the application's role, in autocommit mode.
@@ -77,10 +76,10 @@ def anchor(connection: Connection) -> None:
 
 
 def mend_ledger(connection: Connection) -> None:
-    """Let the ledger's numbers go on after its newest row.
+    """Advance the ledger's sequence past its newest row.
 
-    They may be behind where the server was killed after a change whose copy was not anchored, by an
-    agent from before that was known: every later migration would fail on a number that is taken.
+    It may be behind if the server crashed after a change by an older agent that did not rewrite
+    sequences: then every later migration would fail on a duplicate number.
 
     Args:
         connection: In the database, as the application's role, in autocommit mode.
@@ -91,7 +90,7 @@ def mend_ledger(connection: Connection) -> None:
         logger.warning("the numbers of the ledger were behind its rows; they were set")
 
 
-#: Rows that were written to each table, and its file; with the tables of large objects.
+#: Write counters of each table, and its file; with the tables of large objects.
 _WRITE_COUNTERS_QUERY = """
 SELECT s.schemaname, s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del,
   pg_relation_filenode(s.relid)
@@ -100,32 +99,33 @@ WHERE (s.schemaname NOT LIKE 'pg\\_%%' AND s.schemaname NOT IN ('information_sch
   OR s.relid IN ('pg_largeobject'::regclass, 'pg_largeobject_metadata'::regclass)
 ORDER BY 1, 2
 """
-#: Sessions of a program that has ended; the server counts what they wrote when they are gone.
+#: Sessions of an ended program; the server adds their writes to the counters when they are gone.
 _REMAINING_BACKENDS_QUERY = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> ALL (%s)
   AND coalesce(backend_type, 'client backend') = 'client backend'
 """
 _BACKENDS_GONE_S, _POLL_S = 5.0, 0.01
-#: How sessions of programs call themselves that work on live databases.
+#: Application name of programs that work on live databases.
 ONLINE_PROGRAM_NAME = "ncen-updater-migrator"
 _ONLINE_BACKENDS_QUERY = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
 )
-#: As long as a migration by files waits for a lock where it says nothing else.
+#: Lock time-out of a migration file that declares none.
 _ONLINE_LOCK_TIMEOUT_MS = 5_000
-#: The first server that looks whether who asked is still there.
+#: The first server version that checks whether the client is still connected.
 _CLIENT_CHECK_MIN_VERSION = 140_000
 
 
 class CandidateMigrations:
-    """Plans and runs migrations of the set.
+    """Migrations of the databases of a site.
 
     Args:
         server: The server.
         sessions: Opens the databases.
         names: Logical to physical names.
         environment: Further variables of the application's own migrator.
+        user: Returns the user as which it runs.
     """
 
     def __init__(
@@ -151,16 +151,16 @@ class CandidateMigrations:
             return ledger.parse_ledger_rows(fetch_rows(connection, tables.select_rows))
 
     def read_state(self, name: str) -> DatabaseMarker | None:
-        """Return what lies in a live database of release, generation and change."""
+        """Return release, generation and change stored inside a live database."""
         return self._make_live_runner(name).read_state()
 
     def adopt_restored(self, change: ChangeRef, target: MigrationSet) -> None:
-        """Mark the live databases as those of a release, with a ledger where they have none."""
+        """Mark the live databases as those of a release, with a ledger if they have none."""
         self.baseline_ledger(change, target)
         self.mark_live(change)
 
     def mark_live(self, change: ChangeRef) -> None:
-        """Write into the live databases what they are."""
+        """Write release, generation and change into the live databases."""
         for name in self._names:
             self._make_live_runner(name).write_state(change)
 
@@ -190,10 +190,10 @@ class CandidateMigrations:
         origin: MigrationSet | None,
         progress: ProgressListener,
     ) -> bool:
-        """Migrate every candidate and mark it, each in a chain of its own.
+        """Migrate and mark every candidate, in parallel.
 
         Returns:
-            Whether rows may differ from those that were copied.
+            Whether rows may differ from the copied ones.
         """
         wrote: dict[str, bool] = {}
         with self._sessions.hold_sessions():
@@ -220,7 +220,7 @@ class CandidateMigrations:
         return any(wrote.values())
 
     def mark_candidates(self, change: ChangeRef) -> None:
-        """Mark every candidate; its statistics came with the copy."""
+        """Mark every candidate; its statistics were copied with it."""
 
         def chain(name: str) -> None:
             self._prepare_candidate(name, change)
@@ -231,10 +231,11 @@ class CandidateMigrations:
 
     @contextlib.contextmanager
     def _open_migration_sessions(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
-        """Make every database ready, and open the session of its migrations.
+        """Prepare every candidate, and open the session of its migrations.
 
-        All of them before the first migration: to enter a database opens it for a moment, and a
-        migration beside which a database was opened or closed is taken for the one who did it.
+        All sessions are opened before the first migration, because entering a database opens it for
+        a moment, and a migration during which a database is opened or closed would be blamed for
+        that.
         """
         entered: dict[str, Connection] = {}
 
@@ -250,7 +251,7 @@ class CandidateMigrations:
                 connection.close()
 
     def _run_for_all(self, act: Callable[[str], None]) -> None:
-        """Do it to every database at once; a failure or a signal ends what the others do."""
+        """Run a function for every database in parallel; one failure or a signal cancels all."""
         acts = {name: partial(act, name) for name in self._names}
         run_in_parallel(acts, cancel=self._sessions.active.terminate_all)
 
@@ -260,10 +261,10 @@ class CandidateMigrations:
             anchor(connection)
 
     def _read_write_counters(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
-        """Say what was written to each table so far; None where that cannot be known.
+        """Read the server's write counters of each table; None if they are not reliable.
 
-        The server counts rows for itself, so that nothing has to be read while users are out. A
-        table that was emptied or rewritten as a whole has another file.
+        The server counts rows itself, so no table has to be read in the downtime. A table that was
+        truncated or rewritten as a whole has another file.
         """
         found: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
@@ -306,7 +307,7 @@ class CandidateMigrations:
             with self._server.open_control_session() as connection:
                 execute(connection, "SELECT pg_terminate_backend(%s)", [process])
         except DatabaseError as error:
-            # In a thread of its own: a server that is gone has ended the session as well.
+            # Runs in its own thread; a lost server has ended the session as well.
             logger.warning("a migration outlived its time: %s", error.detail or error)
 
     def run_online_program(
@@ -317,7 +318,7 @@ class CandidateMigrations:
         change: ChangeRef | None,
         retained: int,
     ) -> None:
-        """Run a program on the live databases, which are open to all, or on candidates."""
+        """Run a program on the live databases, which are open, or on candidates."""
         if change is None:
             self._run_migrator(
                 program, slot, LiveDatabase, progress, retained, self._build_online_options()
@@ -330,10 +331,11 @@ class CandidateMigrations:
             self._run_migrator(program, slot, change.get_candidate, progress, retained)
 
     def _build_online_options(self) -> tuple[str, ...]:
-        """Build the session settings of an online program: its name and short lock waits.
+        """Return the session settings of an online program: its name and a short lock time-out.
 
-        Whatever waits for a lock lets everybody wait behind it, users too. Without the connection
-        check, the server finishes the statement of a program that was ended, perhaps hours later.
+        Every session that waits for a lock blocks those behind it, users' sessions included.
+        Without the connection check, the server would finish the statement of a killed program,
+        perhaps hours later.
         """
         with self._server.open_control_session() as connection:
             version = connection.info.server_version
@@ -349,7 +351,7 @@ class CandidateMigrations:
         )
 
     def terminate_online_program(self) -> bool:
-        """End what a program left in the server; whether nothing of it is there any more."""
+        """Terminate the remaining sessions of a program; return whether none is left."""
         live = [self._sessions.physical_name(LiveDatabase(name)) for name in self._names]
         with self._server.open_control_session() as connection:
             left = fetch_rows(connection, _ONLINE_BACKENDS_QUERY, [ONLINE_PROGRAM_NAME, live])
@@ -359,7 +361,10 @@ class CandidateMigrations:
 
     @property
     def _logs_in_as_owner(self) -> bool:
-        """Tell whether a program logs in as the application does; another user always."""
+        """Return whether a program logs in as the application's role.
+
+        A program with a user of its own always does.
+        """
         return self._user() is not None or bool(self._server.has_owner_login)
 
     def _run_migrator(
@@ -382,14 +387,15 @@ class CandidateMigrations:
         if user is None:
             environment = self._server.build_environment(environment)
         for name in self._names:
-            # Another user has neither role nor password of ours.
+            # Another user has neither the agent's role nor its password.
             database = self._sessions.physical_name(places(name))
             address = self._server.address_parts(
                 database, as_owner=self._logs_in_as_owner, options=options
             )
             environment |= database_variables(name, address)
             configured = self._environment.get("PGOPTIONS", "")
-            # For who takes the address in parts: without them its tables would be the agent's.
+            # For programs that use the parts of the address: otherwise the agent would own their
+            # tables.
             environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
         names = tuple(self._names)
         run_migrator(program, slot, environment, progress, names, user=user, lock_fd=retained)

@@ -39,7 +39,7 @@ from ncen_updater.common.messages import ATTRIBUTES_DIFFER, DATABASE_SET_INCOMPL
 logger = logging.getLogger(__name__)
 
 
-INVALID_CONNECTION_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
+INVALID_CONNECTION_LIMIT = -2  # the server's mark of an interrupted DROP DATABASE
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,13 @@ class DatabaseRow:
     """One row of pg_database.
 
     Attributes:
-        allow: Whether sessions are allowed at all.
-        limit: Connection limit, -1 for none.
-        comment: As stored, with our marker.
+        oid: Object id.
+        name: Name of the database.
+        owner: Role of the owner.
+        allow_connections: Whether sessions are allowed at all.
+        connection_limit: Connection limit, -1 for none.
+        is_template: Whether it is a template.
+        comment: The stored comment, with the agent's marker.
     """
 
     oid: int
@@ -62,15 +66,15 @@ class DatabaseRow:
 
     @property
     def is_valid(self) -> bool:
-        """False where a DROP was interrupted."""
+        """Return False if a DROP was interrupted."""
         return self.connection_limit != INVALID_CONNECTION_LIMIT
 
 
 def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
-    """Return the row of a database that has to be there.
+    """Return the row of a database that must exist.
 
     Raises:
-        DatabaseUnreachableError: It is not, or a DROP of it was interrupted: such a one can still
+        DatabaseUnreachableError: It is missing, or a DROP of it was interrupted: then it can still
             be renamed, but never opened.
     """
     row = found.get(name)
@@ -94,14 +98,13 @@ def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
     return {row[1]: DatabaseRow(*row) for row in found}
 
 
-# ---- what hangs on a database --------------------------------------------------------------------
+# ---- attributes of a database --------------------------------------------------------------------
 
-# What hangs on a database but outside it, so that a copy does not have it.
-#
-# A template copy loses the owner, the grants (PUBLIC gets CONNECT back: a hole), the settings of
-# ALTER DATABASE and ALTER ROLE IN DATABASE, and the template flag. They are read from the old one,
-# written to the new one, read again and compared, all in the transaction of the cut-over. The
-# connection limit and the comment are the cut-over's own business.
+# Attributes of a database that a copy does not have.
+# A template copy loses the owner, the grants (PUBLIC gets CONNECT back, a security hole), the
+# settings of ALTER DATABASE and ALTER ROLE IN DATABASE, and the template flag. They are read from
+# the old database, written to the new one, read again and compared, all in the transaction of the
+# cut-over, which sets the connection limit and the comment itself.
 
 
 @dataclass(frozen=True, order=True)
@@ -115,7 +118,7 @@ class DatabaseGrant:
 
 @dataclass(frozen=True, order=True)
 class DatabaseSetting:
-    """One setting of a database, or of a role in it where ``role`` is not empty."""
+    """One setting of a database; with ``role``, of this role in the database."""
 
     role: str
     name: str
@@ -124,7 +127,7 @@ class DatabaseSetting:
 
 @dataclass(frozen=True)
 class DatabaseAttributes:
-    """All of it; grants and settings in their order in the catalogue."""
+    """Attributes of a database; grants and settings in the order of the catalogue."""
 
     owner: str
     template: bool
@@ -133,8 +136,8 @@ class DatabaseAttributes:
 
 
 def read_attributes(connection: Connection, database: str) -> DatabaseAttributes:
-    """Read the attributes of one database; default privileges are spelt out."""
-    # One question, since the cut-over asks it several times with everybody waiting.
+    """Read the attributes of one database, with default privileges written out."""
+    # One query, since the cut-over runs it several times in the downtime.
     owner, template, grants, settings = fetch_rows(
         connection,
         "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
@@ -160,7 +163,7 @@ def read_attributes(connection: Connection, database: str) -> DatabaseAttributes
 def build_statements(
     target: str, expected: DatabaseAttributes, current: DatabaseAttributes
 ) -> list[str]:
-    """Return what makes ``current`` of a database ``expected``."""
+    """Return the statements that change the attributes from ``current`` to ``expected``."""
     name = quote_identifier(target)
     result: list[str] = []
     if current.owner != expected.owner:
@@ -191,10 +194,10 @@ def build_statements(
 
 
 def apply_attributes(connection: Connection, expected: DatabaseAttributes, target: str) -> None:
-    """Give a database the attributes and look whether it has them.
+    """Set the attributes of a database and verify them.
 
     Raises:
-        ATTRIBUTES_DIFFER: If it does not; the transaction must not be committed.
+        ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
     """
     present = read_attributes(connection, target)
     if _meaning(present) != _meaning(expected):
@@ -207,7 +210,7 @@ def apply_attributes(connection: Connection, expected: DatabaseAttributes, targe
 
 
 def _meaning(attributes: DatabaseAttributes) -> tuple[object, ...]:
-    """Return all but the order, which is not kept where several grantors took turns."""
+    """Return the attributes without their order, which may change if there are several grantors."""
     return attributes.owner, attributes.template, {*attributes.grants}, {*attributes.settings}
 
 
@@ -227,20 +230,19 @@ def _quote_setting(name: str) -> str:
 
 # ---- the data directory --------------------------------------------------------------------------
 
-# The server's data directory, where the agent can see it: space, growth, and orphans.
-#
-# A server killed in CREATE DATABASE leaves a directory without a row in pg_database. It can be told
-# from a living database only by its number, so the number is chosen and journaled beforehand, and
-# nothing but a journaled number is ever removed.
+# The server's data directory, if the agent can see it: space, growth, and orphans.
+# A server killed in CREATE DATABASE leaves a directory without a row in pg_database. Only its
+# object id tells it from a live database. So the id is chosen and journaled beforehand, and only
+# directories with a journaled id are ever removed.
 
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """A data directory that is on this machine and readable.
+    """Data directory on this machine that the agent can read.
 
     Attributes:
-        database_directories: Directories that hold one directory a database: ``base`` and those of
-            tablespaces.
+        database_directories: Directories that hold one directory for each database: ``base`` and
+            those of tablespaces.
         wal_directory: Directory of the write-ahead log.
     """
 
@@ -252,7 +254,7 @@ class DataDirectory:
         return tuple(p / str(oid) for p in self.database_directories if (p / str(oid)).is_dir())
 
     def list_oids(self) -> set[int]:
-        """Return every number that a directory has, with or without a database."""
+        """Return the object id of every directory, with or without a database."""
         return {
             int(d.name)
             for place in self.database_directories
@@ -273,9 +275,9 @@ class DataDirectory:
         return total
 
     def remove_orphan(self, oid: int) -> bool:
-        """Remove the directories of a number that no database has; whether there were any.
+        """Remove the directories of an object id without a database; return whether there were any.
 
-        The caller has made sure that pg_database has no such row and that nobody makes one.
+        The caller has verified that pg_database has no such row and that no session creates one.
         """
         found = self.list_directories(oid)
         for directory in found:
@@ -286,11 +288,11 @@ class DataDirectory:
 
 
 def find_data_directory(server: Server, connection: Connection) -> DataDirectory | None:
-    """Return the server's data directory, None where it cannot be seen.
+    """Return the server's data directory, None if it is not visible.
 
-    It is another machine's over TCP, it is named only to superusers and members of
-    pg_read_all_settings, and it belongs to the server's own account. That it is this server's is
-    checked by the time of the server's start, not by its path.
+    A server connected by TCP may be another machine. The setting is visible only to superusers and
+    members of pg_read_all_settings, and the directory belongs to the server's own account. The
+    start time of the server, not the path, verifies that it is this server's directory.
     """
     if not server.settings.host.startswith("/"):
         return None
@@ -318,13 +320,12 @@ def find_data_directory(server: Server, connection: Connection) -> DataDirectory
     return DataDirectory(tuple(places), data / "pg_wal")
 
 
-# ---- the disks -----------------------------------------------------------------------------------
+# ---- file systems of the server ------------------------------------------------------------------
 
-# The disks of the server, as far as they can be seen: where copies go and how much is free there.
-#
-# To know what is free at a place it is enough to reach it; the server's own directory need not be
-# open to the agent. What must be known is that the place is the server's: over a socket of this
-# machine the kernel says who listens, and the directory has to belong to that account.
+# File systems of the server, as far as visible: where copies are written, and their free space.
+# The agent needs only to reach a directory to measure its free space; it need not read it. It must
+# know that the directory is the server's: over a local socket the kernel reports the listening
+# process, and the directory must belong to that account.
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -335,8 +336,8 @@ class ServerDisk:
 
     Attributes:
         place: A directory of the server on it.
-        free: Bytes that may still be written.
-        names: Logical names of the databases whose copies go there.
+        free: Writable bytes.
+        names: Logical names of the databases whose copies are written there.
         log: Whether the write-ahead log is there.
     """
 
@@ -349,12 +350,12 @@ class ServerDisk:
 def read_disks(
     server: Server, connection: Connection, oids: Mapping[str, int]
 ) -> tuple[ServerDisk, ...]:
-    """Return the disks that can be seen; none where the server is another machine's.
+    """Return the visible file systems; none if the server is on another machine.
 
     Args:
         server: The server.
         connection: A session.
-        oids: Object id of each database that will be copied, by logical name. A copy goes to the
+        oids: Object id of each database to copy, by logical name. A copy is written to the
             tablespace of its source.
     """
     if not server.settings.host.startswith("/"):
@@ -383,7 +384,7 @@ def read_disks(
 def find_database_directories(
     server: Server, connection: Connection, oids: Mapping[str, int]
 ) -> dict[str, Path]:
-    """Return where databases are, as far as it can be seen; by logical name.
+    """Return the directories of databases, as far as visible; by logical name.
 
     Args:
         server: The server.
@@ -402,7 +403,7 @@ def find_database_directories(
 
 
 def _find_data_and_wal(server: Server, connection: Connection) -> tuple[Path | None, Path | None]:
-    """Return where the server says that its data are, and its log."""
+    """Return the directories of data and write-ahead log that the server reports."""
     directory = find_data_directory(server, connection)
     if directory is not None:
         return directory.database_directories[0], directory.wal_directory
@@ -410,7 +411,7 @@ def _find_data_and_wal(server: Server, connection: Connection) -> tuple[Path | N
         data = Path(fetch_rows(connection, "SELECT current_setting('data_directory')")[0][0])
     except psycopg.errors.InsufficientPrivilege:
         return None, None
-    return data, data  # where the log is a link to elsewhere, only the server's account can tell
+    return data, data  # only the server's account could see where a linked log is
 
 
 def _iter_directories(
@@ -429,7 +430,7 @@ def _iter_directories(
 
 
 def _find_device(place: Path, listener: int | None) -> int | None:
-    """Return the file system of a directory of the listener's account, None for any other."""
+    """Return the device of a directory of the listener's account, None for any other."""
     try:
         found = place.stat()
     except OSError:
@@ -448,9 +449,9 @@ def _find_server_uid(connection: Connection) -> int | None:
     return int(_CREDENTIALS.unpack(value)[1])
 
 
-# ---- names and marks -----------------------------------------------------------------------------
+# ---- names and markers ---------------------------------------------------------------------------
 
-MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server truncates a longer name with only a notice
 
 _CHANGE = "[a-z2-7]{8}"
 _NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
@@ -463,22 +464,22 @@ _COPY = re.compile(r"\n?\[ncen-updater copy change=(?P<change>\S+)\]$")
 
 
 def candidate_name(physical: str, change_id: str) -> str:
-    """Name of the candidate."""
+    """Return the name of the candidate."""
     return f"{physical}__next_{change_id}"
 
 
 def previous_name(physical: str, change_id: str) -> str:
-    """Name of the previous database."""
+    """Return the name of the previous database."""
     return f"{physical}__prev_{change_id}"
 
 
 def quarantine_name(physical: str, change_id: str) -> str:
-    """Name of what was live and is set aside: nothing drops it but a person's word."""
+    """Return the name of a database in quarantine; only an operator's command drops it."""
     return f"{physical}__kept_{change_id}"
 
 
 def parse_quarantine_name(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return (change id, logical name) of a database that was set aside, None for any other."""
+    """Return (change id, logical name) of a database in quarantine, None for any other."""
     match = _KEPT.match(datname)
     logical = {physical: name for name, physical in names.items()}
     if match is None or match["physical"] not in logical:
@@ -487,7 +488,7 @@ def parse_quarantine_name(datname: str, names: Mapping[str, str]) -> tuple[str, 
 
 
 def physical_name(place: DatabaseRef, physical: str) -> str:
-    """Name of a database in the server."""
+    """Return the name of a database in the server."""
     if isinstance(place, PreviousDatabase):
         return previous_name(physical, place.change.id)
     if isinstance(place, CandidateDatabase):
@@ -521,14 +522,14 @@ def parse_marker(comment: str | None) -> DatabaseMarker | None:
 
 
 def _strip_markers(comment: str) -> str:
-    """Return what is before all markers."""
+    """Return the part of a comment before all markers."""
     while match := _MARKER.search(comment):
         comment = comment[: match.start()]
     return comment
 
 
 def add_marker(comment: str | None, change: ChangeRef) -> str:
-    """Return the operator's own comment with the change's marker after it."""
+    """Return the operator's own comment, followed by the change's marker."""
     own = _strip_markers(_COPY.sub("", comment or ""))
     marker = (
         f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
@@ -537,9 +538,9 @@ def add_marker(comment: str | None, change: ChangeRef) -> str:
 
 
 def append_marker(comment: str | None, change: ChangeRef) -> str:
-    """Return a live database's comment with the change's marker behind the one it has.
+    """Return a live database's comment with the change's marker appended to its present one.
 
-    The last one counts. The one before it says what a rollback restores.
+    The last marker counts. A revert or rollback restores the one before it.
     """
     marker = add_marker(None, change)
     return f"{comment}\n{marker}" if comment else marker
@@ -551,7 +552,7 @@ def remove_last_marker(comment: str | None) -> str | None:
 
 
 def keep_last_marker(comment: str | None) -> str | None:
-    """Return a comment with its last marker alone."""
+    """Return a comment with only the last of its markers."""
     match = _MARKER.search(comment or "")
     if comment is None or match is None:
         return comment
@@ -560,7 +561,7 @@ def keep_last_marker(comment: str | None) -> str | None:
 
 
 def mark_committed(comment: str | None) -> str | None:
-    """Return the comment with a marker that says committed; as it was where there is no marker."""
+    """Return the comment with its marker set to committed; unchanged if it has none."""
     match = _MARKER.search(comment or "")
     if comment is None or match is None or match["committed"]:
         return comment
@@ -568,24 +569,24 @@ def mark_committed(comment: str | None) -> str | None:
 
 
 def is_committed(comment: str | None, change_id: str) -> bool:
-    """Tell whether the comment says that this change was committed."""
+    """Tell whether the comment marks this change as committed."""
     match = _MARKER.search(comment or "")
     return match is not None and match["change"] == change_id and bool(match["committed"])
 
 
 def mark_copied(comment: str | None, change_id: str) -> str:
-    """Return a comment that says that the database is a whole copy; the rest as it was."""
+    """Return a comment with the mark of a complete copy appended."""
     own = remove_copy_mark(comment) or ""
     mark = f"[ncen-updater copy change={change_id}]"
     return f"{own}\n{mark}" if own else mark
 
 
 def is_copy_of(comment: str | None, change_id: str) -> bool:
-    """Tell whether the comment says that the database is a whole copy made by this change."""
+    """Tell whether the comment marks the database as a complete copy of this change."""
     match = _COPY.search(comment or "")
     return match is not None and match["change"] == change_id
 
 
 def remove_copy_mark(comment: str | None) -> str | None:
-    """Return the comment without the mark of a copy; None where nothing is left."""
+    """Return the comment without the mark of a copy; None if nothing is left."""
     return _COPY.sub("", comment or "") or None

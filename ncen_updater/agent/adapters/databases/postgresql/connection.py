@@ -1,4 +1,4 @@
-"""Sessions: every one with time-outs, a name, and errors in our own words."""
+"""Sessions of the agent, each with time-outs, a name, and translated errors."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from ncen_updater.common.messages import (
 logger = logging.getLogger(__name__)
 
 
-# ---- names and texts in SQL ----------------------------------------------------------------------
+# ---- quoting in SQL ------------------------------------------------------------------------------
 
-# Settings that the server stores as a list of quoted identifiers (its flag GUC_LIST_QUOTE; the
-# same list as in pg_dump). To quote such a value once more would make one element of it.
+# Settings that the server stores as a list of quoted identifiers (its flag GUC_LIST_QUOTE; the same
+# list as in pg_dump). Quoting such a value again would make it a single element.
 LIST_SETTINGS = frozenset(
     {
         "local_preload_libraries",
@@ -57,13 +57,13 @@ def quote_identifier(name: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    """Return a text as an SQL literal, right whatever ``standard_conforming_strings`` says."""
+    """Return a text as an SQL literal that is independent of ``standard_conforming_strings``."""
     quoted = "'" + text.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in text else quoted
 
 
 def split_identifier_list(value: str) -> list[str]:
-    """Split a stored list of identifiers: ``"$user", public`` to its two names."""
+    """Split a stored list of identifiers, such as ``"$user", public``, into its names."""
     items: list[str] = []
     current = ""
     quoted = False
@@ -93,11 +93,11 @@ def format_setting_value(name: str, value: str) -> str:
 
 
 class Session(psycopg.Connection[tuple[Any, ...]]):
-    """A session of ours.
+    """Session of the agent.
 
     Attributes:
-        found_tables: Tables of the agent's own that were seen in it: they never go away.
-        limit_s: The longest statement, as it was last set for the session.
+        found_tables: Tables of the agent known to exist in its database; they are never dropped.
+        limit_s: The statement time-out last set for the session, in seconds.
     """
 
     found_tables: frozenset[str] = frozenset()
@@ -107,36 +107,35 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACK_DATABASES = ("postgres", "template1")
-#: Stands for the directory of a socket where a URL has a host; nobody ever has it (RFC 6761).
+#: Stands in for the host of a URL if the server listens on a socket; never resolves (RFC 6761).
 NO_HOST = "socket.invalid"
-#: How the name of each of our sessions begins (application_name).
+#: Prefix of the ``application_name`` of each of the agent's sessions.
 APPLICATION_NAME = "ncen-updater"
 
-# Names mean the server's own objects, whatever the owner of a database set for it: what somebody
-# else made under such a name would run as the agent's role.
+# Names refer to the server's own objects, whatever search path the owner of a database has set: a
+# function that somebody created under such a name would run as the agent's role.
 _SEARCH_PATH_OPTION = " -c search_path=pg_catalog,pg_temp"
-# What the application set for its role is not meant for hours of migrating.
+# Settings that the application made for its role are not meant for long migrations.
 _OWNER_OPTIONS = " -c default_transaction_read_only=off -c idle_session_timeout=0"
-# Begins the states of a session that was ended from outside; one that broke has none.
+# SQLSTATE prefix of a session that was ended from outside; a broken connection has no SQLSTATE.
 _ENDED = "57P"
-# Said once the server knows who it is: no right to the database, closed, not there,
+# Refusals after authentication: no privilege, database closed, database missing.
 _ADMITTED = frozenset({"42501", "55000", "3D000"})
-# and said to anybody: no room for more sessions, not ready; or it has passed, since the second
-# login worked.
+# Refusals before it: too many connections, starting up; 00000 if the second login succeeded.
 _BUSY = frozenset({"00000", "53300", "57P03"})
 
 
 @dataclass(frozen=True)
 class ServerTimeouts:
-    """Seconds that our own work may take.
+    """Time limits of the agent's own work, in seconds.
 
     Attributes:
-        connect_s: Until a session stands.
+        connect_s: Opening a session.
         lock_s: Waiting for one lock.
-        statement_s: One ordinary statement.
-        long_s: One statement that copies, drops, reads or analyses whole databases.
-        terminate_s: Until ended sessions are gone.
-        recovery_s: How long a server that went away in an act is waited for.
+        statement_s: An ordinary statement.
+        long_s: A statement that copies, drops, reads or analyses whole databases.
+        terminate_s: Waiting until terminated sessions are gone.
+        recovery_s: Waiting for a server that was lost in the middle of an operation.
     """
 
     connect_s: int = 10
@@ -148,12 +147,12 @@ class ServerTimeouts:
 
 
 def execute(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> None:
-    """Run a statement whose rows are of no interest."""
+    """Run a statement and ignore its rows."""
     connection.execute(sql.encode(), parameters)
 
 
 def execute_all(connection: Connection, statements: Iterable[str]) -> None:
-    """Run statements in one message: as good as one after the other in a transaction."""
+    """Run statements in one message, which the server treats as one transaction."""
     text = "; ".join(statements)
     if text:
         execute(connection, text)
@@ -167,7 +166,7 @@ def fetch_rows(
 
 
 def set_statement_timeout(connection: Connection, limit_s: float) -> None:
-    """Set the longest statement of a session, unless it is set already; outside a transaction."""
+    """Set the statement time-out of a session, unless it is already set; outside a transaction."""
     if getattr(connection, "limit_s", None) != limit_s:
         execute(connection, f"SET statement_timeout = {int(limit_s * 1000)}")
         if isinstance(connection, Session):
@@ -175,9 +174,9 @@ def set_statement_timeout(connection: Connection, limit_s: float) -> None:
 
 
 def is_usable(connection: Connection) -> bool:
-    """Tell whether a session waits for a question, and nothing came from the server meanwhile.
+    """Tell whether a session is idle and the server has sent nothing meanwhile.
 
-    A server that ends a session says so, or closes its socket: both can be read.
+    A server that ends a session sends a message or closes its socket: both make it readable.
     """
     if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
         return False
@@ -188,7 +187,7 @@ def is_usable(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def translate_errors(database: str) -> Iterator[None]:
-    """Turn an error of the driver into one of ours.
+    """Translate an error of the driver.
 
     Raises:
         DatabaseUnreachableError: The session was lost, or ended from outside.
@@ -204,9 +203,9 @@ def translate_errors(database: str) -> Iterator[None]:
 
 
 def forbid_views(connection: Connection) -> None:
-    """Let a session read tables alone: in a table's place somebody may put a view that runs code.
+    """Restrict a session to tables: somebody may have replaced a table by a view that runs code.
 
-    That is a setting of 17, and of later minor versions of those before it.
+    The setting exists in PostgreSQL 17 and in later minor versions of 14 to 16.
     """
     major, minor = divmod(connection.info.server_version, 10_000)
     if minor >= {14: 13, 15: 8, 16: 4}.get(major, 0):
@@ -214,12 +213,12 @@ def forbid_views(connection: Connection) -> None:
 
 
 def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
-    """Return what a server that runs refuses a session for; None for the general sentence; pure.
+    """Return the error for a refused session; None for the general one; pure.
 
     Args:
-        code: The SQLSTATE; None where no server answered.
-        words: They only refine the message: of a role that is not there in English, and libpq's
-            own, which nobody translates here.
+        code: The SQLSTATE; None if no server answered.
+        words: The message. It only refines the error: the server's English text for an unknown
+            role, and libpq's own, which is not translated here.
     """
     if code == PASSWORD:
         return PASSWORD_MISSING if "no password supplied" in words else PASSWORD_REFUSED
@@ -230,15 +229,16 @@ def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
 
 
 def has_tables(connection: Connection, *names: str) -> bool:
-    """Tell whether a session is in the control database, and some of its tables are there.
+    """Tell whether a session is in the control database, and the given tables exist there.
 
-    What was seen is not asked again in the same session.
+    Tables that were found are not queried again in the same session.
 
     Args:
         connection: A session of :meth:`Server.open_control_session`.
         names: Tables of the schema ``public``.
     """
-    if connection.info.dbname in FALLBACK_DATABASES:  # not ours: what is in it may be anybody's
+    # not the control database: its tables may belong to anyone
+    if connection.info.dbname in FALLBACK_DATABASES:
         return False
     known: frozenset[str] = getattr(connection, "found_tables", frozenset())
     if not known.issuperset(names):
@@ -250,11 +250,11 @@ def has_tables(connection: Connection, *names: str) -> bool:
 
 
 def is_login_recorded(connection: Connection, role: str) -> bool:
-    """Tell whether a role of the application is written down as one that the agent logs in as.
+    """Tell whether the control database records that the agent can log in as a role.
 
     Args:
         connection: A session of :meth:`Server.open_control_session`.
-        role: The role.
+        role: The application's role.
     """
     if not has_tables(connection, "logins"):
         return False
@@ -262,7 +262,7 @@ def is_login_recorded(connection: Connection, role: str) -> bool:
 
 
 def record_login(connection: Connection, server: Server) -> None:
-    """Write down that the agent logs in as the application's role, where it does.
+    """Record that the agent can log in as the application's role, if it can.
 
     Args:
         connection: In a transaction of the control database.
@@ -274,10 +274,10 @@ def record_login(connection: Connection, server: Server) -> None:
 
 
 class Server:
-    """Opens sessions on one server.
+    """One server, on which the agent opens sessions.
 
     Args:
-        settings: Where it is and who we are.
+        settings: Address of the server, and the roles.
         timeouts: Time-outs.
     """
 
@@ -300,14 +300,13 @@ class Server:
 
         Args:
             database: Physical name.
-            purpose: Follows ``ncen-updater`` in the application's name.
-            statement_s: Longest statement; the ordinary limit by default.
-            as_owner: As the application's role, by a login of its own: nothing in such a session
-                gets back to the agent's role. At a site that was never set up for that, by taking
-                it on.
+            purpose: Appended to ``ncen-updater`` in the application name.
+            statement_s: Statement time-out in seconds; the ordinary limit by default.
+            as_owner: Log in as the application's role; such a session cannot switch to the agent's
+                role. At a site without that login, switch to the role with SET ROLE instead.
 
         Raises:
-            DatabaseUnreachableError: If there is no session.
+            DatabaseUnreachableError: If no session can be opened.
         """
         statement = self.timeouts.statement_s if statement_s is None else statement_s
         options = (
@@ -350,23 +349,24 @@ class Server:
     def _explain_login_failure(
         self, error: DatabaseUnreachableError
     ) -> DatabaseUnreachableError | None:
-        """Return the error that a failed login as owner means; None where it was never set up.
+        """Return the error of a failed login as owner; None if that login was never set up.
 
-        Once it was set up, breaking the login does not bring back sessions without it: the control
-        database records it for processes that never logged in themselves.
+        If it was set up and is broken now, the agent does not fall back to SET ROLE: the control
+        database records the login for processes that have not used it yet.
 
         Raises:
-            DatabaseUnreachableError: If the agent gets no session of its own either.
+            DatabaseUnreachableError: If the agent's own login fails, too.
         """
         code = error.values.get("sqlstate")
         if code in _ADMITTED | _BUSY:
             return error
         owner = self.settings.owner
-        with self.open_control_session() as connection:  # a server that is gone refused nobody
+        # an unreachable server has not refused the login
+        with self.open_control_session() as connection:
             if not (self._owner_logs_in or is_login_recorded(connection, owner)):
                 return None
         if error.message not in (DATABASE_LOGIN_REFUSED, DatabaseUnreachableError.message):
-            return error  # it says why
+            return error  # the error already states the reason
         database = error.values.get("database")
         return DatabaseUnreachableError(
             ROLE_LOGIN_REFUSED, database=database, user=owner, detail=error.detail, sqlstate=code
@@ -374,17 +374,17 @@ class Server:
 
     @property
     def has_owner_login(self) -> bool | None:
-        """Tell whether the application's role has its own login; None if not tried."""
+        """Return whether the agent can log in as the application's role; None if not tried yet."""
         return self._owner_logs_in
 
     def check_owner_login(self, database: str) -> bool:
-        """Find out whether the agent can log in as the application's role.
+        """Test whether the agent can log in as the application's role.
 
         Args:
-            database: Physical name of a live one; whether it is open does not matter.
+            database: Physical name of a live database, open or closed.
 
         Raises:
-            DatabaseUnreachableError: If it could once and cannot now, or nobody can.
+            DatabaseUnreachableError: If the login worked once and fails now, or no login works.
         """
         if self._owner_logs_in is None:
             try:
@@ -403,7 +403,7 @@ class Server:
             dbname=database,
             connect_timeout=self.timeouts.connect_s,
             application_name=name,
-            client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
+            client_encoding="UTF8",  # SQL_ASCII as client encoding would return bytes
             options=options,
             **self._password_options(),
         )
@@ -420,7 +420,7 @@ class Server:
         return connection
 
     def is_accepting_connections(self) -> bool:
-        """Tell whether the server takes sessions: not while it is down, starts or recovers."""
+        """Tell whether the server accepts connections; it may be down, starting or recovering."""
         settings = self.settings
         where = psycopg.conninfo.make_conninfo(
             host=settings.host,
@@ -438,10 +438,10 @@ class Server:
         purpose: str = "",
         statement_s: float | None = None,
     ) -> Iterator[Connection]:
-        """Open a session of the agent's for a block; errors of the driver in it become ours.
+        """Open a session of the agent's role for a block; the driver's errors are translated.
 
-        In a database of the application's it reads the server's catalogue alone: what stands on
-        objects of the application runs in a session of :class:`DatabaseSessions`.
+        In a database of the application it may only read the server's catalogue. Statements on
+        objects of the application run in a session of :class:`DatabaseSessions`.
         """
         connection = self.open_session(database, purpose=purpose, statement_s=statement_s)
         try:
@@ -454,14 +454,14 @@ class Server:
     def open_control_session(
         self, *, statement_s: float | None = None, control: bool = True
     ) -> Iterator[Connection]:
-        """Open a session outside the set, for reading: in the control database, else elsewhere.
+        """Open a session for reading, in the control database or else in another one of the server.
 
         Args:
             statement_s: As for :meth:`open_session`.
-            control: False to leave the control database out.
+            control: False to exclude the control database.
 
         Raises:
-            DatabaseUnreachableError: If there is none to be had.
+            DatabaseUnreachableError: If no session can be opened.
         """
         reusable = control and statement_s is None
         connection = self._take_idle() if reusable else None
@@ -471,10 +471,10 @@ class Server:
 
     @contextlib.contextmanager
     def open_act_session(self) -> Iterator[Connection]:
-        """Open a session in the control database, for an act; the driver's errors stay.
+        """Open a session in the control database for writing; driver errors are not translated.
 
         Raises:
-            DatabaseUnreachableError: If there is none to be had.
+            DatabaseUnreachableError: If no session can be opened.
         """
         connection = self._take_idle() or self.open_session(
             self.settings.control_database, purpose="control"
@@ -484,10 +484,10 @@ class Server:
 
     @contextlib.contextmanager
     def reuse_control_sessions(self) -> Iterator[None]:
-        """Keep sessions in the control database for the next question or act, for a block.
+        """Keep sessions in the control database open for reuse, for a block; may be nested.
 
-        Nothing may be left set in them. One that the server or somebody ended meanwhile is replaced
-        by a new one. May be nested.
+        No setting may be left changed in them. A session that the server or somebody ended is
+        replaced.
         """
         with self._lock:
             nested = self._idle is not None
@@ -546,14 +546,15 @@ class Server:
     def address_parts(
         self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
     ) -> dict[str, str]:
-        """Return the address of a database, whole and in parts; without a password.
+        """Return the URL of a database and its parts, without a password.
 
-        Host and port stand where every reader of URLs looks. One that cannot open the directory of
-        a socket finds a name there that does not exist, and never a server of its own choice.
+        Host and port are where every URL parser expects them. A program that cannot use the
+        directory of a socket finds an invalid host name there, so it never connects to another
+        server.
 
         Args:
             database: Physical name.
-            as_owner: Log in as the owner, and not as the agent that takes on its role.
+            as_owner: Log in as the owner; otherwise as the agent, which switches to its role.
             options: Settings of each session, such as ``lock_timeout=3s``.
         """
         settings = self.settings
@@ -575,10 +576,10 @@ class Server:
         }
 
     def build_child_environment(self, user: str) -> dict[str, str]:
-        """Return the environment of a program of the server's, which logs in as a role."""
-        # By it the programs are known for ours, as the agent's own sessions are.
+        """Return the environment of a server program, such as pg_dump, that logs in as a role."""
+        # The application name marks its sessions as the agent's.
         environment = {**self.build_environment(), "PGAPPNAME": f"{APPLICATION_NAME} dump"}
-        environment.pop("PGCLIENTENCODING", None)  # a dump is made in that of its database
+        environment.pop("PGCLIENTENCODING", None)  # a dump uses the encoding of its database
         if user == self.settings.owner:
             environment["PGOPTIONS"] = _OWNER_OPTIONS.strip()
         return environment
@@ -587,7 +588,8 @@ class Server:
         """Return the environment of a child process that connects: a password file, no password."""
         environment = dict(os.environ if base is None else base)
         environment.pop("PGPASSWORD", None)
-        environment.pop("LANGUAGE", None)  # that of the person who asked, for our own words
+        # the language of a user, which concerns only the agent's own messages
+        environment.pop("LANGUAGE", None)
         if self.settings.password_file is not None:
             environment["PGPASSFILE"] = str(self.settings.password_file)
         return environment
@@ -598,15 +600,15 @@ class Server:
         return {"passfile": str(self.settings.password_file)}
 
 
-#: Of class 28: the password is wrong, or wanted and not there; and everything else.
+#: SQLSTATEs of class 28: wrong or missing password; any other refusal.
 PASSWORD, NOT_ADMITTED = "28P01", "28000"
 
 
-#: A session stands, or needs no more than its password.
+#: The session was accepted, or needs only its password.
 ADMITS = frozenset({"00000", PASSWORD})
 
 
-# With it libpq writes the SQLSTATE before the words of the server, whatever language these are in.
+# With this verbosity libpq writes the SQLSTATE before the server's message, in any language.
 _VERBOSE = 2
 
 
@@ -617,16 +619,16 @@ _ANSWER = re.compile(r":  ([0-9A-Z]{5}): (.*)")
 
 
 def ask_sqlstate(conninfo: str, limit_s: float) -> tuple[str | None, str]:
-    """Log in once more, only to learn what the server answers.
+    """Log in once more, only to learn the server's answer.
 
     Args:
-        conninfo: How; not needed where a session exists.
-        limit_s: How long the answer may take.
+        conninfo: Connection string.
+        limit_s: Limit of the wait for the answer, in seconds.
 
     Returns:
-        The SQLSTATE, None where no server answered; and the words.
+        The SQLSTATE, None if no server answered; and the message.
     """
-    module: Any = sys.modules[PGconn.__module__]  # of psycopg: over ctypes, or compiled
+    module: Any = sys.modules[PGconn.__module__]  # psycopg's implementation: ctypes or compiled
     libpq = module.impl.pq if hasattr(module, "impl") else ctypes.CDLL(module.__file__)
     end = time.monotonic() + limit_s
     connection: Any = PGconn.connect_start(conninfo.encode())  # its pointer has no type

@@ -1,7 +1,7 @@
-"""The control database: records of operations on the set, in the transactions that did them.
+"""Control database: records of operations on the databases, in the same transactions.
 
-A session cannot rename the database that it is connected to, so the cut-over needs a database
-outside the set; its rows and the renames commit together. The first operation creates it, a query
+A session cannot rename the database to which it is connected, so the cut-over needs another
+database; its rows and the renames are committed together. The first operation creates it; a query
 never does.
 """
 
@@ -38,52 +38,52 @@ from ncen_updater.common.error_sanitizer import sanitize_error
 logger = logging.getLogger(__name__)
 
 
-#: Columns by table. All are made at once, so that no act has to make one.
+#: Columns by table. All are created at once, so that no operation has to create one.
 _TABLES = {
     "cut_overs": "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, change text NOT NULL,"
     " direction text NOT NULL, generation bigint NOT NULL, release text NOT NULL,"
     " fences jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now()",
-    # What to restore when a database is opened again.
+    # Settings to restore when a database is opened again.
     "fences": "database text PRIMARY KEY, change text NOT NULL, allow_connections boolean NOT NULL,"
     " connection_limit integer NOT NULL, at timestamptz NOT NULL DEFAULT now()",
-    # By the number of its cut-over's transaction, rows that are younger than a change are known.
+    # Transaction id of each cut-over, to find rows written after it.
     "moments": "change text PRIMARY KEY, transaction xid8 NOT NULL",
-    # Roles of the application as which the agent logs in.
+    # Roles of the application as which the agent can log in.
     "logins": "role text PRIMARY KEY",
-    # Of closed databases, what their entries in the catalogue are expected to be.
+    # Expected versions of closed databases in the catalogue.
     "versions": "database text PRIMARY KEY, change text NOT NULL, version text NOT NULL",
-    # Our own sessions in closed databases, and what was granted on live ones: see sessions.py.
+    # Maintenance sessions in closed databases, and revoked connect grants: see sessions.py.
     "visits": "process integer, started timestamptz, database text NOT NULL,"
     " PRIMARY KEY (process, started)",
     "revoked": "database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL",
-    # Counts of rows in databases that were set aside.
+    # Counts of rows in quarantined databases.
     "set_aside": "change text PRIMARY KEY, counts jsonb NOT NULL,"
     " at timestamptz NOT NULL DEFAULT now()",
 }
 
-# A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
+# A rename waits 5 s for sessions before it fails, and then the dead agent's session ends.
 SETTLE_TIMEOUT_MS = 60_000
 
 
-MAX_OID_ATTEMPTS = 5  # tried for the control database before the server chooses one
-# Above what servers hand out in years, so that a retry does not meet a number in use.
+MAX_OID_ATTEMPTS = 5  # attempts for the control database before the server chooses an id
+# Above the ids that servers assign for years, so that a retry finds its id unused.
 FIRST_OID = 3_000_000_000
 LAST_OID = 4_200_000_000
-# One agent at a time makes the control database: "ncen-upd" as a number.
+# Advisory lock for creating the control database: "ncen-upd" as a number.
 CREATION_LOCK_ID = 0x6E63656E2D757064
 
 
 class CutOverEvent(StrEnum):
-    """What a row of the control database says."""
+    """Event of a row in the control database."""
 
     CUT_OVER = "over"
     REVERTED = "back"
-    COMMITTED = "committed"  # users may be in; nothing is cut back any more
+    COMMITTED = "committed"  # users may work; nothing is reverted any more
 
 
 @dataclass(frozen=True)
 class FenceState:
-    """What to restore when a database is opened again, and the change that closed it."""
+    """Settings to restore when a database is opened again, and the change that closed it."""
 
     allow_connections: bool
     connection_limit: int
@@ -92,14 +92,14 @@ class FenceState:
 
 @dataclass(frozen=True)
 class CutOverRecord:
-    """The last row of a change."""
+    """Last row of a change."""
 
     event: CutOverEvent
     fences: Mapping[str, FenceState]
 
 
 class ControlDatabase:
-    """Opens the control database for acts.
+    """Control database of a server.
 
     Args:
         server: The server.
@@ -110,11 +110,11 @@ class ControlDatabase:
         self._name = server.settings.control_database
 
     def create_if_missing(self) -> None:
-        """Make the database and its tables where they are missing."""
+        """Create the database and its tables if they are missing."""
         with self._server.open_control_session() as connection:
             if connection.info.dbname == self._name and has_tables(connection, *_TABLES):
                 return
-        # Asked again: another agent may have made it meanwhile, and what it made is no orphan.
+        # Check again under the lock: another agent may have created it meanwhile.
         with self._hold_creation_lock() as connection:
             if not _exists(connection, self._name):
                 self._create(connection)
@@ -124,9 +124,9 @@ class ControlDatabase:
 
     @contextlib.contextmanager
     def _hold_creation_lock(self) -> Iterator[Connection]:
-        """Hold what only one agent on this server may hold; it ends with the session.
+        """Hold the advisory lock of the creation; it ends with the session.
 
-        The lock is kept by a server that still works for an agent that was killed.
+        A server that is still working for a killed agent keeps the lock.
         """
         with self._server.open_control_session(control=False) as connection:
             execute(connection, f"SET lock_timeout = {SETTLE_TIMEOUT_MS}")
@@ -135,8 +135,8 @@ class ControlDatabase:
 
     @contextlib.contextmanager
     def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:
-        """Open a transaction that is on the disk when the block ends well."""
-        # One writer at a time; anyone who wants to know the truth waits for it (see settled).
+        """Open a transaction that is durable once the block ends without an error."""
+        # One writer at a time; open_settled_session waits for this lock.
         first = "SET LOCAL synchronous_commit = on; LOCK TABLE public.cut_overs IN EXCLUSIVE MODE"
         limit = "" if lock_s is None else f"; SET LOCAL lock_timeout = {int(lock_s * 1000)}"
         with self._server.open_act_session() as connection, connection.transaction():
@@ -150,13 +150,13 @@ class ControlDatabase:
         event: CutOverEvent,
         opened: Mapping[str, FenceState] | None = None,
     ) -> None:
-        """Add a row; the fences that stand now go into it.
+        """Insert a row, with the fences in force.
 
         Args:
             connection: In a transaction of :meth:`transaction`.
-            change: What was done.
-            event: The row's word.
-            opened: Databases that it is said of and that no fence names any more.
+            change: The change.
+            event: The event.
+            opened: Databases that the row must also name although they are no longer fenced.
         """
         fences = {
             database: [fence.allow_connections, fence.connection_limit]
@@ -178,7 +178,7 @@ class ControlDatabase:
 
     def _create(self, connection: Connection) -> None:
         name = quote_identifier(self._name)
-        # template0 has no sessions that could stand in the way.
+        # template0 has no sessions that could block this.
         statement = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
         # Another agent may have been faster.
         with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
@@ -189,10 +189,10 @@ class ControlDatabase:
         execute(connection, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 
     def _create_numbered(self, connection: Connection, statement: str) -> None:
-        """Make it under a number that can be foretold, and remove what a killed server left of it.
+        """Create it with a predictable object id, and remove the remains of a killed server.
 
-        Out of the agent's sight such a directory stays, of some megabytes, and the next number is
-        taken.
+        If the agent cannot see such a directory (some megabytes), it stays, and the next id is
+        used.
         """
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(self._server, connection)
@@ -211,7 +211,7 @@ class ControlDatabase:
 
 
 def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
-    """Return a free object id that depends on the change alone, so that it can be foretold."""
+    """Return a free object id that depends only on the change, so that it is predictable."""
     digest = hashlib.sha256(f"{change_id}/{name}".encode()).digest()
     oid = FIRST_OID + int.from_bytes(digest[:8], "big") % (LAST_OID - FIRST_OID)
     while oid in taken:
@@ -220,7 +220,7 @@ def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
 
 
 def is_being_created(connection: Connection, oid: int) -> bool:
-    """Tell whether the server is making a database under a number, maybe for a dead agent."""
+    """Tell whether the server is creating a database with an object id, maybe for a dead agent."""
     found = fetch_rows(
         connection,
         "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
@@ -240,10 +240,9 @@ def _has_tables(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def open_settled_session(server: Server) -> Iterator[Connection]:
-    """Open a session for reading, in one snapshot, once no transaction of an act is under way.
+    """Open a read session with one snapshot, after any running transaction of an operation.
 
-    The server may still be working for an agent that was killed: what it is about to commit must
-    not be overlooked.
+    The server may still be working for a killed agent, and its commit must not be missed.
     """
     with server.open_control_session() as connection, connection.transaction():
         if _has_tables(connection):
@@ -255,13 +254,13 @@ def open_settled_session(server: Server) -> Iterator[Connection]:
 def read_last_event(
     connection: Connection, change_id: str, events: Sequence[CutOverEvent] = tuple(CutOverEvent)
 ) -> CutOverRecord | None:
-    """Return the last row of a change; None where there is none, or no control database yet.
+    """Return the last row of a change; None if there is none, or no control database yet.
 
     Args:
         connection: A session of :meth:`Server.open_control_session` or of
             :meth:`ControlDatabase.transaction`.
         change_id: The change.
-        events: Look at these only.
+        events: Consider only these events.
     """
     if not _has_tables(connection):
         return None
@@ -281,7 +280,7 @@ def read_last_event(
 
 
 def read_cut_over_transaction(connection: Connection, change_id: str) -> int | None:
-    """Return the number of the transaction of a change's last cut-over; None if it is not known."""
+    """Return the transaction id of a change's last cut-over; None if unknown."""
     if not has_tables(connection, "moments"):
         return None
     found = fetch_rows(
@@ -295,13 +294,14 @@ def read_cut_over_transaction(connection: Connection, change_id: str) -> int | N
 def read_recorded_marker(
     connection: Connection, databases: Collection[str]
 ) -> DatabaseMarker | None:
-    """Return what the last cut-over of a set that was not undone made of it; None if not known.
+    """Return the marker of the last cut-over that was not reverted; None if unknown.
 
-    Other sets may have rows in the same control database: a row counts that names all of these.
+    Other sites may use the same control database: only a row that names all of these databases
+    counts.
 
     Args:
         connection: As for :func:`read_last_event`.
-        databases: Physical names of the set.
+        databases: Physical names of the databases.
     """
     if not _has_tables(connection):
         return None
@@ -317,11 +317,11 @@ def read_recorded_marker(
 
 
 def read_last_event_time(connection: Connection, events: Sequence[CutOverEvent]) -> datetime | None:
-    """Return when the last of some events was written, of whatever change; None where none was.
+    """Return the time of the last of some events, of any change; None if there is none.
 
     Args:
         connection: As for :func:`read_last_event`.
-        events: Which.
+        events: The events.
     """
     if not _has_tables(connection):
         return None
@@ -335,14 +335,14 @@ def read_last_event_time(connection: Connection, events: Sequence[CutOverEvent])
 
 
 def is_commit_recorded(connection: Connection, change_id: str) -> bool:
-    """Tell whether the last word on a change that was cut over is its commit."""
+    """Tell whether the last event of a change that was cut over is its commit."""
     events = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED, CutOverEvent.COMMITTED)
     record = read_last_event(connection, change_id, events)
     return record is not None and record.event is CutOverEvent.COMMITTED
 
 
 def read_fences(connection: Connection) -> dict[str, FenceState]:
-    """Return what is to be restored, by physical name; empty where nothing is fenced."""
+    """Return the settings to restore, by physical name; empty if nothing is fenced."""
     if not _has_tables(connection):
         return {}
     found = fetch_rows(
@@ -354,23 +354,21 @@ def read_fences(connection: Connection) -> dict[str, FenceState]:
 
 # ---- versions of closed databases ----------------------------------------------------------------
 
-# Whether a closed database was opened by anybody: the version of its entry in the catalogue.
-#
-# Who opens a database, renames it or grants a right on it writes its row of pg_database again, and
-# the row's xmin is then another one, also where everything is put back afterwards. So the version
-# is written down in the transaction that closes the database, every act of our own that alters the
-# row renews it, and the cut-over compares. Neither a VACUUM nor the server's own book-keeping
-# (which writes the row in place) changes it; a GRANT, a new limit and the like do, and are not told
-# apart from an opening: then the change goes back.
+# Whether somebody opened a closed database: the version of its row in pg_database.
+# Opening a database, renaming it or granting a privilege on it rewrites its row, and so changes the
+# row's xmin, even if everything is restored afterwards. So the version is recorded in the
+# transaction that closes the database, every change of the row by the agent renews it, and the
+# cut-over compares it. Neither a VACUUM nor the server's own updates (which are in place) change
+# it. A GRANT or a new limit does, and cannot be told from an opening: then the change is reverted.
 
-# Stays, whatever becomes of the entry: that it was opened once is enough.
+# Stays whatever happens to the row: it was opened once.
 OPENED_VERSION = "opened"
 
 
 def read_expected_versions(
     connection: Connection, databases: Iterable[str]
 ) -> dict[str, tuple[str, str]]:
-    """Return change and version by physical name, for those of which it is known."""
+    """Return change and version by physical name, if recorded."""
     if not has_tables(connection, "versions"):
         return {}
     found = fetch_rows(
@@ -382,7 +380,7 @@ def read_expected_versions(
 
 
 def record_versions(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
-    """Write down what the entries are now, as this transaction sees them."""
+    """Record the versions of the rows as this transaction sees them."""
     execute(
         connection,
         "INSERT INTO public.versions SELECT datname, %s, oid::text || '/' || xmin::text"
@@ -393,7 +391,7 @@ def record_versions(connection: Connection, change: ChangeRef, databases: Iterab
 
 
 def forget_versions(connection: Connection, databases: Iterable[str]) -> None:
-    """Say no more of these databases."""
+    """Delete the recorded versions of these databases."""
     known = read_expected_versions(connection, databases)
     if known:
         execute(connection, "DELETE FROM public.versions WHERE database = ANY(%s)", [list(known)])
@@ -402,13 +400,13 @@ def forget_versions(connection: Connection, databases: Iterable[str]) -> None:
 def find_opened_in_transaction(
     server: Server, connection: Connection, databases: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return those whose entry somebody else has written since it was expected.
+    """Return the databases whose row somebody else has written since its version was recorded.
 
-    Call it after this transaction altered the entries and before :func:`renew_versions`: what is
-    altered cannot be altered by anybody else, so another session sees exactly what was replaced.
+    Call it after this transaction altered the rows and before :func:`renew_versions`: nobody else
+    can alter a row that is being altered, so another session sees exactly the replaced version.
 
     Args:
-        server: Where the other session is opened.
+        server: The server, for the other session.
         connection: In the transaction of the control database.
         databases: Physical names.
     """
@@ -423,13 +421,13 @@ def _find_opened_outside(server: Server, known: Mapping[str, tuple[str, str]]) -
 
 
 def find_opened(connection: Connection, databases: Iterable[str]) -> tuple[str, ...]:
-    """Return those whose entry somebody else has written; for a look outside of any act."""
+    """Return the databases whose row somebody else has written; outside of an operation."""
     known = read_expected_versions(connection, databases)
     return _find_changed(known, _read_versions(connection, known))
 
 
 def renew_versions(connection: Connection, databases: Iterable[str], opened: Iterable[str]) -> None:
-    """Expect the entries as this transaction leaves them, but never again what was opened."""
+    """Record the versions that this transaction leaves, except for databases that were opened."""
     execute(
         connection,
         "UPDATE public.versions v SET version = CASE WHEN d.datname = ANY(%s) THEN %s"
@@ -442,7 +440,7 @@ def renew_versions(connection: Connection, databases: Iterable[str], opened: Ite
 def alter_and_renew(
     server: Server, connection: Connection, database: str, statements: Iterable[str]
 ) -> None:
-    """Alter the entry of one database, in one transaction with what is expected of it."""
+    """Alter one database and renew its version in one transaction."""
     with connection.transaction():
         execute_all(connection, statements)
         known = read_expected_versions(connection, [database])
@@ -451,7 +449,7 @@ def alter_and_renew(
 
 
 def mark_opened(connection: Connection, databases: Iterable[str]) -> None:
-    """Write that somebody was inside."""
+    """Record that somebody opened these databases."""
     known = read_expected_versions(connection, databases)
     if known:
         execute(

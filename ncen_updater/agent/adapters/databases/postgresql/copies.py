@@ -1,4 +1,4 @@
-"""Copies of the whole set, side by side; and their removal, whatever became of them."""
+"""Copies of all databases in parallel, and their removal in any state."""
 
 from __future__ import annotations
 
@@ -56,19 +56,23 @@ from ncen_updater.common.progress import ProgressListener
 logger = logging.getLogger(__name__)
 
 
-# ---- the plan ------------------------------------------------------------------------------------
+# ---- copy plan -----------------------------------------------------------------------------------
 
-# Measured: WAL_LOG wins below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY cost more.
+# Measured: WAL_LOG is faster below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY dominate.
 FILE_COPY_FROM_BYTES = 300_000_000
 
 
 @dataclass(frozen=True)
 class DatabaseCopy(JsonRecord):
-    """One database of a plan.
+    """One database of a copy plan.
 
     Attributes:
-        oid: Object id of the target; 0 where the server cannot be told (14).
-        method: ``clone``, ``file-copy``, ``wal-log`` or ``template`` (14).
+        name: Logical name.
+        source: Name of the source database.
+        target: Name of the copy.
+        oid: Object id of the copy; 0 if the server does not accept one (PostgreSQL 14).
+        method: ``clone``, ``file-copy``, ``wal-log`` or ``template`` (PostgreSQL 14).
+        size_bytes: Bytes of the source.
     """
 
     name: str
@@ -80,10 +84,10 @@ class DatabaseCopy(JsonRecord):
 
 
 def choose_copy_method(major: int, size_bytes: int, wanted: str, *, clone: bool = False) -> str:
-    """Return how a database of a size is copied.
+    """Return the copy method for a database of a given size.
 
     Args:
-        major: Version of the server.
+        major: Major version of the server.
         size_bytes: Bytes on the disk.
         wanted: The setting ``copy_method``.
         clone: Whether the copy can share its blocks with the original.
@@ -92,7 +96,7 @@ def choose_copy_method(major: int, size_bytes: int, wanted: str, *, clone: bool 
         return "template"
     if wanted != "auto":
         return wanted
-    if clone:  # takes as long for every size
+    if clone:  # takes the same time for every size
         return "clone"
     return "file-copy" if size_bytes >= FILE_COPY_FROM_BYTES else "wal-log"
 
@@ -107,14 +111,14 @@ def make_copy_plan(
     copy_method: str,
     clone: Collection[str] = (),
 ) -> CopyPlan:
-    """Return the plan of a change.
+    """Return the copy plan of a change.
 
     Args:
         change: The change.
         names: Logical to physical names.
         sizes: Bytes of each source, by logical name.
         taken: Object ids in use, in the catalogue and on the disk.
-        major: Version of the server.
+        major: Major version of the server.
         copy_method: The setting ``copy_method``.
         clone: Logical names whose copies can share blocks with their originals.
     """
@@ -135,14 +139,14 @@ def make_copy_plan(
 
 
 def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
-    """Return the plan's databases as objects, in its order."""
+    """Return the databases of a plan as objects, in its order."""
     return tuple(
         DatabaseCopy.from_json({"name": name, **item}) for name, item in plan.copies.items()
     )
 
 
 def build_create_statement(copy: DatabaseCopy, owner: str) -> str:
-    """Return the CREATE DATABASE of a copy: closed from its first moment.
+    """Return the CREATE DATABASE of a copy, which is closed from its first moment.
 
     Encoding, locale and tablespace are the template's by default.
     """
@@ -164,7 +168,7 @@ POLL_S = 0.1
 
 
 class TemplateCopies:
-    """Template copies.
+    """Copies made with CREATE DATABASE ... TEMPLATE.
 
     Args:
         server: The server.
@@ -181,10 +185,10 @@ class TemplateCopies:
         self._at_work = ActiveSessions(server)
 
     def copy_all(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
-        """Make every copy of the plan that is not there yet.
+        """Make every missing copy of a plan.
 
         Raises:
-            COPY_FAILED: With the server's message; copies that are whole stay for ``discard``.
+            COPY_FAILED: With the server's message; complete copies stay until ``drop_copies``.
         """
         todo = list_copies(plan)
         self._control.create_if_missing()
@@ -213,29 +217,29 @@ class TemplateCopies:
             ) from error
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Tell whether every copy is there, was finished, and is the one that was planned."""
+        """Tell whether every copy exists, is complete, and is the planned one."""
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
         return all(_is_complete(found.get(c.target), c, change) for c in list_copies(plan))
 
     def drop_copies(self, targets: Sequence[str], change: ChangeRef, plan: CopyPlan) -> None:
-        """Drop databases of a change and what interrupted copies left.
+        """Drop databases of a change and the remains of interrupted copies.
 
         Args:
             targets: Names of candidates.
             change: The change.
-            plan: Its copies; their object ids are the only ones that are ever removed by hand.
+            plan: Its copies; directories are removed by hand only for their object ids.
 
         Raises:
-            ORPHAN_DIRECTORY: Left by a killed server, out of the agent's sight (only where the
-                server says so).
+            ORPHAN_DIRECTORY: A killed server left a directory that the agent cannot see (only if
+                the server reports it).
         """
         with self._server.open_control_session(
             statement_s=self._server.timeouts.long_s
         ) as connection:
             for target in targets:
                 self._cancel_creation(connection, target)
-            # Side by side the drops share the checkpoint that each of them waits for.
+            # Parallel drops share the checkpoint for which each of them waits.
             with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
                 for dropped in [pool.submit(self._drop_one, target) for target in targets]:
                     dropped.result()
@@ -279,7 +283,7 @@ class TemplateCopies:
             connection.close()
 
     def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
-        # Waiting for the source's lock is part of the work, not a sign of a deadlock.
+        # Waiting for the lock of the source is expected here, not a sign of a deadlock.
         execute(connection, "SET lock_timeout = 0")
         if copy.method == "clone":
             execute(connection, SET_CLONE_STATEMENT)
@@ -298,12 +302,12 @@ class TemplateCopies:
 
     @staticmethod
     def finish_copy(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
-        """Give the copy what hangs on the source, and mark it whole: one transaction."""
+        """Copy the attributes of the source and mark the copy as complete, in one transaction."""
         with connection.transaction():
             execute(connection, "SET LOCAL synchronous_commit = on")
             comment = read_databases(connection)[copy.source].comment
             wanted = read_attributes(connection, copy.source)
-            # Nobody but the owner has any business in a candidate before it is live.
+            # Only the owner may access a candidate before it is live.
             inside = tuple(g for g in wanted.grants if g.grantee)
             wanted = replace(wanted, grants=inside, template=False)
             apply_attributes(connection, wanted, copy.target)
@@ -313,7 +317,7 @@ class TemplateCopies:
                 f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {quote_literal(marked)}",
             )
 
-    # ---- a copy that a dead agent began and the server goes on with -----------------------------
+    # ---- copies of a dead agent that the server still makes -------------------------------------
 
     def _find_creating_backends(self, connection: Connection, target: str) -> list[int]:
         found = fetch_rows(
@@ -335,7 +339,8 @@ class TemplateCopies:
         deadline = self._clock() + self._server.timeouts.long_s
         while found := self._find_creating_backends(connection, target):
             for pid in found:
-                # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
+                # The server rolls back a terminated CREATE DATABASE completely: no row, no
+                # directory.
                 execute(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
             if self._clock() > deadline:
                 raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
@@ -352,7 +357,7 @@ class TemplateCopies:
     def _remove_orphan(connection: Connection, directory: DataDirectory, oid: int) -> None:
         if not oid or not directory.list_directories(oid):
             return
-        # A row, or a CREATE DATABASE still under way, means that the directory has an owner.
+        # A row, or a running CREATE DATABASE, means that the directory has an owner.
         owned = fetch_rows(
             connection,
             "SELECT FROM pg_database WHERE oid = %s::oid UNION ALL SELECT FROM pg_stat_activity"
@@ -384,7 +389,7 @@ class TemplateCopies:
 
 
 def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
-    """Return what has to be altered first; nothing where that was done before a crash."""
+    """Return the statements needed before a drop; empty if they ran before a crash."""
     quoted = quote_identifier(row.name)
     template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.is_template else []
     allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow_connections else []
@@ -392,7 +397,7 @@ def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
 
 
 def drop_database(connection: Connection, name: str, limit_s: float) -> None:
-    """Drop a database if it is there, ending its sessions; also one whose DROP was interrupted."""
+    """Drop a database if it exists, ending its sessions; also after an interrupted DROP."""
     row = read_databases(connection).get(name)
     if row is None:
         return
@@ -434,7 +439,7 @@ XFS_REFLINK = 1 << 20
 
 
 class CloneSupport:
-    """Finds out once, on a tiny database of the agent's own.
+    """Test whether copies can share blocks, made once with a tiny database of the agent.
 
     Args:
         server: The server.
@@ -448,18 +453,18 @@ class CloneSupport:
 
     @property
     def trial_database(self) -> str:
-        """Name of the tiny database."""
+        """Return the name of the tiny database."""
         return f"{self._server.settings.control_database}__clone_trial"
 
     def list_cloneable(self, change: ChangeRef) -> frozenset[str]:
-        """Logical names whose copies can share blocks, as far as :meth:`detect` was asked."""
+        """Return logical names whose copies can share blocks, as found by :meth:`detect`."""
         return self._known.get(change.retained_from, frozenset())
 
     def detect(self, change: ChangeRef) -> None:
-        """Ask file system and server, once; makes and drops the tiny database where both might.
+        """Check file system and server once; try a clone of the tiny database if both may allow it.
 
         Raises:
-            DatabaseError: If there is no session to be had.
+            DatabaseError: If no session can be opened.
         """
         if self._server.settings.copy_method != "auto" or change.retained_from in self._known:
             return
@@ -486,7 +491,7 @@ class CloneSupport:
         return sharing
 
     def _try_clone(self, connection: Connection) -> bool:
-        """Clone an empty database, and drop it again whatever comes of it."""
+        """Clone an empty database, and drop it again in any case."""
         name = quote_identifier(self.trial_database)
         try:
             self.drop_trial(connection)
@@ -505,15 +510,15 @@ class CloneSupport:
         return True
 
     def drop_trial_if_possible(self, connection: Connection) -> None:
-        """Drop it as :meth:`drop_trial` does, where that can be done: no rollback depends on it."""
+        """Drop the tiny database; only log an error, since no rollback depends on it."""
         try:
             self.drop_trial(connection)
         except psycopg.Error as error:
-            # It is empty and closed: the next look, or the next collection, drops it.
+            # It is empty and closed: the next check, or the next prune, drops it.
             logger.warning("%s stays for now: %s", self.trial_database, sanitize_error(error))
 
     def _choose_trial_oid(self, connection: Connection) -> int:
-        """Choose a predictable OID for the trial database; remove what a crash left under it."""
+        """Choose a predictable OID for the trial database; remove a directory left by a crash."""
         taken = {row.oid for row in read_databases(connection).values()}
         oid = choose_oid("clonetry", self.trial_database, taken)
         directory = find_data_directory(self._server, connection)
@@ -522,7 +527,7 @@ class CloneSupport:
         return oid
 
     def drop_trial(self, connection: Connection) -> None:
-        """Drop the tiny database if an agent that was killed left it."""
+        """Drop the tiny database if a killed agent left it."""
         if fetch_rows(
             connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial_database]
         ):
@@ -530,10 +535,10 @@ class CloneSupport:
 
 
 def supports_reflink(place: Path) -> bool:
-    """Tell whether the file system of a directory can share blocks; False where unknown.
+    """Tell whether the file system of a directory can share blocks; False if unknown.
 
     Args:
-        place: A directory that can be reached; it need not be readable.
+        place: An accessible directory; it need not be readable.
     """
     try:
         device = place.stat().st_dev
@@ -555,12 +560,12 @@ def _find_filesystem_type(place: Path, device: int) -> str:
             return after.split()[0]
         if place.is_relative_to(point):
             above.append((len(point.parts), after.split()[0]))
-    # Btrfs gives every subvolume a number of its own, which no line has.
+    # Btrfs gives every subvolume its own device number, which is in no line.
     return max(above)[1] if above and max(above)[1] == "btrfs" else ""
 
 
 def _xfs_supports_reflink(place: Path, device: int) -> bool:
-    """XFS tells anybody who can open a directory of it: the place's own, or one above."""
+    """Query XFS through the first directory, this one or a parent, that can be opened."""
     for directory in (place, *place.resolve().parents):
         if directory.stat().st_dev != device:
             break

@@ -1,4 +1,4 @@
-"""The cut-over and the rollback: one transaction for the whole set, decided from the catalogue."""
+"""Cut-over and its revert: one transaction for all databases, decided from the catalogue."""
 
 from __future__ import annotations
 
@@ -96,22 +96,22 @@ from ncen_updater.common.messages import (
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-# So long are rows counted while users wait; what is not counted by then is kept.
+# Time limit for counting rows in the downtime; uncounted databases go into quarantine.
 COUNT_TIMEOUT_S = 60.0
 UNFENCED = FenceState(allow_connections=True, connection_limit=-1)
-#: What is said of the renames themselves, and not of the commit.
+#: Events of the renames, without the commit.
 SWAPS = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED)
 _RETRIED_ERRORS = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
 
 
 class CutOver:
-    """Renames, attributes, comments and the control row, together or not at all.
+    """Cut-over: renames, attributes, comments and the control row, all together or not at all.
 
     Args:
         server: The server.
         control: The control database.
-        fencing: To keep sessions out.
-        sessions: Opens live databases to count in them.
+        fencing: Closes the databases.
+        sessions: Opens live databases to count rows.
         names: Logical to physical names.
     """
 
@@ -130,7 +130,7 @@ class CutOver:
         self._sessions = sessions
 
     def read_last_event(self, change: ChangeRef) -> CutOverRecord | None:
-        """Return the last row of the control database about the change's swap."""
+        """Return the last row of the control database about the cut-over of a change."""
         with open_settled_session(self._server) as connection:
             return read_last_event(connection, change.id, SWAPS)
 
@@ -140,13 +140,14 @@ class CutOver:
         if record is not None and record.event is CutOverEvent.CUT_OVER:
             return
         if change.no_copy:
-            # Anyone who got in since wrote into what stays live.
+            # A session that got in meanwhile wrote into databases that stay live, so fence again.
             self._fencing.fence(change)
             self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_without_copy)
             return
         with self._server.open_control_session() as connection:
             _require_no_later_change(read_databases(connection), self._names.values(), change)
-        # Not closed again: anyone who got in since the copy may have entered what the copy has not.
+        # Do not fence again: a session that got in since the copy may have written rows that it
+        # lacks.
         if not self._fencing.is_standing(change):
             names = ", ".join(self._names.values())
             raise DatabaseError(
@@ -158,25 +159,25 @@ class CutOver:
     def check_before_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.check_before_commit`.
 
-        What was live before is still as it was.
+        Verifies that nobody opened the previous databases.
         """
         with open_settled_session(self._server) as connection:
             found = find_opened(connection, self._previous_names(change))
-        if found:  # people know them by the names that they had
+        if found:  # report them by their live names, which administrators know
             names = [
                 live for live in self._names.values() if previous_name(live, change.id) in found
             ]
             raise DatabaseError(FENCE_BROKEN, database=", ".join(names))
 
     def quarantine_written(self, change_id: str) -> bool:
-        """Set aside previous databases that somebody opened; whether it was so.
+        """Put previous databases that somebody opened into quarantine; return if there were any.
 
-        What was entered there since the cut-over is nowhere else.
+        Rows entered there since the cut-over exist nowhere else.
         """
         previous = [previous_name(live, change_id) for live in self._names.values()]
         with self._server.open_control_session() as connection:
             existing = read_databases(connection)
-            # One that is not there was dropped by ourselves, before a crash.
+            # A missing one was dropped by the agent before a crash.
             if not {*find_opened(connection, previous)} & {*existing}:
                 return False
             for name in sorted({*previous} & {*existing}):
@@ -211,7 +212,8 @@ class CutOver:
             found = read_databases(connection)
             rows = [require(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
-            # Without a row the control database was lost: the comments were written with it.
+            # Without a row the control database was lost: the comments are written in the same
+            # transaction.
             value = all(mark is not None and mark.change == change.id for mark in marks)
             if not (value if record is None else record.event is CutOverEvent.CUT_OVER):
                 raise DatabaseError(
@@ -236,11 +238,12 @@ class CutOver:
         *,
         known: bool,
     ) -> None:
-        """Let everybody connect again who could before the cut-over."""
+        """Restore the connect grants from before the cut-over."""
         if known or all(is_committed(found[n].comment, change.id) for n in self._names.values()):
             restore_connect(connection, self._names.values())
             return
-        # What was granted was lost with the control database; what was live before has it, too.
+        # The stored grants were lost with the control database; the previous databases have them,
+        # too.
         for live in sorted(self._names.values()):
             previous = previous_name(live, change.id)
             if previous in found:
@@ -266,15 +269,15 @@ class CutOver:
         )
 
     def _count_rows_since(self, change: ChangeRef) -> QuarantinedRows:
-        """Count by database and table what was written since the cut-over; None where unknown.
+        """Count rows written since the cut-over, by database and table; None if unknown.
 
-        The application's own writes at its start are among it: a row does not say who wrote it.
+        This includes the application's own writes at its start: a row does not record who wrote it.
         """
         with self._server.open_control_session() as connection:
             moment = read_cut_over_transaction(connection, change.id)
         until = time.monotonic() + COUNT_TIMEOUT_S
         with self._sessions.active.track():
-            # To enter a closed database takes longer than most are counted.
+            # In parallel: entering a closed database takes longer than most counts.
             found = run_in_parallel(
                 {
                     live: functools.partial(self._try_count, name, live, moment, until)
@@ -294,18 +297,19 @@ class CutOver:
             with self._sessions.counting(
                 LiveDatabase(name), statement_s=left, fenced=True
             ) as connection:
-                # Who slipped in with us may write once all is counted; who left did it before.
+                # Record foreign sessions before counting: one that stays may write later, one that
+                # left wrote before.
                 with self._server.open_control_session() as outside:
                     flag_foreign_sessions(outside, [live])
                 return reading.count_newer_rows(connection, moment, until)
         except DatabaseError as error:
-            # A table that we may not read, a copy that is damaged, or one that is too large to
-            # be read while users wait must not keep the site from rolling back: it is kept.
-            # A lost server is reported by the rollback itself.
+            # An unreadable table, a damaged copy, or one too large to count in the downtime must
+            # not block the revert: the database then goes into quarantine. A lost server is
+            # reported by the revert itself.
             logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
             return None
 
-    # ---- inside the transaction ------------------------------------------------------------------
+    # ---- contents of the transaction -------------------------------------------------------------
 
     def _cut_over_copies(self, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
@@ -332,12 +336,12 @@ class CutOver:
                     detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
                 )
             fence = fences[live]
-            # What a change took that was interrupted before its commit, and whose agent did not
-            # come back.
+            # Restore grants revoked by a change that was interrupted before its commit and whose
+            # agent did not come back.
             restore_connect(connection, [live])
             attributes = read_attributes(connection, live)
             comment = add_marker(found[live].comment, change)
-            # Frozen with the limit it had, so that a rollback finds it as it was.
+            # Frozen with its original connection limit, for a later rollback.
             frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
             execute_all(
                 connection,
@@ -355,7 +359,7 @@ class CutOver:
         record_versions(connection, change, self._previous_names(change))
 
     def _require_unopened(self, connection: Connection) -> None:
-        """Refuse where somebody opened what was closed; after this transaction altered it.
+        """Refuse if somebody opened a closed database; called after this transaction altered it.
 
         Raises:
             FENCE_BROKEN: With the names.
@@ -365,7 +369,7 @@ class CutOver:
             raise DatabaseError(FENCE_BROKEN, database=", ".join(found))
 
     def _cut_over_without_copy(self, connection: Connection, change: ChangeRef) -> None:
-        """Give the live databases to another release: the marker, behind the one of before."""
+        """Assign the live databases to another release: append its marker to the present one."""
         found = read_databases(connection)
         _require_no_later_change(found, self._names.values(), change)
         fences = read_fences(connection)
@@ -385,14 +389,14 @@ class CutOver:
         self._require_unopened(connection)
 
     def _revert_without_copy(self, connection: Connection, change: ChangeRef) -> None:
-        """Take the marker away again; what the release wrote meanwhile stays where it is."""
+        """Remove the marker again; rows that the release wrote meanwhile stay."""
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
         restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             comment = require(found, live).comment
             mark = parse_marker(comment)
-            # One that somebody's own comment replaced is healed from what the control row says.
+            # A marker replaced by somebody's comment is repaired later from the control row.
             if mark is not None and mark.change == change.id:
                 execute(connection, build_comment_statement(live, remove_last_marker(comment)))
         record_versions(connection, change, self._names.values())
@@ -413,13 +417,14 @@ class CutOver:
                 connection_limit=fences.get(live, UNFENCED).connection_limit,
             )
             execute(connection, build_reopen_statement(live, closed))
-        # What somebody wrote who is not the change must not be dropped with its copies.
+        # Rows of foreign sessions must not be dropped with the copies.
         entered = dict.fromkeys(
             find_opened_in_transaction(self._server, connection, self._names.values())
         )
         counts = {**entered, **counts}
         name_of = quarantine_name if counts else candidate_name
-        for live in self._names.values():  # goes with the set; what was live has its own
+        # deleted with the databases; the previous ones have their own
+        for live in self._names.values():
             take_saved_grants(connection, live)
         for _name, live in sorted(self._names.items()):
             candidate, previous = name_of(live, change.id), previous_name(live, change.id)
@@ -448,7 +453,7 @@ class CutOver:
         if counts:
             write_quarantined(connection, change.id, counts)
 
-    # ---- what people did by hand -----------------------------------------------------------------
+    # ---- databases changed by hand ---------------------------------------------------------------
 
     def rewrite_marker(self, standing: DatabaseMarker) -> tuple[str, ...]:
         """Write the marker into comments that lost it; return the names of these databases."""
@@ -475,7 +480,7 @@ class CutOver:
             return tuple(lost)
 
     def reopen_databases(self) -> None:
-        """Restore the connect grants that any change had revoked."""
+        """Restore the connect grants that any change had revoked, and open fenced databases."""
         with (
             translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
@@ -484,11 +489,11 @@ class CutOver:
             self._fencing.open(connection)
 
     def adopt_restored(self, change: ChangeRef, closes: ChangeRef | None) -> None:
-        """Say of the live databases, as they are, that a change brought them and is committed.
+        """Record that a change installed the live databases as they are, and is committed.
 
         Args:
-            change: That change.
-            closes: One that had begun with the databases and never came to its end.
+            change: The change.
+            closes: An unfinished change with records about its cut-over.
         """
         names = sorted(self._names.values())
         with (
@@ -508,7 +513,7 @@ class CutOver:
             self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
             self._control.write_event(connection, change, CutOverEvent.COMMITTED, opened)
 
-    # ---- around it -------------------------------------------------------------------------------
+    # ---- running the transaction -----------------------------------------------------------------
 
     def _run_transaction(
         self,
@@ -538,7 +543,7 @@ class CutOver:
                     raise DatabaseError(CUT_OVER_FAILED, detail=sanitize_error(error)) from error
                 logger.warning("cut-over, attempt %d: %s", attempt, sanitize_error(error))
             except (psycopg.OperationalError, DatabaseUnreachableError) as error:
-                # The answer to COMMIT may have been lost: only the server knows.
+                # The answer to COMMIT may have been lost: only the server knows the outcome.
                 logger.warning("the server went away in the cut-over: %s", sanitize_error(error))
                 if self._did_commit(change, event):
                     return
@@ -566,7 +571,7 @@ class CutOver:
         while True:
             try:
                 record = self.read_last_event(change)
-            except DatabaseError:  # not up yet, or just going down
+            except DatabaseError:  # still down, or just going down
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
@@ -575,7 +580,7 @@ class CutOver:
 
 
 def _belongs_to_change(row: DatabaseRow, change: ChangeRef) -> bool:
-    """Return whether the change made it: as a copy, or as what was live until the rollback."""
+    """Tell whether the change made the database: as a copy, or as the live one until its revert."""
     mark = parse_marker(row.comment)
     return is_copy_of(row.comment, change.id) or (mark is not None and mark.change == change.id)
 
@@ -583,7 +588,7 @@ def _belongs_to_change(row: DatabaseRow, change: ChangeRef) -> bool:
 def _require_no_later_change(
     found: Mapping[str, DatabaseRow], live: Iterable[str], change: ChangeRef
 ) -> None:
-    """Refuse where another change came first: its records are not in our copies."""
+    """Refuse if another change was cut over meanwhile: the copies lack its records."""
     marks = [parse_marker(found[name].comment) for name in live if name in found]
     others = [mark.change for mark in marks if mark is not None and is_later(mark, change)]
     if others:
@@ -610,7 +615,7 @@ def _require_uncommitted(
 
 
 def build_rename_statement(old: str, new: str) -> str:
-    """Return the statement that gives a database another name."""
+    """Return the statement that renames a database."""
     return f"ALTER DATABASE {quote_identifier(old)} RENAME TO {quote_identifier(new)}"
 
 
@@ -623,9 +628,9 @@ def build_comment_statement(name: str, comment: str | None) -> str:
 def describe_live_set(
     names: Mapping[str, str], found: Mapping[str, DatabaseRow], fences: Mapping[str, FenceState]
 ) -> ChangeEvidence:
-    """Return what there is to say of the live set alone; see :func:`decide_evidence`.
+    """Return the state of the live databases alone; see :func:`decide_evidence`.
 
-    Whether it is closed the catalogue alone says: a fence that was written down may be long over.
+    Only the catalogue decides whether a database is closed: a recorded fence may be outdated.
     """
     live = names.values()
     there = {name: found[name] for name in live if name in found and found[name].is_valid}
@@ -647,14 +652,14 @@ def decide_evidence(
     *,
     committed: bool = False,
 ) -> ChangeEvidence:
-    """Return the evidence.
+    """Return the state of a change in the databases.
 
     Args:
         change: The change.
         names: Logical to physical names.
         databases: All databases of the server.
-        record: The control database's last word on the change's swap.
-        committed: Whether the control database says that the change was committed.
+        record: The last event of the change's cut-over in the control database.
+        committed: Whether the control database records the commit of the change.
     """
     live = [databases[physical] for physical in names.values() if physical in databases]
     comments = [row.comment for row in live]
@@ -662,21 +667,22 @@ def decide_evidence(
     if record is not None:
         swapped = record.event is CutOverEvent.CUT_OVER
     else:
-        # The control database is gone or was never there: the comments were written with it.
+        # The control database is missing: the comments were written in the same transaction.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
     return replace(
         describe_live_set(names, databases, {}),
         is_cut_over=swapped,
         candidates=tuple(n for n, p in names.items() if candidate_name(p, change.id) in databases),
         previous=tuple(n for n, p in names.items() if previous_name(p, change.id) in databases),
-        # Either word is enough: one that is lost must not let users' records be cut away.
+        # One of the two records is enough: losing the other must not lead to a revert of users'
+        # records.
         committed=committed or any(is_committed(comment, change.id) for comment in comments),
         superseded=any(mark is not None and is_later(mark, change) for mark in marks),
     )
 
 
 def is_later(mark: DatabaseMarker, change: ChangeRef) -> bool:
-    """Tell whether a marker is that of a change that came after this one."""
+    """Tell whether a marker belongs to a later change."""
     return mark.change != change.id and mark.generation >= change.generation
 
 
@@ -686,20 +692,20 @@ def reconcile_markers(
     recorded: DatabaseMarker | None = None,
     inside: Callable[[str], DatabaseMarker | None] = lambda _name: None,
 ) -> DatabaseMarker | None:
-    """Return what all live databases say.
+    """Return the common marker of all live databases.
 
-    A comment is easily lost: anybody's own takes its place, and a plain backup does not bring it
-    back. So what the control database says of the set counts for a database whose comment says
-    something else, where what lies inside that database says the same.
+    A comment is easily lost: any other comment replaces it, and a plain backup does not restore it.
+    So if a comment differs, the marker in the control database counts, provided that the state
+    inside that database agrees.
 
     Args:
         names: Logical to physical names.
         found: All databases of the server.
-        recorded: What the control database says of the set.
-        inside: Asked what lies in a database, by its logical name, where comments do not agree.
+        recorded: The marker in the control database.
+        inside: Reads the state inside a database, by logical name, if comments differ.
 
     Raises:
-        MARKERS_DISAGREE: If one is missing or says something else.
+        MARKERS_DISAGREE: If a database is missing or differs.
     """
     marks: dict[str, DatabaseMarker | None] = {}
     for name, physical in names.items():
@@ -719,7 +725,7 @@ def reconcile_markers(
         states = {name: inside(name) for name in names}
         if all(recorded in (marks[name], states[name]) for name in names):
             return recorded
-        # Made again under the old names, and never cut over since.
+        # Recreated under the old names, and never cut over since.
         no_output = not any(marks.values())
         if no_output and not any(mark and mark.generation for mark in states.values()):
             return None
@@ -730,7 +736,7 @@ def reconcile_markers(
 def list_leftovers(
     names: Mapping[str, str], found: Mapping[str, DatabaseRow]
 ) -> tuple[tuple[str, DatabaseRole, str], ...]:
-    """Return every candidate and previous of the set.
+    """Return every candidate and previous database.
 
     Args:
         names: Logical to physical names.

@@ -1,4 +1,4 @@
-"""PostgreSQL before there is a server to ask: its settings, its adapter, its words. No driver."""
+"""Descriptor of PostgreSQL: its settings, its adapter, its SQL. Imports no driver."""
 
 # ruff: noqa: S608 - the names in SQL are ours, or quoted by the server
 
@@ -20,17 +20,17 @@ AGENT_SCHEMA = "ncen_updater"
 
 
 class PostgresDescriptor(EngineDescriptor):
-    """PostgreSQL."""
+    """Descriptor of PostgreSQL."""
 
     pre_commit_statements = ("SET CONSTRAINTS ALL IMMEDIATE;",)
-    server_directory = "var/lib/postgresql"  # Debian has all clusters below it
+    server_directory = "var/lib/postgresql"  # Debian's directory of all clusters
     text_columns_query = (
         "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
         " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
         " JOIN information_schema.tables t USING (table_schema, table_name)"
         " WHERE t.table_type = 'BASE TABLE'"
-        # What is in the agent's own schema is in the journal, and in the bundle on purpose. What is
-        # parked in the schema of kept records is the application's.
+        # The agent's own schema is excluded: its contents are in the journal, and in the bundle on
+        # purpose. The schema of parked records is the application's.
         f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{AGENT_SCHEMA}')"
         " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
         " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
@@ -78,7 +78,7 @@ class PostgresDescriptor(EngineDescriptor):
     ) -> tuple[str, Sequence[str]]:
         """See :meth:`EngineDescriptor.build_sample_query`."""
         del ask
-        # The last pages, without reading those before.
+        # Reads the last pages without the pages before them.
         name = table.replace("'", "''")
         last = (
             f"ctid >= format('(%s,0)', greatest(0, pg_relation_size('{name}'::regclass)"

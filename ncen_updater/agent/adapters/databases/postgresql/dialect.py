@@ -28,7 +28,7 @@ LEDGER_TABLES = ledger.build_ledger_tables(
     "SELECT 1 WHERE to_regclass('ncen_updater.ledger') IS NOT NULL "
     "AND to_regclass('ncen_updater.state') IS NOT NULL",
 )
-# A file that outlives its time-outs by this is ended from outside.
+# Seconds after the time-out at which a session is terminated from outside.
 GRACE_S = 5.0
 _ENVIRONMENT_QUERY = """
 SELECT current_user, session_user,
@@ -41,16 +41,16 @@ SELECT current_user, session_user,
 
 
 def classify_sqlstate(state: str | None, *, closed: bool) -> ErrorMessage | None:
-    """Return what failed where it is none of the release's, by the server's own code; pure.
+    """Return the environment's error behind a SQLSTATE; None if the release may be at fault; pure.
 
     Args:
-        state: The SQLSTATE; None where the server could not tell one.
+        state: The SQLSTATE; None if the server reported none.
         closed: Whether the session is gone.
     """
     if state is None:
         return SERVER_LOST if closed else None
     if state.startswith(("53", "58030", "58000")):
-        return DATABASE_DISK_FAILED  # no room, no memory; the disk
+        return DATABASE_DISK_FAILED  # no space, no memory, or an I/O error
     return SERVER_LOST if state.startswith(("08", "57P")) else None
 
 
@@ -59,8 +59,8 @@ class PostgresDialect(MigrationDialect):
 
     Args:
         connect: Opens a connection to the database, in autocommit mode, as the application's role.
-        end: Ends the session with a process number from outside: a file can put off or catch what
-            the server does about time, but not that.
+        end: Terminates a session by pid from outside: a file can change or catch the server's
+            time-out, but not this.
     """
 
     engine_name = "postgresql"
@@ -76,54 +76,54 @@ class PostgresDialect(MigrationDialect):
 
     @property
     def error_type(self) -> type[psycopg.Error]:
-        """Return what psycopg raises."""
+        """Return the exception type of psycopg."""
         import psycopg
 
         return psycopg.Error
 
     def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
-        """By the SQLSTATE; without one, by whether the session is gone."""
+        """Classify by the SQLSTATE; without one, by whether the session is gone."""
         return classify_sqlstate(getattr(error, "sqlstate", None), closed=bool(driver.closed))
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Ask ``connect``."""
+        """Call ``connect``."""
         return self._connect()
 
     def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
         """Open the driver's own transaction.
 
-        Where the session is lost, the reason for that is what is raised.
+        If the session is lost, the cause of that is raised.
         """
         block: contextlib.AbstractContextManager[object] = driver.transaction()
         return block
 
     @contextlib.contextmanager
     def asking(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
-        """Roll back what a function does that READ ONLY allows, as to a large object before 16.
+        """Roll back effects that READ ONLY allows, such as those on large objects before 16.
 
-        In a subtransaction the server lets nobody make it READ WRITE again.
+        Inside a subtransaction the server refuses to switch back to READ WRITE.
         """
         driver.execute("SAVEPOINT asking; SET TRANSACTION READ ONLY")
         yield
         driver.execute("ROLLBACK TO SAVEPOINT asking")
 
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
+        """Create the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
         retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
         with self.open_transaction(driver):
             limit = f"SET LOCAL lock_timeout = {lock_ms:d}"
             driver.execute("; ".join((limit, *self.ledger_tables.create, retained)))  # one message
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """SET LOCAL: gone with the transaction."""
+        """Set the time-outs with SET LOCAL, so that they end with the transaction."""
         driver.execute(
             f"SET LOCAL lock_timeout = {lock_ms:d}; SET LOCAL statement_timeout = {statement_ms:d};"
             " SET LOCAL idle_in_transaction_session_timeout = 0"
         )
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
-        """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
-        # The server counts the time-out for each statement.
+        """Send the file without parameters, so that ``%`` and ``:name`` have no special meaning."""
+        # The server applies the time-out to each statement.
         whole_ms = statement_ms * max(1, len(split_statements(sql, self.engine_name)))
         with self._translate_errors(driver, sql), self.enforce_timeout(driver, whole_ms):
             driver.execute(sql)
@@ -136,7 +136,7 @@ class PostgresDialect(MigrationDialect):
         lock_ms: int,
         statement_ms: int,
     ) -> None:
-        """With the time-outs of the session, set and put back."""
+        """Run it with the time-outs set for the session, and reset them."""
         driver.execute(f"SET lock_timeout = {lock_ms:d}")
         driver.execute(f"SET statement_timeout = {statement_ms:d}")
         with (
@@ -148,7 +148,7 @@ class PostgresDialect(MigrationDialect):
         driver.execute("RESET statement_timeout")
 
     def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return the transaction's own number, so that COMMIT followed by BEGIN is seen too."""
+        """Return the transaction id, so that COMMIT followed by BEGIN is detected."""
         from psycopg.pq import TransactionStatus
 
         if driver.info.transaction_status is not TransactionStatus.INTRANS:
@@ -156,12 +156,12 @@ class PostgresDialect(MigrationDialect):
         return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
 
     def read_environment(self, driver: Any) -> str:  # noqa: ANN401
-        """Role, and the role's databases as others see them: live ones are fenced by that."""
+        """Return the role, and the connection settings of its databases, on which fences depend."""
         return str(driver.execute(_ENVIRONMENT_QUERY).fetchone())
 
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
-        """End the session a little after the server should have stopped the statement."""
+        """Terminate the session if the server's statement time-out has not ended it in time."""
         end = self._end
         if end is None:
             yield

@@ -1,11 +1,11 @@
-"""Objects that a dump by an ordinary role carries to a fresh database, and those that it does not.
+"""Objects that a dump by an ordinary role can restore in a new database, and those that it cannot.
 
-In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
-this role left there. A database administrator may have put things into a database that only a
-superuser makes, or that this role may not read or make: a template copy has them, a dump has them
-not, or cannot be restored. The catalogue says which these are while users still work.
-:func:`read_database_contents` looks, :func:`find_dump_obstacles` decides, and
-:func:`choose_dump_options` says how to dump and restore all the rest.
+In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run code
+that this role may have planted. A database administrator may have created objects that only a
+superuser can create, or that this role cannot read or create: a template copy contains them, but a
+dump lacks them or cannot be restored. The catalogue shows which these are while users still work.
+:func:`read_database_contents` reads it, :func:`find_dump_obstacles` decides, and
+:func:`choose_dump_options` selects how to dump and restore everything else.
 """
 
 # ruff: noqa: S608 - every statement is made of constants of this module
@@ -26,31 +26,32 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
 
 
 class PortabilityIssue(StrEnum):
-    """Why a dump by an ordinary role does not carry an object."""
+    """Reason why a dump by an ordinary role does not contain an object, or cannot restore it."""
 
-    SUPERUSER = "superuser"  # only a superuser makes it
-    OWNER = "owner"  # it belongs to a role that the restoring one cannot act as
-    UNREAD = "unread"  # the agent's role may not read it: pg_dump fails
-    ROWS = "rows"  # row security hides rows of it from the agent's role: pg_dump fails
-    HIDDEN = "hidden"  # pg_dump leaves it, or a part of it, out without a word
+    SUPERUSER = "superuser"  # only a superuser can create it
+    OWNER = "owner"  # its owner is a role that the restoring role cannot act as
+    UNREAD = "unread"  # the dumping role may not read it: pg_dump fails
+    ROWS = "rows"  # row-level security hides rows from the dumping role: pg_dump fails
+    HIDDEN = "hidden"  # pg_dump silently omits it, or a part of it
     GRANTS = (
-        "grants"  # its rights were given by somebody other than its owner, or it is the system's
+        # privileges granted by a role other than the owner, or changed on a system's object
+        "grants"
     )
-    TABLESPACE = "tablespace"  # it lies where the restoring role may not make anything
+    TABLESPACE = "tablespace"  # the restoring role may not create objects in its tablespace
     LABEL = "label"  # a security label
-    VERSION = "version"  # an extension of another version than would be recreated
+    VERSION = "version"  # an extension whose version differs from the default one
 
 
 @dataclass(frozen=True, order=True)
 class CatalogueObject:
-    """One object that is worth a look.
+    """One object that needs attention.
 
     Attributes:
-        kind: Of the object, as the server calls it.
+        kind: Kind of the object, in the server's words.
         name: Its identity, as the server writes it.
-        catalogue: Object id of the catalogue that it is in.
-        oid: Its own.
-        issues: What may stand in the way.
+        catalogue: Object id of its catalogue.
+        oid: Its object id.
+        issues: Possible obstacles.
     """
 
     kind: str
@@ -61,16 +62,16 @@ class CatalogueObject:
 
     @property
     def label(self) -> str:
-        """Return the object in the server's words."""
+        """Return kind and name of the object."""
         return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
 class DatabaseContents:
-    """What was seen in one database.
+    """Relevant contents of one database.
 
     Attributes:
-        superuser: Whether the role that dumps and the one that restores are.
+        superuser: Whether both the dumping and the restoring role are superusers.
         items: Objects that are not simply the application's own.
     """
 
@@ -80,18 +81,18 @@ class DatabaseContents:
 
 @dataclass(frozen=True)
 class DumpObstacle:
-    """An object that a dump by the agent's role does not carry, and why."""
+    """Object that a dump does not contain or cannot restore, and the reasons."""
 
     item: CatalogueObject
     facts: frozenset[PortabilityIssue]
 
 
-# What counts even for a superuser: the same extension would come back in another version.
+# Obstacle even for superusers: the extension would be restored in another version.
 _FOR_SUPERUSERS = frozenset({PortabilityIssue.VERSION})
 
 
 def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
-    """Return what a dump by the agent's role does not carry; pure."""
+    """Return the objects that a dump does not contain or cannot restore; pure."""
     found = []
     for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
         facts = item.issues & _FOR_SUPERUSERS if seen.superuser else item.issues
@@ -100,7 +101,7 @@ def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
     return tuple(found)
 
 
-# ---- the look ----------------------------------------------------------------------------------
+# ---- reading the catalogue ---------------------------------------------------------------------
 
 # (catalogue, column of the owner, column of the rights or NULL, further condition)
 _OWNED = (
@@ -133,7 +134,7 @@ _OWNED = (
     ("pg_default_acl", "defaclrole", "NULL::aclitem[]", "true"),
 )  # fmt: skip
 
-# What none but a superuser makes, and who owns it afterwards does not matter.
+# Objects that only a superuser can create, whoever owns them afterwards.
 _SUPERUSER_OBJECTS = (
     ("pg_event_trigger", "true"),
     ("pg_foreign_data_wrapper", "true"),
@@ -156,13 +157,13 @@ _SUPERUSER_OBJECTS = (
      " WHERE coalesce(p.context = 'superuser', true) AND NOT {granted})"),
 )  # fmt: skip
 
-_FIRST = 16384  # object ids below are the system's own
-_PUBLIC = 2200  # the schema that every database begins with
-_BOOTSTRAP = 10  # the superuser that the cluster was made with
+_FIRST = 16384  # lower object ids are the system's own
+_PUBLIC = 2200  # the schema public, which every database has initially
+_BOOTSTRAP = 10  # the superuser created by initdb
 
 
 def _build_issues_query(major: int, restorer: str) -> str:
-    """Return the query for (catalogue, object, fact)."""
+    """Return the query for (catalogue, object, issue)."""
     who = f"{quote_literal(restorer)}::name"
     acts = f"pg_has_role({who}, {{role}}, 'USAGE')"
     if major >= 16:
@@ -181,14 +182,14 @@ def _build_issues_query(major: int, restorer: str) -> str:
         )
         if acl.startswith("NULL"):
             continue
-        # Of the system's objects and those of extensions only what was changed is dumped.
+        # Of objects of the system and of extensions only changed privileges are dumped.
         parts.append(
             head.format(fact=PortabilityIssue.GRANTS)
             + f" WHERE (x.oid < {_FIRST} OR {member}) AND ({condition}) AND NOT {uses}"
             f" AND x.{acl} IS DISTINCT FROM (SELECT i.initprivs FROM pg_init_privs i WHERE"
             f" i.objoid = x.oid AND i.classoid = '{catalogue}'::regclass AND i.objsubid = 0)"
         )
-        # Given on by somebody else: restored by SET SESSION AUTHORIZATION.
+        # Granted by another role than the owner: restored with SET SESSION AUTHORIZATION.
         parts.append(
             head.format(fact=PortabilityIssue.GRANTS)
             + f" WHERE x.oid >= {_FIRST} AND NOT {member} AND ({condition})"
@@ -205,7 +206,7 @@ def _build_issues_query(major: int, restorer: str) -> str:
     belongs = _build_extension_member_condition("pg_class", "c")
     mine = f"c.oid >= {_FIRST} AND NOT {belongs} AND c.relpersistence <> 't'"
     parts += [
-        # The rights on columns, and large objects, are their table's and their owner's.
+        # Privileges on columns and large objects depend on their table and their owner.
         f"SELECT {tables}, c.oid, '{PortabilityIssue.GRANTS}' FROM pg_class c JOIN pg_attribute t "
         "ON"
         f" t.attrelid = c.oid WHERE {mine} AND EXISTS (SELECT FROM aclexplode(t.attacl) a"
@@ -228,7 +229,7 @@ def _build_issues_query(major: int, restorer: str) -> str:
         " AND t.spcname <> 'pg_default' AND NOT has_tablespace_privilege(t.oid, 'CREATE')",
         f"SELECT 'pg_largeobject'::regclass::oid, l.oid, '{PortabilityIssue.UNREAD}'"
         " FROM pg_largeobject_metadata l WHERE NOT pg_has_role(l.lomowner, 'USAGE')",
-        # Its options are shown to nobody but the role itself.
+        # Its options are visible only to the role itself.
         f"SELECT 'pg_user_mapping'::regclass::oid, u.umid, '{PortabilityIssue.HIDDEN}' FROM "
         "pg_user_mappings u"
         " WHERE u.usename <> current_user",
@@ -239,7 +240,7 @@ def _build_issues_query(major: int, restorer: str) -> str:
         "s.classoid NOT IN"
         " ('pg_database'::regclass, 'pg_authid'::regclass, 'pg_tablespace'::regclass,"
         " 'pg_subscription'::regclass)",
-        # None but extensions that are trusted are made by an ordinary role.
+        # An ordinary role can create only trusted extensions.
         f"SELECT 'pg_extension'::regclass::oid, e.oid, '{PortabilityIssue.SUPERUSER}' FROM "
         "pg_extension e"
         f" WHERE e.oid >= {_FIRST} AND NOT EXISTS (SELECT FROM pg_available_extensions a"
@@ -255,7 +256,7 @@ def _build_issues_query(major: int, restorer: str) -> str:
         + (
             f"n.nspowner <> 'pg_database_owner'::regrole AND NOT ({acts.format(role='n.nspowner')})"
             if major >= 15
-            # There pg_dump does not tell who owns it.
+            # In this version pg_dump does not dump its owner.
             else f"n.nspowner <> {_BOOTSTRAP}"
         ),
     ]
@@ -275,13 +276,13 @@ def _build_extension_member_condition(catalogue: str, alias: str = "x") -> str:
 
 
 def read_database_contents(connection: Connection, restorer: str) -> DatabaseContents:
-    """Look into one database, whatever is in it. Reads the catalogue only.
+    """Read the contents of one database from the catalogue only, so no code in it is run.
 
     Args:
-        connection: A session in it, as the role that dumps.
-        restorer: The role that restores.
+        connection: A session in it, as the dumping role.
+        restorer: The restoring role.
     """
-    # A long statement over few rows: to compile it takes longer than to run it.
+    # A long statement on few rows: compiling it takes longer than running it.
     execute(connection, "SET jit = off; SET search_path = pg_catalog, pg_temp")
     superuser = bool(
         fetch_rows(
@@ -319,11 +320,11 @@ def read_database_contents(connection: Connection, restorer: str) -> DatabaseCon
     )
 
 
-# ---- a dump of all the rest --------------------------------------------------------------------
+# ---- dumping everything else -------------------------------------------------------------------
 
-# Left out of a dump they take nothing with them that has rights of its own.
+# Leaving out an object of these kinds removes no object with privileges of its own.
 _WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})
-# These can be made, under another owner, with other rights or in another place.
+# With these issues the object can be restored with another owner, privileges or tablespace.
 _MADE_OTHERWISE = frozenset(
     {
         PortabilityIssue.OWNER,
@@ -334,18 +335,18 @@ _MADE_OTHERWISE = frozenset(
         PortabilityIssue.VERSION,
     }
 )
-# Objects whose owner cannot be another, or whose making takes more than their owner.
+# Kinds whose owner cannot differ, or that need more than their owner to be created.
 _NEVER_OTHERWISE = frozenset({"default acl", "publication", "event trigger", "large object"})
 
 
 @dataclass(frozen=True)
 class ExcludedObjects:
-    """What has to be left out, with all that needs it.
+    """Objects to leave out, with all objects that depend on them.
 
     Attributes:
         objects: (catalogue, object).
         relations: (schema, name) of the tables, views and sequences among them.
-        labels: What they are, for people.
+        labels: Their descriptions, for messages.
     """
 
     objects: frozenset[tuple[int, int]] = frozenset()
@@ -355,13 +356,13 @@ class ExcludedObjects:
 
 @dataclass(frozen=True)
 class DumpOptions:
-    """How to dump and restore what can be.
+    """Options for dump and restore.
 
     Attributes:
         dump_arguments: Further arguments of ``pg_dump``.
         restore_arguments: Further arguments of ``pg_restore``.
-        excluded_objects: Objects to leave out with all that needs them.
-        tables_without_rows: Object ids of tables that come without their rows.
+        excluded_objects: Objects to leave out with all objects that depend on them.
+        tables_without_rows: Object ids of tables that are dumped without their rows.
     """
 
     dump_arguments: tuple[str, ...] = ()
@@ -371,17 +372,17 @@ class DumpOptions:
 
 
 def choose_dump_options(obstacles: Sequence[DumpObstacle], owner: str) -> DumpOptions:
-    """Return how to dump and restore all but what stands in the way; pure.
+    """Return options that dump and restore everything except the obstacles; pure.
 
     Args:
-        obstacles: What :func:`find_dump_obstacles` found.
-        owner: The application's role, to whom everything will belong.
+        obstacles: Result of :func:`find_dump_obstacles`.
+        owner: The application's role, which will own everything.
     """
     if not obstacles:
         return DumpOptions()
-    # The server quotes an identity where it has to be: as a pattern it means itself alone.
+    # The server quotes an identity if necessary: as a pattern it matches only itself.
     dump: set[str] = {"--no-subscriptions"}
-    # What is left out takes its comment with it, which the list of contents does not name.
+    # An excluded object's comment must go, too, and the list of contents does not name it.
     restore: set[str] = {"--no-owner", f"--role={owner}", "--no-comments", "--no-subscriptions"}
     seeds: set[tuple[int, int]] = set()
     rowless: set[int] = set()
@@ -445,14 +446,14 @@ WHERE contype = 'f' AND confrelid = ANY(%s::oid[])
 UNION ALL
 SELECT 'pg_policy'::regclass::oid::int8, oid::int8 FROM pg_policy WHERE polrelid = ANY(%s::oid[])
 """
-# What people know by name; the rest belongs to one of these.
+# Kinds that users know by name; all others belong to one of these.
 _NAMED_KINDS = frozenset(
     {"table", "partitioned table", "view", "materialized view", "function", "domain"}
 )
 
 
 def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedObjects:
-    """Return everything that goes with what is left out; reads the catalogue."""
+    """Return the objects that depend on excluded ones; reads the catalogue."""
     rowless = list(how.tables_without_rows)
     seeds = set(how.excluded_objects)
     seeds |= {(c, o) for c, o in fetch_rows(connection, _NEEDS_ROWS, [rowless, rowless])}
@@ -481,7 +482,7 @@ def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedO
     )
 
 
-# Entries without an object of their own that belong to a relation.
+# Entries without their own object id that belong to a relation.
 _OF_RELATIONS = (
     "SEQUENCE SET",
     "SEQUENCE OWNED BY",
@@ -494,12 +495,12 @@ _RELATIONS = 1259  # the catalogue pg_class
 
 
 def filter_restore_list(contents: str, how: DumpOptions, left: ExcludedObjects) -> str:
-    """Return the lines of ``pg_restore --list`` that are to be restored; pure.
+    """Return the lines of ``pg_restore --list`` to restore; pure.
 
     Args:
-        contents: What ``pg_restore --list`` said.
-        how: How it is dumped.
-        left: What is left out.
+        contents: Output of ``pg_restore --list``.
+        how: The options of the dump.
+        left: The excluded objects.
     """
     retained = []
     for line in contents.splitlines():
@@ -509,8 +510,8 @@ def filter_restore_list(contents: str, how: DumpOptions, left: ExcludedObjects) 
             continue
         catalogue, oid, entry = int(fields[0]), int(fields[1]), fields[2]
         gone = (catalogue, oid) in left.objects
-        if catalogue == 0:  # rows and row security of a table have its number
-            # What is left out takes its server with it, and with that every mapping.
+        if catalogue == 0:  # rows and row-level security of a table have its object id
+            # An excluded object removes its foreign server, and so every user mapping.
             gone = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in left.objects
             gone |= oid in how.tables_without_rows and not entry.startswith("TABLE DATA ")
             gone |= any(

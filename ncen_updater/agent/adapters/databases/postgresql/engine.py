@@ -1,4 +1,4 @@
-"""PostgreSQL as a :class:`DatabaseEngine`: puts the modules of this package together."""
+"""PostgreSQL as a :class:`DatabaseEngine`: combines the modules of this package."""
 
 from __future__ import annotations
 
@@ -116,11 +116,11 @@ class PostgresEngine(DatabaseEngine):
     """The databases of a site on one PostgreSQL server.
 
     Args:
-        settings: Where the server is and who we are.
+        settings: Address of the server, and the roles.
         names: Logical to physical names.
-        timeouts: Time-outs of our own statements.
+        timeouts: Time-outs of the agent's own statements.
         migrator_environment: Further variables of the application's own migrator.
-        migrator_user: As whom it runs, where the agent is root.
+        migrator_user: User as which it runs, if the agent is root.
     """
 
     engine_name = "postgresql"
@@ -163,10 +163,10 @@ class PostgresEngine(DatabaseEngine):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Logical names, in the order of the configuration."""
+        """Return the logical names, in the order of the configuration."""
         return tuple(self._physical)
 
-    # ---- facts -----------------------------------------------------------------------------------
+    # ---- read operations -------------------------------------------------------------------------
 
     def read_version(self) -> str:
         """Return the server's version, such as ``15.20``."""
@@ -175,10 +175,10 @@ class PostgresEngine(DatabaseEngine):
         return f"{number // 10_000}.{number % 10_000}"
 
     def describe_databases(self) -> tuple[DatabaseFacts, ...]:
-        """Return facts of each live database.
+        """Return the facts of each live database.
 
         Raises:
-            DATABASE_SET_INCOMPLETE: If one is missing.
+            DATABASE_SET_INCOMPLETE: If a database is missing.
         """
         facts = []
         with self._server.open_control_session() as connection:
@@ -227,7 +227,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.find_blockers`."""
         if (
             not application_stopped
-        ):  # users still work: the answer is known when the copy is planned
+        ):  # users still work; the answer is needed for the plan of the copy
             self._cloning.detect(change)
         return find_blockers(
             self._survey(change),
@@ -258,7 +258,7 @@ class PostgresEngine(DatabaseEngine):
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """See :meth:`DatabaseEngine.read_evidence`.
 
-        Waits for what a dead agent's session still does.
+        Waits until the server has ended the transactions of a dead agent's session.
         """
         with open_settled_session(self._server) as connection:
             found = read_databases(connection)
@@ -279,7 +279,7 @@ class PostgresEngine(DatabaseEngine):
         return self._fencing.list_replaced()
 
     def is_accepting_connections(self) -> bool:
-        """Tell whether the server takes sessions now."""
+        """Tell whether the server accepts connections now."""
         return self._server.is_accepting_connections()
 
     def measure_free_bytes(self) -> dict[Path, int]:
@@ -300,7 +300,7 @@ class PostgresEngine(DatabaseEngine):
         return self._read_marker()[0]
 
     def _read_marker(self) -> tuple[DatabaseMarker | None, bool]:
-        """Return the marker of the set, and whether every comment has it."""
+        """Return the marker of the live databases, and whether every comment has it."""
         with open_settled_session(self._server) as connection:
             found = read_databases(connection)
             standing = read_recorded_marker(connection, self._physical.values())
@@ -327,7 +327,7 @@ class PostgresEngine(DatabaseEngine):
             return reading.run_release_query(connection, database.name, sql)
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
-        """See :meth:`DatabaseEngine.compute_table_digests`; runs casts of the application's."""
+        """See :meth:`DatabaseEngine.compute_table_digests`; may run casts of the application."""
         long_s = self._limits.long_s
         with self._sessions.open_session_block(database, statement_s=long_s) as connection:
             reading.begin_read_only(connection)
@@ -349,7 +349,7 @@ class PostgresEngine(DatabaseEngine):
 
     @contextlib.contextmanager
     def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
-        """See :meth:`DatabaseEngine.hold_sessions`: one session a database."""
+        """See :meth:`DatabaseEngine.hold_sessions`; one session for each database."""
         with self._sessions.hold_sessions(migrating=migrating):
             yield
 
@@ -364,7 +364,7 @@ class PostgresEngine(DatabaseEngine):
         self._sessions.active.terminate_all()
 
     def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """None: what a release writes is older than the moment of its cut-over."""
+        """Return nothing: rows written by the release are older than its cut-over."""
         del change
         return {}
 
@@ -395,7 +395,7 @@ class PostgresEngine(DatabaseEngine):
     ) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.count_entered_rows`.
 
-        A row's ``xmin`` tells since when it is as it is.
+        A row's ``xmin`` shows since when it has its values.
 
         Raises:
             ROWS_UNREADABLE: If the application's role may not read a table.
@@ -415,7 +415,7 @@ class PostgresEngine(DatabaseEngine):
     def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
         """See :meth:`DatabaseEngine.read_sample`.
 
-        What the application's role may read and write.
+        Reads tables that the application's role may read and write.
         """
         with self._sessions.open_session_block(
             database, statement_s=self._limits.long_s
@@ -435,7 +435,7 @@ class PostgresEngine(DatabaseEngine):
     def _compare_with_previous(
         self, name: str, live: Connection, retained: ChangeRef
     ) -> dict[str, int]:
-        """Compare a live database with the kept one: takes long, and only where it must be."""
+        """Compare a live database with its previous one; slow, so only if the other count fails."""
         long_s = self._limits.long_s
         with self._sessions.counting(retained.get_previous(name), statement_s=long_s) as other:
             return reading.count_lost_rows(live, other)
@@ -452,14 +452,14 @@ class PostgresEngine(DatabaseEngine):
     def build_migrator_url(self, database: DatabaseRef) -> str:
         """See :meth:`DatabaseEngine.build_migrator_url`.
 
-        Sessions take on the application's role at once.
+        Sessions switch to the application's role at once.
         """
         as_owner = bool(self._server.has_owner_login)
         return self._server.address_parts(
             self._sessions.physical_name(database), as_owner=as_owner
         )["URL"]
 
-    # ---- acts ------------------------------------------------------------------------------------
+    # ---- write operations ------------------------------------------------------------------------
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
@@ -551,7 +551,7 @@ class PostgresEngine(DatabaseEngine):
     def prepare_control_storage(self) -> None:
         """See :meth:`DatabaseEngine.prepare_control_storage`.
 
-        The control database takes as long as a copy.
+        Creating the control database takes as long as a copy.
         """
         self._control.create_if_missing()
 
@@ -609,7 +609,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.record_commit`."""
         self._swap.record_commit(change)
         if change.no_copy:
-            # Others were marked inside before they were live.
+            # Migrated databases were marked inside before the cut-over.
             self._migrating.mark_live(change)
 
     def revert_cut_over(self, change: ChangeRef) -> None:
@@ -630,7 +630,8 @@ class PostgresEngine(DatabaseEngine):
                     build_pre_drop_statements(row) if row is not None and row.is_valid else []
                 )
                 if altering:
-                    # Ours, or a drop that is interrupted would be taken for somebody's opening it.
+                    # Record the new version, or an interrupted drop would look like somebody
+                    # opening the database.
                     alter_and_renew(self._server, connection, name, altering)
                 drop_database(connection, name, self._limits.terminate_s)
             forget_versions(

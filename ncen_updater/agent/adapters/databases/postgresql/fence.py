@@ -1,4 +1,4 @@
-"""Bar every session from the set, and let them in again exactly as before."""
+"""Fence: close all live databases to sessions, and open them again exactly as before."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ from ncen_updater.common.messages import (
     PREPARED_TRANSACTIONS,
 )
 
-# Autovacuum has no role, gives way by itself, and only superusers may end it. Role and program are
-# what the server shows to everybody; backend_type and state it hides from most.
+# Autovacuum has no role, yields by itself, and only superusers may terminate it. Everybody may see
+# role and application name; most roles may not see backend_type and state.
 _SESSIONS = (
     "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
     " datname FROM pg_stat_activity"
     " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
 )
 WAIT_MS = 2_000
-# Sessions that we may not end may be about to end by themselves.
+# Sessions that the agent may not terminate may be about to end on their own.
 UNTERMINABLE_WAIT_S = 2.0
 POLL_S = 0.05
 
 
 def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
-    """End every session of some databases and wait until they are gone.
+    """Terminate every session of some databases and wait until they are gone.
 
     Raises:
-        FenceError: If some stay; their names are in the detail.
+        FenceError: If sessions remain; the detail names them.
     """
     begin = time.monotonic()
     reasons: dict[int, str] = {}
@@ -83,7 +83,7 @@ def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s
 
 
 def build_reopen_statement(database: str, fence: FenceState) -> str:
-    """Return the statement that opens a database again as it was."""
+    """Return the statement that restores a database's connection settings."""
     allow = "true" if fence.allow_connections else "false"
     return (
         f"ALTER DATABASE {quote_identifier(database)}"
@@ -94,7 +94,7 @@ def build_reopen_statement(database: str, fence: FenceState) -> str:
 def write_fences(
     connection: Connection, change: ChangeRef, fences: Mapping[str, FenceState]
 ) -> None:
-    """Replace what is to be restored for some databases."""
+    """Store the connection settings that unfencing restores for some databases."""
     for database, fence in fences.items():
         execute(
             connection,
@@ -107,12 +107,12 @@ def write_fences(
 
 
 class DatabaseFence:
-    """Fence and unfence of one set.
+    """Fence of the live databases.
 
     Args:
         server: The server.
-        control: Where the originals are written.
-        databases: Physical names of the live set.
+        control: The control database, which stores the original settings.
+        databases: Physical names of the live databases.
     """
 
     def __init__(self, server: Server, control: ControlDatabase, databases: Sequence[str]) -> None:
@@ -133,14 +133,14 @@ class DatabaseFence:
             record_login(connection, self._server)
             found = read_databases(connection)
             known = [name for name in read_fences(connection) if name in self._databases]
-            # What another change closed, or left behind, says nothing of this one.
+            # Versions recorded by another change do not apply to this one.
             value = read_expected_versions(connection, self._databases).items()
             forget_versions(connection, [name for name, (by, _) in value if by != change.id])
             for database in self._databases:
                 row = require(found, database)
-                if not row.allow_connections and database not in known:  # not ours to open
+                if not row.allow_connections and database not in known:  # closed by somebody else
                     raise DatabaseError(DATABASE_CLOSED, database=database)
-            # What stands in the table is older than this act and is the true original.
+            # An existing row is older than this transaction and holds the original settings.
             execute(
                 connection,
                 "INSERT INTO public.fences (database, change, allow_connections, connection_limit)"
@@ -162,16 +162,16 @@ class DatabaseFence:
                 connection, change, [name for name in self._databases if name not in known]
             )
         with self._server.open_control_session() as connection:
-            # A session in a database that this change had closed got in since, while it was open.
+            # A foreign session may have entered a database of this change while it was open.
             flag_foreign_sessions(connection, known)
             self._terminate_remaining(connection)
 
     def is_standing(self, change: ChangeRef) -> bool:
-        """Tell whether the change's fence stands; then sessions that are left are ended.
+        """Tell whether the change's fence is in force; if so, terminate the remaining sessions.
 
         Raises:
             FENCED_BY_OTHER: See :meth:`DatabaseEngine.fence`.
-            PREPARED_TRANSACTIONS: If some are open.
+            PREPARED_TRANSACTIONS: If prepared transactions are open.
         """
         with self._server.open_control_session() as connection:
             self._require_same_change(connection, change)
@@ -182,7 +182,7 @@ class DatabaseFence:
             return True
 
     def _require_same_change(self, connection: Connection, change: ChangeRef) -> None:
-        """Refuse a fence of another change: its agent may be at work, and would let users in."""
+        """Refuse a fence of another change, whose agent may be running and would open it."""
         fences = read_fences(connection)
         others = {fences[name].change for name in self._databases if name in fences}
         others -= {change.id}
@@ -190,14 +190,14 @@ class DatabaseFence:
             raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
 
     def _is_standing(self, connection: Connection) -> bool:
-        """Tell whether all are closed and how to open them is recorded; the cut-over asks again."""
+        """Tell whether all are closed and their settings recorded; the cut-over checks again."""
         found, fences = read_databases(connection), read_fences(connection)
         live = [found.get(database) for database in self._databases]
         closed = all(row is not None and row.is_valid and not row.allow_connections for row in live)
         return closed and all(database in fences for database in self._databases)
 
     def _terminate_remaining(self, connection: Connection) -> None:
-        """End the sessions that are left; refuse prepared transactions, which outlive them."""
+        """Terminate the remaining sessions; refuse prepared transactions, which outlive them."""
         terminate_sessions(connection, self._databases, self._server.timeouts.terminate_s)
         prepared = fetch_rows(
             connection,
@@ -219,7 +219,7 @@ class DatabaseFence:
         return tuple(sorted({f"{who} ({name})" for _, who, name in found}))
 
     def list_replaced(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.list_replaced`: another number has the name now."""
+        """See :meth:`DatabaseEngine.list_replaced`; a replaced database has another object id."""
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
             known = read_expected_versions(connection, self._databases).items()
@@ -243,9 +243,9 @@ class DatabaseFence:
             forget_visits(connection, self._databases)
 
     def open(self, connection: Connection) -> None:
-        """Open what is fenced, no matter who did it, in a transaction; all of it or nothing.
+        """Open all fenced databases, whoever fenced them, in the caller's transaction.
 
-        One that is away would stay closed, and nobody would know of it any more.
+        Raises if one is missing: it would stay closed without a record.
         """
         found = read_databases(connection)
         for database, fence in sorted(read_fences(connection).items()):

@@ -1,4 +1,4 @@
-"""Questions to one database: rows, digests of tables, and what a rollback would lose."""
+"""Queries on one database: rows, digests of tables, and the data loss of a rollback."""
 
 # ruff: noqa: S608 - the queries are put together from constants
 
@@ -51,8 +51,8 @@ WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = %s AND %s IN (lower(n.nspna
   AND n.nspname NOT IN ('information_schema', %s, %s) AND n.nspname NOT LIKE 'pg\\_%%'
 ORDER BY 2, 3
 """
-# The named tables, and those whose rows go, or lose a value, with rows of theirs: by what the keys
-# say, or all that refer to them (TRUNCATE ... CASCADE).
+# The named tables, and those whose rows are deleted or lose a value together with them: by their
+# foreign keys, or all that refer to them (TRUNCATE ... CASCADE).
 _FOLLOWING = """
 WITH RECURSIVE gone(oid, named) AS (
     SELECT c.oid, true
@@ -76,12 +76,12 @@ FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %s::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
 """
-# A default that is a value, and nothing that has to be computed; of the server's own types alone.
+# A default that is a literal of a built-in type, with nothing to compute.
 _VALUE = re.compile(
     r"(?:'(?:[^']|'')*'|\(?-?[\d.]+\)?|true|false)(?:::[a-z][\w ]*(?:\(\d+(?:,\d+)?\))?)?"
 )
 
-# A row's text depends on these; a digest must not.
+# Settings on which the text form of a row depends; a digest must not depend on them.
 _TEXT_FORM = (
     "SET LOCAL timezone = 'UTC'",
     "SET LOCAL datestyle = 'ISO, YMD'",
@@ -90,11 +90,11 @@ _TEXT_FORM = (
     "SET LOCAL extra_float_digits = 1",
     "SET LOCAL xmloption = 'content'",
     "SET LOCAL search_path = pg_catalog",
-    # Rather an error than rows that are silently not seen.
+    # An error is better than rows that are silently hidden.
     "SET LOCAL row_security = off",
 )
 FETCH_ROWS = 5_000
-# Half the numbers of rows' transactions, from which on older and younger are mixed up.
+# Half of the transaction ids; beyond that, older and newer cannot be told apart.
 MAX_XID_AGE = 2**31 - 1
 
 
@@ -105,34 +105,34 @@ class TableShape(tuple[str, str, tuple[str, ...]]):
 
     @property
     def label(self) -> str:
-        """Return the name as people write it: without the schema where it is ``public``."""
+        """Return the name without the schema if that is ``public``."""
         return self[1] if self[0] == "public" else f"{self[0]}.{self[1]}"
 
     @property
     def quoted_name(self) -> str:
-        """Return the name for SQL."""
+        """Return the quoted name."""
         return f"{quote_identifier(self[0])}.{quote_identifier(self[1])}"
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Columns of the primary key, sorted; empty where there is none."""
+        """Return the columns of the primary key, sorted; empty if there is none."""
         return self[2]
 
 
 def begin_read_only(connection: Connection) -> None:
-    """Begin a read-only transaction in which rows have one text form only."""
+    """Begin a read-only transaction with fixed settings for the text form of rows."""
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     execute(connection, "; ".join((begin, *_TEXT_FORM)))  # one message
 
 
 def list_user_tables(connection: Connection) -> list[TableShape]:
-    """Return every ordinary table and partition, without the agent's own and parked ones."""
+    """Return every ordinary table and partition, without the agent's and those of parked rows."""
     found = fetch_rows(connection, _TABLES, [AGENT_SCHEMA, PARKED_SCHEMA])
     return [TableShape((schema, name, tuple(key))) for schema, name, key in found]
 
 
 def compute_table_digest(connection: Connection, table: TableShape) -> TableDigest:
-    """Count and digest one table inside the server; the sum does not depend on any order."""
+    """Count and digest one table in the server; the sum does not depend on the order of rows."""
     sql = (
         'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)'
         f" FROM ONLY {table.quoted_name} AS t"
@@ -149,7 +149,7 @@ def run_release_query(connection: Connection, database: str, sql: str) -> list[t
     """
     execute(connection, "BEGIN READ ONLY")
     try:
-        # Prepared: the server then takes one statement only, so that none can end the transaction.
+        # Prepared, so that the server accepts one statement only, and none can end the transaction.
         connection.prepare_threshold = 0
         cursor = connection.execute(sql.encode(), prepare=True)
         return [tuple(row) for row in cursor.fetchall()]
@@ -160,7 +160,7 @@ def run_release_query(connection: Connection, database: str, sql: str) -> list[t
 
 
 def iter_keys(connection: Connection, table: TableShape) -> Iterator[bytes]:
-    """Yield the keys of all rows in the order of their bytes, few at a time."""
+    """Yield the keys of all rows in byte order, in small batches."""
     columns = ", ".join(f"t.{quote_identifier(column)}" for column in table.key)
     sql = (
         f"SELECT convert_to(ROW({columns})::text, 'UTF8') AS k"
@@ -174,7 +174,7 @@ def iter_keys(connection: Connection, table: TableShape) -> Iterator[bytes]:
 
 
 def count_missing_keys(live: Iterator[bytes], retained: Iterator[bytes]) -> int:
-    """Count what the first has and the second has not; both ascending."""
+    """Count the keys of the first iterator that the second lacks; both ascending."""
     lost = 0
     other: Any = next(retained, None)
     for key in live:
@@ -187,20 +187,19 @@ def count_missing_keys(live: Iterator[bytes], retained: Iterator[bytes]) -> int:
 def count_newer_rows(
     live: Connection, since_transaction: int | None, deadline: float | None = None
 ) -> dict[str, int] | None:
-    """Return by table how many rows were written after a transaction, or None if it cannot be told.
+    """Return the rows written after a transaction, by table; None if unknown.
 
-    A row's xmin is the low half of the number of the transaction that wrote it as it is. It cannot
-    be told after a move to another server, or after two thousand million transactions. A table that
-    was rewritten as a whole, other than by VACUUM FULL or CLUSTER, counts whole.
+    A row's xmin is the lower half of the id of the transaction that wrote it. The answer is unknown
+    after a move to another server, or after two thousand million transactions. All rows of a table
+    count if it was rewritten by other means than VACUUM FULL or CLUSTER.
 
     Args:
         live: A session in the live database, in the transaction of :func:`begin_read_only`.
-        since_transaction: Number of the transaction.
-        deadline: Count until then only, by the monotonic clock; where that was not enough, it
-            cannot be told.
+        since_transaction: Id of the transaction.
+        deadline: End of counting, by the monotonic clock; if reached, the answer is unknown.
 
     Raises:
-        psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
+        psycopg.errors.QueryCanceled: If the deadline was reached within a table.
         ROWS_UNREADABLE: If the application's role may not read a table.
     """
     younger = _build_newer_condition(live, since_transaction)
@@ -222,7 +221,7 @@ def count_newer_rows(
 
 
 def _build_newer_condition(live: Connection, moment: int | None) -> str | None:
-    """Return what is true of rows written after a transaction; None if it is not known."""
+    """Return the condition for rows written after a transaction; None if unknown."""
     if moment is None:
         return None
     now = int(
@@ -230,20 +229,20 @@ def _build_newer_condition(live: Connection, moment: int | None) -> str | None:
     )
     if not 0 < now - moment < MAX_XID_AGE:
         return None
-    # 0 and less: rows frozen so long ago that their number has come round again.
+    # 0 and less: rows frozen so long ago that their transaction ids wrapped around.
     return f"age(xmin) > 0 AND age(xmin) < age('{moment % 2**32}'::xid)"
 
 
 def count_entered_rows(
     live: Connection, since_transaction: int | None, losses: Sequence[DataLoss]
 ) -> dict[str, int]:
-    """Count by object the rows with something in it that was written after a transaction.
+    """Count the rows, by object, that have a value and were written after a transaction.
 
     Args:
         live: A session in the live database, in the transaction of :func:`begin_read_only`.
-        since_transaction: Number of the transaction; where it is not known, or cannot be right, all
-            rows count but those of tables that the release fills.
-        losses: The objects, as they are called now.
+        since_transaction: Id of the transaction; if it is unknown or implausible, all rows count
+            except in tables that the release fills.
+        losses: The objects, by their current names.
 
     Raises:
         ROWS_UNREADABLE: If the application's role may not read a table.
@@ -271,10 +270,10 @@ def count_entered_rows(
 def _iter_affected_tables(
     live: Connection, loss: DataLoss
 ) -> Iterator[tuple[str, int, TableShape]]:
-    """Yield what is there of a loss: how it is called, its number, the table.
+    """Yield label, object id and table of the existing tables of a loss.
 
-    What goes by a key is called by its own name. Of a type, or of all that a role owns, nobody
-    counts what goes with it: then every table may be meant.
+    A table affected through a foreign key is reported by its own name. Objects that depend on a
+    type, or on a role's ownership, are not determined: then every table may be affected.
     """
     schema, _, bare = loss.table.rpartition(".")
     if loss.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS):
@@ -287,13 +286,13 @@ def _iter_affected_tables(
             table = TableShape((inside, name, ()))
             yield loss.object_name if named else table.label, oid, table
     else:
-        # A file may name a table by its search path: then it counts in every schema.
+        # A file may use the search path to find a table, so the name counts in every schema.
         for oid, *path in fetch_rows(live, _NAMED, [bare, schema, AGENT_SCHEMA, PARKED_SCHEMA]):
             yield loss.object_name, oid, TableShape((*path, ()))
 
 
 def _build_entered_condition(live: Connection, table: int, column: str | None) -> list[str] | None:
-    """Return what is true of rows with something in a column; None if nobody can enter anything."""
+    """Return the conditions for rows with an entered value; None if no user can enter one."""
     if column is None:
         return []
     for name, generated, default in fetch_rows(live, _COLUMNS, [table]):
@@ -306,13 +305,13 @@ def _build_entered_condition(live: Connection, table: int, column: str | None) -
 
 
 def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
-    """Return by table how many rows of ``live`` are not in ``retained``.
+    """Return the number of rows of ``live`` that ``retained`` lacks, by table.
 
-    Tables without loss left out.
+    Tables without loss are left out.
 
     Args:
         live: A session in the live database, in the transaction of :func:`begin_read_only`.
-        retained: The same in the kept database.
+        retained: The same in the previous database.
 
     Raises:
         ROWS_UNREADABLE: If the application's role may not read a table.
@@ -335,7 +334,7 @@ def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _translate_permission_error(connection: Connection, table: TableShape) -> Iterator[None]:
-    """Say of which table the rows cannot be read, by right or by row security.
+    """Translate a missing privilege or row-level security into an error that names the table.
 
     Raises:
         ROWS_UNREADABLE: With the server's message.
@@ -358,17 +357,15 @@ def _count_rows(connection: Connection, table: TableShape) -> int:
 
 # ---- fingerprints of schemas ---------------------------------------------------------------------
 
-# The shape of a database as digests, from the catalogue, free of column order and object ids.
-#
+# Digests of a database's schema from the catalogue, independent of column order and object ids.
 # The agent's own schemas and objects of extensions do not count. NOT NULL counts as a property of
 # its column, not as the constraint that PostgreSQL 18 makes of it, whose name depends on history.
-#
-# Beside the digest of the whole there is one of each kind. Which kind a thing is of says whether it
-# can run anything that the server did not come with: an expression is harmless if it calls nothing
-# but immutable functions of the server's own, and depends on nothing that somebody made but tables,
-# columns and enumerations. An operator class is a superuser's work, and so harmless as well.
+# Besides the digest of the whole there is one for each kind. The kind shows whether an object can
+# run code that does not belong to the server: an expression is harmless if it calls only immutable
+# built-in functions, and depends on no user-defined objects except tables, columns and
+# enumerations. Operator classes are created by superusers only, and so harmless as well.
 
-#: Objects with lower numbers came with the server.
+#: Objects with lower ids belong to the server.
 FIRST_USER_OID = 16384
 _NO_EXTENSION = (
     "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{catalogue}'::regclass"
@@ -379,7 +376,7 @@ _RELATION = _NO_EXTENSION.format(catalogue="pg_class", oid="c.oid")
 
 
 def _build_calls_condition(tree: str) -> str:
-    """Build the condition: an expression calls more than immutable functions of the server."""
+    """Return the condition that an expression calls more than immutable built-in functions."""
     return (
         f"EXISTS (SELECT FROM regexp_matches({tree}::text,"
         " ':(opfuncid|funcid|opno) ([0-9]+)', 'g') m LEFT JOIN pg_proc f ON f.oid ="
@@ -390,7 +387,7 @@ def _build_calls_condition(tree: str) -> str:
 
 
 def _build_depends_condition(catalogue: str, oid: str) -> str:
-    """Build the condition: a thing depends on what somebody made that may call functions."""
+    """Return the condition that an object depends on user-defined ones that may call functions."""
     return (
         f"EXISTS (SELECT FROM pg_depend x WHERE x.classid = '{catalogue}'::regclass"
         f" AND x.objid = {oid} AND x.refclassid NOT IN ('pg_class'::regclass,"
@@ -400,9 +397,9 @@ def _build_depends_condition(catalogue: str, oid: str) -> str:
     )
 
 
-# Each row ends with the kind of the thing; what stands before it is in the digest of the whole.
+# Each row ends with the kind of the object; the fields before it are part of the whole digest.
 _QUERIES = (
-    # relations, with the text of views and the rules of partitions
+    # Relations, with the text of views and the bounds of partitions.
     "SELECT 'relation', n.nspname, c.relname, c.relkind::text, c.relpersistence::text,"
     " CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,"
     " pg_get_expr(c.relpartbound, c.oid), pg_get_partkeydef(c.oid), c.relrowsecurity::text,"
@@ -466,12 +463,13 @@ _QUERIES = (
     f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_USER}",
     "SELECT 'extension', e.extname, 'extensions' FROM pg_extension e"
     " WHERE %s::text IS NOT NULL AND %s::text IS NOT NULL",
-    # not in the fingerprint of the whole
+    # Not in the fingerprint of the whole schema.
     "SELECT 'rule', n.nspname, c.relname, r.ev_enabled::text, pg_get_ruledef(r.oid), 'rules'"
     " FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class"
     " JOIN pg_namespace n ON n.oid = c.relnamespace"
     f" WHERE r.rulename <> '_RETURN' AND {_USER} AND {_RELATION}",
-    # An extension's own functions belong to a superuser; others were put there to be passed over.
+    # An extension's own functions belong to a superuser; others may have been added to evade
+    # checks.
     "SELECT 'member', n.nspname, pg_get_functiondef(p.oid), 'member-functions'"
     " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
     " JOIN pg_roles o ON o.oid = p.proowner"
@@ -485,7 +483,7 @@ _QUERIES = (
 )
 
 
-# One question for all: what they give has columns of its own, some of them without a name.
+# One query for all: as JSON, since their columns differ and some have no name.
 _SCHEMA_QUERY = " UNION ALL ".join(
     f"SELECT row_to_json(found)::text FROM ({query}) AS found" for query in _QUERIES
 )
@@ -496,13 +494,13 @@ def _take_values(pairs: list[tuple[str, object]]) -> list[object]:
 
 
 def read_schema(connection: Connection) -> SchemaDigest:
-    """Return what the schema is made of.
+    """Return the digests of the schema.
 
     Args:
         connection: A session in the database; a read-only transaction is begun.
     """
-    # Of the session's own role, since a candidate is asked as the application's; and so that every
-    # name in a definition is written in full.
+    # As the session's own role, since a candidate's session has switched to the application's; and
+    # with a search path with which every name in a definition is written in full.
     execute(
         connection,
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"

@@ -1,15 +1,15 @@
 """Copies for a rehearsal: a backup of each live database, restored, while users work.
 
-A template copy would need the live database without sessions. A dump does not, and that it can be
-restored is worth knowing by itself. It goes from one program to the other without touching a disk.
+A template copy needs a live database without sessions. A dump does not, and it also proves that a
+backup can be restored. It is piped from one program to the other without touching a disk.
 
-A restore runs code that the application's role left in its databases: defaults, checks, triggers;
-and the role may replace a table by a view during the dump. So both programs log in as that role;
-without a login there is no rehearsal.
+A restore runs code that the application's role may have planted in its databases (defaults, checks,
+triggers), and the role could replace a table by a view during the dump. So both programs log in as
+that role; without that login there is no rehearsal.
 
 A database administrator may have added objects that this role cannot dump or restore, although a
-template copy has them. Then everything else is dumped and restored, and these objects are reported
-as not rehearsed.
+template copy contains them. Then everything else is dumped and restored, and these objects are
+reported as not rehearsed.
 """
 
 from __future__ import annotations
@@ -76,24 +76,22 @@ logger = logging.getLogger(__name__)
 # ---- pg_dump and pg_restore ----------------------------------------------------------------------
 
 # pg_dump and pg_restore of the server's own version.
-#
 # An older pg_dump refuses the server, and a newer pg_restore writes settings that an older server
-# does not know. Machines may have several versions side by side, and what is first on the path is
-# the newest one.
+# does not know. A machine may have several versions, and the first one in the PATH is the newest.
 
 DUMP_PROGRAMS = ("pg_dump", "pg_restore")
-# Where Debian's and the project's own packages have each version.
+# Directories of each version in the packages of Debian and of PostgreSQL.
 PROGRAM_DIRECTORIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
 VERSION_TIMEOUT_S = 30
 
 
 def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
-    """Return where a program is: as set, else that of the version, else what the path has.
+    """Return the path of a program: as configured, else by version, else from the PATH.
 
     Args:
-        name: Of the program.
-        major: Version of the server.
-        bin_directory: The setting.
+        name: Name of the program.
+        major: Major version of the server.
+        bin_directory: The configured directory.
     """
     if bin_directory is not None:
         return bin_directory / name
@@ -102,7 +100,7 @@ def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
 
 
 def read_program_version(program: Path) -> int | None:
-    """Return the major version of a program, None where it cannot be run."""
+    """Return the major version of a program, None if it cannot be run."""
     try:
         text = subprocess.run(
             [str(program), "--version"],
@@ -118,17 +116,17 @@ def read_program_version(program: Path) -> int | None:
 
 
 def format_program_version(version: int | None) -> LazyText:
-    """Say of which version a program is, as the end of a sentence."""
+    """Describe the version of a program, as the end of a sentence."""
     if version is None:
         return LazyText(N_("not found, or not executable"))
     return LazyText(N_("it belongs to PostgreSQL {version}"), {"version": version})
 
 
 def find_matching_program(server: Server, name: str) -> str:
-    """Return the path of a program that fits the server.
+    """Return the path of a program that matches the server.
 
     Raises:
-        PROGRAMS_DIFFER: If there is none of the server's version.
+        PROGRAMS_DIFFER: If no program has the server's version.
     """
     with server.open_control_session() as connection:
         major = read_server_major(connection)
@@ -150,7 +148,7 @@ BLOCK = 1 << 20
 
 
 class RehearsalCopies:
-    """Makes the copies of a rehearsal.
+    """Copies of a rehearsal.
 
     Args:
         server: The server.
@@ -164,18 +162,18 @@ class RehearsalCopies:
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> dict[str, tuple[str, ...]]:
-        """Restore a fresh dump of every live database under the candidate's name.
+        """Restore a fresh dump of every live database as a candidate.
 
         Returns:
-            By logical name what was not carried, or not as it was: the objects in the server's own
-            words. Databases that were carried whole are left out.
+            Objects that were not copied, or not unchanged, in the server's words, by logical name.
+            Databases with a complete copy are left out.
 
         Raises:
-            DatabaseError: If the agent cannot log in as the application's role.
-            DatabaseError: With the end of a program's message.
+            DatabaseError: If the agent cannot log in as the application's role, or a program fails,
+                with the end of its message.
             PROGRAMS_DIFFER: If there are no programs of the server's version.
-            DATABASE_SET_INCOMPLETE: If a live database is not there.
-            TABLESPACE_CLOSED: If a database cannot be made where the live one is.
+            DATABASE_SET_INCOMPLETE: If a live database is missing.
+            TABLESPACE_CLOSED: If a database cannot be created in the tablespace of the live one.
         """
         lacking: dict[str, tuple[str, ...]] = {}
         settings = self._server.settings
@@ -202,7 +200,7 @@ class RehearsalCopies:
         return {name: words for name, words in lacking.items() if words}
 
     def _dump_and_restore(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
-        """Dump and restore one database; return what was not carried."""
+        """Dump and restore one database; return the objects that were not copied."""
         owner = self._server.settings.owner
         with self._sessions.open_session_block(LiveDatabase(copy.name)) as connection:
             obstacles = find_dump_obstacles(read_database_contents(connection, owner))
@@ -218,11 +216,11 @@ class RehearsalCopies:
 
     @staticmethod
     def plan_candidate_copy(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
-        """Return a plan that copies the candidates of a rehearsal in place of the live databases.
+        """Return a plan that copies the candidates of a rehearsal instead of the live databases.
 
         Args:
             change: The rehearsal.
-            plan: A plan from the live databases, made for another change.
+            plan: A plan for copies of the live databases, made for another change.
         """
         data: dict[str, Mapping[str, object]] = {}
         for name, item in plan.copies.items():
@@ -231,7 +229,7 @@ class RehearsalCopies:
         return CopyPlan(data)
 
     def _close_copy(self, change: ChangeRef, copy: DatabaseCopy) -> None:
-        """Give the copy what hangs on the live one, and shut it."""
+        """Copy the attributes of the live database, and close the copy."""
         with self._server.open_control_session() as connection:
             self._copying.finish_copy(connection, change, copy)
             name = quote_identifier(copy.target)
@@ -244,7 +242,7 @@ class RehearsalCopies:
         how: DumpOptions | None = None,
         left: ExcludedObjects | None = None,
     ) -> None:
-        """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
+        """Pipe ``pg_dump`` into ``pg_restore``; both must succeed."""
         dumper, restorer = (programs[name] for name in DUMP_PROGRAMS)
         how, settings = how or DumpOptions(), self._server.settings
         with (
@@ -283,7 +281,7 @@ class RehearsalCopies:
             reported["pg_restore"] = _make_output_tail(restore)
             pump = _PipeFeeder(begun, dump.stdout, restore.stdin) if begun else None
             if pump is None and dump.stdout is not None:
-                dump.stdout.close()  # else a dead pg_restore would not end pg_dump
+                dump.stdout.close()  # otherwise a dead pg_restore would not end pg_dump
             try:
                 restored = restore.wait(self._server.timeouts.long_s)
                 if pump is not None:
@@ -297,7 +295,7 @@ class RehearsalCopies:
                         DUMP_FAILED, program="pg_dump", database=copy.source, detail=str(error)
                     ) from error
                 raise
-        # A restore that ended early ends the dump by a broken pipe: then it is not the cause.
+        # A failed restore ends the dump by a broken pipe: then the dump is not the cause.
         codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
         failed = [program for program, code in codes.items() if code]
         if failed:
@@ -348,9 +346,9 @@ def _make_output_tail(program: subprocess.Popen[bytes]) -> OutputTail:
 
 
 def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
-    """Return the list of contents of a dump that is under way, and what was read of it for that.
+    """Return the list of contents of a running dump, and the bytes read for it.
 
-    The list stands at the beginning, and ``pg_restore --list`` ends once it has it.
+    The list is at the beginning, and ``pg_restore --list`` ends once it has read it.
     """
     begun = bytearray()
     with subprocess.Popen(
@@ -373,7 +371,7 @@ def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[s
                     break
                 sink.write(block)
             except BrokenPipeError:
-                break  # it has what it needs
+                break  # it has read enough
         with contextlib.suppress(BrokenPipeError):
             if sink is not None:
                 sink.close()
@@ -383,7 +381,7 @@ def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[s
 
 
 class _PipeFeeder:
-    """Gives a program what was read already, and then the rest, as it comes."""
+    """Feeder that passes the bytes already read, and then the rest, to a program."""
 
     def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
         self._begun, self._source, self._sink = begun, source, sink
@@ -393,30 +391,31 @@ class _PipeFeeder:
     def _run(self) -> None:
         if self._source is None or self._sink is None:
             return
-        # A program that ended early says itself why; closing both ends the other one too.
+        # A program that ended early reports the reason itself; closing both ends the other one,
+        # too.
         with contextlib.suppress(BrokenPipeError), self._source, self._sink:
             self._sink.write(self._begun)
             while block := os.read(self._source.fileno(), BLOCK):
                 self._sink.write(block)
 
     def wait(self) -> None:
-        """Wait until all is given, once the program that takes it has ended."""
+        """Wait until everything is written, once the receiving program has ended."""
         self._thread.join()
 
 
 def create_empty_database(
     connection: Connection, template: str, target: str, *, oid: int = 0
 ) -> None:
-    """Make an empty database with encoding, locale and tablespace of another.
+    """Create an empty database with encoding, locale and tablespace of another.
 
     Args:
         connection: In autocommit mode.
-        template: The database whose form it gets.
+        template: The database whose properties it gets.
         target: Its name.
         oid: Its object id; 0 lets the server choose.
 
     Raises:
-        TABLESPACE_CLOSED: If the agent's role may make nothing where the other one is.
+        TABLESPACE_CLOSED: If the agent's role may not create databases in that tablespace.
     """
     major = read_server_major(connection)
     locale = "NULL"
@@ -443,7 +442,7 @@ def create_empty_database(
         f"OWNER {quote_identifier(owner)} ENCODING {quote_literal(encoding)}",
         f"LC_COLLATE {quote_literal(collate)} LC_CTYPE {quote_literal(ctype)}",
     ]
-    if tablespace != "pg_default":  # to name the default takes a right that copies do not need
+    if tablespace != "pg_default":  # naming the default needs a privilege that copies do not need
         parts.append(f"TABLESPACE {quote_identifier(tablespace)}")
     if kind == "i":
         parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {quote_literal(name)}")

@@ -1,7 +1,7 @@
 """Privileges by which the application's role could gain more: one table of findings, pure rules.
 
-Anyone who has the application's role (its password, or a hole in the application) may leave
-functions in its databases, which then run in the agent's sessions. So these sessions use the
+Anyone with the application's role (its password, or a hole in the application) can plant functions
+in its databases, which would then run in the agent's sessions. So these sessions use the
 application's role, the agent is no superuser, and that role cannot open the control database.
 """
 
@@ -31,8 +31,8 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
-#: Sessions as the application's role that one database may need at a time: one that asks, one that
-#: migrates; and a restore with two processes.
+#: Sessions as the application's role that one database may need at a time: one for queries and one
+#: for migrations; and a restore with its two programs.
 SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 
 AGENT_IS_SUPERUSER = FindingTemplate(
@@ -68,15 +68,16 @@ CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
 
 @dataclass(frozen=True)
 class RoleSurvey:
-    """What was seen of the roles.
+    """Facts of the roles.
 
     Attributes:
-        superuser: Whether the agent's role is one.
-        application_is_superuser: Whether the application's role is one: nothing is shut to it.
-        connection_limit: How many sessions the application's role may have; -1 where none is set.
+        superuser: Whether the agent's role is a superuser.
+        application_is_superuser: Whether the application's role is a superuser: nothing can be
+            closed to it.
+        connection_limit: Connection limit of the application's role; -1 if there is none.
         can_log_in: Whether the agent can log in as it.
-        control_database_roles: Roles of the application that get into the control database or
-            become the agent's.
+        control_database_roles: Roles of the application that can connect to the control database or
+            act as the agent's role.
     """
 
     superuser: bool = False
@@ -87,15 +88,15 @@ class RoleSurvey:
 
 
 def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
-    """Look; None where there is no such role, which others tell.
+    """Read the facts of the roles; None if the application's role is missing (reported elsewhere).
 
     Args:
         server: The server.
         databases: Physical names of the live databases.
 
     Raises:
-        DatabaseUnreachableError: If the agent could log in as the application's role, and cannot
-            now.
+        DatabaseUnreachableError: If the agent could log in as the application's role before, and
+            cannot now.
     """
     settings = server.settings
     with server.open_control_session() as connection:
@@ -132,12 +133,12 @@ def find_exposures(
     """Return the findings; pure.
 
     Args:
-        seen: What was seen.
-        databases: How many there are.
+        seen: The facts of the roles.
+        databases: The number of live databases.
         role: The agent's role.
-        owner: The application's.
+        owner: The application's role.
         control: Name of the control database.
-        rehearsing: Whether it is asked before a rehearsal, which runs what was left in a backup.
+        rehearsing: Whether a rehearsal follows, which runs code in a restored backup.
     """
     found: list[Finding] = []
     if seen.superuser:
@@ -146,7 +147,8 @@ def find_exposures(
         severity = Severity.CRITICAL if rehearsing else Severity.WARNING
         found.append(NO_OWNER_LOGIN.make_finding(severity, role=role, owner=owner))
     if seen.control_database_roles:
-        # To a superuser nothing is shut: that is told, and changes with the application's role.
+        # Nothing can be closed to a superuser: so this is a warning until the application's role
+        # changes.
         severity = Severity.WARNING if seen.application_is_superuser else Severity.CRITICAL
         reaching = ", ".join(seen.control_database_roles)
         found.append(
@@ -174,7 +176,7 @@ LOGIN_UNKNOWN = FindingTemplate(
         " run: sudo ncen-updater doctor"),
 )  # fmt: skip
 LIMIT_S = 10
-# Becomes the user for good before it speaks with anybody.
+# The child switches to the user for good before it connects.
 _TRY = f"""
 import json, os, sys
 from ncen_updater.agent.adapters.databases.postgresql.connection import ask_sqlstate
@@ -184,8 +186,8 @@ os.setresgid(gid, gid, gid)
 os.setresuid(uid, uid, uid)
 print(json.dumps(ask_sqlstate(sys.argv[3], {LIMIT_S})))
 """
-# By the socket a session has no port; of one that the agent may not see there is none either.
-# Sessions of before a reload go on, whatever the lines say.
+# A session by the socket has port -1; the port is NULL if the agent may not see the session.
+# Sessions opened before a reload continue, whatever pg_hba.conf says now.
 _SESSIONS = """
 SELECT usename, bool_or(client_port = -1) FROM pg_stat_activity
 WHERE client_port IS NOT NULL AND usename = ANY(%s) AND application_name NOT LIKE %s
@@ -194,19 +196,19 @@ GROUP BY usename ORDER BY usename
 
 
 def find_login_trouble(server: Server, database: str, user: str | None) -> tuple[Finding, ...]:
-    """Log in as the application does, and tell where that could not be judged.
+    """Log in as the application does, and report where this test is inconclusive.
 
-    Who comes over the network, or with a password, is not met by what stands for the socket. Where
-    there is no session at all, it is tried through the socket, and a refusal proves nothing.
+    The test uses the socket. It says nothing about an application that connects by network or with
+    a password. If the application has no session, a refusal proves nothing.
 
     Args:
         server: The server.
-        database: Physical name of one of the application's.
-        user: The application's system user; else, to root, one with the name of the role, and to
-            every other caller.
+        database: Physical name of one of the application's databases.
+        user: The application's system user; if None, root uses the user named like the role, and
+            any other caller its own user.
 
     Raises:
-        DatabaseError: If the application comes through the socket, and would be let in no more.
+        DatabaseError: If the application uses the socket, and its next login would be refused.
     """
     settings = server.settings
     if not settings.host.startswith(("/", "@")):
@@ -215,7 +217,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
         roles = list(settings.connect_roles)
         seen = dict(fetch_rows(connection, _SESSIONS, [roles, f"{APPLICATION_NAME}%"]))
     if seen and not any(seen.values()):
-        return ()  # all come over the network
+        return ()  # all of them use the network
     found = []
     for role in [role for role, by_socket in seen.items() if by_socket] or [settings.owner]:
         name = user or (role if os.geteuid() == 0 else None)
@@ -229,7 +231,7 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
 
 
 def try_login(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
-    """Return what the server answers a new session of a system user, or why nobody asked it."""
+    """Return the server's answer to a login of a system user, or why it could not be tested."""
     try:
         user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..round_trip`."""
+"""Sample values in a candidate, and samples of rows; see :mod:`..round_trip`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ncen_updater.agent.adapters.databases.round_trip import (
     shorten_value,
 )
 
-# Only what the application itself may read and write: nobody enters anything elsewhere with it.
+# Only columns that the application itself may read and write, since users enter nothing elsewhere.
 _COLUMNS = """
 SELECT n.nspname, c.relname, c.relkind = 'p', a.attname, format_type(a.atttypid, a.atttypmod),
   format_type(a.atttypid, -1), b.typname, e.typname,
@@ -77,7 +77,7 @@ _TEST_VALUES: Mapping[str, Sequence[str]] = {
 _INTEGER_BASES: Mapping[str, int] = {
     "int2": 31_000, "int4": 1_987_000_000, "int8": 9_870_000_000_000,
 }  # fmt: skip
-#: The server or the session, not a rule of a table.
+#: Errors of server or session, not of a table's constraint.
 _NOT_A_RULE = (psycopg.OperationalError, psycopg.errors.SystemError)
 
 
@@ -88,14 +88,20 @@ def _quote_for_parameters(name: str) -> str:
 
 @dataclass(frozen=True)
 class _ServerColumn:
-    """One column as the catalogue has it.
+    """One column in the catalogue.
 
     Attributes:
-        kind: Its type without length; ``base`` its name in the catalogue, of a domain the one
-            below; ``element`` that of the elements of an array.
-        modifier: Length, precision and scale; -1 where there are none.
-        place: In the primary key, from 1; else 0.
+        name: Name of the column.
+        type: Its full type.
+        kind: Its type without length.
+        base: Name of the type in the catalogue; of a domain, that of its base type.
+        element: Type of the elements of an array.
+        modifier: Length, precision and scale; -1 if there are none.
+        computed: Whether the database computes it.
+        place: Position in the primary key, from 1; else 0.
+        required: Whether it is NOT NULL.
         filled: Whether it has a default, so that a new row need not name it.
+        labels: Labels of an enumeration.
     """
 
     name: str
@@ -111,7 +117,7 @@ class _ServerColumn:
     labels: Sequence[str] | None
 
     def values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
-        """Return what may be written, the best first; empty where nothing is known."""
+        """Return possible sample values, the preferred one first; empty for an unknown type."""
         if self.labels:
             return tuple(self.labels)
         if self.base in _TEXT_TYPES:
@@ -180,11 +186,11 @@ def _list_tables(connection: Connection) -> list[_ServerTable]:
 
 
 def read_sample(connection: Connection, keys: RowKeys | None = None) -> DatabaseSample:
-    """Read a few rows of every table: the first ones, or those with these keys.
+    """Read a few rows of every table: the first ones, or those with given keys.
 
     Args:
         connection: A session in the database as the application's role.
-        keys: By table; of a table that is not in it nothing is read.
+        keys: Keys by table; tables without an entry are not read.
     """
     found = {}
     for table in _list_tables(connection):
@@ -216,7 +222,7 @@ def _read_rows(
     try:
         found = fetch_rows(connection, sql, parameters)
     except psycopg.DataError:
-        return {}  # its key has another type now: nothing is found under the old one
+        return {}  # the key's type has changed: no row is found by the old key
     finally:
         connection.rollback()
     first, second = len(key), len(key) + len(table.columns)
@@ -232,7 +238,7 @@ def _read_rows(
 
 
 def _build_key_join(key: Sequence[_ServerColumn], more: Sequence[str]) -> str:
-    """Join rows by key with what is given: one array for each column of the key, and more."""
+    """Build the join of rows with given keys: one array for each key column, and further ones."""
     names = [*(f"k{number}" for number in range(len(key))), *more]
     arrays = ", ".join("%s::text[]" for _ in names)
     same = " AND ".join(
@@ -244,15 +250,15 @@ def _build_key_join(key: Sequence[_ServerColumn], more: Sequence[str]) -> str:
 def write_sample_values(
     connection: Connection, seed: str, minimal_columns: Mapping[str, Collection[str]]
 ) -> dict[str, dict[str, Counter[UntestedReason]]]:
-    """Write values into a few rows of every table, and one row into an empty one.
+    """Write sample values into a few rows of every table, and one row into an empty one.
 
     Args:
         connection: A session in the candidate as the application's role, in autocommit mode.
-        seed: Another one, other values.
-        minimal_columns: By table the columns that get the least value they can.
+        seed: Seed of the values; another seed gives other values.
+        minimal_columns: Columns, by table, that get the smallest possible value.
 
     Returns:
-        By table and column how many rows got none, and why.
+        Number of rows without a sample value and the reason, by table and column.
     """
     until = time.monotonic() + MAX_WRITE_SECONDS
     refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
@@ -294,7 +300,7 @@ def _fill_column(
     *,
     least: bool,
 ) -> int:
-    """Write into one column; return how many rows took no value."""
+    """Write values into one column; return the number of rows that rejected all of them."""
     offered = {
         key: [
             value
@@ -317,17 +323,17 @@ def _fill_column(
 
     if put({key: values[0] for key, values in offered.items() if values}):
         return 0
-    # A rule refuses one at least: then every row gets what it takes.
+    # A constraint rejected at least one value, so try each row separately.
     return sum(not any(put({key: value}) for value in values) for key, values in offered.items())
 
 
 def _try_statement(connection: Connection, sql: str, parameters: Sequence[object]) -> bool:
-    """Run a statement of which nothing stays where it is refused."""
+    """Run a statement; roll it back and return False if it is rejected."""
     try:
         with connection.transaction():
             execute(connection, sql, parameters)
     except psycopg.errors.QueryCanceled:
-        return False  # a trigger that waits
+        return False  # for example a trigger that waits
     except _NOT_A_RULE:
         raise
     except psycopg.Error:

@@ -1,16 +1,16 @@
 """Sessions in the databases of a change, and the connect grants that keep others out.
 
-Whatever touches objects of the application (tables, views, defaults, casts) runs in a session of
-its role, so that a function that was left there runs with that role's rights. The agent's own
-session reads the catalogue alone.
+Every statement on objects of the application (tables, views, defaults, casts) runs in a session of
+the application's role. So a function planted there runs with that role's rights only. The agent's
+own session reads only the catalogue.
 
-Connect grants are revoked at the cut-over and restored at the commit. The new release has to start
-and pass its health check, so the databases are open, but to the application's roles and the agent
-alone. The revoked grants are stored beside them, and restored in the transaction that writes the
-commit; a revert drops them with the set.
+Connect grants are revoked at the cut-over and restored at the commit. The new release must start
+and pass its health check, so the databases are open, but only to the application's roles and the
+agent. The revoked grants are stored in the control database, and restored in the transaction that
+writes the commit; a revert deletes them.
 
 Limits: superusers and members of the agent's own role can still connect, and the owner may grant
-itself CONNECT again. A grant by somebody else than the owner is restored with the owner as grantor.
+itself CONNECT again. A grant by a role other than the owner is restored with the owner as grantor.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableEr
 
 logger = logging.getLogger(__name__)
 
-# ---- sessions at work ----------------------------------------------------------------------------
+# ---- active sessions -----------------------------------------------------------------------------
 
-# By role and database as well: the number may be another session's by now. Not by the name that a
-# session gives itself, since a migration could give it another one.
+# Matches role and database, too: the pid may belong to another session by now. Does not match the
+# application name, since a migration could change it.
 _TERMINATE = (
     "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
     " JOIN unnest(%s::int[], %s::text[], %s::text[]) AS ours(pid, role, database)"
@@ -69,9 +69,10 @@ _TERMINATE = (
 
 
 class ActiveSessions:
-    """The sessions of acts that run side by side.
+    """Sessions of tasks that run in parallel.
 
-    The server undoes wholly what an ended session had not finished, a CREATE DATABASE included.
+    The server completely rolls back the unfinished work of a terminated session, CREATE DATABASE
+    included.
 
     Args:
         server: The server.
@@ -85,7 +86,7 @@ class ActiveSessions:
 
     @contextlib.contextmanager
     def track(self) -> Iterator[None]:
-        """Take sessions in for a block; outside of one nothing is taken in or ended."""
+        """Track sessions for a block; outside of one, no session is tracked or terminated."""
         with self._lock:
             self._sessions, self._ended = {}, False
         try:
@@ -95,10 +96,10 @@ class ActiveSessions:
                 self._sessions, self._ended = None, False
 
     def add(self, connection: Connection) -> None:
-        """Take a session in.
+        """Track a session.
 
         Raises:
-            DatabaseError: If what is at work is being ended: nothing new is begun.
+            DatabaseError: If the sessions are being terminated: no new work may begin.
         """
         with self._lock:
             if self._ended:
@@ -107,7 +108,7 @@ class ActiveSessions:
                 self._sessions[connection.info.backend_pid] = connection
 
     def terminate_all(self) -> None:
-        """End every session that is at work, and let none begin."""
+        """Terminate every tracked session, and refuse new ones."""
         with self._lock:
             self._ended = self._sessions is not None
             known = self._sessions or {}
@@ -122,20 +123,18 @@ class ActiveSessions:
             with self._server.open_control_session() as outside:
                 execute(outside, _TERMINATE, [list(column) for column in zip(*found, strict=True)])
         except DatabaseError as error:
-            # Asked again until they are over; a server that is gone has ended them as well.
+            # The caller repeats this until they have ended; a lost server has ended them as well.
             logger.warning("sessions could not be ended: %s", error.detail or error)
 
 
-# ---- our own sessions in closed databases --------------------------------------------------------
+# ---- maintenance sessions in closed databases ----------------------------------------------------
 
-# Our own sessions as the application's role in live databases that are closed.
-#
-# They count there what was written since the cut-over, before a change goes back. A session that is
-# not the agent's role's is a stranger's, and what it wrote is set aside if the change goes back.
+# The agent's own sessions as the application's role in closed live databases.
+# They count the rows written since the cut-over, before a revert. A session of another role than
+# the agent's counts as foreign, and a database to which it wrote goes into quarantine on a revert.
 # Sessions that log in as the application's role look like the application's own, so each of them is
-# written down: by its process and the moment at which that began, which no session can choose, as
-# it can its name. A dead agent's session, with which the server still is at work, is known by that
-# as well.
+# recorded: by its pid and its start time, which, unlike the application name, no session can
+# choose. This also identifies a dead agent's session that is still working in the server.
 
 _NOTE = (
     "INSERT INTO public.visits SELECT pid, backend_start, datname FROM pg_stat_activity"
@@ -152,11 +151,11 @@ _NOT_OURS = (
 
 
 def note_visit(connection: Connection, process: int) -> None:
-    """Write down one of our own sessions; with the server's end it is over anyway.
+    """Record one of the agent's own sessions; asynchronously, since a server crash ends it anyway.
 
     Args:
         connection: A session in the control database.
-        process: The session's process in the server.
+        process: Pid of the session in the server.
     """
     if not has_tables(connection, "visits"):
         return
@@ -166,7 +165,7 @@ def note_visit(connection: Connection, process: int) -> None:
 
 
 def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
-    """Write of closed databases in which somebody else is that they were opened."""
+    """Record closed databases with foreign sessions as opened by somebody."""
     known = has_tables(connection, "visits")
     found = fetch_rows(
         connection, _FOREIGN_SESSIONS_QUERY + (_NOT_OURS if known else ""), [list(databases)]
@@ -175,15 +174,15 @@ def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> N
 
 
 def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
-    """Say no more of who was in these databases: their sessions are over."""
+    """Delete the records of the agent's sessions in these databases, which have ended."""
     if has_tables(connection, "visits"):
         execute(connection, "DELETE FROM public.visits WHERE database = ANY(%s)", [list(databases)])
 
 
 # ---- entering closed databases -------------------------------------------------------------------
 
-# Whether it is open, who is in, whether the agent is a superuser, and whether the application's
-# role may connect: NULL where it is not there.
+# Whether the database is open, its number of sessions, whether the agent is a superuser, and
+# whether the application's role may connect: NULL if there is no such role.
 _DOOR = """
 SELECT datallowconn,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL),
@@ -194,13 +193,13 @@ FROM pg_database d WHERE datname = %s
 
 
 class MaintenanceSessions:
-    """Enters databases that are closed to everybody, and leaves them closed.
+    """Maintenance sessions: the agent's sessions in closed databases, which stay closed to others.
 
-    A database without ALLOW_CONNECTIONS refuses even superusers, so it is opened for the moment in
-    which the agent's own session begins. Candidates and previous databases have names that no
-    program knows; a live one that is counted before a change goes back also gets a connection limit
-    for that moment, and anyone who slipped in is ended. Where the session is one of the
-    application's role, the limit leaves room for that one alone.
+    A database with ALLOW_CONNECTIONS false refuses even superusers, so it is opened for the moment
+    in which the agent's session begins. Candidates and previous databases have names that no
+    program knows. A live database whose rows are counted before a revert also gets a connection
+    limit for that moment, and every session that slipped in is terminated. If the session logs in
+    as the application's role, the limit leaves room for just this one.
 
     Args:
         server: The server.
@@ -208,7 +207,7 @@ class MaintenanceSessions:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        # One a database: several are worked on side by side.
+        # One lock for each database, since several are used in parallel.
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def open_session(
@@ -224,7 +223,7 @@ class MaintenanceSessions:
 
         Args:
             database: Physical name.
-            limit_connections: Limit the connections for the moment in which the database is open.
+            limit_connections: Limit the connections while the database is open.
             purpose: As for :meth:`Server.open_session`.
             statement_s: As for :meth:`Server.open_session`.
             as_owner: As for :meth:`Server.open_session`.
@@ -241,28 +240,28 @@ class MaintenanceSessions:
                         database, purpose=purpose, statement_s=statement_s, as_owner=as_owner
                     )
                 except DatabaseUnreachableError:
-                    if noted is not None:  # somebody else may have taken the one place there was
+                    if noted is not None:  # a foreign session may have taken the only free slot
                         mark_opened(noted, [database])
                     raise
                 undo.callback(connection.close)
                 if noted is not None:
                     note_visit(noted, connection.info.backend_pid)
                     flag_foreign_sessions(noted, [database])
-            # Only once the limit is back; where that fails the session ends too.
+            # Only after the limit is restored; if that fails, the session is closed too.
             undo.pop_all()
             return connection
 
     def is_owner_connect_revoked(self, database: str) -> bool:
-        """Tell whether a change of ours, and no administrator, keeps the application's role out."""
+        """Tell whether a change, no administrator, revoked CONNECT of the application's role."""
         with self._server.open_control_session() as outside:
             admitted = self._can_connect(outside, database, self._server.settings.owner)
             return not admitted and is_connect_revoked(outside, database)
 
     @contextlib.contextmanager
     def grant_owner_connect(self, database: str) -> Iterator[None]:
-        """Let the application's role into a database that is open, for a block.
+        """Grant the application's role CONNECT to an open database, for a block.
 
-        Between cut-over and commit it may be others in which the application logs in.
+        Between cut-over and commit the application may log in as other roles.
         """
         owner = self._server.settings.owner
         right = f"CONNECT ON DATABASE {quote_identifier(database)}"
@@ -282,10 +281,10 @@ class MaintenanceSessions:
         Args:
             database: Physical name.
             limit_connections: Limit the connections meanwhile: to one more, or to the agent's own.
-            other_role: Whether another role than the agent's is to come in all the same.
+            other_role: Whether a role other than the agent's must be able to connect.
 
         Yields:
-            The session that opened it; None where it was open.
+            The session that opened it; None if it was open already.
         """
         alter = f"ALTER DATABASE {quote_identifier(database)}"
         with self._server.open_control_session() as outside:
@@ -295,11 +294,10 @@ class MaintenanceSessions:
                 yield None
                 return
             _, sessions, superuser, admitted = found[0]
-            # A limit of 0 lets only superusers in; for any other agent there must be room for
-            # itself.
+            # A limit of 0 admits only superusers; any other agent needs room for itself.
             most = sessions + 1 if other_role else 0 if superuser else 8
             limits = [f"{alter} CONNECTION LIMIT {most}"] if limit_connections else []
-            # Between cut-over and commit it may be others in which the application logs in.
+            # Between cut-over and commit the application may log in as other roles.
             admit = other_role and not admitted
             right = f"CONNECT ON DATABASE {quote_identifier(database)}"
             grant = [f"GRANT {right} TO {quote_identifier(owner)}"] if admit else []
@@ -318,7 +316,7 @@ class MaintenanceSessions:
         return fetch_rows(outside, question, [role, database]) == [(True,)]
 
 
-# SET ROLE does not bring the role's own settings, but its SQL was written under this one.
+# SET ROLE does not apply the role's own settings, but its SQL was written for this search path.
 _SEARCH_PATH = """
 SELECT split_part(c, '=', 2) FROM pg_db_role_setting s, unnest(s.setconfig) c
 WHERE c LIKE 'search\\_path=%%'
@@ -329,7 +327,7 @@ ORDER BY (s.setrole <> 0 AND s.setdatabase <> 0) DESC, s.setrole <> 0 DESC LIMIT
 
 
 class DatabaseSessions:
-    """Opens sessions in live, candidate and previous databases.
+    """Sessions in live, candidate and previous databases.
 
     Args:
         server: The server.
@@ -346,7 +344,7 @@ class DatabaseSessions:
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
     def physical_name(self, place: DatabaseRef) -> str:
-        """Return the name in the server."""
+        """Return the name of a database in the server."""
         return physical_name(place, self._names[place.name])
 
     def open_session(
@@ -360,10 +358,10 @@ class DatabaseSessions:
         """Open a session of the application's role in autocommit mode; the caller closes it.
 
         Args:
-            place: A live database is entered only while it is open to all.
+            place: The database; a live one must be open, unless ``fenced`` is set.
             statement_s: As for :meth:`Server.open_session`.
             fenced: Enter a live database that is closed.
-            as_owner: False for :meth:`catalogue` alone.
+            as_owner: False only for :meth:`catalogue`.
         """
         database = self.physical_name(place)
         if isinstance(place, LiveDatabase) and not fenced:
@@ -409,7 +407,7 @@ class DatabaseSessions:
             yield connection
 
     def catalogue(self, place: DatabaseRef) -> contextlib.AbstractContextManager[Connection]:
-        """Open a session of the agent's own role for a block that reads the catalogue alone."""
+        """Open a session of the agent's own role for a block that reads only the catalogue."""
         return self._session(place, as_owner=False)
 
     def open_session_block(
@@ -422,10 +420,10 @@ class DatabaseSessions:
     def _session(
         self, place: DatabaseRef, *, as_owner: bool, statement_s: float | None = None
     ) -> Iterator[Connection]:
-        """Open a session for a block; the driver's errors become ours.
+        """Open a session for a block; the driver's errors are translated.
 
-        In a block of :meth:`hold_sessions` a candidate has one session for all questions and each
-        side; what a question leaves open in it is rolled back.
+        In a block of :meth:`hold_sessions`, a candidate has one session for each role; a
+        transaction left open in it is rolled back.
         """
         if isinstance(place, CandidateDatabase) and self._held is not None:
             with self._held_session(place, as_owner, statement_s) as connection:
@@ -437,13 +435,13 @@ class DatabaseSessions:
 
     @contextlib.contextmanager
     def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
-        """Keep the sessions in candidates open from one question to the next, for a block.
+        """Keep the sessions in candidates open for a block, from one use to the next.
 
-        To enter a closed database takes longer than most questions do.
+        Entering a closed database takes longer than most queries.
 
         Args:
-            migrating: Whether each candidate is migrated in the block: then the session of its
-                migrations is opened with the first one.
+            migrating: Whether candidates are migrated in the block: then the session of the
+                migrations is opened together with the first one.
         """
         if self._held is not None:
             yield
@@ -459,7 +457,7 @@ class DatabaseSessions:
                 connection.close()
 
     def open_migration_session(self, candidate: CandidateDatabase) -> Connection:
-        """Open the session of a candidate's migrations, in which nobody asked anything before."""
+        """Open the session for a candidate's migrations; it has not been used before."""
         database = self.physical_name(candidate)
         spare = (self._spare or {}).pop(database, None)
         if spare is not None and is_usable(spare):
@@ -467,7 +465,7 @@ class DatabaseSessions:
         return self.open_session(candidate)
 
     def list_backend_pids(self, connection: Connection) -> list[int]:
-        """Return the numbers of a session and of those that are kept open, in the server."""
+        """Return the pids of a session and of the held sessions in the server."""
         held = [*(self._held or {}).values(), *(self._spare or {}).values()]
         return [item.info.backend_pid for item in (connection, *held) if not item.closed]
 
@@ -491,7 +489,8 @@ class DatabaseSessions:
                 finally:
                     connection.prepare_threshold = None
                     if not connection.closed:
-                        # With it go the prepared statements: a migration may change their form.
+                        # This also discards prepared statements: a migration may change the tables
+                        # they use.
                         connection.rollback()
 
     def _open_held(self, place: CandidateDatabase, *, as_owner: bool) -> Connection:
@@ -499,7 +498,7 @@ class DatabaseSessions:
             return self.open_session(place, as_owner=as_owner)
         database, purpose = self.physical_name(place), place.change.id
         with self._visitor.keep_open(database, limit_connections=False, other_role=True):
-            # Kept at once, and so closed whatever becomes of the other.
+            # Stored at once, so that it is closed even if the next login fails.
             self._spare[database] = self._log_in(database, purpose)
             return self._log_in(database, purpose)
 
@@ -509,10 +508,10 @@ class DatabaseSessions:
 
     @contextlib.contextmanager
     def open_candidates(self, change: ChangeRef, *, owner: bool = False) -> Iterator[None]:
-        """Keep every candidate open for a program of its own, which connects as it likes.
+        """Keep every candidate open for an external program that opens its own sessions.
 
         Args:
-            change: Whose candidates.
+            change: The change that owns the candidates.
             owner: Whether the program logs in as the owner of the databases.
         """
         with contextlib.ExitStack() as stack:
@@ -524,7 +523,8 @@ class DatabaseSessions:
             yield
 
     def _apply_search_path(self, connection: Connection, database: str) -> None:
-        # Without it a migration might find other tables than it was written for: no suppressing.
+        # An error here must not be ignored: a migration could use other tables than it was written
+        # for.
         with translate_errors(database):
             for (path,) in fetch_rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
                 execute(connection, "SELECT set_config('search_path', %s, false)", [path])
@@ -533,13 +533,13 @@ class DatabaseSessions:
 def restrict_connect(
     connection: Connection, change: ChangeRef, database: str, roles: Iterable[str]
 ) -> None:
-    """Take CONNECT from everybody but the agent and those of some roles that have it.
+    """Revoke CONNECT from everybody except the agent and the given roles that have it.
 
     Args:
         connection: In the transaction of the cut-over.
         change: The change.
-        database: Physical name of what is live from now on.
-        roles: As which the application logs in.
+        database: Physical name of the new live database.
+        roles: Roles as which the application logs in.
     """
     able = fetch_rows(
         connection,
@@ -548,7 +548,7 @@ def restrict_connect(
         [list(roles), database],
     )
     grants = read_attributes(connection, database).grants
-    # What stands in the table is older than this act and is the true original.
+    # An existing row is older than this transaction and holds the original grants.
     execute(
         connection,
         "INSERT INTO public.revoked VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
@@ -567,7 +567,7 @@ def restrict_connect(
 
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
-    """Tell whether a change has taken the rights to connect to a database."""
+    """Tell whether a change has revoked the connect grants of a database."""
     if not has_tables(connection, "revoked"):
         return False
     return bool(
@@ -576,9 +576,9 @@ def is_connect_revoked(connection: Connection, database: str) -> bool:
 
 
 def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGrant, ...] | None:
-    """Return what was granted before a barring and forget it; None where nothing was kept.
+    """Return and delete the stored connect grants of a database; None if nothing is stored.
 
-    A role that is not there any more has nothing to get back.
+    Grants of roles that no longer exist are left out.
     """
     if not has_tables(connection, "revoked"):
         return None
@@ -593,10 +593,10 @@ def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGr
 
 
 def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
-    """Give back what was granted, and look whether it is there.
+    """Restore the stored connect grants, and verify them.
 
     Raises:
-        ATTRIBUTES_DIFFER: If it is not; the transaction must not be committed.
+        ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
     """
     for database in sorted(databases):
         grants = take_saved_grants(connection, database)

@@ -1,10 +1,10 @@
-"""Planner statistics of the live databases, brought up to date while users work.
+"""Planner statistics of the live databases, updated while users work.
 
-A template copy brings the statistics of its source along, so only what changed since needs new
-ones: tables with rows that were written since they were last analyzed, and tables with a column of
-which nothing is known, since a migration made it or a backup was restored. The server counts
-written rows again in a copy, and forgets its counts in a crash: where it began after the last
-cut-over, every table is taken.
+A template copy contains the statistics of its source, so only changes need new ones: tables with
+rows written since they were last analyzed, and tables with a column without statistics, because a
+migration created it or a backup was restored. The server counts written rows from zero in a copy,
+and loses its counters in a crash: if it was started after the last cut-over, every table is
+analyzed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ncen_updater.common.error_sanitizer import sanitize_error
 
 logger = logging.getLogger(__name__)
 
-# Nobody but an owner may analyze a table, and the statistics of an empty one say nothing.
+# Only an owner may analyze a table, and an empty one has no statistics.
 _CHANGED = """
 WITH own AS (
   SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
@@ -64,19 +64,19 @@ def refresh_statistics(
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, tuple[str, ...]]:
-    """Analyze what changed, one table after the other, and return the tables by logical name.
+    """Analyze changed tables, one after the other, and return them by logical name.
 
-    A table that cannot be analyzed now is left to the server's own upkeep.
+    A table that cannot be analyzed now is left to autovacuum.
 
     Args:
         server: The server.
-        sessions: Opens them, and ends them where asked.
+        sessions: Opens the databases.
         names: Logical to physical names of the live databases.
-        limit_s: No table is begun after this, and none takes longer.
+        limit_s: Time limit in seconds; no table is begun after it, and none takes longer.
         clock: Monotonic seconds.
 
     Raises:
-        DatabaseError: If a database cannot be entered, or the session was ended.
+        DatabaseError: If a database cannot be entered, or the session was terminated.
     """
     until = clock() + limit_s
     done: dict[str, tuple[str, ...]] = {}
@@ -93,7 +93,7 @@ def refresh_statistics(
 
 
 def _was_restarted(server: Server) -> bool:
-    """Tell whether the server began after the last cut-over; also where it cannot be told."""
+    """Tell whether the server was started after the last cut-over, or this is unknown."""
     with server.open_control_session() as connection:
         last = read_last_event_time(connection, (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED))
         return last is None or bool(

@@ -1,4 +1,4 @@
-"""A look at the server for :mod:`blockers`: facts only, nothing is judged here."""
+"""Facts of the server for :mod:`blockers`; nothing is judged here."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import choose_copy_
 
 @dataclass(frozen=True)
 class AgentRights:
-    """What the agent's role may do.
+    """Privileges of the agent's role.
 
     Attributes:
-        superuser: Whether it sees what the sessions of other roles do.
-        createdb: Owner roles that it cannot act as.
-        can_signal: (database, role, setting) that it may not write.
-        owner_exists: Whether the application's role is there.
+        superuser: Whether it is a superuser.
+        createdb: Whether it may create databases.
+        can_signal: Whether it may terminate sessions of other roles.
+        owner_exists: Whether the application's role exists.
+        missing_owner_roles: Owner roles that it cannot act as.
+        settings_not_allowed: (database, role, setting) that it may not set.
+        can_read_stats: Whether it sees the sessions of other roles.
     """
 
     superuser: bool
@@ -49,9 +52,12 @@ class SessionGroup(NamedTuple):
     """Sessions of one role and one program in one database.
 
     Attributes:
-        number: How many.
-        superuser: Whether the role is one: then no grant keeps it out.
-        can_terminate: Whether the agent may end them.
+        database: Physical name of the database.
+        role: Name of the role.
+        program: The application name.
+        number: Number of sessions.
+        superuser: Whether the role is a superuser: then revoked grants do not keep it out.
+        can_terminate: Whether the agent may terminate them.
     """
 
     database: str
@@ -64,17 +70,22 @@ class SessionGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class ServerSurvey:
-    """All that was seen. Databases by physical name unless said otherwise.
+    """Facts of the server. Databases by physical name unless stated otherwise.
 
     Attributes:
-        disks: Of the server; those of which nothing can be seen are not among them.
-        sizes: Bytes, by logical name, of those that exist.
-        methods: How each would be copied, by logical name.
-        previous_altered: Kept databases that the change would copy and that somebody opened since.
-        prepared: (database, name of the transaction).
+        major: Major version of the server.
+        version: Full version.
+        databases: All databases.
+        rights: Privileges of the agent's role.
+        disks: Visible file systems of the server.
+        sizes: Bytes of existing sources, by logical name.
+        methods: Copy method, by logical name.
+        sessions: Foreign sessions in the live databases.
+        prepared: (database, name of a prepared transaction).
         replication_slots: (database, slot).
         subscriptions: (database, subscription).
-        collations: (database, version stored, version of the library).
+        collations: (database, recorded version, version of the library).
+        previous_altered: Previous databases that the change would copy and that somebody opened.
     """
 
     major: int
@@ -92,7 +103,7 @@ class ServerSurvey:
     previous_altered: Sequence[str] = ()
 
 
-# Autovacuum has no role. No column is asked that the server hides; see fence.py.
+# Autovacuum has no role. Columns that the server hides are not queried; see fence.py.
 _SESSIONS = (
     "SELECT a.datname, coalesce(a.usename, '-'), coalesce(nullif(a.application_name, ''), '-'),"
     " count(*)::int, coalesce(r.rolsuper, false), me.rolsuper OR NOT coalesce(r.rolsuper, false)"
@@ -102,7 +113,7 @@ _SESSIONS = (
     " WHERE a.datname = ANY(%s) AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL"
     " GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3"
 )
-# One that we may not end may be about to end by itself: asked again that long.
+# A session that the agent may not terminate may be about to end: wait that long for it.
 UNTERMINABLE_WAIT_S, POLL_S = 1.0, 0.05
 _UNSET_ROLES = (
     "SELECT d.datname, r.rolname, split_part(c, '=', 1) FROM pg_db_role_setting s"
@@ -116,7 +127,7 @@ _UNSET_PARAMETERS = (
     "SELECT d.datname, '', split_part(c, '=', 1) FROM pg_db_role_setting s"
     " JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
     " LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1)"
-    # A name that the server does not know (an application's own) takes a superuser, too.
+    # A setting unknown to the server (an application's own) needs a superuser, too.
     " WHERE d.datname = ANY(%s) AND coalesce(p.context = 'superuser', true) AND NOT {granted}"
 )
 
@@ -128,7 +139,7 @@ def survey_server(
     *,
     clone: Collection[str] = (),
 ) -> ServerSurvey:
-    """Look at everything that may stand in the way of a change.
+    """Read all facts that may block a change.
 
     Args:
         server: The server.
@@ -195,7 +206,7 @@ def _read_sessions(connection: Connection, live: list[str]) -> list[SessionGroup
 
 
 def _read_size(connection: Connection, row: DatabaseRow) -> int | None:
-    """Return the bytes of a database, None where we may not know them."""
+    """Return the size of a database in bytes, None without the privilege to read it."""
     found = fetch_rows(
         connection,
         "SELECT CASE WHEN has_database_privilege(%s::oid, 'CONNECT')"
@@ -214,7 +225,7 @@ def _fetch_for_databases(
 def _read_collation_mismatches(
     connection: Connection, major: int, live: list[str]
 ) -> list[tuple[str, str, str]]:
-    if major < 15:  # databases have no recorded version there
+    if major < 15:  # databases have no recorded version before 15
         return []
     return _fetch_for_databases(
         connection,
@@ -243,7 +254,7 @@ def _read_rights(
     major = read_server_major(connection)
     owners = {databases[name].owner for name in live if name in databases}
     owners |= {owner} if exists else set()
-    # 16 and later tell apart the right to use a role's privileges and the right to become it.
+    # Since 16, using a role's privileges and switching to it are separate privileges.
     become = "pg_has_role(current_user, %s, 'SET')" if major >= 16 else "true"
     lacking = []
     for name in sorted(owners):

@@ -1,4 +1,4 @@
-"""Migrations of a set of files, by the release's own files or by the application's program."""
+"""Migrations of a set of files, by the release's files or by the application's migrator."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def migrate_files(
     progress: ProgressListener,
     user: MigratorUser | None,
 ) -> bool:
-    """Bring files to the target's schema, mark, analyze and settle them.
+    """Migrate files to the target's schema, mark, analyze and flush them.
 
     Args:
-        paths: Files to be migrated, by logical name.
-        change: Goes into the ledgers.
-        target: Migrations of the release that will run.
-        current: Migrations of the release that runs now, for the down migration.
+        paths: Files to migrate, by logical name.
+        change: The change for the ledger rows.
+        target: Migrations of the release to reach.
+        current: Migrations of the installed release, for down migrations.
         environment: Further variables of the application's own migrator.
-        progress: Told of each migration.
-        user: As whom the application's own migrator runs.
+        progress: Receives a report of each migration.
+        user: User as which the application's own migrator runs.
 
     Returns:
-        Whether anything was written but the mark.
+        Whether anything but the mark was written.
 
     Raises:
         MigrationFailedError: See :meth:`DatabaseEngine.migrate`.
-        DatabaseError: A file cannot be analyzed, or is not whole afterwards.
+        DatabaseError: A file cannot be analyzed, or is damaged afterwards.
     """
     from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
@@ -51,7 +51,7 @@ def migrate_files(
     wrote = False
     if target.migrator is not None:
         before = {path: _reset_mtime(path) for path in paths.values()}
-        # A file has one writer: what else would come while users work comes here.
+        # A file allows one writer, so the contract program runs here, not while users work.
         for program in filter(None, (target.migrator, target.contract_program)):
             run_program(program, target.slot, paths, environment, progress, user)
         wrote = any(_read_write_state(path) != seen for path, seen in before.items())
@@ -68,10 +68,10 @@ def migrate_files(
 
 
 def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
-    """Mark files and settle them; nothing of a release runs.
+    """Mark and flush files; no code of a release runs.
 
     Raises:
-        DatabaseError: A file is not whole afterwards.
+        DatabaseError: A file is damaged afterwards.
     """
     from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
@@ -82,10 +82,10 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
 
 
 def unmark_files(paths: Mapping[str, Path]) -> None:
-    """Take the mark of files away: no agent ever cut over to them.
+    """Remove the mark of files to which no agent ever cut over.
 
     Raises:
-        DatabaseError: A file is not whole afterwards.
+        DatabaseError: A file is damaged afterwards.
     """
     from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
@@ -108,13 +108,13 @@ def _check_file(name: str, path: Path, *, analyze: bool) -> None:
 
 
 def _reset_mtime(path: Path) -> tuple[int, ...] | None:
-    """Give a file a time of long ago, so that whatever is written next can be told, however soon.
+    """Set an old modification time, so that any later write is noticed, however soon it comes.
 
-    Reading through SQLite does not change it, a committed row does, or is in the journal beside.
+    Reading through SQLite does not change it; a committed row does, or is in the journal beside.
 
     Returns:
-        As :func:`_read_write_state`; None where the file belongs to somebody else, so that nobody
-        can tell.
+        As :func:`_read_write_state`; None if the file belongs to another user, so that writes
+        cannot be noticed.
     """
     try:
         with open_regular_file(path) as descriptor:
@@ -143,7 +143,7 @@ def run_program(
     """Run a program of a release on files.
 
     Raises:
-        MigrationFailedError: It failed, or left rows that refer to nothing.
+        MigrationFailedError: It failed, or left rows that violate a foreign key.
     """
     from ncen_updater.agent.adapters.databases.migrations import migrator as command
     from ncen_updater.agent.adapters.databases.migrations.runner import format_dangling_references

@@ -1,7 +1,8 @@
-"""Copies of database files: byte by byte where nobody has them open, else SQLite's own backup.
+"""Copies of database files: byte by byte if they are not open anywhere, else by SQLite's backup.
 
-A byte copy takes the WAL and the rollback journal along and lets SQLite finish them in the copy, so
-that the original is not even recovered. Where the file system can, the bytes are shared (reflink).
+A byte copy includes the WAL and the rollback journal and lets SQLite apply them in the copy, so
+that the original is not even recovered. If the file system supports it, blocks are shared
+(reflink).
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import COPY_FAILED
 from ncen_updater.common.progress import ProgressListener
 
-FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
+FICLONE = 0x4004_9409  # linux/fs.h: shares the blocks of a whole file
 READ_BYTES = 4 << 20
 BACKUP_PAGES = 2_000
 
 
 def build_uri(path: Path, mode: str) -> str:
-    """Build the URI that sqlite3 opens in a mode: ``ro``, ``rw``, or ``frozen``."""
+    """Return the URI with which sqlite3 opens a file: ``ro``, ``rw``, or ``frozen``."""
     address = f"{path.absolute().as_uri()}?mode="
     return address + ("ro&immutable=1" if mode == "frozen" else mode)
 
 
 def open_database(path: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
-    """Open a database that exists; a block closes it.
+    """Open an existing database, closed at the end of a block.
 
     Raises:
-        NotRegularFileError: It is a link, or something else than a file.
+        NotRegularFileError: It is a link, or not a regular file.
     """
     check_before_open(path, finishing=mode == "rw")
     connection = sqlite3.connect(
@@ -59,22 +60,22 @@ def _create_file(target: Path) -> int:
 
 
 def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -> None:
-    """Copy one file that nobody writes, flushed to the disk; nobody else may open the copy yet.
+    """Copy one file that nobody writes, flushed to the disk; only the agent may open the copy yet.
 
     Args:
         source: The file.
-        target: Made new.
-        report: Told the bytes of each block.
+        target: The new file.
+        report: Receives the bytes of each block.
 
     Raises:
-        NotRegularFileError: The source is a link, or something else than a file.
+        NotRegularFileError: The source is a link, or not a regular file.
     """
     with open_regular_file(source) as descriptor, os.fdopen(_create_file(target), "wb") as write:
         with open(descriptor, "rb", closefd=False) as read:
             try:
                 fcntl.ioctl(write.fileno(), FICLONE, descriptor)
                 report(os.fstat(descriptor).st_size)
-            except OSError:  # this file system, or two of them, cannot share blocks
+            except OSError:  # the file system cannot share blocks, or there are two of them
                 while block := read.read(READ_BYTES):
                     write.write(block)
                     report(len(block))
@@ -83,10 +84,10 @@ def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -
 
 
 def backup_database(source: Path, target: Path, report: Callable[[int], None]) -> None:
-    """Copy a database that may be in use, one consistent moment of it.
+    """Copy a database that may be in use, as of one moment.
 
     Raises:
-        NotRegularFileError: The source is a link, or something else than a file.
+        NotRegularFileError: The source is a link, or not a regular file.
         sqlite3.Error: It cannot be read, or is busy for over half a minute.
     """
     page = 0
@@ -105,13 +106,13 @@ def backup_database(source: Path, target: Path, report: Callable[[int], None]) -
 
 
 def checkpoint_and_check(path: Path) -> str | None:
-    """Finish what a WAL or journal left, look at the file's soundness, flush it.
+    """Apply the WAL or journal, check the integrity of the file, and flush it.
 
     Returns:
-        What is wrong with the database, None when it is sound.
+        The problem of the database, None if there is none.
 
     Raises:
-        sqlite3.Error: It is no database, or cannot be written.
+        sqlite3.Error: It is not a database, or cannot be written.
     """
     with open_database(path, "rw") as database:
         database.execute("PRAGMA synchronous = FULL")
@@ -132,21 +133,20 @@ def copy_files(
     *,
     online: bool = False,
 ) -> None:
-    """Copy the databases of a set into a new directory, whole and flushed.
+    """Copy the databases of a set into a new directory, completely and flushed.
 
-    Until all are there nobody but the agent may look into the directory: its owner and modes, and
-    those of the files, come last.
+    Until all are copied only the agent may access the directory: owners and modes are set last.
 
     Args:
-        layout: Where files of a set lie.
+        layout: The sets.
         source: The set.
-        target: Made new; has no name yet by which anybody would take it for a set.
-        report: Told the name of a database and the bytes of each block.
+        target: The new directory; its name is not yet that of a set.
+        report: Receives the name of a database and the bytes of each block.
         online: Whether the databases may be in use.
 
     Raises:
-        COPY_FAILED: If a file cannot be copied, or the copy is not whole.
-        NotRegularFileError: A file of the source is something else.
+        COPY_FAILED: If a file cannot be copied, or the copy is damaged.
+        NotRegularFileError: A file of the source is not a regular file.
     """
     layout.create_set(target)
     for name in layout.names:
@@ -166,7 +166,7 @@ def copy_files(
 
 
 def copy_owner_and_modes(layout: DatabaseSets, source: Path, target: Path) -> None:
-    """Give a copy and its files the owners and modes of the original; it is handed over by this."""
+    """Set owners and modes of a copy as in the original; from then on others may access it."""
     modes = layout.find_original_modes(source)
     root = os.geteuid() == 0
     with open_set(source) as original, open_set(target) as place:
@@ -189,10 +189,10 @@ def copy_owner_and_modes(layout: DatabaseSets, source: Path, target: Path) -> No
 def copy_set(
     layout: DatabaseSets, source: Path, target: Path, progress: ProgressListener
 ) -> CopyPlan:
-    """Copy the files of a set as those of a fenced live set are copied.
+    """Copy the files of a set the way a fenced live set is copied.
 
     Raises:
-        COPY_FAILED: If a file cannot be copied, or the copy is not whole.
+        COPY_FAILED: If a file cannot be copied, or the copy is damaged.
     """
     partial = layout.partial_path(target)
     layout.remove_set(partial)

@@ -2,21 +2,21 @@
 
 ====================  ==========================================================================
 ``live``              link to the set in use; its rename is the transaction of a cut-over
-``live.fenced-<id>``  the same link while the change <id> keeps everybody out
-``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
+``live.fenced-<id>``  the same link while the change <id> fences the databases
+``sets/next_<id>``    copies made by the change <id>; the set keeps this name when it becomes live
 ``sets/base``         the files of a site that was adopted
-``sets/written_<id>`` what the change <id> would have dropped, had not somebody written to it
-``<set>.partial``     a copy that has not come to its end, or a set that is being removed
+``sets/written_<id>`` in quarantine: somebody wrote to it, so the change <id> did not drop it
+``<set>.partial``     an incomplete copy, or a set that is being removed
 ====================  ==========================================================================
 
-The agent's records of a set are in its own directory (``records``): what the set is (release,
-generation, change), that a change let users in so that it must not be cut back, and for which
-change it was set aside, with the modes of its files. A role counts only while the set is not live,
-so it can be written before the link moves. While both links exist, ``live`` counts: that is the
-instant after a cut-over, and the one before the end of a cut-back.
+The agent's records of a set are in its own directory (``records``): the marker of the set (release,
+generation, change), the commit after which it must not be reverted, and its role for a change, with
+the modes of its files. A role counts only while the set is not live, so it can be written before
+the link moves. While both links exist, ``live`` counts: that is the case right after a cut-over,
+and right before the end of its revert.
 
-The application's user writes in a set, and may in the directory: nothing in there is followed, and
-nothing touched but the databases and what SQLite puts beside them (``plain``).
+The application's user writes in a set, and may write in the directory. So no link in there is
+followed, and only the databases and SQLite's files beside them are touched (see ``safe_files``).
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ WRITE_BITS = 0o222
 
 @dataclass(frozen=True)
 class QuarantinedSet:
-    """What was live until a change went back, kept for the rows that may be somebody's.
+    """Live set of a reverted change, in quarantine because it may hold foreign records.
 
     Attributes:
-        change: Id of the change that went back.
-        places: Directories.
-        counts: Rows by place and table; None for a place of which they are not known.
+        change: Id of the reverted change.
+        places: Its directories.
+        counts: Rows by directory and table; None for a directory if unknown.
     """
 
     change: str
@@ -79,12 +79,12 @@ class QuarantinedSet:
 
 
 class DatabaseSets:
-    """The directory of the site's databases.
+    """Directory of the site's databases.
 
     Args:
-        directory: Holds ``live`` and ``sets``.
+        directory: Contains ``live`` and ``sets``.
         names: Logical names.
-        records_directory: Where the agent keeps what it says of sets; beside them by default.
+        records_directory: Directory of the agent's records; by default beside the sets.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class DatabaseSets:
             (records_directory or directory / "notes") / SETS_DIRECTORY, SetRecord
         )
 
-    # ---- what is there -------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     def fence_link_path(self, change: str) -> Path:
         """Return the path of the link that replaces ``live`` while a change fences the set."""
@@ -109,25 +109,25 @@ class DatabaseSets:
         return tuple(sorted(self.directory.glob(f"{FENCE_LINK_PREFIX}*")))
 
     def fenced_by(self) -> tuple[str, ...]:
-        """Ids of the changes that these are of."""
+        """Return the ids of the changes with a fence link."""
         return tuple(link.name.removeprefix(FENCE_LINK_PREFIX) for link in self.list_fence_links())
 
     def is_open(self) -> bool:
-        """Tell whether the application would find its databases."""
+        """Tell whether the link ``live`` exists, so that the application finds its databases."""
         return self.live.is_symlink()
 
     def is_plain_directory(self) -> bool:
-        """Tell whether ``live`` is a plain directory, as before an agent came."""
+        """Tell whether ``live`` is a plain directory, as before an adoption."""
         return self.live.is_dir() and not self.live.is_symlink()
 
     def find_live_set(self) -> Path:
-        """Find the live set, fenced or not.
+        """Return the live set, fenced or not.
 
         Raises:
             NotADatabaseSetError: ``live`` is a plain directory.
-            NotRegularFileError: ``live`` leads elsewhere than to a set, or the set is a link.
-            DatabaseSetMissingError: There is no link, or it leads nowhere.
-            MARKERS_DISAGREE: Two fences name different sets.
+            NotRegularFileError: ``live`` does not lead to a set, or the set is a link.
+            DatabaseSetMissingError: There is no link, or its target is missing.
+            MARKERS_DISAGREE: Two fence links name different sets.
         """
         if self.is_plain_directory():
             raise NotADatabaseSetError(database=self.live)
@@ -150,18 +150,18 @@ class DatabaseSets:
             raise DatabaseSetMissingError(database=path) from error
 
     def find_live_set_or_none(self) -> Path | None:
-        """Find the live set; None where there is none."""
+        """Return the live set; None if there is none."""
         try:
             return self.find_live_set()
         except (NotADatabaseSetError, DatabaseSetMissingError):
             return None
 
     def candidate_set_path(self, change: str) -> Path:
-        """Return where a change's candidates are."""
+        """Return the directory of a change's candidates."""
         return self.sets / f"next_{change}"
 
     def partial_path(self, path: Path) -> Path:
-        """Return where a set is while it is made."""
+        """Return the directory of a set while it is being made."""
         return path.with_name(path.name + PARTIAL_SUFFIX)
 
     def file_path(self, set_path: Path, name: str) -> Path:
@@ -169,13 +169,13 @@ class DatabaseSets:
         return set_path / f"{name}{DATABASE_SUFFIX}"
 
     def list_files(self, set_path: Path, name: str) -> tuple[Path, ...]:
-        """List a database's file and its existing companions (WAL, its index, rollback journal)."""
+        """Return a database's file and its companions (WAL, its index, rollback journal)."""
         main = self.file_path(set_path, name)
         beside = (main.with_name(main.name + end) for end in COMPANION_SUFFIXES)
         return tuple(path for path in (main, *beside) if os.path.lexists(path))
 
     def list_present(self, set_path: Path) -> tuple[str, ...]:
-        """Logical names whose file is in a set."""
+        """Return the logical names whose file is in a set."""
         try:
             with open_set(set_path) as place:
                 return tuple(
@@ -185,7 +185,7 @@ class DatabaseSets:
             return ()
 
     def require_regular_files(self, set_path: Path) -> None:
-        """See that every database of a set is a plain file, and what lies beside it.
+        """Verify that every database of a set, and every file beside it, is a regular file.
 
         Raises:
             NotRegularFileError: One is not.
@@ -194,7 +194,7 @@ class DatabaseSets:
             check_before_open(self.file_path(set_path, name))
 
     def list_roles(self) -> tuple[tuple[Path, SetRole], ...]:
-        """Return every set that is not live, with its role, partial ones too."""
+        """Return every set that is not live, with its role; partial ones too."""
         if not self.sets.is_dir():
             return ()
         live = self.find_live_set_or_none()
@@ -208,7 +208,7 @@ class DatabaseSets:
 
     def _read_role(self, path: Path) -> SetRole | None:
         if path.name.startswith(QUARANTINE_PREFIX):
-            return None  # whatever it was set aside for
+            return None  # in quarantine, so its former role no longer counts
         prefix, _, change = path.name.removesuffix(PARTIAL_SUFFIX).partition("_")
         if path.name.endswith(PARTIAL_SUFFIX):
             return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
@@ -221,21 +221,21 @@ class DatabaseSets:
         return self._records.read(_record_name(path)) or SetRecord()
 
     def find_previous_set(self, change: str) -> Path | None:
-        """Find the set that holds the previous databases of a change."""
+        """Return the set with the previous databases of a change; None if there is none."""
         for path, role in self.list_roles():
             if role.role is DatabaseRole.PREVIOUS and role.change == change:
                 return path
         return None
 
     def read_marker(self, set_path: Path) -> DatabaseMarker | None:
-        """Return the marker of a set; None before the first cut-over by an agent."""
+        """Return the marker of a set; None before an agent's first cut-over."""
         return self._read_record(set_path).marker
 
     def read_committed(self, set_path: Path) -> frozenset[str]:
-        """Return the changes whose commit is recorded of a set, here or in the set itself.
+        """Return the changes whose commit is recorded for a set, in its record or in the set.
 
-        Where the agent's directory was restored from an older backup, the file that it wrote into
-        the set still says so. Either word is enough: it can only keep records of users.
+        If the agent's directory was restored from an older backup, the file in the set still
+        records the commit. One of the two is enough: it can only preserve users' records.
         """
         words = (self._read_record(set_path).committed, self._committed_inside(set_path))
         return frozenset(word for word in words if word is not None)
@@ -252,38 +252,38 @@ class DatabaseSets:
                 database=set_path / COMMITTED, detail=repr(error)
             ) from error
 
-    # ---- writes --------------------------------------------------------------------------------
+    # ---- write operations ----------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: DatabaseMarker | None) -> None:
-        """Say what a set is; None where it is no longer what an agent cut over."""
+        """Write the marker of a set; None if an agent's cut-over no longer applies to it."""
         self._write_record(set_path, replace(self._read_record(set_path), marker=marker))
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
-        """Say what a set is set aside for, with the modes that its files have now."""
+        """Write the role of a set, with the current modes of its files."""
         value = SetRole(role, change, self.read_modes(set_path))
         self._write_record(set_path, replace(self._read_record(set_path), role=value))
 
     def write_committed(self, set_path: Path, change: str) -> None:
-        """Say that users are let in to a set by a change."""
+        """Record that a change is committed and users are let in to a set."""
         self._write_record(set_path, replace(self._read_record(set_path), committed=change))
         with open_set(set_path) as place:
             place.replace_file(COMMITTED, json.dumps({"change": change}).encode())
 
     def write_new_record(self, set_path: Path, marker: DatabaseMarker | None) -> None:
-        """Say what a new set is, and nothing else: whatever was said of one of this name."""
+        """Write the record of a new set, replacing any record of the same name."""
         self._write_record(set_path, SetRecord())
         if marker:
             self.write_marker(set_path, marker)
 
     def remove_record(self, set_path: Path) -> None:
-        """Forget what was said of a set that is no more."""
+        """Remove the record of a set that no longer exists."""
         self._records.remove(_record_name(set_path))
 
     def _write_record(self, set_path: Path, record: SetRecord) -> None:
         self._records.write(_record_name(set_path), record)
 
     def read_modes(self, set_path: Path) -> dict[str, int]:
-        """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
+        """Return the modes of a set's directory and databases, by name; "." is the directory."""
         with open_set(set_path) as place:
             modes = {
                 path.name: stat.S_IMODE(place.stat_entry(path.name).st_mode)
@@ -295,21 +295,21 @@ class DatabaseSets:
         return mask_modes(modes, self.names, DATABASE_SUFFIX)
 
     def find_original_modes(self, set_path: Path) -> Mapping[str, int]:
-        """Modes that a copy of a set gets: those that its files had before they were frozen."""
+        """Return the modes for a copy of a set: those that its files had before the freeze."""
         frozen = dict(self.list_roles()).get(set_path)
         return frozen.modes if frozen and frozen.modes else self.read_modes(set_path)
 
     def clear_role(self, set_path: Path) -> None:
-        """Take a set that is live again as it was before it was set aside, and forget the role.
+        """Restore the modes of a set that is live again, and remove its role.
 
-        Without the record a later change of the modes is not taken back by the next fence.
+        Without the role in its record, the next fence does not undo a later change of the modes.
         """
         if self._read_record(set_path).role is not None:
             self.thaw(set_path)
             self._write_record(set_path, replace(self._read_record(set_path), role=None))
 
     def freeze(self, set_path: Path) -> None:
-        """Make a set read-only, for those who could read it."""
+        """Make a set read-only."""
         with open_set(set_path) as place:
             for path, descriptor in self._open_files(set_path):
                 os.fchmod(
@@ -319,7 +319,7 @@ class DatabaseSets:
             place.flush_entries()
 
     def thaw(self, set_path: Path) -> None:
-        """Give a set's files the modes back that they had before they were frozen."""
+        """Restore the modes that a set's files had before they were frozen."""
         role = self._read_role(set_path)
         modes = role.modes if role else {}
         with open_set(set_path) as place:
@@ -330,10 +330,10 @@ class DatabaseSets:
             place.flush_entries()
 
     def _open_files(self, set_path: Path) -> Iterator[tuple[Path, int]]:
-        """Return every database of a set with what lies beside it, opened.
+        """Yield every database file of a set and its companions, opened.
 
-        What was put there instead is left alone: it is nobody's data, and is refused where a
-        database is needed.
+        Anything other than a regular file is skipped here; it is refused where a database is
+        needed.
         """
         for name in self.names:
             for path in self.list_files(set_path, name):
@@ -344,7 +344,7 @@ class DatabaseSets:
                     yield path, descriptor
 
     def list_quarantined(self) -> tuple[QuarantinedSet, ...]:
-        """List sets quarantined because somebody wrote to them, by change; nothing drops them."""
+        """Return the sets in quarantine by change; nothing drops them automatically."""
         found: dict[str, dict[str, Mapping[str, int] | None]] = {}
         for path in sorted(self.sets.glob(f"{QUARANTINE_PREFIX}*")):
             if not path.name.endswith(PARTIAL_SUFFIX):
@@ -356,17 +356,17 @@ class DatabaseSets:
         try:
             return self._read_record(path).quarantined_rows
         except (RecordUnreadableError, NotRegularFileError):
-            return None  # not counted, or by nobody of ours
+            return None  # not counted, or no record of the agent
 
     def quarantine_set(
         self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
     ) -> Path:
-        """Give a set that is not live a name that nothing drops, and return where it is.
+        """Rename a set that is not live so that nothing drops it; return its new directory.
 
         Args:
             set_path: The set.
-            change: The change that it belongs to.
-            counts: Rows that were added, by table; for telling only.
+            change: Its change.
+            counts: Added rows by table, only for messages.
         """
         target = self.sets / f"{QUARANTINE_PREFIX}{change}"
         number = 1
@@ -379,19 +379,19 @@ class DatabaseSets:
         return target
 
     def create_set(self, set_path: Path) -> None:
-        """Make the directory of a set that nobody else may look into yet."""
+        """Create the directory of a set that only the agent may access yet."""
         durable.make_directory(self.sets)
         with open_set(self.sets) as sets:
             sets.make_directory(set_path.name)
 
     def rename_set(self, set_path: Path, target: Path) -> None:
-        """Give a set another name."""
+        """Rename a set."""
         with open_set(self.sets) as sets:
             sets.move_entry(set_path.name, sets, target.name)
             sets.flush_entries()
 
     def remove_set(self, set_path: Path) -> None:
-        """Remove a set for good; the live one never.
+        """Remove a set, but never the live one.
 
         Raises:
             MARKERS_DISAGREE: It is the live one.
@@ -404,10 +404,10 @@ class DatabaseSets:
             )
         with open_set(self.sets) as sets:
             if not stat.S_ISDIR(sets.stat_entry(set_path.name).st_mode):
-                sets.remove_file(set_path.name)  # whatever was put in its place
+                sets.remove_file(set_path.name)  # something else was put in its place
                 sets.flush_entries()
                 return
-            # A name of its own first, so that a half-removed set is never taken for a whole one.
+            # Rename it first, so that a partly removed set is never taken for a complete one.
             gone = set_path
             if not set_path.name.endswith(PARTIAL_SUFFIX):
                 role = self._read_role(set_path)
@@ -424,7 +424,7 @@ class DatabaseSets:
 
 
 def _record_name(path: Path) -> str:
-    """Return whose record it is: a set's that is being made is that of what it becomes."""
+    """Return the name of a set's record; a partial set has that of the final one."""
     return path.name.removesuffix(PARTIAL_SUFFIX)
 
 
@@ -435,13 +435,13 @@ def _is_file(place: DirectoryHandle, name: str) -> bool:
         return False
 
 
-DATABASE_HEADER_BYTES = 100  # the header: change counter, version-valid-for, size in pages
+DATABASE_HEADER_BYTES = 100  # file header: change counter, version-valid-for, size in pages
 
 
-JOURNAL_HEADER_BYTES = 32  # the header of a WAL: number of the checkpoint, salts
+JOURNAL_HEADER_BYTES = 32  # WAL header: checkpoint number, salts
 
 
-# Two writes within one tick of the kernel's clock leave the same time; HZ is 100 or more.
+# Two writes within one tick of the kernel's clock get the same time; HZ is 100 or more.
 TICK_NS = 20_000_000
 
 
@@ -450,12 +450,14 @@ MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class FileSnapshot(JsonRecord):
-    """One file at a moment.
+    """State of one file.
 
     Attributes:
-        mtime_ns: When it was last written.
-        ctime_ns: When it or its owner or modes were last changed, which nobody can set back; 0 of a
-            WAL or journal.
+        inode: Its inode number.
+        size: Its size in bytes.
+        mtime_ns: Time of the last write.
+        ctime_ns: Time of the last change of contents, owner or modes, which nobody can set back; 0
+            for a WAL or journal.
         head: Its first bytes, in hexadecimal.
     """
 
@@ -468,7 +470,7 @@ class FileSnapshot(JsonRecord):
 
 @dataclass(frozen=True)
 class SetSnapshot(JsonRecord):
-    """The files of a set at a moment, by name."""
+    """States of the files of a set, by name."""
 
     set_name: str
     files: Mapping[str, FileSnapshot]
@@ -476,10 +478,10 @@ class SetSnapshot(JsonRecord):
 
 @dataclass(frozen=True)
 class NoCopyRecord(JsonRecord):
-    """What a set was before a change gave it to another release as it is.
+    """State of a set before a change without copies marked it for another release.
 
     Attributes:
-        marker: None where no agent ever cut over to it.
+        marker: Its marker; None if no agent ever cut over to it.
     """
 
     marker: DatabaseMarker | None = None
@@ -487,16 +489,16 @@ class NoCopyRecord(JsonRecord):
 
 @dataclass(frozen=True)
 class FenceRecord(JsonRecord):
-    """What is known of a change's sets.
+    """Record of a change about its sets.
 
     Attributes:
-        before: What was live, as it was fenced.
-        copied_digests: SHA-256 of each copied file whose original had a journal, once that was
-            finished.
-        after: What became live, as it was at the cut-over.
-        newest_rowids: By database and table, the newest row that ``after`` had.
-        row_counts: Likewise, how many it had.
-        no_copy: What the set was, where the change leaves it as it is; None before it is marked.
+        before: The live set when it was fenced.
+        copied_digests: SHA-256 of each copied file whose original had a journal, after the journal
+            was applied.
+        after: The new live set at the cut-over.
+        newest_rowids: The newest row of ``after``, by database and table.
+        row_counts: Number of rows of ``after``, likewise.
+        no_copy: The former state, for a change without copies; None before the set is marked.
     """
 
     before: SetSnapshot
@@ -508,7 +510,7 @@ class FenceRecord(JsonRecord):
 
 
 def snapshot_set(layout: DatabaseSets, set_path: Path) -> SetSnapshot:
-    """Look at the files of a set. Reads a few bytes of each and writes nothing."""
+    """Return the states of the files of a set. Reads a few bytes of each and writes nothing."""
     found: dict[str, FileSnapshot] = {}
     for name in layout.names:
         main = layout.file_path(set_path, name)
@@ -520,7 +522,7 @@ def snapshot_set(layout: DatabaseSets, set_path: Path) -> SetSnapshot:
                 head = os.pread(
                     descriptor, DATABASE_HEADER_BYTES if path == main else JOURNAL_HEADER_BYTES, 0
                 )
-            # Root gives a WAL to its database's owner, each time that it merely reads it.
+            # Root changes the owner of a WAL to that of its database even when it only reads.
             ctime_ns = info.st_ctime_ns if path == main else 0
             found[path.name] = FileSnapshot(
                 info.st_ino, info.st_size, info.st_mtime_ns, ctime_ns, head.hex()
@@ -529,7 +531,7 @@ def snapshot_set(layout: DatabaseSets, set_path: Path) -> SetSnapshot:
 
 
 def find_journaled(layout: DatabaseSets, seen: SetSnapshot) -> tuple[str, ...]:
-    """Logical names that had a WAL or a rollback journal with something in it."""
+    """Return the logical names with a WAL or a rollback journal that is not empty."""
     return tuple(
         name
         for name in layout.names
@@ -538,7 +540,7 @@ def find_journaled(layout: DatabaseSets, seen: SetSnapshot) -> tuple[str, ...]:
 
 
 def _find_recent(times: Mapping[str, int], now: int) -> dict[str, int]:
-    """Find the times that are not a tick ago, with their ages; those of tomorrow are old."""
+    """Return the times less than a tick ago, with their ages; times in the future count as old."""
     return {name: now - at for name, at in times.items() if 0 <= now - at < TICK_NS}
 
 
@@ -548,9 +550,9 @@ def snapshot_quiet_set(
     now_ns: Callable[[], int] = time.time_ns,
     wait: Callable[[float], None] = time.sleep,
 ) -> SetSnapshot:
-    """Look at a set once the last write is a tick of the clock ago.
+    """Return the states of a set when its last write is more than a clock tick ago.
 
-    A write right after the look would otherwise bear the time of the one before it.
+    Otherwise a write right after this call could get the same time as the one before it.
 
     Raises:
         FENCED_FILES_CHANGED: Somebody writes all the time.
@@ -575,12 +577,12 @@ def snapshot_quiet_set(
 def find_changed_files(
     before: SetSnapshot, now: SetSnapshot, *, frozen: bool = False
 ) -> tuple[str, ...]:
-    """Names of files that are not as they were; pure.
+    """Return the names of files that changed; pure.
 
     Args:
-        before: The older look.
-        now: The newer one.
-        frozen: Whether modes were changed since, by ourselves; writes are seen all the same.
+        before: The older states.
+        now: The newer states.
+        frozen: Whether the agent changed modes in between; writes are noticed in any case.
     """
 
     def shown(seen: FileSnapshot | None) -> FileSnapshot | None:
@@ -595,11 +597,11 @@ Record = TypeVar("Record", bound=JsonRecord)
 
 @dataclass(frozen=True)
 class SetRole(JsonRecord):
-    """What a set that is not live was set aside for.
+    """Role of a set that is not live.
 
     Attributes:
         role: Candidate or previous.
-        change: Of which change.
+        change: Its change.
         modes: Modes of files before they were frozen, by name; "." is the directory.
     """
 
@@ -610,13 +612,13 @@ class SetRole(JsonRecord):
 
 @dataclass(frozen=True)
 class SetRecord(JsonRecord):
-    """What was said of a set.
+    """Record of a set.
 
     Attributes:
-        marker: What it is; None before the first cut-over of an agent.
+        marker: Its marker; None before an agent's first cut-over.
         committed: The change whose commit it records.
-        role: What it was set aside for.
-        quarantined_rows: Rows by table that were added to it before it was kept for good.
+        role: Its role while it is not live.
+        quarantined_rows: Rows added to it before it was put in quarantine, by table.
     """
 
     marker: DatabaseMarker | None = None
@@ -626,11 +628,11 @@ class SetRecord(JsonRecord):
 
 
 class RecordStore(Generic[Record]):
-    """Records of one kind, one file each, by the name of what they tell of.
+    """Store of records of one kind, in one file each.
 
     Args:
-        directory: Where; nobody but the agent may write there.
-        kind: What they are.
+        directory: Directory of the files; only the agent may write there.
+        kind: Class of the records.
     """
 
     def __init__(self, directory: Path, kind: type[Record]) -> None:
@@ -640,10 +642,10 @@ class RecordStore(Generic[Record]):
         return self._directory / f"{name}.json"
 
     def read(self, name: str) -> Record | None:
-        """Read the record of a name; None where there is none.
+        """Read a record by name; None if there is none.
 
         Raises:
-            RecordUnreadableError: It holds what no agent wrote.
+            RecordUnreadableError: The file is not a record of an agent.
         """
         path = self._path(name)
         try:
@@ -654,10 +656,10 @@ class RecordStore(Generic[Record]):
             raise RecordUnreadableError(database=path, detail=str(error)) from error
 
     def write(self, name: str, record: Record) -> None:
-        """Keep a record, flushed to the disk."""
+        """Write a record and flush it to the disk."""
         durable.make_directory(self._directory, 0o700)
         durable.write_file(self._path(name), json.dumps(record.to_json()).encode(), 0o600)
 
     def remove(self, name: str) -> None:
-        """Forget one; there may be no record of that name."""
+        """Remove a record, if it exists."""
         durable.remove_file(self._path(name))

@@ -1,4 +1,4 @@
-"""SQLite before there is a file to ask: its settings, its adapter, its words."""
+"""Descriptor of SQLite: its settings, its adapter, its SQL."""
 
 # ruff: noqa: S608 - the names in SQL are ours, or quoted by the library
 
@@ -25,7 +25,7 @@ _WITH_ROWID = (
 
 
 class SqliteDescriptor(EngineDescriptor):
-    """SQLite."""
+    """Descriptor of SQLite."""
 
     initial_settings = MappingProxyType({"directory": "srv/ncen/databases"})
     begin_statement = "BEGIN IMMEDIATE;"

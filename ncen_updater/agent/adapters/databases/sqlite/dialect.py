@@ -35,11 +35,11 @@ LEDGER_TABLES = ledger.build_ledger_tables(
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
 )
 
-# Of the disk, whatever the statement was. NOMEM is the machine's.
+# Errors of the disk, whatever the statement was; NOMEM is one of the machine.
 _DISK_ERROR_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 )
-# Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
+# Number of virtual instructions between two checks of the clock (SQLite's progress handler).
 CLOCK_INSTRUCTIONS = 20_000
 
 
@@ -60,11 +60,11 @@ class SqliteDialect(MigrationDialect):
 
     @property
     def error_type(self) -> type[sqlite3.Error]:
-        """Return what sqlite3 raises."""
+        """Return the exception type of sqlite3."""
         return sqlite3.Error
 
     def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
-        """By the library's own code: a full disk, and one that fails."""
+        """Classify by the library's error code: a full disk, or one that fails."""
         del driver
         code = getattr(error, "sqlite_errorcode", None)
         return (
@@ -77,10 +77,10 @@ class SqliteDialect(MigrationDialect):
         """Open the file.
 
         Raises:
-            NotRegularFileError: It is a link, or something else than a file.
+            NotRegularFileError: It is a link, or not a regular file.
         """
         check_before_open(self._path, finishing=True)
-        # isolation_level None: the driver begins and commits nothing by itself.
+        # isolation_level None: the driver begins and commits no transaction itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -88,27 +88,29 @@ class SqliteDialect(MigrationDialect):
             check_same_thread=False,
         )
         check_after_open(driver, self._path)
-        # Whatever the library was built with: a table that is recreated is dropped in between,
-        # which would delete the rows that refer to it. They are counted instead, see dangling.
+        # Off, whatever the library's default is: recreating a table drops it in between, which
+        # would delete the rows that refer to it. Violations are counted instead, see
+        # count_dangling_references.
         driver.execute("PRAGMA foreign_keys = OFF")
-        # Migrations had it through SQLAlchemy, and their down migrations may need it still. REGEXP
-        # they do not get: nothing ends what a pattern of Python does with a value made for that.
+        # Migrations used floor() through SQLAlchemy, and their down migrations may still need it.
+        # REGEXP is not offered: nothing could stop a pattern of Python on a value made for that
+        # purpose.
         driver.create_function("floor", 1, math.floor, deterministic=True)
         return driver
 
     @contextlib.contextmanager
     def open_transaction(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
-        """Begin with the file's lock; what a block changes of the schema is in it too."""
+        """Begin with the file's lock; schema changes in the block are part of the transaction."""
         driver.execute("BEGIN IMMEDIATE")
         with driver:
             yield
 
     def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Set it before a transaction, each of which begins with the file's lock."""
+        """Set the lock time-out before a transaction, which begins with the file's lock."""
         driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
 
     def count_dangling_references(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
-        """Ask ``PRAGMA foreign_key_check``, a table at a time."""
+        """Run ``PRAGMA foreign_key_check`` for each table."""
         found: Counter[tuple[str, str]] = Counter()
         tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
         for (table,) in driver.execute(tables).fetchall():
@@ -117,14 +119,14 @@ class SqliteDialect(MigrationDialect):
                 for row in driver.execute(f'PRAGMA foreign_key_check("{name}")'):
                     found[str(table), str(row[2])] += 1
             except sqlite3.OperationalError as error:
-                # A key that refers to columns which are not unique: its rows cannot be checked.
+                # A foreign key to columns that are not unique: its rows cannot be checked.
                 if "foreign key mismatch" not in str(error):
                     raise
                 found[str(table), str(error)] += 1
         return found
 
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Make the tables with the prefix ``ncen_updater_``."""
+        """Create the tables with the prefix ``ncen_updater_``."""
         self.set_lock_timeout(driver, lock_ms)
         driver.execute("PRAGMA synchronous = FULL")
         with self.open_transaction(driver):
@@ -132,12 +134,12 @@ class SqliteDialect(MigrationDialect):
                 driver.execute(statement)
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """Set how long to wait for the file's lock; the rest is :meth:`enforce_timeout`."""
+        """Set the limit of the wait for the file's lock; :meth:`enforce_timeout` does the rest."""
         del statement_ms
         self.set_lock_timeout(driver, lock_ms)
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
-        """Run one statement after the other: the driver's executescript would commit first."""
+        """Run the statements one by one, since the driver's executescript would commit first."""
         for statement in split_statements(sql, self.engine_name):
             self._run(driver, statement, statement_ms)
 
@@ -148,12 +150,13 @@ class SqliteDialect(MigrationDialect):
         lock_ms: int,
         statement_ms: int,
     ) -> None:
-        """Outside BEGIN the library commits each statement by itself."""
+        """Run it outside BEGIN, where the library commits each statement itself."""
         self.set_timeouts(driver, lock_ms, statement_ms)
         self._run(driver, statement, statement_ms)
 
     def _run(self, driver: sqlite3.Connection, statement: SqlStatement, statement_ms: int) -> None:
-        # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
+        # VACUUM attaches a database and opens a transaction itself; as the only word it is
+        # harmless.
         if statement.words != ("VACUUM",):
             driver.set_authorizer(_authorize)
         try:
@@ -170,12 +173,12 @@ class SqliteDialect(MigrationDialect):
             driver.set_authorizer(None)
 
     def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return a constant: transaction control is refused by the library, see ``_authorize``."""
+        """Return a constant: the library refuses transaction control, see ``_authorize``."""
         return "open" if driver.in_transaction else None
 
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
-        """Interrupt the statement once its time is over."""
+        """Interrupt the statement when its time is over."""
         deadline = self._clock() + statement_ms / 1000
         driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
         try:

@@ -1,6 +1,6 @@
 """SQLite engine: see ``database_sets`` for the files on disk, ``databases.base`` for the contract.
 
-Every operation first writes its files beside the live set, flushes them, and then moves one link.
+Every operation writes its files beside the live set, flushes them, and then moves one link.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ class SqliteEngine(SqliteReadOperations):
     See :class:`SqliteReadOperations`.
     """
 
-    # ---- acts ----------------------------------------------------------------------------------
+    # ---- write operations ----------------------------------------------------------------------
 
     def adopt_databases(self) -> None:
-        """Make a set of a site's plain ``live`` directory, once.
+        """Turn a site's plain ``live`` directory into a set, once.
 
-        Who has the files open without being seen goes on with the same ones: they are renamed.
+        A process that the agent cannot see and that has the files open keeps using the same files:
+        they are only renamed.
 
         Raises:
             FenceError: A process has the files open.
@@ -97,22 +98,22 @@ class SqliteEngine(SqliteReadOperations):
             durable.replace_symlink(ADOPTED_LINK, base)
             try:
                 durable.exchange_entries(layout.live, base)
-            except OSError:  # a file system that cannot: for an instant there is no 'live'
+            except OSError:  # not supported by the file system: for an instant there is no 'live'
                 durable.remove_file(base)
                 durable.rename_entry(layout.live, base)
         if not layout.live.is_symlink() and not layout.list_fence_links() and base.is_dir():
             durable.replace_symlink(ADOPTED_LINK, layout.live)
 
     def fence(self, change: ChangeRef) -> None:
-        """Take ``live`` away, and note what its files are before they are copied.
+        """Remove the link ``live``, and record the state of its files before they are copied.
 
-        Processes that are seen to have one open are refused. Those that are not, and those that
-        come by another path, are told by what they write: see :meth:`_require_unwritten`.
+        A visible process that has a file open is refused. The writes of other processes, or by
+        another path, are noticed later: see :meth:`_require_unwritten`.
 
         Raises:
-            FENCED_BY_OTHER: Another change keeps everybody out; its agent may be at work.
+            FENCED_BY_OTHER: The fence of another change is in force; its agent may be running.
             FenceError: A process has the files open.
-            NotRegularFileError: Something else lies in the place of a database, or beside it.
+            NotRegularFileError: A database, or a file beside it, is no regular file.
             FENCED_FILES_CHANGED: Somebody writes to them all the time.
         """
         layout = self._layout
@@ -149,10 +150,10 @@ class SqliteEngine(SqliteReadOperations):
                 )
 
     def unfence(self, change: ChangeRef) -> None:
-        """Put ``live`` back, as it was.
+        """Restore the link ``live`` as it was.
 
         Raises:
-            FENCED_BY_OTHER: Another change keeps everybody out.
+            FENCED_BY_OTHER: The fence of another change is in force.
         """
         self._reopen(change)
         if not self._is_cut_over(change, self._layout.find_live_set()):
@@ -170,7 +171,7 @@ class SqliteEngine(SqliteReadOperations):
         durable.remove_file(ours)
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
-        """Sizes and places. Writes nothing."""
+        """Return sizes and directories. Writes nothing."""
         if change.no_copy:
             return CopyPlan({})
         layout = self._layout
@@ -183,9 +184,9 @@ class SqliteEngine(SqliteReadOperations):
         return CopyPlan(data)
 
     def copy_databases(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
-        """Copy all files into a new set; it gets its name when all are whole.
+        """Copy all files into a new set, which gets its final name when all are complete.
 
-        A set that is not fenced (a rehearsal) is copied through SQLite's backup.
+        A set that is not fenced (in a rehearsal) is copied through SQLite's backup.
         """
         layout = self._layout
         target = layout.candidate_set_path(change.id)
@@ -210,7 +211,7 @@ class SqliteEngine(SqliteReadOperations):
         layout.rename_set(partial, target)
 
     def _record_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
-        """Note the copies of files with a journal: the same will be made of their originals."""
+        """Record digests of copied files with a journal; the originals are compared with them."""
         note = self._notes.read(change.id)
         if note is not None and note.before.set_name == source.name:
             digests = {
@@ -222,7 +223,7 @@ class SqliteEngine(SqliteReadOperations):
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> dict[str, tuple[str, ...]]:
-        """Copy an open set through SQLite's backup, which carries all there is."""
+        """Copy an open set through SQLite's backup, which contains all objects."""
         self.discard_candidates(change, plan)
         self.copy_databases(change, plan, progress)
         return {}
@@ -230,7 +231,7 @@ class SqliteEngine(SqliteReadOperations):
     def copy_candidates(
         self, change: ChangeRef, timing_change: ChangeRef, progress: ProgressListener
     ) -> CopyPlan:
-        """Copy the files of a rehearsal's candidates, as those of a fenced set are copied."""
+        """Copy the files of a rehearsal's candidates the way a fenced set is copied."""
         return copy_set(
             self._layout,
             self._layout.candidate_set_path(change.id),
@@ -239,7 +240,7 @@ class SqliteEngine(SqliteReadOperations):
         )
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """Tell whether the new set has its name, which it gets last."""
+        """Tell whether the new set has its final name, which it gets last."""
         del plan
         return (
             change.no_copy
@@ -249,11 +250,11 @@ class SqliteEngine(SqliteReadOperations):
     def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
         """Remove candidates and partial copies of a change; never the live set.
 
-        A set that was cut over and has newer rows than it had then is kept: the application does
-        not write while its maintenance page is on, and nobody can say who wrote them.
+        A set that was cut over and has received rows since goes into quarantine: the application
+        does not write behind its maintenance page, so the writer is unknown.
         """
         del plan
-        # Where nobody can say which set is live, it might be the one that is to be removed.
+        # Raises if the live set is unknown: it might be the one to be removed.
         live = self._layout.find_live_set()
         for path, role in self._layout.list_roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id and path != live:
@@ -263,7 +264,7 @@ class SqliteEngine(SqliteReadOperations):
         try:
             counts = self._count_rows_since(change, path)
         except DatabaseError:
-            self._layout.quarantine_set(path, change.id)  # nobody can say what is in it
+            self._layout.quarantine_set(path, change.id)  # its contents are unknown
             return
         if counts:
             self._layout.quarantine_set(path, change.id, counts)
@@ -271,7 +272,7 @@ class SqliteEngine(SqliteReadOperations):
             self._layout.remove_set(path)
 
     def _count_rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
-        """Rows that came into a set after it was cut over, by database and table."""
+        """Count the rows added to a set after its cut-over, by database and table."""
         note = self._notes.read(change.id)
         if note is None or note.after is None or note.after.set_name != path.name:
             return {}
@@ -292,7 +293,7 @@ class SqliteEngine(SqliteReadOperations):
         current: MigrationSet | None,
         progress: ProgressListener,
     ) -> bool:
-        """Bring every candidate to the target's schema."""
+        """Migrate every candidate to the target's schema."""
         paths = self._candidates(change)
         environment = self._migrator_environment
         user = self.find_migrator_user() if target.migrator is not None else None
@@ -307,9 +308,9 @@ class SqliteEngine(SqliteReadOperations):
         change: ChangeRef | None = None,
         lock_fd: int = -1,
     ) -> None:
-        """See :meth:`DatabaseEngine.run_online_program`; on candidates alone.
+        """See :meth:`DatabaseEngine.run_online_program`; on candidates only.
 
-        A file has one writer.
+        A live file allows only one writer.
         """
         if change is None:
             super().run_online_program(program, slot, progress, lock_fd=lock_fd)
@@ -345,7 +346,7 @@ class SqliteEngine(SqliteReadOperations):
     def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none.
 
-        A plain ``live`` directory is made a set first, see :meth:`adopt_databases`.
+        A plain ``live`` directory first becomes a set, see :meth:`adopt_databases`.
         """
         from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
         from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
@@ -358,7 +359,7 @@ class SqliteEngine(SqliteReadOperations):
             )
 
     def cut_over(self, change: ChangeRef) -> None:
-        """Write marker and role, then let ``live`` point at the new set, by one rename."""
+        """Write marker and role, then point ``live`` to the new set by one rename."""
         layout = self._layout
         live = layout.find_live_set()
         fresh = DatabaseMarker(change.release, change.generation, change.id)
@@ -381,7 +382,8 @@ class SqliteEngine(SqliteReadOperations):
             if change.no_copy:
                 layout.write_marker(live, fresh)
             else:
-                # All that can fail comes first: afterwards the old ones are only made read-only.
+                # Everything that can fail comes first: afterwards the old set is only made
+                # read-only.
                 self._finish_sqlite_journals(change, live)
                 self._record_after(change, target)
                 layout.write_marker(target, fresh)
@@ -397,7 +399,7 @@ class SqliteEngine(SqliteReadOperations):
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{previous.name}: {error}") from error
 
     def _mark_without_copy(self, change: ChangeRef, live: Path) -> None:
-        """Mark the files of the live set for another release; what they were is noted first."""
+        """Mark the files of the live set for another release; first record their former state."""
         note = self._require_fence_record(change)
         if note.no_copy is None:
             granted = NoCopyRecord(self._layout.read_marker(live))
@@ -405,11 +407,9 @@ class SqliteEngine(SqliteReadOperations):
         mark_files({name: self._layout.file_path(live, name) for name in self.names}, change)
 
     def _revert_without_copy(self, change: ChangeRef, live: Path) -> None:
-        """Mark the files of the live set as what they were before :meth:`_mark_without_copy`.
+        """Restore the marks that the files of the live set had before :meth:`_mark_without_copy`.
 
-        Fenced.
-
-        What was written to them meanwhile stays.
+        The set is fenced; rows written meanwhile stay.
         """
         layout, note = self._layout, self._notes.read(change.id)
         if note is None or note.no_copy is None:
@@ -464,7 +464,7 @@ class SqliteEngine(SqliteReadOperations):
     def _require_unwritten(
         self, change: ChangeRef, set_path: Path, *, frozen: bool = False
     ) -> None:
-        """Raise if a file of a set is not what it was when it was fenced.
+        """Refuse a set with a file that changed since it was fenced.
 
         Raises:
             FENCED_FILES_CHANGED: With their names.
@@ -480,10 +480,10 @@ class SqliteEngine(SqliteReadOperations):
             )
 
     def _finish_sqlite_journals(self, change: ChangeRef, live: Path) -> None:
-        """Finish what the application did not finish writing, as it would at its next start.
+        """Apply the journals that the application left, as it would at its next start.
 
-        A file with a journal beside it cannot be read once it is frozen. No row changes by this.
-        The copy was finished in the same way, so it has the same bytes, unless somebody wrote.
+        A file with a journal cannot be read once it is frozen. This changes no row. The journals of
+        the copy were applied in the same way, so it has the same bytes, unless somebody wrote.
         """
         layout = self._layout
         beside = {
@@ -530,17 +530,17 @@ class SqliteEngine(SqliteReadOperations):
         self._notes.write(change.id, dataclasses.replace(note, before=now))
 
     def check_before_commit(self, change: ChangeRef) -> None:
-        """Look once more at what was live: a program may have it open still, and nobody see it.
+        """Check the previous set once more: an unseen program may still have it open.
 
         Raises:
-            FENCED_FILES_CHANGED: It was written since; it is what a rollback brings.
+            FENCED_FILES_CHANGED: It was written to since; a rollback would restore it.
         """
         previous = self._layout.find_previous_set(change.id)
         if previous is not None:
             self._require_unwritten(change, previous, frozen=True)
 
     def record_commit(self, change: ChangeRef) -> None:
-        """Write it beside the files of the live set.
+        """Record the commit beside the files of the live set.
 
         Raises:
             CUT_OVER_FAILED: The change is not cut over.
@@ -553,7 +553,7 @@ class SqliteEngine(SqliteReadOperations):
         self._layout.write_committed(live, change.id)
 
     def repair_marker(self) -> tuple[str, ...]:
-        """Write the record file again where the live set lost it."""
+        """Write the record of the live set again if it was lost."""
         marker = self.read_marker()
         live = self._layout.find_live_set()
         if marker is None or self._layout.read_marker(live) is not None:
@@ -564,11 +564,11 @@ class SqliteEngine(SqliteReadOperations):
     def adopt_restored(
         self, change: ChangeRef, target: MigrationSet, closed_change: ChangeRef | None = None
     ) -> None:
-        """Let everybody in, then write state rows, marker and commit into the live set."""
+        """Open the databases, then write state rows, marker and commit into the live set."""
         from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
         from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 
-        del closed_change  # links and records are those of the live set alone
+        del closed_change  # links and records concern the live set alone
         layout = self._layout
         self.baseline_ledger(change, target)
         live = layout.find_live_set()
@@ -583,7 +583,7 @@ class SqliteEngine(SqliteReadOperations):
         layout.write_committed(live, change.id)
 
     def revert_cut_over(self, change: ChangeRef) -> None:
-        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was."""
+        """Point the fence link to the previous set, then remove ``live``: fenced, as before."""
         layout = self._layout
         live = layout.find_live_set()
         if change.no_copy:
@@ -602,8 +602,8 @@ class SqliteEngine(SqliteReadOperations):
         self._check_unused(live)
 
     def drop_previous(self, change_id: str) -> None:
-        """Remove the set that a change put aside, unless somebody wrote to it since: see layout."""
-        # Where nobody can say which set is live, it might be the one that is to be removed.
+        """Remove the previous set of a change; put it in quarantine if somebody wrote to it."""
+        # Raises if the live set is unknown: it might be the one to be removed.
         self._layout.find_live_set()
         previous = self._layout.find_previous_set(change_id)
         if previous is not None and self._was_written(change_id, previous):
@@ -614,7 +614,7 @@ class SqliteEngine(SqliteReadOperations):
         self._notes.remove(change_id)
 
     def drop_quarantined(self, change_id: str) -> None:
-        """Remove what a change set aside; a person said so."""
+        """Remove the sets of a change in quarantine, on an operator's command."""
         for quarantined in self._layout.list_quarantined():
             if quarantined.change == change_id:
                 for place in quarantined.places:
@@ -631,7 +631,7 @@ class SqliteEngine(SqliteReadOperations):
                 find_changed_files(note.before, snapshot_set(self._layout, retained), frozen=True)
             )
         except (RecordUnreadableError, NotRegularFileError):
-            return True  # nobody can say whether somebody wrote to it
+            return True  # whether somebody wrote to it is unknown
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Looks at one database file: digests of its tables, of its schema, and rows that would be lost."""
+"""Queries on one database file: digests of tables and schema, and the data loss of a rollback."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ PARKED_PREFIX = "ncen_kept__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 
 
-# A default that is a value and nothing that would have to be computed.
+# A default that is a literal, with nothing to compute.
 _VALUE = re.compile(r"'(?:[^']|'')*'|-?[\d.]+|(?i:true|false)")
-_GENERATED = (2, 3)  # table_xinfo: computed when it is read, or when it is written
+_GENERATED = (2, 3)  # table_xinfo: generated column, virtual or stored
 _NOW = ("CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME")
-EXPRESSION_COLUMN = -2  # index_xinfo: no column, but something computed
-#: Those that SQLite has; every other one is the application's code.
+EXPRESSION_COLUMN = -2  # index_xinfo: an expression instead of a column
+#: Collations of SQLite; every other one is code of the application.
 BUILTIN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
-#: What may stand before a bracket that calls nothing,
+#: Words before a parenthesis that do not call a function.
 _NO_CALL = frozenset(
     {"(", ",", "AND", "BETWEEN", "CASE", "CHECK", "ELSE", "IN", "IS", "NOT", "OR", "THEN", "WHEN",
      "WHERE"}
 )  # fmt: skip
 _SIGNS = frozenset("=<>!+-*/%|&~")
-#: and operators that are functions of the application's.
+#: Operators that the application implements as functions.
 _CALLING = frozenset({"MATCH", "REGEXP"})
-#: One thing of a schema and its kind.
+#: A schema object and its kind.
 _Thing = tuple[SchemaKind, list[object]]
 
 
 class _TextBytes(bytes):
-    """Text as the bytes in the file, told from a BLOB by its type; the file may not be UTF-8."""
+    """Text as the bytes in the file, distinct from a BLOB by its type; it may not be UTF-8."""
 
 
 def quote_identifier(name: str) -> str:
@@ -52,7 +52,7 @@ def quote_identifier(name: str) -> str:
 
 
 def list_tables(database: sqlite3.Connection, schema: str = "main") -> tuple[str, ...]:
-    """Names of the user's tables, sorted; not the agent's own ones."""
+    """Return the names of the tables, sorted, without the agent's own ones."""
     rows = database.execute(
         f"SELECT name FROM {schema}.sqlite_master WHERE type = 'table' "  # noqa: S608 - ours
         "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
@@ -63,7 +63,7 @@ def list_tables(database: sqlite3.Connection, schema: str = "main") -> tuple[str
 def _read_columns(
     database: sqlite3.Connection, table: str, schema: str = "main"
 ) -> list[tuple[object, ...]]:
-    """Name, type, not null, default, place in the key, hidden; sorted by name."""
+    """Return name, type, not null, default, position in the key, hidden; sorted by name."""
     rows = database.execute(f"PRAGMA {schema}.table_xinfo({quote_identifier(table)})").fetchall()
     return sorted(tuple(row[1:7]) for row in rows if row[6] != HIDDEN_VIRTUAL)
 
@@ -83,10 +83,10 @@ def _encode_cell(value: object) -> bytes:
 
 
 def compute_table_digests(database: sqlite3.Connection) -> dict[str, TableDigest]:
-    """Digest every user table, row by row, so that memory does not grow with the table.
+    """Digest every table, row by row, so that memory use does not grow with the table.
 
-    The digests of the rows are added up modulo 2^256: neither their order nor that of the columns
-    counts, and a row that is there twice counts twice.
+    The digests of the rows are added modulo 2^256: neither their order nor that of the columns
+    counts, and a duplicate row counts twice.
     """
     found: dict[str, TableDigest] = {}
     database.execute("BEGIN")
@@ -110,7 +110,7 @@ def compute_table_digests(database: sqlite3.Connection) -> dict[str, TableDigest
 
 
 def _parse_clauses(sql: str) -> list[str]:
-    """CHECK, COLLATE and generated columns, which no PRAGMA tells, and the table's options."""
+    """Return CHECK, COLLATE, generated columns and table options, which no PRAGMA returns."""
     words = list_lexemes(sql, "sqlite")
     if "(" not in words:
         return []
@@ -167,7 +167,7 @@ def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[obje
             collated = any(str(c[4]).upper() not in BUILTIN_COLLATIONS for c in found if c[5])
             if computed or collated or _calls_function(_parse_index_condition(where)):
                 kind = SchemaKind.CALLING_INDEXES
-            # The columns of an expression have no name: two of them are told by the text.
+            # Columns of an expression have no name, so the text is included to distinguish them.
             yield (
                 part,
                 [(kind, [*part, _collapse_whitespace(str(text[0])) if computed and text else ""])],
@@ -212,13 +212,13 @@ def _classify_table(
 
 
 def _parse_index_condition(index: str) -> list[str]:
-    """Parse the condition of an index from its text; empty where it holds all rows."""
+    """Return the words of an index's condition; empty if it has none."""
     words = list_lexemes(index, "sqlite")
     return words[words.index("WHERE") :] if "WHERE" in words else []
 
 
 def _calls_function(words: Sequence[str]) -> bool:
-    """Tell whether an expression calls a function, which an application may have brought; pure."""
+    """Tell whether an expression calls a function, which may be the application's; pure."""
     return any(
         word in _CALLING or (word == "(" and before not in _NO_CALL and before[-1:] not in _SIGNS)
         for before, word in itertools.pairwise(["(", *words])
@@ -230,7 +230,7 @@ def _collapse_whitespace(sql: str) -> str:
 
 
 def read_schema(database: sqlite3.Connection) -> SchemaDigest:
-    """Digest the schema: tables, columns, keys, indexes, checks, views, triggers."""
+    """Return the digests of the schema: tables, columns, keys, indexes, checks, views, triggers."""
     parts = list(_iter_schema_parts(database))
     return build_schema_digest(
         ((kind, json.dumps(thing, default=str)) for _, things in parts for kind, thing in things),
@@ -244,7 +244,7 @@ def _read_primary_key(database: sqlite3.Connection, table: str, schema: str) -> 
 
 
 def _shared_columns(database: sqlite3.Connection, table: str) -> list[str]:
-    """Columns that a table has in ``main`` and in ``kept``, those of the key first."""
+    """Return the columns that a table has in both ``main`` and ``kept``, key columns first."""
     retained = {str(c[0]) for c in _read_columns(database, table, "kept")}
     key = _read_primary_key(database, table, "main")
     names = [str(c[0]) for c in _read_columns(database, table)]
@@ -252,11 +252,11 @@ def _shared_columns(database: sqlite3.Connection, table: str) -> list[str]:
 
 
 def count_lost_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Count rows of ``main`` that are not, or not so, in the attached ``kept``, by table.
+    """Count rows of ``main`` that are missing or different in the attached ``kept``, by table.
 
-    Only columns that both have are compared, so a row is found in its place by its key although the
-    release has other columns. A table without a key that only gets the same rows once more is
-    compared by number.
+    Only columns that both have are compared, so that a row is found by its key although the release
+    has other columns. For a table without a key, duplicates of existing rows are noticed by the
+    number of rows.
     """
     found: dict[str, int] = {}
     older = set(list_tables(database, "kept"))
@@ -294,9 +294,9 @@ def count_lost_rows(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_entered_rows(database: sqlite3.Connection, losses: Sequence[DataLoss]) -> dict[str, int]:
-    """Count by object the rows with something in it: a value that is not the default, or a row.
+    """Count the rows with an entered value, by object: a value other than the default, or a row.
 
-    Who wrote it and when is not known, so of a table that the release fills nothing is said.
+    The time of a write is unknown, so tables that the release fills are left out.
     """
     here = {table.lower(): table for table in list_tables(database)}
     found: dict[str, int] = {}
@@ -316,7 +316,7 @@ def count_entered_rows(database: sqlite3.Connection, losses: Sequence[DataLoss])
 def _build_entered_condition(
     database: sqlite3.Connection, table: str, column: str | None
 ) -> str | None:
-    """Return what asks for rows with something in a column; None if nobody can enter anything."""
+    """Return the WHERE clause for rows with an entered value; None if no user can enter one."""
     if column is None:
         return ""
     for name, _, _, default, _, hidden in _read_columns(database, table):
@@ -329,9 +329,9 @@ def _build_entered_condition(
 
 
 def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
-    """Return the highest row id of each user table, from which new rows count on.
+    """Return the highest row id of each table, to find newer rows later.
 
-    For a table without row ids, the number of rows. Only such tables are scanned.
+    For a table without row ids, return the number of rows. Only such tables are scanned.
     """
     found = {}
     for table in list_tables(database):
@@ -344,7 +344,7 @@ def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Count the rows of each user table, for row ids that are assigned and do not count on."""
+    """Count the rows of each table, in case its row ids are assigned and not increasing."""
     return {table: _count_where(database, table) for table in list_tables(database)}
 
 
@@ -353,12 +353,12 @@ def count_newer_rows(
     recorded: Mapping[str, int],
     counts: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Count rows that came since, by table, at the least; changed ones are not seen.
+    """Count newer rows by table, as a lower bound; changed rows are not noticed.
 
     Args:
         database: The database.
-        recorded: What :func:`read_newest_rowids` said.
-        counts: What :func:`count_rows` said; empty of a note that has none.
+        recorded: Result of :func:`read_newest_rowids`.
+        counts: Result of :func:`count_rows`; None for a record without it.
     """
     found: dict[str, int] = {}
     for table, now in read_newest_rowids(database).items():

@@ -1,4 +1,4 @@
-"""The facts of the SQLite adapter: everything that only looks."""
+"""Read operations of the SQLite engine."""
 
 from __future__ import annotations
 
@@ -65,15 +65,16 @@ logger = logging.getLogger(__name__)
 
 
 class SqliteReadOperations(DatabaseEngine):
-    """What can be asked of a site's SQLite files without changing anything.
+    """Operations on a site's SQLite files that change nothing.
 
     Args:
-        directory: Holds ``live`` and ``sets``; on one file system.
+        directory: Contains ``live`` and ``sets``, on one file system.
         names: Logical names; the file is ``<name>.sqlite``.
         migrator_environment: Further variables of the application's own migrator.
-        records_directory: Where the agent keeps what it noted of the files; a directory of its own,
-            since what another user can write there would be believed. Beside the sets by default.
-        migrator_user: As whom the application's own migrator runs; by default whose the files are.
+        records_directory: Directory of the agent's records; only the agent may write there, since
+            the records are trusted. Beside the sets by default.
+        migrator_user: User as which the application's own migrator runs; by default the owner of
+            the files.
     """
 
     engine_name = "sqlite"
@@ -94,17 +95,17 @@ class SqliteReadOperations(DatabaseEngine):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Logical names, in the order of the configuration."""
+        """Return the logical names, in the order of the configuration."""
         return self._layout.names
 
-    # ---- facts ---------------------------------------------------------------------------------
+    # ---- read operations -----------------------------------------------------------------------
 
     def read_version(self) -> str:
-        """Version of the SQLite library that this process uses."""
+        """Return the version of the SQLite library that this process uses."""
         return sqlite3.sqlite_version
 
     def describe_databases(self) -> tuple[DatabaseFacts, ...]:
-        """Facts of each live database."""
+        """Return the facts of each live database."""
         live = self._layout.find_live_set()
         found = []
         for name in self.names:
@@ -140,7 +141,7 @@ class SqliteReadOperations(DatabaseEngine):
         return tuple(find_blockers(self._layout, change, other, final=application_stopped))
 
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
-        """Return what exists for a change, from links, records and the files of the set."""
+        """Return the state of a change from links, records and the files of the set."""
         layout = self._layout
         live = layout.find_live_set_or_none()
         present = layout.list_present(live) if live else ()
@@ -157,7 +158,7 @@ class SqliteReadOperations(DatabaseEngine):
         candidates: set[str] = set()
         for path, role in layout.list_roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id:
-                # One that is being made or removed counts as a whole: not whole, but there.
+                # A set that is being made or removed counts with all its names.
                 partial = path.name.endswith(".partial")
                 candidates.update(self.names if partial else layout.list_present(path))
         previous = layout.find_previous_set(change.id)
@@ -171,10 +172,10 @@ class SqliteReadOperations(DatabaseEngine):
         )
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
-        """Tell whether a change that came later brought the live set.
+        """Tell whether a later change installed the live set.
 
-        Where the agent's directory is from an older backup there is no record of the set: then its
-        files are asked.
+        If the agent's directory was restored from an older backup, the set has no record: then the
+        state rows in its files are read.
         """
         record = self._layout.read_marker(live)
         words = [record] if record is not None else self._states(live)
@@ -184,9 +185,9 @@ class SqliteReadOperations(DatabaseEngine):
         )
 
     def _states(self, live: Path) -> list[DatabaseMarker | None]:
-        """State rows of a set, also beside a journal that a killed application left.
+        """Return the state rows of a set, even with a journal that a killed application left.
 
-        A file that cannot be read says nothing: a recovery must not fail for it.
+        An unreadable file is skipped: recovery must not fail because of it.
         """
         found = []
         for name in () if self._layout.is_plain_directory() else self._layout.list_present(live):
@@ -204,15 +205,15 @@ class SqliteReadOperations(DatabaseEngine):
     def _is_cut_over(self, change: ChangeRef, live: Path) -> bool:
         if live == self._layout.candidate_set_path(change.id):
             return True
-        # Where the databases were left as they are, the set is the same one.
+        # If no database was copied, the set is the same as before.
         marker = self._layout.read_marker(live)
         return marker is not None and marker.change == change.id
 
     def read_marker(self) -> DatabaseMarker | None:
         """Return the marker of the live set, after comparing it with the state row in every file.
 
-        A record file that was lost (the files of a set were moved away and back) is replaced by the
-        state rows, where the set bears the name of the change that they name.
+        If the record is lost (because the files of a set were moved away and back), the state rows
+        replace it, provided that the set's name contains the change that they name.
         """
         if self._layout.is_plain_directory():
             return None  # no agent ever cut over to it
@@ -238,7 +239,7 @@ class SqliteReadOperations(DatabaseEngine):
         return {self._layout.directory: get_free_bytes(self._layout.directory)}
 
     def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
-        """Return every candidate or previous that exists."""
+        """Return every candidate or previous database that exists."""
         found: list[tuple[str, DatabaseRole, str]] = []
         for path, role in self._layout.list_roles():
             partial = path.name.endswith(".partial")
@@ -247,7 +248,7 @@ class SqliteReadOperations(DatabaseEngine):
         return tuple(found)
 
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
-        """Return the ledger of a database, oldest first."""
+        """Return the ledger of a database, oldest row first."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             if not connection.execute(LEDGER_TABLES.exists).fetchone():
                 return ()
@@ -272,17 +273,17 @@ class SqliteReadOperations(DatabaseEngine):
             ) from error
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
-        """Digest of every user table."""
+        """Return a digest of every table."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             return inspect.compute_table_digests(connection)
 
     def read_schema(self, database: DatabaseRef) -> SchemaDigest:
-        """Digests of the schema."""
+        """Return digests of the schema."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             return inspect.read_schema(connection)
 
     def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.count_lost_rows`: rows that are not so in the kept set."""
+        """See :meth:`DatabaseEngine.count_lost_rows`; compares with the previous set."""
         live = self._layout.find_live_set()
         previous = self._find_source_set(change)
         found: dict[str, dict[str, int]] = {}
@@ -304,7 +305,7 @@ class SqliteReadOperations(DatabaseEngine):
     ) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.count_entered_rows`.
 
-        Since when a value is there cannot be told.
+        The age of a value is unknown.
         """
         del change
         found: dict[str, dict[str, int]] = {}
@@ -321,13 +322,13 @@ class SqliteReadOperations(DatabaseEngine):
             return trying.read_sample(connection, keys)
 
     def build_migrator_url(self, database: DatabaseRef) -> str:
-        """URL of a database's file."""
+        """Return the URL of a database's file."""
         return f"sqlite:///{self._find_path(database)}"
 
     def plan_migrations(
         self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
     ) -> MigrationPlan:
-        """Compare the ledgers with the releases; for a command, what is known of it."""
+        """Compare the ledgers with the releases; for a migrator, return what is known of it."""
         from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
 
         by_files = target.migrator is None
@@ -340,15 +341,15 @@ class SqliteReadOperations(DatabaseEngine):
         return find_migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def list_quarantined(self) -> tuple[Finding, ...]:
-        """List sets quarantined because somebody wrote to them."""
+        """List sets in quarantine because somebody wrote to them."""
         return tuple(find_quarantined(self._layout))
 
-    # ---- ways to a file ------------------------------------------------------------------------
+    # ---- access to files -----------------------------------------------------------------------
 
     def _find_path(self, place: DatabaseRef) -> Path:
         layout, name = self._layout, place.name
         if isinstance(place, LiveDatabase):
-            # Before an adoption the files lie in a plain directory.
+            # Before an adoption the files are in a plain directory.
             return layout.file_path(
                 layout.live if layout.is_plain_directory() else layout.find_live_set(), name
             )
@@ -362,7 +363,7 @@ class SqliteReadOperations(DatabaseEngine):
         return layout.file_path(found, name)
 
     def _choose_open_mode(self, path: Path) -> str:
-        """Choose ``frozen`` for a read-only set, opened without locks, else ``ro``.
+        """Return the open mode: ``frozen`` (without locks) for a read-only set, else ``ro``.
 
         A read-only set whose WAL is not empty is opened with ``ro``, so that the WAL is read too.
         """
@@ -396,7 +397,7 @@ class SqliteReadOperations(DatabaseEngine):
 
 
 class _ReadSession:
-    """An open database for a block; the driver's errors become ours."""
+    """An open database for a block; the driver's errors are translated."""
 
     def __init__(self, path: Path, mode: str, name: str) -> None:
         self._path = path
@@ -412,7 +413,7 @@ class _ReadSession:
             raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error
 
 
-# A copy may grow while it is migrated: so much more than its size must be free.
+# A copy may grow while it is migrated, so this multiple of its size must be free.
 GROWTH_FACTOR = 1.2
 
 
@@ -425,7 +426,7 @@ def _make_finding(
 def find_blockers(
     layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, final: bool
 ) -> Iterator[Finding]:
-    """Yield what stands in a change's way; see ``DatabaseEngine.find_blockers``."""
+    """Yield the findings that block a change; see ``DatabaseEngine.find_blockers``."""
     try:
         live = layout.find_live_set()
     except NotADatabaseSetError:
@@ -498,7 +499,7 @@ def find_blockers(
 
 
 def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
-    """Yield each set that was kept since somebody wrote to it."""
+    """Yield a finding for each set in quarantine."""
     for quarantined in layout.list_quarantined():
         for place, counts in quarantined.counts.items():
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
@@ -543,7 +544,7 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
 
 
 def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
-    """After the application has stopped, a journal is that of a crash; the copy will finish it."""
+    """Report journals left by a stopped application after a crash; the copy will apply them."""
     if not final:
         return
     for end in ("-wal", "-journal"):

@@ -1,7 +1,7 @@
-"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..round_trip`.
+"""Sample values in a candidate, and samples of rows; see :mod:`..round_trip`.
 
-What a column is for is told by the name of its type alone, as SQLite tells it. Values are read by
-``quote``, which is exact, and tells a text from a number.
+The name of a column's type determines its values, as in SQLite. Values are read with ``quote``,
+which is exact and distinguishes text from numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 
 @dataclass(frozen=True)
 class _FileColumn:
-    """One column as ``table_xinfo`` has it; ``place`` is that in the primary key, from 1."""
+    """One column in ``table_xinfo``; ``place`` is its position in the primary key, from 1."""
 
     name: str
     type: str
@@ -47,7 +47,7 @@ class _FileColumn:
     filled: bool
 
     def values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
-        """Return literals that may be written, the best first."""
+        """Return possible sample values as literals, the preferred one first."""
         kind = self.type.upper()
         sizes = _SIZE.search(kind)
         width = int(sizes[1]) if sizes else None
@@ -77,7 +77,7 @@ class _FileColumn:
 
 
 def _unquote_literal(literal: str | None) -> str | None:
-    """Return the text of an SQL string literal; None where it is none."""
+    """Return the text of an SQL string literal; None for anything else."""
     whole = literal is not None and len(literal) > 1 and literal[0] == literal[-1] == "'"
     return literal[1:-1].replace("''", "'") if literal is not None and whole else None
 
@@ -112,11 +112,11 @@ def _list_tables(database: sqlite3.Connection) -> list[_FileTable]:
 
 
 def read_sample(database: sqlite3.Connection, keys: RowKeys | None = None) -> DatabaseSample:
-    """Read a few rows of every table: the first ones, or those with these keys.
+    """Read a few rows of every table: the first ones, or those with given keys.
 
     Args:
-        database: Open for reading.
-        keys: By table; of a table that is not in it nothing is read.
+        database: The database, open for reading.
+        keys: Keys by table; tables without an entry are not read.
     """
     found = {}
     for table in _list_tables(database):
@@ -159,21 +159,21 @@ def _digest(text: str) -> str:
 def write_sample_values(
     database: sqlite3.Connection, seed: str, minimal_columns: Mapping[str, Collection[str]]
 ) -> dict[str, dict[str, Counter[UntestedReason]]]:
-    """Write values into a few rows of every table, and one row into an empty one.
+    """Write sample values into a few rows of every table, and one row into an empty one.
 
     Args:
-        database: Open for writing.
-        seed: Another one, other values.
-        minimal_columns: By table the columns that get the least value they can.
+        database: The database, open for writing.
+        seed: Seed of the values; another seed gives other values.
+        minimal_columns: Columns, by table, that get the smallest possible value.
 
     Returns:
-        By table and column how many rows got none, and why.
+        Number of rows without a sample value and the reason, by table and column.
     """
     until = time.monotonic() + MAX_WRITE_SECONDS
     refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
     database.execute("PRAGMA foreign_keys = ON")
-    database.execute("PRAGMA synchronous = OFF")  # a copy that nobody needs after a power cut
-    # A trigger that runs on and on ends with the time.
+    database.execute("PRAGMA synchronous = OFF")  # the copy is not needed after a power cut
+    # The time limit also ends a trigger that does not stop.
     database.set_progress_handler(lambda: int(time.monotonic() > until), 20_000)
     for table in _list_tables(database):
         refusals[table.name] = found = {c.name: Counter[UntestedReason]() for c in table.columns}
@@ -209,7 +209,8 @@ def _end_transaction(database: sqlite3.Connection) -> None:
         try:
             database.execute("COMMIT")
         except (sqlite3.IntegrityError, sqlite3.OperationalError):
-            database.execute("ROLLBACK")  # a deferred reference: nothing of the table stays
+            # a deferred foreign key: the values of the table are rolled back
+            database.execute("ROLLBACK")
 
 
 def _fill_column(
@@ -221,7 +222,7 @@ def _fill_column(
     *,
     least: bool,
 ) -> Counter[UntestedReason]:
-    """Write into one column; return how many rows took no value."""
+    """Write values into one column; return the number of rows that rejected all of them."""
     if column.computed:
         return Counter({UntestedReason.COMPUTED: len(there)})
     refused = sum(
@@ -260,9 +261,9 @@ def _update_row(
 
 
 def _try_statement(database: sqlite3.Connection, sql: str) -> bool:
-    """Run a statement of which nothing stays where it is refused, in a transaction that goes on.
+    """Run a statement in a transaction that continues; return False if it is rejected.
 
-    A trigger may end the transaction: what was written in it is then not there when it is read.
+    A trigger may end the transaction: then its values are missing in the sample.
     """
     if not database.in_transaction:
         database.execute("BEGIN IMMEDIATE")
@@ -272,7 +273,7 @@ def _try_statement(database: sqlite3.Connection, sql: str) -> bool:
         return False
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ERROR):
-            return False  # the time is over; a trigger names what is not there
+            return False  # the time limit, or a trigger that names a missing object
         raise
     return True
 
@@ -291,5 +292,5 @@ def _build_insert(table: _FileTable, seed: str) -> str:
 
 
 def _is_generated(table: _FileTable, column: _FileColumn) -> bool:
-    """Tell whether a key counts on by itself, or has a default."""
+    """Tell whether a key column is generated automatically or has a default."""
     return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")

@@ -1,4 +1,4 @@
-"""Processes that have a file open: the kernel's list of open files, and SQLite's own locks."""
+"""Safe access to database files: no links followed; and processes that have a file open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ncen_updater.common.messages import (
     NOT_A_PLAIN_FILE,
 )
 
-# Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
+# SQLite's lock bytes: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
 LOCK_START = 0x4000_0000
 LOCK_BYTES = 512
 CAP_SYS_PTRACE = 19  # linux/capability.h
@@ -30,7 +30,7 @@ CAP_SYS_PTRACE = 19  # linux/capability.h
 
 @dataclass(frozen=True)
 class OpenFileHolder:
-    """A process that has one of the files open; ``name`` as the kernel calls it."""
+    """Process that has one of the files open; ``name`` is its command name in the kernel."""
 
     pid: int
     name: str
@@ -38,10 +38,10 @@ class OpenFileHolder:
 
 
 def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[OpenFileHolder, ...]:
-    """Return the processes that have any of the files open, as far as we may see them.
+    """Return the visible processes that have any of the files open.
 
     Args:
-        files: Files that exist; others are passed over.
+        files: Files; missing ones are ignored.
         proc: The kernel's directory of processes.
     """
     wanted: dict[tuple[int, int], str] = {}
@@ -51,7 +51,7 @@ def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Ope
             wanted[info.st_dev, info.st_ino] = path.name
     found = []
     for descriptors in proc.glob("[0-9]*/fd"):
-        # A process may end while it is looked at, and those of others are closed to us.
+        # A process may end meanwhile, and those of other users may not be readable.
         with contextlib.suppress(OSError):
             seen = set()
             for entry in os.scandir(descriptors):
@@ -68,10 +68,10 @@ def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Ope
 
 
 def can_see_other_users(proc: Path = Path("/proc")) -> bool:
-    """Tell whether :func:`find_holders` sees the files of other users' processes.
+    """Tell whether :func:`find_holders` sees the open files of other users' processes.
 
-    The kernel shows them to who may trace these processes. The service may not, nor may an ordinary
-    user, and being root is not enough; an empty answer then says nothing.
+    The kernel shows them only to a process that may trace theirs (CAP_SYS_PTRACE). The service and
+    ordinary users may not, and root may lack the capability; then an empty result proves nothing.
     """
     for line in (proc / "self" / "status").read_text("utf-8", "replace").splitlines():
         name, _, value = line.partition(":")
@@ -83,9 +83,10 @@ def can_see_other_users(proc: Path = Path("/proc")) -> bool:
 def is_locked(path: Path) -> bool:
     """Tell whether another process holds a lock of SQLite on a database file.
 
-    It finds what the list of open files hides from a user without privileges: a transaction, or in
-    WAL mode any connection. Nothing is read or written. Do not call it while this process has the
-    database open: closing the file drops all our locks on it.
+    This finds processes that :func:`find_holders` cannot see without privileges: any with a
+    transaction, or in WAL mode any with a connection. Nothing is read or written. Do not call it
+    while this process has the database open: closing the file drops all locks of this process on
+    it.
     """
     with open_regular_file(path, os.O_RDWR) as stream:
         try:
@@ -115,7 +116,7 @@ OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def _find_configured_directory(path: Path) -> Path:
-    """Return the configured directory of a path; what is above it is the administrator's."""
+    """Return the configured directory of a path; its parents are the administrator's."""
     if path.parent.name == SETS_DIRECTORY:
         return path.parent.parent
     return path.parent if path.name == SETS_DIRECTORY else path
@@ -123,10 +124,10 @@ def _find_configured_directory(path: Path) -> Path:
 
 @contextlib.contextmanager
 def open_set(path: Path) -> Iterator[DirectoryHandle]:
-    """Open a set, or another directory of the site's databases; neither it nor ``sets`` is a link.
+    """Open a set, or another directory of the databases; neither it nor ``sets`` may be a link.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: It does not exist.
         NotRegularFileError: It is a link, or no directory.
     """
     top = _find_configured_directory(path)
@@ -147,10 +148,10 @@ def open_set(path: Path) -> Iterator[DirectoryHandle]:
 
 @contextlib.contextmanager
 def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """Open a plain file of a set that has one name; what is opened is what was looked at.
+    """Open a regular file of a set with one link; the checked file is the opened one.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: It does not exist.
         NotRegularFileError: It is anything else.
     """
     with open_set(path.parent) as directory:
@@ -171,7 +172,7 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> LazyText | None:
-    """Return what is wrong with an entry of a set; None for a plain file of an allowed owner.
+    """Describe the problem of an entry of a set; None for a regular file of an allowed owner.
 
     Pure.
     """
@@ -193,15 +194,16 @@ def _require_regular(path: Path, info: os.stat_result, directory: os.stat_result
 
 
 def check_before_open(path: Path, *, finishing: bool = False) -> None:
-    """Look at a database and what lies beside it, before anything opens them by name.
+    """Check a database and the files beside it before SQLite opens them by name.
 
     Args:
         path: The database.
-        finishing: Whether a journal would be finished. One that names another file is refused then:
-            SQLite removes that file.
+        finishing: Whether a rollback journal would be applied. One that names a master journal is
+            refused then, because SQLite would delete that file.
 
     Raises:
-        NotRegularFileError: One of them is no plain file with one name. A missing one is nothing.
+        NotRegularFileError: One of them is not a regular file with one link. A missing one is
+            accepted.
     """
     with contextlib.suppress(FileNotFoundError), open_set(path.parent) as directory:
         owner = directory.stat_entry("")
@@ -221,10 +223,10 @@ def check_before_open(path: Path, *, finishing: bool = False) -> None:
 def check_after_open(
     connection: sqlite3.Connection, path: Path, schema: str = "main"
 ) -> sqlite3.Connection:
-    """Ask what SQLite opened, before anything is read of it.
+    """Check which file SQLite opened, before anything is read from it.
 
     Raises:
-        NotRegularFileError: It is another file than the one that was named.
+        NotRegularFileError: It is not the named file.
     """
     top = _find_configured_directory(path.parent)
     expected = Path(os.path.realpath(top), path.relative_to(top))
@@ -238,9 +240,10 @@ def check_after_open(
 
 
 def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
-    """Read a small file that an agent wrote into a set; None where it is not there, or not ours.
+    """Read a small file that an agent wrote into a set; None if it is missing or not the agent's.
 
-    It must belong to root or to who runs this: the application's user can make no such file.
+    It must belong to root or to the user of this process: the application's user cannot create such
+    a file.
     """
     try:
         descriptor = directory.open_file(name)
@@ -257,7 +260,7 @@ def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
 
 
 def mask_modes(modes: Mapping[str, int], names: tuple[str, ...], suffix: str) -> dict[str, int]:
-    """Modes of a set's own directory and of its databases, and of nothing else. Pure."""
+    """Return the modes of a set's directory and databases, without anything else. Pure."""
     known = {name + suffix + end for name in names for end in ("", *COMPANION_SUFFIXES)}
     return {
         name: mode & (DIRECTORY_BITS if name == "." else FILE_BITS)
@@ -267,24 +270,24 @@ def mask_modes(modes: Mapping[str, int], names: tuple[str, ...], suffix: str) ->
 
 
 class NotADatabaseSetError(DatabaseError):
-    """A live directory that no agent has made a set of."""
+    """A live directory that was never turned into a set."""
 
     message = NOT_A_DATABASE_SET
 
 
 class DatabaseSetMissingError(DatabaseUnreachableError):
-    """A set of files that should be there and is not."""
+    """A missing set of files."""
 
     message = DATABASE_SET_MISSING
 
 
 class RecordUnreadableError(DatabaseError):
-    """The note of what the files were is not there, or is not the agent's."""
+    """The recorded state of the files is missing, or was not written by the agent."""
 
     message = FENCE_SNAPSHOT_UNREADABLE
 
 
 class NotRegularFileError(DatabaseError):
-    """Something else than a file of its own in the place of a database or beside it."""
+    """Something other than a regular file in place of a database or of a file beside it."""
 
     message = NOT_A_PLAIN_FILE

@@ -236,9 +236,7 @@ class HttpFetcher(FeedFetcher):
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset, so that an interrupted download of a large file resumes."""
-        if (
-            self._cuts >= self.mirror_count
-        ):  # each address has broken a connection: pause first
+        if self._cuts >= self.mirror_count:  # each address has broken a connection: pause first
             self._sleep(
                 compute_backoff_s(self._cuts - self.mirror_count, self._backoff, self._chance())
             )

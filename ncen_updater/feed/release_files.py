@@ -106,9 +106,7 @@ def discard_release(place: Path) -> None:
         return
     with open_download_directory(place) as (below, name), contextlib.suppress(FileNotFoundError):
         with contextlib.suppress(FileNotFoundError):
-            below.remove_file(
-                f"{name}/{RECORD_NAME}"
-            )  # first: without the record no file is used
+            below.remove_file(f"{name}/{RECORD_NAME}")  # first: without the record no file is used
         below.remove_tree(name)
 
 
